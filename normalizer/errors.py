@@ -1,0 +1,77 @@
+"""Every way a record can be refused, and every error, ordered by what the caller must do.
+
+    NormalizerError
+    ├── ConfigurationError     fix the settings; nothing was started
+    ├── RetryableError         back off, then the same batch again
+    │   ├── StoreUnavailable   the database is away, overloaded or read-only
+    │   └── BrokerUnavailable  the broker is away
+    ├── PositionError          this process may not write this partition
+    │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
+    │   ├── PositionMoved      an operator's hand: read the position again, seek, go on
+    │   └── TopicReset         the topic was made anew: stop the partition until --accept-reset
+    └── FatalError             log once, exit non-zero
+
+A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
+"""
+
+from typing import Final, Literal, get_args
+
+Reason = Literal[
+    "too_large",
+    "invalid_utf8",
+    "invalid_json",
+    "too_deep",
+    "not_an_event",
+    "missing_execution_id",
+    "invalid_id",
+    "missing_time",
+    "rejected_by_database",
+]
+"""Why a record was refused: a closed list. Source: wire-shapes, section 9, L2 (also the order)."""
+
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
+
+
+class NormalizerError(Exception):
+    """The root: catches everything this package raises on purpose."""
+
+
+class ConfigurationError(NormalizerError):
+    """The settings are wrong; the message names every one of them at once."""
+
+
+class RetryableError(NormalizerError):
+    """Nothing was written. Back off and do the same again."""
+
+
+class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
+    """The database is away, overloaded, out of room or read-only."""
+
+
+class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
+    """The broker is away."""
+
+
+class PositionError(NormalizerError):
+    """The stored position does not allow this batch; nothing was written."""
+
+    def __init__(self, message: str, *, topic: str, partition: int) -> None:
+        super().__init__(message)
+        self.topic = topic
+        self.partition = partition
+
+
+class Fenced(PositionError):  # noqa: N818 - a state, not a mistake
+    """A younger epoch owns the partition: drop it until the group assigns it again."""
+
+
+class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
+    """The epoch is ours but the offset is not: somebody moved the position by hand."""
+
+
+class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
+    """The log is not the one the position speaks of: start again with --accept-reset."""
+
+
+class FatalError(NormalizerError):
+    """Going on would be wrong: log once and exit non-zero."""

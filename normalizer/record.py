@@ -1,0 +1,31 @@
+"""A record as a log holds it, before anything is known about its contents."""
+
+import msgspec
+
+
+class RawRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One record of a log: Kafka, a file line, a table row, a quarantine entry.
+
+    (topic, generation, partition, offset) are its coordinates and never change; together with an
+    event's index in the record they name that event for ever. `topic` is None for a record that
+    has no place in a log (the filter): such an event gets no derived id.
+    `recorded_ms` is the log's own time in milliseconds since 1970, None where the log has none.
+    `shape` is set only for a record rebuilt from a stored row, whose provenance is known.
+    """
+
+    value: bytes | None
+    topic: str | None = None
+    generation: int = 0
+    partition: int = 0
+    offset: int = 0
+    key: bytes | None = None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    recorded_ms: int | None = None
+    shape: str | None = None
+
+    @property
+    def place(self) -> str:
+        """`topic[partition]@offset`, as errors and logs name a record."""
+        if self.topic is None:
+            return f"line {self.offset}"
+        return f"{self.topic}[{self.partition}]@{self.offset}"

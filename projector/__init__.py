@@ -1,0 +1,1 @@
+"""Projections of the canonical events, grouped by attempts and status."""

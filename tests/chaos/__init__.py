@@ -1,0 +1,1 @@
+"""Processes die, servers go away; every test prints its seed."""

@@ -1,0 +1,1 @@
+"""Laws, each with its name."""

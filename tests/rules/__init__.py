@@ -1,0 +1,1 @@
+"""What of the house style a machine can check."""

@@ -1,0 +1,351 @@
+-- migrate:up
+
+-- Schema normalizer: the log of canonical events, and everything that proves it complete.
+-- Roles: the owner runs migrations, normalizer_writer runs the service and jobs,
+-- projector_reader sees views only. PostgreSQL 15 and newer.
+
+create schema normalizer;
+
+do $$
+declare
+    wanted text;
+begin
+    foreach wanted in array array['normalizer_writer', 'projector_reader'] loop
+        if not exists (select from pg_roles where rolname = wanted) then
+            begin
+                execute format('create role %I nologin', wanted);
+            exception
+                -- Roles belong to the cluster: another database's migration may make it meanwhile.
+                when duplicate_object or unique_violation then null;
+            end;
+        end if;
+    end loop;
+    execute format('alter database %I set search_path = "$user", public, normalizer', current_database());
+end
+$$;
+
+set search_path = "$user", public, normalizer;
+
+
+-- How events are cut into buckets: bucket = event_id >> bucket_shift, 51 is 6.2 days of ids.
+-- A setting of the first migration only: PGOPTIONS='-c normalizer.bucket_shift=50'.
+create table normalizer.layout (
+    bucket_shift integer not null,
+    one_row      boolean not null default true primary key,
+    constraint layout_one_row check (one_row),
+    constraint layout_bucket_shift check (bucket_shift between 40 and 58)
+);
+
+insert into normalizer.layout (bucket_shift)
+values (coalesce(nullif(current_setting('normalizer.bucket_shift', true), '')::integer, 51));
+
+
+-- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 of sequence.
+-- The clock's value is (milliseconds << 12 | sequence): one ascending number, so that a full
+-- millisecond flows into the next and a clock that steps back cannot repeat an id.
+create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
+
+create function normalizer.snowflake_node() returns bigint
+    language sql immutable parallel safe
+    return 1023::bigint;
+
+comment on function normalizer.snowflake_node() is
+    'Node number in ids minted by this database. Not 64: there the foreign layout looks the same.';
+
+create function normalizer.snowflake_at(unix_ms bigint) returns bigint
+    language plpgsql volatile
+as $$
+declare
+    tick bigint;
+begin
+    -- The lock lives in a subtransaction that is always rolled back: so it is freed at once, on
+    -- every error and cancel too, while setval, which no transaction governs, stays.
+    begin
+        perform pg_advisory_xact_lock(5203947410812);
+        select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
+        into   tick
+        from   normalizer.snowflake_clock as clock;
+        perform setval('normalizer.snowflake_clock', tick);
+        raise exception using errcode = 'NZ001';
+    exception
+        when sqlstate 'NZ001' then null;
+    end;
+    return ((tick >> 12) << 22) | (normalizer.snowflake_node() << 12) | (tick & 4095);
+end
+$$;
+
+create function normalizer.gen_snowflake() returns bigint
+    language sql volatile
+    return normalizer.snowflake_at(floor(extract(epoch from clock_timestamp()) * 1000)::bigint);
+
+comment on function normalizer.gen_snowflake() is
+    'A new event id in the application''s layout: the fallback when nobody else gives one.';
+
+
+create sequence normalizer.batch_id as bigint;
+
+create table normalizer.events (
+    event_id            bigint           not null default normalizer.gen_snowflake(),
+    execution_id        bigint           not null,
+    event_type          text             not null,
+    step                text             not null default '',
+    status              text             not null,
+    attempts            integer          not null default 0,
+    max_attempts        integer,
+    created_at          timestamptz      not null default now(),
+    worker_id           text,
+    command_id          text,
+    iteration           integer,
+    node_type           text,
+    catalog_id          bigint,
+    parent_event_id     bigint,
+    parent_execution_id bigint,
+    duration            double precision,
+    error               text,
+    context             jsonb,
+    result              jsonb,
+    meta                jsonb            not null default '{"attempts": 0}',
+    extra               jsonb,
+    coercions           jsonb,
+    evidence            smallint         not null default 212,
+    shape               text             not null default 'sql',
+    normalizer_version  integer          not null default 0,
+    source_topic        text             not null default 'sql',
+    source_generation   integer          not null default 0,
+    source_partition    integer          not null default 0,
+    source_offset       bigint           not null default 0,
+    source_index        integer          not null default 0,
+    headers             jsonb,
+    trace_id            text,
+    recorded_at         timestamptz,
+    batch_id            bigint           not null default nextval('normalizer.batch_id'),
+    ingested_at         timestamptz      not null default now(),
+    constraint events_pkey primary key (event_id),
+    constraint events_attempts_from_zero check (attempts >= 0),
+    constraint events_call_done_outcome check (
+        event_type not in ('call.done', 'action_done', 'call_done')
+        or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
+    )
+) partition by range (event_id);
+
+comment on table normalizer.events is
+    'One row per event, whatever shape brought it. Source of every column: the canonical envelope.';
+comment on column normalizer.events.evidence is
+    'Three digits, where values came from: attempts (2 explicit, 1 counted from one, 0 default), '
+    'status (2 a failure declared or found nested, 1 another declared word, 0 the event''s name), '
+    'created_at (2 the producer''s, 1 the snowflake id''s, 0 the log''s).';
+comment on column normalizer.events.extra is
+    'What the producer sent beyond the envelope, under its own names; told_otherwise: what '
+    'another telling of the same event said instead.';
+comment on column normalizer.events.coercions is
+    'Values whose meaning was changed or guessed, with the original; null when there is none.';
+comment on column normalizer.events.source_topic is
+    'Coordinates of the record that stored the row; a later telling of the event never moves them.';
+comment on column normalizer.events.batch_id is 'One value of a sequence a transaction.';
+
+-- The timeline of one execution, and the folds of its projections.
+create index events_by_execution on normalizer.events (execution_id, event_id);
+-- Where did this record go (explain), and does the ledger agree (ledger verify).
+create index events_by_source on normalizer.events using brin (source_partition, source_offset)
+    with (pages_per_range = 16, autosummarize = on);
+
+
+-- Ids live in five regions: small numbers, the application's layout, the doubled layout (in the
+-- years ahead), derived ids (bit 62) and hashed ids (bits 62 and 61). Hashed ids have no time:
+-- they share one bucket.
+create function normalizer.ensure_bucket(event_id bigint) returns text
+    language plpgsql volatile security definer
+    set search_path = pg_catalog
+as $$
+declare
+    hashed_from constant bigint := 6917529027641081856;
+    shift       integer := (select bucket_shift from normalizer.layout);
+    low         bigint := ensure_bucket.event_id >> shift << shift;
+    name        text;
+    high        text;
+begin
+    if ensure_bucket.event_id < 0 then
+        raise exception 'event_id % is negative', ensure_bucket.event_id using errcode = '22003';
+    end if;
+    if ensure_bucket.event_id >= hashed_from then
+        low := hashed_from;
+        high := 'maxvalue';
+        name := 'events_hashed';
+    else
+        high := least(low::numeric + (1::bigint << shift), hashed_from)::text;
+        name := format('events_%s', low >> shift);
+    end if;
+    if to_regclass('normalizer.' || name) is not null then
+        return name;
+    end if;
+    -- One maker at a time; whoever waited finds the bucket made.
+    perform pg_advisory_xact_lock(5203947410813);
+    if to_regclass('normalizer.' || name) is not null then
+        return name;
+    end if;
+    -- Never "partition of": that locks the parent against every writer. The check lets the
+    -- attach skip its scan.
+    execute format('create table normalizer.%I (like normalizer.events including all)', name);
+    execute format(
+        'alter table normalizer.%I add constraint events_bucket_bounds check (event_id >= %s%s)',
+        name, low, case when high = 'maxvalue' then '' else ' and event_id < ' || high end
+    );
+    execute format(
+        'alter table normalizer.events attach partition normalizer.%I for values from (%s) to (%s)',
+        name, low, high
+    );
+    return name;
+end
+$$;
+
+comment on function normalizer.ensure_bucket(bigint) is
+    'Makes the bucket that this id falls into, if it is missing; returns its name.';
+
+-- Today's bucket and the next four, so that a row inserted by hand finds its place.
+select normalizer.ensure_bucket(normalizer.gen_snowflake() + (ahead << (select bucket_shift from normalizer.layout)))
+from   generate_series(0::bigint, 4) as ahead;
+
+
+-- How far each partition was read, by whom, and what became of every record and event in it.
+create table normalizer.source_position (
+    topic            text        not null,
+    generation       integer     not null,
+    partition        integer     not null,
+    cluster_id       text        not null,
+    owner            text        not null,
+    epoch            bigint      not null default 1,
+    start_offset     bigint      not null,
+    next_offset      bigint      not null,
+    records          bigint      not null default 0,
+    holes            bigint      not null default 0,
+    outcomes         bigint      not null default 0,
+    stored           bigint      not null default 0,
+    duplicate        bigint      not null default 0,
+    joined           bigint      not null default 0,
+    quarantined      bigint      not null default 0,
+    ignored          bigint      not null default 0,
+    last_offset      bigint,
+    last_recorded_ms bigint,
+    last_crc         bigint,
+    updated_at       timestamptz not null default now(),
+    constraint source_position_pkey primary key (topic, generation, partition),
+    constraint source_position_offsets_balance check (next_offset - start_offset = records + holes),
+    constraint source_position_outcomes_balance check (
+        outcomes = stored + duplicate + joined + quarantined + ignored
+    ),
+    constraint source_position_never_negative check (
+        least(records, holes, outcomes, stored, duplicate, joined, quarantined, ignored) >= 0
+    )
+) with (fillfactor = 50);
+
+comment on table normalizer.source_position is
+    'The position of each partition, moved only in the transaction that writes its events, with '
+    'running totals that must balance. epoch fences a process that lost the partition.';
+comment on column normalizer.source_position.holes is
+    'Offsets that hold no record: transaction markers, compaction, expiry (see normalizer.gap).';
+
+
+create table normalizer.gap (
+    topic        text        not null,
+    generation   integer     not null,
+    partition    integer     not null,
+    first_offset bigint      not null,
+    next_offset  bigint      not null,
+    reason       text        not null,
+    found_at     timestamptz not null default now(),
+    constraint gap_pkey primary key (topic, generation, partition, first_offset),
+    constraint gap_not_empty check (next_offset > first_offset),
+    constraint gap_reason check (reason in ('hole', 'expired', 'skipped'))
+);
+
+comment on table normalizer.gap is
+    'Offsets that gave no record. hole: the broker had none there (markers, compaction). expired: '
+    'retention took them before they were read. skipped: by an operator.';
+
+
+create table normalizer.quarantine (
+    quarantine_id      bigint      not null generated always as identity,
+    reason             text        not null,
+    detail             text        not null,
+    sqlstate           text,
+    shape              text        not null,
+    normalizer_version integer     not null,
+    source_topic       text        not null,
+    source_generation  integer     not null,
+    source_partition   integer     not null,
+    source_offset      bigint      not null,
+    source_index       integer     not null,
+    value_bytes        bigint      not null,
+    recorded_at        timestamptz,
+    batch_id           bigint      not null,
+    quarantined_at     timestamptz not null default now(),
+    constraint quarantine_pkey primary key (quarantine_id),
+    constraint quarantine_by_source unique (
+        source_topic, source_generation, source_partition, source_offset, source_index
+    ),
+    constraint quarantine_reason check (
+        reason in (
+            'too_large', 'invalid_utf8', 'invalid_json', 'too_deep', 'not_an_event',
+            'missing_execution_id', 'invalid_id', 'missing_time', 'rejected_by_database'
+        )
+    )
+);
+
+comment on table normalizer.quarantine is
+    'Every record or event that was refused: why, in our own words, and where it came from.';
+
+-- List by time (quarantine list), count by reason (the quarantine views).
+create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
+
+
+create table normalizer.quarantine_raw (
+    source_topic      text        not null,
+    source_generation integer     not null,
+    source_partition  integer     not null,
+    source_offset     bigint      not null,
+    key               bytea,
+    value             bytea,
+    headers           jsonb,
+    value_sha256      bytea       not null,
+    whole             boolean     not null,
+    kept_at           timestamptz not null default now(),
+    constraint quarantine_raw_pkey primary key (
+        source_topic, source_generation, source_partition, source_offset
+    )
+);
+
+comment on table normalizer.quarantine_raw is
+    'The refused bytes as they came, unredacted, for the owner and for redrive only. Whole up to '
+    '1 MiB; beyond that the first 64 KiB and the hash. Header values are base64.';
+
+-- Delete what is older than the retention.
+create index quarantine_raw_by_age on normalizer.quarantine_raw (kept_at);
+
+
+create table normalizer.assigned_id (
+    source_topic      text    not null,
+    source_generation integer not null,
+    source_partition  integer not null,
+    source_offset     bigint  not null,
+    source_index      integer not null,
+    event_id          bigint  not null,
+    constraint assigned_id_pkey primary key (
+        source_topic, source_generation, source_partition, source_offset, source_index
+    )
+);
+
+comment on table normalizer.assigned_id is
+    'Ids that gen_snowflake() gave to events whose derived ids were all taken, so that a replay '
+    'finds them again. Nearly always empty.';
+
+
+grant usage on schema normalizer to normalizer_writer;
+grant select, insert, update on normalizer.events to normalizer_writer;
+grant select, insert, update on normalizer.source_position to normalizer_writer;
+grant select, insert on normalizer.gap, normalizer.quarantine, normalizer.assigned_id to normalizer_writer;
+grant insert on normalizer.quarantine_raw to normalizer_writer;
+grant select (source_topic, source_generation, source_partition, source_offset)
+    on normalizer.quarantine_raw to normalizer_writer;
+grant select on normalizer.layout to normalizer_writer;
+grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
+grant usage on schema normalizer to projector_reader;

@@ -1,1 +1,1 @@
-"""Tests: unit (no I/O), property (laws), rules (house style), integration and chaos (real stack)."""
+"""Tests: unit (no I/O), property (laws), rules (house style), integration, chaos (real stack)."""

@@ -1,0 +1,161 @@
+"""What happens in, log lines and counters out: one line an incident, never one an event."""
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TextIO
+
+import msgspec
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from normalizer.errors import NormalizerError
+from normalizer.settings import MASK, masked_url
+
+REPEAT_AFTER_S: Final = 30.0
+"""A library's line of one kind is logged again only after so long, with the number left out."""
+
+
+def configure(
+    *,
+    level: str = "info",
+    log_format: str = "auto",
+    secrets: Iterable[str] = (),
+    stream: TextIO | None = None,
+) -> None:
+    """Log to `stream` (standard error): JSON lines, or pretty on a terminal.
+
+    Libraries that log by themselves (aiokafka, asyncio) go the same way from WARNING on.
+    """
+    out = sys.stderr if stream is None else stream
+    pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty())
+        if pretty
+        else structlog.processors.JSONRenderer(serializer=_as_json)
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            Masker(secrets),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLines)]
+    root.addHandler(LibraryLines())
+    root.setLevel(logging.WARNING)
+
+
+def get_logger(**context: object) -> FilteringBoundLogger:
+    """A logger that says `context` with each line."""
+    logger: FilteringBoundLogger = structlog.get_logger(**context)
+    return logger
+
+
+def described(error: BaseException) -> str:
+    """What may be said of an error: ours as it is, a system's by name, else its kind alone.
+
+    The text of a library's error may hold content of a record, or a secret.
+    """
+    match error:
+        case NormalizerError():
+            return str(error)
+        case OSError() if error.strerror:
+            return f"{type(error).__name__}: {error.strerror}"
+        case _:
+            return type(error).__name__
+
+
+class Masker:
+    """A structlog processor that masks secrets in every text of a line, also nested ones."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = sorted((text for text in secrets if len(text) > 2), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+        """The line with its secrets masked."""
+        return {key: self._masked(value) for key, value in line.items()}
+
+    def _masked(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._masked_text(value)
+            case Mapping():
+                return {key: self._masked(item) for key, item in value.items()}
+            case list() | tuple() | set() | frozenset():
+                return [self._masked(item) for item in value]
+            case None | bool() | int() | float():
+                return value
+            case _:
+                return self._masked_text(str(value))
+
+    def _masked_text(self, text: str) -> str:
+        if self._known:
+            text = self._known.sub(MASK, text)
+        return _TOKEN.sub(MASK, masked_url(text))
+
+
+_TOKEN: Final = re.compile(
+    r"\b(?:bearer|basic)\s+[A-Za-z0-9+/._~-]{8,}=*"
+    r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+class LibraryLines(logging.Handler):
+    """Lines of libraries, said by our logger; many of one kind become one with a count."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(level=logging.WARNING)
+        self._clock = clock
+        self._silent_until: dict[tuple[str, str], float] = {}
+        self._left_out: dict[tuple[str, str], int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one line, or count it where its kind was said a moment ago."""
+        kind = (record.name, str(record.msg))
+        now = self._clock()
+        if now < self._silent_until.get(kind, 0.0):
+            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+            return
+        self._silent_until[kind] = now + REPEAT_AFTER_S
+        logger = get_logger(library=record.name.partition(".")[0])
+        context: dict[str, object] = {}
+        if left_out := self._left_out.pop(kind, 0):
+            context["left_out"] = left_out
+        if record.exc_info and record.exc_info[1]:
+            context["error"] = described(record.exc_info[1])
+        logger.log(record.levelno, record.getMessage(), **context)
+
+
+class Counters(msgspec.Struct):
+    """What one process has done since it started: for the live line and the tests."""
+
+    batches: int = 0
+    records: int = 0
+    holes: int = 0
+    outcomes: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    joined: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+    fenced: int = 0
+    gaps: int = 0
+    resets: int = 0
+    rejoins: int = 0
+
+
+def _as_json(line: object, **_options: object) -> str:
+    return msgspec.json.encode(line, enc_hook=str).decode()

@@ -1,0 +1,145 @@
+"""Settings: one object, every mistake at once, no secret shown."""
+
+import msgspec
+import pytest
+
+from normalizer import settings
+from normalizer.errors import ConfigurationError
+from normalizer.settings import Settings
+
+DSN = "postgresql://writer:s3cr%40t@db:5432/events"
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert settings.load({}) == Settings()
+
+
+def test_each_field_is_read_from_its_own_variable() -> None:
+    loaded = settings.load(
+        {
+            "DATABASE_URL": DSN,
+            "KAFKA_BOOTSTRAP_SERVERS": "a:9092, b:9093",
+            "KAFKA_TOPICS": "one,two,",
+            "KAFKA_SECURITY_PROTOCOL": "ssl",
+            "KAFKA_SSL_CHECK_HOSTNAME": "False",
+            "NORMALIZER_BATCH_ROWS": "17",
+            "NORMALIZER_REDACT_KEYS": "ssn, iban",
+        }
+    )
+
+    assert loaded == Settings(
+        database_url=DSN,
+        kafka_bootstrap_servers=("a:9092", "b:9093"),
+        kafka_topics=("one", "two"),
+        kafka_security_protocol="SSL",
+        kafka_ssl_check_hostname=False,
+        batch_rows=17,
+        redact_keys=("ssn", "iban"),
+    )
+
+
+def test_a_variable_set_to_nothing_is_not_set() -> None:
+    assert settings.load({"NORMALIZER_WRITERS": " ", "DATABASE_URL": ""}) == Settings()
+
+
+def test_every_mistake_is_reported_at_once() -> None:
+    environ = {
+        "NORMALIZER_BATCH_ROWS": "0",
+        "NORMALIZER_WRITERS": "two",
+        "KAFKA_SASL_MECHANISM": "GSSAPI",
+        "KAFKA_SSL_CHECK_HOSTNAME": "maybe",
+    }
+
+    with pytest.raises(ConfigurationError) as raised:
+        settings.load(environ, needs=("kafka_bootstrap_servers",))
+
+    assert str(raised.value).splitlines() == [
+        "KAFKA_SASL_MECHANISM: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; got 'GSSAPI'",
+        "KAFKA_SSL_CHECK_HOSTNAME: expected bool; got 'maybe'",
+        "NORMALIZER_BATCH_ROWS: expected int >= 1; got '0'",
+        "NORMALIZER_WRITERS: expected int; got 'two'",
+        "KAFKA_BOOTSTRAP_SERVERS: not set; Brokers to ask first, host:port, separated by commas.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "sentence"),
+    [
+        ({"DATABASE_URL": "mysql://u:hunter2@h/n"}, "DATABASE_URL: expected postgresql://"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "broker"}, "expected host:port; got 'broker'"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_USERNAME: needed with SASL_SSL"),
+        ({"KAFKA_SSL_CA_FILE": "/no/such.pem"}, "KAFKA_SSL_CA_FILE: no such file: /no/such.pem"),
+        ({"KAFKA_FETCH_MAX_BYTES": "100000"}, "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most"),
+    ],
+)
+def test_a_contradiction_names_its_variable(environ: dict[str, str], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        settings.load(environ)
+
+    assert sentence in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+def test_a_key_without_a_certificate_is_a_mistake(tmp_path_factory: pytest.TempPathFactory) -> None:
+    key = tmp_path_factory.mktemp("tls") / "key.pem"
+    key.write_text("key")
+
+    with pytest.raises(ConfigurationError, match="KAFKA_SSL_CERT_FILE: needed"):
+        settings.load({"KAFKA_SSL_KEY_FILE": str(key)})
+
+
+def test_the_configuration_is_documented_without_its_secrets() -> None:
+    loaded = Settings(database_url=DSN, kafka_sasl_password="hunter2", batch_rows=17)
+
+    shown = settings.documented(loaded)
+
+    assert "DATABASE_URL=postgresql://writer:***@db:5432/events" in shown.splitlines()
+    assert "KAFKA_SASL_PASSWORD=***" in shown.splitlines()
+    assert "NORMALIZER_BATCH_ROWS=17" in shown.splitlines()
+    assert "# NORMALIZER_WRITERS=2" in shown.splitlines()
+    assert "s3cr" not in shown
+    assert "hunter2" not in shown
+
+
+def test_every_variable_has_a_description_and_a_default() -> None:
+    shown = settings.documented(Settings())
+
+    for field in msgspec.structs.fields(Settings):
+        paragraph = next(
+            part for part in shown.split("\n\n") if f"{settings.variable(field.name)}=" in part
+        )
+        assert paragraph.startswith("# ")
+        assert " Default: " in paragraph
+
+
+def test_the_documented_configuration_can_be_loaded_again() -> None:
+    loaded = Settings(kafka_topics=("a", "b"), batch_rows=17, kafka_ssl_check_hostname=False)
+    lines = [line for line in settings.documented(loaded).splitlines() if line[:1] not in {"#", ""}]
+
+    assert settings.load(dict(line.split("=", 1) for line in lines)) == loaded
+
+
+def test_the_secrets_are_known_in_both_spellings() -> None:
+    loaded = Settings(database_url=DSN, kafka_sasl_password="hunter2")
+
+    assert loaded.secrets() == ("s3cr%40t", "s3cr@t", "hunter2")
+
+
+def test_a_url_is_masked_wherever_its_password_stands() -> None:
+    assert (
+        settings.masked_url("at postgresql://u:p@ss@h/n?password=x&sslpassword=y now")
+        == "at postgresql://u:***@h/n?password=***&sslpassword=*** now"
+    )
+
+
+def test_a_misspelt_variable_is_named_with_the_one_that_was_meant() -> None:
+    environ = {"NORMALIZER_BATCH_ROW": "1", "KAFKA_SERVICE_HOST": "10.0.0.1", "PATH": "/bin"}
+
+    assert settings.unknown_variables(environ) == [
+        "NORMALIZER_BATCH_ROW is not known; did you mean NORMALIZER_BATCH_ROWS?"
+    ]
+
+
+def test_the_owner_is_the_instance_or_the_process() -> None:
+    assert Settings(instance="pod-1").owner == "pod-1"
+    assert ":" in Settings().owner

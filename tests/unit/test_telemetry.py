@@ -1,0 +1,124 @@
+"""Log lines: one form for ours and the libraries', no secret in any."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import asyncpg
+import pytest
+import structlog
+
+from normalizer import telemetry
+from normalizer.errors import Fenced, StoreUnavailable
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    telemetry.configure(secrets=["hunter2", "x"], stream=stream)
+    yield stream
+    structlog.reset_defaults()
+
+
+def logged(lines: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines.getvalue().splitlines()]
+
+
+def test_a_line_is_one_json_object_with_time_and_level(lines: io.StringIO) -> None:
+    telemetry.get_logger(instance="pod-1").info("started", partitions=[1, 2])
+
+    (line,) = logged(lines)
+    assert line.pop("timestamp")
+    assert line == {
+        "event": "started",
+        "level": "info",
+        "instance": "pod-1",
+        "partitions": [1, 2],
+    }
+
+
+def test_a_secret_is_masked_in_every_place_of_a_line(lines: io.StringIO) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijkl"
+
+    telemetry.get_logger().warning(
+        "no way in with hunter2",
+        url="postgresql://u:secret@h/n",
+        nested={"list": ["Bearer abcdefghij", token]},
+        error=ValueError("hunter2"),
+    )
+
+    text = lines.getvalue()
+    for secret in ("hunter2", "secret@", "abcdefghij", token):
+        assert secret not in text
+    assert logged(lines)[0]["url"] == "postgresql://u:***@h/n"
+
+
+def test_a_library_speaks_through_our_lines_from_warning_on(lines: io.StringIO) -> None:
+    logging.getLogger("aiokafka.consumer").info("joined")
+    logging.getLogger("aiokafka.consumer").error("no broker at %s", "amqp://u:hunter2@h")
+
+    (line,) = logged(lines)
+    assert line["library"] == "aiokafka"
+    assert line["level"] == "error"
+    assert line["event"] == "no broker at amqp://u:***@h"
+
+
+def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
+    now = 100.0
+    handler = telemetry.LibraryLines(clock=lambda: now)
+    record = logging.LogRecord("aiokafka", logging.WARNING, "", 0, "away: %s", ("a",), None)
+
+    for _ in range(4):
+        handler.emit(record)
+    now += telemetry.REPEAT_AFTER_S
+    handler.emit(record)
+
+    first, second = logged(lines)
+    assert "left_out" not in first
+    assert second["left_out"] == 3
+
+
+def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
+    error = ValueError("content of a record")
+
+    logging.getLogger("asyncio").error("task failed", exc_info=error)
+
+    (line,) = logged(lines)
+    assert line["error"] == "ValueError"
+    assert "content" not in lines.getvalue()
+
+
+def test_a_level_below_the_set_one_is_not_logged() -> None:
+    stream = io.StringIO()
+    telemetry.configure(level="warning", stream=stream)
+
+    telemetry.get_logger().info("quiet")
+
+    assert not stream.getvalue()
+
+
+def test_a_pretty_line_is_for_people() -> None:
+    stream = io.StringIO()
+    telemetry.configure(log_format="pretty", stream=stream)
+
+    telemetry.get_logger().info("started", topic="t")
+
+    assert "started" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (StoreUnavailable("database is away"), "database is away"),
+        (Fenced("fenced: t[1]", topic="t", partition=1), "fenced: t[1]"),
+        (
+            ConnectionRefusedError(111, "Connection refused"),
+            "ConnectionRefusedError: Connection refused",
+        ),
+        (asyncpg.DataError("invalid input: 'content'"), "DataError"),
+    ],
+)
+def test_an_error_is_described_without_content(error: Exception, text: str) -> None:
+    assert telemetry.described(error) == text

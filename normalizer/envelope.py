@@ -58,13 +58,15 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record, or one event of a batch, that was refused: goes to quarantine.
 
-    `detail` is our own sentence, never content; `shape` is '' where it could not be told.
+    `detail` is our own sentence, never content; `shape` is '' where it could not be told;
+    `sqlstate` is set when it was the database that refused.
     """
 
     reason: Reason
     detail: str
     shape: str = ""
     index: int = 0
+    sqlstate: str | None = None
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -1,0 +1,156 @@
+"""Maven coordinates in, a folder of Apache Kafka's jars out: downloaded once for all checkouts."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+from normalizer.embedded.errors import EmbeddedError, KafkaMissing
+
+KAFKA_VERSION: Final = "4.4.0"
+
+_LOG4J_VERSION: Final = "2.25.5"
+_PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+_JAVA_AT_LEAST: Final = 17
+_DEADLINE_S: Final = 900.0
+_POM: Final = f"""\
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>local</groupId>
+  <artifactId>embedded-kafka</artifactId>
+  <version>{KAFKA_VERSION}</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>{_LOG4J_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]+?) at ")
+
+
+async def kafka_jars(say: Callable[[str], None], cache: Path | None = None) -> Path:
+    """The folder of jars, from the cache or downloaded now; `say` gets lines of progress.
+
+    `cache` is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. Two callers at once
+    download once. Raises KafkaMissing.
+    """
+    await java()
+    cache = cache if cache is not None else _default_cache()
+    jars = cache / f"kafka-{KAFKA_VERSION}"
+    if jars.exists():
+        return jars
+    cache.mkdir(parents=True, exist_ok=True)
+    async with _locked(cache / "lock"):
+        if not jars.exists():
+            await _download(jars, say)
+    return jars
+
+
+async def java() -> Path:
+    """The java command, 17 or newer: JAVA_HOME's, else the path's. Raises KafkaMissing."""
+    home = os.environ.get("JAVA_HOME")
+    at_home = Path(home) / "bin" / "java" if home else None
+    found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
+    advice = "Kafka needs Java 17: type `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
+    if found is None:
+        raise KafkaMissing(f"There is no Java here. {advice}")
+    asked = await asyncio.create_subprocess_exec(
+        found,
+        "-version",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await asked.communicate()
+    version = re.search(rb'version "(\d+)', said)
+    if version is None or int(version[1]) < _JAVA_AT_LEAST:
+        old = "unknown" if version is None else version[1].decode()
+        raise KafkaMissing(f"The Java here has version {old}. {advice}")
+    return Path(found)
+
+
+async def _download(jars: Path, say: Callable[[str], None]) -> None:
+    """Into a folder beside, then renamed: a folder of that name is whole."""
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise KafkaMissing("Kafka is downloaded by Maven: type `apt-get install maven`")
+    say(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
+    with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
+        pom = Path(folder) / "pom.xml"
+        pom.write_text(_POM)
+        command = [
+            *(maven, "--batch-mode", "--strict-checksums", "--file", pom, _PLUGIN),
+            f"-DoutputDirectory={folder}/jars",
+            "-DincludeScope=runtime",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            *map(str, command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                failure = await _follow(process, say)
+        except TimeoutError:
+            failure = f"nothing after {_DEADLINE_S:.0f} s"
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        if process.returncode != 0:
+            raise KafkaMissing(
+                f"Kafka could not be downloaded ({failure}): "
+                "see that Maven reaches its repository, then type `make run` again"
+            )
+        (Path(folder) / "jars").rename(jars)
+
+
+async def _follow(process: asyncio.subprocess.Process, say: Callable[[str], None]) -> str:
+    """The first error Maven prints; each downloaded jar is said."""
+    assert process.stdout is not None
+    failure = ""
+    async for line in process.stdout:
+        text = line.decode(errors="replace").strip()
+        if downloaded := _DOWNLOADED.search(text):
+            say(f"  {downloaded[1]} ({downloaded[2]})")
+        elif text.startswith("[ERROR]") and not failure:
+            failure = text.removeprefix("[ERROR]").strip()[:200]
+    await process.wait()
+    return failure
+
+
+@contextlib.asynccontextmanager
+async def _locked(file: Path) -> AsyncIterator[None]:
+    """Holds a lock that other processes of this user respect and that dies with this one."""
+    with file.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.2)
+        yield
+
+
+def _default_cache() -> Path:
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError as error:
+        raise EmbeddedError("no home folder: set XDG_CACHE_HOME") from error
+    return Path(base) / "event-normalizer"

@@ -1,0 +1,52 @@
+"""Free ports on 127.0.0.1 that stay the same across restarts."""
+
+import json
+import random
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST = 20_000
+_ATTEMPTS = 1_000
+
+
+def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
+    """A port for each name: those remembered in `file` where they are free, else new ones."""
+    known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+    ports: dict[str, int] = {}
+    for name in names:
+        port = known.get(name)
+        taken = set(ports.values())
+        ports[name] = (
+            port if port is not None and port not in taken and is_free(port) else free_port(taken)
+        )
+    file.write_text(json.dumps(ports))
+    return ports
+
+
+def free_port(taken: set[int]) -> int:
+    """A port nobody listens on, outside the range that the kernel gives to clients.
+
+    A client that retries a port of that range while nobody listens can be given the same port at
+    its own end, connect to itself, and keep the server from coming back.
+    """
+    lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
+    highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536
+    chooser = random.SystemRandom()
+    for _ in range(_ATTEMPTS):
+        port = chooser.randrange(_LOWEST, highest)
+        if port not in taken and is_free(port):
+            return port
+    raise OSError(f"no free port on 127.0.0.1 between {_LOWEST} and {highest}")
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,96 @@
+"""Refused records in, quarantine rows out, in the transaction of their batch."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from normalizer import statements
+from normalizer.envelope import RULES_VERSION, Rejected
+from normalizer.record import RawRecord
+
+_WHOLE_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 1 << 16
+_DETAIL_LETTERS: Final = 500
+_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Refusal(NamedTuple):
+    """A record and why it, or one event in it, was refused."""
+
+    record: RawRecord
+    rejected: Rejected
+
+
+async def quarantine(
+    connection: asyncpg.Connection, refusals: Sequence[Refusal], batch_id: int
+) -> list[bool]:
+    """Store the refusals; for each, whether it is new (False: its coordinates are there already).
+
+    The bytes are kept apart, for the owner and for redrive.
+    """
+    if not refusals:
+        return []
+    added = await connection.fetch(
+        statements.ADD_QUARANTINE,
+        *map(list, zip(*(_row(refusal) for refusal in refusals), strict=True)),
+        batch_id,
+    )
+    await connection.executemany(
+        statements.KEEP_RAW,
+        {_place(refusal): _raw(refusal.record) for refusal in refusals}.values(),
+    )
+    new = {tuple(row) for row in added}
+    return [(*_place(refusal), refusal.rejected.index) in new for refusal in refusals]
+
+
+def _place(refusal: Refusal) -> tuple[str, int, int, int]:
+    record = refusal.record
+    return (record.topic or "", record.generation, record.partition, record.offset)
+
+
+def _row(refusal: Refusal) -> tuple[object, ...]:
+    record, rejected = refusal
+    return (
+        rejected.reason,
+        rejected.detail.replace("\0", "\ufffd")[:_DETAIL_LETTERS],
+        rejected.sqlstate,
+        rejected.shape,
+        RULES_VERSION,
+        *_place(refusal),
+        rejected.index,
+        len(record.value or b""),
+        None
+        if record.recorded_ms is None
+        else _UNIX_EPOCH + timedelta(milliseconds=record.recorded_ms),
+    )
+
+
+def _raw(record: RawRecord) -> tuple[object, ...]:
+    """The record's bytes: whole up to 1 MiB, beyond that the first 64 KiB and the hash."""
+    value, key = record.value or b"", record.key or b""
+    headers = msgspec.json.encode(
+        [
+            (
+                name.replace("\0", "\ufffd"),
+                None if text is None else base64.b64encode(text).decode(),
+            )
+            for name, text in record.headers
+        ]
+    )
+    whole = len(value) + len(key) + len(headers) <= _WHOLE_BYTES
+    return (
+        record.topic or "",
+        record.generation,
+        record.partition,
+        record.offset,
+        record.key if whole or record.key is None else key[:_HEAD_BYTES],
+        record.value if whole or record.value is None else value[:_HEAD_BYTES],
+        headers if whole else None,
+        hashlib.sha256(value).digest(),
+        whole,
+    )

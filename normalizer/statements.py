@@ -1,0 +1,195 @@
+"""Every SQL text the store says, named."""
+
+from typing import Final
+
+from normalizer.envelope import Envelope
+
+EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
+"""The columns COPY writes, in order; the others have defaults."""
+
+_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+
+CLAIM: Final = """
+    with latest as (
+        select   topic, generation, partition
+        from     normalizer.source_position
+        where    topic = $1::text and partition = $2::integer
+        order by generation desc
+        limit    1
+    )
+    update normalizer.source_position as position
+    set    owner = $3::text, epoch = position.epoch + 1, updated_at = now()
+    from   latest
+    where  (position.topic, position.generation, position.partition)
+         = (latest.topic, latest.generation, latest.partition)
+    returning position.generation, position.epoch, position.next_offset, position.cluster_id,
+              position.last_offset, position.last_recorded_ms, position.last_crc
+"""
+
+BEGIN_GENERATION: Final = """
+    insert into normalizer.source_position
+           (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+    select $1::text, coalesce(max(generation) + 1, 0), $2::integer, $3::text, $4::text,
+           $5::bigint, $5::bigint
+    from   normalizer.source_position
+    where  topic = $1::text and partition = $2::integer
+    returning generation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+"""
+
+LOCK_POSITIONS: Final = """
+    select   position.topic, position.generation, position.partition, position.epoch,
+             position.next_offset
+    from     normalizer.source_position as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, generation, partition)
+             using (topic, generation, partition)
+    order by position.topic, position.generation, position.partition
+    for update of position
+"""
+
+MOVE_POSITIONS: Final = """
+    update normalizer.source_position as position
+    set    next_offset      = moved.next_offset,
+           records          = position.records + moved.records,
+           holes            = position.holes + moved.holes,
+           outcomes         = position.outcomes + moved.outcomes,
+           stored           = position.stored + moved.stored,
+           duplicate        = position.duplicate + moved.duplicate,
+           joined           = position.joined + moved.joined,
+           quarantined      = position.quarantined + moved.quarantined,
+           ignored          = position.ignored + moved.ignored,
+           last_offset      = coalesce(moved.last_offset, position.last_offset),
+           last_recorded_ms = case when moved.last_offset is null then position.last_recorded_ms
+                                   else moved.last_recorded_ms end,
+           last_crc         = coalesce(moved.last_crc, position.last_crc),
+           updated_at       = clock_timestamp()
+    from   unnest(
+               $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
+               $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]
+           ) as moved (
+               topic, generation, partition, next_offset, records, holes,
+               outcomes, stored, duplicate, joined, quarantined,
+               ignored, last_offset, last_recorded_ms, last_crc
+           )
+    where  (position.topic, position.generation, position.partition)
+         = (moved.topic, moved.generation, moved.partition)
+"""
+
+NEXT_BATCH_ID: Final = "select nextval('normalizer.batch_id')"
+
+BUCKET_SHIFT: Final = "select bucket_shift from normalizer.layout"
+
+ENSURE_BUCKET: Final = "select normalizer.ensure_bucket($1::bigint)"
+
+# One query a bucket: "= any" alone visits every bucket there is.
+FIND_PLACES: Final = """
+    select event_id, source_topic, source_generation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+"""
+
+LOCK_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+    order by event_id
+    for update
+"""  # noqa: S608 - column names of our own
+
+FIND_ASSIGNED: Final = """
+    select event_id
+    from   normalizer.assigned_id
+    where  (source_topic, source_generation, source_partition, source_offset, source_index)
+         = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+"""
+
+ASSIGN_ID: Final = """
+    insert into normalizer.assigned_id
+           (event_id, source_topic, source_generation, source_partition, source_offset,
+            source_index)
+    values (normalizer.gen_snowflake(), $1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+    returning event_id
+"""
+
+# The columns a join can change, with their types; the others stay as they were stored.
+JOINED_COLUMNS: Final = (
+    ("event_type", "text"),
+    ("step", "text"),
+    ("status", "text"),
+    ("attempts", "integer"),
+    ("max_attempts", "integer"),
+    ("created_at", "timestamptz"),
+    ("worker_id", "text"),
+    ("command_id", "text"),
+    ("iteration", "integer"),
+    ("node_type", "text"),
+    ("catalog_id", "bigint"),
+    ("parent_event_id", "bigint"),
+    ("parent_execution_id", "bigint"),
+    ("duration", "double precision"),
+    ("error", "text"),
+    ("context", "jsonb"),
+    ("result", "jsonb"),
+    ("meta", "jsonb"),
+    ("extra", "jsonb"),
+    ("coercions", "jsonb"),
+    ("evidence", "smallint"),
+    ("shape", "text"),
+    ("normalizer_version", "integer"),
+    ("headers", "jsonb"),
+    ("trace_id", "text"),
+    ("recorded_at", "timestamptz"),
+)
+
+_SET_JOINED: Final = ", ".join(f"{name} = joined.{name}" for name, _ in JOINED_COLUMNS)
+_JOINED_ARRAYS: Final = ", ".join(
+    f"${place}::{kind}[]" for place, (_, kind) in enumerate(JOINED_COLUMNS, start=4)
+)
+_JOINED_NAMES: Final = ", ".join(name for name, _ in JOINED_COLUMNS)
+
+CHANGE_EVENTS: Final = f"""
+    update normalizer.events as event
+    set    {_SET_JOINED}
+    from   unnest($3::bigint[], {_JOINED_ARRAYS}) as joined (event_id, {_JOINED_NAMES})
+    where  event.event_id between $1::bigint and $2::bigint and event.event_id = joined.event_id
+"""  # noqa: S608 - column names of our own
+
+ADD_GAPS: Final = """
+    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
+    select *
+    from   unnest(
+               $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[]
+           )
+"""
+
+ADD_QUARANTINE: Final = """
+    insert into normalizer.quarantine (
+        reason, detail, sqlstate, shape, normalizer_version, source_topic, source_generation,
+        source_partition, source_offset, source_index, value_bytes, recorded_at, batch_id
+    )
+    select refused.*, $13::bigint
+    from   unnest(
+               $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
+               $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
+               $12::timestamptz[]
+           ) as refused
+    on conflict on constraint quarantine_by_source do nothing
+    returning source_topic, source_generation, source_partition, source_offset, source_index
+"""
+
+KEEP_RAW: Final = """
+    insert into normalizer.quarantine_raw (
+        source_topic, source_generation, source_partition, source_offset, key, value, headers,
+        value_sha256, whole
+    )
+    values ($1::text, $2::integer, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::jsonb,
+            $8::bytea, $9::boolean)
+    on conflict on constraint quarantine_raw_pkey do nothing
+"""
+
+# Goes in and is rolled back: tells an outage from a batch that cannot be written.
+PROBE: Final = """
+    insert into normalizer.events (execution_id, event_type, status, shape)
+    values (1, 'normalizer.probe', 'RUNNING', 'probe')
+"""

@@ -51,6 +51,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
+        """(topic, generation, partition)."""
         return (self.topic, self.generation, self.partition)
 
 

@@ -349,3 +349,7 @@ grant select (source_topic, source_generation, source_partition, source_offset)
 grant select on normalizer.layout to normalizer_writer;
 grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
+
+insert into migrations.applied (version) values ('0001') on conflict do nothing;
+
+-- migrate:down

@@ -112,3 +112,7 @@ comment on view projector.attempts_by_status is
 grant usage on schema projector to normalizer_writer, projector_reader;
 grant select, insert, update on projector.event_minutes to normalizer_writer;
 grant select on projector.attempts_by_status to normalizer_writer, projector_reader;
+
+insert into migrations.applied (version) values ('0002') on conflict do nothing;
+
+-- migrate:down

@@ -10,7 +10,8 @@ class RawRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     event's index in the record they name that event for ever. `topic` is None for a record that
     has no place in a log (the filter): such an event gets no derived id.
     `recorded_ms` is the log's own time in milliseconds since 1970, None where the log has none.
-    `shape` is set only for a record rebuilt from a stored row, whose provenance is known.
+    `shape` and `index` are set only for a record rebuilt from a stored row: the provenance is
+    known, and its one event had that index in the record it came in.
     """
 
     value: bytes | None
@@ -22,6 +23,7 @@ class RawRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[tuple[str, bytes | None], ...] = ()
     recorded_ms: int | None = None
     shape: str | None = None
+    index: int = 0
 
     @property
     def place(self) -> str:

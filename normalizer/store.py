@@ -96,7 +96,7 @@ class Store:
                 statements.BEGIN_GENERATION, topic, partition, cluster_id, self._owner, log_start
             )
 
-        row = await self._transaction(claim)
+        row = await self._at_once(claim)
         return Claim(topic=topic, partition=partition, **row)
 
     async def new_generation(
@@ -109,7 +109,7 @@ class Store:
                 statements.BEGIN_GENERATION, topic, partition, cluster_id, self._owner, log_start
             )
 
-        row = await self._transaction(begin)
+        row = await self._at_once(begin)
         return Claim(topic=topic, partition=partition, **row)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
@@ -134,7 +134,7 @@ class Store:
             await _add_gaps(connection, (part,), reason)
             await _move_positions(connection, [(part, _Counts().totals(part))])
 
-        await self._transaction(record)
+        await self._at_once(record)
         return msgspec.structs.replace(claim, next_offset=next_offset)
 
     async def write(self, batch: Batch) -> Totals:
@@ -166,8 +166,8 @@ class Store:
             await connection.execute(statements.PROBE)
 
         try:
-            await self._transaction(insert, rolled_back=True)
-        except (StoreUnavailable, _RowRefused, _OnceMore):
+            await self._at_once(insert, rolled_back=True)
+        except StoreUnavailable:
             return False
         return True
 
@@ -237,8 +237,16 @@ class Store:
             for event_id in missing:
                 await connection.execute(statements.ENSURE_BUCKET, event_id)
 
-        await self._transaction(make)
+        await self._at_once(make)
         self._buckets.made(missing)
+
+    async def _at_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+        """Work that has no rows of a batch: what a batch would do again, the caller does."""
+        try:
+            return await self._transaction(work, rolled_back=rolled_back)
+        except (_RowRefused, _OnceMore) as error:
+            message = "database: another writer was first"
+            raise StoreUnavailable(message) from error
 
     async def _transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Do the work in a READ COMMITTED transaction; foreign errors die here."""

@@ -1,0 +1,1 @@
+"""Benchmarks on the embedded stack; each prints ratios measured in one run."""

@@ -1,0 +1,197 @@
+"""How fast the whole path drains a preloaded topic, beside COPY of the same finished rows.
+
+    python -m bench.drain                      the short form: 300,000 events
+    python -m bench.drain --events 1000000
+
+One run, one machine, one database: the service reads the topic and writes every row; then those
+very rows are copied again, already encoded, into the same (emptied) table with the same triggers.
+The ratio says what reading, normalising, identity and the ledger cost on top of storing.
+"""
+
+import argparse
+import asyncio
+import io
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
+from normalizer.migrate import migrate
+from normalizer.statements import EVENT_COLUMNS
+
+TOPIC: Final = "noetl.events"
+PARTITIONS: Final = 6
+ROWS_A_COPY: Final = 5_000
+AIM: Final = 0.5
+
+
+async def main(events: int, seed: int) -> int:
+    """Print both rates and their ratio; 1 if the ratio misses the aim."""
+    async with _stack() as (database_url, bootstrap_servers):
+        await _load(bootstrap_servers, events, seed)
+        drained, seconds = await _drain(database_url, bootstrap_servers)
+        print(f"drain: {drained:,} events in {seconds:.1f} s: {drained / seconds:,.0f} events/s")
+        copied, copy_seconds = await _copy_again(database_url)
+        print(
+            f"copy:  {copied:,} rows   in {copy_seconds:.1f} s: {copied / copy_seconds:,.0f} rows/s"
+        )
+    ratio = (drained / seconds) / (copied / copy_seconds)
+    print(f"ratio: {ratio:.2f} (aim: at least {AIM})")
+    return 0 if ratio >= AIM else 1
+
+
+@asynccontextmanager
+async def _stack() -> AsyncIterator[tuple[str, str]]:
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
+    try:
+        async with (
+            PostgresServer(folder / "postgres", settings=settings) as postgres,
+            KafkaBroker(folder / "kafka", await kafka_jars(print)) as kafka,
+        ):
+            database_url = await postgres.create_database("drain")
+            await migrate(database_url, say=lambda _: None)
+            await _create_topic(kafka.bootstrap_servers)
+            yield database_url, kafka.bootstrap_servers
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+async def _create_topic(bootstrap_servers: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])
+    finally:
+        await admin.close()
+
+
+async def _load(bootstrap_servers: str, events: int, seed: int) -> None:
+    started = time.monotonic()
+    await _run(
+        "simulator",
+        "play",
+        f"--bootstrap-servers={bootstrap_servers}",
+        f"--topic={TOPIC}",
+        f"--events={events}",
+        f"--seed={seed}",
+        "--rate=0",
+    )
+    print(f"load:  {events:,} events in {time.monotonic() - started:.1f} s")
+
+
+async def _run(module: str, *arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, *arguments)
+    if await process.wait() != 0:
+        message = f"{module} exited with {process.returncode}"
+        raise SystemExit(message)
+
+
+async def _drain(database_url: str, bootstrap_servers: str) -> tuple[int, float]:
+    """Events, and seconds from the claim (start-up left out) to the last commit."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DATABASE_URL": database_url,
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_TOPICS": TOPIC,
+        "NORMALIZER_LOG_LEVEL": "warning",
+    }
+    ends = await _log_ends(bootstrap_servers)
+    connection = await asyncpg.connect(database_url)
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "normalizer", "run", env=environment
+    )
+    try:
+        async with asyncio.timeout(1800):
+            while await connection.fetchval(_CLAIMED) < PARTITIONS:
+                await asyncio.sleep(0.01)
+            began = time.monotonic()
+            while await connection.fetchval(_READ) < ends:
+                await asyncio.sleep(0.02)
+            seconds = time.monotonic() - began
+        return await connection.fetchval(_OUTCOMES), seconds
+    finally:
+        service.terminate()
+        await service.wait()
+        await connection.close()
+
+
+async def _log_ends(bootstrap_servers: str) -> int:
+    from aiokafka import AIOKafkaConsumer, TopicPartition  # noqa: PLC0415
+
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
+        return sum((await consumer.end_offsets(partitions)).values())
+    finally:
+        await consumer.stop()
+
+
+async def _copy_again(database_url: str) -> tuple[int, float]:
+    """The stored rows, encoded beforehand, copied into the emptied table: rows and seconds."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        batches = await _encoded(connection)
+        rows = await connection.fetchval("select count(*) from normalizer.events")
+        await connection.execute("truncate normalizer.events, projector.event_minutes")
+        await connection.execute("checkpoint")
+        began = time.monotonic()
+        for batch in batches:
+            await connection.copy_to_table(
+                "events",
+                schema_name="normalizer",
+                columns=EVENT_COLUMNS,
+                source=io.BytesIO(batch),
+                format="binary",
+            )
+        return rows, time.monotonic() - began
+    finally:
+        await connection.close()
+
+
+async def _encoded(connection: asyncpg.Connection) -> list[bytes]:
+    columns = ", ".join(EVENT_COLUMNS)
+    numbered = f"""
+        create temporary table finished as
+        select {columns}, (row_number() over (order by batch_id, event_id) - 1) / {ROWS_A_COPY} as copy
+        from   normalizer.events
+    """  # noqa: S608 - column names of our own
+    await connection.execute(numbered)
+    count = await connection.fetchval("select max(copy) + 1 from finished")
+    batches: list[bytes] = []
+    for number in range(count):
+        encoded = io.BytesIO()
+        await connection.copy_from_query(
+            f"select {columns} from finished where copy = {number} order by event_id",  # noqa: S608
+            output=encoded,
+            format="binary",
+        )
+        batches.append(encoded.getvalue())
+    await connection.execute("drop table finished")
+    return batches
+
+
+_CLAIMED: Final = "select count(*) from normalizer.source_position"
+_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_position"
+_OUTCOMES: Final = "select sum(outcomes)::bigint from normalizer.source_position"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
+    parser.add_argument("--seed", type=int, default=1, help="default: 1")
+    arguments = parser.parse_args()
+    sys.exit(asyncio.run(main(arguments.events, arguments.seed)))

@@ -96,3 +96,19 @@ class Child:
         """SIGKILL; its exit code."""
         self.send_signal(signal.SIGKILL)
         return await self._process.wait()
+
+
+async def until_ended(pid: int) -> None:
+    """Returns when that process has ended, whosever child it is; at once if it is unknown."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

@@ -81,7 +81,7 @@ class KafkaBroker:
     ) -> None:
         self.folder = folder.resolve()
         self.log = self.folder / "kafka.log"
-        self._jars = jars
+        self.jars = jars
         self._properties = {**_PROPERTIES, **(properties or {})}
         self._listeners = {_PLAIN: "PLAINTEXT", **(listeners or {})}
         self._format_arguments = format_arguments
@@ -187,7 +187,7 @@ class KafkaBroker:
                 f"-Xmx{self._heap_mb}m",
                 "-Djava.awt.headless=true",
                 f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
-                *("-cp", f"{self._jars}/*"),
+                *("-cp", f"{self.jars}/*"),
                 main,
                 *arguments,
             ],

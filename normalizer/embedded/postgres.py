@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from normalizer.child import Child
+from normalizer.child import Child, until_ended
 from normalizer.embedded.errors import EmbeddedError, last_words
 from normalizer.embedded.ports import keep_ports
 
@@ -226,7 +226,8 @@ class PostgresServer:
         """A server whose parent was killed may still be shutting down on the same data."""
         status = self._postmaster()
         if status and str(self.data).encode() in _command_of(int(status[0])):
-            await _end(int(status[0]), signal.SIGINT, self._deadline_s)
+            async with asyncio.timeout(self._deadline_s):
+                await _end(int(status[0]), signal.SIGINT)
 
     async def _wait_until_ready(self) -> None:
         child = self._running()
@@ -347,10 +348,8 @@ def _command_of(pid: int) -> list[bytes]:
         return []
 
 
-async def _end(pid: int, number: signal.Signals, deadline_s: float = 10.0) -> None:
+async def _end(pid: int, number: signal.Signals) -> None:
     """Sends the signal, and waits for a process that is not our child."""
-    deadline = time.monotonic() + deadline_s
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    while _command_of(pid) and time.monotonic() < deadline:  # noqa: ASYNC110 - nobody tells us
-        await asyncio.sleep(_POLL_S)
+    await until_ended(pid)

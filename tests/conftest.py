@@ -1,0 +1,103 @@
+"""Fixtures: a fresh database from a migrated template, a fresh topic, and servers to kill.
+
+A test gets a real PostgreSQL and a real Kafka by asking for `database` or `topic`. A test marked
+`every_postgres` runs on the newest and on the oldest supported PostgreSQL. Other stacks are named
+on purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
+"""
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.embedded import KafkaBroker, PostgresServer
+from tests.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
+
+# A shell that points at production must not get traffic, migrations or dropped databases.
+for _name in list(os.environ):
+    if _name.startswith(("KAFKA_", "NORMALIZER_", "PROJECTOR_", "PG")) or _name == "DATABASE_URL":
+        del os.environ[_name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cluster" in metafunc.fixturenames and metafunc.definition.get_closest_marker(
+        "every_postgres"
+    ):
+        metafunc.parametrize("cluster", ["current", "15"], indirect=True)
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    async with Stack() as started:
+        yield started
+
+
+@pytest.fixture
+async def cluster(stack: Stack, request: pytest.FixtureRequest) -> Cluster:
+    """The PostgreSQL server of this session."""
+    return await stack.cluster(getattr(request, "param", "current"))
+
+
+@pytest.fixture
+async def database(cluster: Cluster) -> AsyncIterator[Database]:
+    """Migrated, empty and of this test alone."""
+    async with cluster.database() as made:
+        yield made
+
+
+@pytest.fixture
+async def empty_database(cluster: Cluster) -> AsyncIterator[Database]:
+    """Not even migrated."""
+    async with cluster.empty_database() as made:
+        yield made
+
+
+@pytest.fixture
+async def postgres_server(stack: Stack) -> AsyncIterator[PostgresServer]:
+    """A server of this test alone, to stop, kill and fill; nothing is migrated."""
+    async with stack.new_postgres(f"postgres-{secrets.token_hex(4)}") as server:
+        yield server
+
+
+@pytest.fixture
+async def kafka_broker(stack: Stack) -> AsyncIterator[KafkaBroker]:
+    """A broker of this test alone, to stop and kill."""
+    async with await stack.new_broker(f"kafka-{secrets.token_hex(4)}") as broker:
+        yield broker
+
+
+@pytest.fixture
+async def bootstrap_servers(stack: Stack) -> str:
+    """The Kafka of this session."""
+    if BOOTSTRAP_SERVERS is not None:
+        return BOOTSTRAP_SERVERS
+    return (await stack.broker()).bootstrap_servers
+
+
+@pytest.fixture
+async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def topic(admin: AIOKafkaAdminClient, request: pytest.FixtureRequest) -> AsyncIterator[Topic]:
+    """A topic of this test alone, of 3 partitions, or as many as its indirect parameter says."""
+    made = Topic(name=f"test.{secrets.token_hex(6)}", partitions=getattr(request, "param", 3))
+    await admin.create_topics([NewTopic(made.name, made.partitions, 1)])
+    yield made
+    await admin.delete_topics([made.name])
+
+
+@pytest.fixture
+async def producer(bootstrap_servers: str) -> AsyncIterator[AIOKafkaProducer]:
+    """Waits for every record to be written, and takes values up to 32 MiB."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, enable_idempotence=True, max_request_size=32 << 20
+    ) as started:
+        yield started

@@ -1,0 +1,265 @@
+"""The embedded PostgreSQL and Kafka: what was acknowledged survives, and nothing is left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.child import until_ended
+from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer
+from normalizer.embedded.ports import free_port, is_free, keep_ports
+from tests.stack import Cluster, Database, Stack, Topic
+
+
+async def _count(url: str, statement: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
+    """Committed values of partition 0, from the start to the end of the log."""
+    partition = TopicPartition(topic, 0)
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=64 << 20,
+    ) as consumer:
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        values: list[bytes] = []
+        while await consumer.position(partition) < end:
+            records = (await consumer.getmany(timeout_ms=1000)).get(partition, [])
+            values.extend(record.value for record in records)
+        return values
+
+
+@pytest.mark.every_postgres
+async def test_a_database_is_owned_by_a_role_that_is_no_superuser(cluster: Cluster) -> None:
+    async with cluster.empty_database() as made:
+        superuser = await _count(
+            made.url, "select usesuper::integer from pg_user where usename = current_user"
+        )
+
+    assert superuser == 0
+
+
+async def test_a_database_from_the_template_keeps_its_search_path(database: Database) -> None:
+    found = await _count(database.url, "select (to_regclass('events') is not null)::integer")
+
+    assert found == 1
+
+
+async def test_a_wrong_password_is_refused(postgres_server: PostgresServer) -> None:
+    url = f"postgresql://noetl:wrong@127.0.0.1:{postgres_server.port}/postgres"
+
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(url)
+
+
+async def test_rows_survive_a_restart_and_a_kill_on_the_same_port(
+    postgres_server: PostgresServer,
+) -> None:
+    url = await postgres_server.create_database("kept")
+    await _execute(url, "create table kept as select 1 as one")
+
+    await postgres_server.restart()
+    await _execute(url, "insert into kept values (2)")
+    await postgres_server.kill()
+    await postgres_server.start()
+
+    assert await _count(url, "select count(*) from kept") == 2
+
+
+async def test_a_server_that_cannot_start_says_why(stack: Stack) -> None:
+    server = PostgresServer(stack.folder / "postgres-wrong", settings={"no_such_setting": "1"})
+
+    with pytest.raises(EmbeddedError, match="no_such_setting"):
+        await server.start()
+
+
+async def test_no_secret_of_the_stack_is_readable_by_others(
+    postgres_server: PostgresServer,
+) -> None:
+    password = (postgres_server.folder / "password").stat()
+    arguments = Path(f"/proc/{postgres_server.pid}/cmdline").read_bytes()
+
+    assert password.st_mode & 0o077 == 0
+    assert (postgres_server.folder / "password").read_bytes() not in arguments
+
+
+async def test_records_survive_a_restart_and_a_kill_on_the_same_port(
+    kafka_broker: KafkaBroker,
+) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_broker.bootstrap_servers)
+    await admin.start()
+    await admin.create_topics([NewTopic("kept", 1, 1)])
+    await admin.close()
+    address = kafka_broker.bootstrap_servers
+
+    async def send(value: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=address, acks="all") as producer:
+            await producer.send_and_wait("kept", value)
+
+    await send(b"before")
+    await kafka_broker.restart()
+    await send(b"between")
+    await kafka_broker.kill()
+    await kafka_broker.start()
+    await send(b"after")
+
+    assert kafka_broker.bootstrap_servers == address
+    assert await _read_all(address, "kept") == [b"before", b"between", b"after"]
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_a_value_of_20_megabytes_goes_through(
+    topic: Topic, producer: AIOKafkaProducer, bootstrap_servers: str
+) -> None:
+    value = b"x" * (20 << 20)
+
+    await producer.send_and_wait(topic.name, value, partition=0)
+
+    assert await _read_all(bootstrap_servers, topic.name) == [value]
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_an_aborted_transaction_leaves_a_hole_and_no_record(
+    topic: Topic, bootstrap_servers: str
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as producer:
+        await producer.begin_transaction()
+        await producer.send_and_wait(topic.name, b"aborted", partition=0)
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await producer.send_and_wait(topic.name, b"committed", partition=0)
+
+    assert await _read_all(bootstrap_servers, topic.name) == [b"committed"]
+
+
+async def test_an_unknown_topic_is_not_made(bootstrap_servers: str) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, request_timeout_ms=1000
+    ) as producer:
+        known = await producer.client.fetch_all_metadata()
+
+    assert "never.made" not in known.topics()
+
+
+async def test_a_listener_with_scram_takes_who_knows_the_password(stack: Stack) -> None:
+    broker = await stack.new_broker("kafka-scram")
+    secured = KafkaBroker(
+        broker.folder,
+        broker.jars,
+        listeners={"SECURED": "SASL_PLAINTEXT"},
+        properties={
+            "sasl.enabled.mechanisms": "SCRAM-SHA-256,PLAIN",
+            "listener.name.secured.scram-sha-256.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            "listener.name.secured.plain.sasl.jaas.config": (
+                "org.apache.kafka.common.security.plain.PlainLoginModule required "
+                'user_plain="plain-secret";'
+            ),
+        },
+        format_arguments=["--add-scram", "SCRAM-SHA-256=[name=scram,password=scram-secret]"],
+    )
+
+    async with secured:
+        for mechanism, user in (("SCRAM-SHA-256", "scram"), ("PLAIN", "plain")):
+            client = AIOKafkaAdminClient(
+                bootstrap_servers=secured.address_of("SECURED"),
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism=mechanism,
+                sasl_plain_username=user,
+                sasl_plain_password=f"{user}-secret",
+            )
+            await client.start()
+            assert await client.list_topics() == []
+            await client.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_no_server_outlives_its_parent(stack: Stack, number: signal.Signals) -> None:
+    folder = stack.folder / f"orphans-{number.name}"
+    broker = await stack.new_broker(f"orphans-{number.name}/kafka")
+    program = f"""
+import asyncio
+from pathlib import Path
+from normalizer.embedded import KafkaBroker, PostgresServer
+
+async def main() -> None:
+    async with (
+        PostgresServer(Path({str(folder / "postgres")!r}), durable=False) as postgres,
+        KafkaBroker(Path({str(folder / "kafka")!r}), Path({str(broker.jars)!r})) as kafka,
+    ):
+        print(postgres.pid, kafka.pid, flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    pids = [int(pid) for pid in (await parent.stdout.readline()).split()]
+    for pid in pids:
+        os.kill(pid, 0)
+
+    parent.send_signal(number)
+    await parent.wait()
+
+    async with asyncio.timeout(30):
+        for pid in pids:
+            await until_ended(pid)
+
+
+async def test_two_stacks_run_at_once(stack: Stack) -> None:
+    async with stack.new_postgres("twin-1") as one, stack.new_postgres("twin-2") as two:
+        answers = [await _count(server.url, "select 1") for server in (one, two)]
+
+    assert answers == [1, 1]
+    assert one.port != two.port
+
+
+def test_ports_stay_the_same_while_they_are_free(tmp_path: Path) -> None:
+    first = keep_ports(tmp_path / "ports.json", ["a", "b"])
+    again = keep_ports(tmp_path / "ports.json", ["a", "b"])
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", first["a"]))
+        taken.listen()
+        moved = keep_ports(tmp_path / "ports.json", ["a", "b"])
+
+    assert first == again
+    assert moved["a"] != first["a"]
+    assert moved["b"] == first["b"]
+
+
+def test_a_port_is_not_one_that_clients_are_given() -> None:
+    lowest_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+    port = free_port(set())
+
+    assert is_free(port)
+    assert port < lowest_of_clients

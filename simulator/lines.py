@@ -1,0 +1,53 @@
+"""Records as `kcat -J` prints them: one JSON object a line.
+
+A value or key that is not UTF-8 stands under `payload_b64` or `key_b64` instead, in base64; kcat
+itself has no way to print one. Headers are a flat list: name, value, name, value.
+"""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from simulator.record import Record
+
+_encode = msgspec.json.Encoder().encode
+
+
+def lines(records: Iterable[Record], topic: str) -> Iterator[bytes]:
+    """One line a record, each partition counted from offset 0."""
+    offsets: dict[int, int] = {}
+    for record in records:
+        offset = offsets.get(record.partition, 0)
+        offsets[record.partition] = offset + 1
+        yield line(record, topic, offset)
+
+
+def line(record: Record, topic: str, offset: int) -> bytes:
+    """One record at one place, without a newline."""
+    body: dict[str, Any] = {
+        "topic": topic,
+        "partition": record.partition,
+        "offset": offset,
+        "tstype": "create",
+        "ts": record.timestamp_ms,
+    }
+    if record.headers:
+        flat: list[str] = []
+        for name, value in record.headers:
+            flat += (name, value.decode())
+        body["headers"] = flat
+    _put(body, "key", record.key)
+    _put(body, "payload", record.value)
+    return _encode(body)
+
+
+def _put(body: dict[str, Any], name: str, value: bytes | None) -> None:
+    if value is None:
+        body[name] = None
+        return
+    try:
+        body[name] = value.decode()
+    except UnicodeDecodeError:
+        body[f"{name}_b64"] = b64encode(value).decode()

@@ -1,0 +1,243 @@
+"""The poison list: records that break readers, each with what must become of it.
+
+Source: anchors of the field, the poison list; wire-shapes, section 9.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from simulator import ids, times
+from simulator.record import Event, Nothing, Outcome, Refused
+from simulator.telling import EXPLICIT, FROM_ID, FROM_PRODUCER, Pen, Says
+
+MIB: Final = 1024 * 1024
+Poison = tuple[bytes | None, list[Outcome]]
+
+
+class Apothecary:
+    """Makes poison: valid events but for one thing each. `numbers` count the ledger's events."""
+
+    def __init__(self, pen: Pen, numbers: Callable[[], int]) -> None:
+        self.pen = pen
+        self._number = numbers
+        self._minter = ids.Minter(333)
+
+    def brew(self, at_us: int, execution_id: int) -> Poison:
+        """One of the list; a value of 9 MiB only at the mix's own share."""
+        if self.pen.random() < self.pen.mix.huge:
+            return _filled(9 * MIB), [Refused("too_large")]
+        return self.pen.pick(_LIST)(self, at_us, execution_id)
+
+    def _sound(self, at_us: int, execution_id: int) -> tuple[dict[str, Any], Says]:
+        """An event nothing is wrong with, to be spoiled."""
+        event_id = self._minter.mint(at_us // 1000)
+        written, created_us = times.micros_z(at_us)
+        body = {
+            "execution_id": execution_id,
+            "event_type": "call.error",
+            "step": "shell",
+            "status": "FAILED",
+            "created_at": written,
+            "context": {},
+            "event_id": event_id,
+            "meta": {"attempts": 1},
+        }
+        says = Says(
+            execution_id=execution_id,
+            event_type="call.error",
+            kind="call.error",
+            shape="executor",
+            step="shell",
+            status="FAILED",
+            status_rank=2,
+            attempts=1,
+            attempts_rank=EXPLICIT,
+            event_id=event_id,
+            created_us=created_us,
+            created_rank=FROM_PRODUCER,
+            context={},
+        )
+        return body, says
+
+    def event(self, says: Says) -> list[Outcome]:
+        """The one event of a record."""
+        return [Event(self._number(), says)]
+
+    def mended(self, at_us: int, execution_id: int) -> Poison:
+        """U+0000 in a column of text."""
+        body, says = self._sound(at_us, execution_id)
+        body["step"] = "bad\0step"
+        says.step, says.rules = "bad\ufffdstep", ("unstorable_text",)
+        return msgspec.json.encode(body), self.event(says)
+
+    def with_mark(self, at_us: int, execution_id: int) -> Poison:
+        """A byte order mark."""
+        body, says = self._sound(at_us, execution_id)
+        says.rules = ("bom_stripped",)
+        return b"\xef\xbb\xbf" + msgspec.json.encode(body), self.event(says)
+
+    def doubled_key(self, at_us: int, execution_id: int) -> Poison:
+        """A key given twice: the last counts."""
+        body, says = self._sound(at_us, execution_id)
+        value = msgspec.json.encode(body)
+        return b'{"status":"OPEN","step":"first",' + value[1:], self.event(says)
+
+    def opaque_event_id(self, at_us: int, execution_id: int) -> Poison:
+        """An event id beyond int64, as a number or as text, or a word."""
+        body, says = self._sound(at_us, execution_id)
+        text = self.pen.pick(("", "evt-"))
+        sent = f"{text}{2**63 + (says.event_id or 0)}"
+        body["event_id"] = msgspec.Raw(sent.encode()) if not text else sent
+        says.event_id, says.rules = ids.opaque_event(sent), ("opaque_id",)
+        return msgspec.json.encode(body), self.event(says)
+
+    def opaque_execution_id(self, at_us: int, execution_id: int) -> Poison:
+        """An execution id beyond int64."""
+        body, says = self._sound(at_us, execution_id)
+        body["execution_id"] = msgspec.Raw(str(2**63 + execution_id).encode())
+        says.execution_id, says.rules = ids.opaque(str(2**63 + execution_id)), ("opaque_id",)
+        return msgspec.json.encode(body), self.event(says)
+
+    def id_only_time(self, at_us: int, execution_id: int) -> Poison:
+        """A time nobody can read: the one inside the id counts."""
+        body, says = self._sound(at_us, execution_id)
+        body["created_at"] = self.pen.pick(("yesterday", "1999-12-31T23:59:59Z", "2096-01-01", -5))
+        says.created_us, says.created_rank = None, FROM_ID
+        says.rules = ("created_at_unreadable",)
+        return msgspec.json.encode(body), self.event(says)
+
+    def twice_in_a_batch(self, at_us: int, execution_id: int) -> Poison:
+        """One id twice in one record."""
+        body, says = self._sound(at_us, execution_id)
+        del body["execution_id"]
+        batch = {"execution_id": str(execution_id), "events": [body, body]}
+        event = Event(self._number(), says)
+        return msgspec.json.encode(batch), [event, event]
+
+    def mixed_batch(self, at_us: int, execution_id: int) -> Poison:
+        """A batch of which one item is no event and one has no readable id."""
+        body, says = self._sound(at_us, execution_id)
+        events = [7, body, body | {"event_id": 1.5}, {"no": "event"}]
+        batch = {"execution_id": execution_id, "events": events}
+        refused = Refused("not_an_event")
+        sound = Event(self._number(), says)
+        return (
+            msgspec.json.encode(batch),
+            [refused, sound, Refused("invalid_id"), refused],
+        )
+
+    def deep_but_fine(self, at_us: int, execution_id: int) -> Poison:
+        """Depth 200 is deep, and stored."""
+        body, says = self._sound(at_us, execution_id)
+        deep = msgspec.Raw(b"[" * 200 + b"]" * 200)
+        body["context"] = says.context = {"deep": deep}
+        return msgspec.json.encode(body), self.event(says)
+
+
+def _filled(size: int) -> bytes:
+    return b'{"execution_id":1,"event_type":"step.enter","context":"' + b"x" * size + b'"}'
+
+
+def _refused(reason: str, *values: bytes) -> Callable[[Apothecary, int, int], Poison]:
+    def poison(maker: Apothecary, at_us: int, execution_id: int) -> Poison:
+        del at_us
+        value = maker.pen.pick(values)
+        return value.replace(b"EXECUTION", str(execution_id).encode()), [Refused(reason)]
+
+    return poison
+
+
+def _nothing(value: bytes | None, why: Any) -> Callable[[Apothecary, int, int], Poison]:
+    def poison(maker: Apothecary, at_us: int, execution_id: int) -> Poison:
+        del maker, at_us, execution_id
+        return value, [Nothing(why)]
+
+    return poison
+
+
+def _event(fields: bytes) -> bytes:
+    return b'{"execution_id":EXECUTION,"event_type":"step.enter","step":"s",' + fields + b"}"
+
+
+_LIST: Final[tuple[Callable[[Apothecary, int, int], Poison], ...]] = (
+    Apothecary.mended,
+    Apothecary.with_mark,
+    Apothecary.doubled_key,
+    Apothecary.opaque_event_id,
+    Apothecary.opaque_execution_id,
+    Apothecary.id_only_time,
+    Apothecary.twice_in_a_batch,
+    Apothecary.mixed_batch,
+    Apothecary.deep_but_fine,
+    _refused(
+        "invalid_json",
+        _event(b'"context":NaN'),
+        _event(b'"context":[Infinity]'),
+        _event(b'"context":1e400'),
+        _event(b'"context":1e200000'),
+        _event(b'"context":' + b"7" * 401),
+        _event(b'"context":' + b"9" * 400_000),
+        b"",
+        b"{}{}",
+        _event(b'"context":{}') + _event(b'"context":{}'),
+        b'{"execution_id":EXECUTION,',
+        b'"not json inside"',
+        b"hello",
+    ),
+    _refused(
+        "too_deep",
+        _event(b'"context":' + b"[" * 5_000 + b"]" * 5_000),
+        _event(b'"context":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
+        _event(b'"context":' + b"[" * 257 + b"]" * 257),
+    ),
+    _refused(
+        "invalid_utf8",
+        _event(b'"context":"\xff\xfe"'),
+        b"ARROW1\x00\x00\xff\xff\xff\xff\x10\x00\x00\x00",
+        b"\xff\xff\xff\xff\x70\x00\x00\x00\x10\x00\x00\x00",
+        _event(b'"context":"\xed\xa0\x80"'),
+    ),
+    _refused(
+        "not_an_event",
+        b"null",
+        b"[]",
+        b"7",
+        b"true",
+        b"{}",
+        b'{"execution_id":EXECUTION,"event_id":12,"command_id":"EXECUTION:start:12",'
+        b'"step":"start","server_url":"http://server.example.com:8082"}',
+        b'{"execution_id":EXECUTION,"event_type":""}',
+        b'{"execution_id":EXECUTION,"event_type":7}',
+        b'"\\"{}\\""',
+    ),
+    _refused(
+        "missing_execution_id",
+        b'{"event_type":"step.enter","step":"x","status":"RUNNING"}',
+        b'{"execution_id":null,"event_type":"step.enter"}',
+        b'{"execution_id":"","event_type":"step.enter"}',
+        b'{"execution_id":0,"event_type":"step.enter"}',
+    ),
+    _refused(
+        "invalid_id",
+        b'{"execution_id":5.439424027806933e17,"step":"s","event_type":"step.enter"}',
+        b'{"execution_id":-7,"event_type":"step.enter"}',
+        b'{"execution_id":true,"event_type":"step.enter"}',
+        b'{"execution_id":[1],"event_type":"step.enter"}',
+        b'{"execution_id":{"id":1},"event_type":"step.enter"}',
+        _event(b'"event_id":1.5'),
+        _event(b'"event_id":[]'),
+        _event(b'"event_id":false'),
+    ),
+    _refused(
+        "too_large",
+        b'{"execution_id":EXECUTION,"event_type":"' + b"e" * 201 + b'"}',
+        _event(b'"status":"' + b"s" * 101 + b'"'),
+        b'{"execution_id":EXECUTION,"event_type":"step.enter","step":"' + b"s" * 1001 + b'"}',
+        _event(b'"worker_id":"' + b"w" * 1001 + b'"'),
+        _event(b'"command_id":"' + b"c" * 1001 + b'"'),
+    ),
+    _nothing(None, "tombstone"),
+    _nothing(b'{"execution_id":7,"events":[]}', "empty_batch"),
+)

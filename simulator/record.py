@@ -1,0 +1,46 @@
+"""One record as it is sent, and what must become of each event in it."""
+
+from typing import Literal
+
+import msgspec
+
+from simulator.telling import Says
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One event in a record. Tellings of one event carry the same `number`."""
+
+    number: int
+    says: Says
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """What must go to quarantine, and why: the record, or one item of a batch."""
+
+    reason: str
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """A record without an event that is no mistake: a tombstone, an empty batch."""
+
+    why: Literal["tombstone", "empty_batch"]
+
+
+Outcome = Event | Refused | Nothing
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """What is sent, and what must become of it: an outcome for each event, in order.
+
+    `copy_of_earlier`: the same bytes were sent before, at another offset.
+    `trace_id`: what the headers say of it.
+    """
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    outcomes: list[Outcome]
+    headers: list[tuple[str, bytes]] = []
+    partition: int = -1
+    copy_of_earlier: bool = False
+    trace_id: str | None = None

@@ -1,0 +1,198 @@
+"""Facts in, records out, in the order in which they reach the topic.
+
+Here an event is put into a batch or a wrapper, told a second time, held up, sent again; and here
+the poison is mixed in. The same seed and mix give the same records, byte by byte.
+"""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+from typing import Any
+
+import msgspec
+from aiokafka.partitioner import murmur2
+
+from simulator import python_server, rust_server
+from simulator.deployments import Teller
+from simulator.facts import Fact
+from simulator.mix import SECOND_US, Mix
+from simulator.poison import Apothecary
+from simulator.record import Event, Outcome, Record
+from simulator.telling import Pen, Telling
+from simulator.world import World
+
+_encode = msgspec.json.Encoder().encode
+
+
+def records(mix: Mix, seed: int, *, executions: int | None = None) -> Iterator[Record]:
+    """Records in the order of their time, for ever, or until `executions` have ended."""
+    topic = _Topic(mix, seed)
+    return topic.records(World(mix, Random(f"{seed}/world")), executions)
+
+
+class _Topic:
+    """What is on its way to the topic, ordered by when it arrives."""
+
+    def __init__(self, mix: Mix, seed: int) -> None:
+        self._mix = mix
+        self._pen = Pen(Random(f"{seed}/pen"), mix)
+        self._random = Random(f"{seed}/topic").random
+        self._numbers = count(1)
+        self._poison = Apothecary(self._pen, self._numbers.__next__)
+        self._under_way: list[tuple[int, int, Record]] = []
+        self._sequence = count()
+        self._global_sequence = 0
+        self._lender: Fact | None = None
+
+    def records(self, world: World, executions: int | None) -> Iterator[Record]:
+        under_way = self._under_way
+        for now_us, facts in world.facts(executions=executions):
+            self._collide(facts)
+            for fact in facts:
+                fact.number = next(self._numbers)
+            self._tell(now_us, facts)
+            while under_way and under_way[0][0] <= now_us:
+                yield self._arrived()
+        while under_way:
+            yield self._arrived()
+
+    def _arrived(self) -> Record:
+        arrives_us, _, record = heappop(self._under_way)
+        record.timestamp_ms = arrives_us // 1000
+        record.partition = self._partition(record.key)
+        return record
+
+    def _partition(self, key: bytes | None) -> int:
+        if key is None or not self._mix.keyed:
+            return int(self._random() * self._mix.partitions)
+        return keyed_partition(key, self._mix.partitions)
+
+    def _tell(self, now_us: int, facts: list[Fact]) -> None:
+        """Write what happened at one instant: singly, or what the worker says as one batch."""
+        random, mix = self._random, self._mix
+        execution = facts[0].execution
+        deployment = execution.deployment
+        batch: list[Telling] = []
+        for fact in facts:
+            if fact.worker is None:
+                self._send(now_us, execution.text, deployment.server(fact, self._pen))
+                continue
+            if deployment.batches and len(facts) > 1:
+                batch.append(_item(fact, self._pen))
+                continue
+            self._send(now_us, execution.text, deployment.worker(fact, self._pen))
+            if deployment.again is not None and random() < mix.told_twice:
+                self._tell_again(now_us, fact, deployment.again)
+        if batch:
+            self._send_batch(now_us, execution.text, batch)
+        if random() < mix.poison * len(facts):
+            value, outcomes = self._poison.brew(now_us, execution.execution_id)
+            key = execution.text.encode() if random() < 0.9 else b"\xff\xfekey"
+            self._put(now_us, Record(key=key, value=value, timestamp_ms=0, outcomes=outcomes))
+
+    def _tell_again(self, now_us: int, fact: Fact, again: Teller) -> None:
+        """The server's row of what the worker told; sometimes it says otherwise."""
+        if self._random() < self._mix.disagreeing:
+            fact = msgspec.structs.replace(
+                fact, attempts=(fact.attempts + 1) % 9, at_us=fact.at_us + 1_500
+            )
+        self._send(now_us, fact.execution.text, again(fact, self._pen))
+
+    def _send(self, now_us: int, key: str, told: Telling) -> None:
+        value = _encode(told.body)
+        says = told.says
+        if says.shape == "rust_row" and self._random() < told.fact.execution.deployment.feed:
+            value = self._fed(value, told)
+        if self._random() < self._mix.double_encoded:
+            value = _encode(value.decode())
+        number = told.fact.number if says.event_id is not None else next(self._numbers)
+        outcomes: list[Outcome] = [Event(number, says)]
+        self._put(now_us, Record(key=key.encode(), value=value, timestamp_ms=0, outcomes=outcomes))
+
+    def _fed(self, value: bytes, told: Telling) -> bytes:
+        """The feed's wrapper around a stream row."""
+        self._global_sequence += 1
+        wrapper: dict[str, Any] = {
+            "global_sequence": self._global_sequence,
+            "execution_id": told.says.execution_id,
+            "transaction_id": self._global_sequence // 3,
+            "payload": value.decode(),
+        }
+        told.says.extra = {
+            **(told.says.extra or {}),
+            "global_sequence": self._global_sequence,
+            "transaction_id": self._global_sequence // 3,
+        }
+        return _encode(wrapper)
+
+    def _send_batch(self, now_us: int, key: str, items: list[Telling]) -> None:
+        worker = items[0].fact.worker
+        body = {"execution_id": key, "worker_id": worker, "events": [told.body for told in items]}
+        outcomes: list[Outcome] = []
+        for told in items:
+            if told.says.worker_id is None:
+                told.says.worker_id = worker
+            number = told.fact.number if told.says.event_id is not None else next(self._numbers)
+            outcomes.append(Event(number, told.says))
+        self._put(
+            now_us,
+            Record(key=key.encode(), value=_encode(body), timestamp_ms=0, outcomes=outcomes),
+        )
+
+    def _put(self, now_us: int, record: Record) -> None:
+        """On its way: usually within 20 ms, sometimes late, sometimes twice."""
+        random, mix = self._random, self._mix
+        arrives_us = now_us + 500 + int(random() * 20_000)
+        if random() < mix.late:
+            arrives_us += int(random() ** 2 * mix.late_s * SECOND_US)
+        if random() < mix.headers:
+            self._head(record)
+        heappush(self._under_way, (arrives_us, next(self._sequence), record))
+        if random() < mix.redelivered:
+            again = msgspec.structs.replace(
+                record, copy_of_earlier=True, outcomes=[self._again(o) for o in record.outcomes]
+            )
+            arrives_us += int(random() * 5 * SECOND_US)
+            heappush(self._under_way, (arrives_us, next(self._sequence), again))
+
+    def _again(self, outcome: Outcome) -> Outcome:
+        """An event without an id, sent again, is another event: nothing can tell."""
+        if isinstance(outcome, Event) and outcome.says.event_id is None:
+            return Event(next(self._numbers), outcome.says)
+        return outcome
+
+    def _head(self, record: Record) -> None:
+        trace = f"{int(self._random() * 2**62):032x}"
+        record.headers = [
+            ("traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode()),
+            ("source", b"simulator"),
+        ]
+        record.trace_id = trace
+
+    def _collide(self, facts: list[Fact]) -> None:
+        """Hashed node numbers meet: now and then an event gets the id another one has."""
+        fact = facts[0]
+        if fact.execution.deployment.name != "rust_now" or fact.call is None:
+            return
+        if self._random() < self._mix.colliding and self._lender is not None:
+            if self._lender.execution is not fact.execution:
+                fact.event_id = self._lender.event_id
+                self._lender = None
+        elif fact.worker is not None:
+            self._lender = fact
+
+
+def _item(fact: Fact, pen: Pen) -> Telling:
+    if fact.execution.deployment.worker is rust_server.event_request:
+        told = rust_server.event_request(fact, pen)
+        del told.body["execution_id"]
+        return told
+    return python_server.batch_item(fact, pen)
+
+
+@lru_cache(maxsize=65_536)
+def keyed_partition(key: bytes, partitions: int) -> int:
+    """The partition every Kafka client would choose for `key`."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

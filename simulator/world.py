@@ -1,0 +1,114 @@
+"""The platform: many executions in flight, and what happens on it in the order of its own clock."""
+
+from collections.abc import Iterator
+from heapq import heapify, heappop, heapreplace
+from itertools import accumulate
+from random import Random
+
+from simulator.contents import Contents
+from simulator.deployments import DEPLOYMENTS, Deployment
+from simulator.facts import Execution, Fact
+from simulator.ids import DoubledMinter, Minter, opaque
+from simulator.mix import Mix
+from simulator.playbooks import Playbook, catalogue
+from simulator.story import Burst, Stories
+
+_SERVER_NODES = (1, 64, 517)
+_WORKER_NODES = (9, 212, 700, 1023)
+
+
+class World:
+    """`in_flight` executions at any time, each replaced by a new one when it ends or gets stuck."""
+
+    def __init__(self, mix: Mix, random: Random) -> None:
+        self._random = random.random
+        self._mix = mix
+        self._catalogue = catalogue(random, failing=mix.failing, children=mix.children)
+        self._stories = Stories(mix, random, begin=self._begin, draw=Contents(mix, random).draw)
+        self._servers = [Minter(node) for node in _SERVER_NODES]
+        self._workers = [Minter(node) for node in _WORKER_NODES]
+        self._doubled = DoubledMinter(0)
+        shares = [mix.deployments.get(d.name, d.share) for d in DEPLOYMENTS]
+        self._shares = list(accumulate(shares))
+        self.executions = 0
+
+    def facts(self, *, executions: int | None = None) -> Iterator[tuple[int, list[Fact]]]:
+        """(microseconds since 1970, facts of one execution at that instant), for ever.
+
+        With `executions`, no more than so many are begun (children apart), and it ends with them.
+        """
+        left = executions if executions is not None else -1
+        now_us = self._mix.start_us
+        first = self._mix.in_flight if left < 0 else min(self._mix.in_flight, left)
+        heap = [(now_us + number * 1000, number, self._new_life()) for number in range(first)]
+        heapify(heap)
+        left -= first
+        number = first
+        while heap:
+            now_us, key, life = heap[0]
+            self._stories.now_us = now_us
+            burst = next(life, None)
+            if burst is not None:
+                facts, gap_us = burst
+                if facts:
+                    yield now_us, facts
+                heapreplace(heap, (now_us + gap_us, key, life))
+            elif left != 0:
+                left -= 1
+                number += 1
+                heapreplace(heap, (now_us + 1, number, self._new_life()))
+            else:
+                heappop(heap)
+
+    def _new_life(self) -> Iterator[Burst]:
+        return self._stories.life(*self._begin(None))
+
+    def _begin(self, parent: Execution | None) -> tuple[Execution, Playbook]:
+        random = self._random
+        playbook = self._catalogue[int(random() * len(self._catalogue))]
+        deployment = self._deployment() if parent is None else parent.deployment
+        self.executions += 1
+        now_ms = self._stories.now_us // 1000
+        if deployment.ids == "doubled":
+            minters: tuple[Minter, Minter] = (self._doubled, self._doubled)
+        else:
+            minters = (
+                self._servers[self.executions % len(self._servers)],
+                self._workers[self.executions % len(self._workers)],
+            )
+        text = self._id_text(deployment, minters[0], now_ms)
+        digits = text.isdigit() and len(text) <= 19 and int(text) < 2**63
+        execution = Execution(
+            number=self.executions,
+            text=text,
+            execution_id=int(text) if digits else opaque(text),
+            playbook=playbook.path,
+            version=playbook.version,
+            catalog_id=playbook.catalog_id,
+            deployment=deployment,
+            minters=minters,
+            parent=parent,
+        )
+        return execution, playbook
+
+    def _deployment(self) -> Deployment:
+        draw = self._random() * self._shares[-1]
+        for deployment, upto in zip(DEPLOYMENTS, self._shares, strict=True):
+            if draw < upto:
+                return deployment
+        return DEPLOYMENTS[0]
+
+    def _id_text(self, deployment: Deployment, minter: Minter, now_ms: int) -> str:
+        match deployment.executions:
+            case "small":
+                return str(100 + self.executions)
+            case "padded":
+                return f"00{4_567_890_000_000_000 + self.executions * 7919}"
+            case "opaque" if self.executions % 3 == 0:
+                return f"01J{self.executions:010d}ZXCVBNMASDFGH"
+            case "opaque" if self.executions % 3 == 1:
+                return str(2**63 + self.executions)
+            case "opaque":
+                return f"cli-local-{self.executions}"
+            case _:
+                return str(minter.mint(now_ms))

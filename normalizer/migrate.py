@@ -73,12 +73,13 @@ async def migrate(
     """
     files = read_migrations(folder)
     async with _connected(database_url) as connection, _locked(connection, say):
+        await _reconcile(connection)
         applied = await _read_applied(connection)
         _refuse_edited(files, applied)
-        await _tell_dbmate(connection, applied)
         pending = tuple(file.name for file in files if file.version not in applied)
         if pending:
             await _run_dbmate(await _dbmate_url(connection, database_url), folder, say)
+            await _reconcile(connection)
         await _note_checksums(connection, files)
     return pending
 
@@ -176,8 +177,30 @@ async def _locked(
     yield
 
 
+async def _reconcile(connection: "asyncpg.Connection") -> None:
+    """The two lists as one.
+
+    dbmate does not know what was run by hand, and a file that cannot be a transaction
+    (`create index concurrently`) does not record itself.
+    """
+    if await connection.fetchval("select to_regclass('migrations.applied')") is not None:
+        await connection.execute(
+            """
+            insert into migrations.schema_migrations (version)
+            select      version
+            from        migrations.applied
+            on conflict do nothing;
+
+            insert into migrations.applied (version)
+            select      version
+            from        migrations.schema_migrations
+            on conflict do nothing;
+            """
+        )
+
+
 async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
-    """By version; those that dbmate applied alone, before it was killed, are in its own table."""
+    """By version; nothing where no file was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}
     rows = await connection.fetch(
@@ -188,20 +211,6 @@ async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]
         """
     )
     return {row["version"]: msgspec.convert(dict(row), _Applied) for row in rows}
-
-
-async def _tell_dbmate(connection: "asyncpg.Connection", applied: Mapping[str, _Applied]) -> None:
-    """What was run by hand recorded itself, but not in dbmate's table."""
-    if applied:
-        await connection.execute(
-            """
-            insert into migrations.schema_migrations (version)
-            select      version
-            from        unnest($1::text[]) as version
-            on conflict do nothing
-            """,
-            list(applied),
-        )
 
 
 async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migration, ...]) -> None:

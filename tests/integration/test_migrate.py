@@ -1,0 +1,213 @@
+"""Migrations: in order, once, under a lock, never edited, and by hand as well."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from normalizer.embedded.postgres import wheel_binaries
+from normalizer.errors import ConfigurationError, StoreUnavailable
+from normalizer.migrate import (
+    FOLDER,
+    MigrationFailed,
+    migrate,
+    read_migrations,
+    read_status,
+)
+from tests.stack import Database
+
+_FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
+
+
+def _quiet(_: str) -> None:
+    """Progress is not looked at."""
+
+
+def _write(folder: Path, name: str, body: str) -> None:
+    version = name.partition("_")[0]
+    (folder / f"{name}.sql").write_text(
+        f"-- migrate:up\n\n{body}\n\n"
+        f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;\n\n"
+        "-- migrate:down\n"
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two small migrations behind the one that records."""
+    (tmp_path / "0000_record_migrations.sql").write_text(_FIRST)
+    _write(tmp_path, "0001_create_one", "create table one (a integer);")
+    _write(tmp_path, "0002_create_two", "create table two (a integer);")
+    return tmp_path
+
+
+async def _tables(url: str) -> set[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch("select tablename from pg_tables where schemaname = 'public'")
+    finally:
+        await connection.close()
+    return {row["tablename"] for row in rows}
+
+
+async def _psql(url: str, *arguments: str | Path) -> int:
+    env = {"LC_ALL": "C", "PATH": os.defpath}
+    process = await asyncio.create_subprocess_exec(
+        *map(
+            str, [wheel_binaries() / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", *arguments, url]
+        ),
+        env=env,
+    )
+    return await process.wait()
+
+
+@pytest.mark.every_postgres
+async def test_the_project_s_own_files_apply_once(empty_database: Database) -> None:
+    first = await migrate(empty_database.url, say=_quiet)
+    second = await migrate(empty_database.url, say=_quiet)
+    status = await read_status(empty_database.url)
+
+    assert first == tuple(file.name for file in read_migrations())
+    assert second == ()
+    assert {one.state for one in status} == {"applied"}
+
+
+async def test_a_new_file_is_applied_alone(empty_database: Database, folder: Path) -> None:
+    await migrate(empty_database.url, folder=folder, say=_quiet)
+    _write(folder, "0003_create_three", "create table three (a integer);")
+    before = await read_status(empty_database.url, folder=folder)
+
+    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+
+    assert [one.state for one in before] == ["applied", "applied", "applied", "pending"]
+    assert applied == ("0003_create_three",)
+    assert await _tables(empty_database.url) == {"one", "two", "three"}
+
+
+async def test_an_edited_file_is_refused_and_nothing_is_applied(
+    empty_database: Database, folder: Path
+) -> None:
+    await migrate(empty_database.url, folder=folder, say=_quiet)
+    _write(folder, "0001_create_one", "create table one (a bigint);")
+    _write(folder, "0003_create_three", "create table three (a integer);")
+
+    with pytest.raises(MigrationFailed, match="edited after it was applied: 0001_create_one"):
+        await migrate(empty_database.url, folder=folder, say=_quiet)
+
+    status = await read_status(empty_database.url, folder=folder)
+    assert [one.state for one in status] == ["applied", "edited", "applied", "pending"]
+    assert await _tables(empty_database.url) == {"one", "two"}
+
+
+async def test_files_run_by_hand_are_recognised(empty_database: Database, folder: Path) -> None:
+    for name in ("0000_record_migrations", "0001_create_one"):
+        assert await _psql(empty_database.url, "-1", "-f", folder / f"{name}.sql") == 0
+
+    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+    status = await read_status(empty_database.url, folder=folder)
+
+    assert applied == ("0002_create_two",)
+    assert {one.state for one in status} == {"applied"}
+
+
+async def test_a_failing_file_is_rolled_back_and_says_where(
+    empty_database: Database, folder: Path
+) -> None:
+    _write(folder, "0003_fail", "create table three (a integer);\nselect no_such_column;")
+
+    with pytest.raises(MigrationFailed, match="no_such_column") as failed:
+        await migrate(empty_database.url, folder=folder, say=_quiet)
+    status = await read_status(empty_database.url, folder=folder)
+
+    assert [one.state for one in status] == ["applied", "applied", "applied", "pending"]
+    assert await _tables(empty_database.url) == {"one", "two"}
+    assert empty_database.url.split(":")[2].split("@")[0] not in str(failed.value)
+
+
+async def test_two_at_once_apply_each_file_once(empty_database: Database, folder: Path) -> None:
+    _write(folder, "0003_wait", "select pg_sleep(0.3);\ncreate table three (a integer);")
+    said: list[str] = []
+
+    results = await asyncio.gather(
+        *(migrate(empty_database.url, folder=folder, say=said.append) for _ in range(2))
+    )
+
+    assert sorted(map(len, results)) == [0, 4]
+    assert any("waiting" in line for line in said)
+
+
+async def test_one_that_waits_does_not_block_a_concurrent_index(
+    empty_database: Database, folder: Path
+) -> None:
+    _write(folder, "0003_wait", "select pg_sleep(0.3);")
+    (folder / "0004_index_one.sql").write_text(
+        "-- migrate:up transaction:false\n\n"
+        "create index concurrently one_by_a on one (a);\n\n"
+        "-- migrate:down\n"
+    )
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(
+            *(migrate(empty_database.url, folder=folder, say=_quiet) for _ in range(2))
+        )
+    status = await read_status(empty_database.url, folder=folder)
+
+    assert {one.state for one in status} == {"applied"}
+
+
+async def test_one_killed_in_the_middle_is_done_again(
+    empty_database: Database, folder: Path
+) -> None:
+    gate = await asyncpg.connect(empty_database.admin_url)
+    await gate.execute("select pg_advisory_lock(1)")
+    _write(folder, "0003_gate", "select pg_advisory_xact_lock(1);\ncreate table three (a integer);")
+    program = (
+        "import asyncio, os; from pathlib import Path; from normalizer.migrate import migrate;"
+        f"asyncio.run(migrate(os.environ['DATABASE_URL'], folder=Path({str(folder)!r})))"
+    )
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        env={"DATABASE_URL": empty_database.url, "PATH": os.defpath},
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory'"
+    async with asyncio.timeout(20):
+        while await gate.fetchval(waiting) == 0:
+            pass
+
+    killed.send_signal(signal.SIGKILL)
+    await killed.wait()
+    await gate.close()
+    await migrate(empty_database.url, folder=folder, say=_quiet)
+
+    assert await _tables(empty_database.url) == {"one", "two", "three"}
+
+
+async def test_an_older_program_leaves_a_newer_database_alone(
+    empty_database: Database, folder: Path
+) -> None:
+    await migrate(empty_database.url, folder=folder, say=_quiet)
+    (folder / "0002_create_two.sql").unlink()
+
+    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+    status = await read_status(empty_database.url, folder=folder)
+
+    assert applied == ()
+    assert status[-1].state == "unknown"
+    assert status[-1].name == "0002_create_two"
+
+
+async def test_a_database_that_is_away_is_said_so() -> None:
+    with pytest.raises(StoreUnavailable):
+        await migrate("postgresql://nobody@127.0.0.1:9/none", say=_quiet)
+
+
+async def test_a_folder_without_files_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no migrations"):
+        await migrate("postgresql://nobody@127.0.0.1:9/none", folder=tmp_path, say=_quiet)

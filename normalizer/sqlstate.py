@@ -29,7 +29,6 @@ _RECORD_CODES: Final = frozenset({"54000", "54001"})
 _MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 _MOMENT_CODES: Final = frozenset({"25006"})
 _CHECKS: Final = frozenset({"23502", "23514"})
-_OUR_SCHEMAS: Final = frozenset({"normalizer", "projector"})
 
 CLIENT_REFUSALS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that cannot be encoded
@@ -43,6 +42,7 @@ CLIENT_REFUSALS: Final = (
 FOREIGN_ERRORS: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
     *CLIENT_REFUSALS,
@@ -66,7 +66,7 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
         return Fault.RECORD
     if code == "23514" and not error.constraint_name:
         return Fault.BUCKET
-    if code in _CHECKS and error.schema_name in _OUR_SCHEMAS:
+    if code in _CHECKS and _is_of_an_event(error):
         return Fault.RECORD
     if code == "23505":
         return Fault.RACE
@@ -89,9 +89,19 @@ def translated(error: BaseException) -> NormalizerError:
 
 
 def line_of(error: BaseException) -> int | None:
-    """The line of the COPY (from 1) that the server was at, if it says so."""
-    found = _COPY_LINE.search(getattr(error, "context", None) or "")
-    return int(found[1]) if found else None
+    """The line of the COPY (from 1) that the server was at, if it says so.
+
+    The outermost context comes last; before it may stand content that was being parsed.
+    """
+    found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
+    return int(found[-1]) if found else None
+
+
+def _is_of_an_event(error: asyncpg.PostgresError) -> bool:
+    """Whether a row of `events` or of a projection broke it, and not the ledger: that is ours."""
+    return error.schema_name == "projector" or (
+        error.schema_name == "normalizer" and (error.table_name or "").startswith("events")
+    )
 
 
 def _name_of(error: asyncpg.PostgresError) -> str:

@@ -1,0 +1,115 @@
+"""Batches: cut at record boundaries, with nothing lost and no offset told twice."""
+
+import zlib
+
+import pytest
+
+from normalizer.batch import Batch, Totals, record_crc
+from tests.factories import (
+    batch_of,
+    claim_of,
+    envelope,
+    ignored,
+    raw_record,
+    rejected,
+    together,
+)
+
+
+def pieces(batch: Batch) -> list[Batch]:
+    """The batch halved until nothing can be halved."""
+    halves = batch.halves()
+    return [batch] if halves is None else [*pieces(halves[0]), *pieces(halves[1])]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_one_record_or_none_cannot_be_halved(count: int) -> None:
+    batch = batch_of(*[envelope()] * count, holes=[(5, 7), (count, 5)] if count == 0 else ())
+
+    assert batch.halves() is None
+
+
+def test_a_record_of_many_events_cannot_be_halved() -> None:
+    assert batch_of((envelope(), envelope(), rejected())).halves() is None
+
+
+@pytest.mark.parametrize("count", [2, 3, 10, 11])
+def test_halving_to_the_end_gives_every_record_once_and_in_order(count: int) -> None:
+    batch = batch_of(*[envelope()] * count)
+
+    cut = pieces(batch)
+
+    assert [list(piece.items()) for piece in cut] == [[item] for item in batch.items()]
+
+
+def test_pieces_join_on_to_each_other_and_share_out_the_holes() -> None:
+    batch = batch_of(
+        *[envelope()] * 5,
+        claim=claim_of(next_offset=10, epoch=3, generation=2),
+        holes=[(10, 12), (13, 14), (16, 20), (22, 23)],
+    )
+
+    parts = [part for piece in pieces(batch) for part in piece.parts]
+
+    assert parts[0].from_offset == 10
+    assert parts[-1].next_offset == batch.parts[0].next_offset == 23
+    assert [a.next_offset for a in parts[:-1]] == [b.from_offset for b in parts[1:]]
+    assert [hole for part in parts for hole in part.holes] == list(batch.parts[0].holes)
+    assert {(part.epoch, part.key) for part in parts} == {(3, ("noetl.events", 2, 0))}
+
+
+def test_each_piece_covers_its_offsets_by_records_and_holes() -> None:
+    batch = batch_of(*[envelope()] * 7, holes=[(0, 3), (5, 6), (8, 9), (11, 15)])
+
+    for piece in pieces(batch):
+        (part,) = piece.parts
+        covered = len(part.items) + sum(after - first for first, after in part.holes)
+        assert covered == part.next_offset - part.from_offset
+
+
+def test_halving_takes_whole_partitions_where_it_can() -> None:
+    batch = together(
+        batch_of(envelope(), envelope(), claim=claim_of(0)),
+        batch_of(envelope(), envelope(), claim=claim_of(1)),
+    )
+
+    first, second = batch.halves() or (batch, batch)
+
+    assert first.parts == batch.parts[:1]
+    assert second.parts == batch.parts[1:]
+
+
+def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> None:
+    batch = together(
+        batch_of(claim=claim_of(0), holes=[(0, 4)]),
+        batch_of(envelope(), envelope(), claim=claim_of(1)),
+        batch_of(claim=claim_of(2), holes=[(0, 9)]),
+    )
+
+    parts = [part for piece in pieces(batch) for part in piece.parts]
+
+    assert [part.partition for part in parts] == [0, 1, 1, 2]
+    assert parts[0] == batch.parts[0]
+    assert parts[-1] == batch.parts[2]
+
+
+def test_totals_add_up_kind_by_kind() -> None:
+    kinds = Totals.__struct_fields__
+    one = Totals(**{kind: 10**place for place, kind in enumerate(kinds)})
+    two = Totals(**{kind: 2 * 10**place for place, kind in enumerate(kinds)})
+
+    assert one + two == Totals(**{kind: 3 * 10**place for place, kind in enumerate(kinds)})
+
+
+def test_the_crc_tells_key_from_value() -> None:
+    assert record_crc(raw_record(key=b"a", value=b"b")) == zlib.crc32(b"a\0b")
+    assert record_crc(raw_record(key=b"ab", value=b"")) != record_crc(
+        raw_record(key=b"a", value=b"b")
+    )
+
+
+def test_a_tombstone_has_a_crc() -> None:
+    tombstone = raw_record(value=b"", key=None)
+
+    assert record_crc(tombstone) == zlib.crc32(b"\0")
+    assert batch_of(ignored()).halves() is None

@@ -20,7 +20,7 @@ _PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-de
 _JAVA_AT_LEAST: Final = 17
 _DEADLINE_S: Final = 900.0
 _POM: Final = f"""\
-<project xmlns="http://maven.apache.org/POM/4.0.0">
+<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>local</groupId>
   <artifactId>embedded-kafka</artifactId>

@@ -1,0 +1,59 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --quiet --custom-compile-command "make lock"
+CORE := normalizer/sanitize.py,normalizer/wire.py,normalizer/shapes.py,normalizer/rules/*,\
+	normalizer/normalize.py,normalizer/snowflake.py,normalizer/envelope.py,normalizer/rebuild.py,\
+	normalizer/join.py,normalizer/record.py
+
+.DEFAULT_GOAL := help
+.PHONY: run test soak lint bench lock clean help
+
+run: $(INSTALLED) ## Start PostgreSQL, Kafka, the normalizer and traffic; ARGS="--rate 500"; Ctrl-C stops all
+	@exec $(BIN)/normalizer up $(ARGS)
+
+test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
+	$(BIN)/coverage run -m pytest tests/unit tests/property
+	$(BIN)/coverage report --include="$$(echo $(CORE) | tr -d ' ')" --fail-under=100
+	$(BIN)/pytest tests/rules tests/integration tests/chaos
+
+soak: $(INSTALLED) ## The long tests
+	$(BIN)/pytest -m soak --timeout=7200
+
+lint: $(INSTALLED) ## Style, format, types and the dependency rule
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
+	$(BIN)/python -m bench.drain $(ARGS)
+
+lock: $(INSTALLED) ## Resolve the dependencies anew into the two lock files
+	$(LOCK) --upgrade --output-file requirements.lock
+	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra dev \
+		--output-file requirements-dev.lock
+
+clean: ## Remove the stack's data, caches and builds; .venv and the downloaded Kafka stay
+	@test ! -e .noetl/lock || flock --nonblock .noetl/lock true || \
+		{ echo "normalizer up runs here: stop it first"; exit 1; }
+	@test ! -L .noetl/postgres/outside || rm -rf "$$(readlink .noetl/postgres/outside)"
+	rm -rf .noetl build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# .venv holds exactly what the lock names, each file checked by its hash.
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: type make PYTHON=python3.11 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "Python cannot make a .venv: type apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		--requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		--no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,165 @@
+"""What of the house style a machine can check and ruff, mypy and import-linter do not."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EDGES = {"normalizer/cli.py", "projector/cli.py", "simulator/__main__.py"}
+VAGUE_NAMES = {"manager", "handler", "helper", "helpers", "utils", "util", "common", "misc"}
+
+# Put together here, so that this file does not hold them.
+REGISTRY_HOSTS = [
+    ".".join(parts)
+    for parts in (
+        ("pypi", "org"),
+        ("pythonhosted", "org"),
+        ("maven", "apache", "org"),
+        ("maven", "org"),
+        ("npmjs", "org"),
+        ("crates", "io"),
+        ("golang", "org"),
+        ("deb", "debian", "org"),
+    )
+]
+MACHINE_PATHS = ["/" + folder for folder in ("work/", "root/", "home/", "Users/")]
+
+
+def _tracked(*patterns: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *patterns], cwd=ROOT, capture_output=True, check=True
+    )
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def _modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
+    for path in _tracked(*(f"{folder}/*.py" for folder in folders)):
+        yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
+
+
+def _calls(tree: ast.Module, *names: str) -> Iterator[ast.Call]:
+    """Calls of a function of that name, wherever it comes from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = node.func
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            if name in names:
+                yield node
+
+
+def test_every_module_says_what_it_is() -> None:
+    silent = [
+        name
+        for name, tree in _modules("normalizer", "projector", "simulator", "tests", "bench")
+        if ast.get_docstring(tree) is None
+    ]
+
+    assert silent == []
+
+
+def test_a_package_lists_its_modules() -> None:
+    for package in {path.parent for path in _tracked("normalizer/**/__init__.py")}:
+        said = ast.get_docstring(ast.parse((package / "__init__.py").read_text())) or ""
+        modules = {path.name for path in _tracked(str(package.relative_to(ROOT)) + "/*.py")}
+        modules = {name for name in modules if (package / name).exists()} - {"__init__.py"}
+
+        unsaid = sorted(name for name in modules if name not in said)
+
+        assert unsaid == [], package.name
+
+
+def test_no_test_sleeps() -> None:
+    sleeping = [
+        f"{name}:{call.lineno}"
+        for name, tree in _modules("tests")
+        for call in _calls(tree, "sleep")
+        if not (call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == 0)
+    ]
+
+    assert sleeping == [], "wait for a position or an event instead"
+
+
+def test_only_the_process_edge_catches_everything() -> None:
+    caught = [
+        f"{name}:{node.lineno}"
+        for name, tree in _modules("normalizer", "projector", "simulator")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and name not in EDGES and _catches_everything(node)
+    ]
+
+    assert caught == []
+
+
+def _catches_everything(handler: ast.ExceptHandler) -> bool:
+    """And keeps it: to clean up and raise again is no catching."""
+    match handler.type, handler.body[-1]:
+        case _, ast.Raise(exc=None):
+            return False
+        case None | ast.Name(id="Exception" | "BaseException"), _:
+            return True
+        case _:
+            return False
+
+
+def test_no_task_is_made_outside_a_task_group() -> None:
+    made = [
+        f"{name}:{call.lineno}"
+        for name, tree in _modules("normalizer", "projector")
+        for call in _calls(tree, "create_task", "ensure_future", "gather")
+        if isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and call.func.value.id == "asyncio"
+    ]
+
+    assert made == []
+
+
+def test_every_task_has_a_name() -> None:
+    nameless = [
+        f"{name}:{call.lineno}"
+        for name, tree in _modules("normalizer", "projector")
+        for call in _calls(tree, "create_task")
+        if "name" not in {keyword.arg for keyword in call.keywords}
+    ]
+
+    assert nameless == []
+
+
+def test_no_module_has_a_vague_name() -> None:
+    vague = [str(path) for path in _tracked("*.py") if path.stem in VAGUE_NAMES]
+
+    assert vague == []
+
+
+@pytest.mark.parametrize("forbidden", [*REGISTRY_HOSTS, *MACHINE_PATHS])
+def test_no_file_names_a_registry_or_a_machine(forbidden: str) -> None:
+    whole = re.compile(r"(?<![\w.])" + re.escape(forbidden))
+    if not forbidden.startswith("/"):
+        whole = re.compile(r"(?<![\w-])" + re.escape(forbidden) + r"(?![\w-])")
+
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in _tracked()
+        for number, line in enumerate(path.read_bytes().decode(errors="replace").splitlines(), 1)
+        if whole.search(line)
+    ]
+
+    assert found == []
+
+
+def test_no_comment_names_an_issue() -> None:
+    issue = re.compile(r"#\s.*(\bissue\s+#?\d+|\s#\d+\b)", re.IGNORECASE)
+
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in _tracked("*.py", "*.sql", "Makefile", ".ci/run")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if issue.search(line)
+    ]
+
+    assert found == []

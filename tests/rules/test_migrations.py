@@ -1,0 +1,41 @@
+"""The form of migrations/: forward only, one transaction each, recording itself."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "migrations"
+FILES = sorted(FOLDER.glob("*.sql"))
+
+
+def test_versions_are_four_digits_without_gaps() -> None:
+    versions = [path.name.partition("_")[0] for path in FILES]
+
+    assert versions == [f"{number:04}" for number in range(len(FILES))]
+
+
+def test_names_are_a_verb_and_nouns() -> None:
+    assert [
+        path.name for path in FILES if not re.fullmatch(r"\d{4}_[a-z]+(_[a-z]+)+\.sql", path.name)
+    ] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_goes_up_records_itself_and_has_no_way_down(path: Path) -> None:
+    version = path.name.partition("_")[0]
+    text = path.read_text()
+    recorded = (
+        f"insert into migrations.applied (version) values ('{version}') on conflict do nothing;"
+    )
+
+    assert text.startswith("-- migrate:up")
+    if "transaction:false" not in text:
+        assert text.endswith(f"\n{recorded}\n\n-- migrate:down\n")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_leaves_the_transaction_to_the_runner(path: Path) -> None:
+    statements = re.findall(r"^\s*(begin|commit|rollback)\s*;", path.read_text(), re.MULTILINE)
+
+    assert [word for word in statements if word != "begin"] == []

@@ -1,0 +1,61 @@
+"""pyproject.toml, the lock files and the Makefile agree with each other."""
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+RUNTIME_LOCK = (ROOT / "requirements.lock").read_text()
+DEV_LOCK = (ROOT / "requirements-dev.lock").read_text()
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=\[; ]", line)[0].lower() for line in requirements}
+
+
+def _pins(lock: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", lock, re.MULTILINE))
+
+
+def test_every_dependency_is_locked() -> None:
+    project = PROJECT["project"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+
+    assert _names(project["dependencies"]) - _pins(RUNTIME_LOCK).keys() == set()
+    assert _names([*project["dependencies"], *extras]) - _pins(DEV_LOCK).keys() == set()
+
+
+def test_both_locks_hold_the_same_versions() -> None:
+    runtime, dev = _pins(RUNTIME_LOCK), _pins(DEV_LOCK)
+
+    assert {name: dev.get(name) for name in runtime} == runtime
+
+
+def test_every_locked_file_has_a_hash_and_no_address() -> None:
+    for lock in (RUNTIME_LOCK, DEV_LOCK):
+        pins = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+
+        assert [pin for pin in pins if "--hash=sha256:" not in pin] == []
+        assert "://" not in lock
+
+
+def test_every_dependency_has_its_reason() -> None:
+    reasons = (ROOT / "docs" / "decisions" / "0001-dependencies.md").read_text()
+    project = PROJECT["project"]
+    extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+
+    unsaid = sorted(
+        name for name in _names([*project["dependencies"], *extras]) if f"`{name}`" not in reasons
+    )
+
+    assert unsaid == []
+
+
+def test_make_help_names_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    documented = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+
+    assert phony is not None
+    assert set(phony[1].split()) == documented

@@ -1,0 +1,41 @@
+"""Ids in, the buckets of `events` they fall into out."""
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Final
+
+_HASHED_FROM: Final = 1 << 62 | 1 << 61
+_INT64_MAX: Final = (1 << 63) - 1
+
+
+class Buckets:
+    """Which buckets are known to be there, and the bounds of each."""
+
+    def __init__(self) -> None:
+        self.shift = 51
+        self._known: set[int] = set()
+
+    def bounds(self, event_id: int) -> tuple[int, int]:
+        """The least and greatest id of the bucket that the id falls into."""
+        if event_id >= _HASHED_FROM:
+            return _HASHED_FROM, _INT64_MAX
+        low = event_id >> self.shift << self.shift
+        return low, low + (1 << self.shift) - 1
+
+    def grouped(self, event_ids: Iterable[int]) -> list[tuple[int, int, list[int]]]:
+        """Ascending ids by bucket: (least, greatest, ids)."""
+        return [(*bounds, list(ids)) for bounds, ids in groupby(event_ids, key=self.bounds)]
+
+    def missing(self, event_ids: set[int]) -> list[int]:
+        """One id of each bucket that is not known to be there, the hashed one among them."""
+        wanted = {event_id >> self.shift for event_id in event_ids if event_id < _HASHED_FROM}
+        lows = {bucket << self.shift for bucket in wanted} | {_HASHED_FROM}
+        return sorted(lows - self._known)
+
+    def made(self, lows: Iterable[int]) -> None:
+        """These are there now."""
+        self._known.update(lows)
+
+    def forget(self) -> None:
+        """One was not there after all."""
+        self._known.clear()

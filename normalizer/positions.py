@@ -1,0 +1,90 @@
+"""A batch's stretches in; their positions locked, checked, and moved with their totals."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from normalizer import statements
+from normalizer.batch import PartitionBatch, Totals, record_crc
+from normalizer.errors import Fenced, PositionMoved
+
+
+class Counts:
+    """What became of the outcomes of one partition's stretch."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("stored", "duplicate", "joined", "quarantined", "ignored"), 0)
+
+    def add(self, fate: str) -> None:
+        """Count one outcome: stored, duplicate, joined, quarantined or ignored."""
+        self._counts[fate] += 1
+
+    def totals(self, part: PartitionBatch) -> Totals:
+        """The counts, with the stretch's records and holes."""
+        return Totals(
+            records=len(part.items),
+            holes=sum(after - first for first, after in part.holes),
+            outcomes=sum(self._counts.values()),
+            **self._counts,
+        )
+
+
+async def lock_positions(connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
+    """Lock the positions in key order. True: this batch's commit had taken effect already."""
+    rows = await connection.fetch(
+        statements.LOCK_POSITIONS,
+        [part.topic for part in parts],
+        [part.generation for part in parts],
+        [part.partition for part in parts],
+    )
+    positions = {(row["topic"], row["generation"], row["partition"]): row for row in rows}
+    for part in parts:
+        position = positions.get(part.key)
+        if position is None or position["epoch"] != part.epoch:
+            message = f"{part.topic}[{part.partition}]: another process claimed it"
+            raise Fenced(message, topic=part.topic, partition=part.partition)
+    if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
+        return True
+    for part in parts:
+        stored = positions[part.key]["next_offset"]
+        if stored != part.from_offset:
+            message = (
+                f"{part.topic}[{part.partition}]: the stored position is {stored}, "
+                f"this batch begins at {part.from_offset}"
+            )
+            raise PositionMoved(message, topic=part.topic, partition=part.partition)
+    return False
+
+
+async def add_gaps(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
+) -> None:
+    """Make each hole of the stretches a row of `gap`."""
+    gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
+    if gaps:
+        await connection.execute(statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))
+
+
+async def move_positions(
+    connection: asyncpg.Connection, moves: Sequence[tuple[PartitionBatch, Totals]]
+) -> None:
+    """Move each position to the end of its stretch and add to its running totals."""
+    rows = [
+        (
+            *part.key,
+            part.next_offset,
+            *msgspec.structs.astuple(totals),
+            *_last_record(part),
+        )
+        for part, totals in moves
+    ]
+    await connection.execute(statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+
+
+def _last_record(part: PartitionBatch) -> tuple[int | None, int | None, int | None]:
+    """Offset, time in milliseconds and CRC by which the last record is known again."""
+    if not part.items:
+        return None, None, None
+    record, _ = part.items[-1]
+    return record.offset, record.recorded_ms, record_crc(record)

@@ -1,0 +1,138 @@
+"""Settled rows in, the table `events` changed; or which of the rows it refuses."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import msgspec
+
+from normalizer import statements
+from normalizer.buckets import Buckets
+from normalizer.envelope import Envelope
+from normalizer.settle import Place
+from normalizer.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
+
+
+class RowRefused(Exception):  # noqa: N818 - never leaves the store
+    """The database refused a row: in COPY, the one of this line (from 1) if it could tell."""
+
+    def __init__(self, sqlstate: str | None = None, line: int | None = None) -> None:
+        super().__init__(sqlstate, line)
+        self.sqlstate = sqlstate
+        self.line = line
+
+
+class StoredRows:
+    """The stored rows, as `settle` asks for them."""
+
+    def __init__(self, connection: asyncpg.Connection, buckets: Buckets) -> None:
+        self._connection = connection
+        self._buckets = buckets
+
+    async def places(self, event_ids: Sequence[int]) -> dict[int, Place]:
+        """The coordinates of those of the ids that are stored, one query a bucket."""
+        return {
+            row[0]: tuple(row)[1:]
+            for low, high, ids in self._buckets.grouped(event_ids)
+            for row in await self._connection.fetch(statements.FIND_PLACES, low, high, ids)
+        }
+
+    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        """The rows of those of the ids that are stored, locked in ascending order."""
+        return {
+            row["event_id"]: Envelope(**row)
+            for low, high, ids in self._buckets.grouped(event_ids)
+            for row in await self._connection.fetch(statements.LOCK_EVENTS, low, high, ids)
+        }
+
+    async def assigned(self, place: Place) -> int | None:
+        """The id that gen_snowflake() once gave to the event of these coordinates."""
+        found: int | None = await self._connection.fetchval(statements.FIND_ASSIGNED, *place)
+        return found
+
+    async def assign(self, place: Place) -> int:
+        """A new id from gen_snowflake(), kept under the coordinates."""
+        event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
+        return event_id
+
+
+async def copy_rows(
+    connection: asyncpg.Connection, rows: Sequence[Envelope], batch_id: int
+) -> None:
+    """Insert new rows, ascending by event_id: every writer touches projections in one order."""
+    if not rows:
+        return
+    try:
+        await connection.copy_records_to_table(
+            "events",
+            schema_name="normalizer",
+            columns=statements.EVENT_COLUMNS,
+            records=[(*msgspec.structs.astuple(row), batch_id) for row in rows],
+        )
+    except FOREIGN_ERRORS as error:
+        if fault_of(error, copying=True) is Fault.RECORD:
+            raise RowRefused(getattr(error, "sqlstate", None), line_of(error)) from error
+        raise
+
+
+async def change_rows(
+    connection: asyncpg.Connection, rows: Sequence[Envelope], buckets: Buckets
+) -> None:
+    """Write joined rows, ascending by event_id, over those they were read from (and locked)."""
+    by_id = {row.event_id or 0: row for row in rows}
+    for low, high, ids in buckets.grouped(by_id):
+        columns = (
+            [getattr(by_id[event_id], name) for event_id in ids]
+            for name, _ in statements.JOINED_COLUMNS
+        )
+        await connection.execute(statements.CHANGE_EVENTS, low, high, ids, *columns)
+
+
+async def refused_rows(
+    connection: asyncpg.Connection,
+    rows: Sequence[Envelope],
+    write: Callable[[Sequence[Envelope]], Awaitable[None]],
+) -> dict[int, str | None]:
+    """Which of the rows (by event_id) are refused, and with which SQLSTATE; none stays written.
+
+    COPY names the line, so the rows before it are good; otherwise halves are tried.
+    """
+    refused: dict[int, str | None] = {}
+    suspects = [rows]
+    while suspects:
+        some = suspects.pop()
+        refusal = await _tried(connection, some, write)
+        if refusal is None:
+            continue
+        if refusal.line is not None and refusal.line <= len(some):
+            bad = some[refusal.line - 1]
+            suspects.append(some[refusal.line :])
+        elif len(some) == 1:
+            bad = some[0]
+        else:
+            suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
+            continue
+        refused[bad.event_id or 0] = refusal.sqlstate
+    return refused
+
+
+async def _tried(
+    connection: asyncpg.Connection,
+    rows: Sequence[Envelope],
+    write: Callable[[Sequence[Envelope]], Awaitable[None]],
+) -> RowRefused | None:
+    """Write the rows, take them back, and say what was refused."""
+    if not rows:
+        return None
+    savepoint = connection.transaction()
+    await savepoint.start()
+    refusal: RowRefused | None = None
+    try:
+        await write(rows)
+    except RowRefused as found:
+        refusal = found
+    except FOREIGN_ERRORS as error:
+        if fault_of(error, copying=False) is not Fault.RECORD:
+            raise
+        refusal = RowRefused(getattr(error, "sqlstate", None))
+    await savepoint.rollback()
+    return refusal

@@ -180,7 +180,11 @@ begin
     end if;
     -- One maker at a time; whoever waited finds the bucket made.
     perform pg_advisory_xact_lock(5203947410813);
-    if to_regclass('normalizer.' || name) is not null then
+    -- to_regclass would answer from a cache that this lock does not refresh.
+    if exists (
+        select from pg_class
+        where  relnamespace = 'normalizer'::regnamespace and relname = name
+    ) then
         return name;
     end if;
     -- Never "partition of": that locks the parent against every writer. The check lets the

@@ -139,6 +139,40 @@ class LibraryLines(logging.Handler):
         logger.log(record.levelno, record.getMessage(), **context)
 
 
+class Outage:
+    """One line when something goes away, one when it is back; the tries between are silent."""
+
+    def __init__(
+        self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = logger
+        self._clock = clock
+        self._since_s: float | None = None
+        self._tries = 0
+
+    def __bool__(self) -> bool:
+        return self._since_s is not None
+
+    def failed(self, error: NormalizerError) -> None:
+        """Another try failed."""
+        self._tries += 1
+        if self._since_s is None:
+            self._since_s = self._clock()
+            self._log.warning("away", why=described(error), then="trying again until it is back")
+        else:
+            self._log.debug("still_away", why=described(error), tries=self._tries)
+
+    def over(self) -> bool:
+        """A try succeeded; whether that ended an outage."""
+        if self._since_s is None:
+            return False
+        away_s = round(self._clock() - self._since_s, 1)
+        self._log.info("back", away_s=away_s, tries=self._tries)
+        self._since_s = None
+        self._tries = 0
+        return True
+
+
 class Counters(msgspec.Struct):
     """What one process has done since it started: for the live line and the tests."""
 
@@ -155,6 +189,11 @@ class Counters(msgspec.Struct):
     gaps: int = 0
     resets: int = 0
     rejoins: int = 0
+
+    def add(self, amounts: Mapping[str, int]) -> None:
+        """Add amounts by name."""
+        for name, amount in amounts.items():
+            setattr(self, name, getattr(self, name) + amount)
 
 
 def _as_json(line: object, **_options: object) -> str:

@@ -1,0 +1,97 @@
+"""Every security setting reaches the Kafka client."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+
+from normalizer.errors import FatalError
+from normalizer.kafka import connection_options
+from normalizer.settings import Settings
+from tests.certificates import KEY_PASSWORD, make_certificates
+
+PLAIN = Settings(kafka_bootstrap_servers=("a:9092", "b:9093"), kafka_client_id="me")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def with_tls(files: Path, **fields: object) -> Settings:
+    values: dict[str, object] = {
+        "kafka_bootstrap_servers": ("a:9093",),
+        "kafka_security_protocol": "SSL",
+        "kafka_ssl_ca_file": str(files / "ca.pem"),
+        "kafka_ssl_cert_file": str(files / "cert.pem"),
+        "kafka_ssl_key_file": str(files / "key.pem"),
+        "kafka_ssl_key_password": KEY_PASSWORD,
+    }
+    return Settings(**{**values, **fields})  # type: ignore[arg-type]
+
+
+def test_plain_text_needs_no_more_than_an_address() -> None:
+    options = connection_options(PLAIN)
+
+    assert options["bootstrap_servers"] == ["a:9092", "b:9093"]
+    assert options["client_id"] == "me"
+    assert options["security_protocol"] == "PLAINTEXT"
+    assert "ssl_context" not in options
+    assert "sasl_plain_password" not in options
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+async def test_sasl_carries_mechanism_user_and_password(mechanism: str) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers=("a:9092",),
+        kafka_security_protocol="SASL_PLAINTEXT",
+        kafka_sasl_mechanism=mechanism,  # type: ignore[arg-type]
+        kafka_sasl_username="user",
+        kafka_sasl_password="hunter2",
+    )
+
+    options = connection_options(settings)
+
+    assert options["sasl_mechanism"] == mechanism
+    assert options["sasl_plain_username"] == "user"
+    assert options["sasl_plain_password"] == "hunter2"
+    await AIOKafkaConsumer(**options).stop()
+
+
+def test_tls_trusts_the_given_authority_and_shows_our_certificate(files: Path) -> None:
+    context = connection_options(with_tls(files))["ssl_context"]
+
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert [dict(one["subject"][0])["commonName"] for one in context.get_ca_certs()] == [
+        "authority"
+    ]
+
+
+def test_tls_can_leave_the_host_name_unchecked(files: Path) -> None:
+    context = connection_options(with_tls(files, kafka_ssl_check_hostname=False))["ssl_context"]
+
+    assert not context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_tls_below_sasl_has_both(files: Path) -> None:
+    options = connection_options(
+        with_tls(
+            files,
+            kafka_security_protocol="SASL_SSL",
+            kafka_sasl_username="user",
+            kafka_sasl_password="hunter2",
+        )
+    )
+
+    assert options["ssl_context"]
+    assert options["sasl_plain_username"] == "user"
+
+
+def test_a_key_that_cannot_be_read_says_which_settings_name_it(files: Path) -> None:
+    with pytest.raises(FatalError, match="KAFKA_SSL_") as raised:
+        connection_options(with_tls(files, kafka_ssl_key_password="wrong"))
+
+    assert "wrong" not in str(raised.value)

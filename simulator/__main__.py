@@ -1,14 +1,21 @@
-"""The command line: `python -m simulator play | write`."""
+"""The command line: `python -m simulator play | write | compare`."""
 
 import asyncio
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import Any, BinaryIO
 
+import asyncpg
 import click
 import msgspec
 
 from simulator import kafka
+from simulator.compare import Report, compare
+from simulator.database import Database
+from simulator.ledger import Begin, Ledger, LedgerFile, read
 from simulator.lines import lines
 from simulator.mix import Mix
 from simulator.record import Record
@@ -25,14 +32,19 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     executions: int | None
     events: int | None
 
-    def records(self) -> Iterator[Record]:
-        """The records asked for: until executions or events have run out."""
+    def records(self, ledger: Ledger) -> Generator[Record, None, None]:
+        """The records asked for: until executions or events have run out.
+
+        The ledger hears of every execution, at the latest when this is closed.
+        """
         seen = 0
-        for record in records(self.mix, self.seed, executions=self.executions):
-            if self.events is not None and seen >= self.events:
-                return
-            seen += len(record.outcomes)
-            yield record
+        stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
+        with closing(stream):
+            for record in stream:
+                if self.events is not None and seen >= self.events:
+                    return
+                seen += len(record.outcomes)
+                yield record
 
 
 def _asked(options: dict[str, Any], **mix: Any) -> Asked:
@@ -64,6 +76,11 @@ def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--in-flight", type=int, help="Executions at any time."),
         click.option("--poison", type=float, help="Share of records from the poison list."),
         click.option(
+            "--ledger",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Write here what must become of every record.",
+        ),
+        click.option(
             "--set",
             "settings",
             multiple=True,
@@ -94,6 +111,7 @@ def play(
     rate: float,
     seconds: float | None,
     live: bool,
+    ledger: Path | None,
     **options: Any,
 ) -> None:
     """Produce to a topic.
@@ -104,29 +122,39 @@ def play(
     start_us = _now_us() if live else None
     asked = _asked(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)
     paced = live or rate > 0
-    sent = asyncio.run(_play(bootstrap_servers, topic, asked, seconds, paced=paced))
+    with _ledger(ledger) as truth:
+        sent = asyncio.run(_play(bootstrap_servers, topic, asked, truth, seconds, paced=paced))
     click.echo(f"{sent} records", err=True)
 
 
 async def _play(
-    bootstrap_servers: str, topic: str, asked: Asked, seconds: float | None, *, paced: bool
+    bootstrap_servers: str,
+    topic: str,
+    asked: Asked,
+    ledger: Ledger,
+    seconds: float | None,
+    *,
+    paced: bool,
 ) -> int:
-    began_us = _now_us()
-    async with kafka.producer(bootstrap_servers, topic) as sender:
+    async with kafka.producer(bootstrap_servers, topic, ledger.placed) as sender:
         mix = msgspec.structs.replace(asked.mix, partitions=await sender.partitions())
-        stream = msgspec.structs.replace(asked, mix=mix).records()
-        if seconds is not None:
-            stream = _until(stream, time.monotonic() + seconds)
-        return await kafka.play(
-            stream, sender, begins_us=began_us if paced else None, now_us=_now_us
-        )
+        ledger.begin(topic=topic, seed=asked.seed, mix=mix)
+        deadline = None if seconds is None else time.monotonic() + seconds
+        with closing(msgspec.structs.replace(asked, mix=mix).records(ledger)) as stream:
+            return await kafka.play(
+                _until(stream, deadline), sender, now_us=_now_us if paced else None
+            )
 
 
-def _until(stream: Iterator[Record], deadline: float) -> Iterator[Record]:
+def _until(stream: Iterator[Record], deadline: float | None) -> Iterator[Record]:
     for record in stream:
-        if time.monotonic() >= deadline:
+        if deadline is not None and time.monotonic() >= deadline:
             return
         yield record
+
+
+def _ledger(path: Path | None) -> AbstractContextManager[Ledger]:
+    return nullcontext(Ledger(lambda _: None)) if path is None else LedgerFile(path)
 
 
 def _now_us() -> int:
@@ -138,14 +166,41 @@ def _now_us() -> int:
 @click.option("--topic", default="noetl.events", show_default=True)
 @click.option("--partitions", default=6, show_default=True)
 @_traffic_options
-def write(*, file: BinaryIO, topic: str, partitions: int, **options: Any) -> None:
+def write(
+    *, file: BinaryIO, topic: str, partitions: int, ledger: Path | None, **options: Any
+) -> None:
     """Write records to FILE (- is standard output) as `kcat -J` prints them."""
     asked = _asked(options, partitions=partitions)
     if asked.executions is None and asked.events is None:
         raise click.UsageError("say how much: --events N or --executions N")
-    for line in lines(asked.records(), topic):
-        file.write(line)
-        file.write(b"\n")
+    with _ledger(ledger) as truth, closing(asked.records(truth)) as stream:
+        truth.begin(topic=topic, seed=asked.seed, mix=asked.mix)
+        for line in lines(stream, topic, truth.placed):
+            file.write(line)
+            file.write(b"\n")
+
+
+@main.command(name="compare")
+@click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--database-url", required=True)
+@click.option("--generation", default=0, show_default=True)
+def compare_(*, ledger: Path, database_url: str, generation: int) -> None:
+    """Compare a ledger with a database; exit 1 if they differ."""
+    report = asyncio.run(_compare(ledger, database_url, generation))
+    for line in report.lines():
+        click.echo(line)
+    sys.exit(0 if report.agrees else 1)
+
+
+async def _compare(ledger: Path, database_url: str, generation: int) -> Report:
+    begin = next(read(ledger), None)
+    if not isinstance(begin, Begin):
+        raise click.UsageError(f"{ledger} does not begin like a ledger")
+    connection = await asyncpg.connect(database_url)
+    try:
+        return await compare(read(ledger), Database(connection, begin.topic, generation))
+    finally:
+        await connection.close()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from simulator import python_server, rust_server, worker
+from simulator import python_rows, python_server, rust_server, worker
 from simulator.facts import Fact
 from simulator.telling import Pen, Telling
 
@@ -21,7 +21,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     `again`: how the server tells an event a second time that its worker has told, under one id.
     `numbered`: whether the worker says which try it reports, so that one command may have several.
-    `batches`: whether the worker sends what happens at once as one batch.
+    `batches`: whether the worker sends what happens at once as one batch. `callbacks`: whether it
+    can hand work over and complete later.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     again: Teller | None = None
     numbered: bool = False
     batches: bool = False
+    callbacks: bool = False
     feed: float = 0.0
     share: float = 1.0
 
@@ -44,6 +46,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         worker=worker.executor_event,
         again=rust_server.stream_row,
         numbered=True,
+        callbacks=True,
         feed=0.3,
         share=5.0,
     ),
@@ -70,11 +73,12 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="python_requests",
-        server=python_server.stored_row,
+        server=python_rows.stored_row,
         worker=python_server.request,
         ids="doubled",
         commands="number",
         batches=True,
+        callbacks=True,
         share=3.0,
     ),
     Deployment(
@@ -85,7 +89,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="python_and_rust_worker",
-        server=python_server.stored_row,
+        server=python_rows.stored_row,
         worker=worker.worker_event,
         ids="doubled",
         commands="number",
@@ -93,8 +97,8 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="python_2025",
-        server=python_server.legacy_row,
-        worker=python_server.legacy_row,
+        server=python_rows.legacy_row,
+        worker=python_rows.legacy_row,
         commands="none",
         numbered=True,
         share=1.0,

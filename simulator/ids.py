@@ -52,6 +52,16 @@ class DoubledMinter(Minter):
         return (self._ms - EPOCH_MS) << _DOUBLED_MS_BITS | _DOUBLED_MARK | self._sequence
 
 
+def minted_ms(event_id: int, *, doubled: bool) -> int:
+    """The time at which a Minter, or a DoubledMinter, made the id; milliseconds since 1970."""
+    return (event_id >> (_DOUBLED_MS_BITS if doubled else _MS_BITS)) + EPOCH_MS
+
+
+def is_hashed(event_id: int) -> bool:
+    """Whether an id is one of ours without a time."""
+    return event_id & _NO_TIME == _NO_TIME
+
+
 def opaque(text: str) -> int:
     """What an execution id (or a catalog or parent id) that is no int64 becomes: a 62-bit hash."""
     digest = blake2b(text.encode(), digest_size=8).digest()

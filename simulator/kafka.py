@@ -119,18 +119,18 @@ async def play(
     records: Iterator[Record],
     sender: Producer,
     *,
-    begins_us: int | None,
-    now_us: Callable[[], int],
+    now_us: Callable[[], int] | None,
 ) -> int:
-    """Send `records` as fast as possible, or each at its own time if `begins_us` is given.
+    """Send `records`: as fast as possible, or by a clock, as far apart as their own times are.
 
-    `begins_us` is the time of `now_us` at which the records' own clock starts. Returns how many.
+    Returns how many.
     """
     sent = 0
+    begins_us = 0 if now_us is None else now_us()
     turn: list[Record] = []
     first_ms: int | None = None
     for record in records:
-        if begins_us is not None:
+        if now_us is not None:
             first_ms = record.timestamp_ms if first_ms is None else first_ms
             wait_s = ((record.timestamp_ms - first_ms) * 1000 + begins_us - now_us()) / 1e6
             if wait_s > _TURN_S:

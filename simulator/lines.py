@@ -5,7 +5,7 @@ itself has no way to print one. Headers are a flat list: name, value, name, valu
 """
 
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -15,12 +15,15 @@ from simulator.record import Record
 _encode = msgspec.json.Encoder().encode
 
 
-def lines(records: Iterable[Record], topic: str) -> Iterator[bytes]:
-    """One line a record, each partition counted from offset 0."""
+def lines(
+    records: Iterable[Record], topic: str, placed: Callable[[Record, str, int, int], None]
+) -> Iterator[bytes]:
+    """One line a record, each partition counted from offset 0; `placed` hears where each lies."""
     offsets: dict[int, int] = {}
     for record in records:
         offset = offsets.get(record.partition, 0)
         offsets[record.partition] = offset + 1
+        placed(record, topic, record.partition, offset)
         yield line(record, topic, offset)
 
 

@@ -25,6 +25,11 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     abandoned: float = 0.005
     cancelled: float = 0.02
     children: float = 0.05
+    subscribed: float = 0.03
+    orchestrated: float = 0.03
+    callbacks: float = 0.02
+    trailing: float = 0.03
+    contradicting: float = 0.005
     secrets: float = 0.02
     odd_text: float = 0.005
 

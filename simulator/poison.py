@@ -63,7 +63,7 @@ class Apothecary:
 
     def event(self, says: Says) -> list[Outcome]:
         """The one event of a record."""
-        return [Event(self._number(), says)]
+        return [Event(self._number(), 0, says)]
 
     def mended(self, at_us: int, execution_id: int) -> Poison:
         """U+0000 in a column of text."""
@@ -104,7 +104,8 @@ class Apothecary:
         """A time nobody can read: the one inside the id counts."""
         body, says = self._sound(at_us, execution_id)
         body["created_at"] = self.pen.pick(("yesterday", "1999-12-31T23:59:59Z", "2096-01-01", -5))
-        says.created_us, says.created_rank = None, FROM_ID
+        says.created_us = ids.minted_ms(body["event_id"], doubled=False) * 1000
+        says.created_rank = FROM_ID
         says.rules = ("created_at_unreadable",)
         return msgspec.json.encode(body), self.event(says)
 
@@ -113,7 +114,7 @@ class Apothecary:
         body, says = self._sound(at_us, execution_id)
         del body["execution_id"]
         batch = {"execution_id": str(execution_id), "events": [body, body]}
-        event = Event(self._number(), says)
+        event = Event(self._number(), 0, says)
         return msgspec.json.encode(batch), [event, event]
 
     def mixed_batch(self, at_us: int, execution_id: int) -> Poison:
@@ -122,7 +123,7 @@ class Apothecary:
         events = [7, body, body | {"event_id": 1.5}, {"no": "event"}]
         batch = {"execution_id": execution_id, "events": events}
         refused = Refused("not_an_event")
-        sound = Event(self._number(), says)
+        sound = Event(self._number(), 0, says)
         return (
             msgspec.json.encode(batch),
             [refused, sound, Refused("invalid_id"), refused],

@@ -8,10 +8,17 @@ from simulator.telling import Says
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event in a record. Tellings of one event carry the same `number`."""
+    """One event in a record. Tellings of one event carry the same `number`.
+
+    It is the number of the fact where the telling carries the fact's id, else below zero and of
+    this telling alone. `fact` 0: nothing on the platform, as in the poison. `shares_id`: the
+    platform gave another event the same id before.
+    """
 
     number: int
+    fact: int
     says: Says
+    shares_id: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -3,50 +3,59 @@
 A life is a generator. Whoever runs it sets `now_us`, takes a burst, and comes back after its gap.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import count
 from math import log
 from random import Random
-from typing import TYPE_CHECKING, Any
 
 from simulator.facts import Call, Content, Execution, Fact
 from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
 
-if TYPE_CHECKING:
-    from simulator.ids import Minter
-
 Burst = tuple[list[Fact], int]
 """Facts of one instant, and microseconds until the next burst of the same execution."""
 
+Begin = Callable[[Execution | None], tuple[Execution, Playbook]]
+"""Begins an execution of some playbook; the argument is its parent."""
+
 _EVENTS_A_GAP = 2.1
 """Measured: so many events reach the topic for each mean gap of an execution's life."""
+
+_SAME_INSTANT_US = 11
 _ERRORS = (
-    "HTTP 503 from https://api.example.com/posts",
-    "connection refused",
-    "UniqueViolation: duplicate key value",
-    "exit status 2",
-    "tool budget exhausted",
-    "deadline exceeded after 30s",
+    ("HTTP 503 from https://api.example.com/posts", "HTTP 503 from https://api.example.com/posts"),
+    ("connection refused", "connection refused"),
+    ("UniqueViolation: duplicate key value", "UniqueViolation: duplicate key value"),
+    ("exit status 2", "exit status 2"),
+    ("tool budget exhausted", "tool budget exhausted"),
+    ("deadline exceeded after 30s", "deadline exceeded after 30s"),
+    (
+        "cannot reach postgres://bob:s3cr3t@db.example.com/app",
+        "cannot reach postgres://bob:[REDACTED]@db.example.com/app",
+    ),
 )
 
 
 class Stories:
-    """Tells lives; holds what all of them share: the clock, the ids, the catalogue."""
+    """Tells lives; holds what all of them share: the clock, the count of facts, the chances."""
 
-    def __init__(self, mix: Mix, random: Random, *, begin: Any, draw: Any) -> None:
+    def __init__(
+        self, mix: Mix, random: Random, *, begin: Begin, draw: Callable[[float], Content]
+    ) -> None:
         self.now_us = mix.start_us
         self._mix = mix
         self._random = random.random
         self._begin = begin
         self._draw = draw
+        self._numbers = count(1)
         self._mean_gap = mix.in_flight / mix.rate * SECOND_US * _EVENTS_A_GAP
 
     def life(self, execution: Execution, playbook: Playbook) -> Iterator[Burst]:
         """One execution from its start to its end, its cancelling, or where it gets stuck."""
         random, mix = self._random, self._mix
         draw = random()
-        cut = 3 + int(random() * 4 * len(playbook.steps)) if draw < mix.stuck + mix.cancelled else 0
-        cancelled = draw >= mix.stuck
+        ends_early = draw < mix.stuck + mix.cancelled
+        cut = 3 + int(random() * 4 * len(playbook.steps)) if ends_early else 0
         started = self._fact("playbook.started", execution, playbook.path)
         first = [started]
         if random() < 0.3:
@@ -57,7 +66,7 @@ class Stories:
         body = self._body(execution, playbook, started.event_id)
         for number, burst in enumerate(body, start=1):
             if number == cut:
-                if not cancelled:
+                if draw < mix.stuck:
                     return
                 execution.outcome = "CANCELLED"
                 break
@@ -65,30 +74,44 @@ class Stories:
         yield from self._end(execution, playbook, started.event_id)
 
     def _body(self, execution: Execution, playbook: Playbook, cause: int) -> Iterator[Burst]:
-        execution.outcome = "COMPLETED"
         yield [self._fact("workflow.started", execution, "workflow", cause=cause)], self._gap(0.2)
+        if self._random() < self._mix.subscribed:
+            yield from self._subscription(execution, playbook, cause)
         for step in playbook.steps:
             fine = yield from self._step(execution, step, cause)
             if not fine:
                 execution.outcome = "FAILED"
                 return
+        execution.outcome = "COMPLETED"
+
+    def _subscription(
+        self, execution: Execution, playbook: Playbook, cause: int
+    ) -> Iterator[Burst]:
+        """Deliveries that count their own attempts, which are none of the event's."""
+        for kind in ("opened", "delivered", "delivered", "closed"):
+            fact = self._fact(f"subscription.{kind}", execution, playbook.path, cause=cause)
+            yield [fact], self._gap(0.3)
 
     def _end(self, execution: Execution, playbook: Playbook, cause: int) -> Iterator[Burst]:
         outcome = execution.outcome
         if outcome == "CANCELLED":
             ended = self._fact("playbook.cancelled", execution, playbook.path, outcome, cause=cause)
-            yield [ended], 0
-            return
-        kinds = ("workflow.completed", "playbook.completed")
-        if outcome == "FAILED":
-            kinds = ("workflow.failed", "playbook.failed")
-        yield (
-            [
-                self._fact(kinds[0], execution, "workflow", outcome, cause=cause),
-                self._fact(kinds[1], execution, playbook.path, outcome, cause=cause),
-            ],
-            0,
-        )
+            yield [ended], self._gap(0.5)
+            if execution.running is not None:
+                call, execution.running = execution.running, None
+                yield [self._called("call.done", execution, call, "CANCELLED")], self._gap(0.1)
+        else:
+            word = "failed" if outcome == "FAILED" else "completed"
+            workflow = self._fact(f"workflow.{word}", execution, "workflow", outcome, cause=cause)
+            ended = self._fact(f"playbook.{word}", execution, playbook.path, outcome, cause=cause)
+            yield [workflow, ended], self._gap(0.5)
+        for call in execution.trailing:
+            completed = self._called("command.completed", execution, call, "COMPLETED")
+            yield [completed], self._gap(0.2)
+        if self._random() < self._mix.contradicting:
+            other = "COMPLETED" if outcome == "FAILED" else "FAILED"
+            kind = f"playbook.{other.lower()}"
+            yield [self._fact(kind, execution, playbook.path, other, cause=cause)], 0
 
     def _step(self, execution: Execution, step: Step, cause: int) -> Generator[Burst, None, bool]:
         """A step with its commands; True if it ended well."""
@@ -108,11 +131,24 @@ class Stories:
                 fine = (yield from self._command(execution, step, entered.event_id, index)) and fine
         else:
             fine = yield from self._command(execution, step, entered.event_id, None)
+        kind = "step.failed" if not fine and random() < 0.3 else "step.exit"
         outcome = "COMPLETED" if fine else "FAILED"
-        exit_ = self._fact("step.exit", execution, step.name, outcome, cause=entered.event_id)
-        exit_.content = self._content()
-        yield [exit_], self._gap(0.1)
+        left = self._fact(kind, execution, step.name, outcome, cause=entered.event_id)
+        left.content = self._content()
+        yield [left], self._gap(0.1)
+        if random() < self._mix.orchestrated:
+            yield from self._orchestrate(execution, entered.event_id)
         return fine
+
+    def _orchestrate(self, execution: Execution, cause: int) -> Iterator[Burst]:
+        """The engine's own call between two steps, which no user wants to see."""
+        issued = self._fact("command.issued", execution, "__orchestrate__", cause=cause)
+        step = Step(name="__orchestrate__", node_type="task", fails=0.0, seconds=0.1)
+        command_id = self._command_id(execution, step, issued.event_id, None)
+        call = self._call(execution, step, command_id, 0, None)
+        done = self._called("call.done", execution, call, "COMPLETED", 5_000)
+        done.content = self._content()
+        yield [done], self._gap(0.1)
 
     def _command(
         self, execution: Execution, step: Step, cause: int, index: int | None
@@ -122,13 +158,15 @@ class Stories:
         command_id = ""
         for attempts in range(step.max_attempts):
             again = bool(attempts) and execution.deployment.numbered and random() < 0.5
-            issued = self._fact("command.issued", execution, step.name, cause=cause)
-            if not again:
+            if again:
+                call = self._call(execution, step, command_id, attempts, index)
+            else:
+                issued = self._fact("command.issued", execution, step.name, cause=cause)
                 command_id = self._command_id(execution, step, issued.event_id, index)
-            call = self._call(execution, step, command_id, attempts, index)
-            issued.call, issued.attempts, issued.node_type = call, attempts, step.node_type
-            issued.content = self._content()
-            if not again:
+                call = self._call(execution, step, command_id, attempts, index)
+                issued.call, issued.attempts, issued.node_type = call, attempts, step.node_type
+                issued.content = self._content()
+                call.facts.append((issued.kind, issued.number))
                 yield [issued], self._gap(0.8)
                 yield [self._called("command.claimed", execution, call)], self._gap(0.1)
             outcome = yield from self._try(execution, step, call)
@@ -141,33 +179,49 @@ class Stories:
         """One try from its start to its outcome."""
         random = self._random
         took_us = self._gap(step.seconds)
+        execution.running = call
         yield [self._called("command.started", execution, call)], took_us
-        if random() >= step.fails:
-            done = self._called("call.done", execution, call, "COMPLETED", took_us)
-            done.content = self._content()
+        execution.running = None
+        if random() < step.fails:
+            return (yield from self._fail(execution, call, took_us))
+        call.outcome = "COMPLETED"
+        if execution.deployment.callbacks and random() < self._mix.callbacks:
+            parked = self._called("command.completed", execution, call, "COMPLETED")
+            parked.pending = True
+            yield [parked], self._gap(1.0)
+        done = self._called("call.done", execution, call, "COMPLETED", took_us)
+        done.content = self._content()
+        if random() < self._mix.trailing:
+            execution.trailing.append(call)
+            yield [done], self._gap(0.2)
+        else:
             completed = self._called("command.completed", execution, call, "COMPLETED")
             yield [done, completed], self._gap(0.2)
-            return "COMPLETED"
+        return "COMPLETED"
+
+    def _fail(self, execution: Execution, call: Call, took_us: int) -> Generator[Burst, None, str]:
+        random = self._random
         error = _ERRORS[int(random() * len(_ERRORS))]
         if random() < 0.4:
-            broken = self._called("call.error", execution, call, "FAILED", None, error)
-            failed = self._called("command.failed", execution, call, "FAILED", None, error)
+            call.outcome = "FAILED"
+            broken = self._called("call.error", execution, call, "FAILED", error=error)
+            failed = self._called("command.failed", execution, call, "FAILED", error=error)
             yield [broken, failed], self._gap(0.2)
             return "FAILED"
-        outcome = ("ERROR", "ERROR", "FAILED", "CANCELLED")[int(random() * 4)]
-        done = self._called("call.done", execution, call, outcome, took_us, error)
+        call.outcome = ("ERROR", "ERROR", "FAILED", "CANCELLED")[int(random() * 4)]
+        done = self._called("call.done", execution, call, call.outcome, took_us, error=error)
         if random() < 0.3:
-            yield [done, self._called("command.completed", execution, call, "FAILED")], 0
+            ended = self._called("command.completed", execution, call, "FAILED")
         else:
-            failed = self._called("command.failed", execution, call, "FAILED", None, error)
-            yield [done, failed], self._gap(0.2)
-        return outcome
+            ended = self._called("command.failed", execution, call, "FAILED", error=error)
+        yield [done, ended], self._gap(0.2)
+        return call.outcome
 
     def _call(
         self, execution: Execution, step: Step, command_id: str, attempts: int, index: int | None
     ) -> Call:
         named = execution.deployment.commands == "named"
-        return Call(
+        call = Call(
             command_id=command_id,
             step=step.name,
             node_type=step.node_type,
@@ -178,6 +232,8 @@ class Stories:
             iteration=index if named else None,
             index=index or 0,
         )
+        execution.calls.append(call)
+        return call
 
     def _command_id(
         self, execution: Execution, step: Step, event_id: int, index: int | None
@@ -196,16 +252,19 @@ class Stories:
         *,
         cause: int | None = None,
     ) -> Fact:
-        minter: Minter = execution.minters[0]
-        return Fact(
+        """Something the server does."""
+        fact = Fact(
+            number=next(self._numbers),
             kind=kind,
             execution=execution,
             step=step,
-            at_us=self.now_us,
-            event_id=minter.mint(self.now_us // 1000),
+            at_us=self.now_us + int(self._random() * 2) * _SAME_INSTANT_US,
+            event_id=execution.minters[0].mint(self.now_us // 1000),
             outcome=outcome,
             caused_by=cause,
         )
+        execution.facts.append((kind, step, fact.number))
+        return fact
 
     def _called(
         self,
@@ -214,15 +273,17 @@ class Stories:
         call: Call,
         outcome: str = "",
         took_us: int | None = None,
-        error: str | None = None,
+        *,
+        error: tuple[str, str] | None = None,
     ) -> Fact:
-        minter: Minter = execution.minters[1]
-        return Fact(
+        """Something a worker does."""
+        fact = Fact(
+            number=next(self._numbers),
             kind=kind,
             execution=execution,
             step=call.step,
-            at_us=self.now_us,
-            event_id=minter.mint(self.now_us // 1000),
+            at_us=self.now_us + int(self._random() * 2) * _SAME_INSTANT_US,
+            event_id=execution.minters[1].mint(self.now_us // 1000),
             outcome=outcome,
             attempts=call.attempts,
             call=call,
@@ -231,10 +292,11 @@ class Stories:
             duration_ms=None if took_us is None else took_us // 1000,
             error=error,
         )
+        call.facts.append((kind, fact.number))
+        return fact
 
     def _content(self) -> Content:
-        drawn: Content = self._draw(self._random())
-        return drawn
+        return self._draw(self._random())
 
     def _gap(self, weight: float) -> int:
         """Microseconds until the next thing, on the average `weight` of the mean gap."""

@@ -4,19 +4,15 @@
 body again. Source: wire-shapes, sections 1 to 4.
 """
 
+from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from simulator import words
 from simulator.facts import Fact
 from simulator.mix import Mix
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-T = TypeVar("T")
 
 EXPLICIT: Final = 2
 ONE_BASED: Final = 1
@@ -25,14 +21,21 @@ FROM_PRODUCER: Final = 2
 FROM_ID: Final = 1
 FROM_LOG: Final = 0
 
+WITH_ERROR: Final = frozenset(("call.done", "call.error", "command.failed", "command.cancelled"))
+"""Kinds that carry an error, if there is one."""
+
+_NULL: Final = msgspec.Raw(b"null")
+
+T = TypeVar("T")
+
 
 class Says(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The canonical fields of one telling; None is absent.
 
     `event_id` None: to be derived from the place in the log. `created_us` None: the log's own time.
-    The ranks say how much a value proves when tellings of one event are joined.
-    `context` and `result` are as they may be kept; `meta` and `extra` hold at least these.
-    `shape` is a prefix of the shape's name.
+    The ranks say how much a value proves when
+    tellings of one event are joined. `context` and `result` are as they may be kept; `meta` and
+    `extra` hold at least these, `rules` are among the coercions. `shape` starts the shape's name.
     """
 
     execution_id: int
@@ -59,8 +62,8 @@ class Says(msgspec.Struct, kw_only=True, omit_defaults=True):
     error: str | None = None
     context: Any = None
     result: Any = None
-    meta: dict[str, Any] | None = None
-    extra: dict[str, Any] | None = None
+    meta: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     rules: tuple[str, ...] = ()
 
 
@@ -78,10 +81,6 @@ class Pen:
     def __init__(self, random: Random, mix: Mix) -> None:
         self.random: Callable[[], float] = random.random
         self.mix = mix
-
-    def chance(self, share: float) -> bool:
-        """True at `share`."""
-        return self.random() < share
 
     def pick(self, choices: tuple[T, ...]) -> T:
         """One of them, all as likely."""
@@ -112,7 +111,7 @@ class Pen:
 
 
 def telling(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> Telling:
-    """A telling that says who, what and where; its producer adds the rest."""
+    """A telling that says who and what; its producer adds the rest."""
     says = Says(
         execution_id=fact.execution.execution_id,
         event_type=event_type,
@@ -122,6 +121,64 @@ def telling(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> Te
     return Telling(body, says, fact)
 
 
-def seconds(duration_ms: int | None) -> float | None:
-    """A duration as the envelope has it."""
-    return None if duration_ms is None else duration_ms / 1000
+def say_call_outcome(says: Says, fact: Fact) -> None:
+    """The status of a call.done: what really came of the call, wherever a producer put the word."""
+    says.status = fact.outcome
+    says.status_rank = 1 if fact.outcome == "COMPLETED" else 2
+
+
+def say_call(says: Says, fact: Fact) -> None:
+    """The command, its error and its duration, where the producer tells all of them."""
+    call = fact.call
+    if call is None:
+        return
+    says.command_id, says.iteration = call.command_id, call.iteration
+    if fact.kind in WITH_ERROR and fact.error is not None:
+        says.error = fact.error[1]
+    if fact.kind == "call.done" and fact.duration_ms is not None:
+        says.duration = fact.duration_ms / 1000
+
+
+class Side(NamedTuple):
+    """The content and the error of a fact: as they are sent, or as they may be kept."""
+
+    data: msgspec.Raw
+    error: str | None
+
+
+def both_sides(told: Telling, build: Callable[[Side], dict[str, Any]]) -> tuple[Any, Any]:
+    """What `build` makes of the fact's content as sent and as kept; one object if they agree.
+
+    Whatever was changed in the content is among the telling's `rules` then.
+    """
+    content, error = told.fact.content, told.fact.error
+    sent = build(
+        Side(
+            _NULL if content is None else content.sent,
+            None if error is None else error[0],
+        )
+    )
+    if content is not None and content.rules:
+        told.says.rules = (*told.says.rules, *content.rules)
+    same_content = content is None or content.sent is content.kept
+    same_error = error is None or error[0] is error[1]
+    if same_content and same_error:
+        return sent, sent
+    kept = Side(
+        _NULL if content is None else content.kept,
+        None if error is None else error[1],
+    )
+    return sent, build(kept)
+
+
+def place_of(fact: Fact) -> dict[str, Any]:
+    """What the server says in the context of its own events."""
+    match fact.kind:
+        case "playbook.started" | "playbook.initialized":
+            return {"path": fact.execution.playbook, "version": fact.execution.version}
+        case "subscription.delivered":
+            return {"subscription_id": f"sub-{fact.execution.number}", "attempts": 4}
+        case "step.enter" | "step.exit" | "step.failed" | "step.skipped":
+            return {"step": fact.step}
+        case _:
+            return {}

@@ -4,7 +4,8 @@ Here an event is put into a batch or a wrapper, told a second time, held up, sen
 the poison is mixed in. The same seed and mix give the same records, byte by byte.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
@@ -16,7 +17,7 @@ from aiokafka.partitioner import murmur2
 
 from simulator import python_server, rust_server
 from simulator.deployments import Teller
-from simulator.facts import Fact
+from simulator.facts import Execution, Fact
 from simulator.mix import SECOND_US, Mix
 from simulator.poison import Apothecary
 from simulator.record import Event, Outcome, Record
@@ -26,10 +27,19 @@ from simulator.world import World
 _encode = msgspec.json.Encoder().encode
 
 
-def records(mix: Mix, seed: int, *, executions: int | None = None) -> Iterator[Record]:
-    """Records in the order of their time, for ever, or until `executions` have ended."""
+def records(
+    mix: Mix,
+    seed: int,
+    *,
+    executions: int | None = None,
+    lived: Callable[[Execution], None] = lambda _: None,
+) -> Generator[Record, None, None]:
+    """Records in the order of their time, for ever, or until `executions` have ended.
+
+    `lived` is called with each execution when it is over, and with the others when this is closed.
+    """
     topic = _Topic(mix, seed)
-    return topic.records(World(mix, Random(f"{seed}/world")), executions)
+    return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)
 
 
 class _Topic:
@@ -39,24 +49,23 @@ class _Topic:
         self._mix = mix
         self._pen = Pen(Random(f"{seed}/pen"), mix)
         self._random = Random(f"{seed}/topic").random
-        self._numbers = count(1)
+        self._numbers = count(-1, -1)
         self._poison = Apothecary(self._pen, self._numbers.__next__)
         self._under_way: list[tuple[int, int, Record]] = []
         self._sequence = count()
         self._global_sequence = 0
         self._lender: Fact | None = None
 
-    def records(self, world: World, executions: int | None) -> Iterator[Record]:
+    def records(self, world: World, executions: int | None) -> Generator[Record, None, None]:
         under_way = self._under_way
-        for now_us, facts in world.facts(executions=executions):
-            self._collide(facts)
-            for fact in facts:
-                fact.number = next(self._numbers)
-            self._tell(now_us, facts)
-            while under_way and under_way[0][0] <= now_us:
+        with closing(world.facts(executions=executions)) as happening:
+            for now_us, facts in happening:
+                self._collide(facts)
+                self._tell(now_us, facts)
+                while under_way and under_way[0][0] <= now_us:
+                    yield self._arrived()
+            while under_way:
                 yield self._arrived()
-        while under_way:
-            yield self._arrived()
 
     def _arrived(self) -> Record:
         arrives_us, _, record = heappop(self._under_way)
@@ -108,7 +117,7 @@ class _Topic:
         if self._random() < self._mix.double_encoded:
             value = _encode(value.decode())
         number = told.fact.number if says.event_id is not None else next(self._numbers)
-        outcomes: list[Outcome] = [Event(number, says)]
+        outcomes: list[Outcome] = [Event(number, told.fact.number, says, told.fact.shares_id)]
         self._put(now_us, Record(key=key.encode(), value=value, timestamp_ms=0, outcomes=outcomes))
 
     def _fed(self, value: bytes, told: Telling) -> bytes:
@@ -135,7 +144,7 @@ class _Topic:
             if told.says.worker_id is None:
                 told.says.worker_id = worker
             number = told.fact.number if told.says.event_id is not None else next(self._numbers)
-            outcomes.append(Event(number, told.says))
+            outcomes.append(Event(number, told.fact.number, told.says))
         self._put(
             now_us,
             Record(key=key.encode(), value=_encode(body), timestamp_ms=0, outcomes=outcomes),
@@ -160,7 +169,7 @@ class _Topic:
     def _again(self, outcome: Outcome) -> Outcome:
         """An event without an id, sent again, is another event: nothing can tell."""
         if isinstance(outcome, Event) and outcome.says.event_id is None:
-            return Event(next(self._numbers), outcome.says)
+            return Event(next(self._numbers), outcome.fact, outcome.says)
         return outcome
 
     def _head(self, record: Record) -> None:
@@ -178,7 +187,7 @@ class _Topic:
             return
         if self._random() < self._mix.colliding and self._lender is not None:
             if self._lender.execution is not fact.execution:
-                fact.event_id = self._lender.event_id
+                fact.event_id, fact.shares_id = self._lender.event_id, True
                 self._lender = None
         elif fact.worker is not None:
             self._lender = fact

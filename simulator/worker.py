@@ -5,34 +5,39 @@ Source: wire-shapes, sections 2.3 and 2.4.
 
 from typing import Any
 
-import msgspec
-
 from simulator import times
 from simulator.facts import Fact
-from simulator.telling import EXPLICIT, FROM_PRODUCER, Pen, Says, Telling, seconds, telling
-
-NO_DATA = msgspec.Raw(b"null")
+from simulator.telling import (
+    EXPLICIT,
+    FROM_PRODUCER,
+    Pen,
+    Side,
+    Telling,
+    both_sides,
+    place_of,
+    say_call,
+    say_call_outcome,
+    telling,
+)
 
 
 def worker_event(fact: Fact, pen: Pen) -> Telling:
     """Three keys: no id, no time, no attempts; the step often only inside the command's id."""
-    if fact.kind == "call.done":
-        word: str | None = pen.call_word(fact.outcome)
-        status, rank = fact.outcome, 1 if fact.outcome == "COMPLETED" else 2
-    else:
-        word, status, rank = pen.nested_word(fact)
-    sent, kept = _payloads(fact, word, plain=True)
-    body = {
+    body: dict[str, Any] = {
         "event_type": fact.kind,
         "execution_id": fact.execution.execution_id,
-        "payload": sent,
+        "payload": None,
     }
     told = telling(body, fact, "worker", fact.kind)
     says = told.says
-    says.status, says.status_rank = status, rank
-    _say_payload(says, fact, kept)
+    if fact.kind == "call.done":
+        word: str | None = pen.call_word(fact.outcome)
+        say_call_outcome(says, fact)
+    else:
+        word, says.status, says.status_rank = pen.nested_word(fact)
+    _put_payload(told, "payload", word, plain=True)
     call = fact.call
-    if "step" in kept or (call is not None and call.named):
+    if "step" in says.context or (call is not None and call.named):
         says.step = fact.step
     return told
 
@@ -45,121 +50,90 @@ def executor_event(fact: Fact, pen: Pen) -> Telling:
     says.event_id = fact.event_id
     if fact.worker is not None:
         body["worker_id"] = says.worker_id = fact.worker
-    body["meta"] = says.meta = {"attempts": fact.attempts}
+    body["meta"] = {"attempts": fact.attempts}
     says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
     return told
 
 
 def executor_six(fact: Fact, pen: Pen) -> Telling:
     """Six fields: the first releases, and the command line's own runs."""
-    if fact.kind == "call.done":
-        word = pen.call_word(fact.outcome)
-        top = "COMPLETED" if pen.random() < 0.7 else fact.outcome
-        status, rank = fact.outcome, 1 if fact.outcome == "COMPLETED" else 2
-    else:
-        said = pen.top_word(fact, silent=False)
-        top, status, rank = said.word or "", said.means, said.rank
-        word = top.lower()
-    sent, kept = _payloads(fact, word, plain=False)
     created, created_us = (times.nanos_z if pen.random() < 0.8 else times.micros_z)(fact.at_us)
     text = fact.execution.text
     body: dict[str, Any] = {
         "execution_id": int(text) if text.isdigit() and pen.random() < 0.8 else text,
         "event_type": fact.kind,
         "step": fact.step,
-        "status": top,
+        "status": "COMPLETED",
         "created_at": created,
-        "payload" if pen.random() < 0.03 else "context": sent,
     }
-    told = telling(body, fact, "executor" if "context" in body else "", fact.kind)
+    context = pen.random() < 0.97
+    told = telling(body, fact, "executor" if context else "", fact.kind)
     says = told.says
-    says.step, says.status, says.status_rank = fact.step, status, rank
-    says.created_us, says.created_rank = created_us, FROM_PRODUCER
-    _say_payload(says, fact, kept)
+    says.step, says.created_us, says.created_rank = fact.step, created_us, FROM_PRODUCER
+    if fact.kind == "call.done":
+        word = pen.call_word(fact.outcome)
+        say_call_outcome(says, fact)
+        if pen.random() < 0.3:
+            body["status"] = fact.outcome
+    else:
+        said = pen.top_word(fact, silent=False)
+        body["status"], says.status, says.status_rank = said
+        word = body["status"].lower()
+    _put_payload(told, "context" if context else "payload", word, plain=False)
     return told
 
 
-def _payloads(
-    fact: Fact, word: str | None, *, plain: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The payload as sent and as it may be kept; one object where they are the same."""
-    content = fact.content
-    sent = payload(fact, word, NO_DATA if content is None else content.sent, plain=plain)
-    if content is None or content.sent is content.kept:
-        return sent, sent
-    return sent, payload(fact, word, content.kept, plain=plain)
+def _put_payload(told: Telling, name: str, word: str | None, *, plain: bool) -> None:
+    fact, says = told.fact, told.says
+    sent, kept = both_sides(told, lambda side: payload(fact, word, side, plain=plain))
+    told.body[name], says.context = sent, kept
+    say_call(says, fact)
+    says.worker_id = kept.get("worker_id")
 
 
-def payload(fact: Fact, word: str | None, data: msgspec.Raw, *, plain: bool) -> dict[str, Any]:
+def payload(fact: Fact, word: str | None, side: Side, *, plain: bool) -> dict[str, Any]:
     """The payload of each kind; `word` stands where the kind has a status in it."""
     call = fact.call
     if call is None:
-        return _payload_of_no_call(fact, word, data)
+        return _payload_of_step(fact, word, side)
     body: dict[str, Any] = {"command_id": call.command_id}
     match fact.kind:
         case "command.claimed":
             body["worker_id"] = fact.worker
         case "command.started":
-            body["worker_id"] = fact.worker
-            body["step"] = fact.step
+            body |= {"worker_id": fact.worker, "step": fact.step}
         case "call.done":
-            body["call_index"] = call.index
-            body["result"] = tool_result(fact, word, data, plain=plain)
+            result = tool_result(fact, word, side, plain=plain)
+            body |= {"call_index": call.index, "result": result}
         case "call.error":
-            body["call_index"] = call.index
-            body["error"] = fact.error
-        case "command.failed" | "command.cancelled":
-            body["error"] = fact.error
+            body |= {"call_index": call.index, "error": side.error}
         case "command.completed":
             body["status"] = word
             if fact.pending:
                 body["pending_callback"] = True
+        case "command.issued":
+            body["input"] = side.data
         case _:
-            body["input"] = data
+            body["error"] = side.error
     return body
 
 
-def tool_result(fact: Fact, word: str | None, data: msgspec.Raw, *, plain: bool) -> dict[str, Any]:
+def _payload_of_step(fact: Fact, word: str | None, side: Side) -> dict[str, Any]:
+    body = place_of(fact)
+    if fact.kind in ("step.exit", "step.failed"):
+        return body | {"status": word, "data": side.data}
+    if fact.kind == "step.enter" and word:
+        body["status"] = word
+    return body
+
+
+def tool_result(fact: Fact, word: str | None, side: Side, *, plain: bool) -> dict[str, Any]:
     """A tool's result: flat as the old worker sent it, or one level deeper as the new one does."""
-    inner: dict[str, Any] = {"status": word, "data": data}
-    if fact.error is not None:
-        inner["error"] = fact.error
+    inner: dict[str, Any] = {"status": word, "data": side.data}
+    if side.error is not None:
+        inner["error"] = side.error
         if plain:
             inner |= {"stdout": "", "stderr": "boom", "exit_code": 2}
     if fact.duration_ms is not None:
         inner["duration_ms"] = fact.duration_ms
     return inner if plain else {"status": word, "context": inner}
-
-
-def _payload_of_no_call(fact: Fact, word: str | None, data: msgspec.Raw) -> dict[str, Any]:
-    execution = fact.execution
-    match fact.kind:
-        case "step.exit":
-            return {"step": fact.step, "status": word, "data": data}
-        case "step.enter":
-            return {"step": fact.step, "status": word} if word else {"step": fact.step}
-        case "playbook.started" | "playbook.initialized":
-            return {"path": execution.playbook, "version": execution.version}
-        case "subscription.delivered":
-            return {"subscription_id": f"sub-{execution.number}", "attempts": 4}
-        case _:
-            return {}
-
-
-def _say_payload(says: Says, fact: Fact, kept: dict[str, Any]) -> None:
-    """What a reader finds in the payload: the command, the worker, the error, the duration."""
-    says.context = kept
-    if fact.content is not None:
-        says.rules = fact.content.rules
-    call = fact.call
-    if call is None:
-        return
-    says.command_id, says.iteration = call.command_id, call.iteration
-    says.worker_id = kept.get("worker_id")
-    if fact.kind in _WITH_ERROR:
-        says.error = fact.error
-    if fact.kind == "call.done":
-        says.duration = seconds(fact.duration_ms)
-
-
-_WITH_ERROR = frozenset(("call.done", "call.error", "command.failed", "command.cancelled"))

@@ -1,6 +1,6 @@
 """The platform: many executions in flight, and what happens on it in the order of its own clock."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from heapq import heapify, heappop, heapreplace
 from itertools import accumulate
 from random import Random
@@ -20,7 +20,7 @@ _WORKER_NODES = (9, 212, 700, 1023)
 class World:
     """`in_flight` executions at any time, each replaced by a new one when it ends or gets stuck."""
 
-    def __init__(self, mix: Mix, random: Random) -> None:
+    def __init__(self, mix: Mix, random: Random, lived: Callable[[Execution], None]) -> None:
         self._random = random.random
         self._mix = mix
         self._catalogue = catalogue(random, failing=mix.failing, children=mix.children)
@@ -30,13 +30,26 @@ class World:
         self._doubled = DoubledMinter(0)
         shares = [mix.deployments.get(d.name, d.share) for d in DEPLOYMENTS]
         self._shares = list(accumulate(shares))
+        self._lived = lived
+        self._living: dict[int, Execution] = {}
         self.executions = 0
 
-    def facts(self, *, executions: int | None = None) -> Iterator[tuple[int, list[Fact]]]:
+    def facts(
+        self, *, executions: int | None = None
+    ) -> Generator[tuple[int, list[Fact]], None, None]:
         """(microseconds since 1970, facts of one execution at that instant), for ever.
 
         With `executions`, no more than so many are begun (children apart), and it ends with them.
+        Those that still live when it is closed are `lived` too, as they are.
         """
+        try:
+            yield from self._facts(executions)
+        finally:
+            for execution in self._living.values():
+                self._lived(execution)
+            self._living.clear()
+
+    def _facts(self, executions: int | None) -> Iterator[tuple[int, list[Fact]]]:
         left = executions if executions is not None else -1
         now_us = self._mix.start_us
         first = self._mix.in_flight if left < 0 else min(self._mix.in_flight, left)
@@ -61,7 +74,15 @@ class World:
                 heappop(heap)
 
     def _new_life(self) -> Iterator[Burst]:
-        return self._stories.life(*self._begin(None))
+        """A life that is `lived` when it is over."""
+        execution, playbook = self._begin(None)
+        yield from self._stories.life(execution, playbook)
+        self._over(execution)
+
+    def _over(self, execution: Execution) -> None:
+        """It ended or got stuck, and its children with it."""
+        for one in (execution, *execution.children):
+            self._lived(self._living.pop(one.number))
 
     def _begin(self, parent: Execution | None) -> tuple[Execution, Playbook]:
         random = self._random
@@ -89,6 +110,9 @@ class World:
             minters=minters,
             parent=parent,
         )
+        self._living[execution.number] = execution
+        if parent is not None:
+            parent.children.append(execution)
         return execution, playbook
 
     def _deployment(self) -> Deployment:

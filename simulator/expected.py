@@ -1,0 +1,109 @@
+"""The tellings of one event in, the row they must make out.
+
+Written from the promise, not from the normalizer: one event told more than once is the join of its
+tellings, column by column, whatever their order. Declared beats derived, derived beats defaulted;
+present beats absent; between equals the greater by bytes stays. Source: design, promise 3.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from simulator.telling import Says
+
+
+class Placed(msgspec.Struct, frozen=True, array_like=True):
+    """A telling where it lies; `recorded_ms` is the log's time, `copy` repeats earlier bytes."""
+
+    partition: int
+    offset: int
+    index: int
+    recorded_ms: int
+    says: Says
+    copy: bool = False
+    trace: str | None = None
+
+
+class Expected(msgspec.Struct):
+    """The row. `columns` must be equal; of `meta`, `extra` and `rules` at least these are there.
+
+    `shapes` are how the shape's name may begin, `traces` the traces the row may name;
+    `own_id` is None for an event whose id must be derived.
+    """
+
+    columns: dict[str, Any]
+    own_id: int | None
+    meta: dict[str, Any]
+    extra: dict[str, Any]
+    rules: frozenset[str]
+    shapes: frozenset[str]
+    traces: frozenset[str | None]
+
+
+_PLAIN: Final = (
+    "event_type",
+    "step",
+    "worker_id",
+    "command_id",
+    "iteration",
+    "max_attempts",
+    "node_type",
+    "catalog_id",
+    "parent_event_id",
+    "parent_execution_id",
+    "duration",
+    "error",
+)
+_SEALED: Final = ("context", "result")
+
+
+def expected(tellings: list[Placed]) -> Expected:
+    """What the database must hold of one event, told once or more often."""
+    says = [placed.says for placed in tellings]
+    first = says[0]
+    columns: dict[str, Any] = {"execution_id": first.execution_id}
+    for column in _PLAIN:
+        columns[column] = _greatest([getattr(telling, column) for telling in says])
+    columns["step"] = columns["step"] or ""
+    for column in _SEALED:
+        values = {getattr(telling, column) for telling in says} - {None}
+        if len(values) < 2:
+            columns[column] = next(iter(values), None)
+    columns["status"] = max((t.status_rank, _bytes(t.status), t.status) for t in says)[2]
+    columns["attempts"] = max((t.attempts_rank, _bytes(t.attempts), t.attempts) for t in says)[2]
+    columns["created_us"] = max(_created(placed) for placed in tellings)[1]
+    return Expected(
+        columns=columns,
+        own_id=first.event_id,
+        meta=_agreed([telling.meta for telling in says]) | {"attempts": columns["attempts"]},
+        extra=_agreed([telling.extra for telling in says]),
+        rules=frozenset(rule for telling in says for rule in telling.rules),
+        shapes=frozenset(telling.shape for telling in says),
+        traces=frozenset(placed.trace for placed in tellings),
+    )
+
+
+def _created(placed: Placed) -> tuple[int, int]:
+    says = placed.says
+    at_us = placed.recorded_ms * 1000 if says.created_us is None else says.created_us
+    return says.created_rank, at_us
+
+
+def _greatest(values: list[Any]) -> Any:
+    present = [value for value in values if value not in (None, "")]
+    return max(present, key=_bytes, default=None)
+
+
+def _bytes(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _agreed(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """The keys that every telling which has them gives the same value."""
+    agreed: dict[str, Any] = {}
+    disputed = set()
+    for one in objects:
+        for key, value in one.items():
+            if agreed.setdefault(key, value) != value:
+                disputed.add(key)
+    return {key: value for key, value in agreed.items() if key not in disputed}

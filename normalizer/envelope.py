@@ -1,14 +1,55 @@
 """The canonical event: its fields, and its bytes. A library for producers too."""
 
-from datetime import datetime
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Literal, get_args
 
 import msgspec
 
 from normalizer.errors import Reason
+from normalizer.jsontext import canonical_number, parse_canonical, quote, write
 
 RULES_VERSION: Final = 1
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its answer."""
+
+
+CALL_DONE: Final = ("call.done", "action_done", "call_done")
+"""The names of an event that says a call is over."""
+CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
+"""How a call ends: the status of such an event is one of these."""
+
+Rule = Literal[
+    "bom_stripped",
+    "unstorable_text",
+    "alias_conflict",
+    "meta_not_object",
+    "status_not_text",
+    "status_overruled",
+    "status_unmapped",
+    "opaque_id",
+    "invalid_secondary_id",
+    "event_id_conflict",
+    "created_at_unreadable",
+    "attempts_invalid",
+    "duration_invalid",
+]
+"""Every way the meaning of a value is changed or guessed: the `rule` of a coercion.
+
+bom_stripped            a byte order mark stood before the JSON
+unstorable_text         U+0000 or a lone surrogate became U+FFFD at `field`
+alias_conflict          both names of a pair were sent with different values; `field` lost
+meta_not_object         meta was not an object; it is in extra
+status_not_text         status was not a string; it is in extra
+status_overruled        the declared status was weaker than what the event itself shows
+status_unmapped         the declared status of a finished call is none of the known words
+opaque_id               an id that is no number became the hash of its text
+invalid_secondary_id    catalog_id or a parent's id could not be an id
+event_id_conflict       the id belonged to another event; set by the store
+created_at_unreadable   a time could not be read or lies outside the bounds
+attempts_invalid        a number of attempts that cannot be one
+duration_invalid        a duration that cannot be one
+"""
+
+RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -76,3 +117,146 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 Outcome = Envelope | Rejected | Ignored
+
+
+def canonical_json(value: bytes) -> bytes:
+    """Give any JSON as canonical bytes: equal for all spellings of one value.
+
+    Compact UTF-8; keys by their bytes, of duplicates the last; only `"`, `\\` and controls are
+    escaped; numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
+    or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
+    """
+    return write(parse_canonical(value.decode())).encode()
+
+
+def with_attempts(meta: bytes, attempts: int) -> bytes:
+    """Give the meta with `attempts` as its last key: of duplicates the last counts.
+
+    `meta` is a JSON object or nothing at all.
+    """
+    members = meta.strip()[1:-1].strip()
+    return b'{%b%b"attempts":%d}' % (members, b"," if members else b"", attempts)
+
+
+def to_canonical(event: Envelope) -> bytes:
+    """Give the canonical line of an event, without a line feed. Source: wire-shapes, section 1.
+
+    The nine fields of noetl-events 0.1 come first and always, only event_id and created_at may be
+    missing; the extensions follow where they are known.
+    """
+    members = {
+        "event_id": _number(event.event_id),
+        "execution_id": str(event.execution_id),
+        "event_type": quote(event.event_type),
+        "step": quote(event.step),
+        "status": quote(event.status),
+        "created_at": _time(event.created_at),
+        "context": _canonical(event.context) or "null",
+        "worker_id": _quoted(event.worker_id) or "null",
+        "meta": _canonical(with_attempts(event.meta, event.attempts)),
+        "command_id": _quoted(event.command_id),
+        "catalog_id": _number(event.catalog_id),
+        "node_type": _quoted(event.node_type),
+        "parent_event_id": _number(event.parent_event_id),
+        "parent_execution_id": _number(event.parent_execution_id),
+        "result": _canonical(event.result),
+        "error": _quoted(event.error),
+        "duration": _seconds(event.duration),
+    }
+    present = (f'"{name}":{text}' for name, text in members.items() if text is not None)
+    return f"{{{','.join(present)}}}".encode()
+
+
+def json_schema() -> dict[str, object]:
+    """Give the JSON Schema (draft 2020-12) of a canonical line."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Canonical event",
+        "description": "One event of a workflow, whichever producer told it: the nine fields of "
+        "noetl-events 0.1 ExecutorEvent, then extensions where they are known.",
+        "type": "object",
+        "properties": _PROPERTIES,
+        "required": [*_REQUIRED],
+        "additionalProperties": False,
+        "if": {
+            "properties": {"event_type": {"enum": [*CALL_DONE]}},
+            "required": ["event_type"],
+        },
+        "then": {"properties": {"status": {"enum": [*CALL_OUTCOMES]}}},
+    }
+
+
+def _canonical(value: bytes | None) -> str | None:
+    return None if value is None else write(parse_canonical(value.decode()))
+
+
+def _quoted(text: str | None) -> str | None:
+    return None if text is None else quote(text)
+
+
+def _number(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _time(time: datetime | None) -> str | None:
+    """RFC 3339 in UTC, always with microseconds."""
+    if time is None:
+        return None
+    utc = time.astimezone(UTC).replace(tzinfo=None)
+    return quote(f"{utc.isoformat(timespec='microseconds')}Z")
+
+
+def _seconds(seconds: float | None) -> str | None:
+    """Seconds with a point and no exponent: 0.018, 2.0 (section 9, U1)."""
+    if seconds is None:
+        return None
+    text = canonical_number(repr(seconds))
+    return text if "." in text else f"{text}.0"
+
+
+_ID: Final = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
+_PROPERTIES: Final[dict[str, object]] = {
+    "event_id": _ID
+    | {"description": "Missing only in the filter's lines, where no log gives an event its place."},
+    "execution_id": _ID,
+    "event_type": {"type": "string", "minLength": 1},
+    "step": {"type": "string", "description": "'' where the producer gave none."},
+    "status": {"type": "string", "minLength": 1},
+    "created_at": {
+        "type": "string",
+        "format": "date-time",
+        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
+        "description": "UTC. Missing only in the filter's lines, where nobody gave a time.",
+    },
+    "context": {"description": "What the producer sent as context or payload: any JSON."},
+    "worker_id": {"type": ["string", "null"]},
+    "meta": {
+        "type": "object",
+        "properties": {
+            "attempts": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 32_767,
+                "description": "How many retries came before this try; 0 is the first try.",
+            }
+        },
+        "required": ["attempts"],
+    },
+    "command_id": {"type": "string", "minLength": 1},
+    "catalog_id": _ID,
+    "node_type": {"type": "string", "minLength": 1},
+    "parent_event_id": _ID,
+    "parent_execution_id": _ID,
+    "result": {"description": "A separate result, where the shape carries one: any JSON."},
+    "error": {"type": "string", "minLength": 1},
+    "duration": {"type": "number", "minimum": 0, "description": "Seconds."},
+}
+_REQUIRED: Final = (
+    "execution_id",
+    "event_type",
+    "step",
+    "status",
+    "context",
+    "worker_id",
+    "meta",
+)

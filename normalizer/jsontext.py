@@ -1,0 +1,126 @@
+"""JSON text in, a tree that keeps numbers as they were written out; and back to text.
+
+The slow way round: only what must be looked into or printed canonically comes through here.
+"""
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from json.encoder import encode_basestring
+from typing import Final, TypeAlias, cast
+
+MAX_DIGITS: Final = 400
+"""A number has at most so many digits, as written and as jsonb prints it. Source: section 9, L1."""
+MAX_EXPONENT: Final = 400
+
+
+class Number(str):
+    """A JSON number as it was written: digits are kept, whatever a float would make of them."""
+
+    __slots__ = ()
+
+
+class NumberError(ValueError):
+    """A number beyond the limits; the message says so without repeating it."""
+
+
+Json: TypeAlias = "None | bool | Number | str | list[Json] | dict[str, Json]"
+
+
+def parse(text: str) -> Json:
+    """Give the tree of one JSON value; of duplicate keys the last counts, as in jsonb.
+
+    Strings may hold U+0000 and lone surrogates. Raises ValueError if it is not JSON or a number is
+    beyond the limits, RecursionError far beyond any depth that is accepted.
+    """
+    return cast("Json", _decoder.decode(text))
+
+
+def parse_canonical(text: str) -> Json:
+    """Give the same tree with sorted keys and with numbers as jsonb prints them."""
+    return cast("Json", _canonical_decoder.decode(text))
+
+
+def write(tree: Json) -> str:
+    """Give compact JSON: strings escape only what they must, numbers stand as they are."""
+    parts: list[str] = []
+    _write(tree, parts.append)
+    return "".join(parts)
+
+
+quote: Callable[[str], str] = encode_basestring
+"""A JSON string literal: escapes `"`, `\\` and controls, the short forms first, hex in lower case."""
+
+
+def checked_number(text: str) -> Number:
+    """Give the number as written. Raises ValueError beyond the limits (section 9, L1)."""
+    if len(text) > MAX_DIGITS or "e" in text or "E" in text:
+        _check_limits(text)
+    return Number(text)
+
+
+def canonical_number(text: str) -> Number:
+    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay (section 1)."""
+    checked_number(text)
+    if "e" in text or "E" in text:
+        text = format(Decimal(text), "f")
+    if text.startswith("-") and not text.strip("-0."):
+        text = text[1:]
+    return Number(text)
+
+
+def _check_limits(text: str) -> None:
+    mantissa, _, exponent = text.lower().partition("e")
+    digits = sum(map(str.isdigit, mantissa))
+    power = exponent.lstrip("+-").lstrip("0")
+    if digits > MAX_DIGITS or len(power) > len(str(MAX_EXPONENT)) or int(power or 0) > MAX_EXPONENT:
+        msg = f"a number of more than {MAX_DIGITS} digits or an exponent beyond {MAX_EXPONENT}"
+        raise NumberError(msg)
+    if sum(map(str.isdigit, format(Decimal(text), "f"))) > MAX_DIGITS:
+        msg = f"a number of more than {MAX_DIGITS} digits when its exponent is written out"
+        raise NumberError(msg)
+
+
+def _write(tree: Json, out: Callable[[str], None]) -> None:
+    # One frame a level: depth 256 must fit into any caller's stack.
+    if isinstance(tree, Number):
+        out(tree)
+    elif isinstance(tree, str):
+        out(quote(tree))
+    elif isinstance(tree, dict):
+        separator = "{"
+        for key, value in tree.items():
+            out(f"{separator}{quote(key)}:")
+            _write(value, out)
+            separator = ","
+        out("}" if tree else "{}")
+    elif isinstance(tree, list):
+        separator = "["
+        for value in tree:
+            out(separator)
+            _write(value, out)
+            separator = ","
+        out("]" if tree else "[]")
+    else:
+        out({None: "null", True: "true", False: "false"}[tree])
+
+
+def _refuse_constant(name: str) -> Number:
+    msg = f"{name} is not JSON"
+    raise ValueError(msg)
+
+
+def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    last = dict(pairs)
+    return {key: last[key] for key in sorted(last)}
+
+
+_decoder: Final = json.JSONDecoder(
+    parse_int=checked_number, parse_float=checked_number, parse_constant=_refuse_constant
+)
+_canonical_decoder: Final = json.JSONDecoder(
+    parse_int=canonical_number,
+    parse_float=canonical_number,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_sorted_object,
+)

@@ -1,0 +1,169 @@
+"""RawRecord in; for each of its events an Envelope, or a Rejected, or an Ignored out."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.envelope import (
+    RULES_VERSION,
+    Envelope,
+    Ignored,
+    Outcome,
+    Rejected,
+    with_attempts,
+)
+from normalizer.errors import Reason
+from normalizer.headers import Headers, read_headers
+from normalizer.record import RawRecord
+from normalizer.rules.attempts import read_attempts, read_max_attempts, says_attempts
+from normalizer.rules.durations import read_duration
+from normalizer.rules.errors import read_error
+from normalizer.rules.identity import read_event_id, read_execution_id, read_secondary_id
+from normalizer.rules.status import read_status
+from normalizer.rules.times import read_created_at, recorded_at
+from normalizer.rules.words import (
+    read_command_id,
+    read_event_type,
+    read_iteration,
+    read_node_type,
+    read_step,
+    read_worker_id,
+)
+from normalizer.sanitize import Sanitizer
+from normalizer.shapes import detect_shape
+from normalizer.snowflake import derive_id
+from normalizer.wire import Fault, mended_coercions, read_events
+from normalizer.wire_event import NOTHING, Refused, WireEvent
+
+
+class Normalizer:
+    """The rules as one function; it keeps nothing between two records.
+
+    `redact_keys` are words added to those that make a key secret.
+    """
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        self._sanitizer: Final = Sanitizer(redact_keys)
+
+    def normalize(self, record: RawRecord) -> tuple[Outcome, ...]:
+        """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
+        if record.value is None:
+            return (Ignored(why="tombstone"),)
+        try:
+            events = tuple(read_events(record.value, self._sanitizer))
+        except Refused as refusal:
+            return (_rejected(record, refusal.reason, refusal.detail, ""),)
+        if not events:
+            return (Ignored(why="a batch of no events"),)
+        headers = read_headers(record.headers, self._sanitizer)
+        recorded = recorded_at(record.recorded_ms)
+        return tuple(_outcome(record, event, headers, recorded) for event in events)
+
+
+def _outcome(
+    record: RawRecord, event: WireEvent | Fault, headers: Headers, recorded: datetime | None
+) -> Outcome:
+    if isinstance(event, Fault):
+        return _rejected(record, event.reason, event.detail, "", event.index)
+    shape = ""
+    try:
+        event_type = read_event_type(event)
+        shape = record.shape or detect_shape(
+            event.fields, event_type, payload_is_object=event.nested.payload is not NOTHING
+        )
+        return _envelope(record, event, event_type, shape, headers, recorded)
+    except Refused as refusal:
+        return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
+
+
+def _envelope(
+    record: RawRecord,
+    event: WireEvent,
+    event_type: str,
+    shape: str,
+    headers: Headers,
+    recorded: datetime | None,
+) -> Envelope:
+    """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
+    event.coercions += mended_coercions(headers.mended, "headers.*")
+    index = record.index + event.index
+
+    command_id = read_command_id(event)
+    step = read_step(event, command_id)
+    worker_id = read_worker_id(event)
+    status = read_status(event, event_type)
+
+    execution_id = read_execution_id(event)
+    own_id = read_event_id(event)
+    created_at = read_created_at(event, own_id, recorded, in_log=record.topic is not None)
+
+    attempts = read_attempts(event)
+    meta = bytes(event.meta_raw)
+
+    return Envelope(
+        event_id=_derived_id(record, index, recorded) if own_id is None else own_id,
+        execution_id=execution_id,
+        event_type=event_type,
+        step=step,
+        status=status.word,
+        attempts=attempts.number,
+        max_attempts=read_max_attempts(event),
+        created_at=created_at.time,
+        worker_id=worker_id,
+        command_id=command_id,
+        iteration=read_iteration(command_id),
+        node_type=read_node_type(event),
+        catalog_id=read_secondary_id(event, "catalog_id"),
+        parent_event_id=read_secondary_id(event, "parent_event_id"),
+        parent_execution_id=read_secondary_id(event, "parent_execution_id"),
+        duration=read_duration(event),
+        error=read_error(event),
+        context=bytes(event.context) or None,
+        result=bytes(event.result) or None,
+        meta=meta if says_attempts(event, attempts.number) else with_attempts(meta, attempts.number),
+        extra=_json(event.extra),
+        coercions=_json(event.coercions),
+        evidence=attempts.rank * 100 + status.rank * 10 + created_at.rank,
+        shape=shape,
+        normalizer_version=RULES_VERSION,
+        source_topic=record.topic,
+        source_generation=record.generation,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_index=index,
+        headers=headers.json,
+        trace_id=headers.trace_id,
+        recorded_at=recorded,
+    )
+
+
+def _derived_id(record: RawRecord, index: int, recorded: datetime | None) -> int | None:
+    if record.topic is None:
+        return None
+    return derive_id(
+        record.topic,
+        record.generation,
+        record.partition,
+        record.offset,
+        index,
+        None if recorded is None else record.recorded_ms,
+    )
+
+
+def _json(value: dict[str, Raw] | list[dict[str, object]]) -> bytes | None:
+    return msgspec.json.encode(value) if value else None
+
+
+def _rejected(
+    record: RawRecord, reason: Reason, detail: str, shape: str, index: int = 0
+) -> Rejected:
+    item = f" events[{index}]" if index else ""
+    return Rejected(
+        reason=reason,
+        detail=f"{record.place}{item}: {detail}",
+        shape=shape,
+        index=record.index + index,
+    )

@@ -1,0 +1,85 @@
+"""A wire event in; how many retries came before this try, and where that is said.
+
+Source: wire-shapes, section 4 (attempts) and section 9, N1 and N2.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Raw
+
+from normalizer.wire_event import Scalar, WireEvent, part, scalar
+
+MAX_ATTEMPTS: Final = 32_767
+
+_DIGITS: Final = re.compile("0*[0-9]{1,5}")
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: nobody said, so it is the first try; 1: a place that counts from 1; 2: said explicitly."""
+
+
+class Attempts(NamedTuple):
+    """How many retries came before this try, and the rank of its evidence."""
+
+    number: int
+    rank: Rank
+
+
+def read_attempts(event: WireEvent) -> Attempts:
+    """Give the first count that is one; a bad one on the way is a coercion."""
+    explicit = _count(event, "meta.attempts", event.meta.attempts)
+    if explicit is not None:
+        return Attempts(explicit, 2)
+    for field, raw in _counted_from_one(event):
+        count = _count(event, field, raw)
+        if count is not None:
+            return Attempts(max(count - 1, 0), 1)
+    retries = _count(event, "retry_count", event.raw("retry_count"))
+    return Attempts(0, 0) if retries is None else Attempts(retries, 2)
+
+
+def read_max_attempts(event: WireEvent) -> int | None:
+    """Give how many tries there may be, if anybody says so."""
+    for raw in (
+        event.meta.max_attempts,
+        part(event.meta.queue_meta).max_attempts,
+        part(event.nested.payload.retry).max_attempts,
+        event.raw("max_attempts"),
+    ):
+        count = _as_count(scalar(raw))
+        if count is not None:
+            return count
+    return None
+
+
+def says_attempts(event: WireEvent, count: int) -> bool:
+    """Tell whether the meta already says this number, as an integer."""
+    value = scalar(event.meta.attempts)
+    return type(value) is int and value == count
+
+
+def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Raw]]:
+    meta, payload = event.meta, event.nested.payload
+    yield "meta.attempt", meta.attempt
+    yield "correlation.attempt", part(event.raw("correlation")).attempt
+    yield "meta.correlation.attempt", part(meta.correlation).attempt
+    yield "context.attempt", payload.attempt
+    yield "context.retry.attempt", part(payload.retry).attempt
+    yield "meta.queue_meta.attempts", part(meta.queue_meta).attempts
+    yield "attempt_number", event.raw("attempt_number")
+
+
+def _count(event: WireEvent, field: str, raw: Raw) -> int | None:
+    value = scalar(raw)
+    count = _as_count(value)
+    if count is None and value not in (None, ""):
+        event.coerce("attempts_invalid", field, raw)
+    return count
+
+
+def _as_count(value: Scalar) -> int | None:
+    """Give a count from 0 to the limit; an integer or digits."""
+    if type(value) is str and _DIGITS.fullmatch(value):
+        value = int(value.lstrip("0") or "0")
+    return value if type(value) is int and 0 <= value <= MAX_ATTEMPTS else None

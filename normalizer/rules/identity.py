@@ -1,0 +1,96 @@
+"""A wire event in; its ids out: event_id, execution_id, catalog_id and the parents' ids.
+
+Source: wire-shapes, section 4 and section 9, I1-I4.
+"""
+
+import re
+from typing import Final, Literal, NamedTuple
+
+from msgspec import Raw
+
+from normalizer.jsontext import Number
+from normalizer.snowflake import hash_event_id, hash_text_id
+from normalizer.wire_event import Refused, WireEvent, decode_any
+
+MAX_ID: Final = 2**63 - 1
+
+_DIGITS: Final = re.compile("[0-9]{1,19}")
+
+
+class Id(NamedTuple):
+    """An id as it was sent: a number, a text that is none, nothing, or something it cannot be."""
+
+    kind: Literal["number", "opaque", "missing", "negative", "invalid"]
+    number: int = 0
+    text: str = ""
+    """Of an opaque id the text to hash; of an invalid one the name of its type."""
+
+
+def read_execution_id(event: WireEvent) -> int:
+    """Give the execution's id. Raises Refused (I3)."""
+    sent = read_id(event.raw("execution_id"))
+    match sent.kind:
+        case "number":
+            return sent.number
+        case "opaque":
+            event.coerce("opaque_id", "execution_id", sent.text)
+            return hash_text_id(sent.text)
+        case "missing":
+            raise Refused("missing_execution_id", "execution_id: expected an id, got none")
+        case "negative" | "invalid":
+            raise Refused("invalid_id", f"execution_id: expected int or digits, got {sent.text}")
+
+
+def read_event_id(event: WireEvent) -> int | None:
+    """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
+    sent = read_id(event.raw("event_id"))
+    match sent.kind:
+        case "number":
+            return sent.number
+        case "opaque":
+            event.coerce("opaque_id", "event_id", sent.text)
+            return hash_event_id(sent.text)
+        case "missing" | "negative":
+            if sent.text:
+                event.keep("event_id")
+            return None
+        case "invalid":
+            raise Refused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
+
+
+def read_secondary_id(event: WireEvent, name: str) -> int | None:
+    """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
+    sent = read_id(event.raw(name))
+    match sent.kind:
+        case "number":
+            return sent.number
+        case "opaque":
+            event.coerce("opaque_id", name, sent.text)
+            return hash_text_id(sent.text)
+        case "missing":
+            if sent.text:
+                event.keep(name)
+            return None
+        case "negative" | "invalid":
+            event.coerce("invalid_secondary_id", name, event.fields[name])
+            return None
+
+
+def read_id(raw: Raw) -> Id:
+    """Tell what kind of id a raw value is (I1, I2)."""
+    value = decode_any(raw)
+    if value is None or value == "":
+        return Id("missing")
+    if isinstance(value, Number):
+        return Id("invalid", text=value)
+    if isinstance(value, str):
+        number = int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1
+    elif type(value) is int:
+        number = value
+    else:
+        return Id("invalid", text=type(value).__name__)
+    if number > MAX_ID:
+        return Id("opaque", text=str(value))
+    if number < 0:
+        return Id("negative", text=str(number))
+    return Id("number", number) if number else Id("missing", text=str(value))

@@ -1,0 +1,143 @@
+"""A key or a text in; whether it is secret, and what of it may be kept.
+
+Source: wire-shapes, section 7 and section 9, R1-R3.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from functools import lru_cache
+from typing import Final
+
+REDACTED: Final = "[REDACTED]"
+
+SECRET_WORDS: Final = (
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "bearer",
+    "api_key",
+    "apikey",
+    "auth",
+    "credential",
+    "private_key",
+    "privatekey",
+    "connection_string",
+    "connectionstring",
+    "gcp_key",
+    "azure_key",
+    "ssh_key",
+    "sshkey",
+    "passphrase",
+    "pem",
+    "cert",
+    "encryption_key",
+    "decrypt_key",
+    "master_key",
+)
+"""A key that contains one of these is secret, unless a look-alike explains it."""
+
+SECRET_WHOLE_WORD: Final = "pin"
+"""Secret only as a word of its own: `user_pin`, `pinCode`, but not `mapping`."""
+
+_NUMBER_WORDS: Final = ("password", "passwd", "pwd", "passphrase")
+_LOOKALIKES: Final = frozenset(
+    "author authors authority authorized authorised certainty certified secretary".split()
+)
+_LOOKALIKE_PREFIXES: Final = ("author_", "certain", "concert", "uncertain", "certif")
+_LOOKALIKE_SUFFIXES: Final = ("page_token", "pagetoken", "_tokens_details")
+
+_HUMP: Final = "\x1f"
+"""Stands between the words of a camel-cased key: one character, in neither a key nor a word."""
+_HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_LETTERS: Final = re.compile("[a-z]+")
+_FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
+    ord("-"): "_"
+}
+
+_CREDENTIAL: Final = re.compile(r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.I | re.A)
+_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.A)
+_JWT_LONGER_THAN: Final = 50
+_URL_PASSWORD: Final = re.compile(r"""(://[^\s/:"'<>]*+:)[^\s/"'<>]+@""")
+
+
+class Secrecy(Enum):
+    """What a key hides."""
+
+    NOTHING = "nothing"
+    CONTENT = "strings, lists and objects; numbers, booleans and null stay"
+    NUMBERS_TOO = "numbers as well"
+
+
+class Redaction:
+    """The rules with the words an operator added; none can be taken away.
+
+    An added word hides numbers too: whoever adds `iban` means the value, whatever its type.
+    """
+
+    def __init__(self, added_words: Iterable[str] = ()) -> None:
+        self.added_words: Final = tuple(word for given in added_words if (word := _fold(given)))
+        self.secrecy = lru_cache(maxsize=4096)(self._secrecy)
+
+    def _secrecy(self, key: str) -> Secrecy:
+        """Tell what this key hides, spelled plain, with `-` or in camel case."""
+        marked = _fold(_HUMPS.sub(_HUMP, key))
+        rest = _without_lookalike(marked)
+        # `gcpKey` is found in words, `passWord` run together, and neither may hide the other.
+        spellings = (rest.replace(_HUMP, "_"), rest.replace(_HUMP, ""))
+        if any(
+            word in spelling
+            for word in (*_NUMBER_WORDS, *self.added_words)
+            for spelling in spellings
+        ) or SECRET_WHOLE_WORD in _LETTERS.findall(rest):
+            return Secrecy.NUMBERS_TOO
+        if any(word in spelling for word in SECRET_WORDS for spelling in spellings):
+            return Secrecy.CONTENT
+        return Secrecy.NOTHING
+
+
+def redact_text(text: str) -> str:
+    """Give the text without its secrets: whole if it is one, else with them cut out.
+
+    Idempotent. Source: section 9, R3.
+    """
+    kept = cut_secrets(text)
+    return REDACTED if _is_secret(text) or _is_secret(kept) else kept
+
+
+def cut_secrets(text: str) -> str:
+    """Give the text with each JWT and each URL's password in it replaced."""
+    return _URL_PASSWORD.sub(rf"\1{REDACTED}@", _JWT.sub(_cut_jwt, text))
+
+
+def _fold(key: str) -> str:
+    return key.translate(_FOLD)
+
+
+def _without_lookalike(marked: str) -> str:
+    """Take out what only looks like a secret; whatever is left is judged."""
+    key = marked.replace(_HUMP, "_")
+    if key in _LOOKALIKES:
+        return ""
+    for prefix in _LOOKALIKE_PREFIXES:
+        if key.startswith(prefix):
+            marked, key = marked[len(prefix) :], key[len(prefix) :]
+            break
+    for suffix in _LOOKALIKE_SUFFIXES:
+        if key.endswith(suffix):
+            return marked[: -len(suffix)]
+    return marked
+
+
+def _is_secret(text: str) -> bool:
+    return (
+        _CREDENTIAL.fullmatch(text) is not None
+        or (text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN)
+        or ("-----BEGIN" in text and "PRIVATE KEY" in text)
+    )
+
+
+def _cut_jwt(match: re.Match[str]) -> str:
+    return REDACTED if len(match[0]) > _JWT_LONGER_THAN else match[0]

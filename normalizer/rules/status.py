@@ -1,0 +1,190 @@
+"""A wire event in; how it went, and who says so.
+
+Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Raw
+
+from normalizer.envelope import CALL_DONE
+from normalizer.wire_event import Scalar, WireEvent, limited, scalar
+
+MAX_STATUS_BYTES: Final = 100
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: the event's name says so; 1: a declared word; 2: a failure, declared or found nested."""
+
+
+class Status(NamedTuple):
+    """The canonical word, and the rank of its evidence."""
+
+    word: str
+    rank: Rank
+
+
+_OUTCOMES: Final = {
+    word: outcome
+    for outcome, words in {
+        "COMPLETED": "COMPLETED COMPLETE SUCCESS SUCCEEDED SUCCESSFUL DONE OK FINISHED PASSED",
+        "FAILED": "FAILED FAIL FAILURE REJECTED",
+        "ERROR": "ERROR ERRORED EXCEPTION ERR TIMEOUT TIMED_OUT",
+        "CANCELLED": "CANCELLED CANCELED CANCEL ABORTED TERMINATED KILLED",
+    }.items()
+    for word in words.split()
+}
+_CALL_OUTCOMES: Final = _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
+_OTHER_WORDS: Final = (
+    _OUTCOMES
+    | {word: "FAILED" for word, outcome in _OUTCOMES.items() if outcome == "ERROR"}
+    | dict.fromkeys(("STARTED", "INITIATED"), "STARTED")
+    | dict.fromkeys(("PENDING", "QUEUED", "CREATED"), "PENDING")
+    | {"INITIALIZED": "INITIALIZED"}
+)
+_FAILED_PREFIX: Final = "FAILED_"
+_FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
+_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED", "SKIPPED"))
+_WEAKER: Final = frozenset(
+    ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
+)
+_SAYS_NOTHING: Final = "UNKNOWN"
+
+_NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
+_OF_NAME: Final = (
+    ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
+    ("FAILED", frozenset(("error", "failed", "fail", "failure"))),
+    (
+        "COMPLETED",
+        frozenset(("done", "exit", "exited", "complete", "completed", "finished")),
+    ),
+    ("SKIPPED", frozenset(("skipped",))),
+    ("PENDING", frozenset(("issued",))),
+)
+
+
+def read_status(event: WireEvent, event_type: str) -> Status:
+    """Give the status of the event. Raises Refused if the word is too long (L1)."""
+    declared = _declared(event)
+    if event_type in CALL_DONE:
+        return _of_call(event, declared)
+    return _of_other(event, event_type, declared)
+
+
+def status_of_name(event_type: str) -> str:
+    """Give what the name of an event says of its status (S1)."""
+    words = set(_NAME_WORDS.split(event_type.lower()))
+    return next((status for status, named in _OF_NAME if words & named), "RUNNING")
+
+
+def _declared(event: WireEvent) -> str:
+    """Give the status declared at the top, '' for none (S5)."""
+    value = event.value("status")
+    if value is None or type(value) is str:
+        return value or ""
+    event.keep("status")
+    event.coerce("status_not_text", "status")
+    return ""
+
+
+def _of_call(event: WireEvent, declared: str) -> Status:
+    """Give one of the four words: a failure at the top, else a failure nested, else COMPLETED."""
+    outcome = _call_outcome(declared)
+    if outcome in _FAILURES:
+        return _as_declared(event, declared, outcome)
+    nested = [found for raw in _nested_outcomes(event) if (found := _call_outcome(_text(raw)))]
+    failure = next((found for found in nested if found in _FAILURES), None)
+    if failure is None and outcome is not None:
+        return _as_declared(event, declared, outcome)
+    if _says_nothing(declared):
+        _keep_declared(event, declared)
+    elif outcome is not None or _other_word(declared) in _WEAKER:
+        event.coerce("status_overruled", "status", declared)
+    else:
+        event.coerce("status_unmapped", "status", declared)
+    if failure is not None:
+        return Status(failure, 2)
+    return Status("COMPLETED", 1 if nested else 0)
+
+
+def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
+    of_name = status_of_name(event_type)
+    ends = of_name in _ENDINGS
+    if not _says_nothing(declared):
+        declared_word = _other_word(declared)
+        if not ends or declared_word not in _WEAKER:
+            return _as_declared(event, declared, declared_word)
+        event.coerce("status_overruled", "status", declared)
+        return Status(of_name, 0)
+    _keep_declared(event, declared)
+    for raw in (event.nested.payload.status, event.nested.result.status):
+        found = _nested_word(_text(raw))
+        # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
+        if found is not None and ends != (found in _WEAKER):
+            return Status(found, _rank(found))
+    return Status(of_name, 0)
+
+
+def _nested_outcomes(event: WireEvent) -> Iterator[Raw]:
+    """Give the places where the outcome of a call may nest, the first to be asked first."""
+    nested = event.nested
+    yield nested.payload.status
+    yield nested.payload_result.status
+    yield nested.payload_result_context.status
+    yield nested.payload_result_context.terminal_state
+    yield nested.payload_response.status
+    yield nested.result.status
+    yield nested.result_context.status
+    yield nested.result_context.terminal_state
+    yield nested.result_inner.status
+    yield nested.result_inner_context.status
+
+
+def _call_outcome(text: str) -> str | None:
+    folded = _fold(text)
+    if folded.startswith(_FAILED_PREFIX):
+        return "FAILED"
+    return _CALL_OUTCOMES.get(folded)
+
+
+def _other_word(text: str) -> str:
+    """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
+    folded = _fold(text)
+    if folded.startswith(_FAILED_PREFIX):
+        return "FAILED"
+    return _OTHER_WORDS.get(folded) or text.upper()
+
+
+def _nested_word(text: str) -> str | None:
+    found = _other_word(text)
+    return found if found in _WEAKER or found in _ENDINGS and _fold(text) != "SKIPPED" else None
+
+
+def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
+    if declared.upper() != canonical:
+        event.keep("status")
+    return Status(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical))
+
+
+def _keep_declared(event: WireEvent, declared: str) -> None:
+    if declared:
+        event.keep("status")
+
+
+def _says_nothing(declared: str) -> bool:
+    return not declared or declared.upper() == _SAYS_NOTHING
+
+
+def _rank(canonical: str) -> Rank:
+    return 2 if canonical in _FAILURES else 1
+
+
+def _text(raw: Raw) -> str:
+    """Give a text, '' for anything else: a number there is an HTTP code."""
+    value: Scalar = scalar(raw)
+    return value if type(value) is str else ""
+
+
+def _fold(text: str) -> str:
+    return text.upper().replace("-", "_").replace(" ", "_")

@@ -1,0 +1,90 @@
+"""The top-level keys of a wire event in; which producer wrote it. Provenance, not a fork in logic.
+
+Source: wire-shapes, section 3 and section 9, D1 and D2.
+"""
+
+from collections.abc import Collection
+from typing import Final, Literal, get_args
+
+Shape = Literal[
+    "python_emit",
+    "python_request",
+    "python_row",
+    "python_legacy",
+    "rust_request",
+    "rust_row",
+    "rust_projector",
+    "worker",
+    "executor",
+    "unknown",
+]
+"""A closed list. Source: section 9, D2."""
+
+SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
+
+_NAMES: Final = ("event_type", "name")
+_RUST_REQUEST: Final = frozenset(("result_kind", "result_uri", "event_ids"))
+_NOT_WORKER: Final = frozenset(("step", "node_name", "name", "context", "status", "created_at"))
+_PYTHON_ROW: Final = frozenset(("event_time", "ingest_time", "stage_id", "frame_id"))
+_PYTHON_LEGACY: Final = frozenset(
+    (
+        *("trace_component", "loop_id", "loop_name", "iterator"),
+        *("current_index", "current_item", "items_count"),
+    )
+)
+_PYTHON: Final = _PYTHON_ROW | frozenset(
+    (
+        *("node_name", "node_id", "node_type", "catalog_id", "parent_event_id"),
+        *("parent_execution_id", "duration", "stack_trace", "result", "error", "output_inline"),
+        *("output_ref", "output_select", "preview", "payload_data", "correlation"),
+        *("trace_component", "timestamp"),
+    )
+)
+_LEGACY_EVENT_TYPES: Final = ("action_", "step_result")
+_RUST_FLAGS: Final = frozenset(("actionable", "informative"))
+_EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
+
+
+def is_wrapper(fields: Collection[str]) -> bool:
+    """Tell whether these are the keys of a feed wrapper (its payload must be a string too: W2)."""
+    return (
+        "payload" in fields
+        and ("global_sequence" in fields or "transaction_id" in fields)
+        and not _is_named(fields)
+    )
+
+
+def is_batch(fields: Collection[str]) -> bool:
+    """Tell whether these are the keys of a batch (its `events` must be a list too)."""
+    return "events" in fields and not _is_named(fields)
+
+
+def detect_shape(fields: Collection[str], event_type: str, *, payload_is_object: bool) -> Shape:
+    """Give the shape of one event; a key counts when it is there, also with null (D1)."""
+    if "prev_event_id" in fields:
+        return "rust_row"
+    if not _RUST_REQUEST.isdisjoint(fields):
+        return "rust_request"
+    if payload_is_object and "event_type" in fields and _NOT_WORKER.isdisjoint(fields):
+        return "worker"
+    if "timestamp" in fields and "event_id" in fields and "created_at" not in fields:
+        return "rust_projector"
+    if not _PYTHON.isdisjoint(fields):
+        return _python_shape(fields, event_type)
+    if "name" in fields:
+        return "python_request"
+    if not _RUST_FLAGS.isdisjoint(fields):
+        return "rust_request"
+    return "executor" if _EXECUTOR.issubset(fields) else "unknown"
+
+
+def _python_shape(fields: Collection[str], event_type: str) -> Shape:
+    if not _PYTHON_ROW.isdisjoint(fields):
+        return "python_row"
+    if not _PYTHON_LEGACY.isdisjoint(fields) or event_type.startswith(_LEGACY_EVENT_TYPES):
+        return "python_legacy"
+    return "python_emit"
+
+
+def _is_named(fields: Collection[str]) -> bool:
+    return any(name in fields for name in _NAMES)

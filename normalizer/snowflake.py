@@ -1,0 +1,162 @@
+"""Ids: mint them, read the time inside them, derive one for an event that brought none.
+
+Layout of every application: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of node,
+12 bits of sequence. Source: wire-shapes, sections 5 and 6.
+"""
+
+import struct
+from collections.abc import Callable
+from hashlib import blake2b
+from threading import Lock
+from typing import Final, Literal
+
+import msgspec
+
+EPOCH_MS: Final = 1704067200000
+"""2024-01-01T00:00:00Z in milliseconds since 1970."""
+MAX_NODE: Final = 1023
+DAY_MS: Final = 86_400_000
+
+_TIME_SHIFT: Final = 22
+_NODE_SHIFT: Final = 12
+_MAX_SEQUENCE: Final = 4095
+_TIME_BITS: Final = 41
+_SMALLEST_SNOWFLAKE: Final = 1 << 40
+_DERIVED: Final = 1 << 62
+"""Not a producer's id: application ids reach this bit in 2058."""
+_HASHED: Final = _DERIVED | 1 << 61
+_DERIVED_MAX_MS: Final = (1 << 39) - 1
+_DOUBLED_SHIFT: Final = 23
+_DOUBLED_MASK: Final = 0x7FFC00
+_DOUBLED_MARK: Final = 0x040000
+
+Layout = Literal["application", "doubled", "derived"]
+"""doubled: NoETL's database function, whose id is twice the application id of the same instant."""
+
+
+class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What an id says: `time_ms` since 1970, and who made it.
+
+    A derived id has neither node nor sequence.
+    """
+
+    layout: Layout
+    time_ms: int
+    node: int | None = None
+    sequence: int | None = None
+
+
+class SnowflakeGenerator:
+    """Ascending ids of the application layout for one node; safe to share between threads.
+
+    A full millisecond borrows from the next one, and a clock that steps back is waited out the
+    same way: no id comes twice. The same as the database's `gen_snowflake()`, bit for bit.
+    """
+
+    def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:
+        if not 0 <= node <= MAX_NODE:
+            msg = f"node: expected 0 to {MAX_NODE}, got {node}"
+            raise ValueError(msg)
+        self._node = node
+        self._clock_ms = clock_ms
+        self._last = -1  # milliseconds << 12 | sequence
+        self._lock = Lock()
+
+    def next_id(self) -> int:
+        """Give the next id. Raises OverflowError where the layout has no room left (in 2093)."""
+        with self._lock:
+            self._last = max(self._last + 1, (self._clock_ms() - EPOCH_MS) << _NODE_SHIFT)
+            ms, sequence = self._last >> _NODE_SHIFT, self._last & _MAX_SEQUENCE
+        if ms >> _TIME_BITS:
+            msg = "the id layout ends in 2093"
+            raise OverflowError(msg)
+        return ms << _TIME_SHIFT | self._node << _NODE_SHIFT | sequence
+
+
+def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
+    """Read the time inside an id; None if there is none. Source: wire-shapes, section 5.
+
+    `near_ms` is the record's Kafka time: it tells the two layouts apart where the bits do not, and
+    a time more than a day after it is no time.
+    """
+    if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
+        return None
+    decoded = _read(event_id, near_ms)
+    if near_ms is not None and decoded.time_ms > near_ms + DAY_MS:
+        return None
+    return decoded
+
+
+def derive_id(
+    topic: str,
+    generation: int,
+    partition: int,
+    offset: int,
+    index: int,
+    recorded_ms: int | None,
+    salt: int = 0,
+) -> int:
+    """Give the event at these coordinates its id: the same whenever the record is read.
+
+    `salt` 1, 2, 3 are for an id that other coordinates took. Source: wire-shapes, section 6.
+    """
+    place = struct.pack(
+        ">IIQI",
+        generation & 0xFFFFFFFF,
+        partition & 0xFFFFFFFF,
+        offset & 0xFFFFFFFFFFFFFFFF,
+        index & 0xFFFFFFFF,
+    )
+    name = topic.encode(errors="surrogatepass")
+    digest = _hash(name + b"\0" + place + (bytes([salt]) if salt else b""))
+    if recorded_ms is None:
+        return _hashed_id(digest)
+    ms = min(max(recorded_ms - EPOCH_MS, 0), _DERIVED_MAX_MS)
+    return _DERIVED | ms << _TIME_SHIFT | digest >> (64 - _TIME_SHIFT)
+
+
+def hash_text_id(text: str) -> int:
+    """Give an opaque execution or secondary id its number: bit 62 and 62 bits of the text's hash.
+
+    Source: wire-shapes, section 4, execution_id.
+    """
+    return _DERIVED | _hash(text.encode()) & (_DERIVED - 1)
+
+
+def hash_event_id(text: str) -> int:
+    """Give an opaque event id its number: bits 62 and 61, and 61 bits of the text's hash.
+
+    Source: wire-shapes, section 6.
+    """
+    return _hashed_id(_hash(text.encode()))
+
+
+def _read(event_id: int, near_ms: int | None) -> Decoded:
+    if event_id & _DERIVED:
+        time_ms = EPOCH_MS + ((event_id ^ _DERIVED) >> _TIME_SHIFT)
+        return Decoded(layout="derived", time_ms=time_ms)
+    application_ms = EPOCH_MS + (event_id >> _TIME_SHIFT)
+    doubled_ms = EPOCH_MS + (event_id >> _DOUBLED_SHIFT)
+    if event_id & _DOUBLED_MASK == _DOUBLED_MARK and (
+        near_ms is None or abs(doubled_ms - near_ms) <= abs(application_ms - near_ms)
+    ):
+        return Decoded(
+            layout="doubled",
+            time_ms=doubled_ms,
+            node=event_id >> 10 & 0x1FFF,
+            sequence=event_id & 0x3FF,
+        )
+    return Decoded(
+        layout="application",
+        time_ms=application_ms,
+        node=event_id >> _NODE_SHIFT & MAX_NODE,
+        sequence=event_id & _MAX_SEQUENCE,
+    )
+
+
+def _hash(text: bytes) -> int:
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+
+
+def _hashed_id(digest: int) -> int:
+    return _HASHED | digest & ((1 << 61) - 1)

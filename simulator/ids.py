@@ -69,9 +69,9 @@ def opaque(text: str) -> int:
 
 
 def opaque_event(text: str) -> int:
-    """What an event id that is no int64 becomes: bits 62 and 61 and 61 bits of its hash."""
+    """What an event id that is no int64 becomes: bits 62 and 61 and the low 61 bits of its hash."""
     digest = blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 3 | _NO_TIME
+    return int.from_bytes(digest, "big") & (2**61 - 1) | _NO_TIME
 
 
 def derived(

@@ -101,6 +101,7 @@ class CallLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call", tag
 Line = Begin | RecordLine | ExecutionLine | CallLine
 
 _decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+decode = _decoder.decode
 
 
 class Ledger:

@@ -21,12 +21,9 @@ from aiokafka.errors import (
     GroupAuthorizationFailedError,
     IllegalStateError,
     KafkaError,
-    NoError,
     OffsetOutOfRangeError,
     RecordTooLargeError,
-    TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
-    for_code,
 )
 
 from normalizer.errors import BrokerUnavailable, FatalError
@@ -336,16 +333,6 @@ class LogReader:
                 return
             await asyncio.sleep(0.1)
         raise BrokerUnavailable(f"topic {topic} was made but is not there")
-
-    async def create_topic(self, topic: str, *, partitions: int) -> None:
-        """Make a topic with one replica; one that is there stays as it is. Raises FatalError."""
-        async with self._connected(f"making topic {topic}"):
-            response = await self._admin.create_topics([NewTopic(topic, partitions, 1)])
-        for _topic, code, *_ in response.topic_errors:
-            if code not in (NoError.errno, TopicAlreadyExistsError.errno):
-                raise FatalError(
-                    f"{topic}: the broker refuses to make it: {for_code(code).__name__}"
-                )
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
         """The settings of a topic, by Kafka's names."""

@@ -89,7 +89,8 @@ async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 async def topic(admin: AIOKafkaAdminClient, request: pytest.FixtureRequest) -> AsyncIterator[Topic]:
     """A topic of this test alone, of 3 partitions, or as many as its indirect parameter says."""
     made = Topic(name=f"test.{secrets.token_hex(6)}", partitions=getattr(request, "param", 3))
-    await admin.create_topics([NewTopic(made.name, made.partitions, 1)])
+    answer = await admin.create_topics([NewTopic(made.name, made.partitions, 1)])
+    assert [code for _, code, *_ in answer.topic_errors] == [0], answer
     yield made
     await admin.delete_topics([made.name])
 

@@ -79,6 +79,7 @@ class KafkaBroker:
         heap_mb: int = 512,
         deadline_s: float = 60.0,
     ) -> None:
+        self.name = "Kafka"
         self.folder = folder.resolve()
         self.log = self.folder / "kafka.log"
         self.jars = jars
@@ -137,6 +138,15 @@ class KafkaBroker:
         """Stopped in order and started on the same ports, if those are still free."""
         await self.stop()
         await self.start()
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+        return await self._running().wait()
+
+    def abort(self) -> None:
+        """SIGKILL, without waiting; nothing if it does not run."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
         """As SIGSTOP and SIGCONT in a test."""

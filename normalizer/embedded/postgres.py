@@ -72,6 +72,7 @@ class PostgresServer:
         settings: Mapping[str, str] | None = None,
         deadline_s: float = 60.0,
     ) -> None:
+        self.name = "PostgreSQL"
         self.folder = folder.resolve()
         self.settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
         self.log = self.folder / "postgres.log"
@@ -163,6 +164,15 @@ class PostgresServer:
         """Stopped in order and started on the same port, if that is still free."""
         await self.stop()
         await self.start()
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+        return await self._running().wait()
+
+    def abort(self) -> None:
+        """Without a checkpoint and without waiting; nothing if it does not run."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGQUIT)
 
     def send_signal(self, number: signal.Signals) -> None:
         """To the server process only, as SIGSTOP and SIGCONT in a test."""

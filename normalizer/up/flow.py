@@ -1,0 +1,186 @@
+"""Options in, a running stack until somebody says stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from normalizer.errors import NormalizerError
+from normalizer.kafka import LogReader
+from normalizer.migrate import migrate
+from normalizer.settings import Settings
+from normalizer.up.external import claim_for_play
+from normalizer.up.figures import show_calls, show_figures
+from normalizer.up.parts import Parts
+from normalizer.up.programs import FILE_TOPIC, Programs
+from normalizer.up.screen import Screen
+from normalizer.up.servers import find_external, start_kafka, start_postgres
+from normalizer.up.stackfile import Stack, forget_stack, only_one, write_stack
+
+PARTITIONS: Final = 6
+
+_STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ABORTED: Final = 130
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks for. `rate` is events a second; `for_s` None: until a signal."""
+
+    folder: Path = Path(".noetl")
+    kafka: bool = True
+    traffic: bool = True
+    external: bool = False
+    rate: float = 200.0
+    seed: int = 1
+    for_s: float | None = None
+
+
+async def up(
+    options: Options,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    screen: Screen | None = None,
+) -> int:
+    """The exit code, after everything was stopped in order: 0 if it was asked to stop.
+
+    The first SIGINT, SIGTERM or SIGHUP asks; a second one ends everything at once.
+    """
+    run = _Run(options, environ, screen or Screen())
+    code = 0
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            playing = tasks.create_task(run.play(), name="up")
+            with _signals(playing.cancel, run.abort):
+                await asyncio.wait([playing])
+    except* NormalizerError as errors:
+        run.screen.say(f"error: {_first(errors)}")
+        code = 1
+    return code
+
+
+class _Run:
+    def __init__(self, options: Options, environ: Mapping[str, str], screen: Screen) -> None:
+        self.screen = screen
+        self._options = options
+        self._environ = environ
+        self._folder = options.folder.resolve()
+        self._parts = Parts()
+
+    async def play(self) -> None:
+        """Start everything, keep it running and show it until cancelled, stop everything."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o711)  # as root, the database's user must get in
+        with only_one(self._folder), self._without_stack_file():
+            async with self._parts:
+                stack, settings = await self._find_servers()
+                await migrate(stack.database_url, say=self.screen.say)
+                async with _log_reader(settings) as log:
+                    await self._start_programs(stack, log)
+                    self._write(stack)
+                    self.screen.say(f"reading {stack.topic}; logs and stack.json: {self._folder}")
+                    self.screen.say("stop with Ctrl-C; twice: at once")
+                    try:
+                        await self._watch(stack, log)
+                    finally:
+                        await show_calls(stack.database_url, self.screen)
+                        self.screen.say("stopping")
+        self.screen.say("stopped")
+
+    def abort(self) -> None:
+        """Does not return."""
+        self._parts.abort()
+        forget_stack(self._folder)
+        os._exit(_ABORTED)
+
+    async def _find_servers(self) -> tuple[Stack, Settings | None]:
+        if self._options.external:
+            stack, settings = find_external(self._folder, self._environ)
+            async with LogReader(settings) as log:
+                await claim_for_play(stack.database_url, log, stack.topic)
+            return stack, settings
+        stack = await start_postgres(self._folder, self._parts, self.screen.say)
+        if not self._options.kafka:
+            return stack, None
+        return stack, await start_kafka(self._folder, stack, self._parts, self.screen.say)
+
+    async def _start_programs(self, stack: Stack, log: LogReader | None) -> None:
+        if log is None:
+            stack.topic = FILE_TOPIC
+        programs = Programs(self._folder, stack, self._parts, self._environ)
+        if log is None:
+            await programs.play_file(seed=self._options.seed, say=self.screen.say)
+            return
+        await log.create_topic(stack.topic, partitions=PARTITIONS)
+        await programs.start_normalizer(
+            len(await log.partitions(stack.topic)), external=self._options.external
+        )
+        if self._options.traffic:
+            await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
+
+    async def _watch(self, stack: Stack, log: LogReader | None) -> None:
+        """Until cancelled, or `for_s` is over. Raises EmbeddedError if a part ends for good."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
+                keeping = self._parts.keep_running(
+                    say=self.screen.say, started_again=lambda: self._write(stack)
+                )
+                tasks.create_task(keeping, name="keep running")
+                tasks.create_task(
+                    show_figures(stack.database_url, log, stack.topic, self.screen),
+                    name="figures",
+                )
+
+    def _write(self, stack: Stack) -> None:
+        stack.pids = {"up": os.getpid(), **self._parts.pids}
+        write_stack(self._folder, stack)
+
+    @contextlib.contextmanager
+    def _without_stack_file(self) -> Iterator[None]:
+        """None is there before everything runs, nor after."""
+        forget_stack(self._folder)
+        try:
+            yield
+        finally:
+            forget_stack(self._folder)
+
+
+@contextlib.asynccontextmanager
+async def _log_reader(settings: Settings | None) -> AsyncIterator[LogReader | None]:
+    if settings is None:
+        yield None
+        return
+    async with LogReader(settings) as log:
+        yield log
+
+
+@contextlib.contextmanager
+def _signals(first: Callable[[], object], second: Callable[[], object]) -> Iterator[None]:
+    """The first signal to stop calls `first`, any after it `second`."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop() -> None:
+        nonlocal asked
+        (second if asked else first)()
+        asked = True
+
+    for number in _STOP_SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in _STOP_SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first real error of a group in groups."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

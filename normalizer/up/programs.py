@@ -1,0 +1,127 @@
+"""The normalizer and the traffic as child processes, each with an environment of its own.
+
+Nothing of the shell's DATABASE_URL, KAFKA_* or NORMALIZER_* gets through: a shell that points at
+production must not get traffic. Only an external stack's KAFKA_* do, on purpose.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from normalizer.embedded.errors import EmbeddedError, last_words
+from normalizer.up.parts import Parts, Program
+from normalizer.up.stackfile import Stack
+
+FILE_TOPIC: Final = "noetl.events.file"
+FILE_EVENTS: Final = 50_000
+
+_STOP_S: Final = 8.0
+_READY_S: Final = 60.0
+_POLL_S: Final = 0.1
+_PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
+_EPOCHS: Final = """
+    select coalesce(sum(epoch), 0)
+    from   normalizer.source_position
+    where  topic = $1
+"""
+
+
+class Programs:
+    """Starts them with the logs in `folder` and what little they need of `environ`."""
+
+    def __init__(
+        self, folder: Path, stack: Stack, parts: Parts, environ: Mapping[str, str]
+    ) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._parts = parts
+        self._environ = environ
+        self._base = {name: environ[name] for name in _PASSED_ON if name in environ}
+        self._service = {
+            "DATABASE_URL": stack.database_url,
+            "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",
+            "KAFKA_TOPICS": stack.topic,
+            "KAFKA_GROUP_ID": stack.group,
+            "NORMALIZER_LOG_FORMAT": "json",
+            "NORMALIZER_STOP_TIMEOUT_S": "5",
+        }
+
+    async def start_normalizer(self, partitions: int, *, external: bool) -> None:
+        """Returns when it has claimed every partition of the topic."""
+        security = {
+            name: value
+            for name, value in self._environ.items()
+            if external and name.startswith("KAFKA_")
+        }
+        connection = await asyncpg.connect(self._stack.database_url)
+        try:
+            wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
+            program = self._program("normalizer", "run", env={**security, **self._service})
+            await self._parts.start("normalizer", program)
+            async with asyncio.timeout(_READY_S):
+                while await connection.fetchval(_EPOCHS, self._stack.topic) < wanted:
+                    program.raise_if_ended()
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise EmbeddedError(
+                f"the normalizer claimed nothing in {_READY_S:.0f} s:\n"
+                f"{last_words(self._log_of('normalizer'))}"
+            ) from error
+        finally:
+            await connection.close()
+
+    async def start_traffic(self, *, rate: float, seed: int) -> None:
+        """Live: the platform's clock is the wall clock."""
+        program = self._program(
+            "simulator",
+            *("play", "--live"),
+            f"--bootstrap-servers={self._stack.bootstrap_servers}",
+            f"--topic={self._stack.topic}",
+            f"--rate={rate}",
+            f"--seed={seed}",
+        )
+        await self._parts.start("traffic", program, may_end=True)
+
+    async def play_file(self, *, seed: int, say: Callable[[str], None]) -> None:
+        """The same records from a file, which is written once and stays."""
+        file = self._folder / f"traffic-{seed}.ndjson"
+        if not file.exists():
+            say(f"writing {FILE_EVENTS:,} events to {file}")
+            await self._write(file, seed)
+        program = self._program("normalizer", "run", "--no-kafka", str(file), env=self._service)
+        await self._parts.start("normalizer", program, may_end=True)
+
+    async def _write(self, file: Path, seed: int) -> None:
+        unfinished = file.with_suffix(".unfinished")
+        writer = self._program(
+            "simulator",
+            *("write", str(unfinished)),
+            f"--events={FILE_EVENTS}",
+            f"--topic={FILE_TOPIC}",
+            f"--seed={seed}",
+        )
+        try:
+            await writer.start()
+            if await writer.wait() != 0:
+                raise EmbeddedError(f"no traffic:\n{last_words(writer.log)}")
+        finally:
+            await writer.stop()
+        unfinished.rename(file)
+
+    def _program(
+        self, module: str, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> Program:
+        return Program(
+            module,
+            [sys.executable, "-m", module, *arguments],
+            env={**self._base, **(env or {})},
+            log=self._log_of(module),
+            deadline_s=_STOP_S,
+        )
+
+    def _log_of(self, module: str) -> Path:
+        return self._folder / f"{module}.log"

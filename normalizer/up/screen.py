@@ -1,0 +1,28 @@
+"""Lines in, a terminal's screen or a plain stream out."""
+
+import sys
+from typing import TextIO
+
+_CLEAR = "\r\x1b[K"
+
+
+class Screen:
+    """`say` writes a line that stays; `live` one that the next replaces, where that is possible."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = sys.stdout if stream is None else stream
+        self._rewrites = self._stream.isatty()
+        self._is_live = False
+
+    def say(self, text: str) -> None:
+        """Write lines that stay."""
+        self._write(f"{text}\n", is_live=False)
+
+    def live(self, text: str) -> None:
+        """Write over the live line before, on a terminal; else a line as any other."""
+        self._write(text if self._rewrites else f"{text}\n", is_live=self._rewrites)
+
+    def _write(self, text: str, *, is_live: bool) -> None:
+        self._stream.write(f"{_CLEAR}{text}" if self._is_live else text)
+        self._stream.flush()
+        self._is_live = is_live

@@ -1,0 +1,61 @@
+"""Where the database and the broker come from: embedded here, or named by the shell on purpose."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from normalizer import settings as settings_of
+from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
+from normalizer.settings import Settings
+from normalizer.up.parts import Parts
+from normalizer.up.stackfile import Stack, write_pgpass
+
+DATABASE: Final = "noetl"
+
+
+async def start_postgres(folder: Path, parts: Parts, say: Callable[[str], None]) -> Stack:
+    """The stack so far: a database of the owner's."""
+    server = PostgresServer(folder / "postgres")
+    await parts.start("postgres", server)
+    url = await server.create_database(DATABASE)
+    say(f"PostgreSQL on 127.0.0.1:{server.port}; to look into it:")
+    pgpass = write_pgpass(folder, url)
+    say(f"  PGPASSFILE={pgpass} {server.bin_dir / 'psql'} {_without_password(url)}")
+    return Stack(database_url=url, folders={"state": str(folder), "postgres": str(server.data)})
+
+
+async def start_kafka(
+    folder: Path, stack: Stack, parts: Parts, say: Callable[[str], None]
+) -> Settings | None:
+    """How to reach it; None where Java, Maven or the download is missing, and that is said."""
+    try:
+        jars = await kafka_jars(say)
+    except KafkaMissing as missing:
+        say(f"{missing} (until then: --no-kafka, the same records from a file)")
+        return None
+    broker = KafkaBroker(folder / "kafka", jars)
+    await parts.start("kafka", broker)
+    stack.bootstrap_servers = broker.bootstrap_servers
+    stack.folders["kafka"] = str(broker.folder)
+    say(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}")
+    return Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
+
+
+def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Settings]:
+    """DATABASE_URL and KAFKA_* of the shell. Raises ConfigurationError with all that is wrong."""
+    settings = settings_of.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
+    assert settings.database_url is not None
+    stack = Stack(
+        database_url=settings.database_url,
+        bootstrap_servers=",".join(settings.kafka_bootstrap_servers),
+        topic=settings.kafka_topics[0],
+        group=settings.kafka_group_id,
+        folders={"state": str(folder)},
+    )
+    return stack, settings
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()

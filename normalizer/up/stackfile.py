@@ -1,0 +1,72 @@
+"""The state folder: one run at a time, what runs in stack.json, the password for psql."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from normalizer.errors import ConfigurationError
+
+STACK_FILE: Final = "stack.json"
+_PGPASS: Final = "pgpass"
+
+
+class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What runs, so that tools and tests can join. `database_url` is the owner's."""
+
+    database_url: str
+    bootstrap_servers: str | None = None
+    topic: str = msgspec.field(default_factory=lambda: "noetl.events")
+    group: str = msgspec.field(default_factory=lambda: "normalizer")
+    pids: dict[str, int] = {}
+    folders: dict[str, str] = {}
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Holds the folder against another run; the lock goes with this process, however it ends."""
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            pid = lock.read().strip() or "unknown"
+            raise ConfigurationError(
+                f"`normalizer up` runs in {folder} already: pid {pid}"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def write_stack(folder: Path, stack: Stack) -> None:
+    """Readable by its owner only; a reader sees the old file or the new one, never half of it."""
+    _write_private(folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack)) + b"\n")
+
+
+def forget_stack(folder: Path) -> None:
+    """What stack.json says is no longer true."""
+    (folder / STACK_FILE).unlink(missing_ok=True)
+
+
+def write_pgpass(folder: Path, database_url: str) -> Path:
+    """A password file for psql: so no password is shown or typed."""
+    parts = urlsplit(database_url)
+    file = folder / _PGPASS
+    line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
+    _write_private(file, line.encode())
+    return file
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    unfinished.touch(mode=0o600)
+    unfinished.write_bytes(content)
+    unfinished.replace(file)

@@ -1,0 +1,145 @@
+"""The vectors: what the spec says of each record, and every line and row in full."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.join import conflict_id, join, same_event
+from normalizer.snowflake import derive_id, hash_text_id
+from tests.vectors.corpus import (
+    FOLDER,
+    FROZEN,
+    SINGLE,
+    frozen_lines,
+    joined,
+    outcomes,
+    parse_json,
+    read_vectors,
+    row_text,
+    tellings,
+)
+from tests.vectors.expect import REGIONS, differences, outcome_differences
+
+SHOWN = 40
+"""So many differences of a file are printed; the rest is counted."""
+
+
+def _shown(found: list[str]) -> str:
+    more = len(found) - SHOWN
+    return "\n".join(found[:SHOWN]) + (f"\n... and {more} more" if more > 0 else "")
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_record_becomes_what_its_vector_says(name: str) -> None:
+    found = [
+        f"{vector['id']} ({vector['about']}): {difference}"
+        for vector in read_vectors(name)
+        for difference in differences(vector["expect"], outcomes(vector))
+    ]
+
+    assert not found, _shown(found)
+
+
+def test_one_event_told_by_many_shapes_has_the_same_bytes() -> None:
+    found = []
+    for vector in read_vectors("groups"):
+        lines = {_kept(raw, vector["drop"]) for raw in vector["raws"]}
+        if len(lines) > 1:
+            found.append(f"{vector['id']} ({vector['about']}):\n  " + "\n  ".join(sorted(lines)))
+
+    assert not found, _shown(found)
+
+
+def _kept(raw: str, drop: list[str]) -> str:
+    """The canonical line of a record without these fields; of a meta only its attempts."""
+    (event,) = outcomes({"raw": raw})
+    assert isinstance(event, Envelope), f"{raw}: {event}"
+    line = to_canonical(event).decode()
+    if not drop:
+        return line
+    members = {key: value for key, value in parse_json(line).items() if key not in drop}
+    return str(members | {"meta": event.attempts})
+
+
+def test_tellings_of_one_event_make_one_row_in_every_order() -> None:
+    found = []
+    for vector in read_vectors("joins"):
+        if "two_events" not in vector["expect"]:
+            found += [f"{vector['id']}: {text}" for text in _join_differences(vector)]
+
+    assert not found, _shown(found)
+
+
+def _join_differences(vector: dict[str, Any]) -> list[str]:
+    events = tellings(vector)
+    found = [
+        f"not one event: {a.event_type}, {b.event_type}"
+        for a, b in itertools.permutations(events, 2)
+        if not same_event(a, b)
+    ]
+    rows = set()
+    for order in itertools.permutations(events):
+        row = joined(list(order))
+        found += list(outcome_differences(vector["expect"], row))
+        rows.add(_without_place(row))
+        if _without_place(join(row, order[0])) != _without_place(row):
+            found.append("a telling that was joined already changes the row")
+    return found + ([f"{len(rows)} rows: {rows}"] if len(rows) > 1 else [])
+
+
+def _without_place(row: Envelope) -> str:
+    """The row without the coordinates, which stay those of the telling that was first."""
+    return str({k: v for k, v in parse_json(row_text(row)).items() if not k.startswith("source_")})
+
+
+def test_two_events_with_one_id_are_kept_apart() -> None:
+    found = []
+    for vector in read_vectors("joins"):
+        if "two_events" not in vector["expect"]:
+            continue
+        events = tellings(vector)
+        ids = [conflict_id(event, salt) for event in events for salt in (0, 1, 2, 3)]
+        if any(same_event(a, b) for a, b in itertools.permutations(events, 2)):
+            found.append(f"{vector['id']} ({vector['about']})")
+        if len(set(ids)) < len(ids) - (4 if vector["id"] == "differ-worker_id" else 0):
+            found.append(f"{vector['id']}: the ids given instead meet: {ids}")
+        if {number >> 61 for number in ids} != {REGIONS["hashed"]}:
+            found.append(f"{vector['id']}: bits 62 and 61 are not set: {ids}")
+
+    assert not found, _shown(found)
+
+
+def test_a_derived_id_is_the_number_of_the_formula() -> None:
+    for vector in read_vectors("derived"):
+        if "derive" in vector:
+            assert derive_id(*vector["derive"]) == vector["event_id"], vector["id"]
+        else:
+            assert hash_text_id(vector["text"]) == vector["execution_id"], vector["id"]
+
+
+@pytest.mark.parametrize("name", [*SINGLE, "groups", "joins"])
+def test_every_line_and_row_is_as_it_was_frozen(name: str) -> None:
+    frozen = (FROZEN / f"{name}.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
+
+    found = [
+        f"frozen {then}\n today {today}"
+        for then, today in itertools.zip_longest(frozen, frozen_lines(name))
+        if then != today
+    ]
+
+    assert not found, _shown(found)
+
+
+def test_every_file_of_vectors_is_read() -> None:
+    files = {path.stem for path in FOLDER.glob("*.ndjson")}
+
+    assert files == {*SINGLE, "groups", "joins", "derived"}
+
+
+def test_every_vector_has_an_id_of_its_own() -> None:
+    for path in FOLDER.glob("*.ndjson"):
+        ids = [vector["id"] for vector in read_vectors(path.stem)]
+
+        assert len(set(ids)) == len(ids), path.name

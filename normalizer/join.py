@@ -41,6 +41,10 @@ _WHOLE: Final[tuple[str, ...]] = (
     "trace_id",
 )
 _PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
+_KEPT_COLUMNS: Final = frozenset({*(column for column, _ in _RANKED), *_WHOLE, *_PAYLOADS})
+_KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
+_OWN_KEY: Final = f"extra.{TOLD_OTHERWISE}"
+"""A producer's own key of that name is kept like any other value that lost."""
 
 _Object = dict[str, msgspec.Raw]
 _object_decoder: msgspec.json.Decoder[_Object] = msgspec.json.Decoder(_Object)
@@ -145,7 +149,7 @@ class _Told:
         keys = {f"extra.{key}": value for key, value in _object(extra).items()}
         keys |= {f"meta.{key}": value for key, value in _object(winners["meta"]).items()}
         keys |= {f"headers.{key}": value for key, value in _object(winners["headers"]).items()}
-        kept: list[bytes] = []
+        lost: dict[str, list[bytes]] = {}
         for column, values in sorted(self._values.items()):
             winner = (
                 canonical_json(bytes(keys[column]))
@@ -154,13 +158,12 @@ class _Told:
                 if column in winners
                 else None
             )
-            losers = sorted(values - {winner})
-            if losers:
-                kept.append(msgspec.json.encode(column) + b":[" + b",".join(losers) + b"]")
-        if not kept:
+            if losers := sorted(values - {winner}):
+                lost[column] = losers
+        if not lost:
             return extra
         own = _object(extra)
-        own[TOLD_OTHERWISE] = msgspec.Raw(b"{" + b",".join(kept) + b"}")
+        own[TOLD_OTHERWISE] = msgspec.Raw(_kept(lost))
         return _written(own)
 
     def _taken_out(self, extra: bytes | None) -> bytes | None:
@@ -168,15 +171,41 @@ class _Told:
         earlier = own.pop(TOLD_OTHERWISE, None)
         if earlier is None:
             return extra
-        try:
-            kept = _told_decoder.decode(earlier)
-        except msgspec.MsgspecError:
-            # A producer's own key of that name: it is a value like any other.
-            kept = {f"extra.{TOLD_OTHERWISE}": [earlier]}
+        kept = _kept_before(bytes(earlier)) or {_OWN_KEY: [canonical_json(bytes(earlier))]}
         for column, values in kept.items():
             for value in values:
-                self.loses(column, canonical_json(bytes(value)))
+                self.loses(column, value)
         return _written(own) if own else None
+
+
+def _kept(lost: dict[str, list[bytes]]) -> bytes:
+    """What is kept of the values that lost; a producer's own value stays alone if nothing else."""
+    own = lost.get(_OWN_KEY, [])
+    if len(lost) == len(own) == 1 and _kept_before(own[0]) is None:
+        return own[0]
+    members = (
+        msgspec.json.encode(column) + b":[" + b",".join(values) + b"]"
+        for column, values in lost.items()
+    )
+    return b"{" + b",".join(members) + b"}"
+
+
+def _kept_before(value: bytes) -> dict[str, list[bytes]] | None:
+    """What an earlier join kept; None for a value that a producer sent under that name."""
+    try:
+        told = _told_decoder.decode(value)
+    except msgspec.MsgspecError:
+        return None
+    kept = {
+        column: [canonical_json(bytes(one)) for one in values] for column, values in told.items()
+    }
+    is_ours = all(
+        (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
+        and values
+        and values == sorted(set(values))
+        for column, values in kept.items()
+    )
+    return kept if kept and is_ours else None
 
 
 def _ranked(column: str, digit: int, stored: Envelope, telling: Envelope, told: _Told) -> Any:
@@ -207,9 +236,9 @@ def _greater(column: str, a: Any, b: Any, told: _Told) -> Any:
 
 
 def _greater_json(column: str, a: bytes | None, b: bytes | None, told: _Told) -> bytes | None:
-    if a == b or b is None:
-        return a
-    if a is None:
+    if a == b or b in (None, b"null"):
+        return a or b
+    if a in (None, b"null"):
         return b
     canonical_a, canonical_b = canonical_json(a), canonical_json(b)
     if canonical_a == canonical_b:

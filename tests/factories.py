@@ -45,7 +45,7 @@ def raw_record(offset: int = 0, value: Any = None, **fields: Any) -> RawRecord:
     return msgspec.structs.replace(record, **fields)
 
 
-def raw_event(number: int = 0, **fields: Any) -> dict[str, Any]:
+def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
     """What a producer sends: a finished call with an id of its own, as an ExecutorEvent."""
     event: dict[str, Any] = {
         "event_id": snowflake(number),
@@ -61,7 +61,7 @@ def raw_event(number: int = 0, **fields: Any) -> dict[str, Any]:
     return event | fields
 
 
-def envelope(offset: int = 0, **fields: Any) -> Envelope:
+def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
     """The canonical event at this offset; its id is of this offset too. JSON columns are bytes.
 
     `meta` says the same attempts as the column unless it is given.

@@ -1,0 +1,311 @@
+"""One event told more than once: column by column, what wins and what is kept beside it."""
+
+import hashlib
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.envelope import Envelope
+from normalizer.join import conflict_id, join, rekeyed, same_event
+from tests.factories import envelope, recorded_at
+
+
+def both_ways(a: Envelope, b: Envelope, column: str) -> Any:
+    """The column's value in the row of both tellings, which must not hang on their order."""
+    first, second = (getattr(join(*pair), column) for pair in ((a, b), (b, a)))
+    assert first == second or msgspec.json.decode(first) == msgspec.json.decode(second)
+    return first
+
+
+def kept(row: Envelope) -> Any:
+    """What was told otherwise."""
+    return msgspec.json.decode(row.extra or b"{}").get("told_otherwise")
+
+
+def test_the_same_execution_class_step_command_and_worker_are_one_event() -> None:
+    told = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
+
+    assert same_event(told, told)
+    assert same_event(told, msgspec.structs.replace(told, event_type="action_done"))
+
+
+@pytest.mark.parametrize("column", ["step", "command_id", "worker_id"])
+def test_a_name_that_one_telling_lacks_tells_nothing_apart(column: str) -> None:
+    told = envelope(command_id="1:a:2", worker_id="w")
+    silent = msgspec.structs.replace(told, **{column: "" if column == "step" else None})
+
+    assert same_event(told, silent)
+    assert same_event(silent, told)
+    assert same_event(silent, silent)
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [
+        ("execution_id", 1001),
+        ("event_type", "call.error"),
+        ("event_type", "step.exit"),
+        ("step", "other"),
+        ("command_id", "1:a:3"),
+        ("worker_id", "v"),
+    ],
+)
+def test_a_name_that_differs_makes_two_events(column: str, other: Any) -> None:
+    told = envelope(command_id="1:a:2", worker_id="w")
+    differing = msgspec.structs.replace(told, **{column: other})
+
+    assert not same_event(told, differing)
+    assert not same_event(differing, told)
+
+
+@pytest.mark.parametrize(
+    ("column", "digit", "weak", "strong"),
+    [("attempts", 100, 9, 2), ("status", 10, "FAILED", "COMPLETED")],
+)
+@pytest.mark.parametrize(("lower", "higher"), [(0, 1), (1, 2), (0, 2)])
+def test_more_evidence_wins_whatever_the_value(
+    column: str, digit: int, weak: Any, strong: Any, lower: int, higher: int
+) -> None:
+    a = envelope(evidence=lower * digit, **{column: weak})
+    b = envelope(evidence=higher * digit, **{column: strong})
+
+    assert both_ways(a, b, column) == strong
+    assert both_ways(a, b, "evidence") == higher * digit
+
+
+@pytest.mark.parametrize(("rank", "told"), [(0, None), (1, [9]), (2, [9])])
+def test_a_declared_value_that_lost_is_kept_and_a_default_is_not(
+    rank: int, told: list[int] | None
+) -> None:
+    row = join(
+        envelope(evidence=200, attempts=2),
+        envelope(evidence=rank * 100, attempts=9 if rank < 2 else 1),
+    )
+
+    assert row.attempts == 2
+    assert kept(row) == (told and {"attempts": [9 if rank < 2 else 1]})
+
+
+def test_between_equals_the_greater_by_bytes_stays() -> None:
+    assert both_ways(envelope(attempts=9), envelope(attempts=10), "attempts") == 9
+    assert both_ways(envelope(error="b"), envelope(error="ab"), "error") == "b"
+    assert both_ways(envelope(context=b"[2]"), envelope(context=b"[10]"), "context") == b"[2]"
+
+
+def test_a_time_of_the_producer_beats_the_ids_and_the_ids_beats_the_logs() -> None:
+    log = envelope(evidence=0, created_at=recorded_at(9))
+    identified = envelope(evidence=1, created_at=recorded_at(5))
+    producer = envelope(evidence=2, created_at=recorded_at(1))
+
+    assert both_ways(log, identified, "created_at") == recorded_at(5)
+    assert both_ways(identified, producer, "created_at") == recorded_at(1)
+    assert kept(join(join(log, identified), producer)) is None
+
+
+def test_two_times_of_producers_are_both_kept() -> None:
+    row = join(envelope(created_at=recorded_at(1)), envelope(created_at=recorded_at(2)))
+
+    assert row.created_at == recorded_at(2)
+    assert kept(row) == {"created_at": ["2025-11-24T16:00:00.001000Z"]}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("step", "fetch"),
+        ("max_attempts", 3),
+        ("worker_id", "w"),
+        ("command_id", "1:a:2"),
+        ("iteration", 0),
+        ("node_type", "task"),
+        ("catalog_id", 5),
+        ("parent_event_id", 6),
+        ("parent_execution_id", 7),
+        ("duration", 0.0),
+        ("error", "boom"),
+        ("context", b"false"),
+        ("result", b"0"),
+        ("headers", b'{"a":"b"}'),
+        ("extra", b'{"a":1}'),
+        ("trace_id", "t"),
+        ("coercions", b'[{"rule":"bom_stripped"}]'),
+        ("recorded_at", recorded_at()),
+    ],
+)
+def test_present_beats_absent(column: str, value: Any) -> None:
+    absent = "" if column == "step" else None
+    a, b = envelope(**{column: value}), envelope(**{column: absent})
+
+    assert both_ways(a, b, column) == value
+    assert kept(join(a, b)) is None
+
+
+@pytest.mark.parametrize("column", ["context", "result"])
+def test_a_json_null_is_as_good_as_absent(column: str) -> None:
+    a, b = envelope(**{column: b'"x"'}), envelope(**{column: b"null"})
+
+    assert both_ways(a, b, column) == b'"x"'
+    assert kept(join(a, b)) is None
+    assert both_ways(b, envelope(), column) == b"null"
+
+
+@pytest.mark.parametrize("column", ["meta", "extra", "headers"])
+def test_objects_are_joined_key_by_key_and_a_null_hides_nothing(column: str) -> None:
+    a = envelope(**{column: b'{"both":1,"mine":2,"silent":null,"differ":"a","attempts":0}'})
+    b = envelope(**{column: b'{"both":1,"yours":3,"silent":7,"differ":"b","attempts":0}'})
+
+    row = msgspec.json.decode(both_ways(a, b, column))
+    row.pop("told_otherwise", None)
+
+    assert row == {"both": 1, "mine": 2, "yours": 3, "silent": 7, "differ": "b", "attempts": 0}
+    assert kept(join(a, b)) == {f"{column}.differ": ["a"]}
+
+
+def test_meta_says_the_attempts_that_won() -> None:
+    a = envelope(evidence=100, attempts=1, meta=b'{"attempts":1,"attempt":2}')
+    b = envelope(evidence=200, attempts=4, meta=b'{"attempts":4}')
+
+    assert msgspec.json.decode(both_ways(a, b, "meta")) == {"attempts": 4, "attempt": 2}
+
+
+def test_coercions_are_the_union_each_once() -> None:
+    a = envelope(coercions=b'[{"rule":"b"},{"rule":"a"}]')
+    b = envelope(coercions=b'[{"rule":"a"},{"rule":"c"}]')
+
+    assert both_ways(a, b, "coercions") == b'[{"rule":"a"},{"rule":"b"},{"rule":"c"}]'
+
+
+def test_json_is_compared_by_value_and_not_by_spelling() -> None:
+    stored = envelope(context=b'{"a": 1, "b": "\xc3\xa9"}', meta=b'{"x": 1e2, "attempts": 0}')
+    telling = envelope(context=b'{"b":"\\u00e9","a":1}', meta=b'{"attempts":0,"x":100}')
+
+    assert join(stored, telling) is stored
+
+
+def test_a_shape_that_is_known_beats_unknown_and_the_older_rules_are_named() -> None:
+    a = envelope(shape="unknown", normalizer_version=3)
+    b = envelope(shape="executor", normalizer_version=2)
+
+    assert both_ways(a, b, "shape") == "executor"
+    assert both_ways(a, b, "normalizer_version") == 2
+    assert both_ways(a, msgspec.structs.replace(b, shape="worker"), "shape") == "worker"
+
+
+def test_the_earlier_time_of_the_log_stays() -> None:
+    a, b = envelope(recorded_at=recorded_at(1)), envelope(recorded_at=recorded_at(2))
+
+    assert both_ways(a, b, "recorded_at") == recorded_at(1)
+
+
+def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
+    weak = envelope(evidence=12, attempts=3)
+    strong = envelope(evidence=112, attempts=1)
+    declared = envelope(evidence=212, attempts=1)
+    other = envelope(evidence=212, attempts=0)
+
+    row = join(join(strong, other), declared)
+
+    assert row.attempts == 1
+    assert kept(row) == {"attempts": [0]}
+    assert kept(join(weak, declared)) is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        b'"a word"',
+        b"null",
+        b"{}",
+        b'{"step":[]}',
+        b'{"step":["b","a"]}',
+        b'{"step":["a","a"]}',
+        b'{"colour":["red"]}',
+        b'{"step":"a"}',
+        b"[1]",
+    ],
+)
+def test_a_producers_own_told_otherwise_is_a_value_like_any_other(own: bytes) -> None:
+    a = envelope(extra=b'{"told_otherwise":%b}' % own)
+
+    assert join(a, a) is a
+    assert join(a, envelope()) is a
+    assert kept(join(envelope(), a)) == msgspec.json.decode(own)
+    assert kept(join(envelope(error="a"), join(a, envelope(error="b")))) == {
+        "error": ["a"],
+        "extra.told_otherwise": [msgspec.json.decode(own)],
+    }
+
+
+def test_two_producers_own_told_otherwise_are_both_kept() -> None:
+    a, b = envelope(extra=b'{"told_otherwise":1}'), envelope(extra=b'{"told_otherwise":"x"}')
+
+    row = join(a, b)
+
+    assert kept(row) == {"extra.told_otherwise": ["x", 1]}
+    assert join(row, a) is row
+
+
+def test_what_was_kept_before_stays_and_is_added_to() -> None:
+    row = join(envelope(error="a"), envelope(error="c"))
+
+    row = join(row, envelope(error="b", trace_id="t"))
+    row = join(row, envelope(extra=b'{"mine":1}', trace_id="s"))
+
+    assert row.error == "c"
+    assert msgspec.json.decode(row.extra or b"") == {
+        "mine": 1,
+        "told_otherwise": {"error": ["a", "b"], "trace_id": ["s"]},
+    }
+
+
+def test_a_conflicting_event_has_an_id_of_its_own_that_its_copies_meet() -> None:
+    event = envelope(event_id=5, command_id="1:a:2")
+    copy = msgspec.structs.replace(
+        event, source_partition=3, source_offset=9, status="FAILED", event_type="action_done"
+    )
+
+    assert conflict_id(event, 0) == conflict_id(copy, 0)
+    assert conflict_id(event, 0) >> 61 == 0b11
+    assert len({conflict_id(event, salt) for salt in range(4)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("column", "other"),
+    [
+        ("event_id", 6),
+        ("execution_id", 1001),
+        ("event_type", "call.error"),
+        ("step", "other"),
+        ("command_id", "1:a:3"),
+        ("command_id", None),
+    ],
+)
+def test_conflicting_events_that_differ_get_different_ids(column: str, other: Any) -> None:
+    event = envelope(event_id=5, command_id="1:a:2")
+
+    assert conflict_id(event, 0) != conflict_id(
+        msgspec.structs.replace(event, **{column: other}), 0
+    )
+
+
+def test_the_id_of_a_conflict_never_changes_between_versions() -> None:
+    event = envelope(event_id=5, execution_id=-6, step="s", command_id="c")
+    told = struct.pack(">Qq", 5, -6) + b"\0call.done\0s\0c"
+    digest = hashlib.blake2b(told + b"\2", digest_size=8).digest()
+
+    assert conflict_id(event, 2) == 3 << 61 | int.from_bytes(digest, "big") & (1 << 61) - 1
+
+
+def test_a_rekeyed_event_says_which_id_it_brought() -> None:
+    event = envelope(event_id=5, coercions=b'[{"rule":"bom_stripped"}]')
+
+    moved = rekeyed(event, 99)
+
+    assert moved.event_id == 99
+    assert msgspec.json.decode(moved.coercions or b"") == [
+        {"field": "event_id", "from": 5, "rule": "event_id_conflict"},
+        {"rule": "bom_stripped"},
+    ]
+    assert msgspec.structs.replace(moved, event_id=5, coercions=event.coercions) == event

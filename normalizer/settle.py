@@ -72,25 +72,26 @@ async def settle(events: Sequence[Envelope], stored: Stored) -> Settled:
             changed=[],
             fates=[("stored", _id_of(event)) for event in events],
         )
-    return await _Settling(stored, known).settle(events, wanted)
+    return await _Settling(stored, known, wanted).settle(events)
 
 
 class _Settling:
     """The state while one batch is settled: rows of the database, and of the batch so far."""
 
-    def __init__(self, stored: Stored, known: dict[int, Place]) -> None:
+    def __init__(self, stored: Stored, known: dict[int, Place], wanted: Counter[int]) -> None:
         self._stored = stored
         self._known = known
-        self._rows: dict[int, Envelope | None] = {}
+        self._wanted = wanted
+        self._rows: dict[int, Envelope | None] = dict.fromkeys(wanted.keys() - known.keys())
         self._new: set[int] = set()
         self._changed: set[int] = set()
 
-    async def settle(self, events: Sequence[Envelope], wanted: Counter[int]) -> Settled:
+    async def settle(self, events: Sequence[Envelope]) -> Settled:
         await self._load_tellings(events)
         fates: list[tuple[Fate, int]] = []
         for event in events:
             event_id = _id_of(event)
-            if wanted[event_id] == 1 and event_id not in self._known:
+            if self._wanted[event_id] == 1 and self._is_free(event_id):
                 fates.append(self._add(event))
             else:
                 fates.append(await self._place(event))
@@ -121,16 +122,24 @@ class _Settling:
                 return "duplicate", event_id
             if same_event(row, event) and not (derived and _is_derived(row)):
                 return self._join(row, candidate)
-        return await self._assign(event)
+        return await self._assign(event, derived=derived)
 
-    async def _assign(self, event: Envelope) -> tuple[Fate, int]:
+    async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Fate, int]:
         """Every id that could be derived is taken: the database gives one, and remembers it."""
         assigned = await self._stored.assigned(place_of(event))
         if assigned is not None:
             return "duplicate", assigned
-        return self._add(rekeyed(event, await self._stored.assign(place_of(event))))
+        event_id = await self._stored.assign(place_of(event))
+        if derived:
+            return self._add(msgspec.structs.replace(event, event_id=event_id))
+        return self._add(rekeyed(event, event_id))
+
+    def _is_free(self, event_id: int) -> bool:
+        """Whether neither the database nor the batch so far has a row of this id."""
+        return event_id in self._rows and self._rows[event_id] is None
 
     async def _row(self, event_id: int) -> Envelope | None:
+        """The row of this id; asked for only where the look-up of the batch did not tell."""
         if event_id not in self._rows:
             self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
         return self._rows[event_id]

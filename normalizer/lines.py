@@ -1,0 +1,127 @@
+"""A byte stream in, its lines out, page by page; and the record that a line holds.
+
+A blank line holds no record: it is left out, but counted in the line numbers.
+"""
+
+import base64
+import binascii
+import gzip
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final, Protocol, cast
+
+import msgspec
+from msgspec import Meta
+
+from normalizer.record import RawRecord
+
+LONGEST_BYTES: Final = (8 << 20) + 1
+"""A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
+
+Source: wire-shapes, section 9, L1.
+"""
+
+_CHUNK_BYTES: Final = 1 << 20
+_NAMED_BY_BYTES: Final = 1 << 16
+_GZIP: Final = b"\x1f\x8b"
+
+
+class Readable(Protocol):
+    """A buffered byte stream: `read1` returns what there is, at most so much, and waits for one."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Some bytes; none at the end."""
+
+
+def pages(stream: Readable) -> Iterator[list[tuple[int, bytes]]]:
+    """Pages of (line number from 1, line without its newline).
+
+    A page holds what could be read without waiting: whoever passes it on should flush after it.
+    """
+    number = 1
+    line = bytearray()
+    while chunk := stream.read1(_CHUNK_BYTES):
+        *ended, begun = chunk.split(b"\n")
+        page: list[tuple[int, bytes]] = []
+        for part in ended:
+            line += part[: LONGEST_BYTES - len(line)]
+            if not line.isspace() and line:
+                page.append((number, bytes(line)))
+            line.clear()
+            number += 1
+        line += begun[: LONGEST_BYTES - len(line)]
+        yield page
+    if line and not line.isspace():
+        yield [(number, bytes(line))]
+
+
+def open_lines(file: Path) -> BinaryIO:
+    """The file, unpacked if it is gzip."""
+    with file.open("rb") as stream:
+        packed = stream.read(len(_GZIP)) == _GZIP
+    return cast("BinaryIO", gzip.open(file, "rb")) if packed else file.open("rb")
+
+
+def topic_of(file: Path) -> str:
+    """The topic that stands for a file: a renamed, recompressed or grown file keeps it.
+
+    Source: wire-shapes, section 6.
+    """
+    with open_lines(file) as stream:
+        beginning = stream.read(_NAMED_BY_BYTES)
+    return f"file:{hashlib.blake2b(beginning, digest_size=8).hexdigest()}"
+
+
+class _KcatLine(msgspec.Struct, frozen=True):
+    """A record as `kcat -J` prints it; *_b64 for bytes that are not UTF-8 (ours)."""
+
+    topic: str
+    partition: Annotated[int, Meta(ge=0, lt=1 << 31)]
+    offset: Annotated[int, Meta(ge=0, lt=(1 << 63) - 1)]
+    ts: int | None = None
+    key: str | None = None
+    key_b64: str | None = None
+    headers: list[str | None] = []
+    payload: str | msgspec.UnsetType | None = msgspec.UNSET
+    payload_b64: str | None = None
+
+
+_kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
+
+
+def record_of(line: bytes, number: int, topic: str) -> RawRecord:
+    """The record of a line: kcat's form keeps its own place and time, another line is a value.
+
+    `topic` and `number`, the line's own number from 1, are the place of such a value.
+    """
+    try:
+        parsed = _kcat.decode(line)
+        if parsed.payload is msgspec.UNSET and parsed.payload_b64 is None:
+            return RawRecord(value=line, topic=topic, offset=number)
+        payload = None if parsed.payload is msgspec.UNSET else parsed.payload
+        return RawRecord(
+            value=_bytes(payload, parsed.payload_b64),
+            topic=parsed.topic,
+            partition=parsed.partition,
+            offset=parsed.offset,
+            key=_bytes(parsed.key, parsed.key_b64),
+            headers=_headers(parsed.headers),
+            recorded_ms=parsed.ts if parsed.ts is not None and parsed.ts >= 0 else None,
+        )
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, binascii.Error):
+        return RawRecord(value=line, topic=topic, offset=number)
+
+
+def _bytes(text: str | None, packed: str | None) -> bytes | None:
+    if packed is not None:
+        return base64.b64decode(packed, validate=True)
+    return None if text is None else text.encode(errors="surrogatepass")
+
+
+def _headers(flat: list[str | None]) -> tuple[tuple[str, bytes | None], ...]:
+    """Kcat prints name, value, name, value."""
+    return tuple(
+        (name or "", None if value is None else value.encode(errors="surrogatepass"))
+        for name, value in zip(flat[::2], flat[1::2], strict=False)
+    )

@@ -1,0 +1,35 @@
+"""SIGTERM and SIGINT in: the first asks for an end, the second one ends the process at once."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+STOPPED_AT_ONCE: Final = 130
+"""The exit code after a second signal. Nothing is lost: what was not committed is rolled back."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the first signal; a second one does not return."""
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def hear() -> None:
+        nonlocal asked
+        if asked:
+            os._exit(STOPPED_AT_ONCE)
+        asked = True
+        stop()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, hear)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

@@ -38,6 +38,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     extra: str | None
     coercions: str | None
     shape: str
+    headers: str | None
     trace_id: str | None
     source_partition: int
     source_offset: int
@@ -74,7 +75,7 @@ _ROWS = """
              (extract(epoch from created_at) * 1000000)::bigint,
              worker_id, command_id, iteration, node_type, catalog_id, parent_event_id,
              parent_execution_id, duration, error, context::text, result::text, meta::text,
-             extra::text, coercions::text, shape, trace_id,
+             extra::text, coercions::text, shape, headers::text, trace_id,
              source_partition, source_offset, source_index
     from     normalizer.events
     where    event_id > $1::bigint and source_topic = $2::text and source_generation = $3::integer

@@ -21,11 +21,12 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
     recorded_ms: int
     says: Says
     copy: bool = False
+    headers: dict[str, Any] = {}
     trace: str | None = None
 
 
 class Expected(msgspec.Struct):
-    """The row. `columns` must be equal; of `meta`, `extra` and `rules` at least these are there.
+    """The row: `columns` and the `rules` of its coercions equal; of `objects` at least these keys.
 
     `shapes` are how the shape's name may begin, `traces` the traces the row may name;
     `own_id` is None for an event whose id must be derived.
@@ -33,8 +34,7 @@ class Expected(msgspec.Struct):
 
     columns: dict[str, Any]
     own_id: int | None
-    meta: dict[str, Any]
-    extra: dict[str, Any]
+    objects: dict[str, dict[str, Any]]
     rules: frozenset[str]
     shapes: frozenset[str]
     traces: frozenset[str | None]
@@ -75,8 +75,11 @@ def expected(tellings: list[Placed]) -> Expected:
     return Expected(
         columns=columns,
         own_id=first.event_id,
-        meta=_agreed([telling.meta for telling in says]) | {"attempts": columns["attempts"]},
-        extra=_agreed([telling.extra for telling in says]),
+        objects={
+            "meta": _agreed([telling.meta for telling in says]) | {"attempts": columns["attempts"]},
+            "extra": _agreed([telling.extra for telling in says]),
+            "headers": _agreed([placed.headers for placed in tellings]),
+        },
         rules=frozenset(rule for telling in says for rule in telling.rules),
         shapes=frozenset(telling.shape for telling in says),
         traces=frozenset(placed.trace for placed in tellings),

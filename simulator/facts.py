@@ -34,10 +34,11 @@ class Execution(msgspec.Struct):
     """One run of a playbook.
 
     `text` is its id as the platform says it (digits, or anything); `execution_id` the number that
-    stands for it everywhere else. `deployment` names the producers that report it, `minters` give
-    the ids of its server's events and of its worker's. `facts` are (kind, step, number) of what
-    its server said, `calls` every try of every command, `running` the one that runs now,
-    `trailing` those whose completion is told only after the end. `outcome` is '' until it ends.
+    stands for it everywhere else, a hash if `opaque`. `deployment` names the producers that report
+    it, `minters` give the ids of its server's events and of its worker's. `facts` are (kind, step,
+    number) of what its server said, `calls` every try of every command, `running` the one that
+    runs now, `trailing` those whose completion is told only after the end. `outcome` is '' until
+    it ends.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Execution(msgspec.Struct):
     playbook: str
     version: str
     catalog_id: int
+    opaque: bool
     deployment: "Deployment"
     minters: tuple[Minter, Minter]
     parent: "Execution | None" = None

@@ -54,8 +54,8 @@ class Begin(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
     """One record where the broker, or the file, has put it.
 
-    `copy` is true if the same bytes lie at an earlier place of the same partition, `trace` the
-    trace its headers name.
+    `copy` is true if the same bytes were sent before; `headers` are some as they may be kept, and
+    `trace` is the trace they name.
     """
 
     partition: int
@@ -63,6 +63,7 @@ class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record",
     ts: int
     outcomes: list[MustBe]
     copy: bool = False
+    headers: dict[str, Any] = {}
     trace: str | None = None
 
 
@@ -124,6 +125,7 @@ class Ledger:
                 ts=record.timestamp_ms,
                 outcomes=[_must_be(outcome) for outcome in record.outcomes],
                 copy=record.copy_of_earlier,
+                headers=record.kept_headers,
                 trace=record.trace_id,
             )
         )

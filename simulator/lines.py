@@ -1,7 +1,8 @@
 """Records as `kcat -J` prints them: one JSON object a line.
 
 A value or key that is not UTF-8 stands under `payload_b64` or `key_b64` instead, in base64; kcat
-itself has no way to print one. Headers are a flat list: name, value, name, value.
+itself has no way to print one. Headers are a flat list: name, value, name, value; a value that is
+not UTF-8 is written as the envelope keeps it.
 """
 
 from base64 import b64encode
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from simulator.packing import header_text
 from simulator.record import Record
 
 _encode = msgspec.json.Encoder().encode
@@ -39,7 +41,7 @@ def line(record: Record, topic: str, offset: int) -> bytes:
     if record.headers:
         flat: list[str] = []
         for name, value in record.headers:
-            flat += (name, value.decode())
+            flat += (name, header_text(value))
         body["headers"] = flat
     _put(body, "key", record.key)
     _put(body, "payload", record.value)

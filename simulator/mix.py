@@ -42,6 +42,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     disagreeing: float = 0.1
     colliding: float = 0.001
     double_encoded: float = 0.01
+    odd: float = 0.02
     headers: float = 0.2
     deployments: dict[str, float] = {}
 

@@ -19,7 +19,8 @@ from simulator.telling import (
     both_sides,
     place_of,
     say_call,
-    say_call_outcome,
+    say_outcome,
+    say_status,
     telling,
 )
 
@@ -55,10 +56,10 @@ def stored_row(fact: Fact, pen: Pen) -> Telling:
     _maybe_frame(told, pen)
     if fact.kind == "call.done":
         word: str | None = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
-        body["status"] = "COMPLETED" if pen.random() < 0.5 else pen.pick(("RUNNING", "", "STARTED"))
+        top = "COMPLETED" if pen.random() < 0.5 else pen.pick(("RUNNING", "", "STARTED"))
+        body["status"] = say_outcome(says, fact, top)
     else:
-        word, says.status, says.status_rank = pen.top_word(fact)
+        word = say_status(says, pen.top_word(fact))
         if word is not None:
             body["status"] = word
     if fact.call is None:
@@ -148,12 +149,11 @@ def legacy_row(fact: Fact, pen: Pen) -> Telling:
     says.extra = {"node_id": body["node_id"]}
     if fact.kind == "call.done":
         body["status"] = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
+        say_outcome(says, fact, None)
     else:
-        said = pen.top_word(fact)
-        says.status, says.status_rank = said.means, said.rank
-        if said.word is not None:
-            body["status"] = said.word
+        top = say_status(says, pen.top_word(fact))
+        if top is not None:
+            body["status"] = top
     if fact.call is None:
         body["context"] = says.context = place_of(fact)
         body["meta"] = {}

@@ -16,7 +16,8 @@ from simulator.telling import (
     both_sides,
     place_of,
     say_call,
-    say_call_outcome,
+    say_outcome,
+    say_status,
     telling,
 )
 
@@ -49,9 +50,9 @@ def batch_item(fact: Fact, pen: Pen) -> Telling:
         says.step = ""
     if fact.kind == "call.done":
         word: str | None = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
+        say_outcome(says, fact, None)
     else:
-        word, says.status, says.status_rank = pen.nested_word(fact)
+        word = say_status(says, pen.nested_word(fact))
     place = int(pen.random() * 6)
     sent, kept = both_sides(told, lambda side: _payload(fact, word, side, place))
     body["payload" if pen.random() < 0.9 else "context"], says.context = sent, kept
@@ -116,7 +117,8 @@ def _outcome(place: int, word: str | None, side: Side) -> dict[str, Any]:
         case 4:
             return {"response": {"status": 503}, "result": {"status": word, "data": side.data}}
         case _:
-            return {"result": {"status": word, "reference": {"ref": "noetl://r/1", "bytes": 7}}}
+            reference = {"ref": "noetl://r/1", "bytes": 7, "token_id": "t-1"}
+            return {"result": {"status": word, "reference": reference, "context": side.data}}
 
 
 def number(command_id: str) -> int | str:
@@ -156,10 +158,9 @@ def emit_request(fact: Fact, pen: Pen) -> Telling:
     if fact.kind == "call.done":
         _put_outcome(told, pen)
     else:
-        said = pen.top_word(fact)
-        says.status, says.status_rank = said.means, said.rank
-        if said.word is not None:
-            body["status"] = said.word
+        top = say_status(says, pen.top_word(fact))
+        if top is not None:
+            body["status"] = top
     if fact.call is None:
         body["context"] = says.context = place_of(fact)
     else:
@@ -171,9 +172,9 @@ def _put_outcome(told: Telling, pen: Pen) -> None:
     """The outcome of a call: at the top, or in its result under a top that hides it."""
     body, says, fact = told.body, told.says, told.fact
     word = pen.call_word(fact.outcome)
-    say_call_outcome(says, fact)
     at_the_top = pen.random() < 0.5
-    body["status"] = word if at_the_top else pen.pick(("COMPLETED", "RUNNING", "STARTED"))
+    hiding = None if at_the_top else pen.pick(("COMPLETED", "RUNNING", "STARTED"))
+    body["status"] = say_outcome(says, fact, hiding) or word
     inner = "COMPLETED" if at_the_top else word
     build = _RESULTS[int(pen.random() * len(_RESULTS))]
     body["result"], says.result = both_sides(told, lambda side: build(inner, side))

@@ -1,6 +1,6 @@
 """One record as it is sent, and what must become of each event in it."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,8 +39,9 @@ Outcome = Event | Refused | Nothing
 class Record(msgspec.Struct, kw_only=True):
     """What is sent, and what must become of it: an outcome for each event, in order.
 
-    `copy_of_earlier`: the same bytes were sent before, at another offset.
-    `trace_id`: what the headers say of it.
+    `copy_of_earlier`: the same bytes were sent before, at another offset. `kept_headers`: the
+    headers as they may be kept (a list where a name comes twice), and `trace_id` the trace they
+    name.
     """
 
     key: bytes | None
@@ -50,4 +51,5 @@ class Record(msgspec.Struct, kw_only=True):
     headers: list[tuple[str, bytes]] = []
     partition: int = -1
     copy_of_earlier: bool = False
+    kept_headers: dict[str, Any] = {}
     trace_id: str | None = None

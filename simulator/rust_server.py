@@ -19,7 +19,8 @@ from simulator.telling import (
     both_sides,
     place_of,
     say_call,
-    say_call_outcome,
+    say_outcome,
+    say_status,
     telling,
 )
 from simulator.worker import payload, tool_result
@@ -60,11 +61,10 @@ def stream_row(fact: Fact, pen: Pen) -> Telling:
         says.extra["prev_event_id"] = fact.caused_by
     if fact.kind == "call.done":
         word = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
-        if pen.random() < 0.4:
-            body["status"] = fact.outcome
+        top = fact.outcome if pen.random() < 0.4 else "COMPLETED"
+        body["status"] = say_outcome(says, fact, top)
     else:
-        body["status"], says.status, says.status_rank = pen.top_word(fact, silent=False)
+        body["status"] = say_status(says, pen.top_word(fact, silent=False))
         word = body["status"].lower()
     _hang_on(told, word)
     return told
@@ -100,6 +100,8 @@ def _hang_on(told: Telling, word: str) -> None:
         body["meta"] = says.meta = {"attempts": fact.attempts, "worker_id": fact.worker}
         says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
         says.worker_id = fact.worker
+        if fact.kind == "call.done":
+            says.error = None  # four levels down nobody looks for one
 
 
 def _issued_meta(fact: Fact) -> dict[str, Any]:
@@ -135,12 +137,11 @@ def event_request(fact: Fact, pen: Pen) -> Telling:
     says.extra = {"result_kind": "data", "actionable": body["actionable"], "informative": True}
     if fact.kind == "call.done":
         word: str | None = pen.call_word(fact.outcome)
-        top = None if old or pen.random() < 0.5 else "COMPLETED"
-        say_call_outcome(says, fact)
+        top = say_outcome(says, fact, None if old or pen.random() < 0.5 else "COMPLETED")
         _maybe_refer(told, pen)
     else:
         said = pen.nested_word(fact) if old else pen.top_word(fact)
-        word, says.status, says.status_rank = said
+        word = say_status(says, said)
         top = None if old else word
     name = "payload" if pen.random() < 0.8 else "context"
     body[name], says.context = both_sides(told, lambda side: payload(fact, word, side, plain=False))
@@ -206,15 +207,13 @@ def projector_envelope(fact: Fact, pen: Pen) -> Telling:
     says.step, says.event_id = fact.step, fact.event_id
     says.created_us, says.created_rank = created_us, FROM_PRODUCER
     if fact.kind == "call.done":
-        body["status"] = "COMPLETED"
+        body["status"] = say_outcome(says, fact, "COMPLETED")
         word = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
         body["result"], says.result = both_sides(told, lambda side: _projected(fact, word, side))
     else:
-        said = pen.top_word(fact)
-        says.status, says.status_rank = said.means, said.rank
-        if said.word is not None:
-            body["status"] = said.word
+        top = say_status(says, pen.top_word(fact))
+        if top is not None:
+            body["status"] = top
         if fact.error is not None:
             body["error"] = {"kind": "tool", "code": "E1", "message": fact.error[0]}
     if fact.call is None:

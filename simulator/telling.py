@@ -35,7 +35,7 @@ class Says(msgspec.Struct, kw_only=True, omit_defaults=True):
     `event_id` None: to be derived from the place in the log. `created_us` None: the log's own time.
     The ranks say how much a value proves when
     tellings of one event are joined. `context` and `result` are as they may be kept; `meta` and
-    `extra` hold at least these, `rules` are among the coercions. `shape` starts the shape's name.
+    `extra` hold at least these, `rules` are all coercions. `shape` starts the shape's name.
     """
 
     execution_id: int
@@ -117,14 +117,32 @@ def telling(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> Te
         event_type=event_type,
         kind=fact.kind,
         shape=shape,
+        rules=("opaque_id",) if fact.execution.opaque else (),
     )
     return Telling(body, says, fact)
 
 
-def say_call_outcome(says: Says, fact: Fact) -> None:
-    """The status of a call.done: what really came of the call, wherever a producer put the word."""
+def say_status(says: Says, said: words.Said) -> str | None:
+    """The status of an event that is no call.done; returns the word to write."""
+    says.status, says.status_rank = said.means, said.rank
+    if said.overruled:
+        says.rules = (*says.rules, "status_overruled")
+    return said.word
+
+
+def say_outcome(says: Says, fact: Fact, top: str | None) -> str | None:
+    """The status of a call.done: what really came of the call, wherever a producer put the word.
+
+    `top` is the word at the top, which may say less, or the opposite. Returns it.
+    """
     says.status = fact.outcome
     says.status_rank = 1 if fact.outcome == "COMPLETED" else 2
+    if top in _WEAK or (top == "COMPLETED" and fact.outcome != "COMPLETED"):
+        says.rules = (*says.rules, "status_overruled")
+    return top
+
+
+_WEAK: Final = frozenset(("RUNNING", "STARTED"))
 
 
 def say_call(says: Says, fact: Fact) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 Written = tuple[object, int]
 """What stands on the wire, and the microseconds since 1970 that it means."""
 
+DAY_US: Final = 86_400_000_000
 _SECOND: Final = 1_000_000
 
 

@@ -10,7 +10,6 @@ from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
-from typing import Any
 
 import msgspec
 from aiokafka.partitioner import murmur2
@@ -19,12 +18,14 @@ from simulator import python_server, rust_server
 from simulator.deployments import Teller
 from simulator.facts import Execution, Fact
 from simulator.mix import SECOND_US, Mix
+from simulator.oddities import make_odd
+from simulator.packing import Packer
 from simulator.poison import Apothecary
 from simulator.record import Event, Outcome, Record
 from simulator.telling import Pen, Telling
 from simulator.world import World
 
-_encode = msgspec.json.Encoder().encode
+_MANY_HEADERS = [(f"header-{number}", b"value") for number in range(10_000)]
 
 
 def records(
@@ -53,7 +54,7 @@ class _Topic:
         self._poison = Apothecary(self._pen, self._numbers.__next__)
         self._under_way: list[tuple[int, int, Record]] = []
         self._sequence = count()
-        self._global_sequence = 0
+        self._packer = Packer(self._pen)
         self._lender: Fact | None = None
 
     def records(self, world: World, executions: int | None) -> Generator[Record, None, None]:
@@ -98,8 +99,12 @@ class _Topic:
             self._send_batch(now_us, execution.text, batch)
         if random() < mix.poison * len(facts):
             value, outcomes = self._poison.brew(now_us, execution.execution_id)
-            key = execution.text.encode() if random() < 0.9 else b"\xff\xfekey"
-            self._put(now_us, Record(key=key, value=value, timestamp_ms=0, outcomes=outcomes))
+            record = _record(execution.text.encode(), value, outcomes)
+            if random() < 0.1:
+                record.key = b"\xff\xfekey"
+            if random() < 0.01:
+                record.headers = _MANY_HEADERS
+            self._put(now_us, record)
 
     def _tell_again(self, now_us: int, fact: Fact, again: Teller) -> None:
         """The server's row of what the worker told; sometimes it says otherwise."""
@@ -110,45 +115,19 @@ class _Topic:
         self._send(now_us, fact.execution.text, again(fact, self._pen))
 
     def _send(self, now_us: int, key: str, told: Telling) -> None:
-        value = _encode(told.body)
-        says = told.says
-        if says.shape == "rust_row" and self._random() < told.fact.execution.deployment.feed:
-            value = self._fed(value, told)
-        if self._random() < self._mix.double_encoded:
-            value = _encode(value.decode())
-        number = told.fact.number if says.event_id is not None else next(self._numbers)
-        outcomes: list[Outcome] = [Event(number, told.fact.number, says, told.fact.shares_id)]
-        self._put(now_us, Record(key=key.encode(), value=value, timestamp_ms=0, outcomes=outcomes))
-
-    def _fed(self, value: bytes, told: Telling) -> bytes:
-        """The feed's wrapper around a stream row."""
-        self._global_sequence += 1
-        wrapper: dict[str, Any] = {
-            "global_sequence": self._global_sequence,
-            "execution_id": told.says.execution_id,
-            "transaction_id": self._global_sequence // 3,
-            "payload": value.decode(),
-        }
-        told.says.extra = {
-            **(told.says.extra or {}),
-            "global_sequence": self._global_sequence,
-            "transaction_id": self._global_sequence // 3,
-        }
-        return _encode(wrapper)
+        if self._random() < self._mix.odd:
+            make_odd(told, self._pen)
+        value = self._packer.one(told)
+        self._put(now_us, _record(key.encode(), value, [self._event(told)]))
 
     def _send_batch(self, now_us: int, key: str, items: list[Telling]) -> None:
-        worker = items[0].fact.worker
-        body = {"execution_id": key, "worker_id": worker, "events": [told.body for told in items]}
-        outcomes: list[Outcome] = []
-        for told in items:
-            if told.says.worker_id is None:
-                told.says.worker_id = worker
-            number = told.fact.number if told.says.event_id is not None else next(self._numbers)
-            outcomes.append(Event(number, told.fact.number, told.says))
-        self._put(
-            now_us,
-            Record(key=key.encode(), value=_encode(body), timestamp_ms=0, outcomes=outcomes),
-        )
+        value = self._packer.batch(key, items)
+        self._put(now_us, _record(key.encode(), value, [self._event(told) for told in items]))
+
+    def _event(self, told: Telling) -> Event:
+        fact = told.fact
+        number = fact.number if told.says.event_id is not None else next(self._numbers)
+        return Event(number, fact.number, told.says, fact.shares_id)
 
     def _put(self, now_us: int, record: Record) -> None:
         """On its way: usually within 20 ms, sometimes late, sometimes twice."""
@@ -156,8 +135,8 @@ class _Topic:
         arrives_us = now_us + 500 + int(random() * 20_000)
         if random() < mix.late:
             arrives_us += int(random() ** 2 * mix.late_s * SECOND_US)
-        if random() < mix.headers:
-            self._head(record)
+        if not record.headers and random() < mix.headers:
+            record.headers, record.kept_headers, record.trace_id = self._packer.headers()
         heappush(self._under_way, (arrives_us, next(self._sequence), record))
         if random() < mix.redelivered:
             again = msgspec.structs.replace(
@@ -172,14 +151,6 @@ class _Topic:
             return Event(next(self._numbers), outcome.fact, outcome.says)
         return outcome
 
-    def _head(self, record: Record) -> None:
-        trace = f"{int(self._random() * 2**62):032x}"
-        record.headers = [
-            ("traceparent", f"00-{trace}-00f067aa0ba902b7-01".encode()),
-            ("source", b"simulator"),
-        ]
-        record.trace_id = trace
-
     def _collide(self, facts: list[Fact]) -> None:
         """Hashed node numbers meet: now and then an event gets the id another one has."""
         fact = facts[0]
@@ -191,6 +162,10 @@ class _Topic:
                 self._lender = None
         elif fact.worker is not None:
             self._lender = fact
+
+
+def _record(key: bytes, value: bytes | None, outcomes: list[Outcome]) -> Record:
+    return Record(key=key, value=value, timestamp_ms=0, outcomes=outcomes)
 
 
 def _item(fact: Fact, pen: Pen) -> Telling:

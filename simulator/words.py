@@ -10,12 +10,14 @@ from typing import Final, NamedTuple
 class Said(NamedTuple):
     """A status as written (None: not at all), what it means, and its rank when tellings join.
 
-    rank: 2 a failure declared, 1 another declared word, 0 only the event's name.
+    rank: 2 a failure declared, 1 another declared word, 0 only the event's name. `overruled`: the
+    word says something, and something else is meant; that is a coercion.
     """
 
     word: str | None
     means: str
     rank: int
+    overruled: bool = False
 
 
 CALL_WORDS: Final[dict[str, tuple[str, ...]]] = {
@@ -58,8 +60,8 @@ _ENDED_WELL: Final = (
     Said("done", "COMPLETED", 1),
     Said("complete", "COMPLETED", 1),
     Said("completed", "COMPLETED", 1),
-    Said("RUNNING", "COMPLETED", 0),
-    Said("started", "COMPLETED", 0),
+    Said("RUNNING", "COMPLETED", 0, overruled=True),
+    Said("started", "COMPLETED", 0, overruled=True),
     Said("UNKNOWN", "COMPLETED", 0),
     Said("", "COMPLETED", 0),
     Said(None, "COMPLETED", 0),
@@ -75,7 +77,7 @@ _ENDED_BADLY: Final = (
 )
 _BADLY_BY_NAME: Final = (
     Said(None, "FAILED", 0),
-    Said("RUNNING", "FAILED", 0),
+    Said("RUNNING", "FAILED", 0, overruled=True),
     Said("", "FAILED", 0),
 )
 _CANCELLED: Final = (

@@ -16,7 +16,8 @@ from simulator.telling import (
     both_sides,
     place_of,
     say_call,
-    say_call_outcome,
+    say_outcome,
+    say_status,
     telling,
 )
 
@@ -32,9 +33,9 @@ def worker_event(fact: Fact, pen: Pen) -> Telling:
     says = told.says
     if fact.kind == "call.done":
         word: str | None = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
+        say_outcome(says, fact, None)
     else:
-        word, says.status, says.status_rank = pen.nested_word(fact)
+        word = say_status(says, pen.nested_word(fact))
     _put_payload(told, "payload", word, plain=True)
     call = fact.call
     if "step" in says.context or (call is not None and call.named):
@@ -72,12 +73,10 @@ def executor_six(fact: Fact, pen: Pen) -> Telling:
     says.step, says.created_us, says.created_rank = fact.step, created_us, FROM_PRODUCER
     if fact.kind == "call.done":
         word = pen.call_word(fact.outcome)
-        say_call_outcome(says, fact)
-        if pen.random() < 0.3:
-            body["status"] = fact.outcome
+        top = fact.outcome if pen.random() < 0.3 else "COMPLETED"
+        body["status"] = say_outcome(says, fact, top)
     else:
-        said = pen.top_word(fact, silent=False)
-        body["status"], says.status, says.status_rank = said
+        body["status"] = say_status(says, pen.top_word(fact, silent=False))
         word = body["status"].lower()
     _put_payload(told, "context" if context else "payload", word, plain=False)
     return told

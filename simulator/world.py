@@ -103,6 +103,7 @@ class World:
             number=self.executions,
             text=text,
             execution_id=int(text) if digits else opaque(text),
+            opaque=not digits,
             playbook=playbook.path,
             version=playbook.version,
             catalog_id=playbook.catalog_id,

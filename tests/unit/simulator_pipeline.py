@@ -183,6 +183,7 @@ def _row(event: Envelope) -> Row:
         extra=_text(event.extra),
         coercions=_text(event.coercions),
         shape=event.shape,
+        headers=_text(event.headers),
         trace_id=event.trace_id,
         source_partition=event.source_partition,
         source_offset=event.source_offset,

@@ -1,0 +1,114 @@
+"""Tellings in, the bytes and headers of a record out: wrappers, batches, double encoding.
+
+Source: wire-shapes, sections 2 and 3, and section 9, B1, B2, W1, W2.
+"""
+
+from base64 import b64encode
+from typing import Any
+
+import msgspec
+
+from simulator.contents import REDACTED
+from simulator.telling import Pen, Telling
+
+_encode = msgspec.json.Encoder().encode
+
+Headers = list[tuple[str, bytes]]
+
+
+class Packer:
+    """Packs tellings as producers do; what a wrapper or a batch adds is added to what they say."""
+
+    def __init__(self, pen: Pen) -> None:
+        self._pen = pen
+        self._sequence = 0
+
+    def one(self, told: Telling) -> bytes:
+        """The value of a record that holds one event."""
+        feed = told.fact.execution.deployment.feed
+        if told.says.shape == "rust_row" and self._pen.random() < feed:
+            return self._encoded(self._fed(told))
+        return self._encoded(told.body)
+
+    def batch(self, execution: str, tellings: list[Telling]) -> bytes:
+        """The value of a record that holds several; the outer object says whose they are."""
+        random = self._pen.random
+        outer: dict[str, Any] = {"execution_id": execution, "events": []}
+        worker = tellings[0].fact.worker
+        if random() < 0.8:
+            outer["worker_id"] = worker if random() < 0.8 else "pool-of-workers"
+        if random() < 0.2:
+            outer["catalog_id"] = str(tellings[0].fact.execution.catalog_id)
+        if random() < 0.1:
+            outer["x_batch"] = {"size": len(tellings)}
+        outer["events"] = [self._item(told, outer) for told in tellings]
+        return self._encoded(outer)
+
+    def _item(self, told: Telling, outer: dict[str, Any]) -> Any:
+        """An item as it stands in the batch; B1: its own values win, the outer ones fill gaps."""
+        body, says = told.body, told.says
+        random = self._pen.random
+        if "worker_id" in outer and outer["worker_id"] != told.fact.worker:
+            body["worker_id"] = says.worker_id = told.fact.worker
+        elif "worker_id" in outer and body.get("worker_id") is None:
+            says.worker_id = outer["worker_id"]
+            if random() < 0.1:
+                body["worker_id"] = None
+        if "catalog_id" in outer:
+            says.catalog_id = told.fact.execution.catalog_id
+        if "x_batch" in outer:
+            says.extra = says.extra | {"x_batch": outer["x_batch"]}
+        draw = random()
+        if draw < 0.03:
+            return _encode(body).decode()
+        if draw < 0.05:
+            return self._fed(told)
+        return body
+
+    def _fed(self, told: Telling) -> dict[str, Any]:
+        """The feed's wrapper; W2: its own keys are kept."""
+        self._sequence += 1
+        kept = {"global_sequence": self._sequence, "transaction_id": self._sequence // 3}
+        told.says.extra = told.says.extra | kept
+        return {
+            **kept,
+            "execution_id": told.says.execution_id,
+            "payload": _encode(told.body).decode(),
+        }
+
+    def _encoded(self, body: dict[str, Any]) -> bytes:
+        """JSON: compact, with blanks as Python's json writes it, or a JSON string of JSON."""
+        value = _encode(body)
+        draw = self._pen.random()
+        if draw < self._pen.mix.double_encoded:
+            return _encode(value.decode())
+        if draw > 0.95 and b"\\u" not in value:
+            return msgspec.json.format(value, indent=0)
+        return value
+
+    def headers(self) -> tuple[Headers, dict[str, Any], str]:
+        """Headers as sent and as they may be kept, and the trace they name."""
+        random = self._pen.random
+        trace = f"{int(random() * 2**62):032x}"
+        parent = f"00-{trace}-00f067aa0ba902b7-01"
+        sent = [("traceparent", parent.encode()), ("source", b"simulator")]
+        kept: dict[str, Any] = {"traceparent": parent, "source": "simulator"}
+        draw = random()
+        if draw < 0.1:
+            sent.append(("Authorization", b"Bearer abcdef0123456789"))
+            kept["Authorization"] = REDACTED
+        elif draw < 0.2:
+            sent += [("hop", b"gateway"), ("hop", b"broker")]
+            kept["hop"] = ["gateway", "broker"]
+        elif draw < 0.3:
+            sent.append(("digest", b"\xff\x00\xfe"))
+            kept["digest"] = header_text(b"\xff\x00\xfe")
+        return sent, kept, trace
+
+
+def header_text(value: bytes) -> str:
+    """A header's value as text; bytes that are not UTF-8 in base64, and named so."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return f"base64:{b64encode(value).decode()}"

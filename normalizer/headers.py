@@ -34,7 +34,7 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
     headers: dict[str, Json] = {}
     trace_id: str | None = None
     for name, value in sent:
-        text = None if value is None else _text(value)
+        text = None if value is None else header_text(value)
         if name not in headers:
             headers[name] = text
         elif isinstance(earlier := headers[name], list):
@@ -51,7 +51,8 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
     return Headers(write(cleaned).encode(), trace_id, mended)
 
 
-def _text(value: bytes) -> str:
+def header_text(value: bytes) -> str:
+    """Give a header's value as text; what is not UTF-8 in base64."""
     try:
         return value.decode()
     except UnicodeDecodeError:

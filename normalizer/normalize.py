@@ -88,7 +88,7 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
-    event.coercions += mended_coercions(headers.mended, "headers.*")
+    event.coercions += mended_coercions(headers.mended)
     index = record.index + event.index
 
     command_id = read_command_id(event)
@@ -123,7 +123,9 @@ def _envelope(
         error=read_error(event),
         context=bytes(event.context) or None,
         result=bytes(event.result) or None,
-        meta=meta if says_attempts(event, attempts.number) else with_attempts(meta, attempts.number),
+        meta=meta
+        if says_attempts(event, attempts.number)
+        else with_attempts(meta, attempts.number),
         extra=_json(event.extra),
         coercions=_json(event.coercions),
         evidence=attempts.rank * 100 + status.rank * 10 + created_at.rank,

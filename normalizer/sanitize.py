@@ -107,6 +107,11 @@ class Sanitizer:
         return cleaned, rewriter.mended.get(None, set())
 
 
+def under(path: Path, key: str) -> Path:
+    """Give the path of what is under a key, or `[]`, of what is at `path`."""
+    return (*path, key) if len(path) < MAX_PATH else path
+
+
 def dotted(path: Path) -> str:
     """Give a path as coercions name it: `context.rows[].error`."""
     return ".".join(path).replace(".[]", "[]")
@@ -167,7 +172,7 @@ class _Rewriter:
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
         if isinstance(tree, list):
             items: list[Json] = []
-            inner = _under(path, "[]")
+            inner = under(path, "[]")
             inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
             for item in tree:
                 items.append(self.walk(item, inner, inside))
@@ -176,12 +181,12 @@ class _Rewriter:
             return tree
         members: dict[str, Json] = {}
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
-            mode_inside = _mode_under(key, mode)
+            mode_inside = _modeunder(key, mode)
             if self._hides(key, value, mode, mode_inside):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
             else:
-                members[key] = self.walk(value, _under(path, key), mode_inside)
+                members[key] = self.walk(value, under(path, key), mode_inside)
         return members
 
     def _wrapped(self, text: str) -> str:
@@ -221,7 +226,7 @@ class _Rewriter:
                     numbers[kept] = numbers.get(kept, 1) + 1
                     key = f"{kept} ({numbers[kept]})"
                 taken.add(key)
-            self._note(_under(path, key), sent, mended, key)
+            self._note(under(path, key), sent, mended, key)
             keys.append(key)
         return keys
 
@@ -231,11 +236,7 @@ class _Rewriter:
             self.mended.setdefault(self._item, set()).add(path)
 
 
-def _under(path: Path, key: str) -> Path:
-    return (*path, key) if len(path) < MAX_PATH else path
-
-
-def _mode_under(key: str, mode: _Mode) -> _Mode:
+def _modeunder(key: str, mode: _Mode) -> _Mode:
     match mode:
         case _Mode.UNTOUCHED:
             return _Mode.UNTOUCHED

@@ -24,6 +24,7 @@ from normalizer.wire_event import (
     READ,
     Refused,
     WireEvent,
+    canonical_path,
     first_byte,
     same_json,
     scalar,
@@ -38,8 +39,7 @@ megabytes could otherwise become terabytes of rows."""
 ITEM_BYTES: Final = 256
 """What an item costs by itself: even `{}` becomes an outcome with a sentence of its own."""
 MAX_NAMED: Final = 20
-"""A coercion for each place that was mended, up to so many; one for all the others."""
-OTHERS: Final = "*"
+"""A coercion for each place that was mended, up to so many; the last says that there are more."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -178,7 +178,7 @@ def _wire_event(level: _Level, index: int, fields: dict[str, Raw], mended: set[P
         if key not in fields or not _same_value(fields[key], raw):
             names[key] = _free_name(key, fields, extra)
             extra[names[key]] = raw
-    paths = {(CANONICAL_NAME.get(path[0], path[0]), *path[1:]) for path in mended} | {
+    paths = {canonical_path(path) for path in mended} | {
         (names[path[0]], *path[1:]) for path in level.wrapper_mended if path[0] in names
     }
     coercions = [_coercion("bom_stripped", "value")] if level.bom else []
@@ -186,11 +186,13 @@ def _wire_event(level: _Level, index: int, fields: dict[str, Raw], mended: set[P
     return WireEvent(fields, index=index, extra=extra, coercions=coercions)
 
 
-def mended_coercions(paths: Iterable[Path], others: str = OTHERS) -> list[dict[str, object]]:
+def mended_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
     """Give a coercion for each place where text was mended, in order of their names."""
-    places = sorted(map(dotted, paths))
-    named = places[:MAX_NAMED] + ([others] if len(places) > MAX_NAMED else [])
-    return [_coercion("unstorable_text", place) for place in named]
+    places = sorted(set(map(dotted, paths)))
+    coercions = [_coercion("unstorable_text", place) for place in places[:MAX_NAMED]]
+    if len(places) > MAX_NAMED:
+        coercions[-1]["more"] = True
+    return coercions
 
 
 def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:

@@ -223,6 +223,11 @@ def same_json(a: Raw, b: Raw) -> bool:
     return a == b or write(parse_canonical(text_of(a))) == write(parse_canonical(text_of(b)))
 
 
+def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the path under the stronger name of a pair: `context.error` also for payload's."""
+    return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])
+
+
 def text_of(raw: Raw) -> str:
     """Give the JSON text of a raw value."""
     return bytes(raw).decode()

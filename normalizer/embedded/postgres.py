@@ -333,7 +333,7 @@ async def _reachable_binaries(bin_dir: Path, place: Path, owner: tuple[int, int]
 
 async def _may(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
     """Whether `owner` passes the shell's test of that path."""
-    test = shutil.which("test")
+    test = shutil.which("test", path=os.defpath)
     assert test is not None
     child = await Child.start("test", [test, flag, path], env=_ENV, owner=owner)
     answer = await child.wait()

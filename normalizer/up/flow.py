@@ -87,8 +87,8 @@ class _Run:
                     try:
                         await self._watch(stack, log)
                     finally:
-                        await show_calls(stack.database_url, self.screen)
                         self.screen.say("stopping")
+                        await show_calls(stack.database_url, self.screen)
         self.screen.say("stopped")
 
     def abort(self) -> None:

@@ -46,6 +46,7 @@ class Programs:
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",
             "KAFKA_TOPICS": stack.topic,
             "KAFKA_GROUP_ID": stack.group,
+            "KAFKA_SESSION_TIMEOUT_MS": "6000",  # the least that a broker grants by default
             "NORMALIZER_LOG_FORMAT": "json",
             "NORMALIZER_STOP_TIMEOUT_S": "5",
         }

@@ -1,0 +1,313 @@
+"""`normalizer up`: traffic runs, nothing of the shell is followed, nothing is left behind."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.child import until_ended
+from normalizer.up.stackfile import Stack as StackFile
+from tests.stack import Cluster, Database, Stack, Topic
+
+_STARTED = re.compile(r"stop with Ctrl-C")
+_ROWS = re.compile(r"rows\s+([\d,]+)")
+_BASE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
+
+
+class Running:
+    """A `normalizer up` in a folder of its own, and what it said so far."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: Path) -> None:
+        self.process = process
+        self.folder = folder
+        self.said = ""
+
+    @property
+    def stack(self) -> StackFile:
+        return msgspec.json.decode((self.folder / "stack.json").read_bytes(), type=StackFile)
+
+    async def until(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """The first line from here on that matches."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(90):
+            async for line in self.process.stdout:
+                self.said += line.decode()
+                if found := pattern.search(line.decode()):
+                    return found
+        raise AssertionError(f"it ended and said:\n{self.said}")
+
+    async def until_rows(self, at_least: int = 1) -> int:
+        while True:
+            rows = int((await self.until(_ROWS))[1].replace(",", ""))
+            if rows >= at_least:
+                return rows
+
+    async def end(self, *signals: signal.Signals) -> int:
+        """The exit code after these signals; what it said last is kept."""
+        for number in signals:
+            self.process.send_signal(number)
+        assert self.process.stdout is not None
+        async with asyncio.timeout(60):
+            self.said += (await self.process.stdout.read()).decode()
+            return await self.process.wait()
+
+
+@contextlib.asynccontextmanager
+async def _up(
+    folder: Path, *arguments: str, env: dict[str, str] | None = None
+) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "normalizer", "up", "--folder", str(folder)),
+        *arguments,
+        env=_BASE | (env or {}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    running = Running(process, folder)
+    try:
+        yield running
+    finally:
+        if process.returncode is None:
+            process.kill()
+        assert process.stdout is not None
+        await process.stdout.read()
+        await process.wait()
+
+
+@pytest.fixture
+async def folder(stack: Stack, request: pytest.FixtureRequest) -> Path:
+    """Where the database's user may go, so that nothing lies outside."""
+    await stack.new_broker("unused")  # leaves the test out where there is no Kafka
+    return stack.folder / f"up-{abs(hash(request.node.name))}"
+
+
+async def _fetchval(url: str, statement: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(statement))
+    finally:
+        await connection.close()
+
+
+async def _until_all_ended(pids: dict[str, int]) -> None:
+    async with asyncio.timeout(30):
+        for pid in pids.values():
+            await until_ended(pid)
+
+
+async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> None:
+    async with _up(folder) as running:
+        await running.until(_STARTED)
+        await running.until_rows(100)
+        stack = running.stack
+        mode = (folder / "stack.json").stat().st_mode
+        view = await _fetchval(
+            stack.database_url, "select sum(events) from projector.attempts_by_status"
+        )
+        code = await running.end(signal.SIGTERM)
+
+    assert code == 0
+    assert "finished calls by attempts and status" in running.said
+    assert set(stack.pids) == {"up", "postgres", "kafka", "normalizer", "traffic"}
+    assert mode & 0o077 == 0
+    assert view > 0
+    assert not (folder / "stack.json").exists()
+    await _until_all_ended(stack.pids)
+
+
+async def test_state_survives_a_stop_and_a_kill(folder: Path) -> None:
+    async with _up(folder, "--for", "4") as running:
+        await running.until(_STARTED)
+        first = running.stack
+        await running.until_rows(1)
+        assert await running.end() == 0
+    async with _up(folder, "--no-traffic") as running:
+        await running.until(_STARTED)
+        second = running.stack
+        kept = await running.until_rows(1)
+        await running.end(signal.SIGKILL)
+    await _until_all_ended(second.pids)
+    async with _up(folder, "--no-traffic") as running:
+        await running.until(_STARTED)
+        third = running.stack
+        kept_again = await running.until_rows(1)
+        assert await running.end(signal.SIGINT) == 0
+
+    assert first.database_url == second.database_url == third.database_url
+    assert first.bootstrap_servers == second.bootstrap_servers == third.bootstrap_servers
+    assert kept == kept_again
+
+
+async def test_the_shell_s_database_and_brokers_are_not_followed(
+    folder: Path, empty_database: Database
+) -> None:
+    shell = {
+        "DATABASE_URL": empty_database.url,
+        "KAFKA_BOOTSTRAP_SERVERS": "production.invalid:9092",
+        "KAFKA_TOPICS": "production.topic",
+        "NORMALIZER_INSTANCE": "production-instance",
+        "PGHOST": "production.invalid",
+    }
+    async with _up(folder, env=shell) as running:
+        await running.until(_STARTED)
+        await running.until_rows(1)
+        stack = running.stack
+        environments = {
+            name: Path(f"/proc/{pid}/environ").read_bytes().decode()
+            for name, pid in stack.pids.items()
+            if name != "up"
+        }
+        await running.end(signal.SIGTERM)
+
+    tables = await _fetchval(
+        empty_database.url, "select count(*) from pg_tables where schemaname !~ '^(pg_|info)'"
+    )
+    assert tables == 0
+    assert [
+        name
+        for name, environment in environments.items()
+        if "production" in environment or empty_database.name in environment
+    ] == []
+
+
+async def test_a_second_run_in_one_folder_is_refused(folder: Path) -> None:
+    async with _up(folder, "--no-kafka") as running:
+        await running.until(_STARTED)
+        async with _up(folder) as other:
+            code = await other.end()
+        await running.end(signal.SIGTERM)
+
+    assert code == 1
+    assert f"already: pid {running.process.pid}" in other.said
+
+
+async def test_a_killed_normalizer_is_started_again(folder: Path) -> None:
+    async with _up(folder) as running:
+        await running.until(_STARTED)
+        rows = await running.until_rows(1)
+        killed = running.stack.pids["normalizer"]
+        os.kill(killed, signal.SIGKILL)
+        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
+        await running.until_rows(rows + 200)
+        started = running.stack.pids["normalizer"]
+        code = await running.end(signal.SIGTERM)
+
+    assert code == 0
+    assert started != killed
+
+
+async def test_a_second_signal_ends_everything_at_once(folder: Path) -> None:
+    async with _up(folder) as running:
+        await running.until(_STARTED)
+        pids = running.stack.pids
+        os.kill(pids["postgres"], signal.SIGSTOP)  # so that stopping in order would take long
+        running.process.send_signal(signal.SIGINT)
+        await running.until(re.compile("stopping"))
+        code = await running.end(signal.SIGINT)
+        os.kill(pids["postgres"], signal.SIGCONT)
+
+    assert code == 130
+    assert not (folder / "stack.json").exists()
+    await _until_all_ended(pids)
+
+
+@pytest.mark.parametrize("arguments", [["--no-kafka"], []], ids=["asked", "without Java"])
+async def test_without_kafka_the_records_come_from_a_file(
+    folder: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    bare = {} if arguments else {"PATH": str(tmp_path)}
+    async with _up(folder, *arguments, env=bare) as running:
+        await running.until(_STARTED)
+        rows = await running.until_rows(1000)
+        stack = running.stack
+        code = await running.end(signal.SIGTERM)
+
+    assert code == 0
+    assert rows >= 1000
+    assert stack.bootstrap_servers is None
+    assert "kafka" not in stack.pids
+    if not arguments:
+        assert re.search(r"There is no Java here.*type `apt-get install", running.said)
+
+
+async def test_a_folder_out_of_the_database_user_s_reach_is_served_from_outside(
+    folder: Path,
+) -> None:
+    hidden = folder / "hidden"
+    hidden.mkdir(parents=True)
+    hidden.chmod(0o700)
+    async with _up(hidden / "state", "--no-kafka", "--for", "1") as running:
+        await running.until(_STARTED)
+        data = Path(running.stack.folders["postgres"])
+        code = await running.end()
+
+    assert code == 0
+    assert data.is_relative_to(hidden) == (os.geteuid() != 0)
+    if os.geteuid() == 0:
+        assert data.parent == (hidden / "state" / "postgres" / "outside").readlink()
+
+
+def _named(database: Database, bootstrap_servers: str, topic: str) -> dict[str, str]:
+    return {
+        "DATABASE_URL": database.url,
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "KAFKA_TOPICS": topic,
+    }
+
+
+async def test_external_plays_into_an_empty_database_and_again_into_its_own(
+    folder: Path, cluster: Cluster, bootstrap_servers: str, topic: Topic
+) -> None:
+    async with cluster.empty_database() as database:
+        env = _named(database, bootstrap_servers, topic.name)
+        for _ in range(2):
+            async with _up(folder, "--external", "--for", "3", env=env) as running:
+                await running.until(_STARTED)
+                await running.until_rows(1)
+                assert await running.end() == 0
+
+
+async def test_external_refuses_a_database_with_rows_it_did_not_play(
+    folder: Path, database: Database, bootstrap_servers: str, topic: Topic
+) -> None:
+    env = _named(database, bootstrap_servers, topic.name)
+    async with _up(folder, "--external", env=env) as running:
+        code = await running.end()
+
+    assert code == 1
+    assert "holds tables that `normalizer up` did not make" in running.said
+
+
+async def test_external_refuses_a_topic_with_records_it_did_not_play(
+    folder: Path,
+    empty_database: Database,
+    bootstrap_servers: str,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+) -> None:
+    await producer.send_and_wait(topic.name, b"{}")
+
+    env = _named(empty_database, bootstrap_servers, topic.name)
+    async with _up(folder, "--external", env=env) as running:
+        code = await running.end()
+
+    assert code == 1
+    assert "holds records that `normalizer up` did not play" in running.said
+
+
+async def test_external_without_names_says_which_are_missing(folder: Path) -> None:
+    async with _up(folder, "--external") as running:
+        code = await running.end()
+
+    assert code == 1
+    assert "DATABASE_URL: not set" in running.said
+    assert "KAFKA_BOOTSTRAP_SERVERS: not set" in running.said

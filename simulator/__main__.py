@@ -1,4 +1,4 @@
-"""The command line: `python -m simulator play | write | compare`."""
+"""The command line: `python -m simulator play | write | compare | truth`."""
 
 import asyncio
 import sys
@@ -13,13 +13,15 @@ import click
 import msgspec
 
 from simulator import kafka
-from simulator.compare import Report, compare
+from simulator.compare import compare
 from simulator.database import Database
 from simulator.ledger import Begin, Ledger, LedgerFile, read
 from simulator.lines import lines
 from simulator.mix import Mix
 from simulator.record import Record
+from simulator.report import Report
 from simulator.topic import records
+from simulator.truth import truth
 
 _FLAT_OUT_RATE = 5_000.0
 
@@ -190,6 +192,14 @@ def compare_(*, ledger: Path, database_url: str, generation: int) -> None:
     for line in report.lines():
         click.echo(line)
     sys.exit(0 if report.agrees else 1)
+
+
+@main.command(name="truth")
+@click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
+def truth_(*, ledger: Path) -> None:
+    """Print what a truthful dashboard must show of every execution, step and call."""
+    for line in truth(read(ledger)):
+        click.echo(msgspec.json.encode(line))
 
 
 async def _compare(ledger: Path, database_url: str, generation: int) -> Report:

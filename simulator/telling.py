@@ -33,8 +33,8 @@ class Says(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The canonical fields of one telling; None is absent.
 
     `event_id` None: to be derived from the place in the log. `created_us` None: the log's own time.
-    The ranks say how much a value proves when
-    tellings of one event are joined. `context` and `result` are as they may be kept; `meta` and
+    The ranks say how much a value proves when tellings of one event are joined. `pending`: a
+    completion that only hands over. `context` and `result` are as they may be kept; `meta` and
     `extra` hold at least these, `rules` are all coercions. `shape` starts the shape's name.
     """
 
@@ -60,6 +60,7 @@ class Says(msgspec.Struct, kw_only=True, omit_defaults=True):
     parent_execution_id: int | None = None
     duration: float | None = None
     error: str | None = None
+    pending: bool = False
     context: Any = None
     result: Any = None
     meta: dict[str, Any] = {}
@@ -117,6 +118,7 @@ def telling(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> Te
         event_type=event_type,
         kind=fact.kind,
         shape=shape,
+        pending=fact.pending,
         rules=("opaque_id",) if fact.execution.opaque else (),
     )
     return Telling(body, says, fact)

@@ -1,0 +1,58 @@
+"""Checks the ids of rows: the producer's own, derived, or shared by two events."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from simulator.database import Row
+from simulator.expected import Expected, Placed
+from simulator.ids import derived, is_hashed
+from simulator.report import Report
+
+_SALTS: Final = (1, 2, 3)
+
+Taken = Callable[[list[int]], Awaitable[set[int]]]
+"""Those of some ids that belong to a row."""
+
+
+class IdCheck:
+    """Sees every row once; some ids can be judged only at the end."""
+
+    def __init__(self, shared: set[int]) -> None:
+        self._shared = shared
+        self._plain: Counter[int] = Counter()
+        self._salted: dict[int, str] = {}
+
+    def add(
+        self, name: str, wanted: Expected, row: Row, topic: str, placed: Placed, report: Report
+    ) -> None:
+        """Judge the id of the row that must be `wanted`, first told by `placed`."""
+        own = wanted.own_id
+        if own is None:
+            self._add_derived(name, row, topic, placed, report)
+        elif own in self._shared:
+            self._plain[own] += row.event_id == own
+            if row.event_id != own and not is_hashed(row.event_id):
+                report.differs("differs in event_id", f"{name}: {row.event_id} is no hash")
+        elif row.event_id != own:
+            report.differs("differs in event_id", f"{name}: {row.event_id} is to be {own}")
+
+    def _add_derived(self, name: str, row: Row, topic: str, placed: Placed, report: Report) -> None:
+        place = (topic, placed.partition, placed.offset, placed.index, placed.recorded_ms)
+        plain = derived(*place)
+        if row.event_id == plain:
+            return
+        if row.event_id in [derived(*place, salt=salt) for salt in _SALTS]:
+            self._salted[plain] = name
+        else:
+            report.differs("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
+
+    async def finish(self, taken: Taken, report: Report) -> None:
+        """Judge the rest: a shared id is one event's, a salted one means the plain is taken."""
+        for own, number in self._plain.items():
+            if number != 1:
+                report.differs("differs in event_id", f"{own} belongs to {number} of its events")
+        used = await taken(list(self._salted))
+        for plain, name in self._salted.items():
+            if plain not in used:
+                report.differs("differs in event_id", f"{name}: {plain} is free, yet not used")

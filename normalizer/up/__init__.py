@@ -1,13 +1,13 @@
 """`normalizer up`: PostgreSQL, Kafka, the normalizer and traffic, started, watched and stopped.
 
-flow.py      the whole run on one page
-servers.py   where database and broker come from: embedded here, or named by the shell on purpose
-programs.py  the normalizer and the traffic as child processes, with an environment of their own
-parts.py     what runs: started in order, kept running, stopped in the reverse order
-external.py  may we play into this database and topic
-stackfile.py .noetl/: one run at a time, stack.json, the password file
-figures.py   the live line and the table
-screen.py    where lines go: a terminal, or not
+flow.py       the whole run on one page
+stackfile.py  .noetl/: one run at a time, stack.json, the password file
+servers.py    where database and broker come from: embedded here, or named by the shell on purpose
+external.py   may we play into this database and topic
+programs.py   the normalizer and the traffic as child processes, with an environment of their own
+parts.py      what runs: started in order, kept running, stopped in the reverse order
+figures.py    the live line and the table
+screen.py     where lines go: a terminal, or not
 """
 
 from normalizer.up.flow import Options, up

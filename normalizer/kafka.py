@@ -154,6 +154,10 @@ class GroupReader:
         if self._readings.pop(partition, None) and partition in self.assigned:
             self._consumer.pause(TopicPartition(*partition))
 
+    def reads(self, partition: Partition) -> bool:
+        """Whether `begin` was called for it, and the log had what it asked for."""
+        return partition in self._readings
+
     def next_offset(self, partition: Partition) -> int:
         """How far a partition was read; -1 before `begin`."""
         reading = self._readings.get(partition)

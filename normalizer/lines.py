@@ -5,16 +5,16 @@ A blank line holds no record: it is left out, but counted in the line numbers.
 
 import base64
 import binascii
-import gzip
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final, Protocol, cast
+from typing import Annotated, Final, Protocol
 
 import msgspec
 from msgspec import Meta
 
 from normalizer.record import RawRecord
+from normalizer.unpack import Unpacked, beginning
 
 LONGEST_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
@@ -23,8 +23,7 @@ Source: wire-shapes, section 9, L1.
 """
 
 _CHUNK_BYTES: Final = 1 << 20
-_NAMED_BY_BYTES: Final = 1 << 16
-_GZIP: Final = b"\x1f\x8b"
+NAMED_BY_BYTES: Final = 1 << 16
 
 
 class Readable(Protocol):
@@ -34,10 +33,13 @@ class Readable(Protocol):
         """Some bytes; none at the end."""
 
 
-def pages(stream: Readable) -> Iterator[list[tuple[int, bytes]]]:
+def pages(
+    stream: Readable, *, longest_bytes: int = LONGEST_BYTES
+) -> Iterator[list[tuple[int, bytes]]]:
     """Pages of (line number from 1, line without its newline).
 
     A page holds what could be read without waiting: whoever passes it on should flush after it.
+    A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
     """
     number = 1
     line = bytearray()
@@ -45,22 +47,20 @@ def pages(stream: Readable) -> Iterator[list[tuple[int, bytes]]]:
         *ended, begun = chunk.split(b"\n")
         page: list[tuple[int, bytes]] = []
         for part in ended:
-            line += part[: LONGEST_BYTES - len(line)]
+            line += part[: longest_bytes - len(line)]
             if not line.isspace() and line:
                 page.append((number, bytes(line)))
             line.clear()
             number += 1
-        line += begun[: LONGEST_BYTES - len(line)]
+        line += begun[: longest_bytes - len(line)]
         yield page
     if line and not line.isspace():
         yield [(number, bytes(line))]
 
 
-def open_lines(file: Path) -> BinaryIO:
-    """The file, unpacked if it is gzip."""
-    with file.open("rb") as stream:
-        packed = stream.read(len(_GZIP)) == _GZIP
-    return cast("BinaryIO", gzip.open(file, "rb")) if packed else file.open("rb")
+def open_lines(file: Path) -> Unpacked:
+    """The file, unpacked if it is gzip or zstd. Raises FatalError."""
+    return Unpacked.open(file)
 
 
 def topic_of(file: Path) -> str:
@@ -68,9 +68,12 @@ def topic_of(file: Path) -> str:
 
     Source: wire-shapes, section 6.
     """
-    with open_lines(file) as stream:
-        beginning = stream.read(_NAMED_BY_BYTES)
-    return f"file:{hashlib.blake2b(beginning, digest_size=8).hexdigest()}"
+    return topic_named_by(beginning(file, NAMED_BY_BYTES))
+
+
+def topic_named_by(first_bytes: bytes) -> str:
+    """The topic of a file that begins so: its first 64 KiB unpacked, or all of a shorter one."""
+    return f"file:{hashlib.blake2b(first_bytes, digest_size=8).hexdigest()}"
 
 
 class _KcatLine(msgspec.Struct, frozen=True):

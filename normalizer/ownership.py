@@ -60,8 +60,11 @@ class Ownership:
     async def claim_missing(self) -> None:
         """Claim what is assigned and not claimed yet, and begin to read it.
 
+        A partition whose offset the log no longer has is not read any more: it is claimed again.
         Raises RetryableError where database or broker is away: what was claimed until then stays.
         """
+        for partition in [one for one in self._held if not self._reader.reads(one)]:
+            self._drop(partition)
         wanted = self.missing()
         if not wanted:
             return

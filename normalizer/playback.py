@@ -64,7 +64,7 @@ class Playback:
         async with Store(self._database_url, owner=self._settings.owner) as store:
             filling = Filling()
             with open_lines(self._file) as stream:
-                for page in pages(stream):  # type: ignore[arg-type] # buffered readers have read1
+                for page in pages(stream):
                     for number, line in page:
                         await self._take_in(store, filling, record_of(line, number, topic))
                         if self._is_full(filling):

@@ -243,7 +243,7 @@ class Service:
 
     def _on_assigned(self) -> None:
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
-        self._moved()
+        self._moved_at_s = self._clock()
         self._changed.set()
 
     def _on_revoked(self) -> None:
@@ -291,7 +291,7 @@ class Service:
             if self._joined_anew:
                 raise FatalError(f"{why}; joining the group anew did not help")
             self._join_anew(why)
-            self._moved()
+            self._moved_at_s = self._clock()
             self._joined_anew = True
 
     async def _records_wait(self) -> bool:

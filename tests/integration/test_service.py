@@ -1,0 +1,557 @@
+"""The service on a real broker and database: every record once, whatever happens meanwhile."""
+
+import asyncio
+import json
+import signal
+from typing import Any
+
+import msgspec
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from normalizer.batch import Batch, PartitionBatch
+from normalizer.errors import FatalError, Fenced
+from normalizer.kafka import LogReader, Partition
+from normalizer.service import Service
+from normalizer.store import Store
+from tests.factories import raw_event
+from tests.running import Watcher, process, running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+async def test_records_become_rows_and_the_positions_balance(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(90))
+
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
+
+    assert await watcher.events() == 90
+    assert service.counters.stored == 90
+    for position in (await watcher.positions(topic)).values():
+        assert position["records"] == position["outcomes"] == position["stored"] == 30
+        assert position["holes"] == position["quarantined"] == 0
+
+
+async def test_a_second_run_goes_on_where_the_first_one_ended(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(30))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 10, 1: 10, 2: 10})
+    await send(producer, topic, range(30, 60))
+
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 20, 1: 20, 2: 20})
+
+    assert service.counters.records == 30
+    assert await watcher.events() == 60
+    assert {position["epoch"] for position in (await watcher.positions(topic)).values()} == {2}
+
+
+@ONE_PARTITION
+async def test_a_topic_read_again_from_the_start_adds_no_row(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(30))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 30})
+    await watcher.connection.execute("delete from normalizer.source_position")
+
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 30})
+
+    assert await watcher.events() == 30
+    assert service.counters.duplicate == 30
+
+
+@ONE_PARTITION
+async def test_what_is_no_event_moves_the_position_too(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await producer.send_and_wait(topic.name, None, key=b"7")
+    await producer.send_and_wait(topic.name, b"{broken", key=b"7")
+    await producer.send_and_wait(topic.name, msgspec.json.encode(raw_event(1)), key=b"\xff")
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_read(topic, {0: 3})
+
+    position = (await watcher.positions(topic))[0]
+    assert (position["ignored"], position["quarantined"], position["stored"]) == (1, 1, 1)
+    (refused,) = [line for line in lines if line["event"] == "records_refused"]
+    assert refused["reasons"] == {"invalid_json": 1}
+    assert refused["first"]["record"] == f"{topic.name}[0]@1"
+    assert refused["first"]["execution_id"] == "7"
+
+
+@ONE_PARTITION
+async def test_batches_are_bounded_by_rows_and_bytes(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(100))
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=10, batch_age_ms=10_000)
+
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 100})
+
+    assert service.counters.batches == 10
+
+
+@ONE_PARTITION
+async def test_aborted_records_and_markers_are_holes(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as producer:
+        async with producer.transaction():
+            await send(producer, topic, range(3))
+        await producer.begin_transaction()
+        await send(producer, topic, range(3, 6))
+        await producer.abort_transaction()
+        async with producer.transaction():
+            await send(producer, topic, range(6, 8))
+
+    async with running(settings_for(database, topic, bootstrap_servers)):
+        await watcher.until_read(topic, {0: 11})
+
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"], position["stored"]) == (5, 6, 5)
+    gaps = await watcher.connection.fetch("select * from normalizer.gap order by first_offset")
+    covered = {offset for gap in gaps for offset in range(gap["first_offset"], gap["next_offset"])}
+    assert covered == {3, 4, 5, 6, 7, 10}
+    assert {gap["reason"] for gap in gaps} == {"hole"}
+
+
+@ONE_PARTITION
+async def test_an_open_transaction_is_waited_for(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(2))
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as transactional:
+        await transactional.begin_transaction()
+        await send(transactional, topic, range(2, 4))
+        await send(producer, topic, range(4, 6))
+
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_read(topic, {0: 2})
+            assert (await watcher.positions(topic))[0]["next_offset"] == 2
+            await transactional.commit_transaction()
+            await watcher.until_read(topic, {0: 7})
+
+    assert await watcher.events() == 6
+
+
+async def test_the_group_is_told_how_far_the_database_is(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(9))
+
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+
+    committed = await admin.list_consumer_group_offsets(settings.kafka_group_id)
+    assert {one.partition: at.offset for one, at in committed.items()} == {0: 3, 1: 3, 2: 3}
+
+
+async def test_two_processes_share_the_partitions_and_lose_nothing(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    two = msgspec.structs.replace(one, instance="two")
+
+    async with running(one):
+        await send(producer, topic, range(300))
+        await watcher.until_read(topic, {0: 50})
+        async with running(two):
+            await send(producer, topic, range(300, 600))
+            await watcher.until_owned(topic, {"one", "two"})
+            await send(producer, topic, range(600, 900))
+            await watcher.until_read(topic, {0: 300, 1: 300, 2: 300})
+        await watcher.until_owned(topic, {"one"})
+        await send(producer, topic, range(900, 999))
+        await watcher.until_read(topic, {0: 333, 1: 333, 2: 333})
+
+    assert await watcher.events() == 999
+    for position in (await watcher.positions(topic)).values():
+        assert (position["records"], position["stored"]) == (333, 333)
+
+
+async def test_what_a_killed_process_left_is_read_by_another(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, instance="first", batch_rows=7)
+    await send(producer, topic, range(600))
+    async with process(settings) as killed:
+        await watcher.until_read(topic, {0: 21})
+        killed.kill()
+        await killed.wait()
+    await send(producer, topic, range(600, 900))
+
+    async with running(msgspec.structs.replace(settings, instance="second")):
+        await watcher.until_read(topic, {0: 300, 1: 300, 2: 300})
+
+    assert await watcher.events() == 900
+    for position in (await watcher.positions(topic)).values():
+        assert (position["records"], position["stored"]) == (300, 300)
+
+
+@ONE_PARTITION
+async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, instance="zombie")
+    partition = Partition(topic.name, 0)
+
+    async with running(settings) as zombie:
+        await watcher.until_claimed(topic)
+        async with Store(database.url, owner="younger") as store:
+            position = (await watcher.positions(topic))[0]
+            await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(5))
+            await until(lambda: partition in zombie.ownership.fenced)
+        assert zombie.ownership.missing() == []
+        assert (await watcher.positions(topic))[0]["owner"] == "younger"
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
+            "partition_fenced"
+        ]
+
+        async with running(msgspec.structs.replace(settings, instance="other")):
+            await watcher.until_read(topic, {0: 5})
+
+    assert zombie.counters.fenced == 1
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_a_batch_of_a_lost_partition_is_never_written(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """The new owner's claim waits for the batch in flight; after it, the old epoch is nothing."""
+    await send(producer, topic, range(3))
+    async with running(settings_for(database, topic, bootstrap_servers)):
+        await watcher.until_read(topic, {0: 3})
+    position = (await watcher.positions(topic))[0]
+
+    async with Store(database.url, owner="old") as old, Store(database.url, owner="new") as new:
+        claims = [
+            await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
+            for store in (old, new)
+        ]
+        with pytest.raises(Fenced):
+            await old.write(
+                Batch(
+                    parts=(
+                        PartitionBatch(
+                            topic=topic.name,
+                            generation=0,
+                            partition=0,
+                            epoch=claims[0].epoch,
+                            from_offset=3,
+                            next_offset=4,
+                            items=[],
+                            holes=((3, 4),),
+                        ),
+                    )
+                )
+            )
+
+
+@ONE_PARTITION
+async def test_a_position_moved_by_hand_is_followed(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(2))
+        await watcher.until_read(topic, {0: 2})
+        await watcher.connection.execute(
+            """
+            update normalizer.source_position
+            set    next_offset = next_offset + 3, holes = holes + 3
+            where  topic = $1
+            """,
+            topic.name,
+        )
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(2, 10))
+            await watcher.until_read(topic, {0: 10})
+
+    assert "position_moved" in [line["event"] for line in lines]
+    assert service.counters.fenced == 0
+    assert await watcher.events() == 7
+
+
+@ONE_PARTITION
+async def test_records_that_expired_unread_are_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(4))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 4})
+    await send(producer, topic, range(4, 10))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=7)})
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await watcher.until_read(topic, {0: 10})
+
+    assert service.counters.gaps == 1
+    (line,) = [line for line in lines if line["event"] == "gap"]
+    assert (line["first_offset"], line["next_offset"]) == (4, 7)
+    (gap,) = await watcher.connection.fetch("select * from normalizer.gap")
+    assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"]) == (7, 3)
+
+
+@ONE_PARTITION
+async def test_records_that_expire_under_a_running_service_are_a_gap(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    async with running(settings_for(database, topic, bootstrap_servers)) as service:
+        await send(producer, topic, range(2))
+        await watcher.until_read(topic, {0: 2})
+        partition = Partition(topic.name, 0)
+        service.reader.leave(partition)  # as slow as one wants
+        await send(producer, topic, range(2, 8))
+        await admin.delete_records(
+            {TopicPartition(topic.name, 0): RecordsToDelete(before_offset=5)}
+        )
+        service.reader.begin(partition, generation=0, offset=2)
+        await watcher.until_read(topic, {0: 8})
+
+    assert service.counters.gaps == 1
+    position = (await watcher.positions(topic))[0]
+    assert (position["records"], position["holes"]) == (5, 3)
+
+
+async def make_anew(admin: AIOKafkaAdminClient, topic: Topic) -> None:
+    async def there() -> bool:
+        return topic.name in await admin.list_topics()
+
+    async def gone() -> bool:
+        return not await there()
+
+    await admin.delete_topics([topic.name])
+    await until(gone)
+    await admin.create_topics([NewTopic(topic.name, topic.partitions, 1)])
+    await until(there)
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("records_after", [2, 9], ids=["shorter", "longer"])
+async def test_a_topic_made_anew_stops_the_partition_until_told(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+    records_after: int,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await make_anew(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        await send(producer, topic, range(100, 100 + records_after))
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await until(lambda: bool(service.ownership.stopped))
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == [
+        "partition_stopped"
+    ]
+    assert await watcher.events() == 5
+    assert (await watcher.positions(topic))[0]["next_offset"] == 5
+
+    async with running(settings, accept_reset=True):
+        await watcher.until_claimed(topic, generation=1)
+        await watcher.until_read(topic, {0: records_after})
+    async with running(settings):
+        await watcher.until_claimed(topic, generation=1, epoch=2)
+
+    assert await watcher.events() == 5 + records_after
+    assert (await watcher.positions(topic))[0]["generation"] == 1
+
+
+@ONE_PARTITION
+async def test_another_cluster_stops_the_partition(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await watcher.connection.execute("update normalizer.source_position set cluster_id = 'other'")
+
+    async with running(settings) as service:
+        await until(lambda: bool(service.ownership.stopped))
+
+    assert "position is of cluster other" in service.ownership.stopped[Partition(topic.name, 0)]
+
+
+@ONE_PARTITION
+async def test_sigterm_ends_the_process_in_order(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    async with process(settings) as service:
+        await watcher.until_read(topic, {0: 20})
+        service.terminate()
+        said, _ = await service.communicate()
+
+    assert service.returncode == 0
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert [line["event"] for line in lines] == [
+        "started",
+        "partitions_assigned",
+        "partitions_claimed",
+        "stopping",
+        "stopped",
+    ]
+    assert lines[-1]["stored"] == 20
+    async with LogReader(settings) as log:
+        assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
+
+
+@ONE_PARTITION
+async def test_a_second_signal_ends_the_process_at_once(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with process(settings) as service, watching(database.url) as other:
+        await watcher.until_claimed(topic)
+        async with other.connection.transaction():
+            await other.connection.execute("lock table normalizer.events")
+            await send(producer, topic, range(5))
+            await watcher.until_blocked()
+            service.send_signal(signal.SIGTERM)
+            await until_said(service, "stopping")
+            service.send_signal(signal.SIGTERM)
+            await asyncio.wait_for(service.wait(), timeout=5)
+
+    assert service.returncode == 130
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, stop_timeout_s=1)
+    with structlog.testing.capture_logs() as lines:
+        async with watching(database.url) as other:
+            async with running(settings) as service:
+                await watcher.until_claimed(topic)
+                lock = other.connection.transaction()
+                await lock.start()
+                await other.connection.execute("lock table normalizer.events")
+                await send(producer, topic, range(5))
+                await watcher.until_blocked()
+                service.stop()
+            await lock.rollback()
+
+    assert "deadline_passed" in [line["event"] for line in lines]
+    assert await watcher.events() == 0
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    assert await watcher.events() == 5
+
+
+@ONE_PARTITION
+async def test_a_reader_that_locks_up_joins_anew(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=3)
+    async with running(settings) as service:
+        await watcher.until_claimed(topic)
+        lock_up(service.reader)
+        with structlog.testing.capture_logs() as lines:
+            await send(producer, topic, range(5))
+            await watcher.until_read(topic, {0: 5})
+
+    assert service.counters.rejoins == 1
+    assert "joining_group_anew" in [line["event"] for line in lines]
+
+
+@ONE_PARTITION
+async def test_a_reader_that_stays_locked_up_ends_the_process(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    service = Service(settings)
+    ended = asyncio.create_task(service.run())
+    await watcher.until_claimed(topic)
+    start = service.reader.start
+
+    async def start_locked_up() -> None:
+        await start()
+        lock_up(service.reader)
+
+    monkeypatch.setattr(service.reader, "start", start_locked_up)
+    lock_up(service.reader)
+    await send(producer, topic, range(5))
+
+    with pytest.raises(FatalError, match="did not help"):
+        await asyncio.wait_for(ended, timeout=60)
+
+
+def lock_up(reader: Any) -> None:
+    async def nothing(*_: object, timeout_ms: int, **__: object) -> dict[str, object]:
+        await asyncio.sleep(timeout_ms / 1000)
+        return {}
+
+    reader._consumer.getmany = nothing
+
+
+async def until_said(service: asyncio.subprocess.Process, event: str) -> None:
+    assert service.stdout
+    async with asyncio.timeout(30):
+        async for line in service.stdout:
+            if json.loads(line)["event"] == event:
+                return

@@ -1,0 +1,123 @@
+"""A file in, its bytes out, unpacked if it is gzip or zstd; whether it was cut off is told."""
+
+import zlib
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+import zstandard
+
+from normalizer.errors import FatalError
+
+_PLAIN_BYTES: Final = 1 << 20
+_PACKED_BYTES: Final = 1 << 16
+"""Unpacked these may be many times as much, all of it in memory at once."""
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))
+"""A zstd file may begin with a frame that readers skip."""
+
+
+class Unpacked:
+    """The bytes of a file; `with` closes it. Any number of frames or members may follow another.
+
+    `cut` is true once the end was reached inside a frame: the file is not whole.
+    `read_bytes` counts what was read of the file itself, packed as it is.
+    """
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
+        self._name = name
+        self._packed = b""
+        self._frame: Any = None
+        self._begun = False
+        self._kind = ""
+        self.cut = False
+        self.read_bytes = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Raises FatalError where the file cannot be opened."""
+        try:
+            return cls(path.open("rb", buffering=0), str(path))
+        except OSError as error:
+            raise FatalError(f"{path}: {error.strerror}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def read1(self, _size: int = -1, /) -> bytes:
+        """Some bytes, none at the end. Raises FatalError where the file is damaged."""
+        if not self._kind:
+            self._detect()
+        if self._kind == "plain":
+            return self._taken() or self._read()
+        try:
+            return self._unpack()
+        except (zlib.error, zstandard.ZstdError) as error:
+            raise FatalError(
+                f"{self._name}: the {self._kind} is damaged before byte {self.read_bytes}"
+            ) from error
+
+    def _unpack(self) -> bytes:
+        while True:
+            packed = self._taken() or self._read()
+            if not packed:
+                self.cut = self._begun
+                return b""
+            if self._frame is None:
+                if not packed.strip(b"\0"):  # padding after the last member
+                    continue
+                self._frame = self._new_frame()
+                self._begun = True
+            unpacked: bytes = self._frame.decompress(packed)
+            if self._frame.eof:
+                self._packed = self._frame.unused_data
+                self._frame = None
+                self._begun = False
+            if unpacked:
+                return unpacked
+
+    def _new_frame(self) -> Any:
+        if self._kind == "gzip":
+            return zlib.decompressobj(wbits=31)
+        return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+    def _detect(self) -> None:
+        while len(self._packed) < len(_ZSTD) and (more := self._read()):
+            self._packed += more
+        if self._packed.startswith(_GZIP):
+            self._kind = "gzip"
+        elif self._packed.startswith((_ZSTD, *_ZSTD_SKIPPED)):
+            self._kind = "zstd"
+        else:
+            self._kind = "plain"
+
+    def _taken(self) -> bytes:
+        packed, self._packed = self._packed, b""
+        return packed
+
+    def _read(self) -> bytes:
+        try:
+            chunk = self._file.read(_PLAIN_BYTES if self._kind == "plain" else _PACKED_BYTES)
+        except OSError as error:
+            raise FatalError(f"{self._name}: {error.strerror}") from error
+        self.read_bytes += len(chunk)
+        return chunk
+
+
+def beginning(path: Path, size: int) -> bytes:
+    """The first bytes of a file, unpacked; fewer where it is shorter. Raises FatalError."""
+    first = b""
+    with Unpacked.open(path) as stream:
+        while len(first) < size and (more := stream.read1()):
+            first += more
+    return first[:size]

@@ -1,0 +1,60 @@
+"""Files unpacked: whole ones to the last byte, cut ones said to be cut, damaged ones refused."""
+
+import gzip
+import io
+from typing import Final
+
+import pytest
+import zstandard
+
+from normalizer.errors import FatalError
+from normalizer.unpack import Unpacked
+
+CONTENT: Final = b"".join(b"line %d of many\n" % number for number in range(20_000))
+ZSTD: Final = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)
+GZIP: Final = gzip.compress(CONTENT)
+SKIPPED: Final = b"\x51\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"about"
+
+
+def unpacked(packed: bytes) -> tuple[bytes, bool]:
+    """The bytes, and whether the file was cut off."""
+    stream = Unpacked(io.BytesIO(packed), "file")
+    content = b"".join(iter(stream.read1, b""))
+    assert stream.read_bytes == len(packed)
+    return content, stream.cut
+
+
+@pytest.mark.parametrize(
+    "packed", [CONTENT, ZSTD, GZIP, SKIPPED + ZSTD], ids=["plain", "zstd", "gzip", "skipped frame"]
+)
+def test_every_packing_gives_the_same_bytes(packed: bytes) -> None:
+    assert unpacked(packed) == (CONTENT, False)
+
+
+@pytest.mark.parametrize("packed", [ZSTD + ZSTD, GZIP + GZIP], ids=["zstd", "gzip"])
+def test_frames_follow_each_other_in_a_grown_file(packed: bytes) -> None:
+    assert unpacked(packed) == (CONTENT + CONTENT, False)
+
+
+def test_padding_after_the_last_member_is_no_member() -> None:
+    assert unpacked(GZIP + b"\0" * 1024) == (CONTENT, False)
+
+
+@pytest.mark.parametrize("packed", [ZSTD[:-3], ZSTD[:5000], GZIP[:-3], GZIP[:5000]])
+def test_a_file_that_is_cut_off_says_so(packed: bytes) -> None:
+    content, cut = unpacked(packed)
+
+    assert cut
+    assert CONTENT.startswith(content)
+
+
+@pytest.mark.parametrize(
+    "packed", [ZSTD[:1000] + bytes(99) + ZSTD[1099:], GZIP[:-8] + bytes(8)], ids=["zstd", "gzip"]
+)
+def test_a_damaged_file_is_refused_and_says_where(packed: bytes) -> None:
+    with pytest.raises(FatalError, match=r"^file: the \w+ is damaged before byte \d+$"):
+        unpacked(packed)
+
+
+def test_an_empty_file_is_empty_and_whole() -> None:
+    assert unpacked(b"") == (b"", False)

@@ -42,6 +42,7 @@ SINGLE: Final = (
     "text",
     "limits",
     "canonical",
+    "silent",
 )
 """The files with one record a line; groups, joins and derived have a form of their own."""
 

@@ -72,7 +72,7 @@ def _outcome(
     try:
         event_type = read_event_type(event)
         shape = record.shape or detect_shape(
-            event.fields, event_type, payload_is_object=event.nested.payload is not NOTHING
+            event.keys, event_type, payload_is_object=event.nested.payload is not NOTHING
         )
         return _envelope(record, event, event_type, shape, headers, recorded)
     except Refused as refusal:
@@ -88,7 +88,8 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
-    event.coercions += mended_coercions(headers.mended)
+    if headers.mended:
+        event.coercions += mended_coercions(headers.mended)
     index = record.index + event.index
 
     command_id = read_command_id(event)
@@ -101,8 +102,6 @@ def _envelope(
     created_at = read_created_at(event, own_id, recorded, in_log=record.topic is not None)
 
     attempts = read_attempts(event)
-    meta = bytes(event.meta_raw)
-
     return Envelope(
         event_id=_derived_id(record, index, recorded) if own_id is None else own_id,
         execution_id=execution_id,
@@ -123,9 +122,7 @@ def _envelope(
         error=read_error(event),
         context=bytes(event.context) or None,
         result=bytes(event.result) or None,
-        meta=meta
-        if says_attempts(event, attempts.number)
-        else with_attempts(meta, attempts.number),
+        meta=_meta(event, attempts.number),
         extra=_json(event.extra),
         coercions=_json(event.coercions),
         evidence=attempts.rank * 100 + status.rank * 10 + created_at.rank,
@@ -153,6 +150,11 @@ def _derived_id(record: RawRecord, index: int, recorded: datetime | None) -> int
         index,
         None if recorded is None else record.recorded_ms,
     )
+
+
+def _meta(event: WireEvent, attempts: int) -> bytes:
+    meta = bytes(event.meta_sent)
+    return meta if says_attempts(event, attempts) else with_attempts(meta, attempts)
 
 
 def _json(value: dict[str, Raw] | list[dict[str, object]]) -> bytes | None:

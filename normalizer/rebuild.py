@@ -193,7 +193,7 @@ def _put_fitting(
     standing = [fields[name]] if name in fields else []
     for value in (*standing, *values):
         candidate = {**fields, name: value or NULL}
-        if fits(WireEvent(candidate)):
+        if fits(WireEvent(_written(candidate), candidate)):
             fields[name] = candidate[name]
             return
 

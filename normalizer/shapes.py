@@ -22,7 +22,6 @@ Shape = Literal[
 
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 
-_NAMES: Final = ("event_type", "name")
 _RUST_REQUEST: Final = frozenset(("result_kind", "result_uri", "event_ids"))
 _NOT_WORKER: Final = frozenset(("step", "node_name", "name", "context", "status", "created_at"))
 _PYTHON_ROW: Final = frozenset(("event_time", "ingest_time", "stage_id", "frame_id"))
@@ -45,21 +44,26 @@ _RUST_FLAGS: Final = frozenset(("actionable", "informative"))
 _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
+def is_named(fields: Collection[str]) -> bool:
+    """Tell whether a key says what kind of event this is; if so, it is neither of the below."""
+    return "event_type" in fields or "name" in fields
+
+
 def is_wrapper(fields: Collection[str]) -> bool:
     """Tell whether these are the keys of a feed wrapper (its payload must be a string too: W2)."""
     return (
         "payload" in fields
         and ("global_sequence" in fields or "transaction_id" in fields)
-        and not _is_named(fields)
+        and not is_named(fields)
     )
 
 
 def is_batch(fields: Collection[str]) -> bool:
     """Tell whether these are the keys of a batch (its `events` must be a list too)."""
-    return "events" in fields and not _is_named(fields)
+    return "events" in fields and not is_named(fields)
 
 
-def detect_shape(fields: Collection[str], event_type: str, *, payload_is_object: bool) -> Shape:
+def detect_shape(fields: frozenset[str], event_type: str, *, payload_is_object: bool) -> Shape:
     """Give the shape of one event; a key counts when it is there, also with null (D1)."""
     if "prev_event_id" in fields:
         return "rust_row"
@@ -78,13 +82,9 @@ def detect_shape(fields: Collection[str], event_type: str, *, payload_is_object:
     return "executor" if _EXECUTOR.issubset(fields) else "unknown"
 
 
-def _python_shape(fields: Collection[str], event_type: str) -> Shape:
+def _python_shape(fields: frozenset[str], event_type: str) -> Shape:
     if not _PYTHON_ROW.isdisjoint(fields):
         return "python_row"
     if not _PYTHON_LEGACY.isdisjoint(fields) or event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"
     return "python_emit"
-
-
-def _is_named(fields: Collection[str]) -> bool:
-    return any(name in fields for name in _NAMES)

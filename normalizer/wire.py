@@ -16,18 +16,17 @@ from normalizer.errors import Reason
 from normalizer.envelope import Rule
 from normalizer.jsontext import Json, NumberError, parse
 from normalizer.sanitize import Path, Sanitizer, dotted
-from normalizer.shapes import is_batch, is_wrapper
+from normalizer.shapes import is_batch, is_named, is_wrapper
 from normalizer.wire_event import (
-    ABSENT,
     CANONICAL_NAME,
     NULL,
     READ,
     Refused,
     WireEvent,
     canonical_path,
+    decode_value,
     first_byte,
     same_json,
-    scalar,
     word,
 )
 
@@ -57,18 +56,17 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     detail: str
 
 
-class _Level(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One event or batch, unwrapped: its fields, and what had to be done to get at them."""
+class _Level(msgspec.Struct, frozen=True, gc=False):
+    """One event or batch, unwrapped: its JSON object, and what had to be done to get at it."""
 
+    text: bytes
     fields: dict[str, Raw]
-    mended: dict[int | None, set[Path]] = {}
-    bom: bool = False
-    wrapper: dict[str, Raw] = {}
-    """What else a feed wrapper around it held."""
-    wrapper_mended: set[Path] = set()
+    mended: dict[int | None, set[Path]]
+    bom: bool
+    wrapper: "_Level | None" = None
 
 
-def read_events(value: bytes, sanitizer: Sanitizer) -> Iterator[WireEvent | Fault]:
+def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Fault]:
     """Give the events of a record, in order; none for an empty batch.
 
     Raises Refused, before anything is given, where the whole record is refused.
@@ -80,7 +78,12 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterator[WireEvent | Faul
             value.decode()
         except UnicodeDecodeError as error:
             raise Refused("invalid_utf8", f"byte {error.start} is not UTF-8") from None
-    return _Reader(sanitizer, suspicious=sanitizer.suspects(value)).read(value)
+    suspicious = sanitizer.suspects(value)
+    if not suspicious and not value.startswith(_BOM):
+        content = _decode(value)
+        if not isinstance(content, str) and is_named(content):
+            return (WireEvent(value, content),)  # nothing to undo: nearly every record
+    return _Reader(sanitizer, suspicious=suspicious).read(value)
 
 
 class _Reader:
@@ -90,11 +93,11 @@ class _Reader:
         self._sanitizer = sanitizer
         self._suspicious = suspicious
 
-    def read(self, value: bytes) -> Iterator[WireEvent | Fault]:
+    def read(self, value: bytes) -> Iterable[WireEvent | Fault]:
         level = self._open(self._decode(value))
         if is_batch(level.fields) and first_byte(level.fields["events"]) == b"[":
             return self._read_batch(level)
-        return iter((_wire_event(level, 0, level.fields, level.mended.get(None, set())),))
+        return (_wire_event(level, None, 0, {}),)
 
     def _read_batch(self, batch: _Level) -> Iterator[WireEvent | Fault]:
         items = _list_decoder.decode(batch.fields["events"])
@@ -106,44 +109,25 @@ class _Reader:
         self, batch: _Level, shared: dict[str, Raw], index: int, item: Raw
     ) -> WireEvent | Fault:
         """Give one item with what it inherits (B1); strings and wrappers are undone once (B2)."""
+        text = bytes(item)
         try:
-            content = _decode(bytes(item))
+            content = _decode(text)
             level = self._open(
                 content
                 if isinstance(content, str)
-                else _Level(fields=content, mended={None: batch.mended.get(index, set())})
+                else _Level(text, content, {None: batch.mended.get(index, set())}, bom=False)
             )
+            return _wire_event(level, batch, index, shared)
         except Refused as refusal:
             return Fault(index, refusal.reason, refusal.detail)
-        inherited = _inherited(shared, level.fields)
-        mended = level.mended.get(None, set()) | {
-            path for path in batch.mended.get(None, ()) if path[0] in inherited
-        }
-        return _wire_event(
-            msgspec.structs.replace(
-                level,
-                bom=level.bom or batch.bom,
-                wrapper=batch.wrapper | level.wrapper,
-                wrapper_mended=batch.wrapper_mended | level.wrapper_mended,
-            ),
-            index,
-            inherited | {k: raw for k, raw in level.fields.items() if k not in inherited},
-            mended,
-        )
 
-    def _open(self, content: _Level | str) -> _Level:
+    def _open(self, content: "_Level | str") -> _Level:
         """Undo a JSON string, then a feed wrapper, each once (W1, W2)."""
         level = self._open_text(content) if isinstance(content, str) else content
-        payload = level.fields.get("payload", ABSENT)
-        if not is_wrapper(level.fields) or first_byte(payload) != b'"':
+        if not is_wrapper(level.fields) or first_byte(level.fields["payload"]) != b'"':
             return level
-        inner = self._open_text(_text_decoder.decode(payload))
-        return msgspec.structs.replace(
-            inner,
-            bom=inner.bom or level.bom,
-            wrapper={k: raw for k, raw in level.fields.items() if k != "payload" and raw != NULL},
-            wrapper_mended=level.mended.get(None, set()),
-        )
+        payload = _text_decoder.decode(level.fields["payload"])
+        return msgspec.structs.replace(self._open_text(payload), wrapper=level)
 
     def _open_text(self, text: str) -> _Level:
         content = self._decode(text.encode())
@@ -151,8 +135,8 @@ class _Reader:
             raise Refused("not_an_event", "expected an object, got a JSON string twice encoded")
         return content
 
-    def _decode(self, text: bytes) -> _Level | str:
-        """Give one level of text: an object's fields, or the text within a JSON string."""
+    def _decode(self, text: bytes) -> "_Level | str":
+        """Give one level of text: an object, or the text within a JSON string."""
         bom = text.startswith(_BOM)
         if bom:
             text = text[len(_BOM) :]
@@ -165,25 +149,48 @@ class _Reader:
             text = as_kept.encode()
         content = _decode(text)
         if not isinstance(content, str):
-            return _Level(fields=content, mended=mended, bom=bom)
+            return _Level(text, content, mended, bom)
         # A mark before a JSON string is one before the text within it.
         return _BOM.decode() + content if bom else content
 
 
-def _wire_event(level: _Level, index: int, fields: dict[str, Raw], mended: set[Path]) -> WireEvent:
-    """Give the event with what a wrapper held beside it, and what was done to its text."""
+def _wire_event(
+    level: _Level, batch: _Level | None, index: int, shared: dict[str, Raw]
+) -> WireEvent:
+    """Give the event with what it inherits, what wrappers held, and what was done to its text."""
+    text, fields = level.text, level.fields
+    inherited = _inherited(shared, fields)
+    if inherited:
+        fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
+        text = msgspec.json.encode(fields)
+    levels = [each for each in (level, batch) if each is not None]
+    paths = {canonical_path(path) for path in level.mended.get(None, ())}
+    if batch is not None:
+        outer = batch.mended.get(None, ())
+        paths |= {canonical_path(path) for path in outer if path[0] in inherited}
     extra: dict[str, Raw] = {}
-    names: dict[str, str] = {}
-    for key, raw in level.wrapper.items():
-        if key not in fields or not _same_value(fields[key], raw):
-            names[key] = _free_name(key, fields, extra)
-            extra[names[key]] = raw
-    paths = {canonical_path(path) for path in mended} | {
-        (names[path[0]], *path[1:]) for path in level.wrapper_mended if path[0] in names
-    }
-    coercions = [_coercion("bom_stripped", "value")] if level.bom else []
+    for wrapper in [each.wrapper for each in levels if each.wrapper is not None]:
+        levels.append(wrapper)
+        names = _adopt(wrapper, fields, extra)
+        outer = wrapper.mended.get(None, ())
+        paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
+    marked = any(each.bom for each in levels)
+    coercions = [_coercion("bom_stripped", "value")] if marked else []
     coercions += mended_coercions(paths)
-    return WireEvent(fields, index=index, extra=extra, coercions=coercions)
+    return WireEvent(text, fields, index=index, extra=extra, coercions=coercions)
+
+
+def _adopt(wrapper: _Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
+    """Keep what else a feed wrapper held in `extra`; under which names."""
+    names: dict[str, str] = {}
+    for key, raw in wrapper.fields.items():
+        if key == "payload" or raw == NULL or (key in fields and _same_value(fields[key], raw)):
+            continue
+        names[key] = key
+        while names[key] in READ or names[key] in fields or names[key] in extra:
+            names[key] = f"wrapper.{names[key]}"
+        extra[names[key]] = raw
+    return names
 
 
 def mended_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
@@ -204,17 +211,9 @@ def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
     return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}
 
 
-def _free_name(key: str, fields: dict[str, Raw], extra: dict[str, Raw]) -> str:
-    """Give a wrapper's key a name in `extra` that is neither read nor taken."""
-    while key in READ or key in fields or key in extra:
-        key = f"wrapper.{key}"
-    return key
-
-
 def _same_value(a: Raw, b: Raw) -> bool:
     """Tell whether two values say the same; an id may be text in one and a number in the other."""
-    a_word, b_word = word(scalar(a)), word(scalar(b))
-    return same_json(a, b) if a_word is None or b_word is None else a_word == b_word
+    return same_json(a, b) or word(decode_value(a)) == word(decode_value(b)) != ""
 
 
 def _coercion(rule: Rule, field: str) -> dict[str, object]:

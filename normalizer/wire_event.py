@@ -1,6 +1,7 @@
 """One wire event as the rules read it: its fields, what nests in them, and what is left over.
 
-Only small parts are ever decoded; payloads stay the bytes they came as.
+Every field a producer may send and a rule reads is named here. Payloads stay the bytes they came
+as: scalars are decoded with what holds them, objects only when something in them is asked for.
 """
 
 from collections.abc import Iterable
@@ -36,8 +37,9 @@ READ: Final = frozenset(
 ABSENT: Final = Raw(b"")
 NULL: Final = Raw(b"null")
 
-Scalar: TypeAlias = "None | bool | int | Number | str | list[object] | dict[str, object]"
-"""A value as the rules tell values apart: int where jsonb prints an integer, Number otherwise."""
+Value: TypeAlias = object
+"""A decoded value. A number with a point or an exponent is a Number, a kind of str: so texts and
+integers are told by their exact type. Absent and null are both None."""
 
 
 class Refused(Exception):  # noqa: N818 - control flow inside the core: it becomes a Rejected
@@ -49,28 +51,61 @@ class Refused(Exception):  # noqa: N818 - control flow inside the core: it becom
         self.detail = detail
 
 
-class Part(msgspec.Struct, frozen=True, gc=False):
-    """Everything that is ever read inside a payload, a meta or a result, each as raw JSON."""
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """Every top-level field that a rule reads."""
 
-    attempt: Raw = ABSENT
-    attempts: Raw = ABSENT
-    command_id: Raw = ABSENT
+    attempt_number: Value = None
+    catalog_id: Value = None
+    command_id: Value = None
     context: Raw = ABSENT
     correlation: Raw = ABSENT
-    duration_ms: Raw = ABSENT
+    created_at: Value = None
+    duration: Value = None
     error: Raw = ABSENT
-    id: Raw = ABSENT
-    max_attempts: Raw = ABSENT
-    message: Raw = ABSENT
+    event_id: Value = None
+    event_time: Value = None
+    event_type: Value = None
+    execution_id: Value = None
+    ingest_time: Value = None
+    max_attempts: Value = None
+    meta: Raw = ABSENT
+    name: Value = None
+    node_name: Value = None
+    node_type: Value = None
+    parent_event_id: Value = None
+    parent_execution_id: Value = None
+    payload: Raw = ABSENT
+    result: Raw = ABSENT
+    retry_count: Value = None
+    status: Value = None
+    step: Value = None
+    timestamp: Value = None
+    trace_component: Raw = ABSENT
+    worker_id: Value = None
+
+
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """Everything that a rule reads inside a payload, a meta or a result."""
+
+    attempt: Value = None
+    attempts: Value = None
+    command_id: Value = None
+    context: Raw = ABSENT
+    correlation: Raw = ABSENT
+    duration_ms: Value = None
+    error: Raw = ABSENT
+    id: Value = None
+    max_attempts: Value = None
+    message: Value = None
     queue_meta: Raw = ABSENT
     response: Raw = ABSENT
     result: Raw = ABSENT
     retry: Raw = ABSENT
-    status: Raw = ABSENT
-    step: Raw = ABSENT
-    terminal_state: Raw = ABSENT
+    status: Value = None
+    step: Value = None
+    terminal_state: Value = None
     worker: Raw = ABSENT
-    worker_id: Raw = ABSENT
+    worker_id: Value = None
 
 
 NOTHING: Final = Part()
@@ -94,44 +129,37 @@ class Nested(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireEvent:
-    """One event while it is read. Rules take from `fields`, and put what they leave into `extra`.
+    """One event while it is read. Rules read `sent` and what nests in it, and leave the rest.
 
-    `extra` and `coercions` become the columns of that name; `fields` are the top-level keys with
-    their raw values, null included.
+    `text` is the event's own JSON object and `fields` its top-level values as they came. `extra`
+    and `coercions` become the columns of that name.
     """
 
     __slots__ = (
-        *("coercions", "context", "extra", "fields", "index"),
-        *("meta", "meta_raw", "nested", "result"),
+        *("coercions", "context", "extra", "fields", "index", "keys"),
+        *("meta", "meta_sent", "nested", "result", "sent"),
     )
 
     def __init__(
         self,
+        text: bytes,
         fields: dict[str, Raw],
         *,
         index: int = 0,
         extra: dict[str, Raw] | None = None,
         coercions: Iterable[dict[str, object]] = (),
     ) -> None:
+        self.sent = _sent_decoder.decode(text)
         self.fields = fields
+        self.keys = frozenset(fields)
         self.index = index
-        self.extra = {} if extra is None else extra
+        self.extra: dict[str, Raw] = {} if extra is None else extra
         self.coercions = list(coercions)
         self._keep_unread()
         self.context = self._read_context()
-        self.result = self.raw("result")
-        self.meta_raw = self._read_meta()
-        self.meta = part(self.meta_raw)
+        self.result = present(self.sent.result)
+        self.meta_sent, self.meta = self._read_meta()
         self.nested = _read_nested(part(self.context), part(self.result))
-
-    def raw(self, name: str) -> Raw:
-        """Give the raw value of a field, ABSENT also for null."""
-        value = self.fields.get(name, ABSENT)
-        return ABSENT if value == NULL else value
-
-    def value(self, name: str) -> Scalar:
-        """Give the value of a field, None if it is absent or null."""
-        return scalar(self.fields.get(name, ABSENT))
 
     def keep(self, name: str) -> None:
         """Keep a field that was not used in `extra`."""
@@ -140,55 +168,57 @@ class WireEvent:
     def lose(self, name: str) -> None:
         """Keep the weaker one of a pair that differ, and count it (A1)."""
         self.keep(name)
-        self.coerce("alias_conflict", name)
+        self.note("alias_conflict", name)
 
-    def coerce(self, rule: Rule, field: str, original: object = ABSENT) -> None:
-        """Record that a meaning was changed or guessed; `original` unless `extra` holds it."""
-        coercion: dict[str, object] = {"rule": rule, "field": field}
-        if original is not ABSENT:
-            coercion["from"] = original
-        self.coercions.append(coercion)
+    def note(self, rule: Rule, field: str) -> None:
+        """Record a coercion of a value that `extra` holds."""
+        self.coercions.append({"rule": rule, "field": field})
+
+    def coerce(self, rule: Rule, field: str, original: object) -> None:
+        """Record that the meaning of a value was changed or guessed."""
+        self.coercions.append({"rule": rule, "field": field, "from": original})
+
+    def original(self, field: str) -> Raw:
+        """Give what was sent at a place, as it came: `created_at`, `meta.queue_meta.attempts`."""
+        first, *rest = field.split(".")
+        raw = self.context if first == "context" else self.fields[first]
+        for key in rest:
+            raw = _fields_decoder.decode(raw)[key]
+        return raw
 
     def _keep_unread(self) -> None:
-        if not READ.issuperset(self.fields):
-            for name, value in self.fields.items():
-                if name not in READ and value != NULL:
-                    self.extra[name] = value
+        for name in self.keys - READ:
+            if self.fields[name] != NULL:
+                self.keep(name)
 
     def _read_context(self) -> Raw:
-        context, payload = self.raw("context"), self.raw("payload")
+        context, payload = present(self.sent.context), present(self.sent.payload)
         if not context:
             return payload
         if payload and not same_json(context, payload):
             self.lose("payload")
         return context
 
-    def _read_meta(self) -> Raw:
+    def _read_meta(self) -> tuple[Raw, Part]:
         """Give the meta if it is an object, else nothing (N2)."""
-        meta = self.raw("meta")
-        if meta and first_byte(meta) != b"{":
+        meta = present(self.sent.meta)
+        if not meta:
+            return ABSENT, NOTHING
+        try:
+            return meta, _part_decoder.decode(meta)
+        except msgspec.ValidationError:
             self.keep("meta")
-            self.coerce("meta_not_object", "meta")
-            return ABSENT
-        return meta
+            self.note("meta_not_object", "meta")
+            return ABSENT, NOTHING
 
 
-def scalar(raw: Raw) -> Scalar:
-    """Give a raw value as the rules tell values apart; None also for what is absent."""
-    value = decode_any(raw)
-    if isinstance(value, Number):
-        number = canonical_number(value)
-        return number if "." in number else int(number)
-    return value
-
-
-def decode_any(raw: Raw) -> Scalar:
-    """Give a raw value as it was written: a number with a point or an exponent is a Number."""
-    return _any_decoder.decode(raw) if raw else None
+def present(raw: Raw) -> Raw:
+    """Give a raw value, ABSENT for null."""
+    return ABSENT if raw == NULL else raw
 
 
 def part(raw: Raw) -> Part:
-    """Give what may be read inside an object; nothing inside anything else."""
+    """Give what a rule reads inside an object; nothing inside anything else."""
     if not raw or raw == NULL:
         return NOTHING
     try:
@@ -197,30 +227,52 @@ def part(raw: Raw) -> Part:
         return NOTHING
 
 
-def word(value: Scalar) -> str | None:
-    """Give a text or the text of a number; None for everything else (P1, K1)."""
-    if isinstance(value, str):
+def text(value: Value) -> str:
+    """Give a text; '' for everything else."""
+    return value if type(value) is str else ""
+
+
+def whole(value: Value) -> int | None:
+    """Give an integer as jsonb holds it: 2e1 is 20, 2.0 is none."""
+    if type(value) is int:
+        return value
+    if isinstance(value, Number):
+        number = canonical_number(value)
+        return None if "." in number else int(number)
+    return None
+
+
+def word(value: Value) -> str:
+    """Give a text or a number as text; '' for everything else (P1, K1)."""
+    if type(value) is str:
+        return value
+    if type(value) is int:
         return str(value)
-    return str(value) if type(value) is int else None
+    return str(canonical_number(value)) if isinstance(value, Number) else ""
 
 
-def limited(field: str, text: str, max_bytes: int) -> str:
+def limited(field: str, value: str, max_bytes: int) -> str:
     """Give the text. Raises Refused if it is longer than it may be (L1)."""
-    if len(text) * 4 > max_bytes and len(text.encode()) > max_bytes:
+    if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
         raise Refused(
-            "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(text.encode())}"
+            "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"
         )
-    return text
+    return value
+
+
+def decode_value(raw: Raw) -> Value:
+    """Give a raw value decoded."""
+    return _value_decoder.decode(raw)
 
 
 def first_byte(raw: Raw) -> bytes:
-    """Give the byte that tells an object, a list and a string apart; empty if absent."""
+    """Give the byte that tells an object, a list and a string apart."""
     return bytes(memoryview(raw)[:1])
 
 
 def same_json(a: Raw, b: Raw) -> bool:
     """Tell whether two raw values say the same, whatever their spelling."""
-    return a == b or write(parse_canonical(text_of(a))) == write(parse_canonical(text_of(b)))
+    return a == b or _canonical(a) == _canonical(b)
 
 
 def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
@@ -228,9 +280,8 @@ def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
     return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])
 
 
-def text_of(raw: Raw) -> str:
-    """Give the JSON text of a raw value."""
-    return bytes(raw).decode()
+def _canonical(raw: Raw) -> str:
+    return write(parse_canonical(bytes(raw).decode()))
 
 
 def _read_nested(payload: Part, result: Part) -> Nested:
@@ -249,5 +300,9 @@ def _read_nested(payload: Part, result: Part) -> Nested:
     )
 
 
-_any_decoder: Final[msgspec.json.Decoder[Scalar]] = msgspec.json.Decoder(float_hook=Number)
-_part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part)
+_sent_decoder: Final[msgspec.json.Decoder[Sent]] = msgspec.json.Decoder(Sent, float_hook=Number)
+_part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part, float_hook=Number)
+_value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(
+    object, float_hook=Number
+)
+_fields_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

@@ -7,9 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from msgspec import Raw
-
-from normalizer.wire_event import Scalar, WireEvent, part, scalar
+from normalizer.wire_event import Value, WireEvent, part, whole
 
 MAX_ATTEMPTS: Final = 32_767
 
@@ -31,23 +29,23 @@ def read_attempts(event: WireEvent) -> Attempts:
     explicit = _count(event, "meta.attempts", event.meta.attempts)
     if explicit is not None:
         return Attempts(explicit, 2)
-    for field, raw in _counted_from_one(event):
-        count = _count(event, field, raw)
+    for field, value in _counted_from_one(event):
+        count = _count(event, field, value)
         if count is not None:
             return Attempts(max(count - 1, 0), 1)
-    retries = _count(event, "retry_count", event.raw("retry_count"))
+    retries = _count(event, "retry_count", event.sent.retry_count)
     return Attempts(0, 0) if retries is None else Attempts(retries, 2)
 
 
 def read_max_attempts(event: WireEvent) -> int | None:
     """Give how many tries there may be, if anybody says so."""
-    for raw in (
+    for value in (
         event.meta.max_attempts,
         part(event.meta.queue_meta).max_attempts,
         part(event.nested.payload.retry).max_attempts,
-        event.raw("max_attempts"),
+        event.sent.max_attempts,
     ):
-        count = _as_count(scalar(raw))
+        count = _as_count(value)
         if count is not None:
             return count
     return None
@@ -55,31 +53,31 @@ def read_max_attempts(event: WireEvent) -> int | None:
 
 def says_attempts(event: WireEvent, count: int) -> bool:
     """Tell whether the meta already says this number, as an integer."""
-    value = scalar(event.meta.attempts)
-    return type(value) is int and value == count
+    return type(event.meta.attempts) is not str and whole(event.meta.attempts) == count
 
 
-def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Raw]]:
+def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
     meta, payload = event.meta, event.nested.payload
     yield "meta.attempt", meta.attempt
-    yield "correlation.attempt", part(event.raw("correlation")).attempt
+    yield "correlation.attempt", part(event.sent.correlation).attempt
     yield "meta.correlation.attempt", part(meta.correlation).attempt
     yield "context.attempt", payload.attempt
     yield "context.retry.attempt", part(payload.retry).attempt
     yield "meta.queue_meta.attempts", part(meta.queue_meta).attempts
-    yield "attempt_number", event.raw("attempt_number")
+    yield "attempt_number", event.sent.attempt_number
 
 
-def _count(event: WireEvent, field: str, raw: Raw) -> int | None:
-    value = scalar(raw)
+def _count(event: WireEvent, field: str, value: Value) -> int | None:
     count = _as_count(value)
     if count is None and value not in (None, ""):
-        event.coerce("attempts_invalid", field, raw)
+        event.coerce("attempts_invalid", field, event.original(field))
     return count
 
 
-def _as_count(value: Scalar) -> int | None:
+def _as_count(value: Value) -> int | None:
     """Give a count from 0 to the limit; an integer or digits."""
-    if type(value) is str and _DIGITS.fullmatch(value):
-        value = int(value.lstrip("0") or "0")
-    return value if type(value) is int and 0 <= value <= MAX_ATTEMPTS else None
+    if type(value) is str:
+        number = int(value.lstrip("0") or "0") if _DIGITS.fullmatch(value) else None
+    else:
+        number = whole(value)
+    return number if number is not None and 0 <= number <= MAX_ATTEMPTS else None

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw
 
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
-from normalizer.wire_event import Nested, Scalar, WireEvent, decode_any
+from normalizer.wire_event import Nested, Value, WireEvent
 
 # Exact: no number that is accepted has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
@@ -23,36 +23,37 @@ def read_duration(event: WireEvent) -> float | None:
 
 
 def _declared(event: WireEvent) -> float | None:
-    raw = event.raw("duration")
-    value = decode_any(raw)
+    value = event.sent.duration
     if value is None or value == "":
         return None
     number = _number(value)
     if number is None:
         event.keep("duration")
         return None
-    if type(value) is int and (event.raw("event_time") or event.raw("ingest_time")):
+    if type(value) is int and (
+        event.sent.event_time is not None or event.sent.ingest_time is not None
+    ):
         number = _seconds(number)
     seconds = _storable(number)
     if seconds is None:
-        event.coerce("duration_invalid", "duration", raw)
+        event.coerce("duration_invalid", "duration", event.fields["duration"])
     elif Decimal(repr(seconds)) != number:
         event.extra["duration"] = Raw(_with_point(number).encode())
     return seconds
 
 
 def _nested(event: WireEvent) -> float | None:
-    for field, raw in _places(event.nested):
-        number = _number(decode_any(raw))
+    for field, value in _places(event.nested):
+        number = _number(value)
         if number is not None:
             seconds = _storable(_seconds(number))
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", field, raw)
+            event.coerce("duration_invalid", field, event.original(field))
     return None
 
 
-def _places(nested: Nested) -> tuple[tuple[str, Raw], ...]:
+def _places(nested: Nested) -> tuple[tuple[str, Value], ...]:
     return (
         ("context.duration_ms", nested.payload.duration_ms),
         ("context.result.duration_ms", nested.payload_result.duration_ms),
@@ -62,7 +63,7 @@ def _places(nested: Nested) -> tuple[tuple[str, Raw], ...]:
     )
 
 
-def _number(value: Scalar) -> Decimal | None:
+def _number(value: Value) -> Decimal | None:
     return Decimal(value) if isinstance(value, Number) or type(value) is int else None
 
 

@@ -6,11 +6,9 @@ Source: wire-shapes, section 4 and section 9, I1-I4.
 import re
 from typing import Final, Literal, NamedTuple
 
-from msgspec import Raw
-
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
-from normalizer.wire_event import Refused, WireEvent, decode_any
+from normalizer.wire_event import Refused, Value, WireEvent
 
 MAX_ID: Final = 2**63 - 1
 
@@ -28,7 +26,7 @@ class Id(NamedTuple):
 
 def read_execution_id(event: WireEvent) -> int:
     """Give the execution's id. Raises Refused (I3)."""
-    sent = read_id(event.raw("execution_id"))
+    sent = read_id(event.sent.execution_id)
     match sent.kind:
         case "number":
             return sent.number
@@ -43,7 +41,7 @@ def read_execution_id(event: WireEvent) -> int:
 
 def read_event_id(event: WireEvent) -> int | None:
     """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
-    sent = read_id(event.raw("event_id"))
+    sent = read_id(event.sent.event_id)
     match sent.kind:
         case "number":
             return sent.number
@@ -60,7 +58,7 @@ def read_event_id(event: WireEvent) -> int | None:
 
 def read_secondary_id(event: WireEvent, name: str) -> int | None:
     """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
-    sent = read_id(event.raw(name))
+    sent = read_id(getattr(event.sent, name))
     match sent.kind:
         case "number":
             return sent.number
@@ -76,21 +74,23 @@ def read_secondary_id(event: WireEvent, name: str) -> int | None:
             return None
 
 
-def read_id(raw: Raw) -> Id:
-    """Tell what kind of id a raw value is (I1, I2)."""
-    value = decode_any(raw)
+def read_id(value: Value) -> Id:
+    """Tell what kind of id a value is (I1, I2)."""
+    if type(value) is int:
+        return _of_number(value, value)
+    if type(value) is str and value:
+        return _of_number(int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1, value)
     if value is None or value == "":
-        return Id("missing")
-    if isinstance(value, Number):
-        return Id("invalid", text=value)
-    if isinstance(value, str):
-        number = int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1
-    elif type(value) is int:
-        number = value
-    else:
-        return Id("invalid", text=type(value).__name__)
+        return _MISSING
+    return Id("invalid", text=value if isinstance(value, Number) else type(value).__name__)
+
+
+def _of_number(number: int, sent: int | str) -> Id:
+    if 0 < number <= MAX_ID:
+        return Id("number", number)
     if number > MAX_ID:
-        return Id("opaque", text=str(value))
-    if number < 0:
-        return Id("negative", text=str(number))
-    return Id("number", number) if number else Id("missing", text=str(value))
+        return Id("opaque", text=str(sent))
+    return Id("negative" if number else "missing", text=str(sent))
+
+
+_MISSING: Final = Id("missing")

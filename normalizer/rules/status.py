@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from msgspec import Raw
-
 from normalizer.envelope import CALL_DONE
-from normalizer.wire_event import Scalar, WireEvent, limited, scalar
+from normalizer.wire_event import Value, WireEvent, limited, text
 
 MAX_STATUS_BYTES: Final = 100
 
@@ -80,12 +78,11 @@ def status_of_name(event_type: str) -> str:
 
 def _declared(event: WireEvent) -> str:
     """Give the status declared at the top, '' for none (S5)."""
-    value = event.value("status")
-    if value is None or type(value) is str:
-        return value or ""
-    event.keep("status")
-    event.coerce("status_not_text", "status")
-    return ""
+    value = event.sent.status
+    if value is not None and type(value) is not str:
+        event.keep("status")
+        event.note("status_not_text", "status")
+    return text(value)
 
 
 def _of_call(event: WireEvent, declared: str) -> Status:
@@ -93,7 +90,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)
-    nested = [found for raw in _nested_outcomes(event) if (found := _call_outcome(_text(raw)))]
+    nested = [found for value in _nested_outcomes(event) if (found := _call_outcome(text(value)))]
     failure = next((found for found in nested if found in _FAILURES), None)
     if failure is None and outcome is not None:
         return _as_declared(event, declared, outcome)
@@ -118,15 +115,15 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
         event.coerce("status_overruled", "status", declared)
         return Status(of_name, 0)
     _keep_declared(event, declared)
-    for raw in (event.nested.payload.status, event.nested.result.status):
-        found = _nested_word(_text(raw))
+    for value in (event.nested.payload.status, event.nested.result.status):
+        found = _nested_word(text(value))
         # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
         if found is not None and ends != (found in _WEAKER):
             return Status(found, _rank(found))
     return Status(of_name, 0)
 
 
-def _nested_outcomes(event: WireEvent) -> Iterator[Raw]:
+def _nested_outcomes(event: WireEvent) -> Iterator[Value]:
     """Give the places where the outcome of a call may nest, the first to be asked first."""
     nested = event.nested
     yield nested.payload.status
@@ -141,24 +138,24 @@ def _nested_outcomes(event: WireEvent) -> Iterator[Raw]:
     yield nested.result_inner_context.status
 
 
-def _call_outcome(text: str) -> str | None:
-    folded = _fold(text)
+def _call_outcome(sent: str) -> str | None:
+    folded = _fold(sent)
     if folded.startswith(_FAILED_PREFIX):
         return "FAILED"
     return _CALL_OUTCOMES.get(folded)
 
 
-def _other_word(text: str) -> str:
+def _other_word(sent: str) -> str:
     """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
-    folded = _fold(text)
+    folded = _fold(sent)
     if folded.startswith(_FAILED_PREFIX):
         return "FAILED"
-    return _OTHER_WORDS.get(folded) or text.upper()
+    return _OTHER_WORDS.get(folded) or sent.upper()
 
 
-def _nested_word(text: str) -> str | None:
-    found = _other_word(text)
-    return found if found in _WEAKER or found in _ENDINGS and _fold(text) != "SKIPPED" else None
+def _nested_word(sent: str) -> str | None:
+    found = _other_word(sent)
+    return found if found in _WEAKER or found in _ENDINGS and _fold(sent) != "SKIPPED" else None
 
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
@@ -180,11 +177,5 @@ def _rank(canonical: str) -> Rank:
     return 2 if canonical in _FAILURES else 1
 
 
-def _text(raw: Raw) -> str:
-    """Give a text, '' for anything else: a number there is an HTTP code."""
-    value: Scalar = scalar(raw)
-    return value if type(value) is str else ""
-
-
-def _fold(text: str) -> str:
-    return text.upper().replace("-", "_").replace(" ", "_")
+def _fold(sent: str) -> str:
+    return sent.upper().replace("-", "_").replace(" ", "_")

@@ -8,11 +8,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from msgspec import Raw
-
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number
 from normalizer.snowflake import decode
-from normalizer.wire_event import WireEvent, decode_any
+from normalizer.wire_event import Value, WireEvent
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
 
@@ -74,34 +72,36 @@ def read_created_at(
     return CreatedAt(recorded if in_log else None, 0)
 
 
-def parse_time(raw: Raw) -> datetime | None:
-    """Give the time that a raw value says, UTC, cut to microseconds; None if it is not readable."""
-    value = decode_any(raw)
-    if isinstance(value, Number) or type(value) is int:
-        return _of_number(str(value))
-    if not isinstance(value, str):
-        return None
-    if _TEXT.fullmatch(value):
+def parse_time(value: Value) -> datetime | None:
+    """Give the time that a value says, UTC, cut to microseconds; None if it is not readable."""
+    if type(value) is str and _TEXT.fullmatch(value):
         return _of_text(value)
-    return _of_number(value) if _NUMBER.fullmatch(value) else None
+    if type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        return _of_number(str(value))
+    return None
 
 
 def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     """Give the first time that is readable; a differing one after it is kept in `extra`."""
+    sent = event.sent
     chosen: datetime | None = None
-    chosen_raw = None
-    for name in SOURCES:
-        raw = event.raw(name)
-        if not raw or raw == _EMPTY or raw == chosen_raw:
+    chosen_value: Value = None
+    for name, value in (
+        ("created_at", sent.created_at),
+        ("timestamp", sent.timestamp),
+        ("event_time", sent.event_time),
+        ("ingest_time", sent.ingest_time),
+    ):
+        if value is None or value == "" or value == chosen_value:
             continue
-        time = parse_time(raw)
+        time = parse_time(value)
         if chosen is not None:
             if time != chosen:
                 event.lose(name)
         elif time is not None and EARLIEST <= time <= latest:
-            chosen, chosen_raw = time, raw
+            chosen, chosen_value = time, value
         else:
-            event.coerce("created_at_unreadable", name, raw)
+            event.coerce("created_at_unreadable", name, event.fields[name])
     return chosen
 
 
@@ -132,6 +132,3 @@ def _of_number(text: str) -> datetime | None:
         return EPOCH + timedelta(microseconds=int(microseconds))
     except OverflowError:
         return None
-
-
-_EMPTY: Final = Raw(b'""')

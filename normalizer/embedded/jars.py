@@ -40,7 +40,7 @@ _POM: Final = f"""\
   </dependencies>
 </project>
 """
-_DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]+?) at ")
+_DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]+? MB) at ")
 
 
 async def kafka_jars(say: Callable[[str], None], cache: Path | None = None) -> Path:
@@ -122,7 +122,7 @@ async def _download(jars: Path, say: Callable[[str], None]) -> None:
 
 
 async def _follow(process: asyncio.subprocess.Process, say: Callable[[str], None]) -> str:
-    """The first error Maven prints; each downloaded jar is said."""
+    """The first error Maven prints; each jar of a megabyte or more is said."""
     assert process.stdout is not None
     failure = ""
     async for line in process.stdout:

@@ -74,7 +74,8 @@ class _Run:
     async def play(self) -> None:
         """Start everything, keep it running and show it until cancelled, stop everything."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._folder.chmod(0o711)  # as root, the database's user must get in
+        if os.geteuid() == 0:
+            self._folder.chmod(0o711)  # the database's user must get in
         with only_one(self._folder), self._without_stack_file():
             async with self._parts:
                 stack, settings = await self._find_servers()

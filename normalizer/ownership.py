@@ -76,7 +76,7 @@ class Ownership:
             try:
                 claim = await self._claim(partition, cluster_id, bounds[partition])
             except TopicReset as reset:
-                self._stop(partition, reset)
+                self.stop(partition, reset)
                 continue
             except PositionError as moved:
                 _log.warning("claim_overtaken", partition=str(partition), why=str(moved))
@@ -106,6 +106,14 @@ class Ownership:
         self._counters.fenced += 1
         _log.warning("partition_fenced", partition=str(partition), why=str(why))
 
+    def stop(self, partition: Partition, why: PositionError) -> None:
+        """Leave it alone for as long as this process lives; others go on."""
+        if partition in self._held:
+            self._drop(partition)
+        self.stopped[partition] = str(why)
+        self._counters.stopped += 1
+        _log.error("partition_stopped", partition=str(partition), why=str(why))
+
     def revoke_all(self) -> None:
         """The group took every partition: a rebalance. Stopped ones stay stopped."""
         self._held.clear()
@@ -130,7 +138,7 @@ class Ownership:
             )
         if reset:
             claim = await self._store.new_generation(
-                topic, number, cluster_id=cluster_id, log_start=bounds.start
+                claim, cluster_id=cluster_id, log_start=bounds.start
             )
             _log.warning(
                 "generation_begun",
@@ -169,11 +177,6 @@ class Ownership:
         if (record.recorded_ms, record_crc(record)) != (claim.last_recorded_ms, claim.last_crc):
             return f"offset {claim.last_offset} holds another record than was read there"
         return None
-
-    def _stop(self, partition: Partition, reset: TopicReset) -> None:
-        self.stopped[partition] = str(reset)
-        self._counters.resets += 1
-        _log.error("partition_stopped", partition=str(partition), why=str(reset))
 
     def _drop(self, partition: Partition) -> None:
         del self._held[partition]

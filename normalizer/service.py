@@ -25,7 +25,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.filling import Filling
-from normalizer.kafka import Chunk, GroupReader, LogReader, Partition
+from normalizer.kafka import Chunk, GroupReader, LogReader, Partition, UnreadableBatch
 from normalizer.normalize import Normalizer
 from normalizer.ownership import Ownership
 from normalizer.quarantine import RefusalLines
@@ -162,7 +162,9 @@ class Service:
         except BrokerUnavailable as error:
             self._join_anew(str(error))
             await asyncio.sleep(IDLE_S)
-            return []
+        except UnreadableBatch as error:
+            self.ownership.stop(Partition(error.topic, error.partition), error)
+        return []
 
     async def _take_in(self, filling: Filling, chunk: Chunk) -> None:
         """Normalise a chunk into the batch, slice by slice."""

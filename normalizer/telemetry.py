@@ -187,7 +187,7 @@ class Counters(msgspec.Struct):
     ignored: int = 0
     fenced: int = 0
     gaps: int = 0
-    resets: int = 0
+    stopped: int = 0
     rejoins: int = 0
 
     def add(self, amounts: Mapping[str, int]) -> None:

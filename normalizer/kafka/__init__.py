@@ -1,0 +1,27 @@
+"""Settings in, records of a Kafka log out; the only importer of aiokafka.
+
+connection.py  what every client shares: options, partitions, records, errors
+group.py       GroupReader: the partitions that a consumer group gives this process
+mending.py     batches that the client cannot take apart, taken apart
+log.py         LogReader: a log seen from outside any group
+"""
+
+from normalizer.kafka.connection import (
+    Bounds,
+    Chunk,
+    Partition,
+    UnreadableBatch,
+    connection_options,
+)
+from normalizer.kafka.group import GroupReader
+from normalizer.kafka.log import LogReader
+
+__all__ = [
+    "Bounds",
+    "Chunk",
+    "GroupReader",
+    "LogReader",
+    "Partition",
+    "UnreadableBatch",
+    "connection_options",
+]

@@ -1,0 +1,124 @@
+"""Settings in, what every Kafka client of ours shares out: options, records, errors."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+)
+
+from normalizer.errors import BrokerUnavailable, FatalError, PositionError
+from normalizer.record import RawRecord
+from normalizer.settings import Settings
+
+REQUEST_TIMEOUT_MS: Final = 15_000
+
+
+class Partition(NamedTuple):
+    """One partition of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class Bounds(NamedTuple):
+    """Where a log begins, and where it ends for a reader of committed records."""
+
+    start: int
+    end: int
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets from_offset up to next_offset of one partition; `records` may leave holes."""
+
+    partition: Partition
+    from_offset: int
+    next_offset: int
+    records: list[RawRecord]
+
+
+class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
+    """What the broker sends for an offset cannot be taken apart: its log is broken, most likely."""
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """What every aiokafka client of ours is made with: where, as whom, how secured.
+
+    Raises FatalError where a certificate or key cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": list(settings.kafka_bootstrap_servers),
+        "client_id": settings.kafka_client_id,
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": max(REQUEST_TIMEOUT_MS, settings.kafka_rebalance_timeout_ms + 5_000),
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        options["sasl_plain_username"] = settings.kafka_sasl_username
+        options["sasl_plain_password"] = settings.kafka_sasl_password
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = _ssl_context(settings)
+    return options
+
+
+_MISSING_RIGHTS: Final = (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    TopicAuthorizationFailedError,
+)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """The client's errors as ours, by what the caller must do."""
+    try:
+        yield
+    except _MISSING_RIGHTS as error:
+        raise FatalError(
+            f"{doing}: {type(error).__name__}: grant the right; see `normalizer check`"
+        ) from error
+    except RecordTooLargeError as error:
+        raise FatalError(
+            f"{doing}: a record is larger than KAFKA_MAX_PARTITION_FETCH_BYTES: raise it"
+        ) from error
+    except (KafkaError, OSError, TimeoutError) as error:
+        raise BrokerUnavailable(f"{doing}: {type(error).__name__}") from error
+
+
+def raw_record(record: Any, generation: int) -> RawRecord:
+    """The client's record as ours."""
+    return RawRecord(
+        value=record.value,
+        topic=record.topic,
+        generation=generation,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        headers=record.headers,
+        recorded_ms=record.timestamp if record.timestamp >= 0 else None,
+    )
+
+
+def _ssl_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_ca_file)
+        context.check_hostname = settings.kafka_ssl_check_hostname
+        if settings.kafka_ssl_cert_file:
+            context.load_cert_chain(
+                settings.kafka_ssl_cert_file,
+                settings.kafka_ssl_key_file,
+                lambda: settings.kafka_ssl_key_password or "",
+            )
+    except (OSError, ssl.SSLError) as error:
+        raise FatalError(f"TLS files: {type(error).__name__}: see KAFKA_SSL_*_FILE") from error
+    return context

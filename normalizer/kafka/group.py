@@ -1,0 +1,292 @@
+"""Partitions that the consumer group gives this process in, chunks of their records out."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    CorruptRecordException,
+    IllegalStateError,
+    KafkaError,
+    OffsetOutOfRangeError,
+    UnsupportedCodecError,
+)
+
+from normalizer.errors import FatalError
+from normalizer.kafka.connection import (
+    Chunk,
+    Partition,
+    connection_options,
+    raw_record,
+    translated,
+)
+from normalizer.kafka.mending import read_mending
+from normalizer.settings import Settings
+
+NEVER_MS: Final = 2**31 - 1
+"""aiokafka's own idle watch is off: it stops joining while nobody polls; the service watches."""
+
+GETMANY_GRACE_S: Final = 5.0
+"""getmany blocks without limit while the group rebalances: it is left after so much longer."""
+
+_BROKEN: Final = (CorruptRecordException, UnsupportedCodecError)
+
+NOWHERE: Final = TopicPartition("", 0)
+"""getmany of no partition at all: asked so that errors of the group come out."""
+
+
+class Reading(msgspec.Struct):
+    """How far one partition was read: moves together with the consumer's own position."""
+
+    generation: int
+    next_offset: int
+
+
+class GroupReader:
+    """The partitions of a consumer group that are this process's, read from given offsets.
+
+    A partition that the group assigns stays paused until `begin`. `on_revoked` and `on_assigned`
+    are called inside the rebalance: they must not wait. `assignments` counts both, so that who
+    waited for something can see whether the group changed meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_assigned: Callable[[], None] = lambda: None,
+        on_revoked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
+        self._listener = _Listener(self._assigned, self._revoked)
+        self._on_assigned = on_assigned
+        self._on_revoked = on_revoked
+        self._consumer: Any = None
+        self._readings: dict[Partition, Reading] = {}
+        self.assigned: frozenset[Partition] = frozenset()
+        self.assignments = 0
+        self.rebalancing = True
+
+    async def start(self) -> None:
+        """Connect and join the group. Raises BrokerUnavailable; may be called again then."""
+        settings = self._settings
+        self._consumer = AIOKafkaConsumer(
+            **connection_options(settings),
+            group_id=settings.kafka_group_id,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            # Positions live in Postgres: an offset that the log has not must come out as an error,
+            # for a silent jump to the earliest or latest would look like a hole.
+            auto_offset_reset="none",
+            fetch_max_bytes=settings.kafka_fetch_max_bytes,
+            max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
+            session_timeout_ms=settings.kafka_session_timeout_ms,
+            heartbeat_interval_ms=settings.kafka_session_timeout_ms // 4,
+            rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
+            max_poll_interval_ms=NEVER_MS,
+        )
+        self._consumer.subscribe(list(settings.kafka_topics), listener=self._listener)
+        try:
+            with translated(f"joining group {settings.kafka_group_id}"):
+                async with asyncio.timeout(settings.progress_timeout_s):
+                    await self._consumer.start()
+        except BaseException:
+            await self.stop(timeout_s=5.0)
+            raise
+
+    async def stop(self, *, timeout_s: float) -> bool:
+        """Leave the group; False where that took too long and the process had better end.
+
+        A consumer that was left behind half stopped goes on with its heartbeats: the group would
+        believe that its partitions are read.
+        """
+        consumer, self._consumer = self._consumer, None
+        self._revoked()
+        if consumer is None:
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                await consumer.stop()
+        except (TimeoutError, KafkaError, OSError):
+            return False
+        return True
+
+    def begin(self, partition: Partition, *, generation: int, offset: int) -> None:
+        """Read an assigned partition from this offset on."""
+        self._readings[partition] = Reading(generation, offset)
+        self._seek(partition, offset)
+        self._consumer.resume(TopicPartition(*partition))
+
+    def leave(self, partition: Partition) -> None:
+        """Stop reading a partition; it stays assigned and paused."""
+        if self._readings.pop(partition, None) and partition in self.assigned:
+            self._consumer.pause(TopicPartition(*partition))
+
+    def reads(self, partition: Partition) -> bool:
+        """Whether `begin` was called for it, and the log had what it asked for."""
+        return partition in self._readings
+
+    def next_offset(self, partition: Partition) -> int:
+        """How far a partition was read; -1 before `begin`."""
+        reading = self._readings.get(partition)
+        return -1 if reading is None else reading.next_offset
+
+    async def fetch(
+        self, partitions: Collection[Partition], *, max_records: int, timeout_s: float
+    ) -> list[Chunk]:
+        """What has come in for these partitions, max_records at most; waits for the first.
+
+        Raises BrokerUnavailable where the group is in trouble (join anew), FatalError where rights
+        are missing, UnreadableBatch for a broken log. A partition whose offset the log no longer
+        has is left: claim it again.
+        """
+        consumer = self._consumer
+        if consumer is None:
+            await asyncio.sleep(timeout_s)
+            return []
+        wanted = [TopicPartition(*one) for one in partitions if one in self._readings]
+        try:
+            async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
+                drained = await consumer.getmany(
+                    *wanted or [NOWHERE],
+                    timeout_ms=round(timeout_s * 1000),
+                    max_records=max_records,
+                )
+        except (TimeoutError, ConsumerStoppedError):
+            return []
+        except OffsetOutOfRangeError as error:
+            self._rewind()
+            for topic, partition in error.args[0]:
+                self.leave(Partition(topic, partition))
+            return []
+        except (KafkaError, OSError) as error:
+            self._rewind()
+            if not isinstance(error, _BROKEN):
+                with translated("fetching"):
+                    raise
+            return await self._mended(partitions)
+        except Exception:  # noqa: BLE001 - whatever the client stumbles over in a batch
+            self._rewind()
+            return await self._mended(partitions)
+        # From here on nothing waits: positions and readings move in one step.
+        return await self._chunks({Partition(*one) for one in wanted}, drained)
+
+    def lag(self, partition: Partition) -> int | None:
+        """Committed records beyond the reading, as of the last answer; None before the first."""
+        reading = self._readings.get(partition)
+        if reading is None or partition not in self.assigned:
+            return None
+        end = self._consumer.last_stable_offset(TopicPartition(*partition))
+        return None if end is None else max(0, end - reading.next_offset)
+
+    async def commit(self, offsets: dict[Partition, int], *, timeout_s: float) -> None:
+        """Tell the group how far we are: for lag tools only. Raises BrokerUnavailable."""
+        mine = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}
+        if not mine or self._consumer is None:
+            return
+        with translated("committing"):
+            async with asyncio.timeout(timeout_s):
+                await self._consumer.commit(mine)
+
+    async def _chunks(self, wanted: set[Partition], drained: dict[Any, list[Any]]) -> list[Chunk]:
+        """The drained records with the holes around them; readings move to their end."""
+        for one in drained:
+            partition = Partition(*one)
+            if partition not in wanted and partition in self._readings:
+                # Begun by another caller while this call hung in a rebalance: theirs to read.
+                self._seek(partition, self._readings[partition].next_offset)
+        chunks = []
+        for partition in wanted & self._readings.keys():
+            reading = self._readings[partition]
+            next_offset = await self._consumer.position(TopicPartition(*partition))
+            if next_offset == reading.next_offset:
+                continue
+            records = [
+                raw_record(record, reading.generation)
+                for record in drained.get(TopicPartition(*partition), ())
+            ]
+            if next_offset < reading.next_offset or (
+                records and not reading.next_offset <= records[0].offset <= next_offset
+            ):
+                raise FatalError(
+                    f"{partition}: asked for offset {reading.next_offset}, "
+                    f"came to {next_offset}: the client lost its place"
+                )
+            chunks.append(
+                Chunk(
+                    partition=partition,
+                    from_offset=reading.next_offset,
+                    next_offset=next_offset,
+                    records=records,
+                )
+            )
+            reading.next_offset = next_offset
+        return chunks
+
+    async def _mended(self, partitions: Collection[Partition]) -> list[Chunk]:
+        """One answer of the broker for each partition, read past what the client cannot."""
+        chunks = []
+        for partition in partitions:
+            reading = self._readings.get(partition)
+            if reading is None:
+                continue
+            offset = reading.next_offset
+            chunk = await read_mending(
+                self._settings, partition, generation=reading.generation, offset=offset
+            )
+            if self._readings.get(partition) is reading and chunk.next_offset > offset:
+                reading.next_offset = chunk.next_offset
+                self._seek(partition, chunk.next_offset)
+                chunks.append(chunk)
+        return chunks
+
+    def _seek(self, partition: Partition, offset: int) -> None:
+        self._consumer.seek(TopicPartition(*partition), offset)
+
+    def _rewind(self) -> None:
+        """Put the consumer back to where every reading stands.
+
+        For when getmany fails: it forgets what it had drained before, also of other partitions.
+        """
+        for partition, reading in self._readings.items():
+            with contextlib.suppress(IllegalStateError):
+                self._seek(partition, reading.next_offset)
+
+    def _assigned(self, partitions: frozenset[Partition]) -> None:
+        for partition in partitions:
+            self._consumer.pause(TopicPartition(*partition))
+            # Any valid position will do while paused: without one the client asks for a committed.
+            self._seek(partition, 0)
+        self.assigned = partitions
+        self.assignments += 1
+        self.rebalancing = False
+        self._on_assigned()
+
+    def _revoked(self) -> None:
+        self.assigned = frozenset()
+        self.assignments += 1
+        self.rebalancing = True
+        self._readings.clear()
+        self._on_revoked()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Hands rebalances on, as sets of our own kind."""
+
+    def __init__(
+        self, assigned: Callable[[frozenset[Partition]], None], revoked: Callable[[], None]
+    ) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
+        """Every rebalance of this protocol takes all partitions first."""
+        self._revoked()
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Pause what is new before anything of it can be fetched."""
+        self._assigned(frozenset(Partition(*one) for one in assigned))

@@ -1,0 +1,188 @@
+"""A log seen from outside any group: where it begins and ends, and what an offset holds."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka.connection import (
+    Bounds,
+    Partition,
+    connection_options,
+    raw_record,
+    translated,
+)
+from normalizer.record import RawRecord
+from normalizer.settings import Settings
+
+
+class LogReader:
+    """A log seen from outside any group: its bounds, and the record at an offset.
+
+    Every method raises BrokerUnavailable where no broker answers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connections; the next call makes new ones."""
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        with contextlib.suppress(KafkaError, OSError, TimeoutError):
+            async with asyncio.timeout(5.0):
+                if consumer:
+                    await consumer.stop()
+                if admin:
+                    await admin.close()
+
+    async def cluster_id(self) -> str:
+        """The id that the cluster got when it was formed; '' where brokers tell none."""
+        async with self._connected("asking for the cluster id"):
+            return (await self._admin.describe_cluster()).get("cluster_id") or ""
+
+    async def partitions(self, topic: str) -> frozenset[Partition]:
+        """The partitions of a topic; empty where there is none. Never makes the topic."""
+        async with self._connected(f"asking for topic {topic}"):
+            for found in await self._admin.describe_topics():
+                if found["topic"] == topic:
+                    return frozenset(
+                        Partition(topic, one["partition"]) for one in found["partitions"]
+                    )
+        return frozenset()
+
+    async def create_topic(self, topic: str, *, partitions: int) -> None:
+        """Make the topic, with one replica, unless it is there; for stacks of our own."""
+        if await self.partitions(topic):
+            return
+        async with self._connected(f"making topic {topic}"):
+            await self._admin.create_topics([NewTopic(topic, partitions, 1)])
+        for _ in range(100):
+            if await self.partitions(topic):
+                return
+            await asyncio.sleep(0.1)
+        raise BrokerUnavailable(f"topic {topic} was made but is not there")
+
+    async def topic_configs(self, topic: str) -> dict[str, str]:
+        """The settings of a topic, by Kafka's names."""
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        async with self._connected(f"asking for settings of topic {topic}"):
+            (response,) = await self._admin.describe_configs([resource])
+            (code, _message, _kind, _name, entries), *_ = response.resources
+        if code:
+            raise FatalError(f"{topic}: no right to see its settings (describe configs)")
+        return {entry[0]: entry[1] for entry in entries}
+
+    async def group_members(self, group_id: str) -> tuple[str, int]:
+        """State of a consumer group, in Kafka's word, and its number of members."""
+        async with self._connected(f"asking for group {group_id}"):
+            (response,) = await self._admin.describe_consumer_groups([group_id])
+            (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
+        if code:
+            raise FatalError(f"{group_id}: no right to see the group (describe, read)")
+        return state, len(members)
+
+    async def bounds(self, partitions: Iterable[Partition]) -> dict[Partition, Bounds]:
+        """First offset and committed end of each of these partitions, which must exist."""
+        wanted = [TopicPartition(*one) for one in partitions]
+        if not wanted:
+            return {}
+        async with self._connected("asking for the ends of the log"):
+            starts = await self._consumer.beginning_offsets(wanted)
+            ends = await self._consumer.end_offsets(wanted)
+        return {Partition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+
+    async def record_at(self, partition: Partition, offset: int) -> RawRecord | None:
+        """The record at this offset; None where the log has none there (any more)."""
+        records, _ = await self.records(partition, offset, offset + 1, max_records=1)
+        return records[0] if records else None
+
+    async def records(
+        self, partition: Partition, offset: int, next_offset: int, *, max_records: int = 500
+    ) -> tuple[list[RawRecord], int]:
+        """Committed records from `offset` on, up to `next_offset`, and where to read on.
+
+        The stretch must lie below the committed end. The page is empty and ends at `next_offset`
+        where the log no longer goes back to `offset`, or holds nothing but holes.
+        """
+        where = TopicPartition(*partition)
+        async with self._connected(f"reading {partition}"):
+            consumer = self._consumer
+            consumer.assign([where])
+            consumer.seek(where, offset)
+            while (position := await consumer.position(where)) < next_offset:
+                try:
+                    drained = await consumer.getmany(where, timeout_ms=100, max_records=max_records)
+                except OffsetOutOfRangeError:
+                    return [], next_offset
+                records = [
+                    raw_record(record, 0)
+                    for record in drained.get(where, ())
+                    if record.offset < next_offset
+                ]
+                if records:
+                    return records, min(await consumer.position(where), next_offset)
+                if position == await consumer.position(where):
+                    await asyncio.sleep(0.1)
+        return [], next_offset
+
+    async def log_start(self, topic: str, partition: int) -> int | None:
+        """The least offset that can still be read; None where there is no such partition."""
+        where = Partition(topic, partition)
+        if where not in await self.partitions(topic):
+            return None
+        return (await self.bounds([where]))[where].start
+
+    async def data_offsets(self, topic: str, partition: int, first: int, after: int) -> list[int]:
+        """The offsets in first <= offset < after that hold a committed record."""
+        where = Partition(topic, partition)
+        bounds = (await self.bounds([where]))[where]
+        offset, after = max(first, bounds.start), min(after, bounds.end)
+        found: list[int] = []
+        while offset < after:
+            records, offset = await self.records(where, offset, after)
+            found += [record.offset for record in records]
+        return found
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, doing: str) -> AsyncIterator[None]:
+        """One caller at a time, over connections that are made at first need."""
+        async with self._turn:
+            try:
+                with translated(doing):
+                    await self._connect()
+                    yield
+            except BrokerUnavailable:
+                await self.close()
+                raise
+
+    async def _connect(self) -> None:
+        if self._consumer is None:
+            options = connection_options(self._settings)
+            self._consumer = AIOKafkaConsumer(
+                **options, isolation_level="read_committed", auto_offset_reset="none"
+            )
+            self._admin = AIOKafkaAdminClient(**options)
+            await self._consumer.start()
+            await self._admin.start()

@@ -1,0 +1,299 @@
+"""Reading a real log: nothing is lost between the client's position and ours."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from normalizer.batch import record_crc
+from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, UnreadableBatch, mending
+from normalizer.record import RawRecord
+from normalizer.settings import Settings
+from tests.factories import raw_record
+from tests.running import until
+from tests.stack import Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+class AnyBytes(str):
+    """A header's name that is sent as Latin-1, as some producers do."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return super().encode("latin-1")
+
+
+@pytest.fixture
+def settings(topic: Topic, bootstrap_servers: str) -> Settings:
+    return Settings(
+        kafka_bootstrap_servers=(bootstrap_servers,),
+        kafka_topics=(topic.name,),
+        kafka_group_id=f"group.{topic.name}",
+        kafka_session_timeout_ms=3_000,
+    )
+
+
+@pytest.fixture
+async def reader(settings: Settings) -> Any:
+    started = GroupReader(settings)
+    await started.start()
+    yield started
+    assert await started.stop(timeout_s=10)
+
+
+async def fetch(reader: GroupReader, *partitions: Partition, count: int) -> list[bytes | None]:
+    values: list[bytes | None] = []
+    async with asyncio.timeout(30):
+        while len(values) < count:
+            for chunk in await reader.fetch(partitions, max_records=100, timeout_s=0.5):
+                values += [record.value for record in chunk.records]
+    return values
+
+
+async def test_an_assigned_partition_is_not_read_before_it_is_begun(
+    topic: Topic, reader: GroupReader, producer: Any
+) -> None:
+    await producer.send_and_wait(topic.name, b"1", partition=0)
+
+    assert reader.assigned == {Partition(topic.name, number) for number in range(3)}
+    assert await reader.fetch(reader.assigned, max_records=9, timeout_s=1.0) == []
+
+
+async def test_a_partition_is_read_from_the_offset_it_was_begun_at(
+    topic: Topic, reader: GroupReader, producer: Any
+) -> None:
+    for value in (b"0", b"1", b"2"):
+        await producer.send_and_wait(
+            topic.name, value, partition=1, key=b"k", headers=[("h", b"v")]
+        )
+    partition = Partition(topic.name, 1)
+
+    reader.begin(partition, generation=4, offset=1)
+    (chunk,) = await reader.fetch([partition], max_records=1, timeout_s=10)
+
+    assert (chunk.from_offset, chunk.next_offset) == (1, 2)
+    (record,) = chunk.records
+    assert (record.value, record.key, record.headers) == (b"1", b"k", (("h", b"v"),))
+    assert (record.generation, record.partition, record.offset) == (4, 1, 1)
+    assert reader.next_offset(partition) == 2
+    assert reader.lag(partition) == 1
+
+
+async def test_another_lane_does_not_get_a_partitions_records(
+    topic: Topic, reader: GroupReader, producer: Any
+) -> None:
+    zero, one = Partition(topic.name, 0), Partition(topic.name, 1)
+    for partition in (zero, one):
+        await producer.send_and_wait(topic.name, str(partition).encode(), partition=partition[1])
+        reader.begin(partition, generation=0, offset=0)
+
+    assert await fetch(reader, one, count=1) == [str(one).encode()]
+    assert await fetch(reader, zero, count=1) == [str(zero).encode()]
+
+
+async def test_what_getmany_had_drained_before_it_failed_is_read_again(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = Partition(topic.name, 0)
+    for value in (b"0", b"1"):
+        await producer.send_and_wait(topic.name, value, partition=0)
+    reader.begin(partition, generation=0, offset=0)
+    getmany = reader._consumer.getmany
+
+    async def fail_with_records_in_hand(*arguments: Any, **options: Any) -> Any:
+        if await getmany(*arguments, **options):
+            raise KafkaError
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader._consumer, "getmany", fail_with_records_in_hand)
+        with pytest.raises(BrokerUnavailable):
+            await fetch(reader, partition, count=1)
+
+    assert await fetch(reader, partition, count=2) == [b"0", b"1"]
+
+
+async def test_what_was_drained_for_nobody_goes_to_whoever_reads_it_now(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that hung in a rebalance comes back with what another lane has begun meanwhile."""
+    partition = Partition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0", partition=0)
+    getmany = reader._consumer.getmany
+
+    async def come_back_late(*_: Any, **options: Any) -> Any:
+        reader.begin(partition, generation=0, offset=0)
+        return await getmany(**options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader._consumer, "getmany", come_back_late)
+        assert await reader.fetch([], max_records=9, timeout_s=5) == []
+
+    assert await fetch(reader, partition, count=1) == [b"0"]
+
+
+async def test_an_offset_that_the_log_has_not_is_left(topic: Topic, reader: GroupReader) -> None:
+    partition = Partition(topic.name, 0)
+    reader.begin(partition, generation=0, offset=500)
+
+    async def left() -> bool:
+        await reader.fetch([partition], max_records=9, timeout_s=0.5)
+        return not reader.reads(partition)
+
+    await until(left)
+
+
+async def test_a_rebalance_takes_every_partition(
+    topic: Topic, settings: Settings, reader: GroupReader
+) -> None:
+    partition = Partition(topic.name, 0)
+    reader.begin(partition, generation=0, offset=0)
+    before = reader.assignments
+
+    second = GroupReader(settings)
+    await second.start()
+    await until(lambda: len(reader.assigned) + len(second.assigned) == topic.partitions)
+
+    assert reader.assignments > before
+    assert not reader.reads(partition)
+    assert not reader.assigned & second.assigned
+    await second.stop(timeout_s=10)
+
+
+async def test_the_group_learns_how_far_we_are_of_what_is_ours(
+    topic: Topic, reader: GroupReader
+) -> None:
+    partition = Partition(topic.name, 0)
+
+    await reader.commit({partition: 7, Partition("of another", 0): 9}, timeout_s=10)
+
+    assert await reader._consumer.committed(TopicPartition(*partition)) == 7
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
+async def test_every_compression_is_read(
+    topic: Topic, settings: Settings, bootstrap_servers: str, compression: str | None
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, compression_type=compression
+    ) as producer:
+        await producer.send_and_wait(topic.name, b"x" * 1000, partition=0)
+
+    async with LogReader(settings) as log:
+        record = await log.record_at(Partition(topic.name, 0), 0)
+
+    assert record
+    assert record.value == b"x" * 1000
+
+
+@pytest.fixture
+def any_header_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client's own producer in Python: the compiled one encodes names by itself."""
+    for module in ("message_accumulator", "producer"):
+        monkeypatch.setattr(
+            f"aiokafka.producer.{module}.DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy
+        )
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("any_header_names")
+async def test_a_header_named_by_any_bytes_costs_no_record(
+    topic: Topic, reader: GroupReader, producer: Any
+) -> None:
+    partition = Partition(topic.name, 0)
+    names = ["fine", AnyBytes("\xff\xfe"), "fine too"]
+    sent = [
+        await producer.send(topic.name, str(number).encode(), headers=[(name, b"v")])
+        for number, name in enumerate(names)
+    ]
+    await asyncio.gather(*sent)
+    await producer.send_and_wait(topic.name, b"3")
+
+    reader.begin(partition, generation=0, offset=1)
+    async with asyncio.timeout(30):
+        records: list[RawRecord] = []
+        while len(records) < 3:
+            for chunk in await reader.fetch([partition], max_records=9, timeout_s=0.5):
+                records += chunk.records
+
+    assert [record.value for record in records] == [b"1", b"2", b"3"]
+    assert records[0].headers == (("\N{REPLACEMENT CHARACTER}" * 2, b"v"),)
+    assert records[1].headers == (("fine too", b"v"),)
+
+
+@ONE_PARTITION
+async def test_a_batch_that_nobody_can_read_names_its_offset(
+    topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = Partition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0")
+    reader.begin(partition, generation=0, offset=0)
+
+    async def break_down(*_: Any, **__: Any) -> Any:
+        raise ValueError
+
+    monkeypatch.setattr(reader._consumer, "getmany", break_down)
+    monkeypatch.setattr(mending._MendingBatch, "validate_crc", lambda _: False)
+
+    with pytest.raises(UnreadableBatch, match="@0: the batch there cannot be read"):
+        await reader.fetch([partition], max_records=9, timeout_s=0.5)
+
+
+async def test_a_log_tells_its_cluster_partitions_and_bounds(
+    topic: Topic, settings: Settings, producer: Any
+) -> None:
+    await producer.send_and_wait(topic.name, b"0", partition=2)
+
+    async with LogReader(settings) as log:
+        assert len(await log.cluster_id()) > 10
+        partitions = await log.partitions(topic.name)
+        assert {one.partition for one in partitions} == {0, 1, 2}
+        assert await log.partitions("no.such.topic") == frozenset()
+        bounds = await log.bounds(partitions)
+        assert bounds[Partition(topic.name, 2)] == Bounds(0, 1)
+        assert bounds[Partition(topic.name, 0)] == Bounds(0, 0)
+        assert (await log.topic_configs(topic.name))["cleanup.policy"] == "delete"
+
+
+async def test_a_record_is_found_at_its_offset_and_only_there(
+    topic: Topic, settings: Settings, producer: Any
+) -> None:
+    partition = Partition(topic.name, 0)
+    for value in (b"0", b"1"):
+        await producer.send_and_wait(topic.name, value, partition=0)
+
+    async with LogReader(settings) as log:
+        record = await log.record_at(partition, 1)
+        assert record
+        assert record_crc(record) == record_crc(raw_record(1, b"1", key=None))
+        assert await log.data_offsets(topic.name, 0, 0, 99) == [0, 1]
+        assert await log.log_start(topic.name, 0) == 0
+        assert await log.log_start(topic.name, 77) is None
+
+
+async def test_no_broker_is_an_outage_not_a_crash() -> None:
+    settings = Settings(kafka_bootstrap_servers=("127.0.0.1:1",))
+
+    async with LogReader(settings) as log:
+        with pytest.raises(BrokerUnavailable):
+            await log.cluster_id()
+    with pytest.raises(BrokerUnavailable, match="joining group"):
+        await GroupReader(settings).start()
+
+
+async def test_a_reader_that_lost_its_place_says_so(
+    topic: Topic, reader: GroupReader, producer: Any
+) -> None:
+    partition = Partition(topic.name, 0)
+    await producer.send_and_wait(topic.name, b"0", partition=0)
+    reader.begin(partition, generation=0, offset=0)
+    reader._readings[partition].next_offset = 5
+
+    with pytest.raises(FatalError, match="lost its place"):
+        await fetch(reader, partition, count=1)

@@ -11,16 +11,35 @@ In the order in which a fact becomes a record:
     ids.py times.py words.py attempts.py
                       how ids, times, outcomes and tries are written, and what each means
     telling.py        one fact as one producer tells it, and what a reader must take from it
-    worker.py rust_server.py python_server.py
+    worker.py rust_server.py python_server.py python_rows.py
                       the producers, every shape and variant
     deployments.py    which producers run together
+    oddities.py       one odd thing about a sound telling
+    packing.py        wrappers, batches, headers, double encoding
     poison.py         records that break readers
     record.py         a record, and what must become of it
-    topic.py          batches, wrappers, second tellings, delays, repeats
+    topic.py          second tellings, delays, repeats, partitions
+    ledger.py         what must become of every record, in a file
     lines.py          records into a file, as kcat prints them
     kafka.py          records into a topic
-    __main__.py       the command line
+    play.py           so much of it, with its ledger
+
+and then the truth beside what a database holds:
+
+    expected.py       the tellings of one event, and the row they make out
+    database.py       rows, quarantine and totals of one topic
+    piles.py          more of both than memory holds
+    compare.py compare_ids.py compare_totals.py report.py
+                      every difference
+    truth.py          what a dashboard must show of each execution, step and call
 
 It must not be able to agree with the normalizer by accident, so it never imports it: every rule it
 needs is written here a second time, from the spec, the other way round.
+
+What wire-shapes names and this does not produce, and why:
+
+    rows without an execution id that a request's URL once named: plain poison here
+    events that an operator's tool inserts by SQL: no record brings them
+    an id a browser has rounded: it looks like any other id, and is stored as it is
+    records without a time: Kafka gives every record one
 """

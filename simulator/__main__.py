@@ -1,10 +1,10 @@
 """The command line: `python -m simulator play | write | compare | truth`."""
 
 import asyncio
+import signal
 import sys
-import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,44 +12,18 @@ import asyncpg
 import click
 import msgspec
 
-from simulator import kafka
 from simulator.compare import compare
 from simulator.database import Database
 from simulator.ledger import Begin, Ledger, LedgerFile, read
-from simulator.lines import lines
 from simulator.mix import Mix
-from simulator.record import Record
+from simulator.play import Play, now_us, play_into_topic, write_lines
 from simulator.report import Report
-from simulator.topic import records
 from simulator.truth import truth
 
 _FLAT_OUT_RATE = 5_000.0
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What every command can be told about the traffic."""
-
-    mix: Mix
-    seed: int
-    executions: int | None
-    events: int | None
-
-    def records(self, ledger: Ledger) -> Generator[Record, None, None]:
-        """The records asked for: until executions or events have run out.
-
-        The ledger hears of every execution, at the latest when this is closed.
-        """
-        seen = 0
-        stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
-        with closing(stream):
-            for record in stream:
-                if self.events is not None and seen >= self.events:
-                    return
-                seen += len(record.outcomes)
-                yield record
-
-
-def _asked(options: dict[str, Any], **mix: Any) -> Asked:
+def _asked(options: dict[str, Any], **mix: Any) -> Play:
     """What stands on the command line; `--set` goes over the options of their own."""
     mix |= {name: options[name] for name in ("in_flight", "poison")}
     given = {name: value for name, value in mix.items() if value is not None}
@@ -60,7 +34,7 @@ def _asked(options: dict[str, Any], **mix: Any) -> Asked:
     if unknown := ", ".join(sorted(set(given) - known)):
         raise click.UsageError(f"no such setting: {unknown}; there are: {', '.join(sorted(known))}")
     try:
-        return Asked(
+        return Play(
             mix=msgspec.convert(given, Mix, strict=False),
             seed=options["seed"],
             executions=options["executions"],
@@ -121,46 +95,36 @@ def play(
     Without --live the records carry the platform's own times, from 2025-06-01 on: give such a
     topic retention.ms=-1, or the broker deletes them.
     """
-    start_us = _now_us() if live else None
+    start_us = now_us() if live else None
     asked = _asked(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)
-    paced = live or rate > 0
-    with _ledger(ledger) as truth:
-        sent = asyncio.run(_play(bootstrap_servers, topic, asked, truth, seconds, paced=paced))
+    with _ledger(ledger) as written:
+        sent = asyncio.run(
+            _play(asked, bootstrap_servers, topic, written, seconds, paced=live or rate > 0)
+        )
     click.echo(f"{sent} records", err=True)
 
 
 async def _play(
+    asked: Play,
     bootstrap_servers: str,
     topic: str,
-    asked: Asked,
     ledger: Ledger,
     seconds: float | None,
     *,
     paced: bool,
 ) -> int:
-    async with kafka.producer(bootstrap_servers, topic, ledger.placed) as sender:
-        mix = msgspec.structs.replace(asked.mix, partitions=await sender.partitions())
-        ledger.begin(topic=topic, seed=asked.seed, mix=mix)
-        deadline = None if seconds is None else time.monotonic() + seconds
-        with closing(msgspec.structs.replace(asked, mix=mix).records(ledger)) as stream:
-            return await kafka.play(
-                _until(stream, deadline), sender, now_us=_now_us if paced else None
-            )
-
-
-def _until(stream: Iterator[Record], deadline: float | None) -> Iterator[Record]:
-    for record in stream:
-        if deadline is not None and time.monotonic() >= deadline:
-            return
-        yield record
+    """Until it has run out, `seconds` are over, or a signal says stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if seconds is not None:
+        loop.call_later(seconds, stop.set)
+    return await play_into_topic(asked, bootstrap_servers, topic, ledger, paced=paced, stop=stop)
 
 
 def _ledger(path: Path | None) -> AbstractContextManager[Ledger]:
     return nullcontext(Ledger(lambda _: None)) if path is None else LedgerFile(path)
-
-
-def _now_us() -> int:
-    return time.time_ns() // 1000
 
 
 @main.command()
@@ -175,11 +139,8 @@ def write(
     asked = _asked(options, partitions=partitions)
     if asked.executions is None and asked.events is None:
         raise click.UsageError("say how much: --events N or --executions N")
-    with _ledger(ledger) as truth, closing(asked.records(truth)) as stream:
-        truth.begin(topic=topic, seed=asked.seed, mix=asked.mix)
-        for line in lines(stream, topic, truth.placed):
-            file.write(line)
-            file.write(b"\n")
+    with _ledger(ledger) as written:
+        write_lines(asked, file, topic, written)
 
 
 @main.command(name="compare")

@@ -6,6 +6,7 @@ idempotent, so a retry doubles nothing.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -20,7 +21,7 @@ Placed = Callable[[Record, str, int, int], None]
 _BATCH_BYTES = 512 * 1024
 _BATCHES_UNDER_WAY = 64
 _TURN_RECORDS = 4_000
-_TURN_S = 0.05
+_TURN_US = 50_000
 
 
 class Producer:
@@ -115,15 +116,16 @@ async def producer(
         await client.stop()
 
 
-async def play(
+async def send_all(
     records: Iterator[Record],
     sender: Producer,
     *,
     now_us: Callable[[], int] | None,
+    stop: asyncio.Event,
 ) -> int:
     """Send `records`: as fast as possible, or by a clock, as far apart as their own times are.
 
-    Returns how many.
+    Returns how many were sent when they ran out or were to `stop`.
     """
     sent = 0
     begins_us = 0 if now_us is None else now_us()
@@ -132,11 +134,14 @@ async def play(
     for record in records:
         if now_us is not None:
             first_ms = record.timestamp_ms if first_ms is None else first_ms
-            wait_s = ((record.timestamp_ms - first_ms) * 1000 + begins_us - now_us()) / 1e6
-            if wait_s > _TURN_S:
+            wait_us = (record.timestamp_ms - first_ms) * 1000 + begins_us - now_us()
+            if wait_us > _TURN_US:
                 await sender.send(turn)
                 turn = []
-                await asyncio.sleep(wait_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait_us / 1e6)
+        if stop.is_set():
+            break
         turn.append(record)
         sent += 1
         if len(turn) >= _TURN_RECORDS:

@@ -1,0 +1,304 @@
+"""A broken rule does not pass unseen: the core is broken in one place, and the comparison says so.
+
+Each mutation is one misreading of the spec that a careful person might commit.
+"""
+
+# ruff: noqa: ARG001, ARG005 - a broken rule ignores what it is given
+
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer import normalize, settle, snowflake, wire, wire_event
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from normalizer.rules import attempts, durations, identity, redaction, status, times, words
+from normalizer.wire_event import Refused, WireEvent
+from simulator.ledger import Line
+from simulator.mix import Mix
+from tests.unit.simulator_pipeline import compared, played
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+_RICH = Mix(
+    in_flight=25,
+    failing=0.3,
+    poison=0.05,
+    odd=0.3,
+    secrets=0.2,
+    odd_text=0.1,
+    headers=0.5,
+    double_encoded=0.1,
+    redelivered=0.1,
+    told_twice=0.5,
+    disagreeing=0.5,
+    colliding=0.05,
+    late=0.05,
+)
+
+
+@pytest.fixture(scope="module")
+def play() -> tuple[list[RawRecord], list[Line]]:
+    return played(_RICH, 11, 4_000)
+
+
+async def test_the_core_as_it_is_agrees(play: tuple[list[RawRecord], list[Line]]) -> None:
+    report = await compared(*play, Normalizer().normalize)
+
+    assert report.agrees, "\n".join(report.lines())
+
+
+def count_tries_from_one(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent) -> attempts.Attempts:
+        number, rank = attempts.read_attempts(event)
+        return attempts.Attempts(number + (rank == 1), rank)
+
+    patch.setattr(normalize, "read_attempts", read)
+
+
+def count_retries_as_tries(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent) -> attempts.Attempts:
+        number, rank = attempts.read_attempts(event)
+        return attempts.Attempts(max(number - (rank == 2), 0), rank)
+
+    patch.setattr(normalize, "read_attempts", read)
+
+
+def read_attempts_only_in_meta(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "_counted_from_one", lambda event: iter(()))
+
+
+def take_a_negative_count(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(attempts, "_as_count", lambda value: value if type(value) is int else None)
+
+
+def believe_the_declared_status(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(status, "_nested_outcomes", lambda event: iter(()))
+
+
+def look_for_outcomes_one_level_deep(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(status, "_nested_outcomes", lambda event: iter((event.nested.payload.status,)))
+
+
+def call_a_timeout_a_failure(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(status._CALL_OUTCOMES, "TIMEOUT", "FAILED")
+
+
+def keep_running_on_what_has_ended(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(status, "_WEAKER", frozenset())
+
+
+def take_the_word_as_it_is(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(status, "_OTHER_WORDS", {})
+
+
+def read_naive_times_as_local(patch: pytest.MonkeyPatch) -> None:
+    of_text = times._of_text
+
+    def read(text: str) -> Any:
+        naive = times._TEXT.fullmatch(text) and not re.search(r"[Zz]$|[+-]\d\d:?\d*$", text[10:])
+        return of_text(text + "+02:00") if naive and len(text) > 10 else of_text(text)
+
+    patch.setattr(times, "_of_text", read)
+
+
+def read_milliseconds_as_seconds(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(times, "_UNITS", ())
+
+
+def trust_the_log_for_the_time(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent, event_id: Any, recorded: Any, *, in_log: bool) -> times.CreatedAt:
+        return times.CreatedAt(recorded, 2)
+
+    patch.setattr(normalize, "read_created_at", read)
+
+
+def ask_the_other_name_first(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent) -> str:
+        name = event.value("name")
+        return name if isinstance(name, str) else words.read_event_type(event)
+
+    patch.setattr(normalize, "read_event_type", read)
+
+
+def hash_with_another_function(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(snowflake, "_hash", lambda text: int.from_bytes(sha256(text).digest()[:8], "big"))
+
+
+def derive_ids_without_the_partition(patch: pytest.MonkeyPatch) -> None:
+    def derive(
+        topic: str, generation: int, partition: int, offset: int, index: int, ms: int, salt: int = 0
+    ) -> int:
+        return snowflake.derive_id(topic, generation, 0, offset, index, ms, salt)
+
+    patch.setattr(normalize, "derive_id", derive)
+
+
+def know_one_id_layout(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(snowflake, "_DOUBLED_MARK", -1)
+
+
+def know_the_doubled_layout_by_its_mark_alone(patch: pytest.MonkeyPatch) -> None:
+    read = snowflake._read
+    patch.setattr(snowflake, "_read", lambda event_id, near_ms: read(event_id, None))
+
+
+def refuse_leading_zeros(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(identity, "_DIGITS", re.compile("[1-9][0-9]{0,18}"))
+
+
+def forget_the_step_in_the_command(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(words, "_step_of_command", lambda command_id: "")
+
+
+def cut_the_step_at_its_first_colon(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(words, "_STEP_OF_COMMAND", re.compile(r"[^:]+:([^:]+):.*"))
+
+
+def take_unknown_for_a_step(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(words, "_NO_STEP", "")
+
+
+def forget_the_loop(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(normalize, "read_iteration", lambda command_id: None)
+
+
+def read_the_worker_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(normalize, "read_worker_id", lambda event: event.value("worker_id"))
+
+
+def read_milliseconds_as_a_duration(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(durations, "_seconds", lambda milliseconds: milliseconds)
+
+
+def read_errors_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent) -> Any:
+        error = event.value("error")
+        return error if isinstance(error, str) else None
+
+    patch.setattr(normalize, "read_error", read)
+
+
+def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
+    def join(stored: Any, telling: Any) -> Any:
+        place = {
+            name: getattr(stored, name)
+            for name in ("source_partition", "source_offset", "source_index")
+        }
+        return msgspec.structs.replace(telling, **place)
+
+    patch.setattr(settle, "join", join)
+
+
+def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(settle, "same_event", lambda a, b: True)
+
+
+def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wire, "_inherited", lambda shared, own: {"execution_id": shared["execution_id"]})
+
+
+def let_the_batch_overrule_its_items(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wire, "_inherited", lambda shared, own: shared)
+
+
+def leave_the_feed_wrapped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wire, "is_wrapper", lambda fields: False)
+
+
+def leave_json_in_a_string(patch: pytest.MonkeyPatch) -> None:
+    def refuse(reader: object, text: str) -> None:
+        raise Refused("not_an_event", "a string")
+
+    patch.setattr(wire._Reader, "_open_text", refuse)
+
+
+def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wire_event.WireEvent, "_keep_unread", lambda event: None)
+
+
+def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(wire, "MAX_DEPTH", 10_000)
+
+
+def keep_tokens(patch: pytest.MonkeyPatch) -> None:
+    kept = tuple(word for word in redaction.SECRET_WORDS if word != "token")
+    patch.setattr(redaction, "SECRET_WORDS", kept)
+
+
+def hide_authors(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(redaction, "_LOOKALIKES", frozenset())
+
+
+def keep_passwords_in_addresses(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(redaction, "_URL_PASSWORD", re.compile(r"(never)matched"))
+
+
+def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:
+    def read(event: WireEvent, name: str) -> int | None:
+        value = event.value(name)
+        return value if type(value) is int else None
+
+    patch.setattr(normalize, "read_secondary_id", read)
+
+
+_SEEN_AS: dict[Mutation, str] = {
+    count_tries_from_one: "differs in attempts",
+    count_retries_as_tries: "differs in attempts",
+    read_attempts_only_in_meta: "differs in attempts",
+    take_a_negative_count: "differs in attempts",
+    believe_the_declared_status: "differs in status",
+    look_for_outcomes_one_level_deep: "differs in status",
+    call_a_timeout_a_failure: "differs in status",
+    keep_running_on_what_has_ended: "differs in status",
+    take_the_word_as_it_is: "differs in status",
+    read_naive_times_as_local: "differs in created_us",
+    read_milliseconds_as_seconds: "differs in created_us",
+    trust_the_log_for_the_time: "differs in created_us",
+    ask_the_other_name_first: "differs in event_type",
+    hash_with_another_function: "differs in event_id",
+    derive_ids_without_the_partition: "differs in event_id",
+    know_one_id_layout: "differs in created_us",
+    know_the_doubled_layout_by_its_mark_alone: "differs in created_us",
+    refuse_leading_zeros: "missing",
+    forget_the_step_in_the_command: "differs in step",
+    cut_the_step_at_its_first_colon: "differs in step",
+    take_unknown_for_a_step: "differs in step",
+    forget_the_loop: "differs in iteration",
+    read_the_worker_at_the_top_alone: "differs in worker_id",
+    read_milliseconds_as_a_duration: "differs in duration",
+    read_errors_at_the_top_alone: "differs in error",
+    let_the_last_telling_win: "differs in result",
+    take_one_id_for_one_event: "missing",
+    give_items_of_a_batch_nothing: "differs in worker_id",
+    let_the_batch_overrule_its_items: "differs in worker_id",
+    leave_the_feed_wrapped: "refused, though nothing is wrong",
+    leave_json_in_a_string: "refused, though nothing is wrong",
+    drop_what_nobody_knows: "differs in extra",
+    allow_any_depth: "not refused",
+    keep_tokens: "differs in context",
+    hide_authors: "differs in extra",
+    keep_passwords_in_addresses: "differs in error",
+    ignore_a_bad_secondary_id: "differs in catalog_id",
+}
+
+
+@pytest.mark.parametrize(
+    ("mutation", "kind"),
+    [pytest.param(mutation, kind, id=mutation.__name__) for mutation, kind in _SEEN_AS.items()],
+)
+async def test_a_broken_rule_is_seen(
+    mutation: Mutation,
+    kind: str,
+    play: tuple[list[RawRecord], list[Line]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mutation(monkeypatch)
+
+    report = await compared(*play, Normalizer().normalize)
+
+    assert kind in report.differences, "\n".join(report.lines())

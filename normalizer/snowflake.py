@@ -17,6 +17,7 @@ EPOCH_MS: Final = 1704067200000
 MAX_NODE: Final = 1023
 DAY_MS: Final = 86_400_000
 
+_PLACE: Final = struct.Struct(">IIQI")
 _TIME_SHIFT: Final = 22
 _NODE_SHIFT: Final = 12
 _MAX_SEQUENCE: Final = 4095
@@ -100,8 +101,7 @@ def derive_id(
 
     `salt` 1, 2, 3 are for an id that other coordinates took. Source: wire-shapes, section 6.
     """
-    place = struct.pack(
-        ">IIQI",
+    place = _PLACE.pack(
         generation & 0xFFFFFFFF,
         partition & 0xFFFFFFFF,
         offset & 0xFFFFFFFFFFFFFFFF,

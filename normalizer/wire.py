@@ -277,8 +277,10 @@ def _unreadable(text: bytes, error: Exception) -> Refused:
 
 def _check_depth(text: bytes) -> None:
     # As many opening brackets as levels are allowed cannot be too deep, wherever they stand.
-    if text.count(b"{") + text.count(b"[") > MAX_DEPTH and (
-        max(accumulate(_nesting(text)), default=0) > MAX_DEPTH
+    if (
+        len(text) > 2 * MAX_DEPTH
+        and text.count(b"{") + text.count(b"[") > MAX_DEPTH
+        and max(accumulate(_nesting(text)), default=0) > MAX_DEPTH
     ):
         raise _too_deep()
 

@@ -39,16 +39,15 @@ def read_attempts(event: WireEvent) -> Attempts:
 
 def read_max_attempts(event: WireEvent) -> int | None:
     """Give how many tries there may be, if anybody says so."""
-    for value in (
-        event.meta.max_attempts,
-        part(event.meta.queue_meta).max_attempts,
-        part(event.nested.payload.retry).max_attempts,
+    meta, payload = event.meta, event.nested.payload
+    places = (
+        meta.max_attempts,
+        part(meta.queue_meta).max_attempts,
+        part(payload.retry).max_attempts,
         event.sent.max_attempts,
-    ):
-        count = _as_count(value)
-        if count is not None:
-            return count
-    return None
+    )
+    counts = (_as_count(value) for value in places if value is not None)
+    return next((count for count in counts if count is not None), None)
 
 
 def says_attempts(event: WireEvent, count: int) -> bool:

@@ -44,7 +44,7 @@ def _declared(event: WireEvent) -> float | None:
 
 def _nested(event: WireEvent) -> float | None:
     for field, value in _places(event.nested):
-        number = _number(value)
+        number = None if value is None else _number(value)
         if number is not None:
             seconds = _storable(_seconds(number))
             if seconds is not None:

@@ -4,7 +4,7 @@ Source: wire-shapes, section 4 and section 9, I1-I4.
 """
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
@@ -12,24 +12,25 @@ from normalizer.wire_event import Refused, Value, WireEvent
 
 MAX_ID: Final = 2**63 - 1
 
+SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
+
 _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
-class Id(NamedTuple):
-    """An id as it was sent: a number, a text that is none, nothing, or something it cannot be."""
+class NoId(NamedTuple):
+    """What was sent where an id was expected: opaque text, nothing, or what no id can be."""
 
-    kind: Literal["number", "opaque", "missing", "negative", "invalid"]
-    number: int = 0
+    kind: Literal["opaque", "missing", "negative", "invalid"]
     text: str = ""
-    """Of an opaque id the text to hash; of an invalid one the name of its type."""
+    """The value itself; of a value that is neither text nor number the name of its type."""
 
 
 def read_execution_id(event: WireEvent) -> int:
     """Give the execution's id. Raises Refused (I3)."""
     sent = read_id(event.sent.execution_id)
+    if isinstance(sent, int):
+        return sent
     match sent.kind:
-        case "number":
-            return sent.number
         case "opaque":
             event.coerce("opaque_id", "execution_id", sent.text)
             return hash_text_id(sent.text)
@@ -42,9 +43,9 @@ def read_execution_id(event: WireEvent) -> int:
 def read_event_id(event: WireEvent) -> int | None:
     """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
     sent = read_id(event.sent.event_id)
+    if isinstance(sent, int):
+        return sent
     match sent.kind:
-        case "number":
-            return sent.number
         case "opaque":
             event.coerce("opaque_id", "event_id", sent.text)
             return hash_event_id(sent.text)
@@ -56,12 +57,12 @@ def read_event_id(event: WireEvent) -> int | None:
             raise Refused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
 
 
-def read_secondary_id(event: WireEvent, name: str) -> int | None:
+def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
     sent = read_id(getattr(event.sent, name))
+    if isinstance(sent, int):
+        return sent
     match sent.kind:
-        case "number":
-            return sent.number
         case "opaque":
             event.coerce("opaque_id", name, sent.text)
             return hash_text_id(sent.text)
@@ -74,23 +75,23 @@ def read_secondary_id(event: WireEvent, name: str) -> int | None:
             return None
 
 
-def read_id(value: Value) -> Id:
-    """Tell what kind of id a value is (I1, I2)."""
+def read_id(value: Value) -> int | NoId:
+    """Give the id that a value is; where it is none, what it is instead (I1, I2)."""
     if type(value) is int:
         return _of_number(value, value)
     if type(value) is str and value:
         return _of_number(int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1, value)
     if value is None or value == "":
         return _MISSING
-    return Id("invalid", text=value if isinstance(value, Number) else type(value).__name__)
+    return NoId("invalid", value if isinstance(value, Number) else type(value).__name__)
 
 
-def _of_number(number: int, sent: int | str) -> Id:
+def _of_number(number: int, sent: int | str) -> int | NoId:
     if 0 < number <= MAX_ID:
-        return Id("number", number)
+        return number
     if number > MAX_ID:
-        return Id("opaque", text=str(sent))
-    return Id("negative" if number else "missing", text=str(sent))
+        return NoId("opaque", str(sent))
+    return NoId("negative" if number else "missing", str(sent))
 
 
-_MISSING: Final = Id("missing")
+_MISSING: Final = NoId("missing")

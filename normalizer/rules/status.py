@@ -4,11 +4,10 @@ Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.envelope import CALL_DONE
-from normalizer.wire_event import Value, WireEvent, limited, text
+from normalizer.wire_event import Nested, WireEvent, limited, text
 
 MAX_STATUS_BYTES: Final = 100
 
@@ -90,7 +89,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)
-    nested = [found for value in _nested_outcomes(event) if (found := _call_outcome(text(value)))]
+    nested = _nested_outcomes(event.nested)
     failure = next((found for found in nested if found in _FAILURES), None)
     if failure is None and outcome is not None:
         return _as_declared(event, declared, outcome)
@@ -123,34 +122,40 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     return Status(of_name, 0)
 
 
-def _nested_outcomes(event: WireEvent) -> Iterator[Value]:
-    """Give the places where the outcome of a call may nest, the first to be asked first."""
-    nested = event.nested
-    yield nested.payload.status
-    yield nested.payload_result.status
-    yield nested.payload_result_context.status
-    yield nested.payload_result_context.terminal_state
-    yield nested.payload_response.status
-    yield nested.result.status
-    yield nested.result_context.status
-    yield nested.result_context.terminal_state
-    yield nested.result_inner.status
-    yield nested.result_inner_context.status
+def _nested_outcomes(nested: Nested) -> list[str]:
+    """Give the outcomes nested in a call, the place to be asked first at first."""
+    places = (
+        nested.payload.status,
+        nested.payload_result.status,
+        nested.payload_result_context.status,
+        nested.payload_result_context.terminal_state,
+        nested.payload_response.status,
+        nested.result.status,
+        nested.result_context.status,
+        nested.result_context.terminal_state,
+        nested.result_inner.status,
+        nested.result_inner_context.status,
+    )
+    return [
+        outcome
+        for value in places
+        if type(value) is str and (outcome := _call_outcome(value)) is not None
+    ]
 
 
 def _call_outcome(sent: str) -> str | None:
     folded = _fold(sent)
-    if folded.startswith(_FAILED_PREFIX):
-        return "FAILED"
-    return _CALL_OUTCOMES.get(folded)
+    outcome = _CALL_OUTCOMES.get(folded)
+    return "FAILED" if outcome is None and folded.startswith(_FAILED_PREFIX) else outcome
 
 
 def _other_word(sent: str) -> str:
     """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
     folded = _fold(sent)
-    if folded.startswith(_FAILED_PREFIX):
-        return "FAILED"
-    return _OTHER_WORDS.get(folded) or sent.upper()
+    known = _OTHER_WORDS.get(folded)
+    if known is not None:
+        return known
+    return "FAILED" if folded.startswith(_FAILED_PREFIX) else sent.upper()
 
 
 def _nested_word(sent: str) -> str | None:

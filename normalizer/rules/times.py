@@ -55,7 +55,7 @@ def recorded_at(recorded_ms: int | None) -> datetime | None:
     """Give the log's time of a record; a time that is none in any calendar is no time."""
     if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
         return None
-    return EPOCH + timedelta(milliseconds=recorded_ms)
+    return EPOCH + timedelta(0, 0, recorded_ms * 1000)
 
 
 def read_created_at(

@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 
 from normalizer.envelope import Envelope, to_canonical
@@ -41,6 +42,32 @@ def test_a_record_becomes_what_its_vector_says(name: str) -> None:
     ]
 
     assert not found, _shown(found)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_record_that_must_be_looked_into_becomes_the_same(name: str) -> None:
+    """An escape in a key is reason to take a record apart, and says nothing else."""
+    found = []
+    for vector in read_vectors(name):
+        raw = vector.get("raw") or ""
+        escaped = raw.replace('"execution_id"', r'"\u0065xecution_id"', 1)
+        if escaped == raw:
+            continue
+        plain, looked_into = (_told(vector | {"raw": text}) for text in (raw, escaped))
+        if plain != looked_into:
+            found.append(f"{vector['id']}:\n  {plain}\n  {looked_into}")
+
+    assert not found, _shown(found)
+
+
+def _told(vector: dict[str, Any]) -> list[str]:
+    """The outcomes of a record; of a refusal not the detail, which counts bytes."""
+    return [
+        row_text(outcome)
+        if isinstance(outcome, Envelope)
+        else str(msgspec.structs.astuple(outcome)[:1])
+        for outcome in outcomes(vector)
+    ]
 
 
 def test_one_event_told_by_many_shapes_has_the_same_bytes() -> None:

@@ -125,6 +125,11 @@ create table normalizer.events (
     constraint events_call_done_outcome check (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
+    ),
+    -- Absent is null, never JSON's null: two tellings of one event are joined key by key.
+    constraint events_json_forms check (
+        jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
+        and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
     )
 ) partition by range (event_id);
 

@@ -27,14 +27,14 @@ class Buckets:
         return [(*bounds, list(ids)) for bounds, ids in groupby(event_ids, key=self.bounds)]
 
     def missing(self, event_ids: set[int]) -> list[int]:
-        """One id of each bucket that is not known to be there, the hashed one among them."""
+        """The least id of each bucket not known to be there, the hashed one among them."""
         wanted = {event_id >> self.shift for event_id in event_ids if event_id < _HASHED_FROM}
         lows = {bucket << self.shift for bucket in wanted} | {_HASHED_FROM}
         return sorted(lows - self._known)
 
-    def made(self, lows: Iterable[int]) -> None:
-        """These are there now."""
-        self._known.update(lows)
+    def made(self, low: int) -> None:
+        """The bucket of this least id is there now."""
+        self._known.add(low)
 
     def forget(self) -> None:
         """One was not there after all."""

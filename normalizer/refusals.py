@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -12,11 +11,11 @@ import msgspec
 from normalizer import statements
 from normalizer.envelope import RULES_VERSION, Rejected
 from normalizer.record import RawRecord
+from normalizer.rules.times import recorded_at
 
 _WHOLE_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 16
 _DETAIL_LETTERS: Final = 500
-_UNIX_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Refusal(NamedTuple):
@@ -40,12 +39,24 @@ async def quarantine(
         *map(list, zip(*(_row(refusal) for refusal in refusals), strict=True)),
         batch_id,
     )
-    await connection.executemany(
-        statements.KEEP_RAW,
-        {_place(refusal): _raw(refusal.record) for refusal in refusals}.values(),
-    )
+    await _keep_raw(connection, {_place(refusal): refusal.record for refusal in refusals})
     new = {tuple(row) for row in added}
     return [(*_place(refusal), refusal.rejected.index) in new for refusal in refusals]
+
+
+async def _keep_raw(
+    connection: asyncpg.Connection, records: dict[tuple[str, int, int, int], RawRecord]
+) -> None:
+    """Keep the bytes of each record once, by COPY: a server logs parameters, but no COPY data."""
+    kept = await connection.fetch(statements.FIND_RAW, *map(list, zip(*records, strict=True)))
+    for row in kept:
+        del records[tuple(row)]
+    await connection.copy_records_to_table(
+        "quarantine_raw",
+        schema_name="normalizer",
+        columns=statements.RAW_COLUMNS,
+        records=map(_raw, records.values()),
+    )
 
 
 def _place(refusal: Refusal) -> tuple[str, int, int, int]:
@@ -64,9 +75,7 @@ def _row(refusal: Refusal) -> tuple[object, ...]:
         *_place(refusal),
         rejected.index,
         len(record.value or b""),
-        None
-        if record.recorded_ms is None
-        else _UNIX_EPOCH + timedelta(milliseconds=record.recorded_ms),
+        recorded_at(record.recorded_ms),
     )
 
 

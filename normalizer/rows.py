@@ -50,8 +50,9 @@ class StoredRows:
         return found
 
     async def assign(self, place: Place) -> int:
-        """A new id from gen_snowflake(), kept under the coordinates."""
+        """A new id from gen_snowflake(), kept under the coordinates; its bucket is there."""
         event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
+        await self._connection.execute(statements.ENSURE_BUCKET, event_id)
         return event_id
 
 
@@ -94,7 +95,8 @@ async def refused_rows(
 ) -> dict[int, str | None]:
     """Which of the rows (by event_id) are refused, and with which SQLSTATE; none stays written.
 
-    COPY names the line, so the rows before it are good; otherwise halves are tried.
+    COPY names the line, so the rows before it are good; otherwise halves are tried. What comes
+    after a refused row is tried in halves too: many refused rows cost little more than a few.
     """
     refused: dict[int, str | None] = {}
     suspects = [rows]
@@ -103,15 +105,11 @@ async def refused_rows(
         refusal = await _tried(connection, some, write)
         if refusal is None:
             continue
-        if refusal.line is not None and refusal.line <= len(some):
-            bad = some[refusal.line - 1]
-            suspects.append(some[refusal.line :])
-        elif len(some) == 1:
-            bad = some[0]
-        else:
-            suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
-            continue
-        refused[bad.event_id or 0] = refusal.sqlstate
+        line = 1 if len(some) == 1 else refusal.line
+        if line is not None and line <= len(some):
+            refused[some[line - 1].event_id or 0] = refusal.sqlstate
+            some = some[line:]
+        suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
     return refused
 
 

@@ -1,5 +1,7 @@
 """Work in, one READ COMMITTED transaction out; the database's errors die here."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -9,7 +11,7 @@ from normalizer import statements
 from normalizer.buckets import Buckets
 from normalizer.errors import StoreUnavailable
 from normalizer.rows import RowRefused
-from normalizer.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
+from normalizer.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS, Fault, fault_of, translated
 
 _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
@@ -24,15 +26,28 @@ _SETTINGS: Final = {
 }
 
 
+ANSWER_S: Final = 150.0
+"""Longer than any statement may take: a network that swallows answers must not hold us for ever."""
+
+_CONNECT_S: Final = 10.0
+_GOODBYE_S: Final = 2.0
+
+
 class OnceMore(Exception):  # noqa: N818 - never leaves the store
     """Another writer was first, or a bucket was missing: the batch is done again at once."""
 
 
 class Session:
-    """One connection, made when it is needed and again after an outage; not for two tasks."""
+    """One connection, made when it is needed and again after an outage; not for two tasks.
 
-    def __init__(self, database_url: str, *, application_name: str, buckets: Buckets) -> None:
+    An answer is waited for `answer_s` at most; whatever leaves a connection in doubt ends it.
+    """
+
+    def __init__(
+        self, database_url: str, *, application_name: str, buckets: Buckets, answer_s: float
+    ) -> None:
         self._database_url = database_url
+        self._answer_s = answer_s
         self._settings = _SETTINGS | {"application_name": application_name}
         self._buckets = buckets
         self._connection: asyncpg.Connection | None = None
@@ -43,15 +58,7 @@ class Session:
         Raises RowRefused, OnceMore, StoreUnavailable or FatalError; nothing is written then.
         """
         try:
-            connection = await self._connected()
-            transaction = connection.transaction()
-            await transaction.start()
-            try:
-                answer = await work(connection)
-            except BaseException:
-                await self._roll_back(transaction)
-                raise
-            await (transaction.rollback() if rolled_back else transaction.commit())
+            return await self._in_transaction(work, rolled_back=rolled_back)
         except FOREIGN_ERRORS as error:
             match fault_of(error, copying=False):
                 case Fault.RECORD:
@@ -63,8 +70,6 @@ class Session:
                     raise OnceMore from error
                 case Fault.MOMENT | Fault.OURS:
                     raise translated(error) from error
-        else:
-            return answer
 
     async def at_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Work that has no rows of a batch: what a batch would do again, the caller does."""
@@ -80,12 +85,39 @@ class Session:
             self._connection.terminate()
             self._connection = None
 
+    async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
+        """The work's answer, committed or rolled back; a connection left in doubt is ended."""
+        try:
+            connection = await self._connected()
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                answer = await work(connection)
+            except BaseException as error:
+                if not _is_in_doubt_after(error):
+                    await self._roll_back(transaction)
+                raise
+            await (transaction.rollback() if rolled_back else transaction.commit())
+        except BaseException as error:
+            if _is_in_doubt_after(error):
+                await self._give_up()
+            raise
+        return answer
+
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
-            connection = await asyncpg.connect(
-                self._database_url, server_settings=self._settings, timeout=10
-            )
-            self._connection = connection
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _connect(self) -> asyncpg.Connection:
+        """A connection that takes jsonb as bytes; one that is half set up is given up."""
+        connection = await asyncpg.connect(
+            self._database_url,
+            server_settings=self._settings,
+            timeout=_CONNECT_S,
+            command_timeout=self._answer_s,
+        )
+        try:
             await connection.set_type_codec(
                 "jsonb",
                 schema="pg_catalog",
@@ -94,14 +126,34 @@ class Session:
                 format="binary",
             )
             self._buckets.shift = await connection.fetchval(statements.BUCKET_SHIFT)
-        return self._connection
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _give_up(self) -> None:
+        """End a connection in doubt; the server is asked to stop what it may still be doing.
+
+        It would go on by itself, and hold the positions of the partitions meanwhile.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                await connection.close(timeout=_GOODBYE_S)
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
-        """Roll back if that can still be done; a connection in doubt is given up."""
+        """Roll back, or give the connection up: then the server does."""
         try:
             await transaction.rollback()
         except FOREIGN_ERRORS:
             self.hang_up()
+
+
+def _is_in_doubt_after(error: BaseException) -> bool:
+    """Whether the connection may be anywhere: left in the middle, silent, or gone."""
+    return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
+        error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
+    )
 
 
 def _encode_jsonb(value: bytes) -> bytes:

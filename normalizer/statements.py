@@ -26,13 +26,27 @@ CLAIM: Final = """
               position.last_offset, position.last_recorded_ms, position.last_crc
 """
 
-BEGIN_GENERATION: Final = """
+# Whoever was first began it: then there is a position to claim.
+BEGIN_FIRST_GENERATION: Final = """
     insert into normalizer.source_position
            (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
-    select $1::text, coalesce(max(generation) + 1, 0), $2::integer, $3::text, $4::text,
-           $5::bigint, $5::bigint
-    from   normalizer.source_position
-    where  topic = $1::text and partition = $2::integer
+    values ($1::text, 0, $2::integer, $3::text, $4::text, $5::bigint, $5::bigint)
+    on conflict on constraint source_position_pkey do nothing
+    returning generation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+"""
+
+# Whoever still writes the earlier generation is fenced there.
+BEGIN_NEXT_GENERATION: Final = """
+    with earlier as (
+        update    normalizer.source_position
+        set       epoch = epoch + 1, updated_at = now()
+        where     topic = $1::text and generation = $2::integer and partition = $3::integer
+        returning topic, generation, partition
+    )
+    insert into normalizer.source_position
+           (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+    select topic, generation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint
+    from   earlier
     returning generation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """
 
@@ -81,6 +95,8 @@ NEXT_BATCH_ID: Final = "select nextval('normalizer.batch_id')"
 BUCKET_SHIFT: Final = "select bucket_shift from normalizer.layout"
 
 ENSURE_BUCKET: Final = "select normalizer.ensure_bucket($1::bigint)"
+
+ENSURE_BUCKET_NOW: Final = "select normalizer.ensure_bucket(normalizer.gen_snowflake())"
 
 # One query a bucket: "= any" alone visits every bucket there is.
 FIND_PLACES: Final = """
@@ -178,15 +194,25 @@ ADD_QUARANTINE: Final = """
     returning source_topic, source_generation, source_partition, source_offset, source_index
 """
 
-KEEP_RAW: Final = """
-    insert into normalizer.quarantine_raw (
-        source_topic, source_generation, source_partition, source_offset, key, value, headers,
-        value_sha256, whole
-    )
-    values ($1::text, $2::integer, $3::integer, $4::bigint, $5::bytea, $6::bytea, $7::jsonb,
-            $8::bytea, $9::boolean)
-    on conflict on constraint quarantine_raw_pkey do nothing
+FIND_RAW: Final = """
+    select kept.source_topic, kept.source_generation, kept.source_partition, kept.source_offset
+    from   normalizer.quarantine_raw as kept
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as refused (source_topic, source_generation, source_partition, source_offset)
+           using (source_topic, source_generation, source_partition, source_offset)
 """
+
+RAW_COLUMNS: Final = (
+    "source_topic",
+    "source_generation",
+    "source_partition",
+    "source_offset",
+    "key",
+    "value",
+    "headers",
+    "value_sha256",
+    "whole",
+)
 
 # Goes in and is rolled back: tells an outage from a batch that cannot be written.
 PROBE: Final = """

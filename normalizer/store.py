@@ -22,8 +22,8 @@ from normalizer.positions import Counts, add_gaps, lock_positions, move_position
 from normalizer.record import RawRecord
 from normalizer.refusals import Refusal, quarantine
 from normalizer.rows import RowRefused, StoredRows, change_rows, copy_rows, refused_rows
-from normalizer.session import OnceMore, Session
-from normalizer.settle import Place, place_of, settle
+from normalizer.session import ANSWER_S, OnceMore, Session
+from normalizer.settle import Place, Settled, place_of, settle
 
 Key = tuple[str, int, int]
 """(topic, generation, partition)."""
@@ -54,12 +54,20 @@ class Store:
     """
 
     def __init__(
-        self, database_url: str, *, owner: str, application_name: str = "normalizer"
+        self,
+        database_url: str,
+        *,
+        owner: str,
+        application_name: str = "normalizer",
+        answer_s: float = ANSWER_S,
     ) -> None:
         self._owner = owner
         self._buckets = Buckets()
         self._session = Session(
-            database_url, application_name=application_name, buckets=self._buckets
+            database_url,
+            application_name=application_name,
+            buckets=self._buckets,
+            answer_s=answer_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -80,42 +88,50 @@ class Store:
         """
 
         async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
-            row = await connection.fetchrow(statements.CLAIM, topic, partition, self._owner)
-            return row or await connection.fetchrow(
-                statements.BEGIN_GENERATION, topic, partition, cluster_id, self._owner, log_start
+            mine = (statements.CLAIM, topic, partition, self._owner)
+            return (
+                await connection.fetchrow(*mine)
+                or await connection.fetchrow(
+                    statements.BEGIN_FIRST_GENERATION,
+                    topic,
+                    partition,
+                    cluster_id,
+                    self._owner,
+                    log_start,
+                )
+                or await connection.fetchrow(*mine)
             )
 
         row = await self._session.at_once(claim)
         return Claim(topic=topic, partition=partition, **row)
 
-    async def new_generation(
-        self, topic: str, partition: int, *, cluster_id: str, log_start: int
-    ) -> Claim:
-        """Begin a new generation at `log_start`: the topic was made anew (--accept-reset)."""
+    async def new_generation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+        """Begin the next generation at `log_start`: the topic was made anew (--accept-reset).
+
+        Raises Fenced and PositionMoved as `write` does: of two that see a reset, one begins.
+        """
 
         async def begin(connection: asyncpg.Connection) -> asyncpg.Record:
+            await lock_positions(connection, (_stretch(claim, claim.next_offset),))
             return await connection.fetchrow(
-                statements.BEGIN_GENERATION, topic, partition, cluster_id, self._owner, log_start
+                statements.BEGIN_NEXT_GENERATION,
+                claim.topic,
+                claim.generation,
+                claim.partition,
+                cluster_id,
+                self._owner,
+                log_start,
             )
 
         row = await self._session.at_once(begin)
-        return Claim(topic=topic, partition=partition, **row)
+        return Claim(topic=claim.topic, partition=claim.partition, **row)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
         """Move the position over offsets that can no longer be read; the gap becomes a row.
 
         `reason` is expired or skipped. Raises Fenced and PositionMoved as `write` does.
         """
-        part = PartitionBatch(
-            topic=claim.topic,
-            generation=claim.generation,
-            partition=claim.partition,
-            epoch=claim.epoch,
-            from_offset=claim.next_offset,
-            next_offset=next_offset,
-            items=[],
-            holes=((claim.next_offset, next_offset),),
-        )
+        part = _stretch(claim, next_offset)
 
         async def record(connection: asyncpg.Connection) -> None:
             if await lock_positions(connection, (part,)):
@@ -138,23 +154,25 @@ class Store:
         for _ in range(_ROUNDS):
             try:
                 await self._make_buckets(batch)
+                if isinstance(fault, RowRefused):
+                    refused = refused | await self._find_refused(batch, refused)
                 return await self._session.transaction(partial(self._write, batch, refused))
-            except RowRefused as refusal:
-                fault = refusal
-                find = partial(self._find_refused, batch, refused)
-                refused = refused | await self._session.transaction(find, rolled_back=True)
-            except OnceMore as race:
-                fault = race
+            except (RowRefused, OnceMore) as again:
+                fault = again
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
     async def probe(self) -> bool:
         """Whether a row goes in now; it is rolled back. Tells an outage from a bad batch."""
 
+        async def make_room(connection: asyncpg.Connection) -> None:
+            await connection.execute(statements.ENSURE_BUCKET_NOW)
+
         async def insert(connection: asyncpg.Connection) -> None:
             await connection.execute(statements.PROBE)
 
         try:
+            await self._session.at_once(make_room)
             await self._session.at_once(insert, rolled_back=True)
         except StoreUnavailable:
             return False
@@ -182,11 +200,41 @@ class Store:
         return sum((total for _, total in totals), Totals())
 
     async def _find_refused(
-        self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
+        self, batch: Batch, refused: dict[Place, Rejected]
     ) -> dict[Place, Rejected]:
         """Which events' rows the database refuses, by writing and rolling back."""
+        find = partial(self._try_rows, batch, refused)
+        found = await self._session.transaction(find, rolled_back=True)
+        if not found:
+            raise StoreUnavailable("database: it refused a row, and none when asked for which")
+        return found
+
+    async def _try_rows(
+        self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
+    ) -> dict[Place, Rejected]:
         await lock_positions(connection, batch.parts)
         events = _sort_out(batch, refused).events
+        codes, settled = await self._refusals(connection, events)
+        tellings: dict[int, list[Envelope]] = {}
+        for event, (fate, row) in zip(events, settled.fates, strict=True):
+            if row in codes and fate != "duplicate":
+                tellings.setdefault(row, []).append(event)
+        return {
+            place_of(event): Rejected(
+                reason="rejected_by_database",
+                detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
+                shape=event.shape,
+                index=event.source_index,
+                sqlstate=codes[row],
+            )
+            for row, told in tellings.items()
+            for event in await self._to_blame(connection, told)
+        }
+
+    async def _refusals(
+        self, connection: asyncpg.Connection, events: Sequence[Envelope]
+    ) -> tuple[dict[int, str | None], Settled]:
+        """The SQLSTATE of each row (by id) that is refused; nothing stays written."""
         settled = await settle(events, StoredRows(connection, self._buckets))
 
         async def copy(rows: Sequence[Envelope]) -> None:
@@ -196,21 +244,19 @@ class Store:
             await change_rows(connection, rows, self._buckets)
 
         codes = await refused_rows(connection, settled.new, copy)
-        codes |= await refused_rows(connection, settled.changed, change)
-        return {
-            place_of(event): Rejected(
-                reason="rejected_by_database",
-                detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
-                shape=event.shape,
-                index=event.source_index,
-                sqlstate=codes[row],
-            )
-            for event, (fate, row) in zip(events, settled.fates, strict=True)
-            if row in codes and fate != "duplicate"
-        }
+        return codes | await refused_rows(connection, settled.changed, change), settled
+
+    async def _to_blame(
+        self, connection: asyncpg.Connection, tellings: Sequence[Envelope]
+    ) -> Sequence[Envelope]:
+        """Of the tellings of one refused row those that are refused alone, else the last."""
+        if len(tellings) == 1:
+            return tellings
+        alone = [event for event in tellings if (await self._refusals(connection, [event]))[0]]
+        return alone or tellings[-1:]
 
     async def _make_buckets(self, batch: Batch) -> None:
-        """Make the buckets the batch needs, in a transaction of its own."""
+        """Make the buckets the batch needs, each in a transaction of its own."""
         ids = {
             outcome.event_id or 0
             for part in batch.parts
@@ -218,16 +264,27 @@ class Store:
             for outcome in outcomes
             if isinstance(outcome, Envelope)
         }
-        missing = self._buckets.missing(ids)
-        if not missing:
-            return
+        for low in self._buckets.missing(ids):
+            await self._session.at_once(partial(_make_bucket, low))
+            self._buckets.made(low)
 
-        async def make(connection: asyncpg.Connection) -> None:
-            for event_id in missing:
-                await connection.execute(statements.ENSURE_BUCKET, event_id)
 
-        await self._session.at_once(make)
-        self._buckets.made(missing)
+async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> None:
+    await connection.execute(statements.ENSURE_BUCKET, event_id)
+
+
+def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
+    """From the claim's position up to next_offset, without a record."""
+    return PartitionBatch(
+        topic=claim.topic,
+        generation=claim.generation,
+        partition=claim.partition,
+        epoch=claim.epoch,
+        from_offset=claim.next_offset,
+        next_offset=next_offset,
+        items=[],
+        holes=((claim.next_offset, next_offset),),
+    )
 
 
 class _SortedOut(msgspec.Struct, frozen=True):

@@ -1,0 +1,610 @@
+"""Positions in Postgres: who may write a partition, from where, and what a lost answer means."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.batch import Batch, Totals
+from normalizer.errors import Fenced, PositionMoved, StoreUnavailable
+from normalizer.store import Claim, Store
+from tests.factories import (
+    TOPIC,
+    after,
+    batch_of,
+    claim_of,
+    envelope,
+    rejected,
+    snowflake,
+    together,
+)
+from tests.proxy import Proxy, Then
+from tests.stack import Database
+from tests.tables import (
+    assert_ledger_holds,
+    claimed,
+    connected,
+    count,
+    open_store,
+    pids_of,
+    position_of,
+    totals_of,
+    wait_for_lock,
+)
+from tests.waiting import until
+
+pytestmark = pytest.mark.every_postgres
+
+GATE = 1815
+"""An advisory lock that marked rows wait for on their way into `events`."""
+
+
+@contextlib.asynccontextmanager
+async def gate(database: Database, only: str) -> AsyncIterator[asyncpg.Connection]:
+    """While open, rows for which `only` holds wait in their INSERT until the lock is let go."""
+    async with connected(database) as connection:
+        await connection.execute(
+            f"""
+            create function wait_at_the_gate() returns trigger language plpgsql as $$
+            begin
+                if {only} then
+                    perform pg_advisory_xact_lock_shared({GATE});
+                end if;
+                return new;
+            end
+            $$;
+            create trigger gate before insert on normalizer.events
+                for each row execute function wait_at_the_gate();
+            select pg_advisory_lock({GATE});
+            """
+        )
+        yield connection
+
+
+async def open_gate(connection: asyncpg.Connection) -> None:
+    await connection.execute(f"select pg_advisory_unlock({GATE})")
+
+
+async def test_the_first_claim_begins_where_the_log_begins(database: Database) -> None:
+    async with open_store(database, "me") as store, connected(database) as connection:
+        claim = await store.claim(TOPIC, 3, cluster_id="c", log_start=40)
+
+        assert claim == Claim(
+            topic=TOPIC,
+            generation=0,
+            partition=3,
+            epoch=1,
+            next_offset=40,
+            cluster_id="c",
+            last_offset=None,
+            last_recorded_ms=None,
+            last_crc=None,
+        )
+        position = await position_of(connection, 3)
+        assert (position["owner"], position["start_offset"]) == ("me", 40)
+
+
+async def test_a_later_claim_goes_on_where_the_last_batch_ended(database: Database) -> None:
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        await one.write(batch_of(envelope(0), envelope(1), claim=await claimed(one)))
+
+        claim = await two.claim(TOPIC, 0, cluster_id="other", log_start=99)
+
+        assert (claim.epoch, claim.next_offset, claim.cluster_id) == (2, 2, "cluster")
+    async with connected(database) as connection:
+        assert (await position_of(connection))["owner"] == "two"
+
+
+async def test_partitions_and_topics_are_claimed_apart(database: Database) -> None:
+    async with open_store(database) as store:
+        claims = [await claimed(store, 0), await claimed(store, 1), await claimed(store, 0, "b")]
+
+        assert [claim.epoch for claim in claims] == [1, 1, 1]
+        assert (await claimed(store, 1)).epoch == 2
+
+
+async def test_two_processes_that_claim_a_new_partition_at_once_both_get_an_answer(
+    database: Database,
+) -> None:
+    async with (
+        connected(database) as connection,
+        open_store(database, "one") as one,
+        open_store(database, "two") as two,
+    ):
+        blocking = connection.transaction()
+        await blocking.start()
+        await connection.execute("lock table normalizer.source_position in exclusive mode")
+        claims = [asyncio.ensure_future(claimed(store)) for store in (one, two)]
+        for owner in ("one", "two"):
+            await wait_for_lock(connection, owner)
+        await blocking.rollback()
+
+        epochs = sorted(claim.epoch for claim in await asyncio.gather(*claims))
+
+        assert epochs == [1, 2]
+        assert await count(connection, "normalizer.source_position") == 1
+
+
+async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -> None:
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        lost = await claimed(one)
+        mine = await claimed(two)
+
+        with pytest.raises(Fenced) as fenced:
+            await one.write(batch_of(envelope(0), claim=lost))
+
+        assert (fenced.value.topic, fenced.value.partition) == (TOPIC, 0)
+        assert (await two.write(batch_of(envelope(0), claim=mine))).stored == 1
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.events") == 1
+
+
+async def test_a_partition_that_nobody_claimed_is_fenced(database: Database) -> None:
+    async with open_store(database) as store:
+        with pytest.raises(Fenced):
+            await store.write(batch_of(envelope(0), claim=claim_of()))
+
+
+async def test_one_lost_partition_keeps_the_whole_batch_out(database: Database) -> None:
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        kept, lost = await claimed(one, 0), await claimed(one, 1)
+        await claimed(two, 1)
+        batches = [batch_of(envelope(9), claim=kept), batch_of(envelope(1), claim=lost)]
+
+        with pytest.raises(Fenced) as fenced:
+            await one.write(together(*batches))
+
+        assert fenced.value.partition == 1
+        async with connected(database) as connection:
+            assert await count(connection, "normalizer.events") == 0
+        assert (await one.write(batches[0])).stored == 1
+
+
+async def test_a_process_that_lost_the_partition_records_no_gap_either(database: Database) -> None:
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        lost = await claimed(one)
+        await claimed(two)
+
+        with pytest.raises(Fenced):
+            await one.record_gap(lost, 5, "expired")
+
+
+async def test_a_new_generation_fences_whoever_still_writes_the_old_one(
+    database: Database,
+) -> None:
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        old = await claimed(one)
+        await two.new_generation(old, cluster_id="new", log_start=0)
+
+        with pytest.raises(Fenced):
+            await one.write(batch_of(envelope(0), claim=old))
+
+
+async def test_of_two_processes_that_see_a_reset_one_begins_the_next_generation(
+    database: Database,
+) -> None:
+    """A second one would read the topic again: events without ids would come twice."""
+    async with (
+        open_store(database, "one") as one,
+        open_store(database, "two") as two,
+        connected(database) as connection,
+    ):
+        claims = [await claimed(one), await claimed(two)]
+
+        begun = [
+            await asyncio.gather(
+                store.new_generation(claim, cluster_id="new", log_start=0), return_exceptions=True
+            )
+            for store, claim in zip((two, one, two), (*reversed(claims), claims[1]), strict=True)
+        ]
+
+        assert [type(answer) for (answer,) in begun] == [Claim, Fenced, Fenced]
+        assert await count(connection, "normalizer.source_position") == 2
+        assert (await claimed(one)).generation == 1
+
+
+async def test_a_gap_is_recorded_once_however_often_it_is_found(database: Database) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+
+        moved = [await store.record_gap(claim, 5, "expired") for _ in range(2)]
+
+        assert [one.next_offset for one in moved] == [5, 5]
+        assert await count(connection, "normalizer.gap") == 1
+        assert await totals_of(connection) == Totals(holes=5)
+
+
+@pytest.mark.parametrize("moved_to", [0, 1, 3, 9])
+async def test_a_position_that_somebody_moved_stops_the_batch(
+    database: Database, moved_to: int
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        first = batch_of(envelope(0), envelope(1), claim=claim)
+        await store.write(first)
+        await connection.execute(
+            f"update source_position set next_offset = {moved_to}, start_offset = {moved_to} - 2"
+        )
+
+        with pytest.raises(PositionMoved, match=f"is {moved_to}, .* begins at 2"):
+            await store.write(batch_of(envelope(2), envelope(3), claim=after(claim, first)))
+
+        assert await count(connection, "normalizer.events") == 2
+
+
+@pytest.mark.parametrize("then", ["cut", "silence"])
+async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_again(
+    database: Database, then: Then
+) -> None:
+    async with (
+        Proxy(database.url) as proxy,
+        Store(proxy.url, owner="me", answer_s=0.5) as store,
+        connected(database) as connection,
+    ):
+        claim = await _begun(store)
+        batch = batch_of(envelope(1), rejected(), claim=claim)
+        proxy.lose(b"COMMIT", then)
+
+        with pytest.raises(StoreUnavailable):
+            await store.write(batch)
+
+        assert proxy.lost.is_set()
+        assert await count(connection, "normalizer.events") == 2
+        assert await store.write(batch) == Totals()
+        assert (await store.write(batch_of(envelope(2), claim=after(claim, batch)))).stored == 1
+        assert await totals_of(connection) == Totals(records=4, outcomes=4, stored=3, quarantined=1)
+        await assert_ledger_holds(connection)
+
+
+async def test_a_commit_that_never_arrived_is_done_again(database: Database) -> None:
+    async with (
+        Proxy(database.url) as proxy,
+        Store(proxy.url, owner="me") as store,
+        connected(database) as connection,
+    ):
+        batch = batch_of(envelope(1), claim=await _begun(store))
+        proxy.lose(b"COMMIT", "cut", passed_on=False)
+
+        with pytest.raises(StoreUnavailable):
+            await store.write(batch)
+
+        assert (await store.write(batch)).stored == 1
+        await assert_ledger_holds(connection)
+
+
+async def _begun(store: Store) -> Claim:
+    """A claim with a first batch written: what is made once, like a bucket, is there."""
+    claim = await claimed(store)
+    first = batch_of(envelope(0), claim=claim)
+    await store.write(first)
+    return after(claim, first)
+
+
+@pytest.mark.parametrize("statement", [b"BEGIN", b"COPY", b"COMMIT"])
+@pytest.mark.parametrize("then", ["cut", "silence"])
+async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_made_anew(
+    database: Database, statement: bytes, then: Then
+) -> None:
+    async with (
+        Proxy(database.url) as proxy,
+        Store(proxy.url, owner="me", answer_s=0.5) as store,
+        connected(database) as connection,
+    ):
+        batch = batch_of(envelope(1), claim=await _begun(store))
+        proxy.lose(statement, then, passed_on=False)
+
+        with pytest.raises(StoreUnavailable):
+            await store.write(batch)
+
+        assert proxy.lost.is_set()
+        assert await count(connection, "normalizer.events") == 1
+        assert (await store.write(batch)).stored == 1
+
+
+async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
+    database: Database,
+) -> None:
+    """Without its codec every row would be refused, healthy ones too."""
+    async with Proxy(database.url) as proxy, Store(proxy.url, owner="me", answer_s=0.5) as store:
+        proxy.lose(b"bucket_shift", "silence", passed_on=False)
+        with pytest.raises(StoreUnavailable):
+            await claimed(store)
+
+        totals = await store.write(
+            batch_of(envelope(0, context=b'{"a":1}'), claim=await claimed(store))
+        )
+
+        assert totals.stored == 1
+
+
+async def test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next(
+    database: Database,
+) -> None:
+    async with (
+        gate(database, "true") as connection,
+        open_store(database, "zombie") as zombie,
+        open_store(database, "owner") as owner,
+    ):
+        old = await claimed(zombie)
+        in_flight = batch_of(envelope(0), claim=old)
+        writing = asyncio.ensure_future(zombie.write(in_flight))
+        await wait_for_lock(connection, "zombie")
+
+        claiming = asyncio.ensure_future(claimed(owner))
+        await wait_for_lock(connection, "owner")
+        assert not claiming.done()
+        await open_gate(connection)
+
+        assert (await writing).stored == 1
+        claim = await claiming
+        assert (claim.epoch, claim.next_offset) == (2, 1)
+        with pytest.raises(Fenced):
+            await zombie.write(batch_of(envelope(1), claim=after(old, in_flight)))
+        assert (await owner.write(batch_of(envelope(1), claim=claim))).stored == 1
+        await assert_ledger_holds(connection)
+
+
+async def test_a_claim_goes_on_from_before_a_batch_in_flight_that_failed(
+    database: Database,
+) -> None:
+    async with (
+        gate(database, "true") as connection,
+        open_store(database, "zombie") as zombie,
+        open_store(database, "owner") as owner,
+    ):
+        batch = batch_of(envelope(0), claim=await claimed(zombie))
+        writing = asyncio.ensure_future(zombie.write(batch))
+        await wait_for_lock(connection, "zombie")
+        claiming = asyncio.ensure_future(claimed(owner))
+        await wait_for_lock(connection, "owner")
+
+        for pid in await pids_of(connection, "zombie"):
+            await connection.execute("select pg_terminate_backend($1)", pid)
+
+        with pytest.raises(StoreUnavailable):
+            await writing
+        assert (await claiming).next_offset == 0
+        with pytest.raises(Fenced):
+            await zombie.write(batch)
+
+
+async def test_a_write_that_is_cancelled_lets_go_of_everything(database: Database) -> None:
+    async with gate(database, "new.step = 'slow'") as connection, open_store(database, "me") as me:
+        claim = await claimed(me)
+        writing = asyncio.ensure_future(me.write(batch_of(envelope(0, step="slow"), claim=claim)))
+        await wait_for_lock(connection, "me")
+
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+
+        assert (await me.write(batch_of(envelope(0), claim=claim))).stored == 1
+        await open_gate(connection)
+        await until(lambda: pids_of(connection, "me"), is_so=lambda pids: len(pids) == 1)
+        assert await count(connection, "normalizer.events") == 1
+
+
+async def test_two_writers_with_the_same_new_event_make_one_row_of_both(
+    database: Database,
+) -> None:
+    async with (
+        gate(database, "new.source_partition = 0") as connection,
+        open_store(database, "first") as first,
+        open_store(database, "second") as second,
+    ):
+        telling = envelope(0, event_id=5, error="e")
+        other = envelope(0, event_id=5, worker_id="w")
+        slow = asyncio.ensure_future(first.write(batch_of(telling, claim=await claimed(first, 0))))
+        await wait_for_lock(connection, "first")
+
+        quick = await second.write(batch_of(other, claim=await claimed(second, 1)))
+        await open_gate(connection)
+
+        assert quick.stored == 1
+        assert (await slow).joined == 1
+        row = await connection.fetchrow("select error, worker_id from normalizer.events")
+        assert tuple(row) == ("e", "w")
+        await assert_ledger_holds(connection)
+
+
+async def test_a_writer_waits_for_the_row_of_another_and_then_joins_it(
+    database: Database,
+) -> None:
+    """The first has inserted its row and not committed: the second sees nothing, and collides."""
+    async with (
+        gate(database, "new.step = 'last'") as connection,
+        open_store(database, "first") as first,
+        open_store(database, "second") as second,
+    ):
+        slow = asyncio.ensure_future(
+            first.write(
+                batch_of(
+                    envelope(event_id=5, error="e"),
+                    envelope(event_id=snowflake(9), step="last"),
+                    claim=await claimed(first, 0),
+                )
+            )
+        )
+        await wait_for_lock(connection, "first")
+        claim = await claimed(second, 1)
+        colliding = asyncio.ensure_future(
+            second.write(
+                batch_of(envelope(event_id=4), envelope(event_id=5, worker_id="w"), claim=claim)
+            )
+        )
+        await _wait_until_both_wait(connection, "first", "second")
+
+        await open_gate(connection)
+
+        assert (await slow).stored == 2
+        totals = await colliding
+        assert (totals.stored, totals.joined) == (1, 1)
+        await assert_ledger_holds(connection)
+
+
+async def _wait_until_both_wait(connection: asyncpg.Connection, *owners: str) -> None:
+    for owner in owners:
+        await wait_for_lock(connection, owner)
+
+
+async def test_two_writers_with_two_new_events_of_one_id_keep_both(database: Database) -> None:
+    async with (
+        gate(database, "new.source_partition = 0") as connection,
+        open_store(database, "first") as first,
+        open_store(database, "second") as second,
+    ):
+        slow = asyncio.ensure_future(
+            first.write(batch_of(envelope(event_id=5, step="a"), claim=await claimed(first, 0)))
+        )
+        await wait_for_lock(connection, "first")
+        quick = await second.write(
+            batch_of(envelope(event_id=5, step="b"), claim=await claimed(second, 1))
+        )
+        await open_gate(connection)
+
+        assert (quick.stored, (await slow).stored) == (1, 1)
+        assert await count(connection, "normalizer.events") == 2
+        await assert_ledger_holds(connection)
+
+
+async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
+    database: Database,
+) -> None:
+    """Their joins change rows crosswise, and their counters too: whoever deadlocks tries again."""
+    rounds, width = 6, 20
+    async with (
+        open_store(database, "even") as even,
+        open_store(database, "odd") as odd,
+        connected(database) as connection,
+    ):
+
+        async def tell(store: Store, partition: int, order: int) -> Totals:
+            claim = await claimed(store, partition)
+            totals = Totals()
+            for number in range(rounds):
+                events = [
+                    envelope(event_id=1 + number * width + at, **{word: f"{partition}"})
+                    for at in range(width)
+                    for word in ("error", "trace_id")
+                ]
+                batch = batch_of(*events[::order], claim=claim)
+                totals += await _surely(store, batch)
+                claim = after(claim, batch)
+            return totals
+
+        told = await asyncio.gather(tell(even, 0, 1), tell(odd, 8, -1))
+
+        both = told[0] + told[1]
+        assert both.records == both.outcomes == 2 * 2 * rounds * width
+        assert both.stored == rounds * width
+        assert await count(connection, "normalizer.events") == rounds * width
+        await assert_ledger_holds(connection)
+
+
+async def _surely(store: Store, batch: Batch) -> Totals:
+    for _ in range(10):
+        with contextlib.suppress(StoreUnavailable):
+            return await store.write(batch)
+    raise AssertionError("never got through")
+
+
+async def test_a_bucket_that_two_writers_need_at_once_is_made_once(database: Database) -> None:
+    async with (
+        open_store(database, "one") as one,
+        open_store(database, "two") as two,
+        connected(database) as connection,
+    ):
+        claims = [await claimed(one, 0), await claimed(two, 1)]
+        blocking = connection.transaction()
+        await blocking.start()
+        await connection.execute("select pg_advisory_xact_lock(5203947410813)")
+        writing = [
+            asyncio.ensure_future(
+                store.write(batch_of(envelope(event_id=(700 << 51) + at), claim=claim))
+            )
+            for at, (store, claim) in enumerate(zip((one, two), claims, strict=True))
+        ]
+        for owner in ("one", "two"):
+            await wait_for_lock(connection, owner)
+        await blocking.rollback()
+
+        totals = await asyncio.gather(*writing)
+
+        assert [one.stored for one in totals] == [1, 1]
+
+
+async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch_too(
+    database: Database,
+) -> None:
+    """A zombie whose last commit took effect is fenced all the same: the new owner reads on."""
+    async with open_store(database, "one") as one, open_store(database, "two") as two:
+        old = await claimed(one)
+        batch = batch_of(envelope(0), claim=old)
+        await one.write(batch)
+        await claimed(two)
+
+        with pytest.raises(Fenced):
+            await one.write(batch)
+
+
+async def test_a_batch_of_which_one_partition_is_written_already_is_a_moved_position(
+    database: Database,
+) -> None:
+    async with open_store(database) as store:
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        batches = [batch_of(envelope(at), claim=claim) for at, claim in enumerate(claims)]
+        await store.write(batches[0])
+
+        with pytest.raises(PositionMoved):
+            await store.write(together(*batches))
+
+        assert (await store.write(batches[1])).stored == 1
+
+
+async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch(
+    database: Database,
+) -> None:
+    async with (
+        open_store(database, "me") as me,
+        connected(database) as connection,
+    ):
+        claims = [await claimed(me, partition) for partition in (0, 1, 2)]
+        blocking = connection.transaction()
+        await blocking.start()
+        await connection.execute(
+            "select from normalizer.source_position where partition = 1 for update"
+        )
+        batch = together(
+            *(batch_of(envelope(claim.partition), claim=claim) for claim in reversed(claims))
+        )
+        writing = asyncio.ensure_future(me.write(batch))
+        await wait_for_lock(connection, "me")
+
+        async with connected(database) as other:
+            free = await other.fetch(
+                """
+                select   partition from normalizer.source_position
+                order by partition for update skip locked
+                """
+            )
+
+        assert [row["partition"] for row in free] == [2]
+        await blocking.rollback()
+        assert (await writing).stored == 3
+
+
+async def test_a_claim_keeps_every_total(database: Database) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        await store.write(batch_of(envelope(0), rejected(), claim=claim))
+        before = await totals_of(connection)
+
+        again = await claimed(store)
+
+        assert await totals_of(connection) == before
+        assert msgspec.structs.replace(again, epoch=1) == msgspec.structs.replace(
+            await claimed(store), epoch=1
+        )

@@ -1,0 +1,101 @@
+"""A TCP proxy in front of PostgreSQL that loses the answer to a statement, for certain."""
+
+import asyncio
+import contextlib
+from types import TracebackType
+from typing import Final, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+_READY: Final = b"Z\x00\x00\x00\x05"
+"""ReadyForQuery: the server has done with a statement, whatever came of it."""
+
+Then = Literal["cut", "silence"]
+
+
+class Proxy:
+    """Between a client and the database at `database_url`; `url` leads through it.
+
+    `lose` arms it once: the next message that holds the statement is passed on, its answer is
+    awaited and thrown away (or it is not even passed on), and then the client is cut off or hears
+    nothing more.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._target = urlsplit(database_url)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._armed: tuple[bytes, Then, bool] | None = None
+        self.lost = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """The address for the client."""
+        assert self._server is not None
+        port = self._server.sockets[0].getsockname()[1]
+        user = self._target.netloc.rpartition("@")[0]
+        return urlunsplit(self._target._replace(netloc=f"{user}@127.0.0.1:{port}"))
+
+    def lose(self, statement: bytes, then: Then, *, passed_on: bool = True) -> None:
+        """Lose the answer to the next statement that holds these bytes, or the statement too."""
+        self._armed = (statement, then, passed_on)
+        self.lost.clear()
+
+    async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        host, port = self._target.hostname, self._target.port
+        server, to_server = await asyncio.open_connection(host, port)
+        self._writers |= {to_client, to_server}
+        answering = asyncio.ensure_future(self._pass_on(server, to_client))
+        try:
+            while said := await client.read(1 << 16):
+                armed = self._armed
+                if armed and armed[0] in said:
+                    self._armed = None
+                    answering.cancel()
+                    await asyncio.wait([answering])
+                    if armed[2]:
+                        await _answered(said, server, to_server)
+                    self.lost.set()
+                    if armed[1] == "silence":
+                        await client.read()
+                    return
+                to_server.write(said)
+                await to_server.drain()
+        except ConnectionError:
+            return
+        finally:
+            answering.cancel()
+            for writer in (to_client, to_server):
+                writer.close()
+
+    async def _pass_on(self, server: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while answer := await server.read(1 << 16):
+                client.write(answer)
+                await client.drain()
+            client.close()
+
+
+async def _answered(
+    said: bytes, server: asyncio.StreamReader, to_server: asyncio.StreamWriter
+) -> None:
+    """Pass it on, and return when the server has done with it."""
+    to_server.write(said)
+    answer = b""
+    while _READY not in answer:
+        answer += await server.read(1 << 16) or _READY

@@ -13,10 +13,11 @@ Item = tuple[RawRecord, tuple[Outcome, ...]]
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets from_offset up to, not including, next_offset of one partition.
+    """Offsets from_offset up to, not including, next_offset of one partition, or part of a source.
 
-    Every offset in between is the record of an item or lies in a hole (first, next).
-    `epoch` is the one this process claimed the partition with.
+    Every offset in between is the record of an item or lies in a hole (first, next), both in
+    ascending order. Of a Kafka partition the records' own offsets are these; of a job's source
+    they need not be. `epoch` is the one this process claimed the partition with.
     """
 
     topic: str
@@ -89,8 +90,11 @@ def record_crc(record: RawRecord) -> int:
 
 
 def _cut(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
-    """The first `count` records with the holes before them, and the rest."""
-    boundary = part.items[count][0].offset
+    """The first `count` records with the holes before the next one, and the rest."""
+    boundary = part.from_offset + count
+    for first, after in part.holes:
+        if first <= boundary:
+            boundary += after - first
     head = msgspec.structs.replace(
         part,
         next_offset=boundary,

@@ -1,6 +1,7 @@
 """A batch's stretches in; their positions locked, checked, and moved with their totals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import asyncpg
 import msgspec
@@ -8,6 +9,45 @@ import msgspec
 from normalizer import statements
 from normalizer.batch import PartitionBatch, Totals, record_crc
 from normalizer.errors import Fenced, PositionMoved
+from normalizer.refusals import Refusal
+
+
+class Positions(Protocol):
+    """Where a batch's stretches stand: locked before anything else, moved after it, together."""
+
+    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
+        """Lock the positions in key order. True: this batch's commit had taken effect already.
+
+        Raises Fenced and PositionMoved.
+        """
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,
+        refusals: Sequence[Refusal],
+    ) -> None:
+        """Move each position to the end of its stretch and add to its running totals."""
+
+
+class SourcePositions:
+    """The positions of Kafka's partitions: what the service writes moves these."""
+
+    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
+        """As any positions."""
+        return await lock_positions(connection, parts)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+    ) -> None:
+        """As any positions; each hole becomes a row of `gap`."""
+        await add_gaps(connection, [part for part, _ in moves], "hole")
+        await move_positions(connection, moves)
 
 
 class Counts:
@@ -38,6 +78,14 @@ async def lock_positions(connection: asyncpg.Connection, parts: Sequence[Partiti
         [part.generation for part in parts],
         [part.partition for part in parts],
     )
+    return already_there(parts, rows)
+
+
+def already_there(parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the locked positions are at the end of this batch: its commit had taken effect.
+
+    False: they are at its beginning. Raises Fenced and PositionMoved otherwise.
+    """
     positions = {(row["topic"], row["generation"], row["partition"]): row for row in rows}
     for part in parts:
         position = positions.get(part.key)

@@ -60,7 +60,7 @@ class Normalizer:
             return (Ignored(why="a batch of no events"),)
         headers = read_headers(record.headers, self._sanitizer)
         recorded = recorded_at(record.recorded_ms)
-        return tuple(_outcome(record, event, headers, recorded) for event in events)
+        return tuple([_outcome(record, event, headers, recorded) for event in events])
 
 
 def _outcome(
@@ -95,22 +95,24 @@ def _envelope(
     command_id = read_command_id(event)
     step = read_step(event, command_id)
     worker_id = read_worker_id(event)
-    status = read_status(event, event_type)
+    status, status_rank = read_status(event, event_type)
 
     execution_id = read_execution_id(event)
     own_id = read_event_id(event)
-    created_at = read_created_at(event, own_id, recorded, in_log=record.topic is not None)
+    created_at, created_rank = read_created_at(
+        event, own_id, recorded, in_log=record.topic is not None
+    )
+    attempts, attempts_rank = read_attempts(event)
 
-    attempts = read_attempts(event)
     return Envelope(
         event_id=_derived_id(record, index, recorded) if own_id is None else own_id,
         execution_id=execution_id,
         event_type=event_type,
         step=step,
-        status=status.word,
-        attempts=attempts.number,
+        status=status,
+        attempts=attempts,
         max_attempts=read_max_attempts(event),
-        created_at=created_at.time,
+        created_at=created_at,
         worker_id=worker_id,
         command_id=command_id,
         iteration=read_iteration(command_id),
@@ -122,10 +124,10 @@ def _envelope(
         error=read_error(event),
         context=bytes(event.context) or None,
         result=bytes(event.result) or None,
-        meta=_meta(event, attempts.number),
+        meta=_meta(event, attempts),
         extra=_json(event.extra),
         coercions=_json(event.coercions),
-        evidence=attempts.rank * 100 + status.rank * 10 + created_at.rank,
+        evidence=attempts_rank * 100 + status_rank * 10 + created_rank,
         shape=shape,
         normalizer_version=RULES_VERSION,
         source_topic=record.topic,

@@ -5,7 +5,7 @@ Source: wire-shapes, section 4 (attempts) and section 9, N1 and N2.
 
 import re
 from collections.abc import Iterator
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from normalizer.wire_event import Value, WireEvent, part, whole
 
@@ -17,37 +17,35 @@ Rank: TypeAlias = Literal[0, 1, 2]
 """0: nobody said, so it is the first try; 1: a place that counts from 1; 2: said explicitly."""
 
 
-class Attempts(NamedTuple):
-    """How many retries came before this try, and the rank of its evidence."""
-
-    number: int
-    rank: Rank
+Attempts: TypeAlias = tuple[int, Rank]
+"""How many retries came before this try, and the rank of its evidence."""
 
 
 def read_attempts(event: WireEvent) -> Attempts:
     """Give the first count that is one; a bad one on the way is a coercion."""
     explicit = _count(event, "meta.attempts", event.meta.attempts)
     if explicit is not None:
-        return Attempts(explicit, 2)
+        return explicit, 2
     for field, value in _counted_from_one(event):
         count = _count(event, field, value)
         if count is not None:
-            return Attempts(max(count - 1, 0), 1)
+            return max(count - 1, 0), 1
     retries = _count(event, "retry_count", event.sent.retry_count)
-    return Attempts(0, 0) if retries is None else Attempts(retries, 2)
+    return (0, 0) if retries is None else (retries, 2)
 
 
 def read_max_attempts(event: WireEvent) -> int | None:
     """Give how many tries there may be, if anybody says so."""
     meta, payload = event.meta, event.nested.payload
-    places = (
+    for value in (
         meta.max_attempts,
         part(meta.queue_meta).max_attempts,
         part(payload.retry).max_attempts,
         event.sent.max_attempts,
-    )
-    counts = (_as_count(value) for value in places if value is not None)
-    return next((count for count in counts if count is not None), None)
+    ):
+        if value is not None and (count := _as_count(value)) is not None:
+            return count
+    return None
 
 
 def says_attempts(event: WireEvent, count: int) -> bool:

@@ -4,7 +4,7 @@ Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
 """
 
 import re
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from normalizer.envelope import CALL_DONE
 from normalizer.wire_event import Nested, WireEvent, limited, text
@@ -15,11 +15,13 @@ Rank: TypeAlias = Literal[0, 1, 2]
 """0: the event's name says so; 1: a declared word; 2: a failure, declared or found nested."""
 
 
-class Status(NamedTuple):
-    """The canonical word, and the rank of its evidence."""
+Status: TypeAlias = tuple[str, Rank]
+"""The canonical word, and the rank of its evidence."""
 
-    word: str
-    rank: Rank
+
+def _in_both_cases(words: dict[str, str]) -> dict[str, str]:
+    """Give the words also in lower case: nearly every word is found as it comes."""
+    return words | {word.lower(): canonical for word, canonical in words.items()}
 
 
 _OUTCOMES: Final = {
@@ -32,8 +34,10 @@ _OUTCOMES: Final = {
     }.items()
     for word in words.split()
 }
-_CALL_OUTCOMES: Final = _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
-_OTHER_WORDS: Final = (
+_CALL_OUTCOMES: Final = _in_both_cases(
+    _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
+)
+_OTHER_WORDS: Final = _in_both_cases(
     _OUTCOMES
     | {word: "FAILED" for word, outcome in _OUTCOMES.items() if outcome == "ERROR"}
     | dict.fromkeys(("STARTED", "INITIATED"), "STARTED")
@@ -100,8 +104,8 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     else:
         event.coerce("status_unmapped", "status", declared)
     if failure is not None:
-        return Status(failure, 2)
-    return Status("COMPLETED", 1 if nested else 0)
+        return failure, 2
+    return "COMPLETED", 1 if nested else 0
 
 
 def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
@@ -112,14 +116,14 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
         if not ends or declared_word not in _WEAKER:
             return _as_declared(event, declared, declared_word)
         event.coerce("status_overruled", "status", declared)
-        return Status(of_name, 0)
+        return of_name, 0
     _keep_declared(event, declared)
     for value in (event.nested.payload.status, event.nested.result.status):
         found = _nested_word(text(value))
         # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
         if found is not None and ends != (found in _WEAKER):
-            return Status(found, _rank(found))
-    return Status(of_name, 0)
+            return found, _rank(found)
+    return of_name, 0
 
 
 def _nested_outcomes(nested: Nested) -> list[str]:
@@ -144,18 +148,20 @@ def _nested_outcomes(nested: Nested) -> list[str]:
 
 
 def _call_outcome(sent: str) -> str | None:
-    folded = _fold(sent)
-    outcome = _CALL_OUTCOMES.get(folded)
-    return "FAILED" if outcome is None and folded.startswith(_FAILED_PREFIX) else outcome
+    outcome = _CALL_OUTCOMES.get(sent)
+    if outcome is None:
+        folded = _fold(sent)
+        outcome = "FAILED" if folded.startswith(_FAILED_PREFIX) else _CALL_OUTCOMES.get(folded)
+    return outcome
 
 
 def _other_word(sent: str) -> str:
     """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
-    folded = _fold(sent)
-    known = _OTHER_WORDS.get(folded)
-    if known is not None:
-        return known
-    return "FAILED" if folded.startswith(_FAILED_PREFIX) else sent.upper()
+    known = _OTHER_WORDS.get(sent)
+    if known is None:
+        folded = _fold(sent)
+        known = "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
+    return sent.upper() if known is None else known
 
 
 def _nested_word(sent: str) -> str | None:
@@ -166,7 +172,7 @@ def _nested_word(sent: str) -> str | None:
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
     if declared.upper() != canonical:
         event.keep("status")
-    return Status(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical))
+    return limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
 
 
 def _keep_declared(event: WireEvent, declared: str) -> None:

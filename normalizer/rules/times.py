@@ -6,7 +6,7 @@ Source: wire-shapes, section 4 (created_at) and section 9, A2.
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number
 from normalizer.snowflake import decode
@@ -26,11 +26,8 @@ Rank: TypeAlias = Literal[0, 1, 2]
 """0: the log's time or none; 1: the time inside a snowflake id; 2: the producer's."""
 
 
-class CreatedAt(NamedTuple):
-    """When the event happened, UTC, and the rank of its evidence."""
-
-    time: datetime | None
-    rank: Rank
+CreatedAt: TypeAlias = tuple[datetime | None, Rank]
+"""When the event happened, UTC, and the rank of its evidence."""
 
 
 _TEXT: Final = re.compile(
@@ -65,11 +62,11 @@ def read_created_at(
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)
     if declared is not None:
-        return CreatedAt(declared, 2)
+        return declared, 2
     in_id = None if event_id is None else _time_in(event_id, recorded, latest)
     if in_id is not None:
-        return CreatedAt(in_id, 1)
-    return CreatedAt(recorded if in_log else None, 0)
+        return in_id, 1
+    return (recorded if in_log else None), 0
 
 
 def parse_time(value: Value) -> datetime | None:
@@ -123,7 +120,7 @@ def _of_text(text: str) -> datetime | None:
 
 
 def _of_number(text: str) -> datetime | None:
-    if len(text) > MAX_DIGITS:
+    if len(text) > _EXACT.prec:
         return None
     number = Decimal(text)
     shift = next((shift for above, shift in _UNITS if number > above), _SECONDS)

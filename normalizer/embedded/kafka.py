@@ -179,7 +179,9 @@ class KafkaBroker:
     async def _format(self) -> None:
         """A format that was cut short leaves no meta.properties and is done again."""
         shutil.rmtree(self.folder / "log", ignore_errors=True)
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        first, *others = uuid.uuid4().bytes
+        raw = bytes([first & 0x7F, *others])  # or it may begin with "-", as an option does
+        cluster_id = base64.urlsafe_b64encode(raw).decode().rstrip("=")
         child = await self._java(
             "kafka-storage",
             "kafka.tools.StorageTool",

@@ -41,7 +41,12 @@ async def quarantine(
     )
     await _keep_raw(connection, {_place(refusal): refusal.record for refusal in refusals})
     new = {tuple(row) for row in added}
-    return [(*_place(refusal), refusal.rejected.index) in new for refusal in refusals]
+    kept = []
+    for refusal in refusals:
+        place = (*_place(refusal), refusal.rejected.index)
+        kept.append(place in new)
+        new.discard(place)  # a file may hold one record twice
+    return kept
 
 
 async def _keep_raw(

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
 import asyncpg
@@ -44,11 +44,17 @@ class Session:
     """
 
     def __init__(
-        self, database_url: str, *, application_name: str, buckets: Buckets, answer_s: float
+        self,
+        database_url: str,
+        *,
+        application_name: str,
+        buckets: Buckets,
+        answer_s: float,
+        settings: Mapping[str, str],
     ) -> None:
         self._database_url = database_url
         self._answer_s = answer_s
-        self._settings = _SETTINGS | {"application_name": application_name}
+        self._settings = {**_SETTINGS, "application_name": application_name, **settings}
         self._buckets = buckets
         self._connection: asyncpg.Connection | None = None
 

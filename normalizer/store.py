@@ -5,9 +5,9 @@ locked positions: still mine, and where I think they are?
 -> refused records to quarantine -> positions and running totals moved -> commit
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 import asyncpg
@@ -18,16 +18,18 @@ from normalizer.batch import Batch, PartitionBatch, Totals
 from normalizer.buckets import Buckets
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.errors import StoreUnavailable
-from normalizer.positions import Counts, add_gaps, lock_positions, move_positions
-from normalizer.record import RawRecord
+from normalizer.positions import (
+    Counts,
+    Positions,
+    SourcePositions,
+    add_gaps,
+    lock_positions,
+    move_positions,
+)
 from normalizer.refusals import Refusal, quarantine
 from normalizer.rows import RowRefused, StoredRows, change_rows, copy_rows, refused_rows
 from normalizer.session import ANSWER_S, OnceMore, Session
 from normalizer.settle import Place, Settled, place_of, settle
-
-Key = tuple[str, int, int]
-"""(topic, generation, partition)."""
-
 
 _ROUNDS: Final = 10
 
@@ -51,6 +53,7 @@ class Store:
 
     `async with Store(url, owner=...) as store`; not for two tasks at once.
     Every method raises StoreUnavailable (nothing was written: do it again) or FatalError.
+    A job gives `positions` of its own, and `session`: server settings for its connection.
     """
 
     def __init__(
@@ -60,14 +63,18 @@ class Store:
         owner: str,
         application_name: str = "normalizer",
         answer_s: float = ANSWER_S,
+        positions: Positions | None = None,
+        session: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._owner = owner
+        self._positions = positions or SourcePositions()
         self._buckets = Buckets()
         self._session = Session(
             database_url,
             application_name=application_name,
             buckets=self._buckets,
             answer_s=answer_s,
+            settings=session,
         )
 
     async def __aenter__(self) -> Self:
@@ -162,26 +169,32 @@ class Store:
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
-    async def probe(self) -> bool:
-        """Whether a row goes in now; it is rolled back. Tells an outage from a bad batch."""
+    async def probe(self, batch: Batch) -> bool:
+        """Whether the batch could be written without its records; what is tried is rolled back.
 
-        async def make_room(connection: asyncpg.Connection) -> None:
-            await connection.execute(statements.ENSURE_BUCKET_NOW)
-
-        async def insert(connection: asyncpg.Connection) -> None:
-            await connection.execute(statements.PROBE)
-
+        A row goes in and the positions move: then it is the records that are to blame. Raises
+        Fenced and PositionMoved as `write` does.
+        """
         try:
-            await self._session.at_once(make_room)
-            await self._session.at_once(insert, rolled_back=True)
+            await self._session.at_once(_make_todays_bucket)
+            await self._session.at_once(partial(self._write_none, batch), rolled_back=True)
         except StoreUnavailable:
             return False
         return True
 
+    async def _write_none(self, batch: Batch, connection: asyncpg.Connection) -> None:
+        if await self._positions.lock(connection, batch.parts):
+            return
+        await connection.execute(statements.PROBE)
+        nothing = [part.without_records() for part in batch.parts]
+        await self._positions.move(
+            connection, [(part, Counts().totals(part)) for part in nothing], 0, ()
+        )
+
     async def _write(
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> Totals:
-        if await lock_positions(connection, batch.parts):
+        if await self._positions.lock(connection, batch.parts):
             return Totals()
         batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
         sorted_out = _sort_out(batch, refused)
@@ -189,15 +202,16 @@ class Store:
         await copy_rows(connection, settled.new, batch_id)
         await change_rows(connection, settled.changed, self._buckets)
         kept = await quarantine(connection, sorted_out.refusals, batch_id)
-        counts = sorted_out.counts
-        for event, (fate, _) in zip(sorted_out.events, settled.fates, strict=True):
-            counts[_key_of(event)].add(fate)
-        for refusal, is_new in zip(sorted_out.refusals, kept, strict=True):
-            counts[_key_of_record(refusal.record)].add("quarantined" if is_new else "duplicate")
-        totals = [(part, counts[part.key].totals(part)) for part in batch.parts]
-        await add_gaps(connection, batch.parts, "hole")
-        await move_positions(connection, totals)
-        return sum((total for _, total in totals), Totals())
+        for counts, (fate, _) in zip(sorted_out.counts_of_events, settled.fates, strict=True):
+            counts.add(fate)
+        for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
+            counts.add("quarantined" if is_new else "duplicate")
+        moves = [
+            (part, counts.totals(part))
+            for part, counts in zip(batch.parts, sorted_out.counts, strict=True)
+        ]
+        await self._positions.move(connection, moves, batch_id, sorted_out.refusals)
+        return sum((totals for _, totals in moves), Totals())
 
     async def _find_refused(
         self, batch: Batch, refused: dict[Place, Rejected]
@@ -212,7 +226,7 @@ class Store:
     async def _try_rows(
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
-        await lock_positions(connection, batch.parts)
+        await self._positions.lock(connection, batch.parts)
         events = _sort_out(batch, refused).events
         codes, settled = await self._refusals(connection, events)
         tellings: dict[int, list[Envelope]] = {}
@@ -269,6 +283,10 @@ class Store:
             self._buckets.made(low)
 
 
+async def _make_todays_bucket(connection: asyncpg.Connection) -> None:
+    await connection.execute(statements.ENSURE_BUCKET_NOW)
+
+
 async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> None:
     await connection.execute(statements.ENSURE_BUCKET, event_id)
 
@@ -287,36 +305,41 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
     )
 
 
-class _SortedOut(msgspec.Struct, frozen=True):
-    """A batch's outcomes by kind; those that were ignored are only counted."""
+class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch's outcomes by kind; those that were ignored are only counted.
 
-    events: list[Envelope]
-    refusals: list[Refusal]
-    counts: dict[Key, Counts]
+    `counts` are parallel to the batch's parts; the other two say whose an event or a refusal is.
+    """
+
+    counts: list[Counts]
+    events: list[Envelope] = []
+    counts_of_events: list[Counts] = []
+    refusals: list[Refusal] = []
+    counts_of_refusals: list[Counts] = []
+
+    def add_event(self, event: Envelope, counts: Counts) -> None:
+        self.events.append(event)
+        self.counts_of_events.append(counts)
+
+    def add_refusal(self, refusal: Refusal, counts: Counts) -> None:
+        self.refusals.append(refusal)
+        self.counts_of_refusals.append(counts)
 
 
 def _sort_out(batch: Batch, refused: dict[Place, Rejected]) -> _SortedOut:
-    sorted_out = _SortedOut([], [], {part.key: Counts() for part in batch.parts})
-    for part in batch.parts:
+    sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
+    for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
                 match outcome:
                     case Envelope():
                         rejected = refused.get(place_of(outcome)) if refused else None
                         if rejected is None:
-                            sorted_out.events.append(outcome)
+                            sorted_out.add_event(outcome, counts)
                         else:
-                            sorted_out.refusals.append(Refusal(record, rejected))
+                            sorted_out.add_refusal(Refusal(record, rejected), counts)
                     case Rejected():
-                        sorted_out.refusals.append(Refusal(record, outcome))
+                        sorted_out.add_refusal(Refusal(record, outcome), counts)
                     case Ignored():
-                        sorted_out.counts[part.key].add("ignored")
+                        counts.add("ignored")
     return sorted_out
-
-
-def _key_of(event: Envelope) -> Key:
-    return (event.source_topic or "", event.source_generation, event.source_partition)
-
-
-def _key_of_record(record: RawRecord) -> Key:
-    return (record.topic or "", record.generation, record.partition)

@@ -1,0 +1,187 @@
+-- migrate:up
+
+-- Jobs over history: backfill, renormalise, redrive. A job writes the same rows as the service, so
+-- it has positions and totals that must balance too; they move in the transaction of its rows.
+
+set search_path = "$user", public, normalizer;
+
+
+create table normalizer.job (
+    job_id        text             not null,
+    run           integer          not null,
+    kind          text             not null,
+    asked         text             not null,
+    owner         text             not null,
+    lock_key      bigint           not null,
+    epoch         bigint           not null default 1,
+    state         text             not null default 'running',
+    reason        text             not null default '',
+    share         double precision,
+    records_per_s double precision not null default 0,
+    held_by_lag_s  double precision not null default 0,
+    held_by_rate_s double precision not null default 0,
+    started_at    timestamptz      not null default now(),
+    updated_at    timestamptz      not null default now(),
+    ended_at      timestamptz,
+    constraint job_pkey primary key (job_id, run),
+    constraint job_kind check (kind in ('backfill', 'renormalise', 'redrive')),
+    constraint job_state check (state in ('running', 'stopped', 'complete', 'truncated', 'failed')),
+    constraint job_share check (share between 0 and 1)
+);
+
+comment on table normalizer.job is
+    'One run of a job over history. job_id is made from what was asked, so that the same command '
+    'goes on with a run that has not ended; epoch fences a runner that lost the job.';
+comment on column normalizer.job.lock_key is
+    'Advisory lock that the runner holds on a connection of its own: no lock, no runner.';
+comment on column normalizer.job.share is 'How much of the source was read, 0 to 1, if that can be told.';
+
+
+create table normalizer.job_part (
+    job_id       text    not null,
+    run          integer not null,
+    topic        text    not null,
+    generation   integer not null,
+    partition    integer not null,
+    start_offset bigint  not null,
+    next_offset  bigint  not null,
+    end_offset   bigint,
+    named_by_bytes integer,
+    cursor       text,
+    records      bigint  not null default 0,
+    holes        bigint  not null default 0,
+    expired      bigint  not null default 0,
+    outcomes     bigint  not null default 0,
+    stored       bigint  not null default 0,
+    duplicate    bigint  not null default 0,
+    joined       bigint  not null default 0,
+    quarantined  bigint  not null default 0,
+    ignored      bigint  not null default 0,
+    changed      bigint  not null default 0,
+    unchanged    bigint  not null default 0,
+    refused      bigint  not null default 0,
+    constraint job_part_pkey primary key (job_id, run, topic, generation, partition),
+    constraint job_part_of_job foreign key (job_id, run) references normalizer.job (job_id, run),
+    constraint job_part_offsets_balance check (next_offset - start_offset = records + holes),
+    constraint job_part_outcomes_balance check (
+        outcomes = stored + duplicate + joined + quarantined + ignored
+                 + changed + unchanged + refused
+    ),
+    constraint job_part_never_negative check (
+        least(records, holes, expired, outcomes, stored, duplicate, joined, quarantined, ignored,
+              changed, unchanged, refused) >= 0
+    )
+) with (fillfactor = 50);
+
+comment on table normalizer.job_part is
+    'The position of a job in one part of its source: a partition, a file, a table. Offsets count '
+    'as the part does: Kafka offsets, line numbers, rows.';
+comment on column normalizer.job_part.cursor is
+    'Key of the last row read, where offsets only count rows.';
+comment on column normalizer.job_part.expired is
+    'Of the holes: offsets that retention took before they were read.';
+
+
+create table normalizer.job_batch (
+    batch_id bigint  not null,
+    job_id   text    not null,
+    run      integer not null,
+    constraint job_batch_pkey primary key (batch_id)
+);
+
+comment on table normalizer.job_batch is
+    'Transactions that a job wrote: its rows are counted in its totals, not in source_position''s.';
+
+
+-- What renormalise left as it was: today's rules would refuse it, or give it another key.
+create table normalizer.job_refusal (
+    job_id   text    not null,
+    run      integer not null,
+    event_id bigint  not null,
+    reason   text    not null,
+    detail   text    not null,
+    constraint job_refusal_pkey primary key (job_id, run, event_id)
+);
+
+comment on table normalizer.job_refusal is
+    'Stored events that renormalise left as they were, with the reason.';
+
+
+alter table normalizer.quarantine add column redriven_at timestamptz;
+
+comment on column normalizer.quarantine.redriven_at is
+    'When a redrive brought it through. The entry stays: the ledger counts it where it was refused.';
+
+create table normalizer.quarantine_try (
+    quarantine_id      bigint      not null,
+    tried_at           timestamptz not null default clock_timestamp(),
+    tried_by           text        not null,
+    normalizer_version integer     not null,
+    outcome            text        not null,
+    detail             text        not null,
+    job_id             text        not null,
+    run                integer     not null,
+    constraint quarantine_try_pkey primary key (quarantine_id, tried_at),
+    constraint quarantine_try_of_entry foreign key (quarantine_id)
+        references normalizer.quarantine (quarantine_id) on delete cascade,
+    constraint quarantine_try_outcome check (outcome in ('redriven', 'refused', 'gone'))
+);
+
+comment on table normalizer.quarantine_try is
+    'Every try to bring a refused record through: who, when, under which rules, what came of it.';
+
+
+-- The reader sees views only.
+create view projector.jobs as
+with held as (
+    select (classid::bigint << 32) | objid::bigint as lock_key
+    from   pg_locks
+    where  locktype = 'advisory' and objsubid = 1 and granted
+    and    database = (select oid from pg_database where datname = current_database())
+)
+select   job.job_id,
+         job.run,
+         job.kind,
+         job.asked,
+         case when job.state <> 'running' or exists (select from held where held.lock_key = job.lock_key)
+              then job.state else 'interrupted' end as state,
+         job.reason,
+         job.share,
+         job.records_per_s,
+         case when job.state = 'running' and job.share > 0 and job.share < 1 and job.records_per_s > 0
+              then coalesce(sum(part.records), 0)::double precision
+                   * (1 - job.share) / job.share / job.records_per_s end as left_s,
+         job.held_by_lag_s,
+         job.held_by_rate_s,
+         coalesce(sum(part.records), 0)::bigint     as records,
+         coalesce(sum(part.holes), 0)::bigint       as holes,
+         coalesce(sum(part.expired), 0)::bigint     as expired,
+         coalesce(sum(part.outcomes), 0)::bigint    as outcomes,
+         coalesce(sum(part.stored), 0)::bigint      as stored,
+         coalesce(sum(part.duplicate), 0)::bigint   as duplicate,
+         coalesce(sum(part.joined), 0)::bigint      as joined,
+         coalesce(sum(part.quarantined), 0)::bigint as quarantined,
+         coalesce(sum(part.ignored), 0)::bigint     as ignored,
+         coalesce(sum(part.changed), 0)::bigint     as changed,
+         coalesce(sum(part.unchanged), 0)::bigint   as unchanged,
+         coalesce(sum(part.refused), 0)::bigint     as refused,
+         job.started_at,
+         job.updated_at,
+         job.ended_at
+from     normalizer.job as job
+left join normalizer.job_part as part using (job_id, run)
+group by job.job_id, job.run;
+
+comment on view projector.jobs is
+    'Which jobs over history run or ran, how far they are, how fast, what held them, and what came '
+    'of their records?';
+
+grant select, insert, update on normalizer.job, normalizer.job_part to normalizer_writer;
+grant select, insert on normalizer.job_batch, normalizer.job_refusal, normalizer.quarantine_try
+    to normalizer_writer;
+grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
+grant select on projector.jobs to normalizer_writer, projector_reader;
+
+insert into migrations.applied (version) values ('0010') on conflict do nothing;
+
+-- migrate:down

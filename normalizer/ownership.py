@@ -128,7 +128,7 @@ class Ownership:
         )
         first_claim = partition not in self._claimed_before
         self._claimed_before.add(partition)
-        reset = await self._why_reset(partition, claim, cluster_id, bounds.start)
+        reset = await why_reset(self._kafka, claim, cluster_id, bounds.start)
         if reset and not (self._accept_reset and first_claim):
             raise TopicReset(
                 f"{partition}: {reset}: the topic was made anew; to read it as a new generation, "
@@ -159,27 +159,27 @@ class Ownership:
             claim = await self._store.record_gap(claim, bounds.start, "expired")
         return claim
 
-    async def _why_reset(
-        self, partition: Partition, claim: Claim, cluster_id: str, log_start: int
-    ) -> str | None:
-        """In which way the log is not the one that the position speaks of; None if it is."""
-        if claim.cluster_id != cluster_id:
-            return f"cluster is {cluster_id}, the position is of cluster {claim.cluster_id}"
-        # Asked for after the claim: before it, the last owner could still move the position.
-        end = (await self._kafka.bounds([partition]))[partition].end
-        if claim.next_offset > end:
-            return f"log ends at {end}, the position is {claim.next_offset}"
-        if claim.last_offset is None or claim.last_offset < log_start:
-            return None
-        record = await self._kafka.record_at(partition, claim.last_offset)
-        if record is None:
-            return None
-        if (record.recorded_ms, record_crc(record)) != (claim.last_recorded_ms, claim.last_crc):
-            return f"offset {claim.last_offset} holds another record than was read there"
-        return None
-
     def _drop(self, partition: Partition) -> None:
         del self._held[partition]
         for lane in self._lanes:
             lane.discard(partition)
         self._reader.leave(partition)
+
+
+async def why_reset(log: LogReader, claim: Claim, cluster_id: str, log_start: int) -> str | None:
+    """In which way the log is not the one that the claim's position speaks of; None if it is."""
+    if claim.cluster_id != cluster_id:
+        return f"cluster is {cluster_id}, the position is of cluster {claim.cluster_id}"
+    partition = Partition(claim.topic, claim.partition)
+    # Asked for after the claim: before it, the last owner could still move the position.
+    end = (await log.bounds([partition]))[partition].end
+    if claim.next_offset > end:
+        return f"log ends at {end}, the position is {claim.next_offset}"
+    if claim.last_offset is None or claim.last_offset < log_start:
+        return None
+    record = await log.record_at(partition, claim.last_offset)
+    if record is None:
+        return None
+    if (record.recorded_ms, record_crc(record)) != (claim.last_recorded_ms, claim.last_crc):
+        return f"offset {claim.last_offset} holds another record than was read there"
+    return None

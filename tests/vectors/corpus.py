@@ -128,8 +128,8 @@ def _outcome_text(outcome: Outcome) -> str:
     match outcome:
         case Envelope():
             return row_text(outcome)
-        case Rejected(reason=reason, detail=detail, shape=shape, index=index):
-            return _text({"quarantine": reason, "detail": detail, "shape": shape, "index": index})
+        case Rejected(reason=reason, shape=shape, index=index):
+            return _text({"quarantine": reason, "shape": shape, "index": index})
         case Ignored(why=why):
             return _text({"ignored": why})
 

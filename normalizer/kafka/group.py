@@ -283,7 +283,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._assigned = assigned
         self._revoked = revoked
 
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - theirs
         """Every rebalance of this protocol takes all partitions first."""
         self._revoked()
 

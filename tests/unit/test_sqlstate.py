@@ -28,7 +28,7 @@ CHECK = {"schema": "normalizer", "table": "events_816", "constraint": "events_at
     ["22000", "22001", "22003", "22P02", "22P05", "22021", "22008", "22032", "54000", "54001"],
 )
 @pytest.mark.parametrize("copying", [True, False])
-def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: bool) -> None:  # noqa: FBT001
+def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: bool) -> None:
     assert fault_of(refusal(code), copying=copying) is Fault.RECORD
 
 
@@ -110,7 +110,7 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
     ],
 )
 @pytest.mark.parametrize("copying", [True, False])
-def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:  # noqa: FBT001
+def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
     assert fault_of(refusal(code, **CHECK), copying=copying) is Fault.OURS
     assert isinstance(translated(refusal(code)), FatalError)
 

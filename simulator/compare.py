@@ -1,6 +1,6 @@
 """A ledger and a database in, every difference between them out.
 
-Both sides are dealt into piles by execution, on disk, and the piles compared one after the other:
+Both sides are dealt into piles by execution, and the piles compared one after the other:
 memory stays bounded whatever the number of events. Rows are found by the place in the log that
 stored them, so that a wrong id is a difference and not a missing row.
 """
@@ -8,8 +8,6 @@ stored them, so that a wrong id is a difference and not a missing row.
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import msgspec
@@ -51,9 +49,8 @@ class Side(Protocol):
 async def compare(lines: Iterable[Line], database: Side) -> Report:
     """Everything the ledger says against everything the database holds of its topic."""
     report = Report()
-    with TemporaryDirectory(prefix="simulator-") as folder, ExitStack() as stack:
-        told = Piles(Path(folder), "told", stack)
-        kept = Piles(Path(folder), "kept", stack)
+    with ExitStack() as stack:
+        told, kept = Piles(stack), Piles(stack)
         said = _read_ledger(lines, told, report)
         async for row in database.rows():
             kept.put(row.execution_id, row)

@@ -1,23 +1,27 @@
-"""Values dealt into files by a number, and taken out a file at a time: bounded memory."""
+"""Values dealt into piles by a number, and taken out a pile at a time: bounded memory.
+
+A pile lies in memory while it is small, and in a file of its own from then on.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, Final
 
 import msgspec
 
 PILES: Final = 64
+_SMALL_BYTES: Final = 512 * 1024
 
 
 class Piles:
-    """64 files of one kind of value, opened in `stack`, in a folder that somebody else removes."""
+    """64 piles of one kind of value, removed when `stack` is closed."""
 
-    def __init__(self, folder: Path, name: str, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
-        self._files: list[BinaryIO] = [
-            stack.enter_context((folder / f"{name}{number}").open("w+b")) for number in range(PILES)
-        ]
+        # `stack` closes them.
+        opened = (SpooledTemporaryFile(max_size=_SMALL_BYTES) for _ in range(PILES))  # noqa: SIM115
+        self._files: list[IO[bytes]] = [stack.enter_context(file) for file in opened]
 
     def put(self, key: int, value: Any) -> None:
         """Onto the pile of `key`."""

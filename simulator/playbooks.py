@@ -20,10 +20,10 @@ _SUBJECTS: Final = [
 _VERBS: Final = ["load", "sync", "check", "enrich", "publish", "archive", "audit", "retry"]
 _STEPS: Final = (
     "start",
+    "etl:load",
     "fetch_posts",
     "get_weather",
     "transform",
-    "etl:load",
     "insert_rows",
     "per_city",
     "ask_agent",

@@ -9,8 +9,6 @@ no dashboard can know where nobody told. Source: design, section 3, calls and ex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
@@ -109,9 +107,8 @@ def counts(lines: Iterable[Line]) -> Counter[tuple[str, str, int]]:
 
 def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list["_Event"], str | None]]:
     """(execution_id, its rows in the order of their time, how it really ended)."""
-    with TemporaryDirectory(prefix="simulator-") as folder, ExitStack() as stack:
-        told = Piles(Path(folder), "told", stack)
-        lived = Piles(Path(folder), "lived", stack)
+    with ExitStack() as stack:
+        told, lived = Piles(stack), Piles(stack)
         for line in lines:
             _deal(line, told, lived)
         for number in range(PILES):

@@ -22,6 +22,15 @@ from simulator.ledger import Line
 from simulator.mix import Mix
 from tests.unit.simulator_pipeline import compared, played
 
+
+def _top(event: WireEvent, name: str) -> Any:
+    return msgspec.json.decode(event.fields[name]) if name in event.fields else None
+
+
+def _only_the_execution(shared: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    return {name: value for name, value in shared.items() if name == "execution_id"}
+
+
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
 _RICH = Mix(
@@ -53,17 +62,17 @@ async def test_the_core_as_it_is_agrees(play: tuple[list[RawRecord], list[Line]]
 
 
 def count_tries_from_one(patch: pytest.MonkeyPatch) -> None:
-    def read(event: WireEvent) -> attempts.Attempts:
+    def read(event: WireEvent) -> tuple[int, int]:
         number, rank = attempts.read_attempts(event)
-        return attempts.Attempts(number + (rank == 1), rank)
+        return number + (rank == 1), rank
 
     patch.setattr(normalize, "read_attempts", read)
 
 
 def count_retries_as_tries(patch: pytest.MonkeyPatch) -> None:
-    def read(event: WireEvent) -> attempts.Attempts:
+    def read(event: WireEvent) -> tuple[int, int]:
         number, rank = attempts.read_attempts(event)
-        return attempts.Attempts(max(number - (rank == 2), 0), rank)
+        return max(number - (rank == 2), 0), rank
 
     patch.setattr(normalize, "read_attempts", read)
 
@@ -77,15 +86,21 @@ def take_a_negative_count(patch: pytest.MonkeyPatch) -> None:
 
 
 def believe_the_declared_status(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(status, "_nested_outcomes", lambda event: iter(()))
+    patch.setattr(status, "_nested_outcomes", lambda nested: [])
 
 
 def look_for_outcomes_one_level_deep(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(status, "_nested_outcomes", lambda event: iter((event.nested.payload.status,)))
+    def read(nested: Any) -> list[str]:
+        found = nested.payload.status
+        outcome = status._call_outcome(found) if isinstance(found, str) else None
+        return [] if outcome is None else [outcome]
+
+    patch.setattr(status, "_nested_outcomes", read)
 
 
 def call_a_timeout_a_failure(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(status._CALL_OUTCOMES, "TIMEOUT", "FAILED")
+    for word in ("TIMEOUT", "timeout"):
+        patch.setitem(status._CALL_OUTCOMES, word, "FAILED")
 
 
 def keep_running_on_what_has_ended(patch: pytest.MonkeyPatch) -> None:
@@ -111,15 +126,15 @@ def read_milliseconds_as_seconds(patch: pytest.MonkeyPatch) -> None:
 
 
 def trust_the_log_for_the_time(patch: pytest.MonkeyPatch) -> None:
-    def read(event: WireEvent, event_id: Any, recorded: Any, *, in_log: bool) -> times.CreatedAt:
-        return times.CreatedAt(recorded, 2)
+    def read(event: WireEvent, event_id: Any, recorded: Any, *, in_log: bool) -> tuple[Any, int]:
+        return recorded, 2
 
     patch.setattr(normalize, "read_created_at", read)
 
 
 def ask_the_other_name_first(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent) -> str:
-        name = event.value("name")
+        name = _top(event, "name")
         return name if isinstance(name, str) else words.read_event_type(event)
 
     patch.setattr(normalize, "read_event_type", read)
@@ -168,7 +183,7 @@ def forget_the_loop(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_the_worker_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(normalize, "read_worker_id", lambda event: event.value("worker_id"))
+    patch.setattr(normalize, "read_worker_id", lambda event: _top(event, "worker_id"))
 
 
 def read_milliseconds_as_a_duration(patch: pytest.MonkeyPatch) -> None:
@@ -177,7 +192,7 @@ def read_milliseconds_as_a_duration(patch: pytest.MonkeyPatch) -> None:
 
 def read_errors_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent) -> Any:
-        error = event.value("error")
+        error = _top(event, "error")
         return error if isinstance(error, str) else None
 
     patch.setattr(normalize, "read_error", read)
@@ -199,7 +214,7 @@ def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
 
 
 def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "_inherited", lambda shared, own: {"execution_id": shared["execution_id"]})
+    patch.setattr(wire, "_inherited", lambda shared, own: _only_the_execution(shared))
 
 
 def let_the_batch_overrule_its_items(patch: pytest.MonkeyPatch) -> None:
@@ -240,7 +255,7 @@ def keep_passwords_in_addresses(patch: pytest.MonkeyPatch) -> None:
 
 def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent, name: str) -> int | None:
-        value = event.value(name)
+        value = _top(event, name)
         return value if type(value) is int else None
 
     patch.setattr(normalize, "read_secondary_id", read)

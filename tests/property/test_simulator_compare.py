@@ -1,0 +1,251 @@
+"""The comparison by itself: it sees a row that is missing, doubled, too many, or different."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from simulator.compare import compare
+from simulator.database import Quarantined, Row, Totals
+from simulator.expected import Placed, expected
+from simulator.ledger import Line
+from simulator.mix import Mix
+from simulator.report import Report
+from simulator.telling import Says
+from simulator.truth import CallTruth, ExecutionTruth, StepTruth, counts, truth
+from tests.unit.simulator_pipeline import TOPIC, MemoryDatabase, compared, played
+
+Play = tuple[list[RawRecord], list[Line]]
+
+
+@pytest.fixture(scope="module")
+def play() -> Play:
+    return played(Mix(in_flight=10, poison=0.1, told_twice=0.5, redelivered=0.1), 5, 400)
+
+
+class Changed:
+    """A database as it should be, but for one thing."""
+
+    def __init__(
+        self,
+        held: "MemoryDatabase",
+        rows: Callable[[list[Row]], list[Row]] = lambda rows: rows,
+        quarantined: Callable[[list[Quarantined]], list[Quarantined]] = lambda rows: rows,
+        totals: Callable[[dict[int, Totals]], dict[int, Totals]] = lambda totals: totals,
+    ) -> None:
+        self._held = held.view()
+        self._change_rows = rows
+        self._change_quarantined = quarantined
+        self._change_totals = totals
+
+    async def rows(self) -> AsyncIterator[Row]:
+        for row in self._change_rows([row async for row in self._held.rows()]):
+            yield row
+
+    async def quarantined(self) -> list[Quarantined]:
+        return self._change_quarantined(list(await self._held.quarantined()))
+
+    async def totals(self) -> dict[int, Totals]:
+        return self._change_totals(await self._held.totals())
+
+    async def taken(self, event_ids: list[int]) -> set[int]:
+        return await self._held.taken(event_ids)
+
+
+async def held(play: Play) -> MemoryDatabase:
+    database = MemoryDatabase()
+    normalize = Normalizer().normalize
+    await database.write([(record, normalize(record)) for record in play[0]])
+    return database
+
+
+async def report_of(play: Play, **changes: object) -> Report:
+    return await compare(play[1], Changed(await held(play), **changes))  # type: ignore[arg-type]
+
+
+async def test_nothing_changed_is_no_difference(play: Play) -> None:
+    report = await report_of(play)
+
+    assert report.agrees
+    assert list(report.lines())[-1] == "the database agrees with the ledger"
+
+
+async def test_a_missing_row_is_named(play: Play) -> None:
+    report = await report_of(play, rows=lambda rows: rows[1:])
+
+    assert report.differences == {"missing": 1}
+    assert report.examples["missing"][0].startswith(f"{TOPIC}[")
+
+
+async def test_a_row_too_many_is_named(play: Play) -> None:
+    report = await report_of(
+        play, rows=lambda rows: [*rows, msgspec.structs.replace(rows[0], source_index=9)]
+    )
+
+    assert report.differences == {"surplus": 1}
+
+
+async def test_one_event_in_two_rows_is_doubled(play: Play) -> None:
+    twice = next(
+        tellings
+        for tellings in _tellings(play).values()
+        if len({(p.partition, p.offset) for p in tellings}) > 1
+    )
+    second = twice[-1]
+
+    def doubled(rows: list[Row]) -> list[Row]:
+        place = {
+            "source_partition": second.partition,
+            "source_offset": second.offset,
+            "source_index": second.index,
+        }
+        own = next(row for row in rows if row.event_id == second.says.event_id)
+        return [*rows, msgspec.structs.replace(own, event_id=1, **place)]
+
+    report = await report_of(play, rows=doubled)
+
+    assert report.differences["doubled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("event_id", 7),
+        ("event_type", "step.guessed"),
+        ("step", "guessed"),
+        ("status", "GUESSED"),
+        ("attempts", 99),
+        ("created_us", 1),
+        ("worker_id", "guessed"),
+        ("command_id", "guessed"),
+        ("iteration", 99),
+        ("max_attempts", 99),
+        ("node_type", "guessed"),
+        ("catalog_id", 7),
+        ("parent_event_id", 7),
+        ("parent_execution_id", 7),
+        ("duration", 99.5),
+        ("error", "guessed"),
+        ("context", '{"guessed":true}'),
+        ("result", '{"guessed":true}'),
+        ("shape", "guessed"),
+        ("trace_id", "guessed"),
+        ("coercions", '[{"rule":"guessed"}]'),
+    ],
+)
+async def test_a_column_that_differs_is_named(play: Play, column: str, value: object) -> None:
+    report = await report_of(
+        play, rows=lambda rows: [msgspec.structs.replace(rows[0], **{column: value}), *rows[1:]]
+    )
+
+    assert report.differences == {f"differs in {column}": 1}
+
+
+async def test_meta_that_lost_a_key_is_named(play: Play) -> None:
+    report = await report_of(
+        play, rows=lambda rows: [msgspec.structs.replace(rows[0], meta="{}"), *rows[1:]]
+    )
+
+    assert set(report.differences) == {"differs in meta"}
+
+
+async def test_quarantine_is_compared_both_ways(play: Play) -> None:
+    def changed(rows: list[Quarantined]) -> list[Quarantined]:
+        first = msgspec.structs.replace(rows[0], reason="guessed")
+        return [first, *rows[2:], Quarantined(0, 0, 9, "invalid_json")]
+
+    report = await report_of(play, quarantined=changed)
+
+    assert report.differences == {
+        "differs in reason": 1,
+        "not refused": 1,
+        "refused, though nothing is wrong": 1,
+    }
+
+
+async def test_totals_are_compared(play: Play) -> None:
+    def changed(totals: dict[int, Totals]) -> dict[int, Totals]:
+        first = totals[0]
+        return totals | {
+            0: msgspec.structs.replace(
+                first, stored=first.stored - 1, duplicate=first.duplicate + 1
+            )
+        }
+
+    report = await report_of(play, totals=changed)
+
+    # Both fields of the partition, and both sums.
+    assert report.differences == {"differs in totals": 4}
+
+
+async def test_a_partition_that_was_never_read_is_named(play: Play) -> None:
+    report = await report_of(
+        play, totals=lambda totals: {p: t for p, t in totals.items() if p != 0}
+    )
+
+    assert any("was never read" in example for example in report.examples["differs in totals"])
+
+
+async def test_no_record_at_all_is_a_difference(play: Play) -> None:
+    report = await compared([], play[1], Normalizer().normalize)
+
+    assert report.differences["missing"] == report.events > 0
+
+
+def says(**fields: object) -> Says:
+    values = {
+        "execution_id": 1,
+        "event_type": "call.done",
+        "kind": "call.done",
+        "shape": "worker",
+        "status": "COMPLETED",
+        "status_rank": 1,
+        **fields,
+    }
+    return Says(**values)  # type: ignore[arg-type]
+
+
+def test_a_row_is_the_join_of_its_tellings() -> None:
+    tellings = [
+        Placed(0, 0, 0, 5, says(attempts=1, attempts_rank=2, worker_id="w", event_id=9)),
+        Placed(0, 1, 0, 6, says(attempts=4, attempts_rank=1, status="ERROR", status_rank=2)),
+        Placed(0, 2, 0, 7, says(step="s", created_us=3, created_rank=2, error="e")),
+    ]
+
+    row = expected(tellings)
+    turned = expected([tellings[0], *reversed(tellings[1:])])
+
+    assert row == turned
+    columns = row.columns
+    assert (columns["attempts"], columns["status"], columns["created_us"]) == (1, "ERROR", 3)
+    assert (columns["worker_id"], columns["step"], columns["error"]) == ("w", "s", "e")
+
+
+async def test_the_truth_counts_what_the_rows_count(play: Play) -> None:
+    rows = [row async for row in (await held(play)).view().rows()]
+
+    assert counts(play[1]) == Counter((row.event_type, row.status, row.attempts) for row in rows)
+
+
+def test_the_truth_knows_executions_steps_and_calls(play: Play) -> None:
+    told = list(truth(play[1]))
+
+    executions = [one for one in told if isinstance(one, ExecutionTruth)]
+    calls = [one for one in told if isinstance(one, CallTruth)]
+    assert {type(one) for one in told} == {ExecutionTruth, StepTruth, CallTruth}
+    assert sum(one.events for one in executions) == sum(counts(play[1]).values())
+    assert all(one.status in (*one.ended, "RUNNING") for one in executions)
+    assert len({(one.execution_id, one.key, one.attempts) for one in calls}) == len(calls)
+
+
+def _tellings(play: Play) -> dict[int, list[Placed]]:
+    told: dict[int, list[Placed]] = {}
+    for line in play[1]:
+        for index, must_be in enumerate(getattr(line, "outcomes", [])):
+            if must_be.says is not None:
+                placed = Placed(line.partition, line.offset, index, line.ts, must_be.says)  # type: ignore[union-attr]
+                told.setdefault(must_be.event, []).append(placed)
+    return told

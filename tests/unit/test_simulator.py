@@ -1,0 +1,258 @@
+"""The simulator by itself: the same seed, the same bytes; every shape; places, lines, ledger."""
+
+import base64
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka.partitioner import DefaultPartitioner
+
+from simulator import ids, times, words
+from simulator.deployments import DEPLOYMENTS
+from simulator.ledger import (
+    Begin,
+    CallLine,
+    ExecutionLine,
+    Ledger,
+    LedgerFile,
+    RecordLine,
+    decode,
+    read,
+    sealed,
+)
+from simulator.mix import Mix
+from simulator.oddities import ODDITIES
+from simulator.play import Play, write_lines
+from simulator.record import Event, Nothing, Record, Refused
+from simulator.topic import keyed_partition, records
+
+DAY_US = 86_400_000_000
+
+
+def play(number: int = 300, seed: int = 1, **mix: object) -> list[Record]:
+    stream = records(Mix(**mix), seed)  # type: ignore[arg-type]
+    played = [next(stream) for _ in range(number)]
+    stream.close()
+    return played
+
+
+def sent(record: Record) -> tuple[object, ...]:
+    return record.key, record.value, record.headers, record.timestamp_ms, record.partition
+
+
+def test_the_same_seed_gives_the_same_bytes() -> None:
+    assert list(map(sent, play())) == list(map(sent, play()))
+
+
+def test_another_seed_gives_other_bytes() -> None:
+    assert list(map(sent, play())) != list(map(sent, play(seed=2)))
+
+
+def test_a_ledger_changes_no_byte() -> None:
+    with_ledger = records(Mix(), 1, lived=lambda _: None)
+
+    assert sent(next(with_ledger)) == sent(play(1)[0])
+
+
+def test_records_arrive_in_the_order_of_their_time() -> None:
+    times_ms = [record.timestamp_ms for record in play()]
+
+    assert times_ms == sorted(times_ms)
+
+
+def test_the_rate_is_about_what_was_asked_for() -> None:
+    played = play(6_000, rate=500.0, in_flight=60)
+    seconds = (played[-1].timestamp_ms - played[2_000].timestamp_ms) / 1000
+
+    assert 350 < 4_000 / seconds < 700
+
+
+def test_a_limited_number_of_executions_comes_to_an_end() -> None:
+    played = list(records(Mix(in_flight=5, children=0.0, poison=0.0), 1, executions=20))
+
+    assert len({record.key for record in played}) == 20
+
+
+@pytest.mark.parametrize("deployment", [one.name for one in DEPLOYMENTS])
+def test_every_deployment_plays(deployment: str) -> None:
+    shares = {one.name: float(one.name == deployment) for one in DEPLOYMENTS}
+
+    told = [
+        outcome.says.kind
+        for record in play(200, in_flight=3, deployments=shares)
+        for outcome in record.outcomes
+        if isinstance(outcome, Event)
+    ]
+
+    assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(told)
+
+
+def test_every_poison_is_played() -> None:
+    reasons = Counter(
+        outcome.reason if isinstance(outcome, Refused) else outcome.why
+        for record in play(3_000, poison=0.5)
+        for outcome in record.outcomes
+        if isinstance(outcome, Refused | Nothing)
+    )
+
+    assert set(reasons) == {
+        "too_large",
+        "invalid_utf8",
+        "invalid_json",
+        "too_deep",
+        "not_an_event",
+        "missing_execution_id",
+        "invalid_id",
+        "tombstone",
+        "empty_batch",
+    }
+
+
+def test_nothing_is_refused_without_poison() -> None:
+    outcomes = [outcome for record in play(2_000, poison=0.0) for outcome in record.outcomes]
+
+    assert {type(outcome) for outcome in outcomes} == {Event}
+
+
+def test_every_oddity_fits_some_telling() -> None:
+    rules = Counter(
+        rule
+        for record in play(4_000, odd=1.0, in_flight=20)
+        for outcome in record.outcomes
+        if isinstance(outcome, Event)
+        for rule in outcome.says.rules
+    )
+
+    assert len(ODDITIES) == 23
+    assert {
+        "alias_conflict",
+        "created_at_unreadable",
+        "duration_invalid",
+        "invalid_secondary_id",
+        "meta_not_object",
+        "opaque_id",
+        "status_not_text",
+        "status_overruled",
+        "status_unmapped",
+    } <= set(rules)
+
+
+def test_events_are_as_large_as_asked_for() -> None:
+    sizes = [
+        len(record.value or b"")
+        for record in play(3_000, event_bytes_low=5_000, event_bytes_high=100_000, poison=0.0)
+        if any(isinstance(o, Event) and o.says.kind == "call.done" for o in record.outcomes)
+    ]
+
+    assert sorted(sizes)[len(sizes) // 2] > 4_500
+    assert 60_000 < max(sizes) < 130_000
+
+
+def test_two_events_with_one_id_are_two_events() -> None:
+    played = play(4_000, colliding=0.5, deployments={"rust_now": 100.0})
+    numbers: dict[int, set[int]] = {}
+    for record in played:
+        for outcome in record.outcomes:
+            if isinstance(outcome, Event) and outcome.says.event_id is not None:
+                numbers.setdefault(outcome.says.event_id, set()).add(outcome.number)
+
+    assert max(map(len, numbers.values())) == 2
+
+
+def test_a_copy_of_an_event_without_an_id_is_another_event() -> None:
+    played = play(2_000, redelivered=1.0, deployments={"rust_before": 1e9})
+    numbers = Counter(
+        outcome.number
+        for record in played
+        for outcome in record.outcomes
+        if isinstance(outcome, Event) and outcome.says.event_id is None
+    )
+
+    assert max(numbers.values()) == 1
+
+
+@pytest.mark.parametrize("key", [b"187354526515462145", b"cli-local-1", b"", b"\xff\xfe"])
+def test_a_key_lies_where_every_client_puts_it(key: bytes) -> None:
+    partitions = list(range(6))
+
+    assert keyed_partition(key, 6) == DefaultPartitioner()(key, partitions, partitions)
+
+
+def test_a_value_that_is_no_text_is_written_in_base64() -> None:
+    file = io.BytesIO()
+    write_lines(Play(mix=Mix(poison=0.5), events=400), file, "t", Ledger(lambda _: None))
+    written = [json.loads(line) for line in file.getvalue().splitlines()]
+
+    arrow = [line for line in written if "payload_b64" in line]
+    assert any(base64.b64decode(line["payload_b64"]).startswith(b"ARROW1") for line in arrow)
+    assert {"topic", "partition", "offset", "ts", "key", "payload"} <= set(written[0])
+
+
+def test_lines_count_each_partition_from_zero() -> None:
+    file = io.BytesIO()
+    write_lines(Play(events=500), file, "t", Ledger(lambda _: None))
+
+    offsets: dict[int, list[int]] = {}
+    for line in map(json.loads, file.getvalue().splitlines()):
+        offsets.setdefault(line["partition"], []).append(line["offset"])
+    assert all(found == list(range(len(found))) for found in offsets.values())
+
+
+def test_a_ledger_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    written: list[bytes] = []
+    with LedgerFile(tmp_path / "ledger") as ledger:
+        write_lines(Play(events=300, seed=3), io.BytesIO(), "t", ledger)
+    write_lines(Play(events=300, seed=3), io.BytesIO(), "t", Ledger(written.append))
+
+    lines = list(read(tmp_path / "ledger"))
+    assert lines == [decode(line) for line in written]
+    assert isinstance(lines[0], Begin)
+    assert {type(line) for line in lines} == {Begin, RecordLine, ExecutionLine, CallLine}
+
+
+def test_sealed_values_are_equal_if_the_values_are() -> None:
+    long = {"b": "x" * 200, "a": [1, {"d": None, "c": 2.5}]}
+
+    assert sealed(long) == sealed(dict(reversed(long.items())))
+    assert sealed(long) != sealed(long | {"e": 1})
+    assert sealed(None) is sealed(msgspec.Raw(b"null")) is None
+    assert sealed({}) == "{}"
+
+
+def test_ids_of_both_layouts_tell_their_time() -> None:
+    at_ms = ids.EPOCH_MS + 75_000_000_123
+    application, doubled = ids.Minter(64), ids.DoubledMinter(0)
+
+    assert ids.minted_ms(application.mint(at_ms), doubled=False) == at_ms
+    assert ids.minted_ms(doubled.mint(at_ms), doubled=True) == at_ms
+    assert doubled.mint(at_ms) & 0x7FFC00 == 0x040000
+
+
+def test_a_full_millisecond_flows_into_the_next() -> None:
+    minter = ids.Minter(1)
+
+    minted = [minter.mint(ids.EPOCH_MS + 5) for _ in range(5_000)]
+
+    assert minted == sorted(set(minted))
+    assert ids.minted_ms(minted[-1], doubled=False) == ids.EPOCH_MS + 6
+
+
+@pytest.mark.parametrize("clock", times.ANY, ids=lambda clock: clock.__name__)
+def test_a_written_time_means_what_it_says(clock: times.Clock) -> None:
+    at_us = 1_748_736_123_456_789
+
+    written, kept_us = clock(at_us)
+
+    assert 0 <= at_us - kept_us < 1_000_000
+    assert written != clock(at_us + DAY_US)[0]
+
+
+def test_every_spelling_and_every_word_means_one_thing() -> None:
+    spellings = [name for names in words.SPELLINGS.values() for name in names]
+    meanings = [{word.lower() for word in said} for said in words.CALL_WORDS.values()]
+
+    assert len(spellings) == len(set(spellings))
+    assert sum(map(len, meanings)) == len(set().union(*meanings))

@@ -57,8 +57,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
     Postgres can hold: a producer's own bytes wherever nothing had to be mended or redacted.
-    None is absent. `event_id` is None only for an event without an id and without a place in a log;
-    `created_at` only where neither producer, snowflake id nor log gave a time.
+    None is absent. `event_id` and `created_at` are None only for an event without a place in a
+    log, whose producer gave none.
     """
 
     event_id: int | None
@@ -122,8 +122,8 @@ Outcome = Envelope | Rejected | Ignored
 def canonical_json(value: bytes) -> bytes:
     """Give any JSON as canonical bytes: equal for all spellings of one value.
 
-    Compact UTF-8; keys by their bytes, of duplicates the last; only `"`, `\\` and controls are
-    escaped; numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
+    Compact UTF-8; keys by their bytes, of duplicates the last; strings escape only what they must;
+    numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
     or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
     """
     return write(parse_canonical(value.decode())).encode()

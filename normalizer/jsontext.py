@@ -24,7 +24,7 @@ class NumberError(ValueError):
     """A number beyond the limits; the message says so without repeating it."""
 
 
-Json: TypeAlias = "None | bool | Number | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | Number | str | list[Json] | dict[str, Json] | None"
 
 
 def parse(text: str) -> Json:
@@ -49,7 +49,7 @@ def write(tree: Json) -> str:
 
 
 quote: Callable[[str], str] = encode_basestring
-"""A JSON string literal: escapes `"`, `\\` and controls, the short forms first, hex in lower case."""
+"""A JSON string literal: escapes quotes, backslashes and controls, short forms first."""
 
 
 def checked_number(text: str) -> Number:

@@ -102,6 +102,8 @@ def _envelope(
     created_at, created_rank = read_created_at(
         event, own_id, recorded, in_log=record.topic is not None
     )
+    if created_at is None and record.topic is not None:
+        raise Refused("missing_time", "created_at: expected a time, got none, nor has the log one")
     attempts, attempts_rank = read_attempts(event)
 
     return Envelope(

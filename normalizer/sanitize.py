@@ -175,7 +175,7 @@ class _Rewriter:
             inner = under(path, "[]")
             inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
             for item in tree:
-                items.append(self.walk(item, inner, inside))
+                items.append(self.walk(item, inner, inside))  # noqa: PERF401 - two frames a level
             return items
         if not isinstance(tree, dict):
             return tree
@@ -190,7 +190,7 @@ class _Rewriter:
         return members
 
     def _wrapped(self, text: str) -> str:
-        """Give JSON text that holds no unstorable character, but an escape that says which it was."""
+        """Give JSON text with escapes that say which unstorable characters stood in it."""
         escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         self.changed |= escaped != text
         return escaped

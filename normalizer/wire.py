@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.errors import Reason
 from normalizer.envelope import Rule
+from normalizer.errors import Reason
 from normalizer.jsontext import Json, NumberError, parse
 from normalizer.sanitize import Path, Sanitizer, dotted
 from normalizer.shapes import is_batch, is_named, is_wrapper

@@ -39,7 +39,7 @@ SECRET_WORDS: Final = (
 )
 """A key that contains one of these is secret, unless a look-alike explains it."""
 
-SECRET_WHOLE_WORD: Final = "pin"
+SECRET_WHOLE_WORD: Final = "pin"  # noqa: S105 - the name of a secret
 """Secret only as a word of its own: `user_pin`, `pinCode`, but not `mapping`."""
 
 _NUMBER_WORDS: Final = ("password", "passwd", "pwd", "passphrase")
@@ -57,8 +57,10 @@ _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWX
     ord("-"): "_"
 }
 
-_CREDENTIAL: Final = re.compile(r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.I | re.A)
-_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.A)
+_CREDENTIAL: Final = re.compile(
+    r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
+)
+_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
 _JWT_LONGER_THAN: Final = 50
 _URL_PASSWORD: Final = re.compile(r"""(://[^\s/:"'<>]*+:)[^\s/"'<>]+@""")
 

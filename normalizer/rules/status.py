@@ -166,7 +166,8 @@ def _other_word(sent: str) -> str:
 
 def _nested_word(sent: str) -> str | None:
     found = _other_word(sent)
-    return found if found in _WEAKER or found in _ENDINGS and _fold(sent) != "SKIPPED" else None
+    counts = found in _WEAKER or (found in _ENDINGS and found != "SKIPPED")
+    return found if counts else None
 
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:

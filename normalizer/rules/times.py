@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final, Literal, TypeAlias
 
-from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number
+from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
 from normalizer.snowflake import decode
 from normalizer.wire_event import Value, WireEvent
 
@@ -89,7 +89,7 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
         ("event_time", sent.event_time),
         ("ingest_time", sent.ingest_time),
     ):
-        if value is None or value == "" or value == chosen_value:
+        if value in (None, "", chosen_value):
             continue
         time = parse_time(value)
         if chosen is not None:

@@ -7,7 +7,7 @@ go in is set aside, and only after everything around it was written.
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -15,7 +15,6 @@ import structlog
 from normalizer.batch import Batch, Totals
 from normalizer.envelope import Envelope, Outcome, Rejected
 from normalizer.errors import RetryableError
-from normalizer.store import Store
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 10.0
@@ -25,8 +24,18 @@ TRIES_OF_ONE_RECORD: Final = 5
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
+class Writer(Protocol):
+    """Writes batches: a Store."""
+
+    async def write(self, batch: Batch) -> Totals:
+        """Write the batch in one transaction. Raises RetryableError if nothing was written."""
+
+    async def probe(self, batch: Batch) -> bool:
+        """Whether it could be written without its records: then they are to blame."""
+
+
 async def deliver(
-    store: Store,
+    store: Writer,
     batch: Batch,
     *,
     stop: asyncio.Event,
@@ -34,7 +43,7 @@ async def deliver(
 ) -> Totals:
     """Write the batch, trying again for as long as it takes; `stop` ends the trying.
 
-    Raises what `Store.write` raises for a position or a fatal error, and its RetryableError once
+    Raises what `write` raises for a position or a fatal error, and its RetryableError once
     `stop` is set: nothing of what was not counted is written then.
     """
     failures_while_well = 0
@@ -44,7 +53,7 @@ async def deliver(
             totals = await store.write(batch)
         except RetryableError as error:
             tries += 1
-            failures_while_well = failures_while_well + 1 if await store.probe() else 0
+            failures_while_well = failures_while_well + 1 if await store.probe(batch) else 0
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)) * (0.5 + draw() / 2)
             _log.warning(
                 "batch_not_written",

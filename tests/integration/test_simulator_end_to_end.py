@@ -5,18 +5,23 @@ The platform's clock is set to one hour ago: Kafka must not take the records for
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Self
 
 import pytest
 
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
 from normalizer.settings import Settings
 from simulator.compare import compare
 from simulator.database import Database as HeldBy
-from simulator.ledger import LedgerFile, RecordLine, read
+from simulator.ledger import Ledger, LedgerFile, RecordLine, read
 from simulator.mix import Mix
 from simulator.play import Play, now_us, play_into_topic
+from simulator.record import Record
 from simulator.report import Report
 from tests.running import Watcher, process, settings_for, until, watching
 from tests.stack import Database, Topic
@@ -161,3 +166,55 @@ async def test_a_topic_may_have_one_partition(
 
     report = await compared(watcher, topic, tmp_path / "ledger")
     assert report.agrees, "\n".join(report.lines())
+
+
+class Kept(Ledger):
+    """A ledger that keeps each record where the broker has put it."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.records: list[RawRecord] = []
+
+    def placed(self, record: Record, topic: str, partition: int, offset: int) -> None:
+        self.records.append(
+            RawRecord(
+                value=record.value,
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                headers=tuple(record.headers),
+                recorded_ms=record.timestamp_ms,
+            )
+        )
+
+
+async def test_a_stored_row_gives_the_canonical_bytes_of_its_record(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+) -> None:
+    once = mix(told_twice=0.0, redelivered=0.0, colliding=0.0, odd=0.2, poison=0.01, odd_text=0.05)
+    kept = Kept()
+    await play_into_topic(Play(mix=once, events=5_000), bootstrap_servers, topic.name, kept)
+    ends: Counter[int] = Counter(record.partition for record in kept.records)
+
+    await drained(
+        watcher, topic, settings_for(database, topic, bootstrap_servers), dict(ends), kills=0
+    )
+
+    rows = await stored(watcher)
+    normalize = Normalizer().normalize
+    told = [out for one in kept.records for out in normalize(one) if isinstance(out, Envelope)]
+    assert {to_canonical(row) for row in rows} == {to_canonical(event) for event in told}
+
+
+async def stored(watcher: Watcher) -> list[Envelope]:
+    """Every row as an envelope, JSON as the database writes it."""
+    await watcher.connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        format="text",
+        encoder=bytes.decode,
+        decoder=str.encode,
+    )
+    columns = ", ".join(Envelope.__struct_fields__)
+    rows = await watcher.connection.fetch(f"select {columns} from normalizer.events")
+    return [Envelope(**row) for row in rows]

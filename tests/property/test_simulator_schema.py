@@ -1,0 +1,27 @@
+"""A reader that knows the published schema only accepts everything the core makes of the play."""
+
+import jsonschema
+import msgspec
+
+from normalizer.envelope import Envelope, json_schema, to_canonical
+from normalizer.normalize import Normalizer
+from simulator.mix import Mix
+from tests.unit.simulator_pipeline import played
+
+
+def test_the_schema_accepts_every_canonical_event() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    rich = Mix(in_flight=40, odd=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
+    log, _ = played(rich, 4, 3_000)
+    normalize = Normalizer().normalize
+
+    events = 0
+    for record in log:
+        for outcome in normalize(record):
+            if isinstance(outcome, Envelope):
+                validator.validate(msgspec.json.decode(to_canonical(outcome)))
+                events += 1
+
+    assert events > 2_500

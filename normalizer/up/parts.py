@@ -14,7 +14,6 @@ from normalizer.embedded.errors import EmbeddedError, last_words
 
 _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0
-_PAUSE_S: Final = 1.0
 
 
 class Part(Protocol):
@@ -95,9 +94,13 @@ class Program:
 
 
 class Parts:
-    """All that was started here; leaving the `async with` block stops it in the reverse order."""
+    """All that was started here; leaving the `async with` block stops it in the reverse order.
 
-    def __init__(self) -> None:
+    What ended by itself is started again after `pause_s`.
+    """
+
+    def __init__(self, *, pause_s: float = 1.0) -> None:
+        self._pause_s = pause_s
         self._parts: dict[str, Part] = {}
         self._may_end: set[str] = set()
         self._stops = contextlib.AsyncExitStack()
@@ -127,9 +130,7 @@ class Parts:
         """Starts whatever ends by itself again; for ever. Raises EmbeddedError if it gives up."""
         async with asyncio.TaskGroup() as tasks:
             for name, part in self._parts.items():
-                keeping = _keep_running(
-                    part, say=say, started_again=started_again, may_end=name in self._may_end
-                )
+                keeping = self._keep(part, say, started_again, may_end=name in self._may_end)
                 tasks.create_task(keeping, name=f"keep {name}")
 
     def abort(self) -> None:
@@ -137,29 +138,29 @@ class Parts:
         for part in reversed(self._parts.values()):
             part.abort()
 
-
-async def _keep_running(
-    part: Part,
-    *,
-    say: Callable[[str], None],
-    started_again: Callable[[], None],
-    may_end: bool,
-) -> None:
-    """A part that `may_end` may do so well; one that ends ten times in a minute is given up."""
-    ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
-    while True:
-        code = await part.wait()
-        if code == 0 and may_end:
-            return
-        ends.append(time.monotonic())
-        if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
-            raise EmbeddedError(
-                f"{part.name} ends again and again; {part.log}:\n{last_words(part.log)}"
-            )
-        say(f"{part.name} ended ({_in_words(code)}): starting it again")
-        await asyncio.sleep(_PAUSE_S)
-        await part.start()
-        started_again()
+    async def _keep(
+        self,
+        part: Part,
+        say: Callable[[str], None],
+        started_again: Callable[[], None],
+        *,
+        may_end: bool,
+    ) -> None:
+        """A part that `may_end` may do so well; one that ends ten times in a minute is given up."""
+        ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
+        while True:
+            code = await part.wait()
+            if code == 0 and may_end:
+                return
+            ends.append(time.monotonic())
+            if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
+                raise EmbeddedError(
+                    f"{part.name} ends again and again; {part.log}:\n{last_words(part.log)}"
+                )
+            say(f"{part.name} ended ({_in_words(code)}): starting it again")
+            await asyncio.sleep(self._pause_s)
+            await part.start()
+            started_again()
 
 
 def _in_words(code: int) -> str:

@@ -11,7 +11,7 @@ class Screen:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
-        self._rewrites = self._stream.isatty()
+        self.rewrites = self._stream.isatty()
         self._is_live = False
 
     def say(self, text: str) -> None:
@@ -20,7 +20,7 @@ class Screen:
 
     def live(self, text: str) -> None:
         """Write over the live line before, on a terminal; else a line as any other."""
-        self._write(text if self._rewrites else f"{text}\n", is_live=self._rewrites)
+        self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
     def _write(self, text: str, *, is_live: bool) -> None:
         self._stream.write(f"{_CLEAR}{text}" if self._is_live else text)

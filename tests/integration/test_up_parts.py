@@ -1,0 +1,91 @@
+"""Parts of the stack: kept running, given up, stopped in the reverse order."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from normalizer.embedded import EmbeddedError
+from normalizer.up.parts import Parts, Program
+
+_ENV = {"PATH": os.defpath}
+
+
+def _program(log: Path, script: str, name: str = "program") -> Program:
+    return Program(name, ["/bin/sh", "-c", script], env=_ENV, log=log, deadline_s=5.0)
+
+
+async def _keep(parts: Parts, said: list[str], started: asyncio.Event) -> None:
+    await parts.keep_running(say=said.append, started_again=started.set)
+
+
+async def test_a_program_that_ends_is_started_again_and_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    started = asyncio.Event()
+    async with Parts(pause_s=0.0) as parts:
+        await parts.start("program", _program(tmp_path / "log", "exec sleep 60"))
+        before = parts.pids["program"]
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(_keep(parts, said, started), name="keep")
+            os.kill(before, signal.SIGKILL)
+            await asyncio.wait_for(started.wait(), 10)
+            after = parts.pids["program"]
+            keeping.cancel()
+
+    assert said == ["program ended (by SIGKILL): starting it again"]
+    assert after != before
+
+
+async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Parts(pause_s=0.0) as parts:
+        await parts.start("program", _program(tmp_path / "log", "echo no such thing; exit 3"))
+        with pytest.RaisesGroup(pytest.RaisesExc(EmbeddedError, match="no such thing")):
+            await _keep(parts, said, asyncio.Event())
+
+    assert said == ["program ended (exit code 3): starting it again"] * 9
+
+
+async def test_a_program_that_may_end_is_not_started_again(tmp_path: Path) -> None:
+    said: list[str] = []
+    async with Parts(pause_s=0.0) as parts:
+        await parts.start("program", _program(tmp_path / "log", "true"), may_end=True)
+        await _keep(parts, said, asyncio.Event())
+
+    assert said == []
+
+
+async def test_parts_stop_in_the_reverse_order(tmp_path: Path) -> None:
+    order = tmp_path / "order"
+    async with Parts() as parts:
+        for name in ("first", "second", "third"):
+            script = f"trap 'echo {name} >> {order}; exit 0' TERM; echo ready; while :; do :; done"
+            log = tmp_path / name
+            await parts.start(name, _program(log, script, name))
+            async with asyncio.timeout(10):
+                while not log.exists() or "ready" not in log.read_text():
+                    await asyncio.to_thread(os.sched_yield)
+
+    assert order.read_text().split() == ["third", "second", "first"]
+
+
+async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = Program(
+        "deaf",
+        ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do :; done"],
+        env=_ENV,
+        log=log,
+        deadline_s=0.2,
+    )
+    async with Parts() as parts:
+        await parts.start("deaf", program)
+        pid = parts.pids["deaf"]
+        async with asyncio.timeout(10):
+            while not log.exists() or "ready" not in log.read_text():
+                await asyncio.to_thread(os.sched_yield)
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -1,0 +1,50 @@
+"""What `normalizer up` shows: a live line on a terminal, plain lines elsewhere."""
+
+import io
+
+from normalizer.up.figures import Figures
+from normalizer.up.screen import Screen
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _figures(*, lag: int | None = 3) -> Figures:
+    return Figures(outcomes=10, stored=7, duplicate=2, joined=1, quarantined=0, lag=lag)
+
+
+def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
+    terminal = _Terminal()
+    screen = Screen(terminal)
+
+    screen.live("one")
+    screen.live("two")
+    screen.say("kept")
+    screen.live("three")
+
+    assert terminal.getvalue() == "one\r\x1b[Ktwo\r\x1b[Kkept\nthree"
+
+
+def test_elsewhere_every_line_stays() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream)
+
+    screen.live("one")
+    screen.say("kept")
+    screen.live("two")
+
+    assert stream.getvalue() == "one\nkept\ntwo\n"
+
+
+def test_figures_name_all_that_was_asked_for() -> None:
+    line = _figures().line(1234.5)
+
+    for part in ("1,234 events/s", "lag      3", "rows          7", "duplicates       2"):
+        assert part in line
+    assert "quarantined     0" in line
+
+
+def test_without_a_log_there_is_no_lag() -> None:
+    assert "lag      -" in _figures(lag=None).line(0.0)

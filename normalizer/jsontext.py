@@ -20,6 +20,10 @@ class Number(str):
     __slots__ = ()
 
 
+class Repeated(dict[str, "Json"]):
+    """A JSON object in which a key came twice: its text says more than is read of it."""
+
+
 class NumberError(ValueError):
     """A number beyond the limits; the message says so without repeating it."""
 
@@ -28,7 +32,7 @@ Json: TypeAlias = "bool | Number | str | list[Json] | dict[str, Json] | None"
 
 
 def parse(text: str) -> Json:
-    """Give the tree of one JSON value; of duplicate keys the last counts, as in jsonb.
+    """Give the tree of one JSON value; of a key that comes twice the last counts, as in jsonb.
 
     Strings may hold U+0000 and lone surrogates. Raises ValueError if it is not JSON or a number is
     beyond the limits, RecursionError far beyond any depth that is accepted.
@@ -115,8 +119,16 @@ def _sorted_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     return {key: last[key] for key in sorted(last)}
 
 
+def _plain_object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    last = dict(pairs)
+    return last if len(last) == len(pairs) else Repeated(last)
+
+
 _decoder: Final = json.JSONDecoder(
-    parse_int=checked_number, parse_float=checked_number, parse_constant=_refuse_constant
+    parse_int=checked_number,
+    parse_float=checked_number,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_plain_object,
 )
 _canonical_decoder: Final = json.JSONDecoder(
     parse_int=canonical_number,

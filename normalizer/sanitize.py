@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-from normalizer.jsontext import MAX_DIGITS, Json, Number, write
+from normalizer.jsontext import MAX_DIGITS, Json, Number, Repeated, write
 from normalizer.rules.redaction import (
     REDACTED,
     SECRET_WHOLE_WORD,
@@ -148,6 +148,7 @@ class _Rewriter:
         """A record's own value: an event, a batch of events, or either one wrapped."""
         if not isinstance(tree, dict) or not is_batch(tree) or not isinstance(tree["events"], list):
             return self._event(tree)
+        self.changed |= isinstance(tree, Repeated)
         batch = self.walk({**tree, "events": None}, (), _Mode.ROOT)
         assert isinstance(batch, dict)
         events: list[Json] = []
@@ -161,6 +162,7 @@ class _Rewriter:
         if isinstance(tree, dict) and is_wrapper(tree):
             payload = tree["payload"]
             if isinstance(payload, str) and not isinstance(payload, Number):
+                self.changed |= isinstance(tree, Repeated)
                 wrapper = self.walk({**tree, "payload": None}, (), _Mode.ROOT)
                 assert isinstance(wrapper, dict)
                 return wrapper | {"payload": self._wrapped(payload)}
@@ -179,6 +181,8 @@ class _Rewriter:
             return items
         if not isinstance(tree, dict):
             return tree
+        # The value that lost is still in the text, and may be a secret.
+        self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
             mode_inside = _modeunder(key, mode)

@@ -45,7 +45,7 @@ _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
-_KIND: Final = re.compile(r"`(\w+)`")
+_KIND: Final = re.compile(r"got `(\w+)`")
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -239,8 +239,9 @@ def _decode(text: bytes) -> dict[str, Raw] | str:
         # It begins as something else, and may be broken further on: that would come first (L2).
         _validate(text)
         _check_depth(text)
-        kind = _KIND.findall(str(error))[-1]
-        raise Refused("not_an_event", f"expected an object, got {kind}") from None
+        kind = _KIND.search(str(error))
+        got = kind[1] if kind else "a number"
+        raise Refused("not_an_event", f"expected an object, got {got}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(text, error) from None
     _check_depth(text)

@@ -1,0 +1,221 @@
+"""gen_snowflake() in Postgres: the application's layout, bit for bit, whatever the clock does."""
+
+import asyncio
+from itertools import pairwise
+from typing import Final
+
+import asyncpg
+import pytest
+
+from normalizer.snowflake import EPOCH_MS, SnowflakeGenerator, decode
+from tests.factories import RECORDED_MS
+from tests.stack import Database
+from tests.tables import connected
+from tests.waiting import until
+
+NODE: Final = 1023
+"""The database's own node number."""
+
+every_postgres = pytest.mark.every_postgres
+
+
+async def minted_at(connection: asyncpg.Connection, instants_ms: list[int]) -> list[int]:
+    """One id for each instant, in this order, by a clock that was never read before."""
+    await connection.execute("select setval('normalizer.snowflake_clock', 0)")
+    rows = await connection.fetch(
+        """
+        select   normalizer.snowflake_at(instant) as id
+        from     unnest($1::bigint[]) with ordinality as given (instant, place)
+        order by place
+        """,
+        instants_ms,
+    )
+    return [row["id"] for row in rows]
+
+
+def python_ids(instants_ms: list[int], node: int) -> list[int]:
+    clock = iter(instants_ms)
+    generator = SnowflakeGenerator(node, lambda: next(clock))
+    return [generator.next_id() for _ in instants_ms]
+
+
+@every_postgres
+async def test_ids_of_both_generators_at_the_same_instants_tell_the_same_times_and_interleave(
+    database: Database,
+) -> None:
+    instants = [RECORDED_MS + 7 * at for at in range(200)]
+    async with connected(database) as connection:
+        theirs = await minted_at(connection, instants)
+    ours = python_ids(instants, node=5)
+
+    times = [
+        [found.time_ms if (found := decode(one)) else None for one in ids] for ids in (theirs, ours)
+    ]
+    assert times == [instants, instants]
+    merged = sorted(theirs + ours)
+    assert merged == [one for pair in zip(ours, theirs, strict=True) for one in pair]
+
+
+@every_postgres
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([0] * 5_000, id="more than a millisecond holds"),
+        pytest.param([0, 1, 1, 2, 5, 5, 5, 9], id="a clock that goes on"),
+        pytest.param([9, 8, 7, 0, 0, -5_000, 3, 10, 11], id="a clock that steps back"),
+        pytest.param([0] * 4_097 + [1, 1, 2], id="an overflow that the clock catches up with"),
+        pytest.param([-(RECORDED_MS - EPOCH_MS) - 5, 0], id="a clock before 2024"),
+    ],
+)
+async def test_both_generators_mint_the_same_ids_bit_for_bit(
+    database: Database, steps: list[int]
+) -> None:
+    instants = [RECORDED_MS + step for step in steps]
+    async with connected(database) as connection:
+        theirs = await minted_at(connection, instants)
+
+    ours = python_ids(instants, NODE)
+
+    if instants[0] < EPOCH_MS:
+        assert theirs[-1] == ours[-1]
+        assert theirs[0] >= 0
+    else:
+        assert theirs == ours
+    assert all(a < b for a, b in pairwise(theirs))
+
+
+@every_postgres
+async def test_an_id_tells_now_the_databases_node_and_no_doubled_layout(
+    database: Database,
+) -> None:
+    async with connected(database) as connection:
+        before_ms = await _now_ms(connection)
+        minted = decode(await connection.fetchval("select gen_snowflake()"))
+        after_ms = await _now_ms(connection)
+
+    assert minted is not None
+    assert before_ms <= minted.time_ms <= after_ms
+    assert (minted.layout, minted.node) == ("application", NODE)
+
+
+async def _now_ms(connection: asyncpg.Connection) -> int:
+    now: int = await connection.fetchval(
+        "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+    )
+    return now
+
+
+@every_postgres
+async def test_a_row_by_hand_gets_its_id_without_naming_a_schema(database: Database) -> None:
+    connection = await asyncpg.connect(database.url)
+    try:
+        minted = await connection.fetchval(
+            """
+            insert into events (execution_id, event_type, status) values (1, 'step.enter', 'X')
+            returning event_id
+            """
+        )
+        assert minted < await connection.fetchval("select gen_snowflake()")
+    finally:
+        await connection.close()
+
+
+async def test_100_000_ids_in_a_row_are_unique_and_ascend(database: Database) -> None:
+    async with connected(database) as connection:
+        rows = await connection.fetch("select gen_snowflake() from generate_series(1, 100000)")
+
+    ids = [row[0] for row in rows]
+    assert len(ids) == 100_000
+    assert all(a < b for a, b in pairwise(ids))
+
+
+@every_postgres
+async def test_two_connections_at_once_never_mint_the_same_id(database: Database) -> None:
+    mint = "select gen_snowflake() from generate_series(1, 10000)"
+    async with connected(database) as one, connected(database) as two:
+        told = await asyncio.gather(one.fetch(mint), two.fetch(mint))
+
+    ids = [[row[0] for row in rows] for rows in told]
+    assert len({*ids[0], *ids[1]}) == 20_000
+    assert all(a < b for minted in ids for a, b in pairwise(minted))
+    assert ids[0][0] < ids[1][-1], "they ran one after the other: nothing was proven"
+    assert ids[1][0] < ids[0][-1], "they ran one after the other: nothing was proven"
+
+
+@every_postgres
+async def test_an_id_that_was_rolled_back_is_not_minted_again(database: Database) -> None:
+    async with connected(database) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        lost = await connection.fetchval("select gen_snowflake()")
+        await transaction.rollback()
+
+        assert await connection.fetchval("select snowflake_at(0)") > lost
+
+
+@every_postgres
+async def test_an_open_transaction_holds_nobody_up(database: Database) -> None:
+    async with connected(database) as one, connected(database) as two:
+        transaction = one.transaction()
+        await transaction.start()
+        await one.fetchval("select gen_snowflake()")
+
+        async with asyncio.timeout(5):
+            await two.fetchval("select gen_snowflake()")
+
+        assert await _advisory_locks(two) == 0
+        await transaction.rollback()
+
+
+@every_postgres
+@pytest.mark.parametrize("end", ["pg_cancel_backend", "pg_terminate_backend"])
+async def test_a_statement_ended_in_the_middle_leaves_no_lock_behind(
+    database: Database, end: str
+) -> None:
+    async with connected(database) as watching:
+        minting = await asyncpg.connect(database.admin_url)
+        pid = minting.get_server_pid()
+        before = await watching.fetchval("select gen_snowflake()")
+        running = asyncio.ensure_future(
+            minting.execute("do $$ begin loop perform gen_snowflake(); end loop; end $$")
+        )
+
+        async def has_begun() -> bool:
+            clock = await watching.fetchval("select last_value from normalizer.snowflake_clock")
+            return bool(clock > (before >> 22 << 12) + 5_000)
+
+        await until(has_begun)
+        await watching.execute(f"select {end}($1)", pid)
+        with pytest.raises((asyncpg.PostgresError, OSError)):
+            await running
+
+        assert await _advisory_locks(watching) == 0
+        async with asyncio.timeout(5):
+            assert await watching.fetchval("select gen_snowflake()") > before
+        minting.terminate()
+
+
+@every_postgres
+async def test_an_error_beside_it_leaves_no_lock_behind(database: Database) -> None:
+    async with connected(database) as one, connected(database) as two:
+        transaction = one.transaction()
+        await transaction.start()
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await one.execute("select 1 / (gen_snowflake() * 0)")
+
+        async with asyncio.timeout(5):
+            await two.fetchval("select gen_snowflake()")
+        assert await _advisory_locks(two) == 0
+        await transaction.rollback()
+
+
+async def _advisory_locks(connection: asyncpg.Connection) -> int:
+    held: int = await connection.fetchval(
+        """
+        select count(*)
+        from   pg_locks
+        where  locktype = 'advisory'
+        and    database = (select oid from pg_database where datname = current_database())
+        """
+    )
+    return held

@@ -1,0 +1,245 @@
+"""Files and folders in, records of their lines and rows out, each with coordinates of its own.
+
+A file is the topic that its first 64 KiB name, so a renamed, recompressed or grown file stays the
+same; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
+coordinates and time, in the live generation of its topic. Source: wire-shapes, section 6.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import msgspec
+
+from normalizer.errors import ConfigurationError, FatalError
+from normalizer.jobs.defaults import Defaults
+from normalizer.jobs.dumps import is_dump, rows
+from normalizer.jobs.source import At, Page, Part, PartKey
+from normalizer.lines import NAMED_BY_BYTES, pages, record_of, topic_named_by
+from normalizer.record import RawRecord
+from normalizer.unpack import Unpacked, beginning
+
+Form = Literal["auto", "lines", "dump"]
+
+LONGEST_LINE_BYTES: Final = 1 << 26
+"""A line in record form escapes its value: one of 8 MiB may take six times as much."""
+
+GenerationOf = Callable[[str, int], int]
+"""The generation that records of a topic and partition belong to."""
+
+
+class ShortFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was named by fewer than 64 KiB, for it was no longer then; it may have grown."""
+
+    topic: str
+    named_by_bytes: int
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    path: Path
+    topic: str
+    named_by_bytes: int
+    packed_bytes: int
+    dump: bool
+
+    @property
+    def key(self) -> PartKey:
+        return (self.topic, 0, 0)
+
+
+class FileSource:
+    """Every file that the paths name, folders with all that is in them, in the order of names.
+
+    `known` are short files of earlier runs: one that has grown beyond what named it is found again.
+    """
+
+    keyed = False
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        form: Form = "auto",
+        defaults: Defaults | None = None,
+        generation_of: GenerationOf = lambda _topic, _partition: 0,
+        known: Iterable[ShortFile] = (),
+    ) -> None:
+        self._paths = paths
+        self._form = form
+        self._defaults = defaults or Defaults({})
+        self._generation_of = generation_of
+        self._known = sorted(known, key=lambda file: -file.named_by_bytes)
+        self._files: list[_File] = []
+        self._read_bytes = 0
+        self._open: Unpacked | None = None
+        self.truncated: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open:
+            self._open.__exit__(kind, error, trace)
+
+    async def parts(self) -> list[Part]:
+        """One part a file. Raises FatalError and ConfigurationError."""
+        self._files = await asyncio.to_thread(self._find)
+        return [
+            Part(key=file.key, start=1, named_by_bytes=file.named_by_bytes) for file in self._files
+        ]
+
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
+        """File after file, from the line that each position says."""
+        for file in self._files:
+            at = positions.get(file.key)
+            if at is not None:
+                read = self._read(file, at.next_offset)
+                while (page := await asyncio.to_thread(next, read, None)) is not None:
+                    yield page
+            self._read_bytes += file.packed_bytes
+
+    def share(self) -> float | None:
+        """By bytes of the files as they lie there, packed or not."""
+        total = sum(file.packed_bytes for file in self._files)
+        read = self._read_bytes + (self._open.read_bytes if self._open else 0)
+        return min(read / total, 1.0) if total else None
+
+    def _find(self) -> list[_File]:
+        files: dict[str, _File] = {}
+        for path in _files_in(self._paths):
+            first = beginning(path, NAMED_BY_BYTES)
+            if not first:
+                continue
+            topic, named_by_bytes = self._name_of(first)
+            file = _File(
+                path=path,
+                topic=topic,
+                named_by_bytes=named_by_bytes,
+                packed_bytes=path.stat().st_size,
+                dump=self._form == "dump" or (self._form == "auto" and is_dump(first)),
+            )
+            same = files.setdefault(topic, file)
+            if same is not file:
+                raise ConfigurationError(
+                    f"{same.path} and {path} begin with the same {named_by_bytes} bytes, so they "
+                    "count as one file: name one of them"
+                )
+        return list(files.values())
+
+    def _name_of(self, first: bytes) -> tuple[str, int]:
+        for known in self._known:
+            if topic_named_by(first[: known.named_by_bytes]) == known.topic:
+                return known.topic, known.named_by_bytes
+        return topic_named_by(first), len(first)
+
+    def _read(self, file: _File, next_offset: int) -> Iterator[Page]:
+        with Unpacked.open(file.path) as stream:
+            self._open = stream
+            for numbered in self._numbered(stream, file):
+                unread = [line for line in numbered if line[0] >= next_offset]
+                if unread:
+                    page = self._page(file, next_offset, unread)
+                    next_offset = page.next_offset
+                    yield page
+            self._open = None
+            if stream.cut:
+                self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
+
+    def _numbered(self, stream: Unpacked, file: _File) -> Iterator[list[tuple[int, bytes]]]:
+        """Numbered lines, or rows of a dump; a last line that is cut off is left out."""
+        if file.dump:
+            yield from rows(stream, str(file.path))
+            return
+        watched = _Watched(stream)
+        for page in pages(watched, longest_bytes=LONGEST_LINE_BYTES):
+            if not watched.ended:
+                yield page
+                continue
+            # What comes after the end is the last line, without its newline.
+            ((number, line),) = page
+            if stream.cut:
+                return
+            if _is_whole(line):
+                yield page
+            else:
+                self._is_truncated(f"{file.path} is cut off in line {number}")
+
+    def _page(self, file: _File, from_offset: int, lines: list[tuple[int, bytes]]) -> Page:
+        """The records, with the blank lines before and between them as holes."""
+        holes = []
+        expected = from_offset
+        for number, _ in lines:
+            if number > expected:
+                holes.append((expected, number))
+            expected = number + 1
+        return Page(
+            part=file.key,
+            from_offset=from_offset,
+            next_offset=expected,
+            records=[self._record(line, number, file) for number, line in lines],
+            holes=tuple(holes),
+        )
+
+    def _record(self, line: bytes, number: int, file: _File) -> RawRecord:
+        if file.dump:
+            record = RawRecord(value=line, topic=file.topic, offset=number)
+        else:
+            record = record_of(line, number, file.topic)
+        value = self._defaults.complete(record.value)
+        if record.topic != file.topic:
+            assert record.topic
+            generation = self._generation_of(record.topic, record.partition)
+        else:
+            generation = 0
+        if generation == record.generation and value is record.value:
+            return record
+        return msgspec.structs.replace(record, value=value, generation=generation)
+
+    def _is_truncated(self, why: str) -> None:
+        self.truncated = why if self.truncated is None else f"{self.truncated}; {why}"
+
+
+class _Watched:
+    """A stream that remembers whether its end was reached."""
+
+    def __init__(self, stream: Unpacked) -> None:
+        self._stream = stream
+        self.ended = False
+
+    def read1(self, size: int, /) -> bytes:
+        """As the stream's."""
+        chunk = self._stream.read1(size)
+        self.ended = not chunk
+        return chunk
+
+
+def _files_in(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files, and those in folders, hidden ones left out; in the order of their names."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                found
+                for found in path.rglob("*")
+                if found.is_file()
+                and not any(part.startswith(".") for part in found.relative_to(path).parts)
+            )
+        elif path.exists():
+            yield path
+        else:
+            raise FatalError(f"{path}: no such file or folder")
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without its newline is one JSON value all the same."""
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except msgspec.MsgspecError:
+        return False
+    return True

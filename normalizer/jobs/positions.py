@@ -1,0 +1,93 @@
+"""A batch of a job in; the job's own positions locked, checked, and moved with its totals."""
+
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+import msgspec
+
+from normalizer.batch import PartitionBatch, Totals
+from normalizer.jobs import statements
+from normalizer.jobs.runs import Run
+from normalizer.jobs.source import PartKey
+from normalizer.positions import already_there
+from normalizer.refusals import Refusal
+
+NO_CHANGES = (0, 0, 0)
+"""changed, unchanged, refused: a backfill stores or leaves, it rewrites nothing."""
+
+
+class JobPositions:
+    """The positions of one run, in place of those of the source: the same locks, the same checks.
+
+    `keyed`: the key of a stretch's last record says where to go on. Offsets noted as `expired` are
+    counted as such when a batch passes over them.
+    """
+
+    def __init__(self, run: Run, *, keyed: bool = False) -> None:
+        self._run = run
+        self._keyed = keyed
+        self._expired: dict[PartKey, list[tuple[int, int]]] = {}
+
+    def note_expired(self, part: PartKey, stretches: Iterable[tuple[int, int]]) -> None:
+        """Offsets (first, next) that retention took before they could be read."""
+        self._expired.setdefault(part, []).extend(stretches)
+
+    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
+        """Lock the positions in key order. True: this batch's commit had taken effect already.
+
+        Raises Fenced (another runner took the job over) and PositionMoved.
+        """
+        rows = await connection.fetch(
+            statements.LOCK_PARTS,
+            self._run.asked.job_id,
+            self._run.number,
+            [part.topic for part in parts],
+            [part.generation for part in parts],
+            [part.partition for part in parts],
+        )
+        return already_there(parts, rows)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,
+        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+    ) -> None:
+        """Move each position to the end of its stretch and add to the run's totals."""
+        rows = [
+            (
+                *part.key,
+                part.next_offset,
+                self._cursor(part),
+                self._expired_in(part),
+                *msgspec.structs.astuple(totals),
+                *NO_CHANGES,
+            )
+            for part, totals in moves
+        ]
+        await move_parts(connection, self._run, rows)
+        await connection.execute(
+            statements.ADD_BATCH, batch_id, self._run.asked.job_id, self._run.number
+        )
+
+    def _cursor(self, part: PartitionBatch) -> str | None:
+        if not self._keyed or not part.items:
+            return None
+        record, _ = part.items[-1]
+        return (record.key or b"").decode()
+
+    def _expired_in(self, part: PartitionBatch) -> int:
+        return sum(
+            max(0, min(after, part.next_offset) - max(first, part.from_offset))
+            for first, after in self._expired.get(part.key, ())
+        )
+
+
+async def move_parts(
+    connection: asyncpg.Connection, run: Run, rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Move positions; a row is as MOVE_PARTS has it."""
+    await connection.execute(
+        statements.MOVE_PARTS, run.asked.job_id, run.number, *map(list, zip(*rows, strict=True))
+    )

@@ -1,0 +1,123 @@
+"""How a run is getting on in, lines out: on a terminal one that rewrites itself."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from normalizer.jobs.pace import Holder
+from normalizer.jobs.runs import RunTotals, State
+from normalizer.up.screen import Screen
+
+PLAIN_EVERY_S: Final = 10.0
+RATE_OVER_S: Final = 15.0
+
+_HOLDERS: Final[dict[Holder, str]] = {"live_lag": "live lag", "max_rate": "--max-rate"}
+
+
+_FATES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index("outcomes") + 1 :]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a run. `reason` says why it is truncated or where it failed."""
+
+    job_id: str
+    run: int
+    state: State
+    reason: str
+    totals: RunTotals
+    took_s: float
+    held_s: dict[Holder, float]
+
+    def lines(self) -> list[str]:
+        """The verdict, with the balance of the totals."""
+        head = f"{self.state}: job {self.job_id}, run {self.run}"
+        lines = [f"{head}: {self.reason}" if self.reason else head, balance(self.totals)]
+        held = [
+            f"{seconds:.1f} s by {_HOLDERS[by]}" for by, seconds in self.held_s.items() if seconds
+        ]
+        rate = self.totals.records / self.took_s if self.took_s > 0 else 0.0
+        lines.append(
+            f"took {duration(self.took_s)}, {rate:,.0f} records/s"
+            + (f"; held {' and '.join(held)}" if held else "")
+        )
+        if self.state == "stopped":
+            lines.append("the same command goes on from here")
+        return lines
+
+
+def balance(totals: RunTotals) -> str:
+    """One line: what was read, and what became of it."""
+    parts = [f"{getattr(totals, fate):,} {fate}" for fate in _FATES if getattr(totals, fate)]
+    holes = f", {totals.holes:,} offsets without a record" if totals.holes else ""
+    return (
+        f"{totals.records:,} records{holes}: "
+        f"{totals.outcomes:,} outcomes = {' + '.join(parts) or '0'}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {whole % 60:02} s" if minutes else f"{seconds:.1f} s"
+
+
+class Progress:
+    """Says how far a run is, now and then; `records` may be counted from any moment on."""
+
+    def __init__(
+        self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._screen = screen
+        self._name = name
+        self._clock = clock
+        self._seen: deque[tuple[float, int, float | None]] = deque()
+        self._said_at_s = clock()
+
+    @property
+    def records_per_s(self) -> float:
+        """Over the last seconds."""
+        if len(self._seen) < 2:
+            return 0.0
+        (first_s, first, _), (last_s, last, _) = self._seen[0], self._seen[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+    def see(self, records: int, share: float | None) -> None:
+        """Note how far it is."""
+        now_s = self._clock()
+        self._seen.append((now_s, records, share))
+        while self._seen[0][0] < now_s - RATE_OVER_S:
+            self._seen.popleft()
+
+    def say(self, totals: RunTotals, held_by: Holder | None) -> None:
+        """The line: on a terminal each time, else every ten seconds."""
+        line = self._line(totals, held_by)
+        if self._screen.rewrites:
+            self._screen.live(line)
+        elif self._clock() - self._said_at_s >= PLAIN_EVERY_S:
+            self._said_at_s = self._clock()
+            self._screen.say(line)
+
+    def _line(self, totals: RunTotals, held_by: Holder | None) -> str:
+        share = self._seen[-1][2] if self._seen else None
+        percent = "" if share is None else f" {share:4.0%}"
+        left_s = self._left_s()
+        left = "" if left_s is None else f", {duration(left_s)} left"
+        held = f", held by {_HOLDERS[held_by]}" if held_by else ""
+        return (
+            f"{self._name}{percent}: {totals.records:,} records, "
+            f"{self.records_per_s:,.0f}/s{left}{held}"
+            f" ({totals.stored:,} stored, {totals.duplicate:,} duplicate, "
+            f"{totals.joined:,} joined, {totals.quarantined:,} quarantined)"
+        )
+
+    def _left_s(self) -> float | None:
+        (first_s, _, first), (last_s, _, last) = self._seen[0], self._seen[-1]
+        if first is None or last is None or last <= first:
+            return None
+        return (1 - last) * (last_s - first_s) / (last - first)

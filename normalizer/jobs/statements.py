@@ -1,0 +1,153 @@
+"""Every SQL text the jobs say, named."""
+
+from typing import Final
+
+# Positions of live partitions: of each partition the newest generation, and how many there were.
+LIVE_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, generation, partition, epoch, next_offset, cluster_id,
+             last_offset, last_recorded_ms, last_crc
+    from     normalizer.source_position
+    where    cluster_id not in ('', 'file')
+    order by topic, partition, generation desc
+"""
+
+GENERATIONS: Final = """
+    select   topic, partition, max(generation) as newest, count(*) as generations
+    from     normalizer.source_position
+    group by topic, partition
+"""
+
+SHORT_FILES: Final = """
+    select distinct topic, named_by_bytes
+    from   normalizer.job_part
+    where  named_by_bytes < $1::integer
+"""
+
+TRY_LOCK: Final = "select pg_try_advisory_lock($1::bigint)"
+
+LAST_RUN: Final = """
+    select   run, state, owner, started_at
+    from     normalizer.job
+    where    job_id = $1::text
+    order by run desc
+    limit    1
+"""
+
+BEGIN_RUN: Final = """
+    insert into normalizer.job (job_id, run, kind, asked, owner, lock_key)
+    values ($1::text, $2::integer, $3::text, $4::text, $5::text, $6::bigint)
+    returning epoch
+"""
+
+RESUME_RUN: Final = """
+    update normalizer.job
+    set    owner = $3::text, epoch = epoch + 1, state = 'running', reason = '', ended_at = null,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer
+    returning epoch, held_by_lag_s, held_by_rate_s
+"""
+
+ADD_PARTS: Final = """
+    insert into normalizer.job_part (
+        job_id, run, topic, generation, partition, start_offset, next_offset, end_offset,
+        named_by_bytes
+    )
+    select $1::text, $2::integer, part.topic, part.generation, part.partition, part.start_offset,
+           part.start_offset, part.end_offset, part.named_by_bytes
+    from   unnest(
+               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::bigint[], $8::integer[]
+           ) as part (topic, generation, partition, start_offset, end_offset, named_by_bytes)
+    on conflict on constraint job_part_pkey do nothing
+"""
+
+PARTS: Final = """
+    select   topic, generation, partition, next_offset, end_offset, cursor
+    from     normalizer.job_part
+    where    job_id = $1::text and run = $2::integer
+    order by topic, generation, partition
+"""
+
+TOTALS: Final = """
+    select coalesce(sum(records), 0)::bigint     as records,
+           coalesce(sum(holes), 0)::bigint       as holes,
+           coalesce(sum(expired), 0)::bigint     as expired,
+           coalesce(sum(outcomes), 0)::bigint    as outcomes,
+           coalesce(sum(stored), 0)::bigint      as stored,
+           coalesce(sum(duplicate), 0)::bigint   as duplicate,
+           coalesce(sum(joined), 0)::bigint      as joined,
+           coalesce(sum(quarantined), 0)::bigint as quarantined,
+           coalesce(sum(ignored), 0)::bigint     as ignored,
+           coalesce(sum(changed), 0)::bigint     as changed,
+           coalesce(sum(unchanged), 0)::bigint   as unchanged,
+           coalesce(sum(refused), 0)::bigint     as refused
+    from   normalizer.job_part
+    where  job_id = $1::text and run = $2::integer
+"""
+
+# Not beyond the epoch: a runner that lost the job must not speak for it.
+BEAT: Final = """
+    update normalizer.job
+    set    share = $4::double precision, records_per_s = $5::double precision,
+           held_by_lag_s = $6::double precision, held_by_rate_s = $7::double precision,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
+
+END_RUN: Final = """
+    update normalizer.job
+    set    state = $4::text, reason = $5::text, updated_at = now(),
+           ended_at = case when $4::text = 'stopped' then null else now() end,
+           share = case when $4::text = 'complete' then 1 else share end
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
+
+LOCK_PARTS: Final = """
+    select   part.topic, part.generation, part.partition, job.epoch, part.next_offset
+    from     normalizer.job_part as part
+    join     normalizer.job      as job using (job_id, run)
+    join     unnest($3::text[], $4::integer[], $5::integer[])
+                 as wanted (topic, generation, partition)
+             using (topic, generation, partition)
+    where    part.job_id = $1::text and part.run = $2::integer
+    order by part.topic, part.generation, part.partition
+    for no key update of part, job
+"""
+
+MOVE_PARTS: Final = """
+    update normalizer.job_part as part
+    set    next_offset = moved.next_offset,
+           cursor      = coalesce(moved.cursor, part.cursor),
+           records     = part.records + moved.records,
+           holes       = part.holes + moved.holes,
+           expired     = part.expired + moved.expired,
+           outcomes    = part.outcomes + moved.outcomes,
+           stored      = part.stored + moved.stored,
+           duplicate   = part.duplicate + moved.duplicate,
+           joined      = part.joined + moved.joined,
+           quarantined = part.quarantined + moved.quarantined,
+           ignored     = part.ignored + moved.ignored,
+           changed     = part.changed + moved.changed,
+           unchanged   = part.unchanged + moved.unchanged,
+           refused     = part.refused + moved.refused
+    from   unnest(
+               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::text[], $8::bigint[],
+               $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+               $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+               $19::bigint[]
+           ) as moved (
+               topic, generation, partition, next_offset, cursor, expired,
+               records, holes, outcomes, stored, duplicate, joined, quarantined, ignored,
+               changed, unchanged, refused
+           )
+    where  part.job_id = $1::text and part.run = $2::integer
+    and    (part.topic, part.generation, part.partition)
+         = (moved.topic, moved.generation, moved.partition)
+"""
+
+ADD_BATCH: Final = """
+    insert into normalizer.job_batch (batch_id, job_id, run)
+    values ($1::bigint, $2::text, $3::integer)
+"""

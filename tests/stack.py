@@ -25,9 +25,9 @@ from normalizer.embedded import (
 from normalizer.embedded.postgres import replace_database
 from normalizer.migrate import migrate
 
-DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL")
-BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS")
-POSTGRES_BINDIR: Final = os.environ.get("TEST_POSTGRES_BINDIR")
+DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL") or None
+BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS") or None
+POSTGRES_BINDIR: Final = os.environ.get("TEST_POSTGRES_BINDIR") or None
 POSTGRES_15: Final = Path(os.environ.get("TEST_POSTGRES_15_BINDIR", "/usr/lib/postgresql/15/bin"))
 CI: Final = os.environ.get("CI") == "true"
 
@@ -156,7 +156,7 @@ class Stack:
         return self._clusters[version]
 
     async def broker(self) -> KafkaBroker:
-        """The session's; a test that stopped it finds it started again by the next."""
+        """The session's: for tests that leave it running."""
         if self._broker is None:
             self._broker = await self._exits.enter_async_context(await self.new_broker("kafka"))
         return self._broker

@@ -99,6 +99,8 @@ async def calls_by_attempts(connection: "asyncpg.Connection") -> str:
     counts: dict[int, dict[str, int]] = {}
     for row in rows:
         counts.setdefault(row["attempts"], {})[row["status"]] = row["events"]
+    if not counts:
+        return "no finished calls yet (projector.attempts_by_status)"
     lines = ["finished calls by attempts and status (projector.attempts_by_status):"]
     lines.append("  attempts " + "".join(f"{word:>12}" for word in _WORDS))
     lines += [

@@ -54,6 +54,8 @@ async def _read_all(bootstrap_servers: str, topic: str) -> list[bytes]:
 
 @pytest.mark.every_postgres
 async def test_a_database_is_owned_by_a_role_that_is_no_superuser(cluster: Cluster) -> None:
+    assert cluster.server.port  # left out where another stack was named
+
     async with cluster.empty_database() as made:
         superuser = await _count(
             made.url, "select usesuper::integer from pg_user where usename = current_user"

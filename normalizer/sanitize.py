@@ -185,7 +185,7 @@ class _Rewriter:
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
-            mode_inside = _modeunder(key, mode)
+            mode_inside = _mode_under(key, mode)
             if self._hides(key, value, mode, mode_inside):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
@@ -202,13 +202,10 @@ class _Rewriter:
     def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
         if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
             return False
-        match self._redaction.secrecy(key):
-            case Secrecy.NOTHING:
-                return False
-            case Secrecy.CONTENT:
-                return isinstance(value, str | list | dict) and not isinstance(value, Number)
-            case Secrecy.NUMBERS_TOO:
-                return isinstance(value, str | list | dict)
+        secrecy = self._redaction.secrecy(key)
+        if secrecy is Secrecy.NOTHING or not isinstance(value, str | list | dict):
+            return False
+        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
         mended = mend(text)
@@ -240,12 +237,10 @@ class _Rewriter:
             self.mended.setdefault(self._item, set()).add(path)
 
 
-def _modeunder(key: str, mode: _Mode) -> _Mode:
-    match mode:
-        case _Mode.UNTOUCHED:
-            return _Mode.UNTOUCHED
-        case _Mode.REFERENCE:
-            named = key in _REFERENCE_KEYS or key.endswith("_id")
-            return _Mode.UNTOUCHED if named else _Mode.REFERENCE
-        case _Mode.ROOT | _Mode.PLAIN:
-            return _Mode.REFERENCE if key == _REFERENCE else _Mode.PLAIN
+def _mode_under(key: str, mode: _Mode) -> _Mode:
+    if mode is _Mode.UNTOUCHED:
+        return _Mode.UNTOUCHED
+    if mode is _Mode.REFERENCE:
+        named = key in _REFERENCE_KEYS or key.endswith("_id")
+        return _Mode.UNTOUCHED if named else _Mode.REFERENCE
+    return _Mode.REFERENCE if key == _REFERENCE else _Mode.PLAIN

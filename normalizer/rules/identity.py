@@ -30,14 +30,12 @@ def read_execution_id(event: WireEvent) -> int:
     sent = read_id(event.sent.execution_id)
     if isinstance(sent, int):
         return sent
-    match sent.kind:
-        case "opaque":
-            event.coerce("opaque_id", "execution_id", sent.text)
-            return hash_text_id(sent.text)
-        case "missing":
-            raise Refused("missing_execution_id", "execution_id: expected an id, got none")
-        case "negative" | "invalid":
-            raise Refused("invalid_id", f"execution_id: expected int or digits, got {sent.text}")
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", "execution_id", sent.text)
+        return hash_text_id(sent.text)
+    if sent.kind == "missing":
+        raise Refused("missing_execution_id", "execution_id: expected an id, got none")
+    raise Refused("invalid_id", f"execution_id: expected int or digits, got {sent.text}")
 
 
 def read_event_id(event: WireEvent) -> int | None:
@@ -45,16 +43,14 @@ def read_event_id(event: WireEvent) -> int | None:
     sent = read_id(event.sent.event_id)
     if isinstance(sent, int):
         return sent
-    match sent.kind:
-        case "opaque":
-            event.coerce("opaque_id", "event_id", sent.text)
-            return hash_event_id(sent.text)
-        case "missing" | "negative":
-            if sent.text:
-                event.keep("event_id")
-            return None
-        case "invalid":
-            raise Refused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", "event_id", sent.text)
+        return hash_event_id(sent.text)
+    if sent.kind == "invalid":
+        raise Refused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
+    if sent.text:
+        event.keep("event_id")
+    return None
 
 
 def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
@@ -62,17 +58,14 @@ def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     sent = read_id(getattr(event.sent, name))
     if isinstance(sent, int):
         return sent
-    match sent.kind:
-        case "opaque":
-            event.coerce("opaque_id", name, sent.text)
-            return hash_text_id(sent.text)
-        case "missing":
-            if sent.text:
-                event.keep(name)
-            return None
-        case "negative" | "invalid":
-            event.coerce("invalid_secondary_id", name, event.fields[name])
-            return None
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", name, sent.text)
+        return hash_text_id(sent.text)
+    if sent.kind != "missing":
+        event.coerce("invalid_secondary_id", name, event.fields[name])
+    elif sent.text:
+        event.keep(name)
+    return None
 
 
 def read_id(value: Value) -> int | NoId:

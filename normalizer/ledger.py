@@ -2,9 +2,11 @@
 
 `explained`: every offset up to the position gave a record or lies in a known gap, and the tables
 hold as many rows as the totals say. `lost`: a record can still be read inside a gap, or rows are
-missing. What is older than the log's retention cannot be told, and is counted.
+missing. What is older than the log's retention cannot be told, and is counted. Rows that a job
+stored (backfill, redrive) are in the totals of its run, whatever their coordinates.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
@@ -19,6 +21,9 @@ _INT64_MAX: Final = (1 << 63) - 1
 
 Key = tuple[str, int, int]
 """(topic, generation, partition)."""
+
+RunKey = tuple[str, int]
+"""(job_id, run)."""
 
 
 class Log(Protocol):
@@ -83,8 +88,28 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained]:
+class ExplainedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verification found of one run of a job; `wrong` as of a partition."""
+
+    job_id: str
+    run: int
+    asked: str
+    stored: int
+    quarantined: int
+    wrong: tuple[str, ...]
+
+    def __str__(self) -> str:
+        verdict = [f"LOST: {sentence}" for sentence in self.wrong] or ["explained"]
+        return (
+            f"job {self.job_id} run {self.run}, {self.asked}: {self.stored} stored, "
+            f"{self.quarantined} quarantined: {'; '.join(verdict)}"
+        )
+
+
+async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained | ExplainedRun]:
     """Explain every position, partition by partition; without a log, against the tables only.
+
+    Runs of jobs follow, those that wrote anything.
 
     The tables are read in chunks, each with a snapshot of its own: rows beyond the positions
     noted at the start are left out, so the chunks prove the whole.
@@ -92,7 +117,8 @@ async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained]
     """
     async with _connection(database_url) as connection:
         positions = [Position(**row) for row in await connection.fetch(_POSITIONS)]
-        stored = await _stored_rows(connection, positions)
+        runs = await connection.fetch(_RUNS)
+        stored, stored_by_run = await _stored_rows(connection, positions, runs)
         quarantined = await _counts(connection, _QUARANTINED, positions)
         for position in positions:
             yield await _explain(
@@ -102,19 +128,29 @@ async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained]
                 stored.get(position.key, 0),
                 quarantined.get(position.key, 0),
             )
+        refused_by_run = await _counts_by_run(connection, _QUARANTINED_BY_RUN, runs)
+        for run in runs:
+            key = (run["job_id"], run["run"])
+            wrong = _differences(
+                ("stored", run["stored"], stored_by_run.get(key, 0)),
+                ("quarantined", run["quarantined"], refused_by_run.get(key, 0)),
+            )
+            yield ExplainedRun(
+                job_id=run["job_id"],
+                run=run["run"],
+                asked=run["asked"],
+                stored=run["stored"],
+                quarantined=run["quarantined"],
+                wrong=tuple(wrong),
+            )
 
 
 async def _explain(
     connection: asyncpg.Connection, log: Log | None, position: Position, stored: int, refused: int
 ) -> Explained:
-    wrong = [
-        f"{name}: the totals say {total}, the table holds {rows}"
-        for name, total, rows in (
-            ("stored", position.stored, stored),
-            ("quarantined", position.quarantined, refused),
-        )
-        if total != rows
-    ]
+    wrong = _differences(
+        ("stored", position.stored, stored), ("quarantined", position.quarantined, refused)
+    )
     gaps = await connection.fetch(_GAPS, *position.key, position.next_offset)
     in_gaps = sum(gap["next_offset"] - gap["first_offset"] for gap in gaps)
     if in_gaps != position.holes:
@@ -138,16 +174,25 @@ async def _explain(
     return Explained(position=position, wrong=tuple(wrong), untold=untold, skipped=skipped)
 
 
+def _differences(*compared: tuple[str, int, int]) -> list[str]:
+    return [
+        f"{name}: the totals say {total}, the table holds {rows}"
+        for name, total, rows in compared
+        if total != rows
+    ]
+
+
 async def _stored_rows(
-    connection: asyncpg.Connection, positions: Sequence[Position]
-) -> dict[Key, int]:
-    """Rows of `events` by the partition that stored them, up to the positions given."""
-    counted: dict[Key, int] = {}
+    connection: asyncpg.Connection, positions: Sequence[Position], runs: Sequence[asyncpg.Record]
+) -> tuple[dict[Key, int], dict[RunKey, int]]:
+    """Rows of `events` by the partition or the run that stored them, up to those given."""
+    by_partition: Counter[Key] = Counter()
+    by_run: Counter[RunKey] = Counter()
     for bucket in await connection.fetch(_BUCKETS):
         for low, high in _chunks(bucket["low"], bucket["high"], bucket["rows"]):
-            for key, rows in (await _counts(connection, _STORED, positions, low, high)).items():
-                counted[key] = counted.get(key, 0) + rows
-    return counted
+            by_partition.update(await _counts(connection, _STORED, positions, low, high))
+            by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, low, high))
+    return by_partition, by_run
 
 
 async def _counts(
@@ -162,6 +207,21 @@ async def _counts(
         *bounds,
     )
     return {(topic, generation, partition): count for topic, generation, partition, count in rows}
+
+
+async def _counts_by_run(
+    connection: asyncpg.Connection, query: str, runs: Sequence[asyncpg.Record], *bounds: int
+) -> dict[RunKey, int]:
+    if not runs:
+        return {}
+    rows = await connection.fetch(
+        query,
+        [run["job_id"] for run in runs],
+        [run["run"] for run in runs],
+        [run["last_batch_id"] for run in runs],
+        *bounds,
+    )
+    return {(job_id, run): count for job_id, run, count in rows}
 
 
 def _chunks(low: int, high: int, rows: int) -> Iterator[tuple[int, int]]:
@@ -225,7 +285,39 @@ _STORED: Final = """
              and event.source_partition = read.partition
              and event.source_offset < read.next_offset
     where    event.event_id between $5::bigint and $6::bigint
+    and      not exists (
+                 select from normalizer.job_batch as written
+                 where  written.batch_id = event.batch_id
+             )
     group by 1, 2, 3
+"""
+
+# Batches of a run ascend as they commit, so one of them says how far the totals reach.
+_RUNS: Final = """
+    select   job.job_id, job.run, job.asked, written.last_batch_id,
+             sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined
+    from     normalizer.job      as job
+    join     normalizer.job_part as part using (job_id, run)
+    join     (
+                 select   job_id, run, max(batch_id) as last_batch_id
+                 from     normalizer.job_batch
+                 group by job_id, run
+             ) as written using (job_id, run)
+    group by job.job_id, job.run, written.last_batch_id
+    order by job.job_id, job.run
+"""
+
+_STORED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.events    as event
+    join     normalizer.job_batch as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    where    event.event_id between $4::bigint and $5::bigint
+    group by 1, 2
 """
 
 _QUARANTINED: Final = """
@@ -237,7 +329,23 @@ _QUARANTINED: Final = """
              and refused.source_generation = read.generation
              and refused.source_partition = read.partition
              and refused.source_offset < read.next_offset
+    where    not exists (
+                 select from normalizer.job_batch as written
+                 where  written.batch_id = refused.batch_id
+             )
     group by 1, 2, 3
+"""
+
+_QUARANTINED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.quarantine as refused
+    join     normalizer.job_batch  as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    group by 1, 2
 """
 
 _GAPS: Final = """

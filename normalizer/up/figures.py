@@ -118,6 +118,8 @@ async def show_figures(
         try:
             async with _connected(database_url) as connection:
                 await _show_while_connected(connection, log, topic, screen)
+        except BrokenPipeError:
+            raise
         except _AWAY as error:
             screen.live(f"no figures: {type(error).__name__}; asking again")
         await asyncio.sleep(_EVERY_S)

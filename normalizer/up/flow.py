@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -59,6 +60,10 @@ async def up(
                 await asyncio.wait([playing])
     except* NormalizerError as errors:
         run.screen.say(f"error: {_first(errors)}")
+        code = 1
+    except* BrokenPipeError:
+        # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     return code
 

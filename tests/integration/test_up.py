@@ -220,6 +220,23 @@ async def test_a_second_signal_ends_everything_at_once(folder: Path) -> None:
     await _until_all_ended(pids)
 
 
+async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> None:
+    command = f"{sys.executable} -m normalizer up --no-kafka --folder {folder} | head -n 3"
+    shell = await asyncio.create_subprocess_exec(
+        *("/bin/bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}}"),
+        env=_BASE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+    async with asyncio.timeout(60):
+        said, _ = await shell.communicate()
+
+    assert len(said.splitlines()) == 4
+    assert said.splitlines()[-1] == b"1"
+    assert not (folder / "stack.json").exists()
+
+
 @pytest.mark.parametrize("arguments", [["--no-kafka"], []], ids=["asked", "without Java"])
 async def test_without_kafka_the_records_come_from_a_file(
     folder: Path, tmp_path: Path, arguments: list[str]

@@ -1,0 +1,137 @@
+"""Each poison record among 500 good ones costs itself at most; the test's name says its outcome."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.delivery import deliver
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from tests.factories import batch_of_records, raw_event, raw_record
+from tests.poison import BIG, POISON, Poison
+from tests.running import running, settings_for
+from tests.stack import Database, Stack, Topic
+from tests.tables import assert_ledger_holds, claimed, connected, open_store
+from tests.waiting import until
+
+GOOD = 500
+PLACE = 217
+"""Where the poison stands among the good ones."""
+
+
+@pytest.fixture(scope="module")
+async def one_database(stack: Stack) -> AsyncIterator[Database]:
+    """Shared by these tests: each has a topic and event ids of its own."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        yield made
+
+
+@pytest.mark.parametrize("poison", POISON, ids=str)
+async def test_among_500_good_records(one_database: Database, poison: Poison) -> None:
+    number = POISON.index(poison)
+    topic = f"poison.{number}"
+    numbers = iter(range(1_000 * number, 1_000 * number + GOOD))
+    records = [
+        msgspec.structs.replace(
+            poison.record if at == PLACE else raw_record(value=raw_event(next(numbers))),
+            topic=topic,
+            offset=at,
+        )
+        for at in range(GOOD + 1)
+    ]
+    normalize = Normalizer().normalize
+    async with open_store(one_database) as store, connected(one_database) as connection:
+        claim = await claimed(store, topic=topic)
+
+        await deliver(
+            store,
+            batch_of_records(claim, [(record, normalize(record)) for record in records]),
+            stop=asyncio.Event(),
+        )
+
+        await _assert_outcome(connection, topic, poison)
+        others = await connection.fetchval(
+            """
+            select count(*) from normalizer.events
+            where  source_topic = $1 and source_offset <> $2
+            """,
+            topic,
+            PLACE,
+        )
+        assert others == GOOD
+        await assert_ledger_holds(connection)
+
+
+async def _assert_outcome(
+    connection: asyncpg.Connection, topic: str, poison: Poison, place: int = PLACE
+) -> None:
+    rows = await connection.fetch(
+        "select * from normalizer.events where source_topic = $1 and source_offset = $2",
+        topic,
+        place,
+    )
+    refused = await connection.fetch(
+        "select source_offset, reason from normalizer.quarantine where source_topic = $1", topic
+    )
+    reasons = [row["reason"] for row in refused if row["source_offset"] == place]
+    assert reasons == ([poison.reason] if poison.reason else [])
+    assert len(rows) == poison.stored
+    for column, value in poison.keeps.items():
+        kept = rows[0][column]
+        assert (msgspec.json.decode(kept) if column == "context" else kept) == value
+
+
+async def test_the_whole_list_through_kafka_costs_itself_only(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    every = GOOD // len(POISON)
+    expected: dict[int, Poison] = {}
+    good = 0
+    last: Any = None
+    for at in range(GOOD):
+        if at % every == 0 and at // every < len(POISON):
+            poison = POISON[at // every]
+            last = await _send(producer, topic, poison.record)
+            expected[last.offset] = poison
+        last = await _send(producer, topic, raw_record(value=raw_event(at)))
+        good += 1
+
+    async with (
+        connected(database) as connection,
+        running(settings_for(database, topic, bootstrap_servers)),
+    ):
+
+        async def position() -> Any:
+            return await connection.fetchval(
+                "select next_offset from normalizer.source_position where partition = 0"
+            )
+
+        await until(position, is_so=lambda at: at == last.offset + 1, deadline_s=60)
+        assert len(expected) == len(POISON)
+        for offset, poison in expected.items():
+            await _assert_outcome(connection, topic.name, poison, offset)
+        counted = await connection.fetchval(
+            "select count(*) from normalizer.events where not source_offset = any($1::bigint[])",
+            list(expected),
+        )
+        assert counted == good
+        assert await connection.fetchval(
+            "select value_bytes from normalizer.quarantine order by value_bytes desc limit 1"
+        ) == len(BIG)
+        await assert_ledger_holds(connection)
+
+
+async def _send(producer: AIOKafkaProducer, topic: Topic, record: RawRecord) -> Any:
+    return await producer.send_and_wait(
+        topic.name,
+        record.value,
+        key=record.key,
+        partition=0,
+        headers=[(name, value or b"") for name, value in record.headers],
+    )

@@ -1,0 +1,104 @@
+"""Plays of the simulator into a topic, read by two normalizers at once that get killed on the way.
+
+The platform's clock is set to one hour ago: Kafka must not take the records for expired.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any, Self
+
+from normalizer.settings import Settings
+from simulator.compare import compare
+from simulator.database import Database as HeldBy
+from simulator.ledger import LedgerFile, RecordLine, read
+from simulator.mix import Mix
+from simulator.play import Play, now_us, play_into_topic
+from simulator.report import Report
+from tests.running import Watcher, process, until
+from tests.stack import Topic
+
+HOUR_US = 3_600_000_000
+
+
+def mix(**fields: Any) -> Mix:
+    """Everything the simulator can do, an hour ago; `fields` go over that."""
+    return Mix(**{"start_us": now_us() - HOUR_US, "rate": 5_000.0, "in_flight": 300} | fields)
+
+
+async def loaded(
+    traffic: Mix, events: int, topic: Topic, bootstrap_servers: str, ledger: Path
+) -> dict[int, int]:
+    """Play into the topic; gives each partition's end."""
+    play = Play(mix=traffic, seed=1, events=events)
+    with LedgerFile(ledger) as written:
+        await play_into_topic(play, bootstrap_servers, topic.name, written)
+    ends: dict[int, int] = dict.fromkeys(range(topic.partitions), 0)
+    for line in read(ledger):
+        if isinstance(line, RecordLine):
+            ends[line.partition] = max(ends[line.partition], line.offset + 1)
+    return ends
+
+
+async def drained(
+    watcher: Watcher, topic: Topic, settings: Settings, ends: dict[int, int], kills: int
+) -> None:
+    """Read to the end by two at once, killed so often on the way."""
+    total = sum(ends.values())
+
+    async def read_so_far() -> int:
+        at = await watcher.positions(topic)
+        return sum(position["next_offset"] for position in at.values())
+
+    async def all_read() -> bool:
+        return await read_so_far() == total
+
+    async with _Pair(settings) as pair:
+        for kill in range(1, kills + 1):
+            threshold = total * kill // (kills + 2)
+
+            async def reached(threshold: int = threshold) -> bool:
+                return await read_so_far() >= threshold
+
+            await until(reached, read_so_far)
+            assert await read_so_far() < total, "killed too late to prove anything"
+            await pair.kill_one()
+        before = -1
+        while not await all_read():
+            # Patience is for standing still: a million takes longer than that.
+            before, now = await read_so_far(), before
+            assert before != now, f"stands at {before} of {total}"
+            with contextlib.suppress(AssertionError):
+                await until(all_read)
+
+
+async def compared(watcher: Watcher, topic: Topic, ledger: Path) -> Report:
+    """What differs between the ledger and the database."""
+    return await compare(read(ledger), HeldBy(watcher.connection, topic.name, 0))
+
+
+class _Pair:
+    """Two normalizers at once; a killed one is followed by another."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._running: list[asyncio.subprocess.Process] = []
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def kill_one(self) -> None:
+        """kill -9 of the older one."""
+        victim = self._running.pop(0)
+        victim.kill()
+        await victim.wait()
+        await self._start()
+
+    async def _start(self) -> None:
+        self._running.append(await self._stack.enter_async_context(process(self._settings)))

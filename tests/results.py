@@ -1,0 +1,46 @@
+"""Figures of a run into docs/results/NAME.md: with date, commit, machine, versions and command."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent.parent / "docs" / "results"
+_PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
+
+
+def write_results(
+    name: str, title: str, command: str, figures: Mapping[str, object], servers: str
+) -> None:
+    """One page of figures; a new run replaces it."""
+    packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    lines = [
+        f"# {title}",
+        "",
+        f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"- commit: {_git('rev-parse', '--short', 'HEAD')}",
+        f"- machine: {os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}",
+        f"- versions: Python {platform.python_version()}, {packages}; {servers}",
+        f"- command: `{command}`",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {what} | {value} |" for what, value in figures.items()),
+        "",
+    ]
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    (_FOLDER / f"{name}.md").write_text("\n".join(lines))
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(  # a fixed command
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=_FOLDER.parent.parent
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def _memory_gb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**3

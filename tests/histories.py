@@ -15,6 +15,7 @@ from normalizer.jobs.backfill import Backfill, Normalize
 from normalizer.jobs.files import FileSource
 from normalizer.jobs.known import look_up
 from normalizer.jobs.pace import Pace
+from normalizer.jobs.playing import Player
 from normalizer.jobs.reporting import Progress, Verdict
 from normalizer.jobs.source import Source
 from normalizer.ledger import verify
@@ -75,6 +76,8 @@ def written(path: Path, content: bytes) -> Path:
             content = gzip.compress(content, 1)
         case ".zst":
             content = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)
+        case _:
+            pass
     path.write_bytes(content)
     return path
 
@@ -89,12 +92,17 @@ def backfill_of(
 ) -> Backfill:
     """A backfill that looks at no live traffic unless `pace` says so."""
     return Backfill(
+        player(settings, Asked(kind="backfill", source=name), **pace), source, normalize
+    )
+
+
+def player(settings: Settings, asked: Asked, **pace: Any) -> Player:
+    """A player that looks at no live traffic unless `pace` says so, and shows nothing."""
+    return Player(
         settings,
-        Asked(kind="backfill", source=name),
-        source,
-        normalize=normalize,
+        asked,
         pace=Pace(get_logger(), **({"live": None, "yield_at_s": None, "max_rate": None} | pace)),
-        progress=Progress(Screen(io.StringIO()), name),
+        progress=Progress(Screen(io.StringIO()), asked.kind),
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from normalizer.envelope import Envelope
+
 # Positions of live partitions: of each partition the newest generation, and how many there were.
 LIVE_POSITIONS: Final = """
     select   distinct on (topic, partition)
@@ -150,4 +152,21 @@ MOVE_PARTS: Final = """
 ADD_BATCH: Final = """
     insert into normalizer.job_batch (batch_id, job_id, run)
     values ($1::bigint, $2::text, $3::integer)
+"""
+
+_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+
+READ_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+FIND_REFUSED: Final = """
+    select source_topic, source_generation, source_partition, source_offset, source_index
+    from   normalizer.quarantine
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as wanted (source_topic, source_generation, source_partition, source_offset)
+           using (source_topic, source_generation, source_partition, source_offset)
 """

@@ -1,0 +1,173 @@
+"""What would change, row by row in; counts, values from and to, and examples out.
+
+It stays small however long the history: of each field so many different changes are told apart,
+the others only counted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.envelope import Envelope, Rejected, canonical_json
+from normalizer.record import RawRecord
+
+FIELDS: Final = tuple(
+    name
+    for name in Envelope.__struct_fields__
+    if name
+    not in {
+        *("event_id", "execution_id", "normalizer_version"),
+        *("source_topic", "source_generation", "source_partition", "source_offset"),
+        "source_index",
+    }
+)
+"""Every column a rule decides. Keys never change; a version alone is no change."""
+
+PAIRS_A_FIELD: Final = 200
+EXAMPLES: Final = 3
+SHOWN_LETTERS: Final = 60
+
+_list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+Changes = dict[str, tuple[Any, Any]]
+"""Field -> (from, to), in a form that compares by value and can be shown."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the diff. `fields` of what changes; `reason` of what is refused."""
+
+    what: str
+    event_id: str = ""
+    place: str = ""
+    reason: str = ""
+    fields: Changes = {}
+
+
+class _Pairs(msgspec.Struct):
+    counts: dict[tuple[str, str], int] = {}
+    examples: dict[tuple[str, str], list[int]] = {}
+    others: int = 0
+
+
+class Diff:
+    """Collects what would change. `sink` is given every row that would, one by one."""
+
+    def __init__(self, sink: Callable[[Change], None] | None = None) -> None:
+        self._sink = sink
+        self._fields: dict[str, dict[str, _Pairs]] = {}
+        self._rows: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
+        self._places: dict[str, list[str]] = {}
+
+    def count(self, what: str) -> int:
+        """How many rows of a kind: new, joined, changed, refused, unchanged."""
+        return self._rows.get(what, 0)
+
+    def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
+        """How often each (from, to) of a field occurs, as they are shown."""
+        return self._fields.get(what, {}).get(field, _Pairs()).counts
+
+    def add(self, what: str, event: Envelope | None = None) -> None:
+        """A row that is `new` or `unchanged`."""
+        self._rows[what] = self.count(what) + 1
+        if self._sink and event is not None:
+            self._sink(Change(what=what, event_id=str(event.event_id)))
+
+    def change(self, what: str, event_id: int, fields: Changes) -> None:
+        """A row that is `joined` or `changed`, with what would be different."""
+        self._rows[what] = self.count(what) + 1
+        for field, (before, after) in fields.items():
+            pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
+            pair = (_shown(before), _shown(after))
+            if pair not in pairs.counts and len(pairs.counts) >= PAIRS_A_FIELD:
+                pairs.others += 1
+                continue
+            pairs.counts[pair] = pairs.counts.get(pair, 0) + 1
+            examples = pairs.examples.setdefault(pair, [])
+            if len(examples) < EXAMPLES:
+                examples.append(event_id)
+        if self._sink:
+            self._sink(Change(what=what, event_id=str(event_id), fields=fields))
+
+    def refuse(self, place: str, reason: str, event_id: int | None = None) -> None:
+        """A record, or a stored row, that would be refused."""
+        self._rows["refused"] = self.count("refused") + 1
+        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        places = self._places.setdefault(reason, [])
+        if len(places) < EXAMPLES:
+            places.append(place)
+        if self._sink:
+            self._sink(
+                Change(
+                    what="refused",
+                    event_id="" if event_id is None else str(event_id),
+                    place=place,
+                    reason=reason,
+                )
+            )
+
+    def lines(self) -> Iterator[str]:
+        """The whole diff, as an operator reads it."""
+        for what in ("new", "joined", "changed", "refused", "unchanged"):
+            if what in self._rows:
+                yield f"{self._rows[what]:>12,} {what}"
+            if what == "refused":
+                for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
+                    yield f"{count:>20,} {reason}, as {', '.join(self._places[reason])}"
+            for field, pairs in sorted(self._fields.get(what, {}).items()):
+                yield from _field_lines(field, pairs)
+        if not self._rows:
+            yield "nothing was read"
+
+
+def changes_between(before: Envelope, after: Envelope) -> Changes:
+    """The fields that differ in value, whatever their spelling."""
+    changes: Changes = {}
+    for field in FIELDS:
+        old, new = getattr(before, field), getattr(after, field)
+        if old == new:
+            continue
+        old, new = _value(field, old), _value(field, new)
+        if old != new:
+            changes[field] = (old, new)
+    return changes
+
+
+def refused_place(record: RawRecord, rejected: Rejected) -> str:
+    """Where a refused event stands."""
+    return f"{record.place}#{rejected.index}" if rejected.index else record.place
+
+
+def _value(field: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if field == "coercions":
+        return [msgspec.Raw(entry) for entry in _sorted(_list.decode(value))]
+    if isinstance(value, bytes):
+        return msgspec.Raw(canonical_json(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def _sorted(entries: Iterable[msgspec.Raw]) -> list[bytes]:
+    return sorted(canonical_json(bytes(entry)) for entry in entries)
+
+
+def _shown(value: Any) -> str:
+    text = "" if value is None else msgspec.json.encode(value).decode()
+    return text if len(text) <= SHOWN_LETTERS else f"{text[:SHOWN_LETTERS]}..."
+
+
+def _field_lines(field: str, pairs: _Pairs) -> Iterator[str]:
+    total = sum(pairs.counts.values()) + pairs.others
+    yield f"{total:>20,} {field}"
+    most = sorted(pairs.counts.items(), key=lambda item: (-item[1], item[0]))
+    for pair, count in most[:10]:
+        before, after = (text or "nothing" for text in pair)
+        examples = ", ".join(map(str, pairs.examples[pair]))
+        yield f"{count:>28,} {before} -> {after}, as {examples}"
+    if rest := total - sum(count for _, count in most[:10]):
+        yield f"{rest:>28,} others"

@@ -1,0 +1,143 @@
+"""The work of a job in, its verdict out: everything that the jobs share around their work.
+
+One runner at a time, progress on the screen and in the table, live traffic watched, a stop within
+a deadline, and a verdict whatever ended it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from normalizer.errors import FatalError, Fenced, NormalizerError, PositionError, RetryableError
+from normalizer.jobs.asked import Asked
+from normalizer.jobs.pace import Pace
+from normalizer.jobs.reporting import Progress, Verdict
+from normalizer.jobs.runs import Beat, Run, State
+from normalizer.settings import Settings
+from normalizer.telemetry import get_logger
+
+BEAT_EVERY_S: Final = 1.0
+
+Work = Callable[[Run, asyncio.TaskGroup], Awaitable[str | None]]
+"""Does the job, soon ends when told to stop; gives why the source was truncated, None if whole."""
+
+_log: Final = get_logger()
+
+
+class Player:
+    """Plays one job once; `stop` ends it, and the same command goes on from there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        asked: Asked,
+        *,
+        pace: Pace,
+        progress: Progress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        assert settings.database_url
+        self.settings = settings
+        self.database_url = settings.database_url
+        self.asked = asked
+        self.pace = pace
+        self.clock = clock
+        self.stopping = asyncio.Event()
+        self._progress = progress
+        self._over = asyncio.Event()
+        self._deadline = asyncio.timeout(None)
+
+    def stop(self) -> None:
+        """Let the work write what it has in hand, within the deadline."""
+        self.stopping.set()
+        self._over.set()
+        now_s = asyncio.get_running_loop().time()
+        self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
+
+    async def play(self, work: Work, share: Callable[[], float | None]) -> Verdict:
+        """Run the work to its end. Raises what keeps it from beginning, or from its verdict."""
+        began_s = self.clock()
+        run = await Run.begin(self.database_url, self.asked, owner=self.settings.owner)
+        async with run:
+            self.pace.held_before(run.held_before_s)
+            _log.info("started", job=self.asked.job_id, run=run.number, resumed=run.resumed)
+            state, reason = await self._played(run, work, share)
+            totals = await run.totals()
+            if state == "complete" and totals.expired:
+                state = "truncated"
+                reason = f"retention took {totals.expired:,} offsets before they were read"
+            await run.end(state, reason)
+            return Verdict(
+                job_id=self.asked.job_id,
+                run=run.number,
+                state=state,
+                reason=reason,
+                totals=totals,
+                took_s=self.clock() - began_s,
+                held_s=dict(self.pace.held_s),
+            )
+
+    async def _played(
+        self, run: Run, work: Work, share: Callable[[], float | None]
+    ) -> tuple[State, str]:
+        """The state it came to, and why where that is no success."""
+        truncated: str | None = None
+        try:
+            async with self._deadline, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.pace.watch(self._over), name="live traffic")
+                tasks.create_task(self._keep_beating(run, share), name="beat")
+                truncated = await work(run, tasks)
+                self._over.set()
+        except TimeoutError:
+            _log.warning("deadline_passed", why="what was in flight is rolled back")
+        except BaseExceptionGroup as errors:
+            worst = _worst(errors)
+            if isinstance(worst, Fenced):
+                raise FatalError(
+                    f"job {self.asked.job_id}: another runner took it over"
+                ) from errors
+            if not isinstance(worst, NormalizerError):
+                raise worst from errors
+            return "failed", str(worst)
+        if self.stopping.is_set():
+            return "stopped", ""
+        return ("complete", "") if truncated is None else ("truncated", truncated)
+
+    async def _keep_beating(self, run: Run, share: Callable[[], float | None]) -> None:
+        """Say how it is getting on, on the screen and in the table."""
+        while not self._over.is_set():
+            await pause(self._over, BEAT_EVERY_S)
+            with contextlib.suppress(RetryableError):
+                totals = await run.totals()
+                self._progress.see(totals.records, share())
+                self._progress.say(totals, self.pace.held_by)
+                await run.beat(
+                    Beat(
+                        share=share(),
+                        records_per_s=self._progress.records_per_s,
+                        held_by_lag_s=self.pace.held_s["live_lag"],
+                        held_by_rate_s=self.pace.held_s["max_rate"],
+                    )
+                )
+
+
+async def pause(event: asyncio.Event, wait_s: float) -> None:
+    """Wait for the event, not longer than this."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await event.wait()
+
+
+def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that stands for a group: a lost job first, then a fatal one, else the first."""
+    leaves = [
+        _worst(error) if isinstance(error, BaseExceptionGroup) else error
+        for error in errors.exceptions
+    ]
+    for kind in (Fenced, PositionError, FatalError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]

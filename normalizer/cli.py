@@ -28,6 +28,7 @@ from normalizer.errors import REASONS, ConfigurationError, NormalizerError
 from normalizer.explain import explain as explain_record
 from normalizer.explain import parse_coordinates
 from normalizer.filter import filter_lines
+from normalizer.jobs import commands as jobs
 from normalizer.kafka import LogReader
 from normalizer.ledger import verify
 from normalizer.lines import open_lines
@@ -331,6 +332,11 @@ def verify_ledger() -> None:
         return lost
 
     raise SystemExit(FOUND if _waited(report()) else 0)
+
+
+for _job in (jobs.backfill, jobs.renormalise, jobs.export, jobs.jobs):
+    main.add_command(_job)
+quarantine.add_command(jobs.redrive)
 
 
 @main.command()

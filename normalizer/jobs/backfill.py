@@ -6,6 +6,7 @@ positions in its transaction, so that a kill at any moment loses and doubles not
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Final
 
 from normalizer.batch import Batch, Item
@@ -35,10 +36,21 @@ _log: Final = get_logger()
 
 
 class Backfill:
-    """One run of a backfill; `run` ends at the source's end, after the player's stop, or broken."""
+    """One run of a backfill; `run` ends at the source's end, after the player's stop, or broken.
 
-    def __init__(self, player: Player, source: Source, normalize: Normalize) -> None:
+    `positions_of` gives what its batches move, where that is more than the run's positions.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        source: Source,
+        normalize: Normalize,
+        *,
+        positions_of: Callable[[Run], JobPositions] | None = None,
+    ) -> None:
         self._player = player
+        self._positions_of = positions_of or partial(JobPositions, keyed=source.keyed)
         self._source = source
         self._normalize = normalize
         self._stopping = player.stopping
@@ -55,11 +67,11 @@ class Backfill:
         return verdict
 
     async def _work(self, run: Run, tasks: asyncio.TaskGroup) -> str | None:
-        positions = JobPositions(run, keyed=self._source.keyed)
+        positions = self._positions_of(run)
         async with Store(
             self._player.database_url,
             owner=self._player.settings.owner,
-            application_name="normalizer backfill",
+            application_name=f"normalizer {run.asked.kind}",
             positions=positions,
             session=SESSION,
         ) as store:

@@ -54,7 +54,7 @@ class _Pairs(msgspec.Struct):
 class Diff:
     """Collects what would change. `sink` is given every row that would, one by one."""
 
-    def __init__(self, sink: Callable[[Change], None] | None = None) -> None:
+    def __init__(self, sink: Callable[[Change], object] | None = None) -> None:
         self._sink = sink
         self._fields: dict[str, dict[str, _Pairs]] = {}
         self._rows: dict[str, int] = {}

@@ -52,7 +52,7 @@ class JobPositions:
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, Totals]],
         batch_id: int,
-        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+        refusals: Sequence[Refusal],
     ) -> None:
         """Move each position to the end of its stretch and add to the run's totals."""
         rows = [
@@ -61,8 +61,7 @@ class JobPositions:
                 part.next_offset,
                 self._cursor(part),
                 self._expired_in(part),
-                *msgspec.structs.astuple(totals),
-                *NO_CHANGES,
+                *self._fates(part, totals, refusals),
             )
             for part, totals in moves
         ]
@@ -70,6 +69,15 @@ class JobPositions:
         await connection.execute(
             statements.ADD_BATCH, batch_id, self._run.asked.job_id, self._run.number
         )
+
+    def _fates(
+        self,
+        part: PartitionBatch,  # noqa: ARG002 - of some jobs not all records are like others
+        totals: Totals,
+        refusals: Sequence[Refusal],  # noqa: ARG002 - the same
+    ) -> tuple[int, ...]:
+        """Records to refused, as MOVE_PARTS has them."""
+        return (*msgspec.structs.astuple(totals), *NO_CHANGES)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
         if not self._keyed or not part.items:

@@ -7,6 +7,8 @@ from typing import Final
 
 import msgspec
 
+from normalizer.database import reading
+from normalizer.jobs import statements
 from normalizer.jobs.pace import Holder
 from normalizer.jobs.runs import RunTotals, State
 from normalizer.up.screen import Screen
@@ -46,6 +48,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         if self.state == "stopped":
             lines.append("the same command goes on from here")
         return lines
+
+
+async def list_runs(database_url: str, limit: int) -> list[str]:
+    """The newest runs, one a line, each with its balance. Raises StoreUnavailable, FatalError."""
+    async with reading(database_url) as connection:
+        rows = await connection.fetch(statements.LIST_RUNS, limit)
+    lines = []
+    for row in rows:
+        totals = RunTotals(**{name: row[name] for name in RunTotals.__struct_fields__})
+        share = "" if row["share"] is None else f" {row['share']:.0%}"
+        reason = f": {row['reason']}" if row["reason"] else ""
+        lines.append(
+            f"{row['started_at']:%Y-%m-%d %H:%M:%S}  {row['job_id']} run {row['run']}  "
+            f"{row['state']}{share}{reason}  {row['asked']}\n    {balance(totals)}"
+        )
+    return lines
 
 
 def balance(totals: RunTotals) -> str:

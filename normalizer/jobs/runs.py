@@ -62,7 +62,7 @@ class Run:
 
     def __init__(self, database_url: str, asked: Asked, owner: str) -> None:
         self._database_url = database_url
-        self._owner = owner
+        self.owner = owner
         self._connection: asyncpg.Connection | None = None
         self.asked = asked
         self.number = 0
@@ -167,7 +167,7 @@ class Run:
         self.resumed = last is not None and last["state"] != "complete"
         if self.resumed:
             self.number = last["run"]
-            row = await connection.fetchrow(statements.RESUME_RUN, job_id, self.number, self._owner)
+            row = await connection.fetchrow(statements.RESUME_RUN, job_id, self.number, self.owner)
             self.held_before_s = (row["held_by_lag_s"], row["held_by_rate_s"])
         else:
             self.number = last["run"] + 1 if last else 1
@@ -177,7 +177,7 @@ class Run:
                 self.number,
                 self.asked.kind,
                 str(self.asked),
-                self._owner,
+                self.owner,
                 self.asked.lock_key,
             )
         self.epoch = row["epoch"]

@@ -170,3 +170,132 @@ FIND_REFUSED: Final = """
                as wanted (source_topic, source_generation, source_partition, source_offset)
            using (source_topic, source_generation, source_partition, source_offset)
 """
+
+# Buckets with rows, in the order of their ids; the statistics say about how many.
+BUCKETS: Final = """
+    with bucket as (
+        select child.reltuples, pg_get_expr(child.relpartbound, child.oid) as bounds
+        from   pg_inherits
+        join   pg_class as child on child.oid = pg_inherits.inhrelid
+        where  pg_inherits.inhparent = 'normalizer.events'::regclass
+    )
+    select   substring(bounds from $$FROM \\('?(\\d+)$$)::bigint as low,
+             coalesce(
+                 substring(bounds from $$TO \\('?(\\d+)$$)::bigint - 1, 9223372036854775807
+             ) as high,
+             greatest(reltuples, 1)::bigint as rows
+    from     bucket
+    order by low
+"""
+
+# Where a chunk of so many ids ends; null: the bucket holds fewer.
+CHUNK_END: Final = """
+    select   event_id
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+    limit    1
+    offset   $3::bigint
+"""
+
+# Rows made by an older version of the rules; 0 is no version: a row inserted by hand in SQL.
+_OUTDATED: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      normalizer_version between 1 and $3::integer - 1
+    and      ($4::text is null or shape = $4::text)
+    and      ($5::jsonb is null or coercions @> $5::jsonb)
+    and      ($6::timestamptz is null or created_at >= $6::timestamptz)
+    and      ($7::timestamptz is null or created_at < $7::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+READ_OUTDATED: Final = _OUTDATED
+LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
+
+ADD_REFUSALS: Final = """
+    insert into normalizer.job_refusal (job_id, run, event_id, reason, detail)
+    select $1::text, $2::integer, refused.event_id, refused.reason, refused.detail
+    from   unnest($3::bigint[], $4::text[], $5::text[]) as refused (event_id, reason, detail)
+    on conflict on constraint job_refusal_pkey do nothing
+"""
+
+LIST_REFUSALS: Final = """
+    select   event_id, reason, detail
+    from     normalizer.job_refusal
+    where    job_id = $1::text and run = $2::integer
+    order by event_id
+    limit    $3::integer
+"""
+
+# Entries that did not come through and were not tried in this run; bytes where they are kept.
+ENTRIES: Final = """
+    select   entry.quarantine_id, entry.source_topic, entry.source_generation,
+             entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
+             raw.key, raw.value, raw.headers::text as headers, raw.whole
+    from     normalizer.quarantine          as entry
+    left join normalizer.quarantine_raw     as raw
+             using (source_topic, source_generation, source_partition, source_offset)
+    where    entry.quarantine_id > $1::bigint
+    and      entry.redriven_at is null
+    and      ($3::text is null or entry.reason = $3::text)
+    and      ($4::text is null or entry.shape = $4::text)
+    and      ($5::text is null or entry.source_topic = $5::text)
+    and      ($6::integer is null or entry.normalizer_version = $6::integer)
+    and      ($7::timestamptz is null or entry.quarantined_at >= $7::timestamptz)
+    and      ($8::timestamptz is null or entry.quarantined_at < $8::timestamptz)
+    and      ($9::bigint[] is null or entry.quarantine_id = any($9::bigint[]))
+    and      not exists (
+                 select from normalizer.quarantine_try as tried
+                 where  tried.quarantine_id = entry.quarantine_id
+                 and    (
+                            (not $10::boolean and tried.normalizer_version >= $11::integer)
+                            or (tried.job_id = $12::text and tried.run = $13::integer)
+                        )
+             )
+    order by entry.quarantine_id
+    limit    $2::bigint
+"""
+
+ADD_TRIES: Final = """
+    insert into normalizer.quarantine_try
+           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select tried.quarantine_id, $3::text, $4::integer, tried.outcome, tried.detail, $1::text,
+           $2::integer
+    from   unnest($5::bigint[], $6::text[], $7::text[]) as tried (quarantine_id, outcome, detail)
+"""
+
+MARK_REDRIVEN: Final = """
+    update normalizer.quarantine
+    set    redriven_at = now()
+    where  quarantine_id = any($1::bigint[]) and redriven_at is null
+"""
+
+EVENTS_BETWEEN: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      ($3::timestamptz is null or created_at >= $3::timestamptz)
+    and      ($4::timestamptz is null or created_at < $4::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+EVENTS_OF_EXECUTIONS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    execution_id = any($1::bigint[])
+    and      event_id > $2::bigint
+    and      ($4::timestamptz is null or created_at >= $4::timestamptz)
+    and      ($5::timestamptz is null or created_at < $5::timestamptz)
+    order by event_id
+    limit    $3::bigint
+"""  # noqa: S608 - column names of our own
+
+LIST_RUNS: Final = """
+    select   job_id, run, asked, state, reason, share, started_at, records, holes, expired,
+             outcomes, stored, duplicate, joined, quarantined, ignored, changed, unchanged, refused
+    from     projector.jobs
+    order by started_at desc, job_id, run desc
+    limit    $1::integer
+"""

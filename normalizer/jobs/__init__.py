@@ -1,0 +1,24 @@
+"""Jobs over history: the same normalise and the same store, beside live traffic.
+
+In the order in which a record of history meets them:
+
+    commands.py     the command line
+    asked.py        what was asked, and the id of its job
+    source.py       what every source gives: parts, and pages of records
+    files.py        lines of files and folders
+    dumps.py        rows of an API dump
+    defaults.py     what rows lack
+    topics.py       stretches of a topic
+    tables.py       rows of a PostgreSQL table or query
+    runs.py         one run of a job: its lock, its positions, its verdict
+    pace.py         standing still for live traffic, and no faster than asked
+    backfill.py     the flow: read, normalise, write, until the source ends
+    reporting.py    progress and verdict, as lines
+    overlay.py      what a dry run would have written
+    diff.py         what would change, field by field
+    dryrun.py       a backfill that only says what it would do
+    renormalise.py  stored rows under today's rules
+    redrive.py      refused records once more
+    export.py       stored events as canonical lines
+    statements.py   every SQL text the jobs say
+"""

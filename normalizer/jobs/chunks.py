@@ -1,0 +1,57 @@
+"""The whole log of events in, stretches of ids out: each small enough for one short statement."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from normalizer.jobs import statements
+
+Ask = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
+"""Does work on a connection, as `Session.at_once`."""
+
+
+class Chunk(NamedTuple):
+    """Ids from `low` to `high`, both included."""
+
+    low: int
+    high: int
+
+
+class Chunks:
+    """Walks the buckets in the order of ids, so many stored ids at a time."""
+
+    def __init__(self, ask: Ask, rows: int) -> None:
+        self._ask = ask
+        self._rows = rows
+        self._walked = 0
+        self._all = 0
+
+    def share(self) -> float | None:
+        """How much was walked, by statistics; None before the first chunk."""
+        return min(self._walked / self._all, 1.0) if self._all else None
+
+    async def after(self, event_id: int) -> AsyncIterator[Chunk]:
+        """Chunks of all ids above this one. Raises what asking raises; can be walked again then."""
+        buckets = await self._fetch(statements.BUCKETS)
+        self._all = sum(bucket["rows"] for bucket in buckets)
+        self._walked = 0
+        for bucket in buckets:
+            low = max(bucket["low"], event_id + 1)
+            left = bucket["rows"]
+            while low <= bucket["high"]:
+                end = await self._fetch(statements.CHUNK_END, low, bucket["high"], self._rows - 1)
+                high = end[0]["event_id"] if end else bucket["high"]
+                yield Chunk(low, high)
+                low = high + 1
+                self._walked += min(self._rows, left)
+                left -= min(self._rows, left)
+            self._walked += left
+
+    async def _fetch(self, statement: str, *values: int) -> list[asyncpg.Record]:
+        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        rows: list[asyncpg.Record] = await self._ask(fetch)
+        return rows

@@ -1,0 +1,138 @@
+"""Stored events in, canonical lines out, in one order and one packing: the same bytes every time.
+
+Events come by id, a chunk a statement, so that no snapshot is old. The lines are those that the
+filter gives, and a backfill takes them again.
+"""
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+import asyncpg
+import msgspec
+import zstandard
+
+from normalizer.buckets import Buckets
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.errors import FatalError
+from normalizer.jobs import statements
+from normalizer.jobs.chunks import Chunks
+from normalizer.session import ANSWER_S, Session
+
+ROWS_A_CHUNK: Final = 5_000
+LEVEL: Final = 3
+PIECE_BYTES: Final = 1 << 20
+"""The packer is fed pieces of this size, whatever the chunks were: its output depends on them."""
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events; None everywhere: all of them. Times are of created_at."""
+
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+    executions: tuple[int, ...] = ()
+
+
+class Export:
+    """One export. `run` gives the number of events written."""
+
+    def __init__(self, database_url: str, selection: Selection) -> None:
+        self._selection = selection
+        self._session = Session(
+            database_url,
+            application_name="normalizer export",
+            buckets=Buckets(),
+            answer_s=ANSWER_S,
+            settings=READ_ONLY,
+        )
+
+    async def run(self, write: Callable[[bytes], object]) -> int:
+        """Write every line. Raises StoreUnavailable and FatalError, and what `write` raises."""
+        events = 0
+        try:
+            async for rows in self._pages():
+                write(b"".join(to_canonical(Envelope(**row)) + b"\n" for row in rows))
+                events += len(rows)
+        finally:
+            self._session.hang_up()
+        return events
+
+    async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
+        times = (self._selection.from_time, self._selection.to_time)
+        if self._selection.executions:
+            executions = sorted(self._selection.executions)
+            last_id = -1
+            while rows := await self._fetch(
+                statements.EVENTS_OF_EXECUTIONS, executions, last_id, ROWS_A_CHUNK, *times
+            ):
+                yield rows
+                last_id = rows[-1]["event_id"]
+            return
+        async for chunk in Chunks(self._session.at_once, ROWS_A_CHUNK).after(-1):
+            yield await self._fetch(statements.EVENTS_BETWEEN, *chunk, *times)
+
+    async def _fetch(self, statement: str, *values: object) -> Sequence[asyncpg.Record]:
+        async def fetch(connection: asyncpg.Connection) -> Sequence[asyncpg.Record]:
+            rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        return await self._session.at_once(fetch)
+
+
+class PackedFile:
+    """A zstd file that appears under its name only when it is whole; `with` ends it.
+
+    Lines may be written in any pieces: the file's bytes are the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+        self._file: BinaryIO | None = None
+        self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        self._waiting = bytearray()
+
+    def __enter__(self) -> Self:
+        try:
+            self._file = self._unfinished.open("wb")
+        except OSError as error:
+            raise FatalError(f"{self._path}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._file
+        try:
+            if error is None:
+                self._put(self._packer.compress(bytes(self._waiting)) + self._packer.flush())
+                self._file.flush()
+                os.fsync(self._file.fileno())
+        finally:
+            self._file.close()
+            if error is None:
+                self._unfinished.replace(self._path)
+            else:
+                self._unfinished.unlink(missing_ok=True)
+
+    def write(self, content: bytes) -> None:
+        """Raises FatalError where the file cannot be written."""
+        self._waiting += content
+        while len(self._waiting) >= PIECE_BYTES:
+            piece = bytes(self._waiting[:PIECE_BYTES])
+            del self._waiting[:PIECE_BYTES]
+            self._put(self._packer.compress(piece))
+
+    def _put(self, packed: bytes) -> None:
+        assert self._file
+        try:
+            self._file.write(packed)
+        except OSError as error:
+            raise FatalError(f"{self._path}: {error.strerror}") from error

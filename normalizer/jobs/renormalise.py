@@ -1,0 +1,260 @@
+"""Stored rows of older rules in; what today's rules make of what was sent, written over them.
+
+A row is rebuilt into the event it came from and read again. Keys never change; what today's rules
+would refuse stays and is listed; a row that reads the same is left alone, its version too. The
+triggers of the projections see an update like any other.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.buckets import Buckets
+from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.errors import FatalError, Fenced, RetryableError
+from normalizer.jobs import statements
+from normalizer.jobs.backfill import LONGEST_WAIT_S, RECORDS_A_SLICE, SESSION, Normalize
+from normalizer.jobs.chunks import Chunk, Chunks
+from normalizer.jobs.diff import Diff, changes_between
+from normalizer.jobs.playing import Player, pause
+from normalizer.jobs.positions import move_parts
+from normalizer.jobs.reporting import Verdict
+from normalizer.jobs.reread import Unreadable, reread
+from normalizer.jobs.runs import Run
+from normalizer.jobs.source import At, Part, PartKey
+from normalizer.rows import RowRefused, change_rows, refused_rows
+from normalizer.session import ANSWER_S, OnceMore, Session
+from normalizer.telemetry import Outage, get_logger
+
+ROWS_A_CHUNK: Final = 1_000
+"""Locked while they are read again: some tens of milliseconds."""
+PART: Final[PartKey] = ("events", 0, 0)
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
+_ROUNDS: Final = 5
+
+_log: Final = get_logger()
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the outdated rows; None everywhere: all of them. Times are of created_at."""
+
+    shape: str | None = None
+    rule: str | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+
+    def parameters(self, version: int) -> tuple[object, ...]:
+        """What the statement asks for."""
+        rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
+        return (version, self.shape, rule, self.from_time, self.to_time)
+
+
+class _Reread(msgspec.Struct):
+    """What became of the rows of one chunk."""
+
+    rows: int = 0
+    changed: list[Envelope] = []
+    unreadable: list[tuple[int, Unreadable]] = []
+
+    @property
+    def unchanged(self) -> int:
+        return self.rows - len(self.changed) - len(self.unreadable)
+
+
+class Renormalise:
+    """One run over the log. `rules_version` is what `normalize` calls itself."""
+
+    def __init__(
+        self,
+        player: Player,
+        selection: Selection,
+        normalize: Normalize,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        self._player = player
+        self._stopping = player.stopping
+        self._parameters = selection.parameters(rules_version)
+        self._normalize = normalize
+        self._buckets = Buckets()
+        self._session = _session(player.database_url, self._buckets, SESSION)
+        self._chunks = Chunks(self._session.at_once, player.pace.rows_at_once(ROWS_A_CHUNK))
+        self._outage = Outage(_log, player.clock)
+
+    async def run(self) -> Verdict:
+        """Read every outdated row again and write those that today's rules read otherwise."""
+        try:
+            return await self._player.play(self._work, self._chunks.share)
+        finally:
+            self._session.hang_up()
+
+    async def _work(self, run: Run, _tasks: asyncio.TaskGroup) -> None:
+        """Chunk by chunk from the position on; after an outage, from the last chunk written."""
+        at = (await run.positions([Part(key=PART, start=0)]))[PART]
+        tries = 0
+        while not self._stopping.is_set():
+            try:
+                async for chunk in self._chunks.after(int(at.cursor or -1)):
+                    at = await self._rewrite(run, chunk, at)
+                    tries = 0 if self._outage.over() else tries
+                    if self._stopping.is_set():
+                        return
+            except RetryableError as error:
+                self._outage.failed(error)
+                tries += 1
+                await pause(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                # A commit may have taken effect although its answer was lost.
+                at = await self._stored_position(run, at)
+            else:
+                return
+
+    async def _stored_position(self, run: Run, at: At) -> At:
+        try:
+            return (await run.positions([]))[PART]
+        except RetryableError:
+            return at
+
+    async def _rewrite(self, run: Run, chunk: Chunk, at: At) -> At:
+        """Write one chunk in a transaction; the position after it."""
+        await self._player.pace.turn(self._player.pace.rows_at_once(ROWS_A_CHUNK), self._stopping)
+        if self._stopping.is_set():
+            return at
+        refused: dict[int, str | None] = {}
+        for _ in range(_ROUNDS):
+            try:
+                write = partial(self._write, run, chunk, at, refused)
+                return await self._session.transaction(write)
+            except RowRefused:
+                find = partial(self._find_refused, chunk, refused)
+                refused = refused | await self._session.transaction(find, rolled_back=True)
+            except OnceMore:
+                continue
+        raise FatalError(f"events {chunk.low} to {chunk.high}: rows are refused in every round")
+
+    async def _write(
+        self,
+        run: Run,
+        chunk: Chunk,
+        at: At,
+        refused: dict[int, str | None],
+        connection: asyncpg.Connection,
+    ) -> At:
+        job = (run.asked.job_id, run.number)
+        locked = await connection.fetch(statements.LOCK_PARTS, *job, *([value] for value in PART))
+        if not locked or locked[0]["epoch"] != run.epoch:
+            raise Fenced("another runner has the job", topic=PART[0], partition=0)
+        rows = await connection.fetch(statements.LOCK_OUTDATED, *chunk, *self._parameters)
+        found = await _read_again(rows, self._normalize, refused)
+        await change_rows(connection, found.changed, self._buckets)
+        if found.unreadable:
+            listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
+            await connection.execute(
+                statements.ADD_REFUSALS, *job, *map(list, zip(*listed, strict=True))
+            )
+        after = At(next_offset=at.next_offset + found.rows, cursor=str(chunk.high))
+        fates = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
+        moved = (*PART, after.next_offset, after.cursor, 0, found.rows, 0, found.rows, *fates)
+        await move_parts(connection, run, [moved])
+        return after
+
+    async def _find_refused(
+        self, chunk: Chunk, refused: dict[int, str | None], connection: asyncpg.Connection
+    ) -> dict[int, str | None]:
+        """Which rows the database refuses as today's rules make them; nothing stays written."""
+        rows = await connection.fetch(statements.LOCK_OUTDATED, *chunk, *self._parameters)
+        found = await _read_again(rows, self._normalize, refused)
+
+        async def change(some: Sequence[Envelope]) -> None:
+            await change_rows(connection, some, self._buckets)
+
+        return await refused_rows(connection, found.changed, change)
+
+
+class RenormaliseDryRun:
+    """Fills a diff with what a run would change; reads only."""
+
+    def __init__(
+        self,
+        database_url: str,
+        selection: Selection,
+        normalize: Normalize,
+        diff: Diff,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        self._parameters = selection.parameters(rules_version)
+        self._normalize = normalize
+        self._diff = diff
+        self._session = _session(database_url, Buckets(), READ_ONLY)
+        self._chunks = Chunks(self._session.at_once, ROWS_A_CHUNK)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End soon; the diff is of what was read."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Read every outdated row again. Raises StoreUnavailable and FatalError."""
+        try:
+            async for chunk in self._chunks.after(-1):
+                await self._compare(chunk)
+                if self._stopping.is_set():
+                    return
+        finally:
+            self._session.hang_up()
+
+    async def _compare(self, chunk: Chunk) -> None:
+        async def read(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(
+                statements.READ_OUTDATED, *chunk, *self._parameters
+            )
+            return rows
+
+        rows = await self._session.at_once(read)
+        found = await _read_again(rows, self._normalize, {})
+        before = {row["event_id"]: Envelope(**row) for row in rows}
+        for event_id, why in found.unreadable:
+            self._diff.refuse(f"event {event_id}", why.reason, event_id)
+        for row in found.changed:
+            assert row.event_id is not None
+            self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
+        for _ in range(found.unchanged):
+            self._diff.add("unchanged")
+
+
+async def _read_again(
+    rows: Sequence[asyncpg.Record], normalize: Normalize, refused: dict[int, str | None]
+) -> _Reread:
+    """What today's rules make of each row; those that the database refused are unreadable."""
+    found = _Reread(rows=len(rows))
+    for number, record in enumerate(rows):
+        if number % RECORDS_A_SLICE == 0:
+            await asyncio.sleep(0)
+        row = Envelope(**record)
+        assert row.event_id is not None
+        today = reread(row, normalize)
+        if row.event_id in refused:
+            code = refused[row.event_id] or "it cannot be encoded"
+            today = Unreadable(
+                reason="rejected_by_database", detail=f"the database refused: {code}"
+            )
+        if isinstance(today, Unreadable):
+            found.unreadable.append((row.event_id, today))
+        elif changes_between(row, today):
+            found.changed.append(today)
+    return found
+
+
+def _session(database_url: str, buckets: Buckets, settings: dict[str, str]) -> Session:
+    return Session(
+        database_url,
+        application_name="normalizer renormalise",
+        buckets=buckets,
+        answer_s=ANSWER_S,
+        settings=settings,
+    )

@@ -96,11 +96,7 @@ def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> 
     _put(fields, "execution_id", _id(event.execution_id, "execution_id", coercions))
     _put(fields, "event_type", _raw(event.event_type))
     _put_first_free(fields, ("step", "node_name"), _raw(event.step or None))
-    for name in SOURCES:
-        unreadable = coercions.originals("created_at_unreadable", field=name)
-        _put(fields, name, next(iter(unreadable), ABSENT))
-    if event.evidence % 10 == 2:
-        _put_first_free(fields, SOURCES, _raw(event.created_at))
+    _put_times(fields, event, coercions)
     _put(fields, "context", _json(event.context))
     _put(fields, "result", _json(event.result))
     _put(fields, "worker_id", _raw(event.worker_id))
@@ -149,6 +145,20 @@ def _not_an_int(raw: Raw) -> Raw:
     """Give a value that is no id. An integer above 0 came with an exponent, which jsonb drops."""
     text = bytes(raw)
     return Raw(text + b"e0") if text.isdigit() else raw
+
+
+def _put_times(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
+    """Put the producer's time after those that were not readable, before those that lost."""
+    free: list[str] = []
+    for name in SOURCES:
+        unreadable = coercions.originals("created_at_unreadable", field=name)
+        if unreadable:
+            free.clear()
+            fields[name] = unreadable[0]
+        elif name not in fields:
+            free.append(name)
+    if event.evidence % 10 == 2:
+        _put_first_free(fields, free, _raw(event.created_at))
 
 
 def _put_meta(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:

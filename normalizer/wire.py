@@ -18,9 +18,9 @@ from normalizer.jsontext import Json, NumberError, parse
 from normalizer.sanitize import Path, Sanitizer, dotted
 from normalizer.shapes import is_batch, is_named, is_wrapper
 from normalizer.wire_event import (
+    ASKED_FOR,
     CANONICAL_NAME,
     NULL,
-    READ,
     Refused,
     WireEvent,
     canonical_path,
@@ -187,7 +187,7 @@ def _adopt(wrapper: _Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> di
         if key == "payload" or raw == NULL or (key in fields and _same_value(fields[key], raw)):
             continue
         names[key] = key
-        while names[key] in READ or names[key] in fields or names[key] in extra:
+        while names[key] in ASKED_FOR or names[key] in fields or names[key] in extra:
             names[key] = f"wrapper.{names[key]}"
         extra[names[key]] = raw
     return names

@@ -84,6 +84,9 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     worker_id: Value = None
 
 
+ASKED_FOR: Final = frozenset(Sent.__struct_fields__)
+
+
 class Part(msgspec.Struct, frozen=True, gc=False):
     """Everything that a rule reads inside a payload, a meta or a result."""
 

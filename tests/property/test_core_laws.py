@@ -1,0 +1,70 @@
+"""The laws of the core, over raw events of every shape with junk in every field."""
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normalizer.envelope import Envelope, Ignored, Rejected, canonical_json, to_canonical
+from normalizer.normalize import Normalizer
+from normalizer.rebuild import rebuild
+from normalizer.record import RawRecord
+from tests.hostile import hostile_values
+from tests.property.raw_events import records
+
+JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
+
+normalizer = Normalizer()
+
+
+def envelopes(record: RawRecord) -> list[Envelope]:
+    return [event for event in normalizer.normalize(record) if isinstance(event, Envelope)]
+
+
+def as_stored(event: Envelope) -> Envelope:
+    """As Postgres gives it back: jsonb keeps values, not spelling."""
+    columns = {name: getattr(event, name) for name in JSON_COLUMNS}
+    return msgspec.structs.replace(
+        event,
+        **{name: value and canonical_json(value) for name, value in columns.items()},
+    )
+
+
+@given(st.binary())
+def test_any_bytes_have_an_outcome(value: bytes) -> None:
+    outcomes = normalizer.normalize(RawRecord(value=value, topic="t", recorded_ms=0))
+
+    assert outcomes
+
+
+def test_hostile_values_have_an_outcome_each() -> None:
+    for value in hostile_values(seed=7, count=3_000):
+        outcomes = normalizer.normalize(RawRecord(value=value, topic="t", recorded_ms=0))
+
+        assert outcomes
+        assert all(isinstance(outcome, Envelope | Rejected | Ignored) for outcome in outcomes)
+
+
+@given(records())
+def test_a_rebuilt_row_normalises_to_the_same_row(record: RawRecord) -> None:
+    for event in envelopes(record):
+        again = envelopes(rebuild(event))
+
+        assert [as_stored(each) for each in again] == [as_stored(event)]
+
+
+@given(records())
+def test_a_row_that_was_stored_is_rebuilt_as_well(record: RawRecord) -> None:
+    for event in envelopes(record):
+        again = envelopes(rebuild(as_stored(event)))
+
+        assert [as_stored(each) for each in again] == [as_stored(event)]
+
+
+@given(records())
+def test_a_canonical_line_normalises_to_itself(record: RawRecord) -> None:
+    for event in envelopes(record):
+        line = to_canonical(event)
+
+        again = envelopes(RawRecord(value=line))
+
+        assert [to_canonical(each) for each in again] == [line]

@@ -1,0 +1,313 @@
+"""Secrets of every spelling, in sound and broken records: none gets out but into quarantine_raw."""
+
+import asyncio
+import base64
+import re
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
+
+from normalizer.delivery import deliver
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from tests import factories
+from tests.factories import batch_of_records, raw_record
+from tests.running import process, settings_for
+from tests.stack import Cluster, Database, Topic
+from tests.tables import assert_ledger_holds, claimed, connected, open_store
+from tests.waiting import until
+
+MARK: Final = "hunter2"
+"""In every secret text."""
+NUMBER: Final = 71_717_171_717
+"""Every secret number begins with it."""
+KEPT: Final = "keptvalue"
+
+
+def _base64_of(text: bytes) -> Iterator[str]:
+    """What stays the same of the text in base64, wherever it begins."""
+    for before in range(3):
+        coded = base64.b64encode(bytes(before) + text).decode().rstrip("=")
+        yield coded[(0, 2, 3)[before] : -1]
+
+
+LEAK: Final = "|".join((MARK, str(NUMBER), MARK.encode().hex(), *_base64_of(MARK.encode())))
+"""A secret, as it is, in hexadecimal and in base64."""
+
+# Source: wire-shapes, section 7, as it stands there.
+WORDS: Final = (
+    "password passwd pwd secret token bearer api_key apikey auth credential private_key privatekey "
+    "connection_string connectionstring gcp_key azure_key ssh_key sshkey passphrase pem cert "
+    "encryption_key decrypt_key master_key"
+).split()
+NUMBER_WORDS: Final = ("password", "passwd", "pwd", "passphrase", "pin")
+LOOKALIKES: Final = (
+    *("author", "authors", "authority", "authorized", "authorised", "certainty", "certified"),
+    *("secretary", "author_name", "certain_thing", "concert", "uncertain", "certificate"),
+    *("next_page_token", "pagetoken", "prompt_tokens_details", "mapping", "spinner"),
+)
+JWT: Final = f"eyJhbGciOiJIUzI1NiJ9.{MARK}eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
+PEM: Final = f"-----BEGIN RSA PRIVATE KEY-----\n{MARK}\n-----END RSA PRIVATE KEY-----"
+VALUES: Final = (
+    f"Bearer {MARK}{MARK}",
+    f"basic {MARK}{MARK}==",
+    f"BEARER   {MARK}/+._~-",
+    f"postgresql://user:{MARK}@host/database",
+    f"see amqp://u:{MARK}@h and redis://:{MARK}@h",
+    JWT,
+    f"token was {JWT}, sorry",
+    PEM,
+    f"cannot read {PEM}",
+)
+"""Secret under any key."""
+
+
+def spellings(word: str) -> Iterator[str]:
+    """A key as JSON writes it: plain, with `-`, camel-cased, escaped; alone and within another."""
+    first, *others = word.split("_")
+    camel = first + "".join(other.capitalize() for other in others)
+    for key in (word, f"my_{word}_1", word.replace("_", "-"), f"my-{word.replace('_', '-')}"):
+        yield f'"{key}"'
+    for key in (camel, f"my{camel[0].upper()}{camel[1:]}", word.upper()):
+        yield f'"{key}"'
+    yield f'"\\u{ord(word[0]):04x}{word[1:]}"'
+    yield f'"{word[:-1]}\\u{ord(word[-1]):04X}"'
+
+
+def secrets(word: str) -> Iterator[str]:
+    """A secret value as JSON writes it: text, list, object, and number where that is one."""
+    yield f'"{MARK}"'
+    yield f'["{MARK}",{{"deep":"{MARK}"}},7]'
+    yield f'{{"deep":{{"er":"{MARK}"}},"list":["{MARK}"]}}'
+    if word in NUMBER_WORDS:
+        yield f"{NUMBER}1"
+        yield f"{NUMBER}.25"
+
+
+def members() -> Iterator[str]:
+    """`"key":secret`, in every spelling of every word and every kind of value."""
+    for word in (*WORDS, "pin"):
+        for key in spellings(word) if word != "pin" else ('"pin"', '"user_pin"', '"pinCode"'):
+            for value in secrets(word):
+                yield f"{key}:{value}"
+    for value in VALUES:
+        quoted = msgspec.json.encode(value).decode()
+        yield f'"harmless":{quoted}'
+        yield f'"harmless":["x",[{quoted}]]'
+        yield f'"harmless":{{"deep":{quoted}}}'
+
+
+_numbers = count()
+
+
+def sound(member: str) -> bytes:
+    """An event that holds the secret wherever an event holds anything."""
+    sent = msgspec.json.encode(factories.raw_event(next(_numbers), context=0, meta=0)).decode()
+    return (
+        sent.replace('"context":0', f'"context":{{{member},"list":[{{{member}}}]}}')
+        .replace('"meta":0', f'"meta":{{{member}}}')
+        .replace("{", f'{{"result":{{"context":{{{member}}}}},"extra":{{{member}}},{member},', 1)
+        .encode()
+    )
+
+
+def texts() -> Iterator[dict[str, Any]]:
+    """Events that hold a secret in a word of the envelope, or in what gets coerced."""
+    for value in VALUES:
+        for field in (
+            *("event_id", "execution_id", "step", "status", "created_at", "worker_id", "error"),
+            *("command_id", "catalog_id", "node_type", "duration", "context", "result", "meta"),
+        ):
+            yield factories.raw_event(next(_numbers), **{field: value})
+        yield factories.raw_event(next(_numbers), meta={"attempts": value, "x": value})
+        yield factories.raw_event(next(_numbers), context={"error": {"message": value}})
+        yield factories.raw_event(next(_numbers), context=[value, {"a": [value]}])
+
+
+def broken(value: bytes) -> Iterator[bytes]:
+    """The same, no longer an event."""
+    yield value[:-1]
+    yield value.replace(b'"event_type"', b'"no_type"')
+    yield value.replace(b'"execution_id":1000', b'"execution_id":-1')
+    yield value.replace(b'"execution_id":1000', b'"execution_id":null')
+    yield value.replace(b'"execution_id":1000', b'"execution_id":{"password":"%b"}' % MARK.encode())
+    yield value + b"\xff"
+    yield value + value
+    yield b"[" + value + b"]"
+    yield msgspec.json.encode(value.decode()[:-1])
+    yield value.replace(b'"call.done"', b'"%b"' % (b"x" * 201))
+    yield value.replace(b'"fetch"', b'"%b%b"' % (MARK.encode(), b"x" * 1_001))
+
+
+def batched(values: list[bytes]) -> bytes:
+    return b'{"execution_id":1000,"events":[%b]}' % b",".join(values)
+
+
+def corpus() -> list[RawRecord]:
+    """Everything above, in records with secret headers and keys too."""
+    every = [sound(member) for member in members()]
+    words = [msgspec.json.encode(event) for event in texts()]
+    values = [
+        *every,
+        *words,
+        *(bad for value in every[::25] for bad in broken(value)),
+        *(bad for value in words[::20] for bad in broken(value)),
+        batched([*every[:3], b'{"password":"%b"}' % MARK.encode()]),
+        *(msgspec.json.encode(value.decode()) for value in every[::50]),
+        *(
+            msgspec.json.encode({"global_sequence": 1, "payload": value.decode()})
+            for value in every[::50]
+        ),
+    ]
+    headers = (
+        ("Authorization", f"Bearer {MARK}{MARK}".encode()),
+        ("x-api-key", MARK.encode()),
+        ("x-api-key", MARK.encode()),
+        ("plain", f"https://u:{MARK}@h/".encode()),
+        ("password", b"\xff" + MARK.encode()),
+    )
+    return [
+        raw_record(at, value=value, key=MARK.encode(), headers=headers)
+        for at, value in enumerate(values)
+    ]
+
+
+async def leaks(connection: asyncpg.Connection) -> list[str]:
+    """Every table and view that holds a secret anywhere in a row."""
+    names = await connection.fetch(
+        """
+        select   format('%I.%I', table_schema, table_name) as name
+        from     information_schema.tables
+        where    table_schema in ('normalizer', 'projector', 'migrations')
+        order by name
+        """
+    )
+    return [
+        row["name"]
+        for row in names
+        if await connection.fetchval(
+            f"select exists (select from {row['name']} as t where t::text ~ '{LEAK}')"
+        )
+    ]
+
+
+def server_log_from(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
+
+
+async def test_no_secret_gets_into_a_table_an_error_or_the_servers_log(
+    cluster: Cluster, database: Database
+) -> None:
+    """The server logs every statement with its parameters, and refuses rows of each kind."""
+    records = corpus()
+    log = cluster.server.log
+    begin = log.stat().st_size
+    normalize = Normalizer().normalize
+    async with connected(database) as connection:
+        for setting in ("log_statement = 'all'", "log_min_duration_statement = 0"):
+            await connection.execute(f'alter database "{database.name}" set {setting}')
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                if new.source_offset % 50 = 1 then
+                    raise exception 'row: %', new using errcode = '22003';
+                end if;
+                return new;
+            end
+            $$;
+            create trigger refuse before insert on normalizer.events
+                for each row execute function refuse();
+            alter table normalizer.events add constraint events_no_thirteenth
+                check (source_offset % 50 <> 13)
+            """
+        )
+        async with open_store(database) as store:
+            claim = await claimed(store)
+            batch = batch_of_records(claim, [(record, normalize(record)) for record in records])
+            with capture_logs() as lines:
+                totals = await deliver(store, batch, stop=asyncio.Event())
+
+        refused = await connection.fetchval(
+            "select count(*) from normalizer.quarantine where reason = 'rejected_by_database'"
+        )
+        assert refused > 10
+        assert totals.stored > len(list(members()))
+        assert totals.quarantined > refused + 50
+        assert await leaks(connection) == ["normalizer.quarantine_raw"]
+        await assert_ledger_holds(connection)
+    logged = server_log_from(log, begin)
+    assert "normalizer.quarantine" in logged
+    assert "Failing row contains" in logged
+    assert [logged[max(0, at.start() - 80) : at.end()] for at in re.finditer(LEAK, logged)] == []
+    assert re.search(LEAK, str(lines)) is None
+
+
+async def test_no_secret_gets_into_a_log_line_of_the_service(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """One process, at its most talkative, with a database that refuses and a bad event type."""
+    records = corpus()[::7]
+    for record in records:
+        await producer.send(
+            topic.name,
+            record.value,
+            key=record.key,
+            partition=0,
+            headers=[(name, value or b"") for name, value in record.headers],
+        )
+    await producer.flush()
+    settings = settings_for(database, topic, bootstrap_servers, log_level="debug", batch_rows=50)
+    async with connected(database) as connection, process(settings) as service:
+
+        async def position() -> Any:
+            return await connection.fetchval(
+                "select next_offset from normalizer.source_position where partition = 0"
+            )
+
+        await until(position, is_so=lambda at: at == len(records), deadline_s=60)
+        service.terminate()
+        said, _ = await service.communicate()
+
+        assert service.returncode == 0, said.decode()
+        assert re.search(LEAK, said.decode()) is None
+        assert await leaks(connection) == ["normalizer.quarantine_raw"]
+
+
+@pytest.mark.parametrize("key", LOOKALIKES)
+def test_a_look_alike_stays(key: str) -> None:
+    record = raw_record(
+        value=factories.raw_event(context={key: KEPT}, meta={key: KEPT, "attempts": 0}),
+        headers=((key, KEPT.encode()),),
+    )
+
+    (event,) = Normalizer().normalize(record)
+
+    assert msgspec.json.encode(event).count(KEPT.encode()) == 1 or str(event).count(KEPT) == 3
+
+
+async def test_look_alikes_stay_in_the_row(database: Database) -> None:
+    context: dict[str, Any] = dict.fromkeys(LOOKALIKES, KEPT) | {
+        "max_tokens": 512,
+        "token_count": 3,
+        "secret": True,
+        "password": None,
+        "reference": {"ref": KEPT, "uri": KEPT, "token_id": KEPT, "sha256": KEPT, "bytes": 5},
+    }
+    record = raw_record(value=factories.raw_event(context=context))
+    async with open_store(database) as store, connected(database) as connection:
+        await store.write(
+            batch_of_records(await claimed(store), [(record, Normalizer().normalize(record))])
+        )
+
+        kept = await connection.fetchval("select context::text from normalizer.events")
+        assert msgspec.json.decode(kept) == context

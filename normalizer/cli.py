@@ -28,7 +28,8 @@ from normalizer.errors import REASONS, ConfigurationError, NormalizerError
 from normalizer.explain import explain as explain_record
 from normalizer.explain import parse_coordinates
 from normalizer.filter import filter_lines
-from normalizer.jobs import commands as jobs
+from normalizer.jobs.backfill_commands import backfill
+from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
 from normalizer.kafka import LogReader
 from normalizer.ledger import verify
 from normalizer.lines import open_lines
@@ -334,9 +335,9 @@ def verify_ledger() -> None:
     raise SystemExit(FOUND if _waited(report()) else 0)
 
 
-for _job in (jobs.backfill, jobs.renormalise, jobs.export, jobs.jobs):
+for _job in (backfill, renormalise, export, jobs):
     main.add_command(_job)
-quarantine.add_command(jobs.redrive)
+quarantine.add_command(redrive)
 
 
 @main.command()

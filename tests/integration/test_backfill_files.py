@@ -1,0 +1,266 @@
+"""Files of history: every form and packing, once and again, cut off, damaged and grown."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.jobs.defaults import Defaults
+from tests.factories import EXECUTION_ID, raw_event, snowflake
+from tests.histories import (
+    backfill_files,
+    contents,
+    played,
+    record_lines,
+    written,
+    wrong_in_ledger,
+)
+from tests.stack import Database
+from tests.tables import connected, stored_events
+
+ADDED = ("stored", "joined", "quarantined")
+
+
+def ndjson(*values: Any) -> bytes:
+    """A value a line."""
+    return b"".join(msgspec.json.encode(value) + b"\n" for value in values)
+
+
+async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
+    database: Database, tmp_path: Path
+) -> None:
+    content = record_lines(played(3_000))
+    first = await backfill_files(database, written(tmp_path / "one.ndjson", content))
+    async with connected(database) as connection:
+        before = await contents(connection)
+
+        again = [
+            await backfill_files(database, written(tmp_path / name, content))
+            for name in ("one.ndjson", "renamed.ndjson", "packed.gz", "packed.zst")
+        ]
+
+        assert await contents(connection) == before
+    assert first.state == "complete"
+    assert first.totals.stored > 2_000
+    assert {verdict.state for verdict in again} == {"complete"}
+    assert [getattr(verdict.totals, name) for verdict in again for name in ADDED] == [0] * 12
+    assert await wrong_in_ledger(database) == []
+
+
+async def test_a_folder_is_its_files_in_the_order_of_their_names(
+    database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "deeper").mkdir()
+    written(tmp_path / "b.zst", ndjson(raw_event(2), raw_event(3)))
+    written(tmp_path / "a.gz", ndjson(raw_event(0), raw_event(1)))
+    written(tmp_path / "deeper" / "c.ndjson", ndjson(raw_event(4)))
+    written(tmp_path / ".hidden", ndjson(raw_event(5)))
+    written(tmp_path / "empty.ndjson", b"")
+
+    verdict = await backfill_files(database, tmp_path)
+
+    async with connected(database) as connection:
+        events = await stored_events(connection)
+    assert verdict.state == "complete"
+    assert [event.event_id for event in events] == [snowflake(number) for number in range(5)]
+    assert [event.source_offset for event in events] == [1, 2, 1, 2, 1]
+    assert {event.source_topic[:5] for event in events if event.source_topic} == {"file:"}
+
+
+@pytest.mark.parametrize("lines", [3, 3_000])
+async def test_a_grown_file_gives_what_is_new_in_it(
+    database: Database, tmp_path: Path, lines: int
+) -> None:
+    """Without ids of their own: only coordinates tell them from those that are stored."""
+    told = [raw_event(number, event_id=None) for number in range(lines + 2)]
+    path = written(tmp_path / "growing.ndjson", ndjson(*told[:lines]))
+    await backfill_files(database, path)
+
+    verdict = await backfill_files(database, written(path, ndjson(*told)))
+
+    assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
+
+
+async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
+    written(tmp_path / "a.ndjson", ndjson(raw_event(0)))
+    written(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
+
+    verdict = await backfill_files(database, tmp_path)
+
+    assert verdict.state == "failed"
+    assert "count as one file" in verdict.reason
+
+
+async def test_blank_lines_are_holes(database: Database, tmp_path: Path) -> None:
+    first, second = map(ndjson, (raw_event(0), raw_event(1)))
+
+    verdict = await backfill_files(
+        database, written(tmp_path / "gaps.ndjson", b"\n\n" + first + b"  \n" + second)
+    )
+
+    assert (verdict.totals.records, verdict.totals.holes) == (2, 3)
+
+
+@pytest.mark.parametrize("suffix", [".ndjson", ".gz", ".zst"])
+async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
+    database: Database, tmp_path: Path, suffix: str
+) -> None:
+    content = ndjson(*(raw_event(number) for number in range(2_000)))
+    whole = written(tmp_path / f"whole{suffix}", content).read_bytes()
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(whole[:-20])
+
+    cut = await backfill_files(database, path)
+    path.write_bytes(whole)
+    mended = await backfill_files(database, path)
+
+    assert cut.state == "truncated"
+    assert "is cut off" in cut.reason
+    assert 0 < cut.totals.stored < 2_000
+    assert (mended.state, mended.run, mended.totals.stored) == ("complete", cut.run, 2_000)
+
+
+async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
+    database: Database, tmp_path: Path
+) -> None:
+    content = ndjson(*(raw_event(number, context={"n": number**5}) for number in range(20_000)))
+    path = written(tmp_path / "file.zst", content)
+    packed = bytearray(path.read_bytes())
+    packed[-40_000:-39_900] = bytes(100)
+    path.write_bytes(packed)
+
+    verdict = await backfill_files(database, path)
+
+    assert verdict.state == "failed"
+    assert "the zstd is damaged before byte" in verdict.reason
+    assert 1_000 < verdict.totals.stored < 20_000
+    assert await wrong_in_ledger(database) == []
+
+
+async def test_a_bad_line_costs_itself(database: Database, tmp_path: Path) -> None:
+    content = ndjson(raw_event(0)) + b'{"broken\n\xff\xfe\n' + ndjson(raw_event(1))
+
+    verdict = await backfill_files(database, written(tmp_path / "file.ndjson", content))
+
+    async with connected(database) as connection:
+        refused = await connection.fetch(
+            "select source_offset, reason from normalizer.quarantine order by 1"
+        )
+    assert (verdict.state, verdict.totals.stored) == ("complete", 2)
+    assert [tuple(row) for row in refused] == [(2, "invalid_json"), (3, "invalid_utf8")]
+
+
+async def test_a_record_that_a_file_holds_twice_is_counted_once(
+    database: Database, tmp_path: Path
+) -> None:
+    line = b'{"topic":"t","partition":0,"offset":7,"ts":1764000000000,"key":null,"payload":"{}"}\n'
+
+    verdict = await backfill_files(database, written(tmp_path / "file.ndjson", line + line))
+
+    assert (verdict.totals.quarantined, verdict.totals.duplicate) == (1, 1)
+    assert await wrong_in_ledger(database) == []
+
+
+DUMP: dict[str, Any] = {
+    "error": None,
+    "result": [
+        {
+            "created_at": "2026-01-20T11:56:27.292930",
+            "event_id": 543942402780693278,
+            "event_type": "playbook.initialized",
+            "node_name": "tests/http_to_postgres",
+            "status": "INITIALIZED",
+        },
+        {
+            "created_at": "2026-01-20 11:57:24.530192",
+            "event_id": 333895119705264128,
+            "event_type": "call.done",
+            "node_name": "start",
+            "status": "COMPLETED",
+        },
+        {
+            "created_at": "2026-04-17T05:03:30.349415",
+            "error": None,
+            "event_type": "checkpoint.committed",
+            "node_name": "checkpointer",
+            "status": "OK",
+        },
+    ],
+    "status": "ok",
+}
+"""As the APIs give them: no execution_id, naive and spaced times, both id layouts, a row without
+an id."""
+
+
+@pytest.mark.parametrize("indented", [True, False])
+async def test_a_dump_is_its_rows_with_what_they_lack(
+    database: Database, tmp_path: Path, *, indented: bool
+) -> None:
+    content = msgspec.json.encode(DUMP)
+    path = written(tmp_path / "dump.json", msgspec.json.format(content, indent=2 * indented))
+    defaults = Defaults({"execution_id": str(EXECUTION_ID)})
+
+    verdict = await backfill_files(database, path, defaults=defaults)
+    again = await backfill_files(database, path, defaults=defaults)
+
+    async with connected(database) as connection:
+        events = sorted(await stored_events(connection), key=lambda event: event.source_offset)
+    assert (verdict.totals.stored, again.totals.duplicate) == (3, 3)
+    assert {event.execution_id for event in events} == {EXECUTION_ID}
+    assert [event.source_offset for event in events] == [1, 2, 3]
+    assert [str(event.created_at) for event in events] == [
+        "2026-01-20 11:56:27.292930+00:00",
+        "2026-01-20 11:57:24.530192+00:00",
+        "2026-04-17 05:03:30.349415+00:00",
+    ]
+
+
+async def test_a_dump_without_its_execution_is_refused_row_by_row(
+    database: Database, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "dump.json", msgspec.json.encode(DUMP))
+
+    verdict = await backfill_files(database, path)
+
+    assert (verdict.state, verdict.totals.quarantined) == ("complete", 3)
+
+
+async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path: Path) -> None:
+    timeless = raw_event(0, event_id=None, created_at=None)
+    path = written(tmp_path / "timeless.ndjson", ndjson(timeless))
+    other = written(tmp_path / "other.ndjson", ndjson(timeless | {"step": "other"}))
+
+    refused = await backfill_files(database, path)
+    stored = await backfill_files(
+        database, other, defaults=Defaults({"created_at": "2026-01-31 12:00"})
+    )
+
+    async with connected(database) as connection:
+        reason = await connection.fetchval("select reason from normalizer.quarantine")
+        (event,) = await stored_events(connection)
+    assert (refused.totals.quarantined, reason) == (1, "missing_time")
+    assert stored.totals.stored == 1
+    assert str(event.created_at) == "2026-01-31 12:00:00+00:00"
+
+
+async def test_records_of_a_topic_made_anew_need_their_generation(
+    database: Database, tmp_path: Path
+) -> None:
+    line = b'{"topic":"noetl.events","partition":0,"offset":7,"ts":1764000000000,"payload":"{}"}\n'
+    path = written(tmp_path / "file.ndjson", line)
+    async with connected(database) as connection:
+        for generation in (0, 1):
+            await connection.execute(
+                """
+                insert into normalizer.source_position
+                       (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+                values ('noetl.events', $1, 0, 'a cluster', 'one', 0, 0)
+                """,
+                generation,
+            )
+
+    verdict = await backfill_files(database, path)
+
+    assert verdict.state == "failed"
+    assert "say with --generation" in verdict.reason

@@ -132,7 +132,9 @@ class Backfill:
                     if self._outage.over():
                         tries = 0
                     yield page
-                    positions[page.part] = _after(page, positions[page.part], self._source.keyed)
+                    positions[page.part] = _after(
+                        page, positions[page.part], keyed=self._source.keyed
+                    )
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
@@ -164,7 +166,7 @@ async def normalized(page: Page, normalize: Normalize) -> list[Item]:
     return items
 
 
-def _after(page: Page, at: At, keyed: bool) -> At:  # noqa: FBT001
+def _after(page: Page, at: At, *, keyed: bool) -> At:
     key = page.records[-1].key if keyed and page.records else None
     return At(
         next_offset=page.next_offset, end=at.end, cursor=at.cursor if key is None else key.decode()

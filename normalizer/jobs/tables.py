@@ -179,7 +179,7 @@ class TableSource:
         if missing := [name for name in ("event_id", *key) if name not in types]:
             raise ConfigurationError(f"{self._name}: there is no column {', '.join(missing)}")
         self._first_page, self._next_page = _pages_along(
-            rows_of, {name: types[name] for name in key}, "execution_id" in types
+            rows_of, {name: types[name] for name in key}, has_execution="execution_id" in types
         )
 
     async def _connected(self) -> asyncpg.Connection:
@@ -203,7 +203,7 @@ class TableSource:
         return FatalError(f"{self._name}: source {translated(error)}")
 
 
-def _pages_along(rows_of: str, key: Mapping[str, str], has_execution: bool) -> tuple[str, str]:  # noqa: FBT001
+def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
     """The statements of the first page and of those after a key, whose values are given as text."""
     columns = ", ".join(f"source.{_quoted(name)}" for name in key)
     texts = ", ".join(f"source.{_quoted(name)}::text" for name in key)

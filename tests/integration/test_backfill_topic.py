@@ -1,0 +1,185 @@
+"""A topic replayed: by itself, before and beside the service, by range, and when it is gone."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from normalizer.jobs.known import look_up
+from normalizer.jobs.reporting import Verdict
+from normalizer.jobs.topics import Range, TopicSource
+from normalizer.kafka import LogReader
+from normalizer.ledger import verify
+from normalizer.settings import Settings
+from tests.histories import backfill_of
+from tests.running import Watcher, running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def watcher(database: Database) -> Any:
+    async with watching(database.url) as started:
+        yield started
+
+
+async def backfilled(settings: Settings, topic: Topic, **asked: Any) -> Verdict:
+    """The verdict of one run over the topic."""
+    assert settings.database_url
+    live = (await look_up(settings.database_url)).live
+    source = TopicSource(settings, topic.name, Range(**asked), live=live)
+    return await backfill_of(settings, source, f"{topic.name} {asked}").run()
+
+
+async def wrong(settings: Settings) -> list[str]:
+    """What `ledger verify` finds wrong, the log included."""
+    assert settings.database_url
+    async with LogReader(settings) as log:
+        return [text async for one in verify(settings.database_url, log) for text in one.wrong]
+
+
+async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(60))
+
+    first = await backfilled(settings, topic, to_offset=10)
+    async with running(settings) as service:
+        await watcher.until_read(topic, {0: 20, 1: 20, 2: 20})
+        await send(producer, topic, range(60, 90))
+        await watcher.until_read(topic, {0: 30, 1: 30, 2: 30})
+    second = await backfilled(settings, topic)
+
+    assert (first.state, first.totals.stored) == ("complete", 30)
+    assert (service.counters.stored, service.counters.duplicate) == (60, 30)
+    assert (second.totals.duplicate, second.totals.stored) == (90, 0)
+    assert await watcher.events() == 90
+    assert await wrong(settings) == []
+
+
+async def test_the_ledger_misses_a_row_that_a_job_stored(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(9))
+    await backfilled(settings, topic)
+    assert await wrong(settings) == []
+
+    await watcher.connection.execute(
+        "delete from normalizer.events where event_id = (select min(event_id) from normalizer.events)"
+    )
+
+    assert await wrong(settings) == ["stored: the totals say 9, the table holds 8"]
+
+
+async def test_a_range_of_offsets_or_times_is_read_and_no_more(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    for number in range(60):
+        await producer.send(
+            topic.name,
+            msgspec.json.encode({"event_id": number + 1, "execution_id": 7, "name": "step.enter"}),
+            partition=number % 3,
+            timestamp_ms=1_764_000_000_000 + number * 1000,
+        )
+    await producer.flush()
+
+    by_offset = await backfilled(settings, topic, partitions=(1,), from_offset=5, to_offset=8)
+    by_time = await backfilled(settings, topic, from_ms=1_764_000_030_000, to_ms=1_764_000_045_000)
+
+    offsets = await watcher.connection.fetch(
+        "select source_partition, source_offset from normalizer.events order by 1, 2"
+    )
+    assert (by_offset.totals.stored, by_time.totals.stored) == (3, 15)
+    assert [tuple(row) for row in offsets] == sorted(
+        {(1, offset) for offset in range(5, 8)}
+        | {(number % 3, number // 3) for number in range(30, 45)}
+    )
+
+
+@ONE_PARTITION
+async def test_offsets_that_retention_took_are_counted_and_the_verdict_says_so(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(20))
+    await admin.delete_records({TopicPartition(topic.name, 0): RecordsToDelete(before_offset=8)})
+
+    verdict = await backfilled(settings, topic, from_offset=0)
+    again = await backfilled(settings, topic, from_offset=0)
+
+    assert verdict.state == "truncated"
+    assert f"{topic.name}[0] 0 to 8" in verdict.reason
+    assert (verdict.totals.stored, verdict.totals.expired) == (12, 8)
+    assert (again.run, again.state) == (verdict.run, "truncated")
+    assert await wrong(settings) == []
+
+
+async def test_a_topic_that_is_not_there_fails_and_says_so(
+    database: Database, bootstrap_servers: str
+) -> None:
+    nowhere = Topic(name="test.nowhere", partitions=1)
+
+    verdict = await backfilled(settings_for(database, nowhere, bootstrap_servers), nowhere)
+
+    assert (verdict.state, verdict.reason) == ("failed", "test.nowhere: there is no such topic")
+
+
+@ONE_PARTITION
+async def test_a_topic_made_anew_is_not_taken_for_the_one_that_the_service_read(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(10))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 10})
+    await watcher.connection.execute("update normalizer.source_position set last_crc = 1")
+
+    verdict = await backfilled(settings, topic)
+
+    assert verdict.state == "failed"
+    assert "the topic was made anew" in verdict.reason
+
+
+@ONE_PARTITION
+async def test_a_topic_that_vanishes_while_it_is_read_ends_the_run(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=100)
+    assert settings.database_url
+    await send(producer, topic, range(2_000))
+    source = TopicSource(settings, topic.name, Range())
+    backfill = backfill_of(settings, source, topic.name, max_rate=400.0)
+
+    async with watching(settings.database_url) as watcher:
+
+        async def delete_once_begun() -> None:
+            async def begun() -> bool:
+                return await watcher.events() > 0
+
+            await until(begun)
+            await admin.delete_topics([topic.name])
+
+        async with asyncio.TaskGroup() as tasks:
+            running_it = tasks.create_task(backfill.run(), name="backfill")
+            tasks.create_task(delete_once_begun(), name="delete")
+
+    verdict = running_it.result()
+    # All of a small topic may have been fetched already: then nothing is missing.
+    assert (verdict.state, verdict.totals.stored) == ("complete", 2_000) or (
+        verdict.state == "failed" and "there is no such topic any more" in verdict.reason
+    )

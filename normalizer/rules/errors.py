@@ -1,6 +1,7 @@
 """A wire event in; what went wrong, in words.
 
-Source: wire-shapes, section 9, X2.
+Source: wire-shapes, section 9, X2, and, behind its places, the two where a stored row holds what a
+worker found: the same event has the same bytes whichever shape brought it (section 1).
 """
 
 from msgspec import Raw
@@ -21,6 +22,8 @@ def read_error(event: WireEvent) -> str | None:
         or _error(nested.payload_result_context.error)
         or _error(nested.result.error)
         or _error(nested.result_context.error)
+        or _error(nested.result_inner.error)
+        or _error(nested.result_inner_context.error)
         or None
     )
 

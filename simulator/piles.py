@@ -20,7 +20,7 @@ class Piles:
     def __init__(self, stack: ExitStack) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
         # `stack` closes them.
-        opened = (SpooledTemporaryFile(max_size=_SMALL_BYTES) for _ in range(PILES))  # noqa: SIM115
+        opened = (SpooledTemporaryFile(max_size=_SMALL_BYTES) for _ in range(PILES))  # noqa: SIM115 - closed below
         self._files: list[IO[bytes]] = [stack.enter_context(file) for file in opened]
 
     def put(self, key: int, value: Any) -> None:

@@ -2,6 +2,7 @@
 
 connection.py  what every client shares: options, partitions, records, errors
 group.py       GroupReader: the partitions that a consumer group gives this process
+stretches.py   stretches of partitions, outside any group
 mending.py     batches that the client cannot take apart, taken apart
 log.py         LogReader: a log seen from outside any group
 """

@@ -11,15 +11,11 @@ RECORDED_MS: Final = 1_784_000_000_000
 """2026-07-14T03:33:20Z."""
 
 
-class Lexeme(float):
+class Lexeme:
     """A number that is written as it says."""
 
-    def __new__(cls, text: str) -> "Lexeme":
-        made = super().__new__(cls, 0.0)
-        made.text = text
-        return made
-
-    text: str
+    def __init__(self, text: str) -> None:
+        self.text = text
 
     def __repr__(self) -> str:
         return self.text
@@ -228,12 +224,13 @@ def records(draw: st.DrawFn) -> RawRecord:
             value = b"\xef\xbb\xbf" + value
         case _:
             pass
+    topic = draw(st.sampled_from(["noetl.events", "noetl.events", "noetl.events", None]))
     return RawRecord(
         value=value,
-        topic=draw(st.sampled_from(["noetl.events", "noetl.events", "noetl.events", None])),
+        topic=topic,
         generation=draw(st.integers(0, 2)),
         partition=draw(st.integers(0, 3)),
         offset=draw(st.integers(0, 2**40)),
         headers=draw(headers),
-        recorded_ms=draw(st.sampled_from([RECORDED_MS] * 5 + [None])),
+        recorded_ms=draw(st.sampled_from([RECORDED_MS] * 5 + [None])) if topic else None,
     )

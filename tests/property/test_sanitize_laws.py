@@ -1,0 +1,93 @@
+"""The laws of looking first and of taking out: nothing is missed, and twice is once."""
+
+import base64
+from typing import Any
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from normalizer.envelope import canonical_json
+from normalizer.jsontext import parse, write
+from normalizer.rules.redaction import REDACTED, SECRET_WORDS, redact_text
+from normalizer.sanitize import Sanitizer
+from tests.property.raw_events import as_json, trees
+
+sanitizer = Sanitizer(["iban", "NAME"])
+
+_JWT = ".".join(base64.urlsafe_b64encode(part).decode() for part in (b'{"alg":"HS256"}', b"x" * 30))
+
+secret_texts = st.one_of(
+    st.sampled_from(
+        [
+            *("Bearer abcdefgh12", "basic dXNlcjpwYXNz==", "BEARER  12345678", "basic training"),
+            *("https://user:pw@host/path", "x://:pw@h amqp://a:b@c@d", "://u:[REDACTED]@h"),
+            *(f"{_JWT}.abc", f"token {_JWT}.c, eyJ a. b", f"eyJ a. b. {_JWT}.c and so on and on"),
+            *("-----BEGIN RSA PRIVATE KEY-----\nabc", "://a:80/b@c", "eyJ", REDACTED),
+        ]
+    ),
+    st.text("eyJ.:/@ab-_ \n\0\ud800Bearsic", max_size=60),
+)
+secret_keys = st.one_of(
+    st.sampled_from(SECRET_WORDS),
+    st.sampled_from(["userPin", "api-key", "Authorization", "author_name", "nextPageToken", "pin"]),
+    st.sampled_from(["reference", "ref", "events", "payload", "global_sequence", "name", "Iban"]),
+    st.text("aptoken_-Ki\0\ud800x", max_size=8),
+    st.sampled_from(["x://u:p@h", "x://u:q@h", "event_type", "a\0", "a\ud800", "a\ufffd"]),
+)
+secretive = st.recursive(
+    st.one_of(secret_texts, trees, st.integers(), st.none(), st.booleans()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(secret_keys, inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@given(secretive)
+def test_cleaning_twice_is_cleaning_once(tree: Any) -> None:
+    sent = as_json(tree).decode()
+    once = sanitizer.clean(sent, parse(sent)).text
+
+    twice = sanitizer.clean(once, parse(once))
+
+    assert twice.text == once
+    assert not twice.mended
+
+
+@given(secretive, st.booleans())
+def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
+    sent = as_json(tree).decode()
+    if not escaped:
+        sent = write(parse(sent)).encode(errors="replace").decode()
+
+    cleaned = sanitizer.clean(sent, parse(sent))
+
+    assert cleaned.text == sent or sanitizer.suspects(sent.encode())
+
+
+@given(secretive)
+def test_a_cleaned_text_is_one_that_postgres_holds(tree: Any) -> None:
+    """UTF-8, and no escape for U+0000; the database itself is asked elsewhere."""
+    sent = as_json({"execution_id": 1, "event_type": "x", "context": tree}).decode()
+
+    cleaned = sanitizer.clean(sent, parse(sent)).text
+
+    assert "\\u0000" not in canonical_json(cleaned.encode()).decode().replace("\\\\", "")
+
+
+@given(secret_texts)
+@example(f"eyJ a. b. {_JWT}.c and so on and on")
+def test_redacting_a_text_twice_is_redacting_it_once(text: str) -> None:
+    once = redact_text(text)
+
+    assert redact_text(once) == once
+
+
+@given(trees)
+def test_canonical_json_is_a_fixed_point_and_keeps_the_value(tree: Any) -> None:
+    text = write(parse(as_json(tree).decode())).encode(errors="replace")
+
+    canonical = canonical_json(text)
+
+    assert canonical_json(canonical) == canonical
+    assert canonical_json(b" " + text + b"\n") == canonical

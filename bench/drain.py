@@ -33,12 +33,15 @@ ROWS_A_COPY: Final = 5_000
 AIM: Final = 0.5
 
 
-async def main(events: int, seed: int) -> int:
+async def main(events: int, seed: int, processes: int) -> int:
     """Print both rates and their ratio; 1 if the ratio misses the aim."""
     async with _stack() as (database_url, bootstrap_servers):
         await _load(bootstrap_servers, events, seed)
-        drained, seconds = await _drain(database_url, bootstrap_servers)
-        print(f"drain: {drained:,} events in {seconds:.1f} s: {drained / seconds:,.0f} events/s")
+        drained, seconds = await _drain(database_url, bootstrap_servers, processes)
+        print(
+            f"drain: {drained:,} events in {seconds:.1f} s: {drained / seconds:,.0f} events/s "
+            f"by {processes} processes"
+        )
         copied, copy_seconds = await _copy_again(database_url)
         print(
             f"copy:  {copied:,} rows   in {copy_seconds:.1f} s: {copied / copy_seconds:,.0f} rows/s"
@@ -99,7 +102,7 @@ async def _run(module: str, *arguments: str) -> None:
         raise SystemExit(message)
 
 
-async def _drain(database_url: str, bootstrap_servers: str) -> tuple[int, float]:
+async def _drain(database_url: str, bootstrap_servers: str, processes: int) -> tuple[int, float]:
     """Events, and seconds from the claim (start-up left out) to the last commit."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -110,9 +113,12 @@ async def _drain(database_url: str, bootstrap_servers: str) -> tuple[int, float]
     }
     ends = await _log_ends(bootstrap_servers)
     connection = await asyncpg.connect(database_url)
-    service = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "normalizer", "run", env=environment
-    )
+    services = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "normalizer", "run", env=environment
+        )
+        for _ in range(processes)
+    ]
     try:
         async with asyncio.timeout(1800):
             while await connection.fetchval(_CLAIMED) < PARTITIONS:
@@ -123,8 +129,9 @@ async def _drain(database_url: str, bootstrap_servers: str) -> tuple[int, float]
             seconds = time.monotonic() - began
         return await connection.fetchval(_OUTCOMES), seconds
     finally:
-        service.terminate()
-        await service.wait()
+        for service in services:
+            service.terminate()
+            await service.wait()
         await connection.close()
 
 
@@ -188,5 +195,11 @@ if __name__ == "__main__":
     )
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--seed", type=int, default=1, help="default: 1")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="normalizers that share the topic; default: one a processor",
+    )
     arguments = parser.parse_args()
-    sys.exit(asyncio.run(main(arguments.events, arguments.seed)))
+    sys.exit(asyncio.run(main(arguments.events, arguments.seed, arguments.processes)))

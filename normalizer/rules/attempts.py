@@ -4,7 +4,6 @@ Source: wire-shapes, section 4 (attempts) and section 9, N1 and N2.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
 
 from normalizer.wire_event import Value, WireEvent, part, whole
@@ -27,8 +26,7 @@ def read_attempts(event: WireEvent) -> Attempts:
     if explicit is not None:
         return explicit, 2
     for field, value in _counted_from_one(event):
-        count = _count(event, field, value)
-        if count is not None:
+        if value is not None and (count := _count(event, field, value)) is not None:
             return max(count - 1, 0), 1
     retries = _count(event, "retry_count", event.sent.retry_count)
     return (0, 0) if retries is None else (retries, 2)
@@ -53,20 +51,24 @@ def says_attempts(event: WireEvent, count: int) -> bool:
     return type(event.meta.attempts) is not str and whole(event.meta.attempts) == count
 
 
-def _counted_from_one(event: WireEvent) -> Iterator[tuple[str, Value]]:
+def _counted_from_one(event: WireEvent) -> tuple[tuple[str, Value], ...]:
     meta, payload = event.meta, event.nested.payload
-    yield "meta.attempt", meta.attempt
-    yield "correlation.attempt", part(event.sent.correlation).attempt
-    yield "meta.correlation.attempt", part(meta.correlation).attempt
-    yield "context.attempt", payload.attempt
-    yield "context.retry.attempt", part(payload.retry).attempt
-    yield "meta.queue_meta.attempts", part(meta.queue_meta).attempts
-    yield "attempt_number", event.sent.attempt_number
+    return (
+        ("meta.attempt", meta.attempt),
+        ("correlation.attempt", part(event.sent.correlation).attempt),
+        ("meta.correlation.attempt", part(meta.correlation).attempt),
+        ("context.attempt", payload.attempt),
+        ("context.retry.attempt", part(payload.retry).attempt),
+        ("meta.queue_meta.attempts", part(meta.queue_meta).attempts),
+        ("attempt_number", event.sent.attempt_number),
+    )
 
 
 def _count(event: WireEvent, field: str, value: Value) -> int | None:
+    if value is None:
+        return None
     count = _as_count(value)
-    if count is None and value not in (None, ""):
+    if count is None and value != "":
         event.coerce("attempts_invalid", field, event.original(field))
     return count
 

@@ -4,6 +4,7 @@ Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
 """
 
 import re
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from normalizer.envelope import CALL_DONE
@@ -50,6 +51,8 @@ _ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED", "SKIPPED"))
 _WEAKER: Final = frozenset(
     ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
 )
+_REMEMBERED: Final = 1024
+"""Answers that are kept: the words of a platform are few, and an open word costs one place."""
 _SAYS_NOTHING: Final = "UNKNOWN"
 
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
@@ -73,6 +76,7 @@ def read_status(event: WireEvent, event_type: str) -> Status:
     return _of_other(event, event_type, declared)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def status_of_name(event_type: str) -> str:
     """Give what the name of an event says of its status (S1)."""
     words = set(_NAME_WORDS.split(event_type.lower()))
@@ -148,20 +152,26 @@ def _nested_outcomes(nested: Nested) -> list[str]:
 
 
 def _call_outcome(sent: str) -> str | None:
-    outcome = _CALL_OUTCOMES.get(sent)
-    if outcome is None:
-        folded = _fold(sent)
-        outcome = "FAILED" if folded.startswith(_FAILED_PREFIX) else _CALL_OUTCOMES.get(folded)
-    return outcome
+    return _known_call_outcome(sent[:MAX_STATUS_BYTES])
 
 
 def _other_word(sent: str) -> str:
     """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
-    known = _OTHER_WORDS.get(sent)
-    if known is None:
-        folded = _fold(sent)
-        known = "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
-    return sent.upper() if known is None else known
+    return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
+
+
+# Both look at the beginning of a word only: no word of the tables is longer, and a text of
+# megabytes must not be kept.
+@lru_cache(maxsize=_REMEMBERED)
+def _known_call_outcome(sent: str) -> str | None:
+    folded = _fold(sent)
+    return "FAILED" if folded.startswith(_FAILED_PREFIX) else _CALL_OUTCOMES.get(folded)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_other_word(sent: str) -> str | None:
+    folded = _fold(sent)
+    return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
 
 
 def _nested_word(sent: str) -> str | None:

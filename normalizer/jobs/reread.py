@@ -1,11 +1,11 @@
 """A stored row in; the row that today's rules make of it, under the same keys, or why none out."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from normalizer.envelope import Envelope, Outcome, Rejected
+from normalizer.envelope import Envelope, Outcome, Rejected, canonical_json
 from normalizer.rebuild import rebuild
 from normalizer.record import RawRecord
 
@@ -17,6 +17,11 @@ KEYS: Final = (
 
 CONFLICT: Final = "event_id_conflict"
 
+_BOM: Final = b"\xef\xbb\xbf"
+
+_object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw]
+)
 _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -27,18 +32,21 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _Coercion(msgspec.Struct, frozen=True):
     rule: str
+    field: str = ""
+    original: msgspec.Raw = msgspec.field(name="from", default=msgspec.Raw(b""))
 
 
-_rule: Final[msgspec.json.Decoder[_Named]] = msgspec.json.Decoder(_Named)
+_coercion: Final[msgspec.json.Decoder[_Coercion]] = msgspec.json.Decoder(_Coercion)
 
 
 def reread(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Outcome, ...]]
 ) -> Envelope | Unreadable:
     """The row as today's rules would have made it from what its tellings sent."""
-    match normalize(rebuild(row)):
+    record = rebuild(row)
+    match normalize(record):
         case (Envelope() as event,):
             pass
         case (Rejected() as rejected,):
@@ -50,17 +58,43 @@ def reread(
     if event.execution_id != row.execution_id:
         return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
     kept = {name: getattr(row, name) for name in KEYS}
-    return msgspec.structs.replace(
-        event, coercions=_with_conflicts(event.coercions, row.coercions), **kept
-    )
+    coercions = _with_what_others_told(event.coercions, row.coercions, record)
+    return msgspec.structs.replace(event, coercions=coercions, **kept)
 
 
-def _with_conflicts(coercions: bytes | None, stored: bytes | None) -> bytes | None:
-    """The coercions with what the store itself noted about the row's id."""
-    if stored is None or CONFLICT.encode() not in stored:
+def _with_what_others_told(
+    coercions: bytes | None, stored: bytes | None, record: RawRecord
+) -> bytes | None:
+    """The coercions, with those of the stored row that today's rules cannot find again.
+
+    A row joined from several tellings is rebuilt as one: what was coerced of a value that only
+    another telling had stays noted. So does what the store noted about the row's id.
+    """
+    if stored is None:
         return coercions
-    noted = [entry for entry in _list.decode(stored) if _rule.decode(entry).rule == CONFLICT]
-    made = [] if coercions is None else _list.decode(coercions)
-    others = [entry for entry in made if _rule.decode(entry).rule != CONFLICT]
-    entries = [*others, *noted]
-    return msgspec.json.encode(entries) if entries else None
+    made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
+    for each in _list.decode(stored):
+        coercion = _coercion.decode(each)
+        if coercion.rule == CONFLICT or (
+            coercion.original and not _says(record, coercion.field, coercion.original)
+        ):
+            made.setdefault(_canonical(each), each)
+    return msgspec.json.encode(list(made.values())) if made else None
+
+
+def _canonical(raw: msgspec.Raw) -> bytes:
+    return canonical_json(bytes(raw))
+
+
+def _says(record: RawRecord, field: str, original: msgspec.Raw) -> bool:
+    """Whether the rebuilt record has this value in this field, by names with dots between."""
+    value: Any = msgspec.Raw((record.value or b"null").removeprefix(_BOM))
+    for name in field.split("."):
+        try:
+            value = _object.decode(value).get(name, msgspec.Raw(b"null"))
+        except msgspec.MsgspecError:
+            return False
+    try:
+        return _canonical(value) == _canonical(original)
+    except ValueError:  # what is rebuilt may hold text that no row can
+        return False

@@ -36,6 +36,12 @@ EVENT_TABLE: Final = """
 """
 
 
+BIGINTS: Final = {
+    *("event_id", "execution_id", "catalog_id", "parent_event_id"),
+    *("parent_execution_id", "prev_event_id"),
+}
+
+
 async def backfilled(database: Database, **asked: Any) -> Verdict:
     """The verdict of one run over a table or a query of the same database."""
     source = TableSource(database.url, **asked)
@@ -59,9 +65,18 @@ def stream_rows(records: list[Record]) -> list[dict[str, Any]]:
     """The bodies of stream rows: what the Rust server stores, column by column."""
     rows = []
     for record in records:
-        body = msgspec.json.decode(record.value or b"null")
-        if isinstance(body, dict) and "prev_event_id" in body and "node_name" in body:
-            rows.append(body)
+        try:
+            body = msgspec.json.decode(record.value or b"null")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+        if not isinstance(body, dict) or "prev_event_id" not in body or "node_name" not in body:
+            continue
+        ids = (body.get(name) for name in body if name.endswith("_id") and name in BIGINTS)
+        if all(isinstance(number, int | None) for number in ids) and (
+            b"\\u0000" not in (record.value or b"")
+        ):
+            # A column has microseconds; the servers' drivers cut what is beyond, a cast rounds it.
+            rows.append(body | {"created_at": body["created_at"][:26] + "Z"})
     return rows
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.jobs.defaults import Defaults
 from tests.factories import EXECUTION_ID, raw_event, snowflake
-from tests.histories import (
+from tests.replays import (
     backfill_files,
     contents,
     played,

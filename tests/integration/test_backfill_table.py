@@ -11,7 +11,7 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.tables import TableSource
 from normalizer.record import RawRecord
 from simulator.record import Record
-from tests.histories import NORMALIZE, backfill_of, played, settings_of, wrong_in_ledger
+from tests.replays import NORMALIZE, backfill_of, played, settings_of, wrong_in_ledger
 from tests.stack import Database
 from tests.tables import connected, stored_events
 
@@ -76,7 +76,7 @@ def stream_rows(records: list[Record]) -> list[dict[str, Any]]:
             b"\\u0000" not in (record.value or b"")
         ):
             # A column has microseconds; the servers' drivers cut what is beyond, a cast rounds it.
-            rows.append(body | {"created_at": body["created_at"][:26] + "Z"})
+            rows.append(body | {"created_at": body["created_at"].rstrip("Z")[:26] + "Z"})
     return rows
 
 

@@ -14,7 +14,7 @@ from normalizer.jobs.topics import Range, TopicSource
 from normalizer.kafka import LogReader
 from normalizer.ledger import verify
 from normalizer.settings import Settings
-from tests.histories import backfill_of
+from tests.replays import backfill_of
 from tests.running import Watcher, running, send, settings_for, until, watching
 from tests.stack import Database, Topic
 

@@ -15,7 +15,7 @@ from normalizer.jobs.renormalise import Renormalise, RenormaliseDryRun, Selectio
 from normalizer.jobs.reporting import Verdict
 from normalizer.record import RawRecord
 from tests.factories import raw_event, snowflake
-from tests.histories import (
+from tests.replays import (
     NORMALIZE,
     backfill_files,
     contents,

@@ -1,0 +1,81 @@
+"""Stored events as files: the same bytes every time, the filter's lines, and back again."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.errors import FatalError
+from normalizer.jobs.export import Export, PackedFile, Selection
+from tests.factories import raw_event
+from tests.replays import (
+    backfill_files,
+    played,
+    record_lines,
+    written,
+    wrong_in_ledger,
+)
+from tests.stack import Database
+
+
+async def exported(database: Database, path: Path, **selection: Any) -> bytes:
+    """The bytes of the file."""
+    with PackedFile(path) as packed:
+        await Export(database.url, Selection(**selection)).run(packed.write)
+    return path.read_bytes()
+
+
+async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
+    database: Database, tmp_path: Path, cluster: Any
+) -> None:
+    await backfill_files(database, written(tmp_path / "f.zst", record_lines(played(12_000))))
+
+    first = await exported(database, tmp_path / "first.zst")
+    second = await exported(database, tmp_path / "second.zst")
+    async with cluster.database() as other:
+        imported = await backfill_files(other, tmp_path / "first.zst")
+        again = await exported(other, tmp_path / "again.zst")
+    returned = await backfill_files(database, tmp_path / "first.zst")
+    after = await exported(database, tmp_path / "after.zst")
+
+    assert first == second == again == after
+    assert imported.state == "complete"
+    assert imported.totals.stored == imported.totals.records
+    assert returned.totals.stored == returned.totals.quarantined == 0
+    assert await wrong_in_ledger(database) == []
+    assert not list(tmp_path.glob(".*"))
+
+
+async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:
+    told = [
+        raw_event(number, execution_id=number % 3 + 1, created_at=f"2026-01-{number % 9 + 1:02}")
+        for number in range(90)
+    ]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+
+    async def count(**selection: Any) -> int:
+        written_lines: list[bytes] = []
+        return await Export(database.url, Selection(**selection)).run(written_lines.append)
+
+    day = datetime(2026, 1, 4, tzinfo=UTC)
+    assert await count() == 90
+    assert await count(executions=(2,)) == 30
+    assert await count(executions=(1, 3)) == 60
+    assert await count(from_time=day) == 60
+    assert await count(to_time=day) == 30
+    assert await count(from_time=day, executions=(1,)) == 20
+
+
+async def test_a_file_that_cannot_be_written_leaves_nothing(
+    database: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(FatalError, match="No such file or directory"):
+        await exported(database, tmp_path / "nowhere" / "file.zst")
+
+    with pytest.raises(ZeroDivisionError), PackedFile(tmp_path / "file.zst") as packed:
+        packed.write(b"begun" * (1 // 0))
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,221 @@
+"""Refused records once more: what comes through, what stays, what is recorded, what is never."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.envelope import Outcome, Rejected
+from normalizer.jobs.asked import Asked
+from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.defaults import Defaults
+from normalizer.jobs.diff import Diff
+from normalizer.jobs.dryrun import DryRun
+from normalizer.jobs.files import FileSource
+from normalizer.jobs.redrive import QuarantineSource, Selection
+from normalizer.jobs.reporting import Verdict
+from normalizer.record import RawRecord
+from tests.factories import raw_event
+from tests.replays import (
+    NORMALIZE,
+    backfill_files,
+    backfill_of,
+    contents,
+    player,
+    settings_of,
+    written,
+    wrong_in_ledger,
+)
+from tests.stack import Database
+from tests.tables import connected, stored_events
+
+TOPIC = "noetl.events"
+
+
+def strict(record: RawRecord) -> tuple[Outcome, ...]:
+    """Rules with a mistake: they refuse odd numbers."""
+    return tuple(
+        Rejected(reason="invalid_id", detail="an odd number", index=index)
+        if b'"n":' in (record.value or b"") and _number(record) % 2
+        else outcome
+        for index, outcome in enumerate(NORMALIZE(record))
+    )
+
+
+def _number(record: RawRecord) -> int:
+    number: int = msgspec.json.decode(record.value or b"")["context"]["n"]
+    return number
+
+
+def lines(count: int) -> bytes:
+    """Records as kcat prints them; every fifth is no event at all, with a header."""
+    told = []
+    for number in range(count):
+        value = {"no": "event"} if number % 5 == 0 else raw_event(number)
+        told.append(
+            msgspec.json.encode(
+                {
+                    "topic": TOPIC,
+                    "partition": number % 3,
+                    "offset": number,
+                    "ts": 1_764_000_000_000 + number,
+                    "key": "1000",
+                    "headers": ["source", "test"],
+                    "payload": msgspec.json.encode(value).decode(),
+                }
+            )
+        )
+    return b"\n".join(told) + b"\n"
+
+
+async def refused(database: Database, tmp_path: Path, count: int = 30) -> None:
+    """Fill the quarantine by the rules with the mistake."""
+    path = written(tmp_path / "file.zst", lines(count))
+    await backfill_of(settings_of(database), FileSource([path]), "f", normalize=strict).run()
+
+
+async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: Any) -> Verdict:
+    defaults = Defaults(selection.pop("defaults", {}))
+    source = QuarantineSource(database.url, Selection(**selection), defaults=defaults)
+    asked = Asked(kind="redrive", source="quarantine", options={"s": str(selection)})
+    flow = Backfill(
+        player(settings_of(database), asked),
+        source,
+        source.normalized_by(normalize),
+        positions_of=source.positions,
+    )
+    return await flow.run()
+
+
+async def tries(database: Database) -> list[tuple[Any, ...]]:
+    async with connected(database) as connection:
+        rows = await connection.fetch(
+            """
+            select   entry.source_offset, tried.outcome, tried.tried_by <> '' as said,
+                     entry.redriven_at is not null as through
+            from     normalizer.quarantine_try as tried
+            join     normalizer.quarantine     as entry using (quarantine_id)
+            order by tried.tried_at, entry.source_offset
+            """
+        )
+    return [tuple(row) for row in rows]
+
+
+async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
+    database: Database, tmp_path: Path
+) -> None:
+    await refused(database, tmp_path)
+
+    verdict = await redriven(database)
+
+    async with connected(database) as connection:
+        events = await stored_events(connection)
+        entries = await connection.fetch(
+            "select reason, count(*), count(redriven_at) from normalizer.quarantine group by 1"
+        )
+    odd = {number for number in range(30) if number % 2 and number % 5}
+    assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
+    assert {(event.source_topic, event.source_offset) for event in events} >= {
+        (TOPIC, number) for number in odd
+    }
+    assert {tuple(row) for row in entries} == {("invalid_id", 12, 12), ("not_an_event", 6, 0)}
+    assert sorted(await tries(database)) == sorted(
+        [(number, "redriven", True, True) for number in odd]
+        + [(number, "refused", True, False) for number in range(0, 30, 5)]
+    )
+    assert await wrong_in_ledger(database) == []
+
+
+async def test_rows_are_the_same_as_if_they_had_never_been_refused(
+    database: Database, tmp_path: Path, cluster: Any
+) -> None:
+    await refused(database, tmp_path)
+    await redriven(database)
+    async with connected(database) as connection:
+        by_detour = await contents(connection)
+    async with cluster.database() as other:
+        await backfill_files(other, tmp_path / "file.zst")
+        async with connected(other) as connection:
+            straight = await contents(connection)
+
+    assert by_detour["rows"] == straight["rows"]
+    assert by_detour["counters"] == straight["counters"]
+
+
+async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
+    database: Database, tmp_path: Path
+) -> None:
+    await refused(database, tmp_path)
+    await redriven(database)
+
+    same = await redriven(database)
+    asked_again = await redriven(database, again=True)
+
+    assert same.totals.records == 0
+    assert (asked_again.totals.records, asked_again.totals.refused) == (6, 6)
+    assert len(await tries(database)) == 12 + 6 + 6
+
+
+@pytest.mark.parametrize(
+    ("selection", "records"),
+    [
+        ({"reason": "not_an_event"}, 6),
+        ({"limit": 4}, 4),
+        ({"ids": (1, 2, 3)}, 3),
+        ({"shape": "worker"}, 0),
+        ({"topic": "other"}, 0),
+        ({"version": 99}, 0),
+    ],
+)
+async def test_only_what_was_selected_is_tried(
+    database: Database, tmp_path: Path, selection: dict[str, Any], records: int
+) -> None:
+    await refused(database, tmp_path)
+
+    verdict = await redriven(database, **selection)
+
+    assert verdict.totals.records == records
+
+
+async def test_a_dry_run_records_nothing(database: Database, tmp_path: Path) -> None:
+    await refused(database, tmp_path)
+    async with connected(database) as connection:
+        before = await contents(connection)
+        source = QuarantineSource(database.url, Selection())
+        diff = Diff()
+
+        async with DryRun(
+            database.url, source, source.normalized_by(NORMALIZE), diff, batch_rows=5
+        ) as trial:
+            await trial.run()
+
+        assert await contents(connection) == before
+    assert (diff.count("new"), diff.count("refused"), diff.count("unchanged")) == (12, 0, 6)
+    assert await tries(database) == []
+
+
+async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: Path) -> None:
+    await refused(database, tmp_path)
+    async with connected(database) as connection:
+        await connection.execute("delete from normalizer.quarantine_raw where source_offset < 10")
+        await connection.execute(
+            "update normalizer.quarantine_raw set whole = false where source_offset >= 20"
+        )
+
+    verdict = await redriven(database)
+
+    outcomes = {offset: outcome for offset, outcome, _, _ in await tries(database)}
+    assert verdict.state == "complete"
+    assert {outcome for offset, outcome in outcomes.items() if not 10 <= offset < 20} == {"gone"}
+    assert outcomes[11] == "redriven"
+
+
+async def test_records_get_what_they_lack(database: Database, tmp_path: Path) -> None:
+    timeless = msgspec.json.encode(raw_event(0, event_id=None, created_at=None)) + b"\n"
+    path = written(tmp_path / "file.ndjson", timeless)
+    await backfill_of(settings_of(database), FileSource([path]), "f").run()
+
+    verdict = await redriven(database, reason="missing_time", defaults={"created_at": "2026-01-31"})
+
+    assert verdict.totals.stored == 1

@@ -178,7 +178,7 @@ async def test_a_row_that_the_database_refuses_stays_and_the_others_change(
     [({"shape": "executor"}, 10), ({"shape": "worker"}, 0), ({"rule": "status_unmapped"}, 0)],
 )
 async def test_only_what_was_selected_is_read_again(
-    database: Database, tmp_path: Any, selection: dict[str, str], changed: int
+    database: Database, tmp_path: Any, selection: dict[str, Any], changed: int
 ) -> None:
     await backfill_files(database, written(tmp_path / "file.zst", events(30)))
 

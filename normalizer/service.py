@@ -234,6 +234,7 @@ class Service:
             if self._must_join:
                 if not await self.reader.stop(timeout_s=LONGEST_WAIT_S):
                     raise FatalError("the Kafka client does not stop: only a new process can join")
+                await self._find_topics()
                 await self.reader.start()
                 self._must_join = False
             # Of no partition: errors of the group come out here when no lane fetches.
@@ -242,6 +243,14 @@ class Service:
         except RetryableError as error:
             return error
         return None
+
+    async def _find_topics(self) -> None:
+        """A topic that is not there is waited for, like a broker; the client might make it."""
+        for topic in self._settings.kafka_topics:
+            if not await self._kafka.partitions(topic):
+                raise BrokerUnavailable(
+                    f"topic {topic} is not there: create it, or correct KAFKA_TOPICS"
+                )
 
     def _on_assigned(self) -> None:
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))

@@ -16,7 +16,7 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
-from normalizer.errors import FatalError
+from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
     Chunk,
     Partition,
@@ -29,6 +29,11 @@ from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
 """aiokafka's own idle watch is off: it stops joining while nobody polls; the service watches."""
+
+METADATA_AGE_MS: Final = 30_000
+"""Partitions that are added are seen so soon; the client's own default is five minutes."""
+
+STOP_S: Final = 5.0
 
 GETMANY_GRACE_S: Final = 5.0
 """getmany blocks without limit while the group rebalances: it is left after so much longer."""
@@ -66,6 +71,7 @@ class GroupReader:
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._consumer: Any = None
+        self._joined = False
         self._readings: dict[Partition, Reading] = {}
         self.assigned: frozenset[Partition] = frozenset()
         self.assignments = 0
@@ -88,15 +94,18 @@ class GroupReader:
             heartbeat_interval_ms=settings.kafka_session_timeout_ms // 4,
             rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
             max_poll_interval_ms=NEVER_MS,
+            metadata_max_age_ms=METADATA_AGE_MS,
         )
         self._consumer.subscribe(list(settings.kafka_topics), listener=self._listener)
         try:
             with translated(f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
                     await self._consumer.start()
-        except BaseException:
-            await self.stop(timeout_s=5.0)
+        except BaseException as error:
+            if not await self.stop(timeout_s=STOP_S) and isinstance(error, BrokerUnavailable):
+                raise FatalError(f"{error}; and the Kafka client does not stop") from error
             raise
+        self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
         """Leave the group; False where that took too long and the process had better end.
@@ -105,6 +114,7 @@ class GroupReader:
         believe that its partitions are read.
         """
         consumer, self._consumer = self._consumer, None
+        self._joined = False
         self._revoked()
         if consumer is None:
             return True
@@ -144,10 +154,10 @@ class GroupReader:
         are missing, UnreadableBatch for a broken log. A partition whose offset the log no longer
         has is left: claim it again.
         """
-        consumer = self._consumer
-        if consumer is None:
+        if not self._joined:
             await asyncio.sleep(timeout_s)
             return []
+        consumer = self._consumer
         wanted = [TopicPartition(*one) for one in partitions if one in self._readings]
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
@@ -168,10 +178,10 @@ class GroupReader:
             if not isinstance(error, _BROKEN):
                 with translated("fetching"):
                     raise
-            return await self._mended(partitions)
-        except Exception:  # noqa: BLE001 - whatever the client stumbles over in a batch
+            return await self._mended(partitions, error)
+        except Exception as error:  # noqa: BLE001 - whatever the client stumbles over in a batch
             self._rewind()
-            return await self._mended(partitions)
+            return await self._mended(partitions, error)
         # From here on nothing waits: positions and readings move in one step.
         return await self._chunks({Partition(*one) for one in wanted}, drained)
 
@@ -227,8 +237,11 @@ class GroupReader:
             reading.next_offset = next_offset
         return chunks
 
-    async def _mended(self, partitions: Collection[Partition]) -> list[Chunk]:
-        """One answer of the broker for each partition, read past what the client cannot."""
+    async def _mended(self, partitions: Collection[Partition], stumble: Exception) -> list[Chunk]:
+        """One answer of the broker for each partition, read past what the client cannot.
+
+        Where there is nothing new to read so, no record was to blame: BrokerUnavailable.
+        """
         chunks = []
         for partition in partitions:
             reading = self._readings.get(partition)
@@ -242,6 +255,8 @@ class GroupReader:
                 reading.next_offset = chunk.next_offset
                 self._seek(partition, chunk.next_offset)
                 chunks.append(chunk)
+        if not chunks:
+            raise BrokerUnavailable(f"fetching: {type(stumble).__name__}") from stumble
         return chunks
 
     def _seek(self, partition: Partition, offset: int) -> None:

@@ -1,0 +1,155 @@
+"""Database and broker go away and come back: nothing is lost, doubled, or put into quarantine."""
+
+import signal
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from normalizer.embedded import KafkaBroker, PostgresServer
+from normalizer.kafka import LogReader, Partition
+from normalizer.migrate import migrate
+from normalizer.settings import Settings
+from tests.running import process, running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+
+@pytest.fixture
+async def own_database(postgres_server: PostgresServer) -> Database:
+    url = await postgres_server.create_database("noetl")
+    await migrate(url, say=lambda _: None)
+    return Database(name="noetl", url=url, admin_url=postgres_server.url)
+
+
+@pytest.fixture
+async def own_topic(kafka_broker: KafkaBroker) -> Topic:
+    topic = Topic(name="own", partitions=3)
+    await create(topic, kafka_broker)
+    return topic
+
+
+async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiting(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+) -> None:
+    await send(producer, topic, range(30))
+    await postgres_server.stop()
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings_for(own_database, topic, bootstrap_servers)) as service:
+            await until(lambda: any(line["event"] == "away" for line in lines))
+            assert len(service.reader.assigned) == topic.partitions
+            assert not any(service.reader.reads(one) for one in service.reader.assigned)
+
+            await postgres_server.start()
+            async with watching(own_database.url) as watcher:
+                await watcher.until_read(topic, {0: 10, 1: 10, 2: 10})
+                assert await watcher.events() == 30
+
+    said = [line["event"] for line in lines if line["event"] in {"away", "back"}]
+    assert said == ["away", "back"]
+
+
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+async def test_a_database_that_restarts_during_traffic_loses_and_doubles_nothing(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    ends: str,
+) -> None:
+    settings = settings_for(own_database, topic, bootstrap_servers, batch_rows=50)
+    async with running(settings) as service:
+        await send(producer, topic, range(600))
+        await until(lambda: service.counters.batches > 2)
+        await (postgres_server.stop() if ends == "stop" else postgres_server.kill())
+        await send(producer, topic, range(600, 900))
+        await postgres_server.start()
+        async with watching(own_database.url) as watcher:
+            await watcher.until_read(topic, {0: 300, 1: 300, 2: 300})
+            positions = await watcher.positions(topic)
+            assert await watcher.events() == 900
+
+    for position in positions.values():
+        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
+
+
+async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
+    own_database: Database,
+    postgres_server: PostgresServer,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+) -> None:
+    settings = settings_for(own_database, topic, bootstrap_servers)
+    async with watching(own_database.url) as watcher, process(settings) as service:
+        await watcher.until_claimed(topic)
+        await postgres_server.stop()
+        await send(producer, topic, range(9))
+
+        service.send_signal(signal.SIGTERM)
+        await service.wait()
+
+    assert service.returncode == 0
+    await postgres_server.start()
+    async with running(settings), watching(own_database.url) as watcher:
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+        assert await watcher.events() == 9
+
+
+@pytest.mark.parametrize("ends", ["stop", "kill"])
+async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
+    database: Database, kafka_broker: KafkaBroker, own_topic: Topic, ends: str
+) -> None:
+    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers, batch_rows=50)
+    async with watching(database.url) as watcher, running(settings) as service:
+        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
+            await send(producer, own_topic, range(600))
+        await until(lambda: service.counters.batches > 2)
+        await (kafka_broker.stop() if ends == "stop" else kafka_broker.kill())
+        await kafka_broker.start()
+        async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
+            await send(producer, own_topic, range(600, 900))
+        await watcher.until_read(own_topic, {0: 300, 1: 300, 2: 300})
+        positions = await watcher.positions(own_topic)
+        assert await watcher.events() == 900
+
+    for position in positions.values():
+        assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
+
+
+async def test_a_broker_that_is_not_there_yet_is_waited_for(
+    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
+) -> None:
+    await kafka_broker.stop()
+    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers)
+
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await until(lambda: any(line["event"] == "away" for line in lines))
+            await kafka_broker.start()
+            await until(lambda: service.reader.reads(Partition(own_topic.name, 0)))
+
+
+async def test_a_topic_that_is_not_there_yet_is_waited_for(
+    database: Database, kafka_broker: KafkaBroker
+) -> None:
+    topic = Topic(name="later", partitions=1)
+    settings: Settings = settings_for(database, topic, kafka_broker.bootstrap_servers)
+    with structlog.testing.capture_logs() as lines:
+        async with running(settings) as service:
+            await until(lambda: any(line["event"] == "away" for line in lines))
+            await create(topic, kafka_broker)
+            await until(lambda: service.reader.reads(Partition(topic.name, 0)))
+
+    (away,) = [line for line in lines if line["event"] == "away"]
+    assert "later" in away["why"]
+
+
+async def create(topic: Topic, broker: KafkaBroker) -> None:
+    async with LogReader(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
+        await log.create_topic(topic.name, partitions=topic.partitions)

@@ -3,6 +3,7 @@
 What the tables say comes first; what the record itself says follows where it can still be read.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -79,6 +80,9 @@ _STATUS: Final = ("the event's name", "a word the producer sent", "a failure, de
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 
 
+_COORDINATES: Final = re.compile("(.+):([0-9]{1,9}):([0-9]{1,18})")
+
+
 class Coordinates(NamedTuple):
     """One offset of one partition."""
 
@@ -89,13 +93,12 @@ class Coordinates(NamedTuple):
 
 def parse_coordinates(text: str) -> Coordinates:
     """TOPIC:PARTITION:OFFSET; the topic may hold colons. Raises ConfigurationError."""
-    topic, _, rest = text.rpartition(":")
-    topic, _, partition = topic.rpartition(":")
-    if not topic or not partition.isdecimal() or not rest.isdecimal():
+    match = _COORDINATES.fullmatch(text)
+    if match is None:
         raise ConfigurationError(
             f"expected TOPIC:PARTITION:OFFSET, as noetl.events:3:1042; got {text!r}"
         )
-    return Coordinates(topic, int(partition), int(rest))
+    return Coordinates(match[1], int(match[2]), int(match[3]))
 
 
 async def explain(

@@ -1,0 +1,236 @@
+"""The command line without any I/O but its own: the filter, the schema, the settings, the help."""
+
+import gzip
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
+
+from normalizer.cli import main
+from normalizer.errors import ConfigurationError
+from normalizer.explain import Coordinates, parse_coordinates
+from normalizer.filter import filter_lines
+from normalizer.lines import LONGEST_BYTES, pages, record_of
+
+GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
+
+
+def run(*arguments: str, given: str | bytes = "", **environ: str) -> Result:
+    return CliRunner().invoke(main, arguments, input=given, env=environ)
+
+
+def test_an_event_comes_out_canonical_without_what_it_did_not_bring() -> None:
+    result = run("normalize", given=GOOD)
+
+    assert result.exit_code == 0
+    assert result.output == (
+        '{"execution_id":7,"event_type":"call.done","step":"s","status":"COMPLETED","context":{},'
+        '"worker_id":null,"meta":{"attempts":0}}\n'
+    )
+
+
+def test_a_refused_record_stands_in_its_place_with_its_line() -> None:
+    result = run("normalize", given=f"{GOOD}\n\n[1]\n{GOOD}\n")
+
+    first, refused, last = map(json.loads, result.output.splitlines())
+    assert result.exit_code == 0
+    assert first == last
+    assert refused["quarantine"]["line"] == 3
+    assert refused["quarantine"]["reason"] == "not_an_event"
+    assert refused["quarantine"].keys() == {"line", "reason", "detail"}
+
+
+@pytest.mark.parametrize(("given", "code"), [(GOOD, 0), (f"{GOOD}\n{{\n", 1), ("", 0), ("\n", 0)])
+def test_strict_ends_with_1_only_if_something_was_refused(given: str, code: int) -> None:
+    assert run("normalize", "--strict", given=given).exit_code == code
+
+
+def test_a_batch_gives_a_line_for_each_event_and_an_empty_one_none() -> None:
+    item = '{"step":"a","name":"step.enter"}'
+    batch = f'{{"execution_id":"7","events":[{item},{item}]}}'
+
+    assert len(run("normalize", given=batch).output.splitlines()) == 2
+    assert not run("normalize", given='{"execution_id":"7","events":[]}').output
+
+
+def test_bytes_that_are_not_utf8_cost_their_line() -> None:
+    result = run("normalize", given=b'{"a":"\xff"}\n' + GOOD.encode())
+
+    refused, event = map(json.loads, result.output.splitlines())
+    assert refused["quarantine"]["reason"] == "invalid_utf8"
+    assert event["execution_id"] == 7
+
+
+def test_a_line_of_any_length_costs_itself_at_most() -> None:
+    huge = b'{"execution_id":"7","name":"x","payload":"' + b"x" * (12 << 20) + b'"}'
+    sink = io.BytesIO()
+
+    refused = filter_lines(io.BytesIO(huge + b"\n" + GOOD.encode()), sink)
+
+    lines = [json.loads(line) for line in sink.getvalue().splitlines()]
+    assert refused == 1
+    assert lines[0]["quarantine"]["reason"] == "too_large"
+    assert lines[1]["execution_id"] == 7
+
+
+def test_a_file_is_read_packed_or_not(tmp_path: Path) -> None:
+    plain, packed = tmp_path / "a.ndjson", tmp_path / "a.ndjson.gz"
+    plain.write_text(GOOD)
+    packed.write_bytes(gzip.compress(GOOD.encode()))
+
+    assert run("normalize", str(plain)).output == run("normalize", str(packed)).output != ""
+
+
+def test_added_words_are_redacted() -> None:
+    given = '{"execution_id":"7","name":"x","payload":{"iban":"DE00"}}'
+
+    assert "DE00" not in run("normalize", given=given, NORMALIZER_REDACT_KEYS="iban").output
+
+
+def test_what_was_read_is_written_before_more_is_waited_for() -> None:
+    filtering = subprocess.Popen(
+        [sys.executable, "-m", "normalizer", "normalize"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert filtering.stdin
+    assert filtering.stdout
+    with filtering:
+        filtering.stdin.write(GOOD.encode() + b"\n")
+        filtering.stdin.flush()
+        assert json.loads(filtering.stdout.readline())["execution_id"] == 7
+        filtering.stdin.close()
+        assert filtering.wait(timeout=10) == 0
+
+
+def test_a_reader_that_has_enough_ends_the_filter_quietly() -> None:
+    filtering = subprocess.Popen(
+        [sys.executable, "-m", "normalizer", "normalize"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert filtering.stdin
+    assert filtering.stdout
+    assert filtering.stderr
+    filtering.stdout.close()
+    with pytest.raises(BrokenPipeError):  # noqa: PT012 - the pipe breaks when it breaks
+        while True:
+            filtering.stdin.write(GOOD.encode() + b"\n")
+            filtering.stdin.flush()
+    assert filtering.wait(timeout=10) == 0
+    assert filtering.stderr.read() == b""
+    filtering.stderr.close()
+    with pytest.raises(BrokenPipeError):
+        filtering.stdin.close()
+
+
+def test_the_schema_accepts_what_the_filter_gives() -> None:
+    schema = json.loads(run("schema").output)
+
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema).validate(json.loads(run("normalize", given=GOOD).output))
+
+
+def test_the_configuration_is_shown_without_secrets_and_misspellings_are_named() -> None:
+    result = run("config", DATABASE_URL="postgresql://u:hunter2@h/n", NORMALIZER_BATCH_ROW="1")
+
+    assert result.exit_code == 0
+    assert "DATABASE_URL=postgresql://u:***@h/n" in result.stdout
+    assert "hunter2" not in result.output
+    assert "did you mean NORMALIZER_BATCH_ROWS?" in result.stderr
+
+
+def test_wrong_settings_end_with_2_and_one_line_each() -> None:
+    result = run("run", NORMALIZER_WRITERS="none", KAFKA_SASL_MECHANISM="x")
+
+    assert result.exit_code == 2
+    assert [line.split(":")[1].strip() for line in result.stderr.splitlines()] == [
+        "KAFKA_SASL_MECHANISM",
+        "NORMALIZER_WRITERS",
+        "DATABASE_URL",
+        "KAFKA_BOOTSTRAP_SERVERS",
+    ]
+
+
+@pytest.mark.parametrize("text", ["noetl.events", "t:1", "t:x:1", ":1:2", "t:1:-2", "t:1:\u0664"])
+def test_coordinates_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="TOPIC:PARTITION:OFFSET"):
+        parse_coordinates(text)
+
+
+def test_a_topic_may_hold_colons() -> None:
+    assert parse_coordinates("file:00ff:0:12") == Coordinates("file:00ff", 0, 12)
+
+
+def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = [path]
+    for name, command in group.commands.items():
+        here = (*path, name)
+        found += every_command(command, *here) if isinstance(command, click.Group) else [here]
+    return found
+
+
+@pytest.mark.parametrize("path", every_command(main), ids=" ".join)
+def test_each_help_teaches_by_example(path: tuple[str, ...]) -> None:
+    result = run(*path, "--help")
+
+    assert result.exit_code == 0
+    assert "normalizer " in result.output.partition("Usage:")[2].partition("\n")[2]
+
+
+def test_blank_lines_are_left_out_but_counted() -> None:
+    stream = io.BufferedReader(io.BytesIO(b"a\n\n  \nb"))
+
+    assert [line for page in pages(stream) for line in page] == [(1, b"a"), (4, b"b")]
+
+
+def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
+    stream = io.BufferedReader(io.BytesIO(b"x" * (LONGEST_BYTES + 99) + b"\ny"))
+
+    (first, second) = [line for page in pages(stream) for line in page]
+    assert len(first[1]) == LONGEST_BYTES
+    assert second == (2, b"y")
+
+
+def test_a_line_of_kcat_keeps_its_place() -> None:
+    line = (
+        b'{"topic":"t","partition":2,"offset":9,"tstype":"create","ts":5,"headers":["h","v","n",'
+        b'null],"key":"k","payload":"{}"}'
+    )
+
+    record = record_of(line, 1, "file:x")
+
+    assert (record.topic, record.partition, record.offset, record.recorded_ms) == ("t", 2, 9, 5)
+    assert (record.key, record.value) == (b"k", b"{}")
+    assert record.headers == (("h", b"v"), ("n", None))
+
+
+def test_kcats_null_payload_is_a_tombstone_and_packed_bytes_are_unpacked() -> None:
+    place = b'{"topic":"t","partition":0,"offset":0,'
+
+    assert record_of(place + b'"payload":null}', 1, "file:x").value is None
+    assert record_of(place + b'"payload_b64":"/w=="}', 1, "file:x").value == b"\xff"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"topic":"t"}',
+        b'{"topic":"t","partition":0,"offset":0}',
+        b'{"topic":"t","partition":-1,"offset":0,"payload":""}',
+        b'{"topic":"t","partition":0,"offset":0,"payload_b64":"?"}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+)
+def test_any_other_line_is_a_value_at_its_number(line: bytes) -> None:
+    record = record_of(line, 7, "file:x")
+
+    assert (record.topic, record.offset, record.value) == ("file:x", 7, line)

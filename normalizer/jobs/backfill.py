@@ -13,7 +13,7 @@ from normalizer.batch import Batch, Item
 from normalizer.delivery import deliver
 from normalizer.envelope import Outcome
 from normalizer.errors import FatalError, RetryableError
-from normalizer.jobs.filling import Filling
+from normalizer.jobs.filling import Filling, pieces
 from normalizer.jobs.playing import Player, pause
 from normalizer.jobs.positions import JobPositions
 from normalizer.jobs.reporting import Verdict
@@ -49,7 +49,7 @@ class Backfill:
         *,
         positions_of: Callable[[Run], JobPositions] | None = None,
     ) -> None:
-        self._player = player
+        self.player = player
         self._positions_of = positions_of or partial(JobPositions, keyed=source.keyed)
         self._source = source
         self._normalize = normalize
@@ -62,15 +62,15 @@ class Backfill:
     async def run(self) -> Verdict:
         """Read, normalise and store."""
         async with self._source:
-            verdict = await self._player.play(self._work, self._source.share)
+            verdict = await self.player.play(self._work, self._source.share)
         self._refusals.say()
         return verdict
 
     async def _work(self, run: Run, tasks: asyncio.TaskGroup) -> str | None:
         positions = self._positions_of(run)
         async with Store(
-            self._player.database_url,
-            owner=self._player.settings.owner,
+            self.player.database_url,
+            owner=self.player.settings.owner,
             application_name=f"normalizer {run.asked.kind}",
             positions=positions,
             session=SESSION,
@@ -128,13 +128,14 @@ class Backfill:
         tries = 0
         while True:
             try:
-                async for page in self._source.read(positions):
+                async for whole in self._source.read(positions):
                     if self._outage.over():
                         tries = 0
-                    yield page
-                    positions[page.part] = _after(
-                        page, positions[page.part], keyed=self._source.keyed
-                    )
+                    for page in pieces(whole, self._batch_rows):
+                        yield page
+                        positions[page.part] = _after(
+                            page, positions[page.part], keyed=self._source.keyed
+                        )
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
@@ -145,7 +146,7 @@ class Backfill:
                 return
 
     async def _write(self, store: Store, batch: Batch, records: int) -> None:
-        await self._player.pace.turn(records, self._stopping)
+        await self.player.pace.turn(records, self._stopping)
         if self._stopping.is_set():
             return
         try:

@@ -1,12 +1,34 @@
 """Pages of a source with the outcomes of their records in, one batch of the job out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from normalizer.batch import Batch, Item, PartitionBatch
 from normalizer.errors import FatalError
 from normalizer.jobs.source import Page, PartKey
+
+
+def pieces(page: Page, records: int) -> Iterator[Page]:
+    """The page cut at record boundaries into pages of so many records at most."""
+    while len(page.records) > records:
+        boundary = page.from_offset + records
+        for first, after in page.holes:
+            if first <= boundary:
+                boundary += after - first
+        yield msgspec.structs.replace(
+            page,
+            next_offset=boundary,
+            records=page.records[:records],
+            holes=tuple(hole for hole in page.holes if hole[0] < boundary),
+        )
+        page = msgspec.structs.replace(
+            page,
+            from_offset=boundary,
+            records=page.records[records:],
+            holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
+        )
+    yield page
 
 
 class Filling:

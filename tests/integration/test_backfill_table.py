@@ -1,5 +1,6 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and told apart."""
 
+import re
 from typing import Any, Final
 
 import asyncpg
@@ -36,6 +37,9 @@ EVENT_TABLE: Final = """
 """
 
 
+COLUMNS: Final = frozenset(
+    re.findall(r"(\w+) (?:bigint|varchar|jsonb|text|timestamp)", EVENT_TABLE)
+)
 BIGINTS: Final = {
     *("event_id", "execution_id", "catalog_id", "parent_event_id"),
     *("parent_execution_id", "prev_event_id"),
@@ -69,7 +73,7 @@ def stream_rows(records: list[Record]) -> list[dict[str, Any]]:
             body = msgspec.json.decode(record.value or b"null")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-        if not isinstance(body, dict) or "prev_event_id" not in body or "node_name" not in body:
+        if not isinstance(body, dict) or "prev_event_id" not in body or body.keys() - COLUMNS:
             continue
         ids = (body.get(name) for name in body if name.endswith("_id") and name in BIGINTS)
         if all(isinstance(number, int | None) for number in ids) and (

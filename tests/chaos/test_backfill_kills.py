@@ -1,0 +1,86 @@
+"""A backfill killed again and again, as a process of its own, ends as one that was left alone."""
+
+import asyncio
+import random
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import pytest
+
+from normalizer.settings import Settings
+from tests.replays import (
+    backfill_files,
+    contents,
+    played,
+    record_lines,
+    settings_of,
+    written,
+    wrong_in_ledger,
+)
+from tests.running import environment
+from tests.stack import Cluster, Database
+from tests.tables import connected
+from tests.waiting import moment
+
+EVENTS: Final = 50_000
+KILLS: Final = 6
+
+_STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
+
+
+async def start(settings: Settings, path: Path) -> asyncio.subprocess.Process:
+    """`normalizer backfill file` as a process."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", "backfill", "file", str(path)),
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def killed_at(
+    connection: asyncpg.Connection, settings: Settings, path: Path, records: int
+) -> None:
+    """Run it until so many records are in, and a little longer; then kill -9."""
+    process = await start(settings, path)
+    try:
+        while await connection.fetchval(_STORED) < records and process.returncode is None:
+            await moment()
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()
+
+
+@pytest.mark.timeout(600)
+async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
+    database: Database, cluster: Cluster, tmp_path: Path
+) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - a failure is looked into by its seed
+    draw = random.Random(seed)
+    records = list(played(EVENTS))
+    path = written(tmp_path / "history.zst", record_lines(records))
+    settings = settings_of(database, batch_rows=1_000)
+    moments = sorted(draw.randrange(len(records)) for _ in range(KILLS))
+
+    async with connected(database) as connection:
+        for at in moments:
+            await killed_at(connection, settings, path, at)
+        process = await start(settings, path)
+        said, _ = await process.communicate()
+        harmed = await contents(connection)
+        runs = await connection.fetch("select run, state, epoch from normalizer.job")
+    assert process.returncode == 0, said.decode()
+    async with cluster.database() as other:
+        await backfill_files(other, path)
+        async with connected(other) as connection:
+            unharmed = await contents(connection)
+
+    assert harmed == unharmed
+    assert [(row["run"], row["state"]) for row in runs] == [(1, "complete")]
+    assert await wrong_in_ledger(database) == []

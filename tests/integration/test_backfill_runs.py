@@ -1,0 +1,247 @@
+"""Runs of jobs: one runner at a time, stopped and resumed, paced, and seen in a table."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.errors import FatalError
+from normalizer.jobs.asked import Asked
+from normalizer.jobs.files import FileSource
+from normalizer.jobs.pace import Lag, LiveTraffic
+from normalizer.jobs.runs import Run
+from normalizer.kafka import LogReader
+from normalizer.migrate import migrate
+from tests.factories import raw_event
+from tests.replays import backfill_files, backfill_of, settings_of, written, wrong_in_ledger
+from tests.running import environment, running, send, settings_for, watching
+from tests.stack import Database, Topic
+from tests.tables import connected
+from tests.waiting import until
+
+COUNT = 3_000
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Path:
+    lines = b"".join(msgspec.json.encode(raw_event(number)) + b"\n" for number in range(COUNT))
+    return written(tmp_path / "history.zst", lines)
+
+
+async def test_a_second_runner_is_told_who_the_first_one_is(
+    database: Database, history: Path
+) -> None:
+    asked = Asked(kind="backfill", source=str(history))
+
+    async with await Run.begin(database.url, asked, owner="the first"):
+        with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
+            await Run.begin(database.url, asked, owner="the second")
+
+    async with await Run.begin(database.url, asked, owner="the second") as run:
+        assert (run.number, run.resumed, run.epoch) == (1, True, 2)
+
+
+async def test_a_runner_that_lost_the_job_writes_nothing_more(
+    database: Database, history: Path
+) -> None:
+    settings = settings_of(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=2_000.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        first = tasks.create_task(_failing(flow.run()), name="first")
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+
+        await connection.execute("update normalizer.job set epoch = epoch + 1, owner = 'other'")
+        error = await first
+        stored = await connection.fetchval("select count(*) from normalizer.events")
+
+    assert "another runner took it over" in str(error)
+    assert stored < COUNT
+
+
+async def _failing(work: Any) -> FatalError:
+    with pytest.raises(FatalError) as raised:
+        await work
+    return raised.value
+
+
+async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: Path) -> None:
+    settings = settings_of(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_000.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        flow.player.stop()
+        stopped = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert stopped.state == "stopped"
+    assert 0 < stopped.totals.stored < COUNT
+    assert (resumed.run, resumed.state) == (stopped.run, "complete")
+    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+    assert await wrong_in_ledger(database) == []
+
+
+async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> None:
+    flow = backfill_of(settings_of(database), FileSource([history]), str(history), max_rate=2_000.0)
+
+    verdict = await flow.run()
+
+    assert verdict.totals.records == COUNT
+    assert verdict.took_s >= COUNT / 2_000
+    assert verdict.held_s["max_rate"] > 0
+
+
+class LagsAtFirst:
+    """Live traffic that is behind for so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+
+    async def look(self) -> Lag:
+        self._looks -= 1
+        return Lag(seconds=3.5, partition="noetl.events[2]") if self._looks >= 0 else Lag()
+
+
+async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
+    database: Database, history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flow = backfill_of(
+        settings_of(database),
+        FileSource([history]),
+        str(history),
+        live=LagsAtFirst(3),
+        yield_at_s=2.0,
+    )
+
+    verdict = await flow.run()
+
+    said = capsys.readouterr().out
+    assert verdict.state == "complete"
+    assert verdict.held_s["live_lag"] > 1.0
+    assert "held" in said
+    assert "noetl.events[2]" in said
+    assert "went_on" in said
+    assert "by live lag" in "\n".join(verdict.lines())
+
+
+async def test_progress_and_verdict_stand_in_the_view(database: Database, history: Path) -> None:
+    settings = settings_of(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_000.0)
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        running_row = await until(
+            lambda: connection.fetchrow(
+                "select * from projector.jobs where state = 'running' and records_per_s > 0"
+            )
+        )
+        flow.player.stop()
+        await task
+        stopped = await connection.fetchval("select state from projector.jobs")
+        await connection.execute("update normalizer.job set state = 'running'")
+        dead = await connection.fetchval("select state from projector.jobs")
+
+    assert running_row["kind"] == "backfill"
+    assert 0 < running_row["records"] < COUNT
+    assert running_row["held_by_rate_s"] > 0
+    assert (stopped, dead) == ("stopped", "interrupted")
+
+
+async def test_a_run_through_an_outage_of_the_database_ends_whole(
+    postgres_server: Any, history: Path
+) -> None:
+    url = await postgres_server.create_database("outage")
+    await migrate(url, say=lambda _: None)
+    database = Database(name="outage", url=url, admin_url=postgres_server.url_of("outage"))
+    settings = settings_of(database, batch_rows=100)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_500.0)
+    async with asyncio.TaskGroup() as tasks:
+        async with connected(database) as connection:
+            task = tasks.create_task(flow.run(), name="backfill")
+            await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        await postgres_server.stop()
+        await postgres_server.start()
+        verdict = await task
+
+    assert (verdict.state, verdict.totals.stored) == ("complete", COUNT)
+    assert await wrong_in_ledger(database) == []
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_live_traffic_is_seen_to_wait(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    now_s = 100.0
+    async with watching(database.url) as watcher, LogReader(settings) as log:
+        await send(producer, topic, range(5))
+        async with running(settings):
+            await watcher.until_read(topic, {0: 5})
+        live = LiveTraffic(database.url, log, clock=lambda: now_s)
+        read = await live.look()
+        await send(producer, topic, range(5, 6))
+        seen = await live.look()
+        now_s += 7
+        await send(producer, topic, range(6, 7))
+        waiting = await live.look()
+
+    assert (read.seconds, seen.seconds) == (0.0, 0.0)
+    assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
+
+
+async def command(database: Database, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of `normalizer ...`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", *arguments),
+        env=environment(settings_of(database)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    return process.returncode or 0, said.decode()
+
+
+async def test_the_commands_say_what_they_did(
+    database: Database, history: Path, tmp_path: Path
+) -> None:
+    tried = await command(database, "backfill", "file", str(history), "--dry-run")
+    done = await command(database, "backfill", "file", str(history))
+    listed = await command(database, "jobs")
+    export = await command(database, "export", str(tmp_path / "out.zst"))
+    nothing = await command(database, "renormalise", "--dry-run")
+    empty = await command(database, "quarantine", "redrive")
+    wrong = await command(database, "backfill", "file", str(history), "--set", "x")
+
+    assert tried[0] == 0
+    assert "3,000 new" in tried[1]
+    assert done[0] == 0
+    assert "complete: job" in done[1]
+    assert "3,000 outcomes = 3,000 stored" in done[1]
+    assert "complete 100%" in listed[1]
+    assert "3,000 events in" in export[1]
+    assert "nothing was read" in nothing[1]
+    assert "0 records: 0 outcomes = 0" in empty[1]
+    assert wrong[0] == 2
+
+
+async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", "backfill", "file", str(history), "--max-rate", "500"),
+        env=environment(settings_of(database)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with connected(database) as connection:
+        await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+
+    assert process.returncode == 0
+    assert "stopped: job" in said.decode()
+    assert "the same command goes on from here" in said.decode()

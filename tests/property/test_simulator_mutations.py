@@ -6,7 +6,7 @@ Each mutation is one misreading of the spec that a careful person might commit.
 # ruff: noqa: ARG001, ARG005 - a broken rule ignores what it is given
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -59,6 +59,16 @@ async def test_the_core_as_it_is_agrees(play: tuple[list[RawRecord], list[Line]]
     report = await compared(*play, Normalizer().normalize)
 
     assert report.agrees, "\n".join(report.lines())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """What a broken table once answered must not be heard again, nor before."""
+    for remembering in (status._known_call_outcome, status._known_other_word):
+        remembering.cache_clear()
+    yield
+    for remembering in (status._known_call_outcome, status._known_other_word):
+        remembering.cache_clear()
 
 
 def count_tries_from_one(patch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from normalizer.rules.status import read_status
 from normalizer.rules.times import EPOCH, SOURCES
 from normalizer.sanitize import REPLACEMENT, Path, dotted, under
 from normalizer.snowflake import decode, derive_id, hash_text_id
-from normalizer.wire_event import ABSENT, NULL, WireEvent, canonical_path
+from normalizer.wire_event import ABSENT, WireEvent, canonical_path
 
 _BOM: Final = b"\xef\xbb\xbf"
 _Fields = dict[str, Raw]
@@ -165,13 +165,14 @@ def _put_meta(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
     stored = _object(event.meta)
     sent = {name: raw for name, raw in stored.items() if name != "attempts"}
     invalid = coercions.originals("attempts_invalid", field="meta.attempts")
-    metas = [*({**sent, "attempts": raw} for raw in invalid), stored, sent]
 
     def fits(read: WireEvent) -> bool:
         attempts = (event.attempts, event.evidence // 100)
         return read_attempts(read) == attempts and _agree(read, coercions, "attempts_invalid")
 
-    _put_fitting(fields, "meta", [_json(_written(meta)) for meta in metas], fits)
+    metas = [_json(_written({**sent, "attempts": raw})) for raw in invalid]
+    without = _json(_written(sent)) if sent else ABSENT
+    _put_fitting(fields, "meta", [*metas, _json(event.meta), without], fits)
 
 
 def _put_status(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
@@ -198,14 +199,19 @@ def _put_fitting(
 ) -> None:
     """Put the first value from which the rules read what the row says, the one in `extra` first.
 
-    A row joined from several tellings may say what no single event does: then it stays as it is.
+    The last but one value is the row's own. A row joined from several tellings may say what no
+    single event does: then its own value it is.
     """
     standing = [fields[name]] if name in fields else []
+    others = {key: raw for key, raw in fields.items() if key != name}
     for value in (*standing, *values):
-        candidate = {**fields, name: value or NULL}
+        candidate = {**others, name: value} if value else others
         if fits(WireEvent(_written(candidate), candidate)):
-            fields[name] = candidate[name]
-            return
+            break
+    else:
+        value = values[-2]
+    fields.pop(name, None)
+    _put(fields, name, value)
 
 
 def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:

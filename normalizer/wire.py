@@ -151,7 +151,7 @@ class _Reader:
         if not isinstance(content, str):
             return _Level(text, content, mended, bom)
         # A mark before a JSON string is one before the text within it.
-        return _BOM.decode() + content if bom else content
+        return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 
 def _wire_event(

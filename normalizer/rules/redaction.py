@@ -4,7 +4,7 @@ Source: wire-shapes, section 7 and section 9, R1-R3.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import lru_cache
 from typing import Final
@@ -57,6 +57,14 @@ _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWX
     ord("-"): "_"
 }
 
+
+def _any_of(words: Iterable[str]) -> Callable[[str], object]:
+    """Give a search for any of the words, none of which is empty."""
+    return re.compile("|".join(map(re.escape, words))).search
+
+
+_secret_words: Final = _any_of(SECRET_WORDS)
+
 _CREDENTIAL: Final = re.compile(
     r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
 )
@@ -81,6 +89,7 @@ class Redaction:
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         self.added_words: Final = tuple(word for given in added_words if (word := _fold(given)))
+        self._number_words = _any_of((*_NUMBER_WORDS, *self.added_words))
         self.secrecy = lru_cache(maxsize=4096)(self._secrecy)
 
     def _secrecy(self, key: str) -> Secrecy:
@@ -88,16 +97,10 @@ class Redaction:
         marked = _fold(_HUMPS.sub(_HUMP, key))
         rest = _without_lookalike(marked)
         # `gcpKey` is found in words, `passWord` run together, and neither may hide the other.
-        spellings = (rest.replace(_HUMP, "_"), rest.replace(_HUMP, ""))
-        if any(
-            word in spelling
-            for word in (*_NUMBER_WORDS, *self.added_words)
-            for spelling in spellings
-        ) or SECRET_WHOLE_WORD in _LETTERS.findall(rest):
+        spellings = {rest.replace(_HUMP, "_"), rest.replace(_HUMP, "")}
+        if any(map(self._number_words, spellings)) or SECRET_WHOLE_WORD in _LETTERS.findall(rest):
             return Secrecy.NUMBERS_TOO
-        if any(word in spelling for word in SECRET_WORDS for spelling in spellings):
-            return Secrecy.CONTENT
-        return Secrecy.NOTHING
+        return Secrecy.CONTENT if any(map(_secret_words, spellings)) else Secrecy.NOTHING
 
 
 def redact_text(text: str) -> str:

@@ -1,0 +1,316 @@
+"""Edges of the core that no vector states: hostile forms, and what a refusal may say."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, to_canonical
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from normalizer.wire import MAX_NAMED
+
+
+def _alike(bits: int) -> list[bytes]:
+    """Keys that all become the same when they are mended."""
+    signs = (b"\\u0000", b"\\ud800")
+    keys = (b"".join(signs[n >> bit & 1] for bit in range(bits)) for n in range(1 << bits))
+    return [b'"%b":1' % key for key in keys]
+
+
+RECORDED_MS = 1_784_000_000_000
+SECRET = "hunter2hunter2"
+
+
+def outcomes(value: Any, **changes: Any) -> tuple[Outcome, ...]:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    place: dict[str, Any] = {
+        "topic": "noetl.events",
+        "partition": 3,
+        "offset": 42,
+        "recorded_ms": RECORDED_MS,
+    }
+    return Normalizer().normalize(RawRecord(value=raw, **place | changes))
+
+
+def envelope(value: Any = None, **changes: Any) -> Envelope:
+    event = {"execution_id": 1, "event_type": "x"}
+    (outcome,) = outcomes(event | (value or {}), **changes)
+    assert isinstance(outcome, Envelope), outcome
+    return outcome
+
+
+def refused(value: Any, **changes: Any) -> Rejected:
+    (outcome,) = outcomes(value, **changes)
+    assert isinstance(outcome, Rejected), outcome
+    return outcome
+
+
+def test_a_refusal_names_place_field_and_number() -> None:
+    outcome = refused(b'{"execution_id":5.4e17,"event_type":"x"}')
+
+    assert outcome.reason == "invalid_id"
+    assert outcome.detail == (
+        "noetl.events[3]@42: execution_id: expected int or digits, got 5.4e17"
+    )
+
+
+def test_a_refused_item_names_its_place_in_the_batch() -> None:
+    first, second = outcomes({"events": [{"name": "x", "execution_id": 1}, {"name": "x"}]})
+
+    assert isinstance(first, Envelope)
+    assert isinstance(second, Rejected)
+    assert (second.index, second.shape) == (1, "python_request")
+    assert second.detail == "noetl.events[3]@42 events[1]: execution_id: expected an id, got none"
+
+
+def test_a_line_of_a_file_names_its_number() -> None:
+    assert refused(b"[]", topic=None).detail == "line 42: expected an object, got array"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"execution_id": SECRET * 100, "event_type": [SECRET]},
+        {"execution_id": [SECRET], "event_type": "x"},
+        {"execution_id": 1, "event_type": "x", "event_id": {SECRET: 1}},
+        {"execution_id": 1, "event_type": SECRET * 20},
+        {"execution_id": 1, "event_type": "x", "status": SECRET * 20},
+        {"execution_id": 1, "event_type": "x", "step": SECRET * 200},
+        [SECRET],
+        SECRET,
+        {"events": [SECRET], "execution_id": 1},
+        {SECRET: 1},
+        f'{{"a":{SECRET}}}'.encode(),
+        f'{{"a":"{SECRET}'.encode(),
+        f'{{"{SECRET}":1e999}}'.encode(),
+        f'{{"{SECRET}":"\\u00'.encode(),
+        SECRET.encode() + b"\xff",
+        f'{{"{SECRET}":'.encode() + b"[" * 300 + b"]" * 300 + b"}",
+    ],
+)
+def test_a_refusal_never_holds_content(value: Any) -> None:
+    assert SECRET not in refused(value).detail
+
+
+def test_a_number_out_of_any_range_is_not_an_event() -> None:
+    assert refused(b"9" * 400).detail.endswith("expected an object, got a number")
+
+
+def test_a_tombstone_and_an_empty_batch_are_ignored() -> None:
+    tombstone = Normalizer().normalize(RawRecord(value=None))
+
+    assert tombstone == (Ignored(why="tombstone"),)
+    assert outcomes({"execution_id": 1, "events": []}) == (Ignored(why="a batch of no events"),)
+
+
+@pytest.mark.parametrize("depth", [900, 1_000, 5_000, 20_000, 200_000])
+@pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
+def test_a_value_too_deep_to_be_read_is_too_deep(depth: int, secret: bytes) -> None:
+    value = b"{" + secret + b'"a":' + b"[" * depth + b"]" * depth + b"}"
+
+    assert refused(value).reason == "too_deep"
+
+
+@pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
+def test_a_deep_value_that_is_cut_off_is_no_json(secret: bytes) -> None:
+    assert refused(b"{" + secret + b'"a":' + b"[" * 20_000).reason == "invalid_json"
+
+
+@pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
+def test_256_levels_are_read_and_257_are_not(secret: bytes) -> None:
+    head = b"{" + secret + b'"execution_id":1,"event_type":"x","context":'
+
+    (read,) = outcomes(head + b"[" * 255 + b"]" * 255 + b"}")
+
+    assert isinstance(read, Envelope)
+    assert to_canonical(read)
+    assert refused(head + b"[" * 256 + b"]" * 256 + b"}").reason == "too_deep"
+
+
+def test_brackets_in_strings_are_no_levels() -> None:
+    text = "[{" * 1000 + '\\"[{'
+
+    assert envelope({"context": {"a": text}}).context is not None
+    (doubled,) = outcomes(json.dumps({"execution_id": 1, "event_type": "x", "a": text}))
+    assert isinstance(doubled, Envelope)
+
+
+def test_a_batch_that_would_grow_beyond_measure_is_too_large() -> None:
+    batch = {"execution_id": 1, "context": "x" * 100_000, "events": [{"name": "x"}] * 1_000}
+
+    outcome = refused(batch)
+
+    assert outcome.reason == "too_large"
+    assert "expected a batch of at most 67108864 bytes" in outcome.detail
+
+
+def test_many_mended_places_are_named_up_to_a_number() -> None:
+    event = envelope({"context": {f"k{number:03}": "\0" for number in range(50)}})
+
+    coercions = json.loads(event.coercions or b"")
+
+    assert len(coercions) == MAX_NAMED
+    assert coercions[0] == {"rule": "unstorable_text", "field": "context.k000"}
+    assert coercions[-1] == {"rule": "unstorable_text", "field": "context.k019", "more": True}
+
+
+def test_what_a_wrapper_holds_beside_its_event_keeps_a_name_of_its_own() -> None:
+    event = {"execution_id": "7", "event_type": "x", "foo": 1, "wrapper.foo": 2, "bar": "b"}
+    wrapper = {
+        "global_sequence": 9,
+        "transaction_id": None,
+        "execution_id": 8,
+        "retry_count": 3,
+        "foo": 4,
+        "bar": "b",
+        "payload": json.dumps(event),
+    }
+
+    (told,) = outcomes(wrapper)
+
+    assert isinstance(told, Envelope)
+    assert (told.execution_id, told.attempts) == (7, 0)
+    assert json.loads(told.extra or b"") == {
+        "foo": 1,
+        "wrapper.foo": 2,
+        "bar": "b",
+        "global_sequence": 9,
+        "wrapper.execution_id": 8,
+        "wrapper.retry_count": 3,
+        "wrapper.wrapper.foo": 4,
+    }
+
+
+def test_an_id_that_a_wrapper_repeats_in_its_own_spelling_is_no_news() -> None:
+    wrapper = {
+        "transaction_id": 5,
+        "execution_id": "7",
+        "payload": json.dumps({"execution_id": 7, "event_type": "x"}),
+    }
+
+    (told,) = outcomes(wrapper)
+
+    assert isinstance(told, Envelope)
+    assert json.loads(told.extra or b"") == {"transaction_id": 5}
+
+
+def test_mended_places_follow_what_an_item_inherits() -> None:
+    batch = {
+        "execution_id": 1,
+        "x": "\0",
+        "payload": "\0",
+        "events": [{"name": "a"}, {"name": "b\0", "context": 1}, {"name": "c", "x": 2}],
+    }
+
+    fields = [
+        [coercion["field"] for coercion in json.loads(event.coercions or b"[]")]
+        for event in outcomes(batch)
+        if isinstance(event, Envelope)
+    ]
+
+    assert fields == [["context", "x"], ["event_type", "x"], ["context"]]
+
+
+def test_a_mark_before_a_wrapped_text_is_noted_once() -> None:
+    inner = "\ufeff" + json.dumps({"execution_id": 1, "event_type": "x"})
+    for value in (
+        b"\xef\xbb\xbf" + json.dumps(inner).encode(),
+        json.dumps(inner, ensure_ascii=False).encode(),
+        b"\xef\xbb\xbf" + json.dumps(inner.removeprefix("\ufeff")).encode(),
+        b"\xef\xbb\xbf" + json.dumps({"transaction_id": 1, "payload": inner}).encode(),
+    ):
+        (told,) = outcomes(value)
+
+        assert isinstance(told, Envelope)
+        assert json.loads(told.coercions or b"") == [{"rule": "bom_stripped", "field": "value"}]
+
+
+@pytest.mark.parametrize("recorded_ms", [-1, 253_402_214_400_001, 2**63])
+def test_a_record_time_that_is_none_is_no_time(recorded_ms: int) -> None:
+    event = envelope({"created_at": "2026-07-10"}, recorded_ms=recorded_ms)
+
+    assert event.recorded_at is None
+    assert event.event_id is not None
+    assert event.event_id >> 61 == 0b11
+
+
+def test_a_number_of_hundreds_of_digits_is_a_time_when_it_says_one() -> None:
+    digits = f"1783674000.{'9' * 380}"
+
+    for created_at in (digits, f'"{digits}"'):
+        (event,) = outcomes(
+            f'{{"execution_id":1,"event_type":"x","created_at":{created_at}}}'.encode()
+        )
+
+        assert isinstance(event, Envelope)
+        assert json.loads(to_canonical(event))["created_at"] == "2026-07-10T09:00:00.999999Z"
+
+
+def test_a_time_that_is_a_very_long_text_of_digits_is_none() -> None:
+    event = envelope({"created_at": "9" * 100_000})
+
+    assert event.created_at == event.recorded_at
+
+
+def test_headers_are_kept_by_name_without_their_secrets() -> None:
+    event = envelope(
+        headers=(
+            ("traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("Authorization", b"Bearer abcdefgh"),
+            ("x-api-key", b"\xff"),
+            ("a", b"1"),
+            ("a", None),
+            ("a", b"\xff\xfe"),
+            ("b\0", b"c\0"),
+            ("\ud800", b""),
+        )
+    )
+
+    assert json.loads(event.headers or b"") == {
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "Authorization": "[REDACTED]",
+        "x-api-key": "[REDACTED]",
+        "a": ["1", None, "base64://4="],
+        "b\ufffd": "c\ufffd",
+        "\ufffd": "",
+    }
+    assert event.trace_id == "0af7651916cd43dd8448eb211c80319c"
+    assert {each["field"] for each in json.loads(event.coercions or b"")} == {
+        "headers.b\ufffd",
+        "headers.\ufffd",
+    }
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        *("", "00-0af7651916cd43dd8448eb211c80319c", "ff-" + "1" * 32 + "-" + "1" * 16 + "-01"),
+        *("00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-" + "G" * 32 + "-" + "1" * 16 + "-01"),
+    ],
+)
+def test_a_trace_that_is_not_well_formed_is_no_trace(traceparent: str) -> None:
+    assert envelope(headers=(("Traceparent", traceparent.encode()),)).trace_id is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"events":[' + b",".join([b"{}"] * 20_000) + b"]}",
+        b'{"a":[' + b",".join([b'"\\u0000"'] * 80_000) + b"]}",
+        b'{"a":{' + b",".join(b'"%d\\u0000":1' % n for n in range(40_000)) + b"}}",
+        b'{"a":{' + b",".join([b'"\\u0000":"\\ud800"', b'"\\ud800":1'] * 20_000) + b"}}",
+        b'{"a":{' + b",".join(_alike(14)) + b"}}",
+        b'{"a":[' + b",".join([b"[" * 250 + b"]" * 250] * 2_000) + b"]}",
+        b'{"execution_id":1,"event_type":"x","command_id":"' + b":1" * 400_000 + b'"}',
+        b'"' + b'\\"' * 400_000 + b'"',
+        b'{"event_type":"' + b"-" * 8_000_000 + b'"}',
+    ],
+)
+def test_no_record_takes_longer_than_it_is_long(value: bytes) -> None:
+    start = time.monotonic()
+
+    assert outcomes(value)
+
+    assert time.monotonic() - start < 5

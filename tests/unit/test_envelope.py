@@ -1,0 +1,178 @@
+"""The canonical bytes, and the schema of them: the library a producer imports."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from normalizer.envelope import (
+    CALL_OUTCOMES,
+    RULES,
+    Envelope,
+    canonical_json,
+    json_schema,
+    to_canonical,
+    with_attempts,
+)
+from normalizer.rules import RULES as SAME_RULES
+
+
+def envelope(**changes: Any) -> Envelope:
+    nothing: dict[str, Any] = dict.fromkeys(Envelope.__struct_fields__)
+    sense = {
+        "event_id": 5,
+        "execution_id": 1001,
+        "event_type": "step.enter",
+        "step": "s",
+        "status": "RUNNING",
+        "attempts": 2,
+        "created_at": datetime(2026, 7, 10, 9, tzinfo=UTC),
+        "meta": b"{}",
+    }
+    return Envelope(**nothing | sense | changes)
+
+
+def test_the_nine_fields_come_first_and_always() -> None:
+    assert to_canonical(envelope()) == (
+        b'{"event_id":5,"execution_id":1001,"event_type":"step.enter","step":"s",'
+        b'"status":"RUNNING","created_at":"2026-07-10T09:00:00.000000Z","context":null,'
+        b'"worker_id":null,"meta":{"attempts":2}}'
+    )
+
+
+def test_extensions_follow_where_they_are_known() -> None:
+    line = to_canonical(
+        envelope(
+            event_id=None,
+            created_at=None,
+            context=b'{"b":1e2,"a":"\\u00e9\\/"}',
+            worker_id="w",
+            meta=b'{"z":1,"attempts":"9","a":-0.0}',
+            command_id="c",
+            catalog_id=1,
+            node_type="n",
+            parent_event_id=2,
+            parent_execution_id=3,
+            result=b"[1.50]",
+            error='e"\n',
+            duration=0.018,
+        )
+    )
+
+    assert line.decode() == (
+        '{"execution_id":1001,"event_type":"step.enter","step":"s","status":"RUNNING",'
+        '"context":{"a":"é/","b":100},"worker_id":"w","meta":{"a":0.0,"attempts":2,"z":1},'
+        '"command_id":"c","catalog_id":1,"node_type":"n","parent_event_id":2,'
+        '"parent_execution_id":3,"result":[1.50],"error":"e\\"\\n","duration":0.018}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "printed"),
+    [(2.0, "2.0"), (0.0, "0.0"), (1e-7, "0.0000001"), (1e22, "10000000000000000000000.0")],
+)
+def test_seconds_have_a_point_and_no_exponent(seconds: float, printed: str) -> None:
+    assert to_canonical(envelope(duration=seconds)).endswith(f'"duration":{printed}}}'.encode())
+
+
+def test_a_time_of_another_zone_is_written_in_utc() -> None:
+    time = datetime(2026, 7, 10, 11, 0, 0, 1, tzinfo=timezone(timedelta(hours=2)))
+
+    assert b'"2026-07-10T09:00:00.000001Z"' in to_canonical(envelope(created_at=time))
+
+
+@pytest.mark.parametrize(
+    ("value", "canonical"),
+    [
+        (b' { "b" : 1 , "a" : 2 } ', '{"a":2,"b":1}'),
+        (b'{"a":1,"b":2,"a":3}', '{"a":3,"b":2}'),
+        (b"[1e2,1.50e1,-0,0e-3,-0.0,1E-2]", "[100,15.0,0,0.000,0.0,0.01]"),
+        (b'"\\u0041\\/\\u001f\\b\\u007f"', '"A/\\u001f\\b\x7f"'),
+        (b'{"\xf0\x9f\x98\x80":1,"\xef\xbf\xbd":2,"a":3}', '{"a":3,"\ufffd":2,"😀":1}'),
+        (b"[true,false,null,{},[],[[]]]", "[true,false,null,{},[],[[]]]"),
+    ],
+)
+def test_canonical_json_is_one_spelling_for_all(value: bytes, canonical: str) -> None:
+    assert canonical_json(value).decode() == canonical
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"{", b"NaN", b"1 2", b"\xff", b'"\\ud800"', b"1e401", b"1" * 401, b"[1e999]"]
+)
+def test_canonical_json_refuses_what_no_event_may_hold(value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        canonical_json(value)
+
+
+@pytest.mark.parametrize(
+    ("meta", "with_it"),
+    [
+        (b"", b'{"attempts":3}'),
+        (b"{}", b'{"attempts":3}'),
+        (b" { } ", b'{"attempts":3}'),
+        (b'{"a": {}}', b'{"a": {},"attempts":3}'),
+        (b'{"attempts":"3"}', b'{"attempts":"3","attempts":3}'),
+    ],
+)
+def test_attempts_come_last_in_the_meta(meta: bytes, with_it: bytes) -> None:
+    assert with_attempts(meta, 3) == with_it
+
+
+validator = jsonschema.Draft202012Validator(
+    json_schema(), format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
+)
+
+
+def test_the_schema_is_one_and_accepts_a_line() -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+
+    validator.validate(json.loads(to_canonical(envelope())))
+    validator.validate(json.loads(to_canonical(envelope(event_id=None, created_at=None))))
+    assert msgspec.json.decode(msgspec.json.encode(json_schema())) == json_schema()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"event_id": 0},
+        {"event_id": "5"},
+        {"execution_id": 2**63},
+        {"event_type": ""},
+        {"step": None},
+        {"created_at": "2026-07-10T09:00:00Z"},
+        {"worker_id": 5},
+        {"meta": {}},
+        {"meta": {"attempts": -1}},
+        {"error": ""},
+        {"duration": -0.5},
+        {"extra": 1},
+        {"event_type": "call.done", "status": "RUNNING"},
+    ],
+)
+def test_the_schema_refuses_what_is_no_line(changes: dict[str, Any]) -> None:
+    line = json.loads(to_canonical(envelope())) | changes
+
+    assert not validator.is_valid(line)
+
+
+@pytest.mark.parametrize("name", ["event_type", "execution_id", "context", "worker_id", "meta"])
+def test_the_schema_asks_for_each_field(name: str) -> None:
+    line = json.loads(to_canonical(envelope()))
+    del line[name]
+
+    assert not validator.is_valid(line)
+
+
+def test_a_finished_call_ends_in_one_of_four_words() -> None:
+    for status in CALL_OUTCOMES:
+        line = to_canonical(envelope(event_type="call_done", status=status))
+
+        validator.validate(json.loads(line))
+
+
+def test_the_rules_are_a_closed_list() -> None:
+    assert SAME_RULES is RULES
+    assert len(set(RULES)) == len(RULES)

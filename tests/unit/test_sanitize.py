@@ -1,0 +1,178 @@
+"""Looking first, and taking out: what is changed, and what is left alone."""
+
+import json
+from typing import Any
+
+import pytest
+
+from normalizer.jsontext import parse
+from normalizer.sanitize import Cleaned, Sanitizer
+
+sanitizer = Sanitizer()
+
+
+def clean(sent: Any, redact_keys: tuple[str, ...] = ()) -> Cleaned:
+    text = sent if isinstance(sent, str) else json.dumps(sent)
+    return Sanitizer(redact_keys).clean(text, parse(text))
+
+
+def cleaned(sent: Any, redact_keys: tuple[str, ...] = ()) -> Any:
+    return json.loads(clean(sent, redact_keys).text)
+
+
+def test_an_untouched_text_keeps_its_own_bytes() -> None:
+    text = ' { "author" : "jane", "n": 1.50 ,"é":"\\u00e9" } '
+
+    assert clean(text).text is text
+
+
+def test_strings_lists_and_objects_under_a_secret_key_are_replaced_whole() -> None:
+    sent = {"token": "a", "auth": ["a", {"b": 1}], "secret": {"a": 1}, "cert": "", "x": "a"}
+
+    assert cleaned(sent) == {
+        **dict.fromkeys(("token", "auth", "secret", "cert"), "[REDACTED]"),
+        "x": "a",
+    }
+
+
+def test_numbers_booleans_and_null_under_a_secret_key_stay() -> None:
+    sent = {"token": 5, "secret": True, "password": None, "auth": False, "pwd": 1234, "pin": 1.5}
+
+    assert cleaned(sent) == sent | {"pwd": "[REDACTED]", "pin": "[REDACTED]"}
+
+
+def test_a_secret_value_is_found_at_any_depth_and_at_the_root_of_a_list() -> None:
+    sent = ["Bearer abcdefgh", [{"a": [["x://u:p@h"]]}]]
+
+    assert cleaned(sent) == ["[REDACTED]", [{"a": [["x://u:[REDACTED]@h"]]}]]
+
+
+def test_where_a_result_lies_is_never_touched() -> None:
+    where = {
+        "ref": "x://u:p@h",
+        "uri": "Bearer abcdefgh",
+        "locator": {"token": "t"},
+        "token_id": "t",
+        "meta": {"sha256": "Basic abcdefgh", "bytes": 5, "password": "p"},
+    }
+
+    kept = cleaned({"context": {"reference": where, "ref": "x://u:p@h"}})
+
+    where["meta"] = {"sha256": "Basic abcdefgh", "bytes": 5, "password": "[REDACTED]"}
+    assert kept == {"context": {"reference": where, "ref": "x://u:[REDACTED]@h"}}
+
+
+def test_a_result_reference_is_mended_all_the_same() -> None:
+    result = clean({"context": {"reference": {"ref": "a\0"}}})
+
+    assert json.loads(result.text) == {"context": {"reference": {"ref": "a\ufffd"}}}
+    assert result.mended == {None: {("context", "reference", "ref")}}
+
+
+def test_an_added_word_hides_what_is_in_an_event_never_the_event() -> None:
+    sent = {"name": "call.done", "node_name": "s", "context": {"name": "jane"}, "nickname": "j"}
+
+    assert cleaned(sent, ("name",)) == {
+        "name": "call.done",
+        "node_name": "s",
+        "context": {"name": "[REDACTED]"},
+        "nickname": "[REDACTED]",
+    }
+    items = {"execution_id": 1, "events": [sent, "x", 1, None]}
+    assert cleaned(items, ("name",))["events"][0]["node_name"] == "s"
+
+
+def test_what_postgres_cannot_hold_becomes_u_fffd_and_is_named() -> None:
+    sent = r'{"a":"x\u0000","b":["\ud800",{"c\u0000":"\udc00"}],"d":"\ud83d\ude00"}'
+
+    result = clean(sent)
+
+    assert json.loads(result.text) == {
+        "a": "x\ufffd",
+        "b": ["\ufffd", {"c\ufffd": "\ufffd"}],
+        "d": "😀",
+    }
+    assert result.mended == {None: {("a",), ("b", "[]"), ("b", "[]", "c\ufffd")}}
+
+
+def test_two_keys_that_become_equal_lose_no_value() -> None:
+    sent = r'{"a\ufffd":0,"a\u0000":1,"a\ud800":2,"a\udfff":3,"a\ufffd (3)":4}'
+
+    kept = cleaned(sent)
+
+    assert list(kept.values()) == [0, 1, 2, 3, 4]
+    assert list(kept) == ["a\ufffd", "a\ufffd (2)", "a\ufffd (4)", "a\ufffd (5)", "a\ufffd (3)"]
+
+
+def test_a_secret_in_a_key_is_cut_out() -> None:
+    assert cleaned({"a": {"x://u:p@h": 1, "x://u:q@h": 2}}) == {
+        "a": {"x://u:[REDACTED]@h": 1, "x://u:[REDACTED]@h (2)": 2}
+    }
+
+
+def test_a_value_that_a_later_key_overrides_is_not_kept() -> None:
+    assert "hunter2" not in clean('{"a":{"password":"hunter2"},"a":1}').text
+    assert "hunter2" not in clean('{"events":[],"token":"hunter2","token":1}').text
+    assert (
+        "hunter2"
+        not in clean('{"payload":"{}","global_sequence":"hunter2","global_sequence":1}').text
+    )
+
+
+def test_a_text_within_the_text_is_left_until_its_turn_comes() -> None:
+    inner = '{"password":"x","a":"-----BEGIN PRIVATE KEY-----"}'
+
+    for sent in (inner, {"global_sequence": 1, "payload": inner}, {"events": [inner]}):
+        text = json.dumps(sent)
+
+        assert clean(text).text is text
+
+
+def test_an_unstorable_character_in_a_wrapped_text_becomes_its_escape() -> None:
+    result = clean(r'{"events":["{\"a\":\"x\u0000\ud800\"}"]}')
+
+    assert json.loads(result.text) == {"events": [r'{"a":"x\u0000\ud800"}']}
+    assert not result.mended
+
+
+def test_each_item_of_a_batch_is_told_its_own_places() -> None:
+    result = clean(r'{"x":"\u0000","events":[{"a":"\u0000"},{"b":1},{"c":{"d":"\u0000"}}]}')
+
+    assert result.mended == {None: {("x",)}, 0: {("a",)}, 2: {("c", "d")}}
+
+
+def test_the_name_of_a_place_ends_after_eight_keys() -> None:
+    result = clean({"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": "\0"}}}}}}}}}})
+
+    assert result.mended == {None: {tuple("abcdefgh")}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"pass_word":1}', '{"API-KEY":1}', '{"\\u0061":1}', r'{"a":"x:\/\/u:p@h"}', '"eyJ"'),
+        *('{"a":1e999}', '{"a":-1.5E-0400}', "[1e100]", "1" * 200, '"x://u:p@h"', '"Basic abc"'),
+        *('{"userPin":1}', '{"PIN":1}', '{"pin":1}', '{"x_pin_y":1}'),
+    ],
+)
+def test_what_may_hold_something_is_looked_into(text: str) -> None:
+    assert sanitizer.suspects(text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *('{"a":"ab3e4512"}', '{"a":1e99}', '{"id":"3f2504e0-4f89-11d3-9a0c-0305e82c3301"}'),
+        *('{"a":"http://host:80/x","b":"c@d"}', '{"mapping":"pinned shipping"}', '"eyj"'),
+        *('{"pipeline":1}', '"a://b"', "{}", ""),
+    ],
+)
+def test_what_is_plainly_harmless_is_not(text: str) -> None:
+    assert not sanitizer.suspects(text.encode())
+
+
+def test_an_added_word_is_looked_for() -> None:
+    added = Sanitizer(["Session-Key9", " - "])
+
+    assert added.suspects(b'{"SESSION_key3":1}')
+    assert cleaned({"mySessionKey9": 5}, ("Session-Key9",)) == {"mySessionKey9": "[REDACTED]"}

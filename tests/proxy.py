@@ -3,13 +3,20 @@
 import asyncio
 import contextlib
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 _READY: Final = b"Z\x00\x00\x00\x05"
 """ReadyForQuery: the server has done with a statement, whatever came of it."""
 
 Then = Literal["cut", "silence"]
+
+
+class _Loss(NamedTuple):
+    statement: bytes
+    then: Then
+    passed_on: bool
+    after: bytes
 
 
 class Proxy:
@@ -24,7 +31,7 @@ class Proxy:
         self._target = urlsplit(database_url)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self._armed: tuple[bytes, Then, bool] | None = None
+        self._armed: _Loss | None = None
         self.lost = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -51,9 +58,14 @@ class Proxy:
         user = self._target.netloc.rpartition("@")[0]
         return urlunsplit(self._target._replace(netloc=f"{user}@127.0.0.1:{port}"))
 
-    def lose(self, statement: bytes, then: Then, *, passed_on: bool = True) -> None:
-        """Lose the answer to the next statement that holds these bytes, or the statement too."""
-        self._armed = (statement, then, passed_on)
+    def lose(
+        self, statement: bytes, then: Then, *, passed_on: bool = True, after: bytes = b""
+    ) -> None:
+        """Lose the answer to the next statement that holds these bytes, or the statement too.
+
+        The next one `after` another one on the same connection, where that is given.
+        """
+        self._armed = _Loss(statement, then, passed_on, after)
         self.lost.clear()
 
     async def _serve(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
@@ -61,17 +73,19 @@ class Proxy:
         server, to_server = await asyncio.open_connection(host, port)
         self._writers |= {to_client, to_server}
         answering = asyncio.ensure_future(self._pass_on(server, to_client))
+        is_after = False
         try:
             while said := await client.read(1 << 16):
                 armed = self._armed
-                if armed and armed[0] in said:
+                is_after = is_after or (armed is not None and armed.after in said)
+                if armed and is_after and armed.statement in said:
                     self._armed = None
                     answering.cancel()
                     await asyncio.wait([answering])
-                    if armed[2]:
+                    if armed.passed_on:
                         await _answered(said, server, to_server)
                     self.lost.set()
-                    if armed[1] == "silence":
+                    if armed.then == "silence":
                         await client.read()
                     return
                 to_server.write(said)

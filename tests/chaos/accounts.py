@@ -1,0 +1,149 @@
+"""What the log holds against what the tables hold: every record accounted for exactly once."""
+
+from collections.abc import Collection, Mapping
+from functools import reduce
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from normalizer.envelope import Envelope, Rejected
+from normalizer.join import join
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from normalizer.settle import Place, place_of
+from tests.stack import Topic
+from tests.tables import assert_ledger_holds, canonical, stored_events
+from tests.waiting import until
+
+_WHERE: Final = (
+    *("source_topic", "source_generation", "source_partition", "source_offset", "source_index"),
+)
+
+
+async def ends_of(topic: Topic, bootstrap_servers: str) -> dict[int, int]:
+    """The end of each partition."""
+    async with _consumer(bootstrap_servers) as consumer:
+        ends = await consumer.end_offsets(_partitions(topic))
+    return {one.partition: end for one, end in ends.items()}
+
+
+async def until_read(
+    connection: asyncpg.Connection, ends: Mapping[int, int], *, deadline_s: float = 60.0
+) -> None:
+    """Until every partition is read to its end."""
+    await until(lambda: read_so_far(connection), is_so=lambda at: at == ends, deadline_s=deadline_s)
+
+
+async def read_so_far(connection: asyncpg.Connection) -> dict[int, int]:
+    """The position of each partition."""
+    rows = await connection.fetch(
+        "select partition, next_offset from normalizer.source_position order by partition"
+    )
+    return {row["partition"]: row["next_offset"] for row in rows}
+
+
+async def assert_every_record_is_accounted_for(
+    connection: asyncpg.Connection,
+    topic: Topic,
+    bootstrap_servers: str,
+    *,
+    acknowledged: Collection[tuple[int, int]] = (),
+    refused: Collection[tuple[int, int]] = (),
+) -> None:
+    """The log and the tables say the same; `refused` by the database are these (partition, offset).
+
+    What the producer was told is in the log. Each event is a row that is the join of its tellings,
+    each refusal is in quarantine, nothing else is there, and the ledger balances.
+    """
+    log = await _read(topic, bootstrap_servers)
+    places = {(record.partition, record.offset) for record in log}
+    assert set(acknowledged) <= places, "the broker lost what it had acknowledged"
+    tellings: dict[int, list[Envelope]] = {}
+    rejections: set[Place] = set()
+    normalize = Normalizer().normalize
+    for record in log:
+        for outcome in normalize(record):
+            at = (record.partition, record.offset)
+            if isinstance(outcome, Envelope) and at not in refused:
+                assert outcome.event_id is not None
+                tellings.setdefault(outcome.event_id, []).append(canonical(outcome))
+            elif isinstance(outcome, (Envelope, Rejected)):
+                index = outcome.index if isinstance(outcome, Rejected) else outcome.source_index
+                rejections.add((topic.name, 0, *at, index))
+    await _assert_events(connection, tellings)
+    rows = await connection.fetch(
+        f"select {', '.join(_WHERE)} from normalizer.quarantine order by quarantine_id"
+    )
+    assert len(rows) == len(rejections)
+    assert {tuple(row) for row in rows} == rejections
+    await _assert_positions(connection, log, await ends_of(topic, bootstrap_servers))
+    await assert_ledger_holds(connection)
+
+
+async def _assert_events(
+    connection: asyncpg.Connection, tellings: Mapping[int, list[Envelope]]
+) -> None:
+    rows = {row.event_id: row for row in await stored_events(connection)}
+    assert rows.keys() == tellings.keys()
+    for event_id, told in tellings.items():
+        row = rows[event_id]
+        assert place_of(row) in map(place_of, told)
+        expected = canonical(reduce(join, told))
+        at = {name: getattr(row, name) for name in _WHERE}
+        assert row == msgspec.structs.replace(expected, **at)
+
+
+async def _assert_positions(
+    connection: asyncpg.Connection, log: Collection[RawRecord], ends: Mapping[int, int]
+) -> None:
+    rows = await connection.fetch(
+        """
+        select   partition, generation, next_offset, records, records + holes as covered
+        from     normalizer.source_position order by partition, generation
+        """
+    )
+    counted = [
+        (one, 0, end, sum(record.partition == one for record in log), end)
+        for one, end in sorted(ends.items())
+    ]
+    assert [tuple(row) for row in rows] == counted
+
+
+async def _read(topic: Topic, bootstrap_servers: str) -> list[RawRecord]:
+    """Every record of the log, as a consumer of its own reads it."""
+    partitions = _partitions(topic)
+    log: list[RawRecord] = []
+    async with _consumer(bootstrap_servers) as consumer:
+        ends = await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        await consumer.seek_to_beginning(*partitions)
+        while any([await consumer.position(one) < ends[one] for one in partitions]):
+            for records in (await consumer.getmany(timeout_ms=200)).values():
+                log += map(_raw, records)
+    return log
+
+
+def _raw(record: Any) -> RawRecord:
+    return RawRecord(
+        value=record.value,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        headers=tuple(record.headers),
+        recorded_ms=record.timestamp,
+    )
+
+
+def _partitions(topic: Topic) -> list[TopicPartition]:
+    return [TopicPartition(topic.name, one) for one in range(topic.partitions)]
+
+
+def _consumer(bootstrap_servers: str) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        isolation_level="read_committed",
+        auto_offset_reset="none",
+    )

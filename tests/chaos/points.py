@@ -1,0 +1,158 @@
+"""Named points in a batch where a process can be held for certain, from outside: by locks."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.settings import Settings
+from tests.proxy import Proxy, Then
+from tests.stack import Database
+from tests.tables import connected
+from tests.waiting import until
+
+GATE: Final = 90_210
+"""The advisory lock that a held process waits for."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """A point, made by SQL that lets its first visitor wait at the gate.
+
+    `visits` go through before one is held.
+    """
+
+    name: str
+    sql: str
+    visits: int = 0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_WAIT: Final = f"""
+    create sequence visits;
+    grant all on sequence visits to public;
+    create function wait_at_the_gate() returns trigger language plpgsql as $$
+    begin
+        if nextval('visits') > current_setting('chaos.visits')::integer then
+            perform pg_advisory_xact_lock_shared({GATE});
+        end if;
+        return new;
+    end
+    $$;
+"""
+
+POINTS: Final = (
+    Point(
+        "in a claim",
+        """
+        create trigger gate before insert or update of epoch on normalizer.source_position
+            for each row execute function wait_at_the_gate();
+        """,
+    ),
+    Point(
+        "before the insert",
+        """
+        create trigger gate before insert on normalizer.events
+            for each statement execute function wait_at_the_gate();
+        """,
+    ),
+    Point(
+        "in the middle of the insert",
+        """
+        create trigger gate before insert on normalizer.events
+            for each row execute function wait_at_the_gate();
+        """,
+        visits=20,
+    ),
+    Point(
+        "after the insert and before the commit",
+        """
+        create trigger gate before update of next_offset on normalizer.source_position
+            for each row execute function wait_at_the_gate();
+        """,
+    ),
+    Point(
+        "while a bad row is looked for",
+        f"""
+        create function refuse() returns trigger language plpgsql as $$
+        begin
+            if new.step = 'bad' then
+                if nextval('visits') > 1 then
+                    perform pg_advisory_xact_lock_shared({GATE});
+                end if;
+                raise exception 'no' using errcode = '22003';
+            end if;
+            return new;
+        end
+        $$;
+        create trigger gate before insert on normalizer.events
+            for each row execute function refuse();
+        """,
+    ),
+    Point(
+        "while a refused record goes to quarantine",
+        """
+        create trigger gate before insert on normalizer.quarantine
+            for each row execute function wait_at_the_gate();
+        """,
+    ),
+)
+
+
+class Gate:
+    """Where processes wait while it is shut; open it once."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._is_shut = True
+
+    async def until_somebody_waits(self) -> None:
+        """Until a process stands at the point."""
+        await until(self._somebody_waits)
+
+    async def open(self) -> None:
+        """Let them go on, and nobody wait again."""
+        if self._is_shut:
+            self._is_shut = False
+            await self._connection.execute(f"select pg_advisory_unlock({GATE})")
+            await self._connection.execute("drop function wait_at_the_gate cascade")
+
+    async def _somebody_waits(self) -> bool:
+        found: bool = await self._connection.fetchval(
+            "select exists (select from pg_locks where objid = $1 and not granted)", GATE
+        )
+        return found
+
+
+@contextlib.asynccontextmanager
+async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
+    """Whoever comes to the point waits there, until the gate is opened or this is left."""
+    async with connected(database) as connection:
+        await connection.execute(_WAIT)
+        await connection.execute(point.sql)
+        await connection.execute(
+            f'alter database "{database.name}" set chaos.visits = {point.visits}'
+        )
+        await connection.execute(f"select pg_advisory_lock({GATE})")
+        gate = Gate(connection)
+        try:
+            yield gate
+        finally:
+            await gate.open()
+
+
+@contextlib.asynccontextmanager
+async def commit_answer_lost(
+    settings: Settings, then: Then
+) -> AsyncIterator[tuple[Settings, Proxy]]:
+    """Settings that lead through a proxy, which loses the answer to the commit of a batch.
+
+    Then the batch is written, and the process does not know, nor has it told Kafka.
+    """
+    assert settings.database_url
+    async with Proxy(settings.database_url) as proxy:
+        proxy.lose(b"COMMIT", then, after=b"COPY")
+        yield msgspec.structs.replace(settings, database_url=proxy.url), proxy

@@ -1,0 +1,143 @@
+"""kill -9 at named points: the next process makes good whatever the killed one left."""
+
+import asyncio
+from itertools import islice
+
+import asyncpg
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.settings import Settings
+from tests.chaos.accounts import (
+    assert_every_record_is_accounted_for,
+    ends_of,
+    read_so_far,
+    until_read,
+)
+from tests.chaos.points import POINTS, Point, commit_answer_lost, gate_at
+from tests.chaos.traffic import records
+from tests.factories import raw_event
+from tests.running import process, settings_for
+from tests.stack import Database, Topic
+from tests.tables import connected, count, wait_for_lock
+from tests.waiting import DEADLINE_S
+
+SEED = 11
+RECORDS = 150
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def bad(topic: Topic, producer: AIOKafkaProducer) -> int:
+    """Traffic in the topic; the offset of the record that one of the points refuses."""
+    traffic = records(SEED)
+    for key, value in islice(traffic, RECORDS // 2):
+        await producer.send(topic.name, value, key=key, partition=0)
+    event = msgspec.json.encode(raw_event(9_999_999, step="bad"))
+    refused = await producer.send_and_wait(topic.name, event, partition=0)
+    for key, value in islice(traffic, RECORDS // 2):
+        await producer.send(topic.name, value, key=key, partition=0)
+    await producer.flush()
+    offset: int = refused.offset
+    return offset
+
+
+@ONE_PARTITION
+@pytest.mark.parametrize("point", POINTS, ids=str)
+async def test_a_process_killed(
+    point: Point, database: Database, topic: Topic, bootstrap_servers: str, bad: int
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with connected(database) as connection:
+        async with gate_at(point, database) as gate, process(settings) as victim:
+            await gate.until_somebody_waits()
+            victim.kill()
+            await victim.wait()
+            assert await count(connection, "normalizer.events") == 0
+
+        await _read_by_another(connection, settings, topic)
+
+        await assert_every_record_is_accounted_for(
+            connection,
+            topic,
+            bootstrap_servers,
+            refused={(0, bad)} if "bad row" in point.name else (),
+        )
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("bad")
+async def test_a_process_killed_after_its_commit_and_before_it_knew(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=40)
+    async with connected(database) as connection:
+        async with (
+            commit_answer_lost(settings, "silence") as (lossy, proxy),
+            process(lossy) as victim,
+        ):
+            async with asyncio.timeout(DEADLINE_S):
+                await proxy.lost.wait()
+            written = await read_so_far(connection)
+            victim.kill()
+            await victim.wait()
+        assert 0 < written[0] < RECORDS
+
+        await _read_by_another(connection, settings, topic)
+
+        await assert_every_record_is_accounted_for(connection, topic, bootstrap_servers)
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("bad")
+async def test_a_process_cut_off_from_the_answer_to_its_commit_goes_on_by_itself(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, batch_rows=40)
+    async with (
+        connected(database) as connection,
+        commit_answer_lost(settings, "cut") as (lossy, proxy),
+        process(lossy),
+    ):
+        await until_read(connection, await ends_of(topic, bootstrap_servers))
+
+        assert proxy.lost.is_set()
+        await assert_every_record_is_accounted_for(connection, topic, bootstrap_servers)
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("bad")
+async def test_a_process_killed_while_another_takes_over_its_partition(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    """Its batch is in flight, and the new owner's claim waits for that."""
+    settings = settings_for(database, topic, bootstrap_servers)
+    (before_the_commit,) = (point for point in POINTS if "before the commit" in point.name)
+    async with (
+        connected(database) as connection,
+        gate_at(before_the_commit, database) as gate,
+        process(settings) as victim,
+    ):
+        await gate.until_somebody_waits()
+        async with process(_of_another_group(settings)):
+            await wait_for_lock(connection, "normalizer claims")
+            victim.kill()
+            await victim.wait()
+            await gate.open()
+            await until_read(connection, await ends_of(topic, bootstrap_servers))
+
+        await assert_every_record_is_accounted_for(connection, topic, bootstrap_servers)
+
+
+async def _read_by_another(
+    connection: asyncpg.Connection, settings: Settings, topic: Topic
+) -> None:
+    (servers,) = settings.kafka_bootstrap_servers
+    async with process(_of_another_group(settings)):
+        await until_read(connection, await ends_of(topic, servers))
+
+
+def _of_another_group(settings: Settings) -> Settings:
+    """Assigned at once: the old group would wait until it misses the killed member."""
+    return msgspec.structs.replace(settings, kafka_group_id=f"{settings.kafka_group_id}.other")

@@ -83,8 +83,9 @@ class Masker:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-        """The line with its secrets masked."""
-        return {key: self._masked(value) for key, value in line.items()}
+        """The line with its secrets masked; when, how bad and what come first."""
+        ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
+        return {key: self._masked(value) for key, value in ordered.items()}
 
     def _masked(self, value: Any) -> Any:
         match value:
@@ -105,6 +106,7 @@ class Masker:
         return _TOKEN.sub(MASK, masked_url(text))
 
 
+_FIRST: Final = ("timestamp", "level", "event")
 _TOKEN: Final = re.compile(
     r"\b(?:bearer|basic)\s+[A-Za-z0-9+/._~-]{8,}=*"
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"

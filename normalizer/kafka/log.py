@@ -4,12 +4,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    KafkaError,
+    OffsetOutOfRangeError,
+)
 
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
@@ -21,6 +25,9 @@ from normalizer.kafka.connection import (
 )
 from normalizer.record import RawRecord
 from normalizer.settings import Settings
+
+_COORDINATOR_TRIES: Final = 40
+_COORDINATOR_WAIT_S: Final = 0.25
 
 
 class LogReader:
@@ -95,9 +102,19 @@ class LogReader:
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
-        """State of a consumer group, in Kafka's word, and its number of members."""
+        """State of a consumer group, in Kafka's word, and its number of members.
+
+        A cluster that never had a group makes its coordinator at the first question: asked again.
+        """
         async with self._connected(f"asking for group {group_id}"):
-            (response,) = await self._admin.describe_consumer_groups([group_id])
+            for _ in range(_COORDINATOR_TRIES):
+                try:
+                    (response,) = await self._admin.describe_consumer_groups([group_id])
+                    break
+                except GroupCoordinatorNotAvailableError:
+                    await asyncio.sleep(_COORDINATOR_WAIT_S)
+            else:
+                raise GroupCoordinatorNotAvailableError
             (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
         if code:
             raise FatalError(f"{group_id}: no right to see the group (describe, read)")

@@ -1,0 +1,310 @@
+"""The commands against a real broker and database, as a person types them."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.settings import Settings
+from tests.factories import raw_event
+from tests.running import Watcher, environment, process, running, send, settings_for, watching
+from tests.stack import Database, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+SECRET = "hunter2"
+
+
+@pytest.fixture
+async def watcher(database: Database) -> AsyncIterator[Watcher]:
+    async with watching(database.url) as started:
+        yield started
+
+
+@pytest.fixture
+def settings(database: Database, topic: Topic, bootstrap_servers: str) -> Settings:
+    return settings_for(database, topic, bootstrap_servers)
+
+
+async def typed(settings: Settings, *arguments: str) -> tuple[int | None, str]:
+    """The exit code and what was said."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", *arguments),
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await child.communicate()
+    assert b"Traceback" not in said
+    return child.returncode, said.decode()
+
+
+@ONE_PARTITION
+async def test_check_says_what_may_be_done(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer
+) -> None:
+    await send(producer, topic, range(3))
+
+    code, said = await typed(settings, "check")
+
+    assert code == 0, said
+    assert "FAIL" not in said
+    for line in (
+        f"topic {topic.name}: 1 partitions, 3 offsets held",
+        f"topic {topic.name}: may be read",
+        f"topic {topic.name}: records are kept 168 hours",
+        f"group {settings.kafka_group_id}: ",
+        "migrations: ",
+        "rights: may write",
+        "clock: the database's is 0.0 s",
+        "positions: ",
+    ):
+        assert line in said
+
+
+async def test_check_says_what_to_type_for_each_failure(
+    settings: Settings, empty_database: Database
+) -> None:
+    wrong = msgspec.structs.replace(
+        settings, database_url=empty_database.url, kafka_topics=("no.such.topic",)
+    )
+
+    code, said = await typed(wrong, "check")
+
+    assert code == 1
+    assert "FAIL  topic no.such.topic: there is none" in said
+    assert "kafka-topics.sh --create --topic no.such.topic" in said
+    assert "FAIL  migrations: " in said
+    assert "normalizer migrate" in said
+
+
+async def test_check_says_who_does_not_answer(settings: Settings) -> None:
+    wrong = msgspec.structs.replace(
+        settings,
+        database_url=f"postgresql://u:{SECRET}@127.0.0.1:1/n",
+        kafka_bootstrap_servers=("127.0.0.1:1",),
+    )
+
+    code, said = await typed(wrong, "check")
+
+    assert code == 1
+    assert said.count("FAIL") == 2
+    assert "see KAFKA_BOOTSTRAP_SERVERS" in said
+    assert "database postgresql://u:***@127.0.0.1:1/n" in said
+    assert SECRET not in said
+
+
+@ONE_PARTITION
+async def test_check_sees_a_topic_made_anew(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await watcher.connection.execute(
+        "update normalizer.source_position set next_offset = 9, holes = 6"
+    )
+
+    code, said = await typed(settings, "check")
+
+    assert code == 1
+    assert "is 9, the log ends at 3: it was made anew" in said
+    assert "normalizer run --accept-reset" in said
+
+
+@ONE_PARTITION
+async def test_every_offset_is_explained(
+    settings: Settings,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+    bootstrap_servers: str,
+    watcher: Watcher,
+) -> None:
+    first = raw_event(1, meta={"attempts": 2})
+    for value in (
+        msgspec.json.encode(first),
+        msgspec.json.encode(first),
+        b"{broken",
+        None,
+        msgspec.json.encode(raw_event(2, execution_id=77, context={"password": SECRET})),
+    ):
+        await producer.send_and_wait(topic.name, value, key=b"7")
+    async with (
+        AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+        ) as transactional,
+        transactional.transaction(),
+    ):
+        await transactional.send_and_wait(topic.name, msgspec.json.encode(raw_event(3)))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 7})
+    await producer.send_and_wait(topic.name, b"{}")
+
+    async def explained(offset: int) -> str:
+        code, said = await typed(settings, "explain", f"{topic.name}:0:{offset}")
+        assert code == 0
+        return said
+
+    stored = await explained(0)
+    assert f"event 0 of {topic.name}[0]@0 is stored as {first['event_id']}" in stored
+    assert "shape executor" in stored
+    assert "attempts 2: from said outright" in stored
+    assert "status COMPLETED: from a word the producer sent" in stored
+    assert "created_at 2025-11-24 16:00:00.000000Z: from the producer" in stored
+    assert "still there" in stored
+    assert "today's rules (version " in stored
+    told_again = await explained(1)
+    assert "told before: duplicate of, or joined into" in told_again
+    assert f"of {topic.name}[0]@0 is stored" in told_again
+    assert "in quarantine as 1: invalid_json" in await explained(2)
+    assert "today's rules ignore it: tombstone" in await explained(3)
+    assert SECRET not in await explained(4)
+    assert "are a gap: the log had no record there" in await explained(6)
+    assert "not read yet: the position is 7" in await explained(7)
+    assert "not there: the log ends at 8" in await explained(99)
+
+
+async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
+    code, said = await typed(settings, "explain", "unheard.of:0:1")
+
+    assert (code, said) == (0, "unheard.of[0] was never read into this database\n")
+    assert (await typed(settings, "explain", "nonsense"))[0] == 2
+
+
+@ONE_PARTITION
+async def test_the_quarantine_is_shown_redacted_unless_raw(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    for value in (b'{"password":"hunter2"}', b'{"password":"hunter2"'):
+        await producer.send_and_wait(topic.name, value, key=b"7")
+    async with running(settings):
+        await watcher.until_read(topic, {0: 2})
+
+    code, listed = await typed(settings, "quarantine", "list")
+    assert code == 0
+    assert "not_an_event" in listed
+    assert f"{topic.name}:0:1" in listed
+    filtered = (await typed(settings, "quarantine", "list", "--reason", "invalid_json"))[1]
+    assert len(filtered.splitlines()) == 1
+    for number, shown in (("1", '{"password":"[REDACTED]"}'), ("2", "--raw shows it")):
+        code, page = await typed(settings, "quarantine", "show", number)
+        assert code == 0
+        assert shown in page
+        assert SECRET not in page
+        assert SECRET in (await typed(settings, "quarantine", "show", number, "--raw"))[1]
+    code, said = await typed(settings, "quarantine", "show", "99")
+    assert (code, "there is no such entry" in said) == (2, True)
+
+
+@ONE_PARTITION
+async def test_the_ledger_explains_every_offset_and_finds_what_was_lost(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+
+    code, said = await typed(settings, "ledger", "verify")
+    assert (code, "5 stored" in said, "explained" in said) == (0, True, True)
+
+    await watcher.connection.execute("delete from normalizer.events where source_offset = 3")
+    code, said = await typed(settings, "ledger", "verify")
+    assert (code, "LOST" in said) == (1, True)
+
+
+async def test_a_migration_that_is_missing_ends_the_service_with_3(
+    settings: Settings, empty_database: Database
+) -> None:
+    code, said = await typed(
+        msgspec.structs.replace(settings, database_url=empty_database.url), "run"
+    )
+
+    assert code == 3
+    assert '"event":"ended"' in said
+
+
+def kcat_line(offset: int, value: Any, *, topic: str = "noetl.events") -> str:
+    return msgspec.json.encode(
+        {
+            "topic": topic,
+            "partition": 0,
+            "offset": offset,
+            "ts": 1_764_000_000_000 + offset,
+            "payload": value if isinstance(value, str) else msgspec.json.encode(value).decode(),
+        }
+    ).decode()
+
+
+async def test_a_file_is_played_into_the_database_and_goes_on_where_it_ended(
+    database: Database, watcher: Watcher, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=database.url)
+    file = tmp_path / "records.ndjson"
+    lines = [kcat_line(offset, raw_event(offset)) for offset in (0, 1, 4)]
+    file.write_text("\n".join([*lines, kcat_line(5, "{broken")]))
+
+    code, said = await typed(settings, "run", "--no-kafka", str(file))
+    assert code == 0, said
+    with file.open("a") as more:
+        more.write("\n" + kcat_line(6, raw_event(6)) + "\n")
+    code, said = await typed(settings, "run", "--no-kafka", str(file))
+
+    assert code == 0
+    assert '"event":"lines_left_out","lines":4' in said
+    (position,) = (await watcher.positions(Topic(name="noetl.events", partitions=1))).values()
+    assert (position["records"], position["holes"], position["next_offset"]) == (5, 2, 7)
+    assert (position["stored"], position["quarantined"]) == (4, 1)
+    code, said = await typed(settings, "ledger", "verify")
+    assert (code, "explained" in said) == (0, True)
+
+
+async def test_bare_lines_have_the_file_as_their_topic(
+    database: Database, watcher: Watcher, tmp_path: Path
+) -> None:
+    file = tmp_path / "records.ndjson"
+    file.write_bytes(b"\n".join(msgspec.json.encode(raw_event(number)) for number in range(3)))
+
+    code, said = await typed(Settings(database_url=database.url), "run", "--no-kafka", str(file))
+
+    assert code == 0, said
+    rows = await watcher.connection.fetch(
+        "select source_topic, source_offset from normalizer.events order by source_offset"
+    )
+    assert [row["source_offset"] for row in rows] == [1, 2, 3]
+    assert {row["source_topic"][:5] for row in rows} == {"file:"}
+
+
+@ONE_PARTITION
+async def test_a_file_does_not_move_the_position_of_a_real_topic(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher, tmp_path: Path
+) -> None:
+    await send(producer, topic, range(2))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 2})
+    before = await watcher.positions(topic)
+    file = tmp_path / "records.ndjson"
+    file.write_text(kcat_line(2, raw_event(2), topic=topic.name))
+
+    code, said = await typed(settings, "run", "--no-kafka", str(file))
+
+    assert code == 3
+    assert "is read from Kafka cluster" in said
+    assert await watcher.positions(topic) == before
+
+
+@ONE_PARTITION
+async def test_no_secret_of_the_settings_is_in_any_line(
+    settings: Settings, topic: Topic, watcher: Watcher
+) -> None:
+    async with process(msgspec.structs.replace(settings, log_level="debug")) as service:
+        await watcher.until_claimed(topic)
+        service.terminate()
+        said, _ = await service.communicate()
+
+    (password,) = settings.secrets()
+    assert password.encode() not in said

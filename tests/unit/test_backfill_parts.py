@@ -1,0 +1,261 @@
+"""The small parts of a job: its id, defaults, pages cut, the pace, the diff, the lines it says."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normalizer.errors import BrokerUnavailable, ConfigurationError
+from normalizer.jobs.asked import Asked
+from normalizer.jobs.defaults import Defaults, parse_defaults
+from normalizer.jobs.diff import PAIRS_A_FIELD, Diff, changes_between
+from normalizer.jobs.filling import Filling, pieces
+from normalizer.jobs.overlay import Overlay
+from normalizer.jobs.pace import Lag, LagHistory, Pace
+from normalizer.jobs.reporting import Progress, Verdict, balance, duration
+from normalizer.jobs.runs import RunTotals
+from normalizer.jobs.source import Page
+from normalizer.kafka import Partition
+from normalizer.settle import place_of
+from normalizer.telemetry import get_logger
+from normalizer.up.screen import Screen
+from tests.factories import envelope, ignored, raw_record
+
+ONE = Partition("noetl.events", 1)
+
+
+def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
+    asked = Asked(kind="backfill", source="file a", options={"x": "1", "y": "2"})
+    same = Asked(kind="backfill", source="file a", options={"y": "2", "x": "1"})
+    others = [
+        Asked(kind="renormalise", source="file a", options={"x": "1", "y": "2"}),
+        Asked(kind="backfill", source="file b", options={"x": "1", "y": "2"}),
+        Asked(kind="backfill", source="file a", options={"x": "1"}),
+    ]
+
+    assert asked.job_id == same.job_id
+    assert len({asked.job_id, *(other.job_id for other in others)}) == 4
+    assert 0 <= asked.lock_key < 1 << 63
+
+
+@pytest.mark.parametrize(
+    ("value", "completed"),
+    [
+        (b"{}", b'{"execution_id":7,"created_at":"2026-01-31"}'),
+        (b'{"a":1}', b'{"a":1,"execution_id":7,"created_at":"2026-01-31"}'),
+        (
+            b'{"execution_id":null,"a":1} ',
+            b'{"execution_id":null,"a":1,"execution_id":7,"created_at":"2026-01-31"}',
+        ),
+        (
+            b'{"execution_id":"x","timestamp":1}',
+            b'{"execution_id":"x","timestamp":1}',
+        ),
+        (b"[1]", b"[1]"),
+        (b'"text"', b'"text"'),
+        (b"{broken", b"{broken"),
+        (None, None),
+    ],
+)
+def test_a_value_gets_what_it_lacks_under_any_name(
+    value: bytes | None, completed: bytes | None
+) -> None:
+    defaults = Defaults({"execution_id": "7", "created_at": "2026-01-31"})
+
+    assert defaults.complete(value) == completed
+
+
+def test_defaults_are_names_and_values() -> None:
+    assert parse_defaults(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
+    with pytest.raises(ConfigurationError, match="NAME=VALUE"):
+        parse_defaults(["a"])
+
+
+def page_of(offsets: list[int], from_offset: int, next_offset: int) -> Page:
+    """A page of these offsets; the others are holes."""
+    holes = []
+    expected = from_offset
+    for offset in [*offsets, next_offset]:
+        if offset > expected:
+            holes.append((expected, offset))
+        expected = offset + 1
+    return Page(
+        part=("t", 0, 0),
+        from_offset=from_offset,
+        next_offset=next_offset,
+        records=[raw_record(offset) for offset in offsets],
+        holes=tuple(holes),
+    )
+
+
+@given(st.sets(st.integers(10, 60)), st.integers(1, 9))
+def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) -> None:
+    page = page_of(sorted(offsets), 10, 70)
+
+    cut = list(pieces(page, size))
+
+    assert [record for piece in cut for record in piece.records] == page.records
+    assert [piece.next_offset for piece in cut[:-1]] == [piece.from_offset for piece in cut[1:]]
+    assert (cut[0].from_offset, cut[-1].next_offset) == (10, 70)
+    for piece in cut:
+        holes = sum(after - first for first, after in piece.holes)
+        assert piece.next_offset - piece.from_offset == len(piece.records) + holes
+
+
+def test_pages_of_a_part_must_follow_each_other() -> None:
+    filling = Filling(1)
+    filling.add(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))])
+
+    with pytest.raises(Exception, match="the batch ends at 2, the next page begins at 5"):
+        filling.add(page_of([5], 5, 6), [])
+
+
+def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
+    history = LagHistory()
+    for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
+        history.see(now_s, {ONE: end})
+
+    assert history.waited_s(5.0, ONE, 40) == 0.0
+    assert history.waited_s(5.0, ONE, 30) == 2.0
+    assert history.waited_s(5.0, ONE, 10) == 3.0
+    assert history.waited_s(5.0, ONE, 9) == 5.0
+    assert history.waited_s(5.0, Partition("other", 0), 0) == 0.0
+
+
+def test_what_was_long_ago_is_forgotten_but_the_last_of_it() -> None:
+    history = LagHistory()
+    for second in range(1_000):
+        history.see(float(second), {ONE: second})
+
+    assert 119 <= history.waited_s(999.0, ONE, 0) <= 121
+
+
+class Away:
+    """A broker that does not answer."""
+
+    async def look(self) -> Lag:
+        raise BrokerUnavailable("asking: away")
+
+
+async def test_where_nobody_can_tell_the_job_goes_on() -> None:
+    stop = asyncio.Event()
+    pace = Pace(get_logger(), live=Away(), yield_at_s=2.0, max_rate=None)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(pace.watch(stop), name="watch")
+        await pace.turn(1, stop)
+        stop.set()
+
+    assert pace.held_s["live_lag"] == 0.0
+
+
+def test_a_low_rate_makes_small_batches() -> None:
+    def rows(rate: float | None) -> int:
+        return Pace(get_logger(), live=None, yield_at_s=None, max_rate=rate).rows_at_once(5_000)
+
+    assert [rows(None), rows(100_000), rows(1_000), rows(1)] == [5_000, 5_000, 500, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "changed"),
+    [
+        ({}, {}),
+        ({"normalizer_version": 99, "event_id": 5}, {}),
+        ({"context": b'{ "b":1.0e1, "a":2}'}, {}),
+        ({"coercions": b'[{"rule":"b"},{"rule":"a"}]'}, {}),
+        ({"status": "ERROR"}, {"status": ("COMPLETED", "ERROR")}),
+        ({"worker_id": "w"}, {"worker_id": (None, "w")}),
+    ],
+)
+def test_only_values_make_a_change(fields: dict[str, Any], changed: dict[str, Any]) -> None:
+    told = {"context": b'{"a":2,"b":10}', "coercions": b'[{"rule":"a"}, {"rule":"b"}]'}
+
+    assert changes_between(envelope(**told), envelope(**(told | fields))) == changed
+
+
+def test_a_diff_stays_small_and_counts_all() -> None:
+    diff = Diff()
+    for number in range(PAIRS_A_FIELD + 50):
+        diff.change("changed", number, {"status": ("A", str(number)), "attempts": (0, 1)})
+    diff.refuse("t[0]@7", "invalid_id")
+
+    said = "\n".join(diff.lines())
+
+    assert "250 changed" in said
+    assert "250 0 -> 1, as 0, 1, 2" in said
+    assert "1 invalid_id, as t[0]@7" in said
+    assert len(diff.counts("changed", "status")) == PAIRS_A_FIELD
+    assert len(said.splitlines()) < 20
+
+
+def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
+    first, second = envelope(0), envelope(1)
+    changed = msgspec.structs.replace(first, status="ERROR")
+    again = msgspec.structs.replace(first, status="FAILED")
+
+    with Overlay() as overlay:
+        overlay.keep([second], [(first, changed)])
+        overlay.keep([], [(changed, again), (second, second)])
+        assigned = overlay.assign(place_of(first))
+
+        assert overlay.rows([first.event_id or 0]) == {first.event_id: again}
+        assert overlay.places([second.event_id or 0]) == {second.event_id: place_of(second)}
+        assert list(overlay.new()) == [second]
+        assert list(overlay.changed()) == [(first, again)]
+        assert overlay.assigned(place_of(first)) == assigned < 0
+        assert overlay.assigned(place_of(second)) is None
+        assert [overlay.refuse(place_of(first)) for _ in range(2)] == [True, False]
+
+
+class Terminal(io.StringIO):
+    """A stream that can rewrite its line."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "said"), [(Terminal, 3), (io.StringIO, 1)])
+def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], said: int) -> None:
+    now_s = 0.0
+    screen = Screen(written := stream())
+    progress = Progress(screen, "backfill", clock=lambda: now_s)
+
+    for seconds, records in ((1, 1_000), (6, 6_000), (11, 11_000)):
+        now_s = float(seconds)
+        progress.see(records, records / 20_000)
+        progress.say(RunTotals(records=records, stored=records), None)
+
+    assert written.getvalue().count("records, ") == said
+    assert "backfill  55%: 11,000 records, 1,000/s, 9.0 s left" in written.getvalue()
+
+
+def test_a_verdict_says_balance_time_and_what_held_it() -> None:
+    totals = RunTotals(records=10, holes=2, outcomes=12, stored=9, duplicate=3)
+    verdict = Verdict(
+        job_id="abc",
+        run=2,
+        state="failed",
+        reason="there is no such topic",
+        totals=totals,
+        took_s=4.0,
+        held_s={"live_lag": 1.5, "max_rate": 0.0},
+    )
+
+    assert verdict.lines() == [
+        "failed: job abc, run 2: there is no such topic",
+        "10 records, 2 offsets without a record: 12 outcomes = 9 stored + 3 duplicate",
+        "took 4.0 s, 2 records/s; held 1.5 s by live lag",
+    ]
+    assert balance(RunTotals()) == "0 records: 0 outcomes = 0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.25, "0.2 s"), (75, "1 min 15 s"), (7_500, "2 h 05 min")]
+)
+def test_durations_are_said_as_a_person_says_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said

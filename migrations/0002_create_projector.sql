@@ -1,117 +1,189 @@
 -- migrate:up
 
--- Schema projector: read models that move in the transaction of the events they count.
+-- Schema projector: read models that move in the transaction of the events they tell of.
 -- Views are the contract; the tables behind them may change.
+--
+-- How every projection works. Statement triggers on normalizer.events see the rows that were
+-- really inserted, changed or deleted, in the transition tables `before` and `after`. They run in
+-- the order of their names, the same for every writer:
+--     follow_1_executions   upserts the executions, ids ascending: this row is the lock that puts
+--                           all that follows for one execution in a line. Whatever is read for an
+--                           execution is read in a later statement, so it is what the writer
+--                           before has committed.
+--     follow_2_calls        the tries of its commands, and the roll-ups that hang on them
+--     follow_3_counters     what is only counted
+-- Counts move by -before +after. What is a first, least or greatest merges on insert; where a row
+-- that was told of changed or went, it is folded anew from the events of just that key.
+-- Counters are sharded: a transaction counts in a shard that it holds alone until it ends, so
+-- writers never wait for each other's counters. Only the sum over shards means anything.
 
 create schema projector;
 
-create table projector.event_minutes (
-    minute     timestamptz not null,
-    event_type text        not null,
-    status     text        not null,
-    attempts   integer     not null,
-    shard      smallint    not null,
-    events     bigint      not null,
-    constraint event_minutes_pkey primary key (minute, event_type, status, attempts, shard)
-) with (fillfactor = 70);
-
-comment on table projector.event_minutes is
-    'Events per minute of created_at. A shard alone means nothing (a row may be counted in one and '
-    'taken back in another): only the sum over shards does.';
-
-
--- One mechanism for insert, join, re-normalise, redrive and SQL by hand: -old +new. Keys are
--- touched in one order by every writer, or writers would deadlock.
-create function projector.shard_of(source_partition integer) returns smallint
-    language sql stable parallel safe
-    return source_partition % 8
-        + coalesce(nullif(current_setting('projector.shard_base', true), '')::integer, 0);
-
-comment on function projector.shard_of(integer) is
-    'Counter shard: 0-7 by partition for the service; jobs set projector.shard_base to 8.';
-
-create function projector.count_inserted_minutes() returns trigger
-    language plpgsql
-as $$
-begin
-    insert into projector.event_minutes as counted (minute, event_type, status, attempts, shard, events)
-    select   date_trunc('minute', event.created_at, 'UTC'), event.event_type, event.status, event.attempts,
-             projector.shard_of(event.source_partition), count(*)
-    from     inserted as event
-    group by 1, 2, 3, 4, 5
-    order by 1, 2, 3, 4, 5
-    on conflict on constraint event_minutes_pkey
-    do update set events = counted.events + excluded.events;
-    return null;
-end
-$$;
-
-create function projector.count_changed_minutes() returns trigger
-    language plpgsql
-as $$
-begin
-    insert into projector.event_minutes as counted (minute, event_type, status, attempts, shard, events)
-    select   date_trunc('minute', moved.created_at, 'UTC'), moved.event_type, moved.status, moved.attempts,
-             projector.shard_of(moved.source_partition), sum(moved.events)
-    from     (
-                 select created_at, event_type, status, attempts, source_partition, -1 as events from before
-                 union all
-                 select created_at, event_type, status, attempts, source_partition, 1 from after
-             ) as moved
-    group by 1, 2, 3, 4, 5
-    having   sum(moved.events) <> 0
-    order by 1, 2, 3, 4, 5
-    on conflict on constraint event_minutes_pkey
-    do update set events = counted.events + excluded.events;
-    return null;
-end
-$$;
-
-create function projector.count_deleted_minutes() returns trigger
-    language plpgsql
-as $$
-begin
-    insert into projector.event_minutes as counted (minute, event_type, status, attempts, shard, events)
-    select   date_trunc('minute', event.created_at, 'UTC'), event.event_type, event.status, event.attempts,
-             projector.shard_of(event.source_partition), -count(*)
-    from     before as event
-    group by 1, 2, 3, 4, 5
-    order by 1, 2, 3, 4, 5
-    on conflict on constraint event_minutes_pkey
-    do update set events = counted.events + excluded.events;
-    return null;
-end
-$$;
-
-create trigger event_minutes_inserted
-    after insert on normalizer.events
-    referencing new table as inserted
-    for each statement execute function projector.count_inserted_minutes();
-
-create trigger event_minutes_changed
-    after update on normalizer.events
-    referencing old table as before new table as after
-    for each statement execute function projector.count_changed_minutes();
-
-create trigger event_minutes_deleted
-    after delete on normalizer.events
-    referencing old table as before
-    for each statement execute function projector.count_deleted_minutes();
-
-
-create view projector.attempts_by_status as
-select   minute, event_type, status, attempts, sum(events)::bigint as events
-from     projector.event_minutes
-group by minute, event_type, status, attempts
-having   sum(events) <> 0;
-
-comment on view projector.attempts_by_status is
-    'How many events of each type ended in which status at which attempt (0 = first try), by '
-    'minute of created_at?';
-
 grant usage on schema projector to normalizer_writer, projector_reader;
-grant select, insert, update on projector.event_minutes to normalizer_writer;
-grant select on projector.attempts_by_status to normalizer_writer, projector_reader;
+
+
+-- What an event says of an execution or a call, by its type in every spelling.
+-- Filled from KINDS of normalizer/event_types.py; a test compares them.
+create table projector.event_kinds (
+    event_type  text not null,
+    event_class text not null,
+    subject     text not null,
+    role        text not null,
+    outcome     text not null,
+    constraint event_kinds_pkey primary key (event_type),
+    constraint event_kinds_subject check (subject in ('execution', 'call')),
+    constraint event_kinds_role check (
+        role in ('begins', 'ends', 'issued', 'claimed', 'started', 'ended', 'done')
+    ),
+    constraint event_kinds_outcome check (outcome in ('', 'COMPLETED', 'FAILED', 'CANCELLED'))
+);
+
+comment on table projector.event_kinds is
+    'Which events begin and end an execution, and which tell of a call. done decides over ended. '
+    'outcome: what the event''s name alone says.';
+
+insert into projector.event_kinds (event_class, subject, role, outcome, event_type)
+values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized'),
+       ('playbook.initialized', 'execution', 'begins', '', 'playbook_initialized'),
+       ('playbook.initialized', 'execution', 'begins', '', 'playbook.started'),
+       ('playbook.initialized', 'execution', 'begins', '', 'playbook_started'),
+       ('playbook.initialized', 'execution', 'begins', '', 'execution.started'),
+       ('playbook.initialized', 'execution', 'begins', '', 'execution_start'),
+       ('playbook.completed', 'execution', 'ends', 'COMPLETED', 'playbook.completed'),
+       ('playbook.completed', 'execution', 'ends', 'COMPLETED', 'playbook_completed'),
+       ('playbook.completed', 'execution', 'ends', 'COMPLETED', 'execution.completed'),
+       ('playbook.completed', 'execution', 'ends', 'COMPLETED', 'execution_complete'),
+       ('playbook.failed', 'execution', 'ends', 'FAILED', 'playbook.failed'),
+       ('playbook.failed', 'execution', 'ends', 'FAILED', 'playbook_failed'),
+       ('playbook.failed', 'execution', 'ends', 'FAILED', 'execution.failed'),
+       ('playbook.failed', 'execution', 'ends', 'FAILED', 'execution_error'),
+       ('playbook.cancelled', 'execution', 'ends', 'CANCELLED', 'playbook.cancelled'),
+       ('playbook.cancelled', 'execution', 'ends', 'CANCELLED', 'playbook_cancelled'),
+       ('playbook.cancelled', 'execution', 'ends', 'CANCELLED', 'execution.cancelled'),
+       ('command.issued', 'call', 'issued', '', 'command.issued'),
+       ('command.claimed', 'call', 'claimed', '', 'command.claimed'),
+       ('command.started', 'call', 'started', '', 'command.started'),
+       ('command.started', 'call', 'started', '', 'action_started'),
+       ('command.completed', 'call', 'ended', 'COMPLETED', 'command.completed'),
+       ('command.completed', 'call', 'ended', 'COMPLETED', 'action_completed'),
+       ('command.failed', 'call', 'ended', 'FAILED', 'command.failed'),
+       ('command.failed', 'call', 'ended', 'FAILED', 'action_failed'),
+       ('command.cancelled', 'call', 'ended', 'CANCELLED', 'command.cancelled'),
+       ('call.done', 'call', 'done', 'COMPLETED', 'call.done'),
+       ('call.done', 'call', 'done', 'COMPLETED', 'action_done'),
+       ('call.done', 'call', 'done', 'COMPLETED', 'call_done'),
+       ('call.error', 'call', 'done', 'FAILED', 'call.error');
+
+
+create function projector.minute_of(moment timestamptz) returns timestamptz
+    language sql immutable parallel safe
+    return date_bin('1 minute', moment, '2000-01-01 00:00:00+00');
+
+create function projector.hour_of(moment timestamptz) returns timestamptz
+    language sql immutable parallel safe
+    return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
+
+-- Text that sorts as the number does, from 0 on; and back.
+create function projector.sortable(number bigint) returns text
+    language sql immutable parallel safe
+    return encode(int8send(number), 'hex');
+
+create function projector.unsorted(sortable text) returns bigint
+    language sql immutable parallel safe
+    return ('x' || sortable)::bit(64)::bigint;
+
+-- The front of a dated value: 17 characters that sort values by time. A dated value is this and
+-- the value itself, so the least dated value is the earliest one, and between equal times it is
+-- the values' own bytes that decide: never an id.
+create function projector.dated(moment timestamptz) returns text
+    language sql immutable parallel safe
+    return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
+           || encode(timestamptz_send(moment), 'hex');
+
+-- The time in a dated value, and the value.
+create function projector.moment_of(dated text) returns timestamptz
+    language sql stable parallel safe
+    return '2000-01-01 00:00:00+00'::timestamptz
+           + projector.unsorted(substr(dated, 2, 16)) * interval '1 microsecond';
+
+-- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds: its middle is at most
+-- 4.5 % off. Bucket -1 is zero. Buckets of any hours and keys can be added up.
+create function projector.bucket_of(microseconds bigint) returns smallint
+    language sql immutable parallel safe
+    return case
+        when microseconds > 0
+        then floor(8 * ln(microseconds::double precision) / ln(2::double precision))
+        else -1
+    end::smallint;
+
+create function projector.seconds_of(bucket integer) returns double precision
+    language sql immutable parallel safe
+    return case
+        when bucket < 0 then 0
+        else power(2::double precision, (bucket + 0.5::double precision) / 8) / 1000000
+    end;
+
+create function projector.undated(dated text) returns text
+    language sql immutable parallel safe
+    return substr(dated, 18);
+
+
+-- A transaction's own counter shard, held until it ends: the lowest that nobody holds. So a single
+-- writer uses one, and writers, jobs and hands beside each other never meet in a row.
+create function projector.take_shard() returns smallint
+    language plpgsql volatile
+as $$
+begin
+    for shard in 0..63 loop
+        if pg_try_advisory_xact_lock(520394741, shard) then
+            return shard;
+        end if;
+    end loop;
+    perform pg_advisory_xact_lock(520394741, 63);
+    return 63;
+end
+$$;
+
+
+-- Locks executions in the order of their ids, as every trigger does. For a transaction that is
+-- going to write events of the same executions in more than one statement.
+create function projector.lock_executions(execution_ids bigint[]) returns void
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    perform
+    from     execution_facts
+    where    execution_id = any(lock_executions.execution_ids)
+    order by execution_id
+    for update;
+end
+$$;
+
+
+-- What the transition tables are called. A statement that has only one of them finds these in the
+-- other's place, always empty: so one function serves insert, update and delete.
+create table projector.before (like normalizer.events);
+create table projector.after (like normalizer.events);
+
+alter table projector.before add constraint before_is_empty check (false);
+alter table projector.after add constraint after_is_empty check (false);
+
+comment on table projector.before is
+    'Empty for ever: stands in for the rows before a statement where it has none.';
+comment on table projector.after is
+    'Empty for ever: stands in for the rows after a statement where it has none.';
+
+
+-- From when on each kind of row is kept. Whatever is older is neither counted, shown nor verified.
+create table projector.horizon (
+    rows_of   text        not null,
+    kept_from timestamptz not null default '-infinity',
+    constraint horizon_pkey primary key (rows_of),
+    constraint horizon_rows_of check (rows_of in ('minutes', 'executions'))
+);
+
+insert into projector.horizon (rows_of) values ('minutes'), ('executions');
 
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
 

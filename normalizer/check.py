@@ -28,9 +28,7 @@ _RIGHTS: Final = """
                         ('normalizer.source_position', 'update'), ('normalizer.gap', 'insert'),
                         ('normalizer.quarantine', 'insert'),
                         ('normalizer.quarantine_raw', 'insert'),
-                        ('normalizer.assigned_id', 'insert'),
-                        ('projector.event_minutes', 'insert'),
-                        ('projector.event_minutes', 'update')
+                        ('normalizer.assigned_id', 'insert')
              ) as wanted (what, type)
     where    not has_table_privilege(wanted.what, wanted.type)
     order by wanted.what, wanted.type

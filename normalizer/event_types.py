@@ -1,6 +1,9 @@
-"""Event type in, its spelling class out: the producers write one thing in several ways."""
+"""Event type in, its spelling class out: the producers write one thing in several ways.
 
-from typing import Final
+And what an event of each class says about an execution or a call: what projections are made of.
+"""
+
+from typing import Final, Literal, NamedTuple
 
 SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -30,6 +33,36 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 )
 """One class a line; the first spelling names it. Source: wire-shapes, section 4."""
 
+
+class Kind(NamedTuple):
+    """What an event of a class says about its subject.
+
+    An execution begins or ends. A call is issued, claimed, started; `done` is its own outcome and
+    decides over `ended`, its command's. `outcome` is what the name alone says of an end.
+    """
+
+    event_class: str
+    subject: Literal["execution", "call"]
+    role: Literal["begins", "ends", "issued", "claimed", "started", "ended", "done"]
+    outcome: Literal["", "COMPLETED", "FAILED", "CANCELLED"] = ""
+
+
+KINDS: Final[tuple[Kind, ...]] = (
+    Kind("playbook.initialized", "execution", "begins"),
+    Kind("playbook.completed", "execution", "ends", "COMPLETED"),
+    Kind("playbook.failed", "execution", "ends", "FAILED"),
+    Kind("playbook.cancelled", "execution", "ends", "CANCELLED"),
+    Kind("command.issued", "call", "issued"),
+    Kind("command.claimed", "call", "claimed"),
+    Kind("command.started", "call", "started"),
+    Kind("command.completed", "call", "ended", "COMPLETED"),
+    Kind("command.failed", "call", "ended", "FAILED"),
+    Kind("command.cancelled", "call", "ended", "CANCELLED"),
+    Kind("call.done", "call", "done", "COMPLETED"),
+    Kind("call.error", "call", "done", "FAILED"),
+)
+"""The classes that projections know; the table projector.event_kinds holds all their spellings."""
+
 _CLASS_OF: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
 }
@@ -43,3 +76,9 @@ def event_class(event_type: str) -> str:
     if event_type.startswith("workflow_"):
         return "workflow." + event_type.removeprefix("workflow_")
     return event_type
+
+
+def spellings_of(kind: Kind) -> tuple[str, ...]:
+    """Every event type of the kind."""
+    found = [known for known in SPELLINGS if known[0] == kind.event_class]
+    return found[0] if found else (kind.event_class,)

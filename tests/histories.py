@@ -1,137 +1,109 @@
-"""History as files, topics and tables; jobs over it, played in this process."""
+"""Histories of a few executions, small enough to collide in every way that matters."""
 
-import gzip
-import io
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
 from typing import Any, Final
 
-import asyncpg
-import msgspec
-import zstandard
+from hypothesis import strategies as st
 
-from normalizer.jobs.asked import Asked
-from normalizer.jobs.backfill import Backfill, Normalize
-from normalizer.jobs.files import FileSource
-from normalizer.jobs.known import look_up
-from normalizer.jobs.pace import Pace
-from normalizer.jobs.playing import Player
-from normalizer.jobs.reporting import Progress, Verdict
-from normalizer.jobs.source import Source
-from normalizer.ledger import verify
-from normalizer.normalize import Normalizer
-from normalizer.settings import Settings
-from normalizer.telemetry import get_logger
-from normalizer.up.screen import Screen
-from simulator.lines import lines
-from simulator.mix import Mix
-from simulator.record import Record
-from simulator.topic import records
-from tests.stack import Database
+from tests.fold import CALL_ENDS, CALL_MARKS, LIFECYCLE, Row
+from tests.shown import T0, event
 
-NORMALIZE: Final = Normalizer().normalize
+BASES: Final = (1_000, 400_000_000_000_000_000, 800_000_000_000_262_144, 1 << 62, 3 << 61)
+"""Ids of every region: small, the application's, the doubled layout, derived and hashed."""
 
-ROWS: Final = """
-    select   to_jsonb(event) - 'batch_id' - 'ingested_at' as row
-    from     normalizer.events as event
-    order by event_id
-"""
+_CALL_TYPES: Final = sorted({*CALL_ENDS, *(k for kinds in CALL_MARKS.values() for k in kinds)})
+_LIFE_TYPES: Final = sorted(kind for kinds in LIFECYCLE.values() for kind in kinds)
+_OTHER_TYPES: Final = ["step.enter", "workflow.completed", "workflow_started", "command.heartbeat"]
 
-REFUSED: Final = """
-    select   source_topic, source_generation, source_partition, source_offset, source_index, reason
-    from     normalizer.quarantine
-    order by 1, 2, 3, 4, 5
-"""
+_OUTCOME_TYPES: Final = {"call.done", "action_done", "call_done"}
+_CONTEXTS: Final = [
+    None, {}, {"path": "flow/a", "version": 3}, {"path": "flow/b"}, {"path": ""}, {"path": 7},
+    {"pending_callback": True}, {"pending_callback": "yes"}, [1, 2], "text",
+]  # fmt: skip
+_ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
+_MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
 
-COUNTERS: Final = """
-    select   minute, event_type, status, attempts, events
-    from     projector.attempts_by_status
-    order by 1, 2, 3, 4
-"""
+moments = st.builds(
+    lambda seconds, us: T0 + timedelta(seconds=seconds, microseconds=us),
+    st.sampled_from(_MOMENTS),
+    st.sampled_from([0, 0, 1, 500_000]),
+)
 
 
-def played(events: int, *, seed: int = 1, mix: Mix | None = None) -> Iterator[Record]:
-    """The simulator's records until so many events are told."""
-    told = 0
-    for record in records(mix or Mix(), seed):
-        if told >= events:
-            return
-        told += len(record.outcomes)
-        yield record
-
-
-def record_lines(told: Iterable[Record], topic: str = "noetl.events") -> bytes:
-    """The records as kcat prints them."""
-    return b"".join(line + b"\n" for line in lines(told, topic, _not_noted))
-
-
-def _not_noted(*_: object) -> None:
-    """Where a record lies is not asked."""
-
-
-def written(path: Path, content: bytes) -> Path:
-    """The content in a file, packed as its name says."""
-    match path.suffix:
-        case ".gz":
-            content = gzip.compress(content, 1)
-        case ".zst":
-            content = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)
-        case _:
-            pass
-    path.write_bytes(content)
-    return path
-
-
-def settings_of(database: Database, **fields: Any) -> Settings:
-    """Settings of a job without a broker."""
-    return Settings(**({"database_url": database.url} | fields))
-
-
-def backfill_of(
-    settings: Settings, source: Source, name: str, *, normalize: Normalize = NORMALIZE, **pace: Any
-) -> Backfill:
-    """A backfill that looks at no live traffic unless `pace` says so."""
-    return Backfill(
-        player(settings, Asked(kind="backfill", source=name), **pace), source, normalize
+@st.composite
+def events(draw: st.DrawFn, event_id: int) -> Row:
+    """Any event; calls are the likeliest."""
+    kind = draw(st.sampled_from(_CALL_TYPES * 3 + _LIFE_TYPES + _OTHER_TYPES))
+    statuses = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"]
+    if kind not in _OUTCOME_TYPES:
+        statuses += ["RUNNING", "SKIPPED"]
+    recorded = draw(st.sampled_from([None, -5, 0, 3, 30, 300, 2_000, 50_000, 100_000]))
+    created_at = draw(moments)
+    rule = draw(st.sampled_from([None, None, None, "opaque_id", "attempts_invalid"]))
+    return event(
+        event_id=event_id,
+        execution_id=draw(st.integers(1, 2)),
+        event_type=kind,
+        step=draw(st.sampled_from(["", "a", "a", "b", "__orchestrate__"])),
+        status=draw(st.sampled_from(statuses)),
+        attempts=draw(st.integers(0, 2)),
+        evidence=draw(st.sampled_from([2, 12, 112, 212, 220])),
+        max_attempts=draw(st.sampled_from([None, None, 1, 2, 3])),
+        created_at=created_at,
+        worker_id=draw(st.sampled_from([None, "", "w1", "w2"])),
+        command_id=draw(st.sampled_from([None, "", "c1", "c1", "c2", "#1 a"])),
+        iteration=draw(st.sampled_from([None, None, 1, 2])),
+        catalog_id=draw(st.sampled_from([None, 7, 8])),
+        parent_execution_id=draw(st.sampled_from([None, None, 9])),
+        duration=draw(st.sampled_from([None, None, 0.0, 0.25, 1.5, 1e10, float("nan")])),
+        error=draw(st.sampled_from(_ERRORS)),
+        context=draw(st.sampled_from(_CONTEXTS)),
+        coercions=rule and [{"rule": rule, "field": "x"}, {"rule": "opaque_id", "field": "y"}],
+        shape=draw(st.sampled_from(["worker", "executor"])),
+        source_partition=draw(st.integers(0, 3)),
+        recorded_at=None if recorded is None else created_at + timedelta(seconds=recorded),
     )
 
 
-def player(settings: Settings, asked: Asked, **pace: Any) -> Player:
-    """A player that looks at no live traffic unless `pace` says so, and shows nothing."""
-    return Player(
-        settings,
-        asked,
-        pace=Pace(get_logger(), **({"live": None, "yield_at_s": None, "max_rate": None} | pace)),
-        progress=Progress(Screen(io.StringIO()), asked.kind),
-    )
+@st.composite
+def logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
+    """Events with ids of several regions, in no order."""
+    count = draw(st.integers(1, most))
+    rows = [draw(events(draw(st.sampled_from(BASES)) + number)) for number in range(count)]
+    return draw(st.permutations(rows))
 
 
-async def backfill_files(database: Database, *paths: Path, **options: Any) -> Verdict:
-    """The verdict of one run over files. `options` are of the source and of the settings."""
-    named = {"form", "defaults"}
-    source = {name: value for name, value in options.items() if name in named}
-    settings = settings_of(
-        database, **{name: value for name, value in options.items() if name not in named}
-    )
-    known = await look_up(database.url)
-    files = FileSource(
-        paths,
-        generation_of=known.generation_of(None),
-        known=known.short_files,
-        **source,
-    )
-    return await backfill_of(settings, files, " ".join(map(str, paths))).run()
+@st.composite
+def cuts(draw: st.DrawFn, rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in batches, in their order."""
+    places = sorted(draw(st.sets(st.integers(1, len(rows)), max_size=5)) | {0, len(rows)})
+    return [list(rows[a:b]) for a, b in pairwise(places)]
 
 
-async def contents(connection: asyncpg.Connection) -> dict[str, Any]:
-    """Rows, refusals and counters, as they can be compared."""
-    return {
-        "rows": [msgspec.json.decode(row["row"]) for row in await connection.fetch(ROWS)],
-        "refused": [tuple(row) for row in await connection.fetch(REFUSED)],
-        "counters": [tuple(row) for row in await connection.fetch(COUNTERS)],
-    }
-
-
-async def wrong_in_ledger(database: Database) -> list[str]:
-    """What `ledger verify` finds wrong, without a broker."""
-    return [wrong async for explained in verify(database.url, None) for wrong in explained.wrong]
+@st.composite
+def hands(draw: st.DrawFn, rows: Sequence[Row]) -> list[tuple[str, Any]]:
+    """What somebody does to a log with these rows: (update, rows) and (delete, ids), in order."""
+    done: list[tuple[str, Any]] = []
+    present = {row["event_id"]: row for row in rows}
+    for _ in range(draw(st.integers(1, 4))):
+        if not present:
+            break
+        chosen = draw(st.sets(st.sampled_from(sorted(present)), min_size=1, max_size=4))
+        if draw(st.booleans()) and draw(st.booleans()):
+            done.append(("delete", sorted(chosen)))
+            for event_id in chosen:
+                del present[event_id]
+            continue
+        changed = []
+        for event_id in sorted(chosen):
+            other = draw(events(event_id))
+            kept = draw(st.sets(st.sampled_from(sorted(other)), min_size=10))
+            row = other | {name: present[event_id][name] for name in kept}
+            if row["event_type"] in _OUTCOME_TYPES and row["status"] in ("RUNNING", "SKIPPED"):
+                row["status"] = "COMPLETED"
+            changed.append(row | {"event_id": event_id})
+            present[event_id] = changed[-1]
+        done.append(("update", changed))
+    return done

@@ -1,0 +1,482 @@
+-- migrate:up
+
+-- One row per execution: what began it, how it ended, and whether its events agree on that.
+
+create table projector.execution_facts (
+    execution_id        bigint      not null,
+    events              bigint      not null,
+    archived            bigint      not null default 0,
+    first_at            timestamptz,
+    last_at             timestamptz,
+    last_told           text collate "C",
+    active_at           timestamptz,
+    least_event_id      bigint,
+    greatest_event_id   bigint,
+    highest_attempts    integer,
+    told_playbook       text collate "C",
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed           bigint      not null,
+    completed_at        timestamptz,
+    failed              bigint      not null,
+    failed_at           timestamptz,
+    cancelled           bigint      not null,
+    cancelled_at        timestamptz,
+    counted_told        text collate "C",
+    counted_begun       timestamptz,
+    counted_outcome     text collate "C",
+    counted_ended       timestamptz,
+    constraint execution_facts_pkey primary key (execution_id)
+) with (fillfactor = 70);
+
+comment on table projector.execution_facts is
+    'What the events of each execution say of it, merged. Only lifecycle events end an execution.';
+comment on column projector.execution_facts.archived is
+    'How many of its events were dropped with a bucket; nothing is folded anew then.';
+comment on column projector.execution_facts.last_told is
+    'The last event: its time, type and step. The greatest wins.';
+comment on column projector.execution_facts.active_at is
+    'The last event that is neither an end nor the report of one (command.completed and the like, '
+    'workflow.*): those come after the end in good order.';
+comment on column projector.execution_facts.told_playbook is
+    '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
+    'then the time, the playbook, U+001F and its version. The least wins.';
+comment on column projector.execution_facts.completed is
+    'How many events end it so, and when the first did: each outcome by itself.';
+comment on column projector.execution_facts.counted_told is
+    'As what the execution and its calls are counted in roll-ups now: told_playbook, hour of its '
+    'begin, outcome and hour of its end.';
+
+create function projector.playbook_of(told_playbook text) returns text
+    language sql immutable parallel safe
+    return coalesce(split_part(substr(told_playbook, 19), chr(31), 1), '');
+
+create function projector.version_of(told_playbook text) returns text
+    language sql immutable parallel safe
+    return nullif(split_part(substr(told_playbook, 19), chr(31), 2), '');
+
+-- The earliest outcome; of several at the same instant, the worse.
+create function projector.outcome_of(
+    completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
+) returns text
+    language sql immutable parallel safe
+    return case least(failed_at, cancelled_at, completed_at)
+        when failed_at then 'FAILED'
+        when cancelled_at then 'CANCELLED'
+        when completed_at then 'COMPLETED'
+        else ''
+    end;
+
+
+-- Executions begun and ended by hour and playbook. outcome: BEGUN, or how they ended.
+create table projector.execution_hours (
+    hour       timestamptz                not null,
+    playbook   text           collate "C" not null,
+    outcome    text           collate "C" not null,
+    shard      smallint                   not null,
+    executions bigint                     not null,
+    constraint execution_hours_pkey primary key (hour, playbook, outcome, shard),
+    constraint execution_hours_outcome check (
+        outcome in ('BEGUN', 'COMPLETED', 'FAILED', 'CANCELLED')
+    )
+) with (fillfactor = 70);
+
+comment on table projector.execution_hours is 'Executions that began and ended, by hour.';
+
+-- An execution whose roll-ups move: under what it was counted, and what it is now.
+create type projector.execution_move as (
+    execution_id bigint,
+    was_told     text,
+    was_begun    timestamptz,
+    was_outcome  text,
+    was_ended    timestamptz,
+    told         text,
+    begun        timestamptz,
+    outcome      text,
+    ended        timestamptz
+);
+
+
+-- The row of each execution as all its events tell it.
+create function projector.folded_executions(execution_ids bigint[])
+    returns table (
+        execution_id bigint, events bigint, first_at timestamptz, last_at timestamptz,
+        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        highest_attempts integer, told_playbook text, catalog_id bigint,
+        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
+        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    with told as (
+        select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
+               event.created_at, event.catalog_id, event.parent_execution_id, kind.role,
+               dated(event.created_at) as moment,
+               case
+                   when kind.role is distinct from 'ends' then null
+                   when event.status in ('COMPLETED', 'FAILED', 'CANCELLED') then event.status
+                   else kind.outcome
+               end as outcome,
+               case
+                   when kind.role = 'begins' and jsonb_typeof(event.context -> 'path') = 'string'
+                   then nullif(event.context ->> 'path', '')
+               end as path,
+               event.context ->> 'version' as version,
+               kind.subject is not distinct from 'execution' as lifecycle
+        from   unnest(folded_executions.execution_ids) as wanted (execution_id)
+        join   execution_facts as known using (execution_id)
+        cross join lateral (
+            select *
+            from   normalizer.events
+            where  events.execution_id = known.execution_id
+            and    events.event_id between known.least_event_id and known.greatest_event_id
+        ) as event
+        left join event_kinds as kind using (event_type)
+    )
+    select   told.execution_id, count(*), min(created_at), max(created_at),
+             max((moment || event_type || chr(31) || step) collate "C"),
+             max(created_at) filter (
+                 where coalesce(role, '') not in ('ends', 'ended')
+                 and   not starts_with(event_type, 'workflow')
+             ),
+             min(event_id), max(event_id), max(attempts),
+             min(
+                 case
+                     when path is not null
+                     then '0' || moment || path || chr(31) || coalesce(version, '')
+                     when lifecycle and step <> '' then '1' || moment || step || chr(31)
+                 end collate "C"
+             ),
+             min(told.catalog_id), min(told.parent_execution_id),
+             count(*) filter (where outcome = 'COMPLETED'),
+             min(created_at) filter (where outcome = 'COMPLETED'),
+             count(*) filter (where outcome = 'FAILED'),
+             min(created_at) filter (where outcome = 'FAILED'),
+             count(*) filter (where outcome = 'CANCELLED'),
+             min(created_at) filter (where outcome = 'CANCELLED')
+    from     told
+    group by told.execution_id
+$$;
+
+
+-- Folds executions anew; those whose events are all gone are left with none.
+create function projector.refold_executions(execution_ids bigint[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    update execution_facts as known
+    set    events              = coalesce(folded.events, 0),
+           first_at            = folded.first_at,
+           last_at             = folded.last_at,
+           last_told           = folded.last_told,
+           active_at           = folded.active_at,
+           least_event_id      = folded.least_event_id,
+           greatest_event_id   = folded.greatest_event_id,
+           highest_attempts    = folded.highest_attempts,
+           told_playbook       = folded.told_playbook,
+           catalog_id          = folded.catalog_id,
+           parent_execution_id = folded.parent_execution_id,
+           completed           = coalesce(folded.completed, 0),
+           completed_at        = folded.completed_at,
+           failed              = coalesce(folded.failed, 0),
+           failed_at           = folded.failed_at,
+           cancelled           = coalesce(folded.cancelled, 0),
+           cancelled_at        = folded.cancelled_at
+    from   unnest(refold_executions.execution_ids) as doubtful (execution_id)
+    left join folded_executions(refold_executions.execution_ids) as folded using (execution_id)
+    where  known.execution_id = doubtful.execution_id
+    and    known.archived = 0;
+end
+$$;
+
+
+-- Which of the executions are not counted as what they are now.
+create function projector.execution_moves(execution_ids bigint[])
+    returns setof projector.execution_move
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    select known.execution_id, known.counted_told, known.counted_begun,
+           known.counted_outcome, known.counted_ended, known.told_playbook,
+           hour_of(known.first_at),
+           outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
+           hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+    from   unnest(execution_moves.execution_ids) as wanted (execution_id)
+    join   execution_facts as known using (execution_id)
+    where  known.events = 0
+    or     (
+               known.counted_told, known.counted_begun, known.counted_outcome,
+               known.counted_ended
+           ) is distinct from (
+               known.told_playbook, hour_of(known.first_at),
+               outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
+               hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+           )
+$$;
+
+
+-- Moves the executions' roll-ups, and those of their calls if they are of another playbook now.
+-- An execution without events is forgotten.
+create function projector.count_executions(moved projector.execution_move[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
+    select   change.hour, change.playbook, change.outcome, take_shard(), sum(change.executions)
+    from     unnest(count_executions.moved) as move
+    cross join lateral (
+        values (move.was_begun, playbook_of(move.was_told), 'BEGUN', -1),
+               (move.was_ended, playbook_of(move.was_told), move.was_outcome, -1),
+               (move.begun, playbook_of(move.told), 'BEGUN', 1),
+               (move.ended, playbook_of(move.told), move.outcome, 1)
+    ) as change (hour, playbook, outcome, executions)
+    where    change.hour is not null
+    group by change.hour, change.playbook, change.outcome
+    having   sum(change.executions) <> 0
+    order by change.hour, change.playbook collate "C", change.outcome collate "C"
+    on conflict (hour, playbook, outcome, shard)
+    do update set executions = counted.executions + excluded.executions;
+
+    if exists (
+        select
+        from   unnest(count_executions.moved) as move
+        where  move.was_begun is not null
+        and    playbook_of(move.was_told) <> playbook_of(move.told)
+    ) then
+        perform move_calls(count_executions.moved);
+    end if;
+
+    update execution_facts as known
+    set    counted_told    = move.told,
+           counted_begun   = move.begun,
+           counted_outcome = move.outcome,
+           counted_ended   = move.ended
+    from   unnest(count_executions.moved) as move
+    where  known.execution_id = move.execution_id;
+
+    delete from execution_facts as known
+    using  unnest(count_executions.moved) as move
+    where  known.execution_id = move.execution_id
+    and    known.events = 0
+    and    known.archived = 0;
+end
+$$;
+
+
+create function projector.follow_executions() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles    jsonb;
+    outcomes jsonb;
+    touched  bigint[];
+    doubtful bigint[];
+    moved    execution_move[];
+begin
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
+    from   event_kinds;
+
+    -- The upsert is the lock, so it comes before everything else and in one order.
+    with event as (
+        select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
+               catalog_id, parent_execution_id, context, roles ->> event_type as role,
+               dated(created_at) as moment
+        from   (
+                   select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context
+                   from   before
+                   union all
+                   select 1, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context
+                   from   after
+               ) as moved
+        offset 0
+    ),
+    told as (
+        select sign, execution_id, event_id, attempts, created_at, catalog_id,
+               parent_execution_id, moment || event_type || chr(31) || step as last_told,
+               case
+                   when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
+                   else created_at
+               end as active_at,
+               case
+                   when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
+                        and context ->> 'path' <> ''
+                   then '0' || moment || (context ->> 'path') || chr(31)
+                        || coalesce(context ->> 'version', '')
+                   when role in ('begins', 'ends') and step <> ''
+                   then '1' || moment || step || chr(31)
+               end as told_playbook,
+               case
+                   when role is distinct from 'ends' then null
+                   when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
+                   else outcomes ->> event_type
+               end as outcome
+        from   event
+        offset 0
+    ),
+    written as (
+        insert into execution_facts as known (
+            execution_id, events, first_at, last_at, last_told, active_at, least_event_id,
+            greatest_event_id, highest_attempts, told_playbook, catalog_id, parent_execution_id,
+            completed, completed_at, failed, failed_at, cancelled, cancelled_at
+        )
+        select   execution_id, sum(sign),
+                 min(created_at) filter (where sign > 0),
+                 max(created_at) filter (where sign > 0),
+                 max(last_told collate "C") filter (where sign > 0),
+                 max(active_at) filter (where sign > 0),
+                 min(event_id) filter (where sign > 0),
+                 max(event_id) filter (where sign > 0),
+                 max(attempts) filter (where sign > 0),
+                 min(told_playbook collate "C") filter (where sign > 0),
+                 min(catalog_id) filter (where sign > 0),
+                 min(parent_execution_id) filter (where sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'COMPLETED'), 0),
+                 min(created_at) filter (where outcome = 'COMPLETED' and sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'FAILED'), 0),
+                 min(created_at) filter (where outcome = 'FAILED' and sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'CANCELLED'), 0),
+                 min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
+        from     told
+        group by execution_id
+        order by execution_id
+        on conflict (execution_id)
+        do update set
+            events              = known.events + excluded.events,
+            first_at            = least(known.first_at, excluded.first_at),
+            last_at             = greatest(known.last_at, excluded.last_at),
+            last_told           = greatest(known.last_told, excluded.last_told),
+            active_at           = greatest(known.active_at, excluded.active_at),
+            least_event_id      = least(known.least_event_id, excluded.least_event_id),
+            greatest_event_id   = greatest(known.greatest_event_id, excluded.greatest_event_id),
+            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
+            told_playbook       = least(known.told_playbook, excluded.told_playbook),
+            catalog_id          = least(known.catalog_id, excluded.catalog_id),
+            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
+            completed           = known.completed + excluded.completed,
+            completed_at        = least(known.completed_at, excluded.completed_at),
+            failed              = known.failed + excluded.failed,
+            failed_at           = least(known.failed_at, excluded.failed_at),
+            cancelled           = known.cancelled + excluded.cancelled,
+            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
+        returning *
+    )
+    select array_agg(
+               (
+                   execution_id, counted_told, counted_begun, counted_outcome, counted_ended,
+                   told_playbook, hour_of(first_at),
+                   outcome_of(completed_at, failed_at, cancelled_at),
+                   hour_of(least(completed_at, failed_at, cancelled_at))
+               )::execution_move
+           ) filter (
+               where counted_told is distinct from told_playbook
+               or    counted_begun is distinct from hour_of(first_at)
+               or    counted_outcome <> outcome_of(completed_at, failed_at, cancelled_at)
+               or    counted_ended is distinct from
+                     hour_of(least(completed_at, failed_at, cancelled_at))
+           ),
+           case when tg_op <> 'INSERT' then array_agg(execution_id) end
+    into   moved, touched
+    from   written;
+
+    if tg_op <> 'INSERT' then
+        -- What a row no longer says may have been what its execution goes by.
+        select array_agg(distinct execution_id)
+        into   doubtful
+        from   (
+                   select known.execution_id
+                   from   (
+                              select execution_id, event_id from before
+                              except
+                              select execution_id, event_id from after
+                          ) as lost
+                   join   execution_facts as known using (execution_id)
+                   where  lost.event_id in (known.least_event_id, known.greatest_event_id)
+                   union all
+                   select known.execution_id
+                   from   (
+                              select execution_id, created_at, event_type, step, status,
+                                     context ->> 'path', context ->> 'version'
+                              from   before
+                              except
+                              select execution_id, created_at, event_type, step, status,
+                                     context ->> 'path', context ->> 'version'
+                              from   after
+                          ) as lost
+                   join   execution_facts as known using (execution_id)
+                   where  lost.created_at in (
+                              known.first_at, known.last_at, known.active_at, known.completed_at,
+                              known.failed_at, known.cancelled_at
+                          )
+                   or     dated(lost.created_at) = substr(known.told_playbook, 2, 17)
+                   union all
+                   select known.execution_id
+                   from   (
+                              select execution_id, attempts from before
+                              except
+                              select execution_id, attempts from after
+                          ) as lost
+                   join   execution_facts as known using (execution_id)
+                   where  lost.attempts = known.highest_attempts
+                   union all
+                   select known.execution_id
+                   from   (
+                              select execution_id, catalog_id, parent_execution_id from before
+                              except
+                              select execution_id, catalog_id, parent_execution_id from after
+                          ) as lost
+                   join   execution_facts as known using (execution_id)
+                   where  lost.catalog_id = known.catalog_id
+                   or     lost.parent_execution_id = known.parent_execution_id
+               ) as lost;
+        if doubtful is not null then
+            perform refold_executions(doubtful);
+        end if;
+        select array_agg(move) into moved from execution_moves(touched) as move;
+    end if;
+    if moved is not null then
+        perform count_executions(moved);
+    end if;
+    return null;
+end
+$$;
+
+create trigger follow_1_executions_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.follow_executions();
+
+create trigger follow_1_executions_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.follow_executions();
+
+create trigger follow_1_executions_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.follow_executions();
+
+
+-- None of these may hold a column that changes with each event: that would end hot updates.
+-- List by hour of the first event; those that still run, however old; those that ended in an hour.
+create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
+create index executions_running on projector.execution_facts (projector.hour_of(first_at))
+    where completed_at is null and failed_at is null and cancelled_at is null;
+create index executions_by_end on projector.execution_facts (
+    projector.hour_of(least(completed_at, failed_at, cancelled_at))
+);
+
+insert into migrations.applied (version) values ('0004') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,927 @@
+-- migrate:up
+
+-- One row per try of a command: when it was issued, claimed, started and finished, and with what.
+--
+-- An event that does not say which try it tells of (its attempts were defaulted) belongs to the
+-- command's only numbered try, and to try 0 where there is none or more than one: a retry issued
+-- with attempt 2 and reported by a worker that sends no number is one try. Which try that is can
+-- change with a later event; the command is folded anew then.
+
+create table projector.call_facts (
+    execution_id   bigint                     not null,
+    call_key       text           collate "C" not null,
+    attempts       integer                    not null,
+    numbered       boolean                    not null,
+    unnumbered     boolean                    not null,
+    begun_at       timestamptz                not null,
+    issued_at      timestamptz,
+    claimed_at     timestamptz,
+    started_at     timestamptz,
+    finished_at    timestamptz,
+    told_outcome   text           collate "C",
+    told_duration  text           collate "C",
+    told_error     text           collate "C",
+    told_step      text           collate "C",
+    told_worker    text           collate "C",
+    told_limit     text           collate "C",
+    iteration      integer,
+    failed_before  timestamptz,
+    event_ids      bigint[],
+    constraint call_facts_pkey primary key (execution_id, call_key, attempts)
+) with (fillfactor = 70);
+
+comment on table projector.call_facts is
+    'What the events of each try of a command say of it, merged; fed by command.*, call.* and '
+    'action_* only.';
+comment on column projector.call_facts.call_key is
+    'The command''s id; without one, # with iteration and step. An id that begins with # has two.';
+comment on column projector.call_facts.numbered is
+    'Whether any event says that it tells of this try, and whether any does not say of which.';
+comment on column projector.call_facts.told_outcome is
+    'Dated values (see projector.dated), the least wins. Outcome, duration and error begin with 0 '
+    'where call.done or call.error told them, and with 1 where the end of their command did: the '
+    'call itself decides. finished_at is the time in the outcome.';
+comment on column projector.call_facts.failed_before is
+    'When the try before a retry failed: of the same command, or of the same step and iteration.';
+comment on column projector.call_facts.event_ids is
+    'The events it was made from, to fold it anew at their price; null when they are over 64.';
+
+
+create function projector.call_key(command_id text, step text, iteration integer) returns text
+    language sql immutable parallel safe
+    return case
+        when command_id is null or command_id = ''
+        then '#' || coalesce(iteration::text, '') || ' ' || step
+        when starts_with(command_id, '#') then '#' || command_id
+        else command_id
+    end;
+
+create function projector.command_of(call_key text) returns text
+    language sql immutable parallel safe
+    return case
+        when starts_with(call_key, '##') then substr(call_key, 2)
+        when not starts_with(call_key, '#') then call_key
+    end;
+
+-- Whole microseconds, so that sums can be taken back; null for what is no duration.
+create function projector.microseconds(seconds double precision) returns bigint
+    language sql immutable parallel safe
+    return case when seconds >= 0 and seconds < 1e9 then round(seconds * 1000000)::bigint end;
+
+create function projector.microseconds_between(earlier timestamptz, later timestamptz)
+    returns bigint
+    language sql immutable parallel safe
+    return case
+        when later >= earlier then (date_part('epoch', later - earlier) * 1000000)::bigint
+    end;
+
+-- What kind of failure a text tells of: the text without its quoted parts, numbers and ids.
+create function projector.error_class_of(error text) returns text
+    language sql immutable parallel safe
+    return btrim(
+        left(
+            regexp_replace(
+                regexp_replace(
+                    regexp_replace(left(error, 400), '"[^"]*"|''[^'']*''', '?', 'g'),
+                    '\m(0x)?[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*\M', '#', 'g'
+                ),
+                '\s+', ' ', 'g'
+            ),
+            120
+        )
+    );
+
+-- How a call went that this event says is over.
+create function projector.call_status(status text, outcome text) returns text
+    language sql immutable parallel safe
+    return case
+        when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
+        else outcome
+    end;
+
+create aggregate projector.concatenated(anycompatiblearray) (
+    sfunc = array_cat, stype = anycompatiblearray
+);
+
+
+-- Tries as roll-ups see them: those that are finished, and retries as soon as they begin.
+-- The engine's own calls between two steps are left out.
+create view projector.counted_calls as
+select execution_id, call_key, attempts, step, begun_at, finished_at, status, worker_id, error,
+       coalesce(told_duration_us, projector.microseconds_between(started_at, finished_at))
+           as duration_us,
+       projector.microseconds_between(issued_at, claimed_at) as queue_us,
+       projector.microseconds_between(failed_before, begun_at) as backoff_us,
+       coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted
+from   (
+           -- Not a CTE: PostgreSQL pulls no query up that has one, and no key would reach an index.
+           select execution_id, call_key, attempts, begun_at, issued_at, claimed_at, started_at,
+                  finished_at, failed_before,
+                  coalesce(projector.undated(told_step), '') as step,
+                  coalesce(substr(told_outcome, 19), '') as status,
+                  projector.unsorted(substr(told_duration, 19)) as told_duration_us,
+                  substr(told_error, 19) as error,
+                  coalesce(projector.undated(told_worker), '') as worker_id,
+                  projector.unsorted(projector.undated(told_limit)) as max_attempts
+           from   projector.call_facts
+       ) as told
+where  (finished_at is not null or attempts > 0)
+and    step <> '__orchestrate__';
+
+
+create table projector.call_hours (
+    hour        timestamptz                not null,
+    playbook    text           collate "C" not null,
+    step        text           collate "C" not null,
+    attempts    integer                    not null,
+    status      text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    timed       bigint                     not null,
+    duration_us bigint                     not null,
+    exhausted   bigint                     not null,
+    constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard)
+) with (fillfactor = 70);
+
+create table projector.call_times (
+    hour     timestamptz                not null,
+    measure  text           collate "C" not null,
+    playbook text           collate "C" not null,
+    step     text           collate "C" not null,
+    attempts integer                    not null,
+    status   text           collate "C" not null,
+    bucket   smallint                   not null,
+    shard    smallint                   not null,
+    calls    bigint                     not null,
+    constraint call_times_pkey primary key (
+        hour, measure, playbook, step, attempts, status, bucket, shard
+    ),
+    constraint call_times_measure check (measure in ('duration', 'queue', 'backoff'))
+) with (fillfactor = 70);
+
+create table projector.worker_hours (
+    hour        timestamptz                not null,
+    worker_id   text           collate "C" not null,
+    status      text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    timed       bigint                     not null,
+    duration_us bigint                     not null,
+    constraint worker_hours_pkey primary key (hour, worker_id, status, shard)
+) with (fillfactor = 70);
+
+create table projector.error_hours (
+    hour        timestamptz                not null,
+    step        text           collate "C" not null,
+    attempts    integer                    not null,
+    status      text           collate "C" not null,
+    error_class text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    constraint error_hours_pkey primary key (hour, step, attempts, status, error_class, shard)
+) with (fillfactor = 70);
+
+create table projector.retry_minutes (
+    minute  timestamptz                not null,
+    step    text           collate "C" not null,
+    shard   smallint                   not null,
+    retries bigint                     not null,
+    constraint retry_minutes_pkey primary key (minute, step, shard)
+) with (fillfactor = 70);
+
+comment on table projector.call_hours is 'Tries by the hour they finished in.';
+comment on table projector.call_times is
+    'How long tries took, waited to be claimed, and waited after the failure before them: '
+    'histograms by the hour they finished in (see projector.bucket_of).';
+comment on table projector.worker_hours is 'Tries by worker and the hour they finished in.';
+comment on table projector.error_hours is 'Tries that failed, by the kind of their error text.';
+comment on table projector.retry_minutes is 'Retries by the minute they began in.';
+
+
+create type projector.call_id as (
+    execution_id bigint,
+    call_key     text,
+    attempts     integer
+);
+
+-- A try that is counted so (sign 1), or no longer is (sign -1).
+create type projector.call_count as (
+    sign         integer,
+    execution_id bigint,
+    call_key     text,
+    attempts     integer,
+    playbook     text,
+    step         text,
+    begun_at     timestamptz,
+    finished_at  timestamptz,
+    status       text,
+    worker_id    text,
+    error        text,
+    duration_us  bigint,
+    queue_us     bigint,
+    backoff_us   bigint,
+    exhausted    boolean
+);
+
+-- A command to fold anew from these events; without ids, from all of its execution's; without a
+-- key, every command of the execution.
+create type projector.call_group as (
+    execution_id bigint,
+    call_key     text,
+    event_ids    bigint[]
+);
+
+
+-- How these tries are counted now.
+create function projector.call_counts(sign integer, ids projector.call_id[])
+    returns setof projector.call_count
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select call_counts.sign, counted.execution_id, counted.call_key, counted.attempts,
+               playbook_of(execution.counted_told), counted.step, counted.begun_at,
+               counted.finished_at, counted.status, counted.worker_id, counted.error,
+               counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted
+        from   unnest(call_counts.ids) as wanted
+        cross join lateral (
+            select *
+            from   counted_calls
+            where  counted_calls.execution_id = wanted.execution_id
+            and    counted_calls.call_key = wanted.call_key collate "C"
+            and    counted_calls.attempts = wanted.attempts
+        ) as counted
+        left join execution_facts as execution on execution.execution_id = counted.execution_id;
+end
+$$;
+
+
+-- Adds the counts up and moves the roll-ups by what is left.
+create function projector.count_calls(counts projector.call_count[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    own_shard constant smallint := take_shard();
+begin
+    with moved as materialized (
+        select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
+                 worker_id, error, duration_us, queue_us, backoff_us, exhausted,
+                 hour_of(finished_at) as hour
+        from     unnest(count_calls.counts)
+        group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
+                 duration_us, queue_us, backoff_us, exhausted
+        having   sum(sign) <> 0
+    ),
+    in_hours as (
+        insert into call_hours as counted (
+            hour, playbook, step, attempts, status, shard, calls, timed, duration_us, exhausted
+        )
+        select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
+                 own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where duration_us is not null), 0),
+                 coalesce(sum(calls * duration_us), 0),
+                 coalesce(sum(calls) filter (where exhausted), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3, 4, 5
+        on conflict (hour, playbook, step, attempts, status, shard)
+        do update set
+            calls       = counted.calls + excluded.calls,
+            timed       = counted.timed + excluded.timed,
+            duration_us = counted.duration_us + excluded.duration_us,
+            exhausted   = counted.exhausted + excluded.exhausted
+    ),
+    in_times as (
+        insert into call_times as counted (
+            hour, measure, playbook, step, attempts, status, bucket, shard, calls
+        )
+        select   moved.hour, taken.measure collate "C", moved.playbook collate "C",
+                 moved.step collate "C", moved.attempts, moved.status collate "C",
+                 bucket_of(taken.microseconds), own_shard, sum(moved.calls)
+        from     moved
+        cross join lateral (
+            values ('duration', moved.duration_us), ('queue', moved.queue_us),
+                   ('backoff', moved.backoff_us)
+        ) as taken (measure, microseconds)
+        where    moved.finished_at is not null
+        and      taken.microseconds is not null
+        group by 1, 2, 3, 4, 5, 6, 7
+        having   sum(moved.calls) <> 0
+        on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
+        do update set calls = counted.calls + excluded.calls
+    ),
+    in_workers as (
+        insert into worker_hours as counted (
+            hour, worker_id, status, shard, calls, timed, duration_us
+        )
+        select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where duration_us is not null), 0),
+                 coalesce(sum(calls * duration_us), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3
+        on conflict (hour, worker_id, status, shard)
+        do update set
+            calls       = counted.calls + excluded.calls,
+            timed       = counted.timed + excluded.timed,
+            duration_us = counted.duration_us + excluded.duration_us
+    ),
+    in_errors as (
+        insert into error_hours as counted (
+            hour, step, attempts, status, error_class, shard, calls
+        )
+        select   hour, step collate "C", attempts, status collate "C",
+                 coalesce(error_class_of(error), '') collate "C", own_shard, sum(calls)
+        from     moved
+        where    finished_at is not null
+        and      status <> 'COMPLETED'
+        group by 1, 2, 3, 4, 5
+        having   sum(calls) <> 0
+        on conflict (hour, step, attempts, status, error_class, shard)
+        do update set calls = counted.calls + excluded.calls
+    )
+    insert into retry_minutes as counted (minute, step, shard, retries)
+    select   minute_of(begun_at), step collate "C", own_shard, sum(calls)
+    from     moved
+    where    attempts > 0
+    group by 1, 2
+    having   sum(calls) <> 0
+    on conflict (minute, step, shard)
+    do update set retries = counted.retries + excluded.retries;
+end
+$$;
+
+
+-- Counts the calls of executions under the playbook that they are found to be of.
+create function projector.move_calls(moved projector.execution_move[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    counts call_count[];
+begin
+    select array_agg(
+               (
+                   way.sign, counted.execution_id, counted.call_key, counted.attempts, way.playbook,
+                   counted.step, counted.begun_at, counted.finished_at, counted.status,
+                   counted.worker_id, counted.error, counted.duration_us, counted.queue_us,
+                   counted.backoff_us, counted.exhausted
+               )::call_count
+           )
+    into   counts
+    from   unnest(move_calls.moved) as move
+    cross join lateral (
+        select * from counted_calls where counted_calls.execution_id = move.execution_id
+    ) as counted
+    cross join lateral (
+        values (-1, playbook_of(move.was_told)), (1, playbook_of(move.told))
+    ) as way (sign, playbook)
+    where  move.was_begun is not null
+    and    playbook_of(move.was_told) <> playbook_of(move.told);
+    if counts is not null then
+        perform count_calls(counts);
+    end if;
+end
+$$;
+
+
+-- Commands as all their events tell them.
+create function projector.folded_calls(groups projector.call_group[])
+    returns table (
+        execution_id bigint, call_key text, attempts integer, numbered boolean,
+        unnumbered boolean, begun_at timestamptz, issued_at timestamptz, claimed_at timestamptz,
+        started_at timestamptz, told_outcome text, told_duration text, told_error text,
+        told_step text, told_worker text, told_limit text, iteration integer, event_ids bigint[]
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    with event as (
+        select found.*, kind.role, kind.outcome, dated(found.created_at) as moment,
+               call_key(found.command_id, found.step, found.iteration) collate "C" as call_key,
+               case when found.evidence >= 100 then found.attempts end as told,
+               case
+                   when kind.role = 'done' then '0'
+                   when kind.role = 'ended' and not (
+                       kind.outcome = 'COMPLETED'
+                       and coalesce(found.context @> '{"pending_callback": true}', false)
+                   ) then '1'
+               end as closes
+        from   unnest(folded_calls.groups) as wanted
+        cross join lateral (
+            select events.*
+            from   (select distinct unnest(wanted.event_ids) as event_id) as one
+            join   normalizer.events using (event_id)
+            where  events.execution_id = wanted.execution_id
+            union all
+            select events.*
+            from   execution_facts as known
+            join   normalizer.events
+                   on  events.execution_id = known.execution_id
+                   and events.event_id between known.least_event_id and known.greatest_event_id
+            where  wanted.event_ids is null
+            and    known.execution_id = wanted.execution_id
+        ) as found
+        join   event_kinds as kind on kind.event_type = found.event_type and kind.subject = 'call'
+        where  wanted.call_key is null
+        or     call_key(found.command_id, found.step, found.iteration) = wanted.call_key
+    ),
+    numbered as (
+        select *,
+               min(told) over command as least_told,
+               max(told) over command as greatest_told
+        from   event
+        window command as (partition by execution_id, call_key)
+    )
+    select   execution_id, call_key,
+             coalesce(told, case when least_told = greatest_told then least_told else 0 end) as try,
+             bool_or(told is not null), bool_or(told is null),
+             min(created_at),
+             min(created_at) filter (where role = 'issued'),
+             min(created_at) filter (where role = 'claimed'),
+             min(created_at) filter (where role = 'started'),
+             min((closes || moment || call_status(status, outcome)) collate "C"),
+             min((closes || moment || sortable(microseconds(duration))) collate "C"),
+             min((closes || moment || left(error, 1000)) collate "C") filter (where error <> ''),
+             min((moment || step) collate "C") filter (where step <> ''),
+             min((moment || worker_id) collate "C") filter (where worker_id <> ''),
+             min((moment || sortable(max_attempts)) collate "C"),
+             min(iteration),
+             case when count(*) <= 64 then array_agg(event_id order by event_id) end
+    from     numbered
+    group by execution_id, call_key, try
+$$;
+
+
+-- Folds commands anew; returns the tries that were or are theirs.
+create function projector.refold_calls(groups projector.call_group[]) returns projector.call_id[]
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    touched call_id[];
+begin
+    with folded as materialized (
+        select * from folded_calls(refold_calls.groups)
+    ),
+    gone as (
+        delete from call_facts as known
+        using  unnest(refold_calls.groups) as wanted
+        where  known.execution_id = wanted.execution_id
+        and    known.call_key = wanted.call_key collate "C"
+        and    (known.execution_id, known.call_key, known.attempts) not in (
+                   select execution_id, call_key collate "C", attempts from folded
+               )
+        returning known.execution_id, known.call_key, known.attempts
+    ),
+    written as (
+        insert into call_facts as known (
+            execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
+            claimed_at, started_at, finished_at, told_outcome, told_duration, told_error,
+            told_step, told_worker, told_limit, iteration, event_ids
+        )
+        select   execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
+                 claimed_at, started_at, moment_of(substr(told_outcome, 2)), told_outcome,
+                 told_duration, told_error, told_step, told_worker, told_limit, iteration, event_ids
+        from     folded
+        order by execution_id, call_key collate "C", attempts
+        on conflict (execution_id, call_key, attempts)
+        do update set
+            numbered      = excluded.numbered,
+            unnumbered    = excluded.unnumbered,
+            begun_at      = excluded.begun_at,
+            issued_at     = excluded.issued_at,
+            claimed_at    = excluded.claimed_at,
+            started_at    = excluded.started_at,
+            finished_at   = excluded.finished_at,
+            told_outcome  = excluded.told_outcome,
+            told_duration = excluded.told_duration,
+            told_error    = excluded.told_error,
+            told_step     = excluded.told_step,
+            told_worker   = excluded.told_worker,
+            told_limit    = excluded.told_limit,
+            iteration     = excluded.iteration,
+            event_ids     = excluded.event_ids
+        returning execution_id, call_key, attempts
+    )
+    select array_agg((execution_id, call_key, attempts)::call_id)
+    into   touched
+    from   (select * from gone union all select * from written) as touched_call;
+    return touched;
+end
+$$;
+
+
+-- The retries whose failure before is not the one that is noted: they, and what it is.
+--
+-- The failure before a retry is the last one, of the same command or of the same step and
+-- iteration, with one attempt less, that came before the retry began. `changed` are retries and
+-- failures that changed, `were` how changed tries were counted before.
+create function projector.misdated_retries(
+    changed projector.call_id[], were projector.call_count[]
+)
+    returns table (execution_id bigint, call_key text, attempts integer, failed_before timestamptz)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with retry as (
+            select distinct known.execution_id, known.call_key, known.attempts
+            from   (
+   select changed.execution_id, changed.call_key, changed.attempts
+                    from   unnest(misdated_retries.changed) as changed
+                    union all
+                    -- The next try of the same command.
+                    select changed.execution_id, changed.call_key, changed.attempts + 1
+                    from   unnest(misdated_retries.changed) as changed
+                    union all
+                    select was.execution_id, was.call_key, was.attempts + 1
+                    from   unnest(misdated_retries.were) as was
+                    where  was.status not in ('', 'COMPLETED')
+                    union all
+                    -- Retries of the same step and iteration after a failure that is new.
+                    select retried.execution_id, retried.call_key, retried.attempts
+                    from   unnest(misdated_retries.changed) as changed
+                    join   call_facts as failure
+                           on  failure.execution_id = changed.execution_id
+                           and failure.call_key = changed.call_key collate "C"
+                           and failure.attempts = changed.attempts
+                           and substr(failure.told_outcome, 19) <> 'COMPLETED'
+                    join   call_facts as retried
+                           on  retried.execution_id = failure.execution_id
+                           and undated(retried.told_step) = undated(failure.told_step)
+                           and coalesce(retried.iteration, -1) = coalesce(failure.iteration, -1)
+                           and retried.attempts = failure.attempts + 1
+                           and retried.begun_at >= failure.finished_at
+                           and retried.attempts > 0
+                    where  retried.failed_before is null
+                    or     retried.failed_before < failure.finished_at
+                    union all
+                    -- Retries that note a failure that is no longer there.
+                    select retried.execution_id, retried.call_key, retried.attempts
+                    from   unnest(misdated_retries.were) as was
+                    join   call_facts as retried
+                           on  retried.execution_id = was.execution_id
+                           and undated(retried.told_step) = was.step collate "C"
+                           and retried.attempts = was.attempts + 1
+                           and retried.failed_before = was.finished_at
+                           and retried.attempts > 0
+                    where  was.status not in ('', 'COMPLETED')
+                    and    not exists (
+                               select
+                               from   call_facts as now
+                               where  now.execution_id = was.execution_id
+                               and    now.call_key = was.call_key collate "C"
+                               and    now.attempts = was.attempts
+                               and    now.finished_at = was.finished_at
+                               and    substr(now.told_outcome, 19) <> 'COMPLETED'
+                               and    undated(now.told_step) = was.step collate "C"
+                           )
+                               ) as known
+        )
+        select known.execution_id, known.call_key, known.attempts, failure.finished_at
+        from   retry
+        join   call_facts as known
+               on  known.execution_id = retry.execution_id
+               and known.call_key = retry.call_key collate "C"
+               and known.attempts = retry.attempts
+               and known.attempts > 0
+        cross join lateral (
+            select max(finished_at) as finished_at
+            from   (
+                       select failure.finished_at
+                       from   call_facts as failure
+                       where  failure.execution_id = known.execution_id
+                       and    failure.call_key = known.call_key
+                       and    failure.attempts = known.attempts - 1
+                       and    failure.finished_at <= known.begun_at
+                       and    substr(failure.told_outcome, 19) <> 'COMPLETED'
+                       union all
+                       (
+                           select   failure.finished_at
+                           from     call_facts as failure
+                           where    failure.execution_id = known.execution_id
+                           and      undated(failure.told_step) = undated(known.told_step)
+                           and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
+                           and      failure.attempts = known.attempts - 1
+                           and      failure.finished_at <= known.begun_at
+                           and      substr(failure.told_outcome, 19) <> 'COMPLETED'
+                           order by failure.finished_at desc
+                           limit    1
+                       )
+                   ) as candidate
+        ) as failure
+        where  known.failed_before is distinct from failure.finished_at;
+end
+$$;
+
+
+create function projector.follow_calls() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles    jsonb;
+    outcomes jsonb;
+    counts   call_count[];
+    touched  call_id[];
+    changed  call_id[];
+    refolded call_group[];
+    misdated call_id[];
+    failures timestamptz[];
+begin
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
+    from   event_kinds
+    where  subject = 'call';
+
+    with event as (
+        select *, roles ->> event_type as role, dated(created_at) as moment
+        from   (
+                   select -1 as sign, event_id, execution_id, event_type, step, status, attempts,
+                          max_attempts, created_at, worker_id, command_id, iteration, duration,
+                          error, context, evidence
+                   from   before
+                   where  roles ? event_type
+                   union all
+                   select 1, event_id, execution_id, event_type, step, status, attempts,
+                          max_attempts, created_at, worker_id, command_id, iteration, duration,
+                          error, context, evidence
+                   from   after
+                   where  roles ? event_type
+               ) as moved
+        offset 0
+    ),
+    told as (
+        select sign, event_id, execution_id, role, created_at, moment, step, worker_id, error,
+               duration, max_attempts, iteration,
+               call_key(command_id, step, iteration) collate "C" as call_key,
+               case when evidence >= 100 then attempts end as told,
+               call_status(status, outcomes ->> event_type) as outcome,
+               case
+                   when role = 'done' then '0'
+                   when role = 'ended' and not (
+                       outcomes ->> event_type = 'COMPLETED'
+                       and coalesce(context @> '{"pending_callback": true}', false)
+                   ) then '1'
+               end as closes
+        from   event
+        offset 0
+    ),
+    -- What this statement tells of each numbered try, and of each command without a number.
+    delta as (
+        select   execution_id, call_key, told,
+                 bool_or(sign < 0) as loses,
+                 min(created_at) as begun_at,
+                 min(created_at) filter (where role = 'issued') as issued_at,
+                 min(created_at) filter (where role = 'claimed') as claimed_at,
+                 min(created_at) filter (where role = 'started') as started_at,
+                 min((closes || moment || outcome) collate "C") as told_outcome,
+                 min((closes || moment || sortable(microseconds(duration))) collate "C")
+                     as told_duration,
+                 min((closes || moment || left(error, 1000)) collate "C")
+                     filter (where error <> '') as told_error,
+                 min((moment || step) collate "C") filter (where step <> '') as told_step,
+                 min((moment || worker_id) collate "C") filter (where worker_id <> '')
+                     as told_worker,
+                 min((moment || sortable(max_attempts)) collate "C") as told_limit,
+                 min(iteration) as iteration,
+                 case when count(*) <= 64 then array_agg(event_id) end as event_ids
+        from     told
+        group by execution_id, call_key, told
+    ),
+    -- Which tries of the command are numbered: in this statement, and until now.
+    known as (
+        select delta.*, stored.*,
+               bool_or(loses) over command as any_loses,
+               min(told) over command as least_told,
+               max(told) over command as greatest_told
+        from   delta
+        cross join lateral (
+            select min(call_facts.attempts) filter (where call_facts.numbered) as least_known,
+                   max(call_facts.attempts) filter (where call_facts.numbered) as greatest_known,
+                   bool_or(call_facts.unnumbered) as unnumbered_known,
+                   bool_or(call_facts.finished_at is not null or call_facts.attempts > 0) as counted_known
+            from   call_facts
+            where  call_facts.execution_id = delta.execution_id
+            and    call_facts.call_key = delta.call_key
+        ) as stored
+        window command as (partition by execution_id, call_key)
+    ),
+    -- The try that events without a number belong to may be another one from now on.
+    placed as materialized (
+        select *,
+               coalesce(told, taking) as attempts,
+               any_loses or (coalesce(unnumbered_known, false) and taking <> took) as refold
+        from   (
+                   select *,
+                          case
+                              when least(least_told, least_known)
+                                   = greatest(greatest_told, greatest_known)
+                              then least(least_told, least_known)
+                              else 0
+                          end as taking,
+                          case when least_known = greatest_known then least_known else 0 end as took
+                   from   known
+               ) as aimed
+    ),
+    written as (
+        insert into call_facts as known (
+            execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
+            claimed_at, started_at, finished_at, told_outcome, told_duration, told_error,
+            told_step, told_worker, told_limit, iteration, event_ids
+        )
+        select   execution_id, call_key, attempts, bool_or(told is not null),
+                 bool_or(told is null), min(begun_at), min(issued_at), min(claimed_at),
+                 min(started_at), moment_of(substr(min(told_outcome), 2)), min(told_outcome),
+                 min(told_duration), min(told_error), min(told_step), min(told_worker),
+                 min(told_limit), min(iteration),
+                 case
+                     when bool_and(event_ids is not null) and sum(cardinality(event_ids)) <= 64
+                     then concatenated(event_ids)
+                 end
+        from     placed
+        where    not refold
+        group by execution_id, call_key, attempts
+        order by execution_id, call_key, attempts
+        on conflict (execution_id, call_key, attempts)
+        do update set
+            numbered      = known.numbered or excluded.numbered,
+            unnumbered    = known.unnumbered or excluded.unnumbered,
+            begun_at      = least(known.begun_at, excluded.begun_at),
+            issued_at     = least(known.issued_at, excluded.issued_at),
+            claimed_at    = least(known.claimed_at, excluded.claimed_at),
+            started_at    = least(known.started_at, excluded.started_at),
+            finished_at   = case
+                                when known.told_outcome <= excluded.told_outcome
+                                     or excluded.told_outcome is null
+                                then known.finished_at
+                                else excluded.finished_at
+                            end,
+            told_outcome  = least(known.told_outcome, excluded.told_outcome),
+            told_duration = least(known.told_duration, excluded.told_duration),
+            told_error    = least(known.told_error, excluded.told_error),
+            told_step     = least(known.told_step, excluded.told_step),
+            told_worker   = least(known.told_worker, excluded.told_worker),
+            told_limit    = least(known.told_limit, excluded.told_limit),
+            iteration     = least(known.iteration, excluded.iteration),
+            event_ids     = case
+                                when cardinality(known.event_ids)
+                                     + cardinality(excluded.event_ids) <= 64
+                                then known.event_ids || excluded.event_ids
+                            end
+        returning execution_id, call_key, attempts, finished_at,
+                  attempts > 0 or coalesce(substr(told_outcome, 19) <> 'COMPLETED', false)
+                      as may_retry
+    )
+    select (
+               -- As the roll-ups know them, before anything is written.
+               select array_agg(
+                          (
+                              -1, counted.execution_id, counted.call_key, counted.attempts,
+                              playbook_of(execution.counted_told), counted.step,
+                              counted.begun_at, counted.finished_at, counted.status,
+                              counted.worker_id, counted.error, counted.duration_us,
+                              counted.queue_us, counted.backoff_us, counted.exhausted
+                          )::call_count
+                      )
+               from   (
+                          -- Folding a command anew touches all its tries.
+                          select distinct execution_id, call_key,
+                                 case when not refold then attempts end as attempts
+                          from   placed
+                          where  counted_known
+                      ) as written_over
+               cross join lateral (
+                   select *
+                   from   counted_calls
+                   where  counted_calls.execution_id = written_over.execution_id
+                   and    counted_calls.call_key = written_over.call_key
+                   and    counted_calls.attempts
+                          = coalesce(written_over.attempts, counted_calls.attempts)
+               ) as counted
+               left join execution_facts as execution
+                      on execution.execution_id = counted.execution_id
+           ),
+           (
+               select array_agg((execution_id, call_key, attempts)::call_id)
+               from   written
+               where  finished_at is not null
+               or     attempts > 0
+           ),
+           (
+               select array_agg((execution_id, call_key, attempts)::call_id)
+               from   written
+               where  may_retry
+           ),
+           (
+               select   array_agg(command)
+               from     (
+                            select   (
+                                         placed.execution_id, placed.call_key,
+                                         case
+                                             when bool_and(placed.event_ids is not null)
+                                                  and bool_and(stored.whole)
+                                             then concatenated(placed.event_ids)
+                                                  || concatenated(stored.event_ids)
+                                         end
+                                     )::call_group as command
+                            from     placed
+                            cross join lateral (
+                                select coalesce(bool_and(call_facts.event_ids is not null), true)
+                                           as whole,
+                                       concatenated(call_facts.event_ids) as event_ids
+                                from   call_facts
+                                where  call_facts.execution_id = placed.execution_id
+                                and    call_facts.call_key = placed.call_key
+                            ) as stored
+                            where    placed.refold
+                            group by placed.execution_id, placed.call_key
+                        ) as refolding
+           )
+    into   counts, touched, changed, refolded;
+
+    if refolded is not null then
+        changed := changed || refold_calls(refolded);
+        touched := touched || changed;
+    end if;
+    if touched is null and counts is null then
+        return null;
+    end if;
+
+    select array_agg((execution_id, call_key, attempts)::call_id), array_agg(failed_before)
+    into   misdated, failures
+    from   misdated_retries(changed, counts);
+    if misdated is not null then
+        counts := counts || (
+            select array_agg(counted)
+            from   call_counts(-1, misdated) as counted
+            where  (counted.execution_id, counted.call_key, counted.attempts) not in (
+                       select execution_id, call_key, attempts from unnest(touched)
+                   )
+        );
+        update call_facts as known
+        set    failed_before = retry.failed_before
+        from   unnest(misdated, failures)
+                   as retry (execution_id, call_key, attempts, failed_before)
+        where  known.execution_id = retry.execution_id
+        and    known.call_key = retry.call_key collate "C"
+        and    known.attempts = retry.attempts;
+    end if;
+
+    select counts || array_agg(counted)
+    into   counts
+    from   call_counts(
+               1,
+               array(select distinct id from unnest(touched || misdated) as id)
+           ) as counted;
+    if counts is not null then
+        perform count_calls(counts);
+    end if;
+    return null;
+end
+$$;
+
+create trigger follow_2_calls_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.follow_calls();
+
+create trigger follow_2_calls_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.follow_calls();
+
+create trigger follow_2_calls_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.follow_calls();
+
+
+-- None of these holds a column that changes before a try is finished: until then updates are hot.
+-- List by hour of the end, or of the begin of what still runs.
+create index calls_by_hour on projector.call_facts (projector.hour_of(coalesce(finished_at, begun_at)));
+-- Issued and never claimed, claimed and never started, started and never finished.
+create index calls_open on projector.call_facts (projector.hour_of(begun_at)) where finished_at is null;
+-- The retries of one step and iteration after a failure.
+create index calls_retried on projector.call_facts (
+    execution_id, projector.undated(told_step), coalesce(iteration, -1), attempts, begun_at
+) where attempts > 0;
+-- The failure before a retry.
+create index calls_failed on projector.call_facts (
+    execution_id, projector.undated(told_step), coalesce(iteration, -1), attempts, finished_at
+) where substr(told_outcome, 19) <> 'COMPLETED';
+
+insert into migrations.applied (version) values ('0005') on conflict do nothing;
+
+-- migrate:down

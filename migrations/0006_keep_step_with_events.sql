@@ -1,0 +1,68 @@
+-- migrate:up
+
+-- What else keeps the projections in step with the log: truncating it, and checking them.
+
+create function projector.follow_truncate() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    truncate table event_minutes, event_hours, arrival_hours, coercion_hours, execution_facts,
+        execution_hours, call_facts, call_hours, call_times, worker_hours, error_hours,
+        retry_minutes;
+    return null;
+end
+$$;
+
+create trigger follow_truncated
+    after truncate on normalizer.events
+    for each statement execute function projector.follow_truncate();
+
+create function projector.follow_quarantine_truncate() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    truncate table quarantine_hours;
+    return null;
+end
+$$;
+
+create trigger follow_truncated
+    after truncate on normalizer.quarantine
+    for each statement execute function projector.follow_quarantine_truncate();
+
+
+-- The events of one hour, for projector verify: by when they happened, and by when they arrived.
+create index events_by_created on normalizer.events using brin (created_at)
+    with (pages_per_range = 32, autosummarize = on);
+create index events_by_arrival on normalizer.events using brin ((coalesce(recorded_at, created_at)))
+    with (pages_per_range = 32, autosummarize = on);
+
+
+-- What projector verify found, run by run and projection by projection.
+create table projector.verification (
+    verification_id bigint      not null generated always as identity,
+    projection      text        not null,
+    scope           text        not null,
+    verdict         text        not null,
+    compared        bigint      not null,
+    divergent       bigint      not null,
+    archived        bigint      not null,
+    detail          text        not null,
+    verified_at     timestamptz not null default now(),
+    took_s          double precision not null,
+    constraint verification_pkey primary key (verification_id),
+    constraint verification_verdict check (verdict in ('match', 'divergent', 'cannot tell')),
+    constraint verification_scope check (scope in ('everything', 'range', 'sample'))
+);
+
+comment on table projector.verification is
+    'Whether each projection agreed with the events when it was last compared, and how much was.';
+
+-- The latest of each projection; and delete what is old.
+create index verification_by_time on projector.verification (verified_at);
+
+insert into migrations.applied (version) values ('0006') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,609 @@
+-- migrate:up
+
+-- The views: one question each, in its comment. They are the contract; tables may change.
+-- A view that counts or rates has its hour or minute among its columns: put your time range there,
+-- it reaches an index. Rates come with numerator and denominator, so that hours can be added up.
+-- No view has a CTE at its top: PostgreSQL would not pull it up, and no `where` would get inside.
+
+create view projector.attempts_by_status as
+select   minute, event_type, status, attempts, sum(events)::bigint as events
+from     projector.event_minutes
+where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
+group by minute, event_type, status, attempts
+having   sum(events) <> 0;
+
+comment on view projector.attempts_by_status is
+    'How many events of each type ended in which status at which attempt (0 is the first try), by '
+    'minute? Minutes are kept for two days; attempts_by_status_hourly goes back for ever.';
+
+create view projector.attempts_by_status_hourly as
+select   hour, step, event_type, status, attempts, sum(events)::bigint as events
+from     projector.event_hours
+group by hour, step, event_type, status, attempts
+having   sum(events) <> 0;
+
+comment on view projector.attempts_by_status_hourly is
+    'How many events of each step and type ended in which status at which attempt, by hour?';
+
+create view projector.events_per_second as
+select   minute, event_type, sum(events)::bigint as events,
+         sum(events)::double precision / 60 as events_per_s
+from     projector.event_minutes
+where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
+group by minute, event_type
+having   sum(events) <> 0;
+
+comment on view projector.events_per_second is
+    'How many events a second are there, by type and minute? The running minute is not full yet.';
+
+
+create view projector.call_outcomes_by_attempt as
+select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls
+from     projector.call_hours
+group by hour, playbook, step, attempts, status
+having   sum(calls) <> 0;
+
+comment on view projector.call_outcomes_by_attempt is
+    'How did calls end, by attempt? One row counts tries by the hour they finished in.';
+
+create view projector.first_attempt_success as
+select   hour, playbook, step, sum(calls)::bigint as calls,
+         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as succeeded,
+         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
+             / sum(calls)::double precision as success_rate
+from     projector.call_hours
+where    attempts = 0
+group by hour, playbook, step
+having   sum(calls) <> 0;
+
+comment on view projector.first_attempt_success is
+    'How often does the first try succeed, by step and hour? success_rate = succeeded / calls.';
+
+create view projector.error_rate_by_attempt as
+select   hour, playbook, step, attempts, sum(calls)::bigint as calls,
+         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::bigint as failed,
+         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::double precision
+             / sum(calls)::double precision as error_rate
+from     projector.call_hours
+group by hour, playbook, step, attempts
+having   sum(calls) <> 0;
+
+comment on view projector.error_rate_by_attempt is
+    'How often do calls fail at each attempt? error_rate = failed / calls; failed counts FAILED, '
+    'ERROR and CANCELLED.';
+
+create view projector.retry_recovery as
+select   hour, playbook, step, attempts, sum(calls)::bigint as retries,
+         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as recovered,
+         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
+             / sum(calls)::double precision as recovery_rate
+from     projector.call_hours
+where    attempts > 0
+group by hour, playbook, step, attempts
+having   sum(calls) <> 0;
+
+comment on view projector.retry_recovery is
+    'Is retrying worth it: how likely does attempt n succeed after attempt n - 1 has failed? '
+    'recovery_rate = recovered / retries.';
+
+create view projector.retry_exhaustion as
+select   hour, playbook, step,
+         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::bigint as failed,
+         sum(exhausted)::bigint as exhausted,
+         sum(exhausted)::double precision
+             / nullif(sum(calls) filter (where status <> 'COMPLETED'), 0)::double precision
+             as exhausted_rate
+from     projector.call_hours
+group by hour, playbook, step
+having   sum(calls) filter (where status <> 'COMPLETED') <> 0;
+
+comment on view projector.retry_exhaustion is
+    'How many failed tries were the last one allowed? exhausted: attempts + 1 has reached '
+    'max_attempts; exhausted_rate = exhausted / failed.';
+
+create view projector.attempts_per_success as
+select   hour, playbook, step, sum(calls)::bigint as tries,
+         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as succeeded,
+         sum(calls)::double precision
+             / nullif(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
+             as attempts_per_success
+from     projector.call_hours
+group by hour, playbook, step
+having   sum(calls) <> 0;
+
+comment on view projector.attempts_per_success is
+    'How many tries does a success cost? attempts_per_success = tries / succeeded, null where '
+    'nothing succeeded.';
+
+
+create view projector.retries_by_minute as
+select   minute, step, sum(retries)::bigint as retries
+from     projector.retry_minutes
+where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
+group by minute, step
+having   sum(retries) <> 0;
+
+comment on view projector.retries_by_minute is
+    'How many retries began in each minute, by step? Minutes are kept for two days.';
+
+create view projector.retry_storms as
+select   step, max(minute) as minute,
+         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)::bigint
+             as retries_now,
+         coalesce(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)::bigint
+             as retries_before,
+         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)
+             ::double precision / 5 as per_minute_now,
+         coalesce(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)
+             ::double precision / 60 as per_minute_before,
+         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)
+             ::double precision * 12
+             / nullif(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)
+             ::double precision as times_usual
+from     projector.retry_minutes
+where    minute >= now() - interval '65 minutes'
+and      minute <= now()
+group by step
+having   sum(retries) <> 0;
+
+comment on view projector.retry_storms is
+    'Which steps retry more now than usual? The last 5 minutes against the 60 before them; '
+    'times_usual is null where there was nothing before. Over 3 with more than a few retries is a '
+    'storm.';
+
+
+create view projector.call_duration_histogram as
+select   hour, playbook, step, attempts, status, bucket, projector.seconds_of(bucket) as duration_s,
+         sum(calls)::bigint as calls
+from     projector.call_times
+where    measure = 'duration'
+group by hour, playbook, step, attempts, status, bucket
+having   sum(calls) <> 0;
+
+comment on view projector.call_duration_histogram is
+    'How are the durations of calls distributed? Buckets can be added up over hours and steps; '
+    'duration_s, the middle of a bucket, is at most 4.5 % off.';
+
+create view projector.call_durations_by_attempt as
+select   hour, step, attempts, max(total)::bigint as calls,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+from     (
+             select   hour, step, attempts, bucket,
+                      sum(sum(calls)) over (
+                          partition by hour, step, attempts order by bucket
+                      ) as up_to,
+                      sum(sum(calls)) over (partition by hour, step, attempts) as total
+             from     projector.call_times
+             where    measure = 'duration'
+             group by hour, step, attempts, bucket
+             having   sum(calls) <> 0
+         ) as cumulated
+group by hour, step, attempts;
+
+comment on view projector.call_durations_by_attempt is
+    'How long do calls take, by step and attempt: median, 95th and 99th percentile, at most 4.5 % '
+    'off? For more than an hour add up call_duration_histogram.';
+
+create view projector.call_queue_waits as
+select   hour, step, max(total)::bigint as calls,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+from     (
+             select   hour, step, bucket,
+                      sum(sum(calls)) over (partition by hour, step order by bucket) as up_to,
+                      sum(sum(calls)) over (partition by hour, step) as total
+             from     projector.call_times
+             where    measure = 'queue'
+             group by hour, step, bucket
+             having   sum(calls) <> 0
+         ) as cumulated
+group by hour, step;
+
+comment on view projector.call_queue_waits is
+    'How long do commands wait from issued to claimed, by step? Those of calls that finished in '
+    'the hour; what still waits is in open_calls.';
+
+create view projector.retry_backoffs as
+select   hour, step, attempts, max(total)::bigint as retries,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+from     (
+             select   hour, step, attempts, bucket,
+                      sum(sum(calls)) over (
+                          partition by hour, step, attempts order by bucket
+                      ) as up_to,
+                      sum(sum(calls)) over (partition by hour, step, attempts) as total
+             from     projector.call_times
+             where    measure = 'backoff'
+             group by hour, step, attempts, bucket
+             having   sum(calls) <> 0
+         ) as cumulated
+group by hour, step, attempts;
+
+comment on view projector.retry_backoffs is
+    'How long is waited between a failure and the retry after it, by step and attempt?';
+
+create view projector.failures_by_error as
+select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
+from     projector.error_hours
+group by hour, step, attempts, status, error_class
+having   sum(calls) <> 0;
+
+comment on view projector.failures_by_error is
+    'What do calls fail of, by attempt? error_class is the error text without its numbers, ids and '
+    'quoted parts.';
+
+create view projector.worker_failures as
+select   hour, worker_id, sum(calls)::bigint as calls,
+         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::bigint as failed,
+         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::double precision
+             / sum(calls)::double precision as error_rate,
+         sum(duration_us)::double precision / 1000000
+             / nullif(sum(timed), 0)::double precision as mean_duration_s
+from     projector.worker_hours
+group by hour, worker_id
+having   sum(calls) <> 0;
+
+comment on view projector.worker_failures is
+    'Which worker fails more than others? error_rate = failed / calls.';
+
+
+create view projector.executions as
+select execution_id, hour, playbook, version, status, catalog_id, parent_execution_id, first_at,
+       last_at, ended_at, extract(epoch from ended_at - first_at)::double precision as duration_s,
+       events, highest_attempts,
+       (
+           select count(*)
+           from   projector.call_facts as failure
+           where  failure.execution_id = facts.execution_id
+           and    substr(failure.told_outcome, 19) <> 'COMPLETED'
+           and    coalesce(projector.undated(failure.told_step), '') <> '__orchestrate__'
+       ) as failed_calls,
+       completed, failed, cancelled,
+       (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
+           as contradicting,
+       coalesce(active_at > ended_at, false) as active_after_end,
+       split_part(last_told, chr(31), 1) as last_event_type,
+       split_part(last_told, chr(31), 2) as last_step,
+       least_event_id, greatest_event_id, archived
+from   (
+           select execution_id, events, first_at, last_at, active_at, least_event_id,
+                  greatest_event_id, highest_attempts, catalog_id, parent_execution_id, completed,
+                  failed, cancelled, archived,
+                  projector.hour_of(first_at) as hour,
+                  projector.playbook_of(told_playbook) as playbook,
+                  projector.version_of(told_playbook) as version,
+                  projector.undated(last_told) as last_told,
+                  least(completed_at, failed_at, cancelled_at) as ended_at,
+                  coalesce(
+                      nullif(projector.outcome_of(completed_at, failed_at, cancelled_at), ''),
+                      'RUNNING'
+                  ) as status
+           from   projector.execution_facts
+       ) as facts;
+
+
+comment on view projector.executions is
+    'How does each execution stand? status is RUNNING, or how its earliest lifecycle end says; '
+    'contradicting: its ends disagree; active_after_end: something still happened later. hour is '
+    'that of its first event.';
+
+create view projector.execution_outcomes as
+select   hour, playbook, outcome as status, sum(executions)::bigint as executions
+from     projector.execution_hours
+where    outcome <> 'BEGUN'
+group by hour, playbook, outcome
+having   sum(executions) <> 0;
+
+comment on view projector.execution_outcomes is
+    'How many executions ended in which status, over time? By the hour of their end.';
+
+create view projector.executions_begun as
+select   hour, playbook, sum(executions)::bigint as executions
+from     projector.execution_hours
+where    outcome = 'BEGUN'
+group by hour, playbook
+having   sum(executions) <> 0;
+
+comment on view projector.executions_begun is
+    'How many executions began, over time? By the hour of their first event.';
+
+create view projector.stuck_executions as
+select execution_id, projector.hour_of(first_at) as hour,
+       projector.playbook_of(told_playbook) as playbook, first_at, last_at,
+       extract(epoch from now() - first_at)::double precision as age_s,
+       extract(epoch from now() - last_at)::double precision as silent_s,
+       split_part(projector.undated(last_told), chr(31), 1) as last_event_type,
+       split_part(projector.undated(last_told), chr(31), 2) as last_step,
+       events, highest_attempts
+from   projector.execution_facts
+where  completed_at is null
+and    failed_at is null
+and    cancelled_at is null
+and    last_at < now() - interval '5 minutes';
+
+comment on view projector.stuck_executions is
+    'Which executions have not ended and say nothing any more, since when, and what was their last '
+    'event? Silent for at least 5 minutes; hour is that of the first event.';
+
+create view projector.executions_without_end as
+select facts.execution_id, projector.hour_of(facts.first_at) as hour,
+       projector.playbook_of(facts.told_playbook) as playbook, tries.calls,
+       tries.last_finished_at, facts.last_at,
+       extract(epoch from now() - facts.last_at)::double precision as silent_s
+from   projector.execution_facts as facts
+cross join lateral (
+    select count(*) as calls, max(finished_at) as last_finished_at,
+           bool_and(finished_at is not null) as all_finished
+    from   projector.call_facts
+    where  call_facts.execution_id = facts.execution_id
+    and    coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+) as tries
+where  facts.completed_at is null
+and    facts.failed_at is null
+and    facts.cancelled_at is null
+and    tries.all_finished;
+
+comment on view projector.executions_without_end is
+    'Which executions have finished all their calls and yet no end of their own? hour is that of '
+    'the first event.';
+
+create view projector.contradicting_executions as
+select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, cancelled_at,
+       active_at as last_activity_at, contradicting, active_after_end
+from   (
+           select projector.hour_of(least(completed_at, failed_at, cancelled_at)) as hour,
+                  execution_id, projector.playbook_of(told_playbook) as playbook,
+                  projector.outcome_of(completed_at, failed_at, cancelled_at) as status,
+                  least(completed_at, failed_at, cancelled_at) as ended_at,
+                  completed_at, failed_at, cancelled_at, active_at,
+                  (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
+                      as contradicting,
+                  coalesce(active_at > least(completed_at, failed_at, cancelled_at), false)
+                      as active_after_end
+           from   projector.execution_facts
+       ) as facts
+where  contradicting or active_after_end;
+
+comment on view projector.contradicting_executions is
+    'Which executions ended in two ways, or went on after their end? hour is that of the end. A '
+    'command.completed after the end is normal and counts for nothing here.';
+
+create view projector.completed_with_failures as
+select projector.hour_of(least(facts.completed_at, facts.failed_at, facts.cancelled_at)) as hour,
+       facts.execution_id, projector.playbook_of(facts.told_playbook) as playbook,
+       least(facts.completed_at, facts.failed_at, facts.cancelled_at) as ended_at,
+       failures.failed_calls, failures.last_failed_at
+from   projector.execution_facts as facts
+cross join lateral (
+    select count(*) as failed_calls, max(finished_at) as last_failed_at
+    from   projector.call_facts as failure
+    where  failure.execution_id = facts.execution_id
+    and    substr(failure.told_outcome, 19) <> 'COMPLETED'
+    and    coalesce(projector.undated(failure.told_step), '') <> '__orchestrate__'
+) as failures
+where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
+and    failures.failed_calls > 0;
+
+comment on view projector.completed_with_failures is
+    'Which executions completed although a call of theirs failed? A failure that a retry made good '
+    'counts too. hour is that of the end.';
+
+
+create view projector.calls as
+select hour, execution_id,
+       (
+           select projector.playbook_of(execution.told_playbook)
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as playbook,
+       step, command_id, iteration, attempts, status, begun_at, issued_at, claimed_at, started_at,
+       finished_at,
+       coalesce(told_duration_us, projector.microseconds_between(started_at, finished_at))
+           / 1000000::double precision as duration_s,
+       projector.microseconds_between(issued_at, claimed_at) / 1000000::double precision as queue_s,
+       projector.microseconds_between(failed_before, begun_at) / 1000000::double precision
+           as backoff_s,
+       max_attempts,
+       status in ('FAILED', 'ERROR', 'CANCELLED') and coalesce(attempts + 1 >= max_attempts, false)
+           as exhausted,
+       worker_id, error
+from   (
+           select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
+                  finished_at, failed_before,
+                  projector.hour_of(coalesce(finished_at, begun_at)) as hour,
+                  projector.command_of(call_key) as command_id,
+                  coalesce(projector.undated(told_step), '') as step,
+                  case
+                      when finished_at is not null then substr(told_outcome, 19)
+                      when started_at is not null then 'RUNNING'
+                      when claimed_at is not null then 'CLAIMED'
+                      else 'PENDING'
+                  end as status,
+                  projector.unsorted(substr(told_duration, 19)) as told_duration_us,
+                  case
+                      when substr(told_outcome, 19) is distinct from 'COMPLETED'
+                      then substr(told_error, 19)
+                  end as error,
+                  projector.undated(told_worker) as worker_id,
+                  projector.unsorted(projector.undated(told_limit)) as max_attempts
+           from   projector.call_facts
+       ) as facts
+where  step <> '__orchestrate__';
+
+comment on view projector.calls is
+    'What became of each try of each command? hour is that of its end, or of its begin while it '
+    'runs; attempts 0 is the first try.';
+
+create view projector.open_calls as
+select hour, execution_id,
+       (
+           select projector.playbook_of(execution.told_playbook)
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as playbook,
+       step, command_id, iteration, attempts, worker_id, waits_for, since,
+       extract(epoch from now() - since)::double precision as waiting_s
+from   (
+           select execution_id, attempts, iteration, projector.hour_of(begun_at) as hour,
+                  projector.command_of(call_key) as command_id,
+                  coalesce(projector.undated(told_step), '') as step,
+                  projector.undated(told_worker) as worker_id,
+                  case
+                      when started_at is not null then 'finish'
+                      when claimed_at is not null then 'start'
+                      else 'claim'
+                  end as waits_for,
+                  coalesce(started_at, claimed_at, issued_at, begun_at) as since
+           from   projector.call_facts
+           where  finished_at is null
+       ) as facts
+where  step <> '__orchestrate__';
+
+comment on view projector.open_calls is
+    'Which calls were issued and never claimed, claimed and never started, started and never '
+    'finished, and for how long? hour is that of their begin.';
+
+create view projector.tries_in_order as
+select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step, tries.iteration,
+       tries.ordinal, tries.attempts, tries.command_id, tries.begun_at, tries.status
+from   projector.execution_facts as facts
+cross join lateral (
+    select coalesce(projector.undated(told_step), '') as step, iteration, attempts,
+           projector.command_of(call_key) as command_id, begun_at,
+           coalesce(substr(told_outcome, 19), 'RUNNING') as status,
+           row_number() over (
+               partition by projector.undated(told_step), iteration
+               order by begun_at, attempts, call_key
+           ) - 1 as ordinal
+    from   projector.call_facts
+    where  call_facts.execution_id = facts.execution_id
+    and    coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+) as tries;
+
+comment on view projector.tries_in_order is
+    'Which tries were made of each step and iteration of an execution, in order? ordinal counts '
+    'them from 0, attempts is what their events declare: where ordinal is greater, a command was '
+    'issued anew, or a loop does not number its iterations. hour is that of the first event.';
+
+
+create view projector.execution_timeline as
+select event.execution_id, event.created_at, event.event_id, event.event_type, event.step,
+       event.status, event.attempts, event.command_id, event.iteration, event.worker_id,
+       event.max_attempts, event.duration, event.error, event.node_type, event.catalog_id,
+       event.parent_event_id, event.parent_execution_id, event.context, event.result, event.meta,
+       event.extra, event.coercions, event.evidence, event.shape, event.normalizer_version,
+       event.source_topic, event.source_generation, event.source_partition, event.source_offset,
+       event.source_index, event.headers, event.trace_id, event.recorded_at, event.ingested_at
+from   projector.execution_facts as facts
+join   normalizer.events as event
+       on  event.execution_id = facts.execution_id
+       and event.event_id between facts.least_event_id and facts.greatest_event_id;
+
+comment on view projector.execution_timeline is
+    'What happened in one execution, event by event? Always name the execution_id: this is the one '
+    'view that reads the log itself.';
+
+
+create view projector.quarantine_by_reason as
+select   hour, reason, shape, sum(refused)::bigint as refused
+from     projector.quarantine_hours
+group by hour, reason, shape
+having   sum(refused) <> 0;
+
+comment on view projector.quarantine_by_reason is
+    'What was refused, why, and in which shape, by hour? `normalizer quarantine list` shows each.';
+
+create view projector.coercions_by_rule as
+select   hour, shape, rule, sum(coercions)::bigint as coercions
+from     projector.coercion_hours
+group by hour, shape, rule
+having   sum(coercions) <> 0;
+
+comment on view projector.coercions_by_rule is
+    'Which values had their meaning changed or guessed, by which rule, in which shape? By the hour '
+    'the log got them.';
+
+create view projector.defaults_by_shape as
+select   hour, shape, sum(events)::bigint as events,
+         coalesce(sum(events) filter (where evidence / 100 = 0), 0)::bigint as attempts_defaulted,
+         coalesce(sum(events) filter (where evidence / 10 % 10 = 0), 0)::bigint as status_from_name,
+         coalesce(sum(events) filter (where evidence % 10 = 0), 0)::bigint as time_from_log
+from     projector.arrival_hours
+group by hour, shape
+having   sum(events) <> 0;
+
+comment on view projector.defaults_by_shape is
+    'How much did producers leave unsaid, by shape: which try it was, how it went, when it '
+    'happened? Each of events; by the hour the log got them.';
+
+create view projector.late_arrivals as
+select   hour, shape,
+         (array['unknown', 'clock ahead', 'under 1 s', 'under 10 s', 'under 1 min',
+                'under 10 min', 'under 1 h', 'under 1 day', 'over 1 day'])[lateness + 1] as lateness,
+         lateness in (0, 2) as on_time, sum(events)::bigint as events
+from     projector.arrival_hours
+group by hour, shape, lateness
+having   sum(events) <> 0;
+
+comment on view projector.late_arrivals is
+    'How late after they happened do events reach the log? By the hour they got there. clock ahead: '
+    'the producer said a time more than a second after the log''s.';
+
+create view projector.freshness as
+select distinct on (topic, partition)
+       topic, partition, generation, next_offset, records, stored, joined, duplicate, quarantined,
+       ignored, to_timestamp(last_recorded_ms / 1000.0) as last_recorded_at,
+       updated_at as last_committed_at,
+       extract(epoch from updated_at)::double precision - last_recorded_ms / 1000.0::double precision
+           as delay_s,
+       extract(epoch from now() - updated_at)::double precision as silent_s
+from   normalizer.source_position
+order by topic, partition, generation desc;
+
+comment on view projector.freshness is
+    'How fresh is what all views show? Each is as of next_offset of each partition. delay_s: from '
+    'the log''s time of the last record to its commit here; silent_s: since then. Ask the broker '
+    'for what is still unread.';
+
+create view projector.gaps as
+select topic, partition, generation, first_offset, next_offset,
+       next_offset - first_offset as offsets, reason, found_at,
+       projector.hour_of(found_at) as hour
+from   normalizer.gap;
+
+comment on view projector.gaps is
+    'Which offsets gave no record, and why? hole: none was there; expired: retention was faster; '
+    'skipped: an operator said so.';
+
+create view projector.agreement as
+select distinct on (projection)
+       projection, verdict, scope, compared, divergent, archived, detail, verified_at, took_s,
+       extract(epoch from now() - verified_at)::double precision as age_s
+from   projector.verification
+order by projection, verified_at desc, verification_id desc;
+
+comment on view projector.agreement is
+    'Do the views agree with the log? What `projector verify` found when it last compared each '
+    'projection with the events.';
+
+
+do $$
+declare
+    name text;
+begin
+    for name in
+        select viewname from pg_views where schemaname = 'projector' and viewname <> 'counted_calls'
+    loop
+        execute format('grant select on projector.%I to normalizer_writer, projector_reader', name);
+    end loop;
+end
+$$;
+
+insert into migrations.applied (version) values ('0007') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,357 @@
+"""Projections move with the rows of their statement, and cost no more than they must."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from itertools import product
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from normalizer.envelope import Envelope
+from normalizer.event_types import KINDS, spellings_of
+from normalizer.normalize import Normalizer
+from tests import shown
+from tests.factories import raw_record
+from tests.fold import Row
+from tests.shown import T0, disagreements, event
+from tests.stack import Database
+
+pytestmark = pytest.mark.every_postgres
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url)
+    for event_id in (1, 1 << 62):
+        await made.execute("select normalizer.ensure_bucket($1::bigint)", event_id)
+    yield made
+    await made.close()
+
+
+async def test_the_kinds_in_the_database_are_those_of_the_core(
+    connection: asyncpg.Connection,
+) -> None:
+    rows = await connection.fetch(
+        "select event_type, event_class, subject, role, outcome from projector.event_kinds"
+    )
+
+    assert sorted(tuple(row) for row in rows) == sorted(
+        (spelling, *kind) for kind in KINDS for spelling in spellings_of(kind)
+    )
+
+
+async def test_what_stands_in_for_missing_rows_has_the_columns_of_events(
+    connection: asyncpg.Connection,
+) -> None:
+    columns = """
+        select   attname, atttypid
+        from     pg_attribute
+        where    attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+        order by attname
+    """
+    events = await connection.fetch(columns, "normalizer.events")
+
+    assert await connection.fetch(columns, "projector.before") == events
+    assert await connection.fetch(columns, "projector.after") == events
+
+
+def call(number: int, kind: str, **columns: Any) -> Row:
+    """An event of a command's life, a second after the one before it."""
+    return event(
+        event_id=number,
+        event_type=kind,
+        step="fetch",
+        created_at=T0 + timedelta(seconds=number),
+        **{"command_id": "1:fetch:9", "status": "RUNNING"} | columns,
+    )
+
+
+async def test_a_retry_that_only_its_issuer_numbers_is_one_call(
+    connection: asyncpg.Connection,
+) -> None:
+    defaulted = {"evidence": 12, "attempts": 0}
+    await shown.insert(connection, [call(1, "command.claimed", **defaulted)])
+    await shown.insert(connection, [call(2, "command.issued", attempts=2)])
+    await shown.insert(connection, [call(3, "call.done", status="COMPLETED", **defaulted)])
+
+    calls = await connection.fetch("select attempts, status from projector.calls")
+
+    assert [tuple(row) for row in calls] == [(2, "COMPLETED")]
+
+
+ISSUERS: Final[dict[str, dict[str, Any]]] = {
+    "python_row": {"event_time": "2025-11-24T16:00:00", "node_name": "fetch", "meta.attempt": 2},
+    "python_emit": {"node_name": "fetch", "meta.attempts": 1, "created_at": 1_764_000_000},
+    "python_request": {"step": "fetch", "name": "command.issued", "payload.attempt": 2},
+    "rust_row": {"prev_event_id": None, "node_name": "fetch", "meta.attempt": 2},
+    "rust_request": {"step": "fetch", "result_kind": "data", "meta.attempts": 1},
+    "executor": {"step": "fetch", "status": "PENDING", "meta.attempts": 1},
+    "unnumbered": {"step": "fetch", "status": "PENDING"},
+}
+WORKERS: Final[dict[str, dict[str, Any]]] = {
+    "worker": {"payload.result": {"status": "success"}},
+    "python_request": {"step": "fetch", "name": "call.done", "payload.attempt": 2},
+    "python_2025": {"node_name": "fetch", "meta.queue_meta": {"attempts": 2}},
+    "rust_request": {"step": "fetch", "result_kind": "data", "meta.attempts": 1},
+    "executor": {"step": "fetch", "status": "COMPLETED", "meta.attempts": 1, "created_at": "now"},
+    "unnumbered": {"step": "fetch", "payload.x": 1},
+}
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_retry_is_one_call_whoever_numbers_it(
+    in_order: bool, connection: asyncpg.Connection
+) -> None:
+    """Every pair of shapes for the issuer and the worker of one retry, each its own execution."""
+    pairs = list(product(ISSUERS, WORKERS))
+    for number, (issuer, worker) in enumerate(pairs, start=1):
+        tellings = [
+            as_told(number, 1, "command.issued", ISSUERS[issuer]),
+            as_told(number, 2, "call.done", WORKERS[worker]),
+        ]
+        for told in tellings if in_order else reversed(tellings):
+            await shown.insert(connection, [told])
+
+    calls = await connection.fetch(
+        "select execution_id, attempts, status, issued_at is not null from projector.calls"
+    )
+
+    assert sorted(tuple(row) for row in calls) == [
+        (number, int(is_numbered(pair)), "COMPLETED", True)
+        for number, pair in enumerate(pairs, start=1)
+    ]
+
+
+def is_numbered(pair: tuple[str, str]) -> bool:
+    """Whether either side says which try it was."""
+    words = [*ISSUERS[pair[0]], *WORKERS[pair[1]]]
+    return any(word.endswith(("attempt", "attempts", "queue_meta")) for word in words)
+
+
+def as_told(execution_id: int, number: int, kind: str, words: dict[str, Any]) -> Row:
+    """What the core makes of a producer's words; a dotted word is one inside another."""
+    command_id = f"{execution_id}:fetch:9"
+    value: dict[str, Any] = {"execution_id": execution_id}
+    context = "context" if "status" in words else "payload"
+    value[context] = {"command_id": command_id}
+    if "name" not in words:
+        value["event_type"] = kind
+    for word, what in words.items():
+        inside, _, name = word.rpartition(".")
+        (value.setdefault(inside, {}) if inside else value)[name] = what
+    (outcome,) = Normalizer().normalize(raw_record(number, value))
+    assert isinstance(outcome, Envelope)
+    told = {name: getattr(outcome, name) for name in shown.COLUMNS}
+    event_id = 10 * execution_id + number
+    return event(**told | {"event_id": event_id, "context": None, "coercions": None})
+
+
+async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> None:
+    await shown.insert(
+        connection,
+        [
+            call(n, "call.done", status="COMPLETED", command_id=f"1:fetch:9:i{n}", iteration=n)
+            for n in range(1, 51)
+        ],
+    )
+
+    assert await connection.fetchval("select count(*) from projector.calls") == 50
+    assert await connection.fetchval("select max(ordinal) from projector.tries_in_order") == 0
+    assert await connection.fetch("select * from projector.retries_by_minute") == []
+
+
+async def test_a_command_issued_anew_is_recognised_by_its_ordinal(
+    connection: asyncpg.Connection,
+) -> None:
+    await shown.insert(
+        connection,
+        [call(n, "command.issued", command_id=f"1:fetch:{n}") for n in (1, 2)],
+    )
+
+    tries = await connection.fetch("select ordinal, attempts from projector.tries_in_order")
+
+    assert sorted(tuple(row) for row in tries) == [(0, 0), (1, 0)]
+
+
+async def test_work_handed_over_to_a_callback_is_not_finished(
+    connection: asyncpg.Connection,
+) -> None:
+    parked = call(1, "command.completed", status="COMPLETED", context={"pending_callback": True})
+    await shown.insert(connection, [parked])
+    assert await connection.fetchval("select status from projector.calls") == "PENDING"
+
+    await shown.insert(connection, [call(2, "call.done", status="COMPLETED")])
+
+    assert await connection.fetchval("select status from projector.calls") == "COMPLETED"
+
+
+async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_says(
+    connection: asyncpg.Connection,
+) -> None:
+    moments = {name: T0 + timedelta(seconds=n) for n, name in enumerate("abcd")}
+    rows = [
+        event(event_id=1, event_type="workflow.completed", status="COMPLETED"),
+        event(event_id=2, event_type="playbook.completed", status="COMPLETED"),
+        event(event_id=3, event_type="execution_error", status="RUNNING"),
+        event(event_id=4, event_type="command.completed", status="COMPLETED"),
+    ]
+    for row, moment in zip(rows, moments.values(), strict=True):
+        row["created_at"] = moment
+    ask = "select status, contradicting, active_after_end from projector.executions"
+    seen = []
+    for row in rows:
+        await shown.insert(connection, [row])
+        seen.append(tuple(await connection.fetchrow(ask)))
+
+    assert seen == [
+        ("RUNNING", False, False),
+        ("COMPLETED", False, False),
+        ("COMPLETED", True, False),
+        ("COMPLETED", True, False),
+    ]
+
+
+async def test_a_playbook_known_late_takes_what_its_execution_had(
+    connection: asyncpg.Connection,
+) -> None:
+    await shown.insert(connection, [call(2, "call.done", status="COMPLETED", duration=1.0)])
+    before = await connection.fetch("select playbook from projector.call_outcomes_by_attempt")
+
+    started = event(event_id=1, event_type="playbook.started", context={"path": "flow/late"})
+    await shown.insert(connection, [started])
+
+    assert [row[0] for row in before] == [""]
+    for view in ("call_outcomes_by_attempt", "call_duration_histogram", "executions_begun"):
+        rows = await connection.fetch(f"select distinct playbook from projector.{view}")
+        assert [row[0] for row in rows] == ["flow/late"], view
+
+
+async def test_truncating_the_log_empties_what_hangs_on_it(
+    connection: asyncpg.Connection,
+) -> None:
+    await shown.insert(connection, [call(1, "call.done", status="ERROR", error="x", attempts=1)])
+
+    await connection.execute("truncate normalizer.events")
+
+    assert await disagreements(connection) == {}
+
+
+async def test_a_writer_needs_no_right_to_any_projection(connection: asyncpg.Connection) -> None:
+    await connection.execute("set role normalizer_writer")
+    await connection.execute(
+        "insert into normalizer.events (execution_id, event_type, status) "
+        "values (1, 'call.done', 'COMPLETED')"
+    )
+
+    assert await connection.fetchval("select count(*) from projector.calls") == 1
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await connection.execute("delete from projector.call_facts")
+
+
+async def test_a_reader_reads_views_and_nothing_else(connection: asyncpg.Connection) -> None:
+    views = await connection.fetch(
+        "select viewname from pg_views where schemaname = 'projector' order by viewname"
+    )
+    tables = await connection.fetch(
+        "select schemaname || '.' || tablename from pg_tables "
+        "where schemaname in ('projector', 'normalizer')"
+    )
+    await connection.execute("set role projector_reader")
+
+    for (view,) in views:
+        if view != "counted_calls":
+            await connection.fetch(f"select * from projector.{view} limit 1")
+    for (table,) in tables:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch(f"select * from {table} limit 1")
+
+
+async def test_updates_of_what_runs_stay_hot(connection: asyncpg.Connection) -> None:
+    """No index holds a column that each event changes."""
+    running = ["command.issued", "command.claimed", "command.started"]
+    for number, kind in enumerate(running * 10, start=1):
+        await shown.insert(connection, [call(number, kind)])
+    await connection.execute("select pg_stat_force_next_flush()")
+
+    hot = await connection.fetch(
+        """
+        select relname, n_tup_upd, n_tup_hot_upd
+        from   pg_stat_xact_user_tables
+        where  false
+        union all
+        select relname, n_tup_upd, n_tup_hot_upd
+        from   pg_stat_user_tables
+        where  schemaname = 'projector' and n_tup_upd > 0
+        """
+    )
+
+    assert {row["relname"] for row in hot} >= {"execution_facts", "call_facts", "event_hours"}
+    assert [tuple(row) for row in hot if row["n_tup_upd"] != row["n_tup_hot_upd"]] == []
+
+
+async def test_writers_of_their_own_executions_never_wait_for_each_other(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Eight open transactions with the same step, minute and status: none stands in a queue."""
+    writers = [await asyncpg.connect(database.admin_url) for _ in range(8)]
+    try:
+        for number, writer in enumerate(writers):
+            await writer.execute("set lock_timeout = '100ms'")
+            await writer.execute("begin")
+            for again in range(3):
+                await shown.insert(writer, busy(number, again))
+                await shown.update(writer, [row | {"error": "y"} for row in busy(number, again)])
+        for writer in writers:
+            await writer.execute("commit")
+    finally:
+        for writer in writers:
+            await writer.close()
+
+    assert await disagreements(connection) == {}
+
+
+def busy(writer: int, again: int) -> list[Row]:
+    """Events of two executions of this writer's own, all else as every other writer's."""
+    return [
+        event(
+            event_id=1 + writer * 1_000 + again * 100 + number,
+            execution_id=1 + writer * 2 + number % 2,
+            event_type=kind,
+            step="fetch",
+            command_id=f"c{again}",
+            attempts=again,
+            status="FAILED" if kind == "call.done" else "RUNNING",
+            error="x" if kind == "call.done" else None,
+            worker_id="w",
+            created_at=T0 + timedelta(seconds=again * 10 + number),
+        )
+        for number, kind in enumerate(("command.issued", "command.claimed", "call.done"))
+    ]
+
+
+async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Each writes two executions in the order that would deadlock, after locking both."""
+    await shown.insert(connection, [event(event_id=n, execution_id=n) for n in (1, 2)])
+
+    async def write(first: int, second: int) -> None:
+        writer = await asyncpg.connect(database.admin_url)
+        try:
+            for number in range(20):
+                async with writer.transaction():
+                    await writer.execute("select projector.lock_executions('{1,2}'::bigint[])")
+                    for execution_id in (first, second):
+                        event_id = 10_000 * first + 100 * number + execution_id
+                        row = event(event_id=event_id, execution_id=execution_id)
+                        await shown.insert(writer, [row])
+        finally:
+            await writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write(1, 2), name="one")
+        group.create_task(write(2, 1), name="two")
+
+    assert await disagreements(connection) == {}

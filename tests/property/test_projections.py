@@ -1,0 +1,221 @@
+"""The law of the projections: whatever came to the log and however, views show what it holds.
+
+Every example is compared with a plain fold of the log that shares nothing with the projections.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from normalizer.batch import Batch, PartitionBatch
+from normalizer.errors import StoreUnavailable
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from normalizer.store import Store
+from simulator.mix import Mix
+from simulator.topic import records
+from tests import shown
+from tests.fold import Row, Shown, fold
+from tests.histories import BASES, cuts, hands, logs
+from tests.shown import differences, disagreements
+from tests.stack import Database
+
+by_hand = settings(
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+"""One transaction an example, rolled back."""
+
+at_once = settings(by_hand, max_examples=12)
+"""Several transactions an example, committed."""
+
+ODD = Mix(
+    in_flight=4, rate=20.0, event_bytes_high=400, partitions=3, poison=0.0, colliding=0.0,
+    late=0.2, late_s=4_000.0, told_twice=0.6, disagreeing=0.5, contradicting=0.3, cancelled=0.2,
+    stuck=0.1, failing=0.4, callbacks=0.3, redelivered=0.1, trailing=0.3, orchestrated=0.2,
+    deployments={"rust_now": 4.0},
+)  # fmt: skip
+"""Executions that are told twice, disagree, end twice, come late, fail and are tried again."""
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url)
+    for event_id in BASES:
+        await made.execute("select normalizer.ensure_bucket($1::bigint)", event_id)
+    yield made
+    await made.close()
+
+
+@by_hand
+@given(data=st.data())
+async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
+    data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    rows = data.draw(logs())
+    async with rolled_back(connection):
+        for batch in data.draw(cuts(rows)):
+            await shown.insert(connection, batch)
+        assert await disagreements(connection) == {}
+
+        for what, changed in data.draw(hands(rows)):
+            await by(what)(connection, changed)
+            assert await disagreements(connection) == {}, what
+
+
+@by_hand
+@given(data=st.data())
+async def test_two_orders_show_the_same(
+    data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    rows = data.draw(logs())
+    again = data.draw(st.permutations(rows))
+    views = []
+    for order in (rows, again):
+        async with rolled_back(connection):
+            for batch in data.draw(cuts(order)):
+                await shown.insert(connection, batch)
+            views.append(await shown.shown(connection))
+
+    assert differences(*views) == {}
+
+
+@at_once
+@given(data=st.data(), writers=st.integers(2, 4))
+async def test_writers_of_the_same_executions_show_what_the_log_holds(
+    data: st.DataObject, writers: int, database: Database, connection: asyncpg.Connection
+) -> None:
+    rows = data.draw(logs(most=30))
+    todo = data.draw(hands(rows))
+    await connection.execute("truncate normalizer.events")
+    shares = [rows[number::writers] for number in range(writers)]
+
+    async with asyncio.TaskGroup() as group:
+        for share in shares:
+            if share:
+                batches = data.draw(cuts(share))
+                group.create_task(write_all(database, batches), name="writer")
+    assert await disagreements(connection) == {}
+
+    async with asyncio.TaskGroup() as group:
+        for what, changed in todo:
+            group.create_task(write_one(database, what, changed), name="hand")
+    assert await disagreements(connection) == {}
+
+
+@at_once
+@given(seed=st.integers(0, 10_000), writers=st.integers(1, 3))
+async def test_tellings_in_all_shapes_through_the_store_show_the_same_in_any_order(
+    seed: int, writers: int, database: Database, connection: asyncpg.Connection
+) -> None:
+    mix = ODD if seed % 2 else msgspec.structs.replace(ODD, deployments={}, told_twice=0.0)
+    told = [
+        RawRecord(
+            topic="noetl.events", value=record.value, key=record.key,
+            headers=tuple(record.headers), recorded_ms=record.timestamp_ms,
+        )
+        for record in records(mix, seed, executions=6)
+    ]  # fmt: skip
+    views = []
+    for order in range(2):
+        chance = random.Random(f"{seed}/{order}")
+        await connection.execute(
+            "truncate normalizer.events, normalizer.source_position, normalizer.assigned_id"
+        )
+        await deliver(database, chance.sample(told, len(told)), writers, chance)
+        stored = await shown.stored(connection)
+        views.append(await shown.shown(connection))
+        assert differences(views[-1], fold(stored)) == {}
+
+    assert differences(*map(without_ids, views)) == {}
+
+
+async def deliver(
+    database: Database, told: Sequence[RawRecord], writers: int, chance: random.Random
+) -> None:
+    """Every record through the core and the store, spread over the writers' partitions."""
+    normalizer = Normalizer()
+    shares = [told[number::writers] for number in range(writers)]
+
+    async def write(partition: int, share: Sequence[RawRecord]) -> None:
+        async with Store(database.url, owner=f"writer {partition}") as store:
+            claim = await store.claim("noetl.events", partition, cluster_id="c", log_start=0)
+            offset = 0
+            while offset < len(share):
+                after = min(offset + chance.randint(1, 60), len(share))
+                placed = [
+                    msgspec.structs.replace(share[at], partition=partition, offset=at)
+                    for at in range(offset, after)
+                ]
+                part = PartitionBatch(
+                    topic=claim.topic,
+                    generation=claim.generation,
+                    partition=partition,
+                    epoch=claim.epoch,
+                    from_offset=offset,
+                    next_offset=after,
+                    items=[(record, normalizer.normalize(record)) for record in placed],
+                )
+                await written(store, Batch(parts=(part,)))
+                offset = after
+
+    async with asyncio.TaskGroup() as group:
+        for partition, share in enumerate(shares):
+            group.create_task(write(partition, share), name=f"writer {partition}")
+
+
+async def written(store: Store, batch: Batch) -> None:
+    """As the service does: the same batch again when the database could not take it just now."""
+    for _ in range(20):
+        try:
+            await store.write(batch)
+        except StoreUnavailable:
+            continue
+        return
+    pytest.fail("the database did not take the batch")
+
+
+async def write_all(database: Database, batches: Sequence[Sequence[Row]]) -> None:
+    for batch in batches:
+        await write_one(database, "insert", batch)
+
+
+async def write_one(database: Database, what: str, rows: Any) -> None:
+    """In a transaction of its own; again after a deadlock, as every writer does."""
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        while True:
+            try:
+                await by(what)(connection, rows)
+            except asyncpg.DeadlockDetectedError:
+                continue
+            return
+    finally:
+        await connection.close()
+
+
+def by(what: str) -> Any:
+    return {"insert": shown.insert, "update": shown.update, "delete": shown.delete}[what]
+
+
+@asynccontextmanager
+async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
+
+
+def without_ids(views: dict[str, Shown]) -> dict[str, Shown]:
+    """Ids that are derived from a place in the log are no part of what a view says."""
+    return views | {"executions": [row[:-3] + row[-1:] for row in views["executions"]]}

@@ -190,9 +190,10 @@ class WireEvent:
         return raw
 
     def _keep_unread(self) -> None:
-        for name in self.keys - READ:
-            if self.fields[name] != NULL:
-                self.keep(name)
+        if not READ.issuperset(self.keys):
+            for name, raw in self.fields.items():
+                if name not in READ and raw != NULL:
+                    self.extra[name] = raw
 
     def _read_context(self) -> Raw:
         context, payload = present(self.sent.context), present(self.sent.payload)

@@ -41,7 +41,7 @@ def leaves(tree: Any) -> Iterator[str]:
 def spelled(text: str) -> str:
     try:
         digits = text.isascii() and len(text) < 400
-        return f"{Decimal(text).normalize():f}" if digits else text.upper()
+        return f"{Decimal(text).normalize() + 0:f}" if digits else text.upper()
     except ArithmeticError:
         return text.upper()
 

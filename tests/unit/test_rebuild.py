@@ -19,7 +19,7 @@ normalizer = Normalizer()
 
 
 def envelopes(value: Any, **changes: Any) -> list[Envelope]:
-    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
     place: dict[str, Any] = {"topic": "t", "offset": 9, "recorded_ms": RECORDED_MS}
     outcomes = normalizer.normalize(RawRecord(value=raw, **place | changes))
     return [outcome for outcome in outcomes if isinstance(outcome, Envelope)]

@@ -38,8 +38,11 @@ needs is written here a second time, from the spec, the other way round.
 
 What wire-shapes names and this does not produce, and why:
 
-    rows without an execution id that a request's URL once named: plain poison here
-    events that an operator's tool inserts by SQL: no record brings them
     an id a browser has rounded: it looks like any other id, and is stored as it is
-    records without a time: Kafka gives every record one
+    a record without a time: Kafka gives every record one
+    rows inserted by hand in SQL: no record brings them
+    missing_time, rejected_by_database: no record of Kafka earns the first, and the second is a
+        bug whenever it happens
+    two different tellings of one event that the spec lets one take for two, by a third one that
+        knows less than both: which row that one joins hangs on the order
 """

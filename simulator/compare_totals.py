@@ -38,13 +38,15 @@ class TotalsCheck(msgspec.Struct):
         """An event with all its tellings, in the order of their places."""
         first, *others = tellings
         self.stored[first.partition] += 1
+        latest_ms = first.recorded_ms
         for placed in others:
-            again = placed.copy or (placed.partition, placed.offset) == (
-                first.partition,
-                first.offset,
-            )
+            same_record = (placed.partition, placed.offset) == (first.partition, first.offset)
+            # An event without any time has the log's: a later copy of it moves it.
+            later = placed.says.created_us is None and placed.recorded_ms > latest_ms
+            again = (placed.copy and not later) or same_record
             fate = self.duplicate if again else self.joined
             fate[placed.partition] += 1
+            latest_ms = max(latest_ms, placed.recorded_ms)
             self.ordered = self.ordered and placed.partition == first.partition
 
     def finish(self, topic: str, found: dict[int, Totals], report: Report) -> None:

@@ -40,6 +40,12 @@ SECRETS: Final[tuple[tuple[dict[str, Any], dict[str, Any]], ...]] = (
     ({"passphrase": 42}, {"passphrase": REDACTED}),
     ({"tls_cert": "-----"}, {"tls_cert": REDACTED}),
     ({"master_key": ""}, {"master_key": REDACTED}),
+    ({"azure-key": "a", "pem_file": "p"}, {"azure-key": REDACTED, "pem_file": REDACTED}),
+    (
+        {"encryptionKey": "e", "decrypt_key": "d"},
+        {"encryptionKey": REDACTED, "decrypt_key": REDACTED},
+    ),
+    ({"bearer": "b", "basic_auth": "c"}, {"bearer": REDACTED, "basic_auth": REDACTED}),
     ({"note": "Bearer abcdef0123456789"}, {"note": REDACTED}),
     ({"list": ["Basic dXNlcjpwYXNzd29yZA==", "fine"]}, {"list": [REDACTED, "fine"]}),
     ({"jwt": _JWT}, {"jwt": REDACTED}),

@@ -28,7 +28,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     server: Teller
     worker: Teller
-    ids: Literal["application", "doubled"] = "application"
+    ids: Literal["application", "doubled", "small"] = "application"
     executions: Literal["snowflake", "small", "padded", "opaque"] = "snowflake"
     commands: Literal["named", "number", "none"] = "named"
     again: Teller | None = None
@@ -123,6 +123,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         server=rust_server.event_request,
         worker=rust_server.event_request,
         executions="small",
+        ids="small",
         share=0.2,
     ),
 )

@@ -16,6 +16,7 @@ _DOUBLED_MS_BITS: Final = 23
 _DOUBLED_MARK: Final = 0x040000
 _SEQUENCES: Final = 1 << 12
 _DOUBLED_SEQUENCES: Final = 1 << 10
+_SMALLEST_WITH_TIME: Final = 1 << 40
 _NO_TIME: Final = 1 << 62 | 1 << 61
 
 
@@ -52,8 +53,20 @@ class DoubledMinter(Minter):
         return (self._ms - EPOCH_MS) << _DOUBLED_MS_BITS | _DOUBLED_MARK | self._sequence
 
 
-def minted_ms(event_id: int, *, doubled: bool) -> int:
-    """The time at which a Minter, or a DoubledMinter, made the id; milliseconds since 1970."""
+class SmallNumbers(Minter):
+    """Ids that are small numbers, as a table of long ago counted them; they know no time."""
+
+    def mint(self, at_ms: int) -> int:
+        """The next number, whatever the time."""
+        del at_ms
+        self._sequence += 1
+        return 1_000 + self._sequence
+
+
+def minted_ms(event_id: int, *, doubled: bool = False) -> int | None:
+    """The time at which an id was made, in milliseconds since 1970; None for a small number."""
+    if event_id < _SMALLEST_WITH_TIME:
+        return None
     return (event_id >> (_DOUBLED_MS_BITS if doubled else _MS_BITS)) + EPOCH_MS
 
 

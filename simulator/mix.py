@@ -26,6 +26,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     cancelled: float = 0.02
     children: float = 0.05
     subscribed: float = 0.03
+    custom: float = 0.03
     orchestrated: float = 0.03
     callbacks: float = 0.02
     trailing: float = 0.03

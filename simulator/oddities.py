@@ -7,9 +7,9 @@ written and what it says together. One that does not fit a telling leaves it alo
 from collections.abc import Callable
 from typing import Any, Final
 
-from simulator import ids, times
+from simulator import ids, times, words
 from simulator.contents import REDACTED
-from simulator.telling import FROM_PRODUCER, Pen, Says, Telling
+from simulator.telling import FROM_PRODUCER, ONE_BASED, Pen, Says, Telling
 
 Oddity = Callable[[Telling], None]
 
@@ -167,6 +167,44 @@ def no_worker(told: Telling) -> None:
         told.body["worker_id"] = ""
 
 
+def number_as_worker(told: Telling) -> None:
+    """K1: a number is its text."""
+    if told.fact.worker is None and told.says.shape not in ("worker", "rust_row"):
+        told.body["worker_id"], told.says.worker_id = 17, "17"
+
+
+def status_in_result(told: Telling) -> None:
+    """S3: neither the top nor the context has a status, the result has."""
+    body, says, fact = told.body, told.says, told.fact
+    choices = words.NESTED_WORDS.get((fact.kind, fact.outcome))
+    if _is_emit(told) and "status" not in body and "result" not in body and choices:
+        said = _one_of(told, *choices)
+        body["result"] = says.result = {"status": said.word}
+        says.status, says.status_rank = said.means, said.rank
+
+
+def error_in_result(told: Telling) -> None:
+    """X2: the error lies in the result."""
+    body, says, fact = told.body, told.says, told.fact
+    if _is_emit(told) and "error" in body and body.get("result") and fact.error is not None:
+        del body["error"]
+        body["result"] = body["result"] | {"error": fact.error[0]}
+        says.result = says.result | {"error": fact.error[1]}
+
+
+def duration_in_result(told: Telling) -> None:
+    """U1: the duration lies in the result, in milliseconds."""
+    body, says, fact = told.body, told.says, told.fact
+    if (
+        _is_emit(told)
+        and "duration" in body
+        and "result" in body.get("result", {}).get("context", {})
+    ):
+        del body["duration"]
+        for result in {id(one): one for one in (body["result"], says.result)}.values():
+            result["context"]["result"]["duration_ms"] = fact.duration_ms
+
+
 def error_object(told: Telling) -> None:
     """X2: an error without a message is its own JSON."""
     body, says = told.body, told.says
@@ -221,13 +259,31 @@ def outputs(told: Telling) -> None:
 
 
 def nested_command(told: Telling) -> None:
-    """K2: the command's id lies in the result inside the payload."""
+    """K2: the command's id lies in the result inside the payload, or in its context."""
     body, says = told.body, told.says
     name = "context" if "context" in body else "payload"
     if told.fact.kind != "call.done" or says.shape != "rust_request":
         return
     for payload in {id(one): one for one in (body[name], says.context)}.values():
-        payload["result"]["command_id"] = payload.pop("command_id")
+        result = payload["result"]
+        place = _one_of(told, result, result["context"])
+        place["command_id"] = payload.pop("command_id")
+
+
+def command_in_result(told: Telling) -> None:
+    """K2: the command's id lies in the result beside the context."""
+    body, says = told.body, told.says
+    if _is_emit(told) and says.command_id is not None and body.get("result"):
+        command = body["context"].pop("command_id")
+        body["result"] = body["result"] | {"command_id": command}
+        says.result = says.result | {"command_id": command}
+
+
+def zero_tries(told: Telling) -> None:
+    """N1: a zero where tries are counted from 1 is a first try."""
+    meta, says = told.body.get("meta"), told.says
+    if isinstance(meta, dict) and meta.get("attempt") == 1 and says.attempts_rank == ONE_BASED:
+        meta["attempt"] = says.meta["attempt"] = 0
 
 
 ODDITIES: Final[tuple[Oddity, ...]] = (
@@ -248,12 +304,18 @@ ODDITIES: Final[tuple[Oddity, ...]] = (
     unknown_outcome,
     negative_duration,
     no_worker,
+    number_as_worker,
+    status_in_result,
+    error_in_result,
+    duration_in_result,
     error_object,
     leading_zero,
     unknown_keys,
     secret_keys,
     outputs,
     nested_command,
+    command_in_result,
+    zero_tries,
 )
 
 

@@ -94,18 +94,22 @@ class Apothecary:
         return msgspec.json.encode(body), self.event(says)
 
     def opaque_execution_id(self, at_us: int, execution_id: int) -> Poison:
-        """An execution id beyond int64."""
+        """An execution id beyond int64, or digits behind a blank: hashed as it came, no trim."""
         body, says = self._sound(at_us, execution_id)
-        body["execution_id"] = msgspec.Raw(str(2**63 + execution_id).encode())
-        says.execution_id, says.rules = ids.opaque(str(2**63 + execution_id)), ("opaque_id",)
+        text = str(2**63 + execution_id)
+        body["execution_id"] = msgspec.Raw(text.encode())
+        if self.pen.random() < 0.5:
+            body["execution_id"] = text = f" {execution_id}"
+        says.execution_id, says.rules = ids.opaque(text), ("opaque_id",)
         return msgspec.json.encode(body), self.event(says)
 
     def id_only_time(self, at_us: int, execution_id: int) -> Poison:
         """A time nobody can read: the one inside the id counts."""
         body, says = self._sound(at_us, execution_id)
         body["created_at"] = self.pen.pick(("yesterday", "1999-12-31T23:59:59Z", "2096-01-01", -5))
-        says.created_us = ids.minted_ms(body["event_id"], doubled=False) * 1000
-        says.created_rank = FROM_ID
+        made_ms = ids.minted_ms(body["event_id"])
+        assert made_ms is not None
+        says.created_us, says.created_rank = made_ms * 1000, FROM_ID
         says.rules = ("created_at_unreadable",)
         return msgspec.json.encode(body), self.event(says)
 
@@ -118,16 +122,14 @@ class Apothecary:
         return msgspec.json.encode(batch), [event, event]
 
     def mixed_batch(self, at_us: int, execution_id: int) -> Poison:
-        """A batch of which one item is no event and one has no readable id."""
+        """A batch of which one item has no readable id, and others are no events."""
         body, says = self._sound(at_us, execution_id)
-        events = [7, body, body | {"event_id": 1.5}, {"no": "event"}]
+        inner = {"execution_id": execution_id, "events": [body]}
+        events = [7, body, body | {"event_id": 1.5}, {"no": "event"}, inner, "[]"]
         batch = {"execution_id": execution_id, "events": events}
-        refused = Refused("not_an_event")
+        refused, bad_id = Refused("not_an_event"), Refused("invalid_id")
         sound = Event(self._number(), 0, says)
-        return (
-            msgspec.json.encode(batch),
-            [refused, sound, Refused("invalid_id"), refused],
-        )
+        return msgspec.json.encode(batch), [refused, sound, bad_id, refused, refused, refused]
 
     def deep_but_fine(self, at_us: int, execution_id: int) -> Poison:
         """Depth 200 is deep, and stored."""

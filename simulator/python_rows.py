@@ -7,10 +7,8 @@ from typing import Any
 
 from simulator import times
 from simulator.facts import Fact
-from simulator.ids import minted_ms
 from simulator.python_server import number
 from simulator.telling import (
-    FROM_ID,
     FROM_PRODUCER,
     ONE_BASED,
     WITH_ERROR,
@@ -21,6 +19,7 @@ from simulator.telling import (
     say_call,
     say_outcome,
     say_status,
+    say_time_of_id,
     telling,
 )
 
@@ -81,9 +80,7 @@ def _maybe_drop_created(told: Telling, pen: Pen) -> None:
         del body["event_time"]
     if draw < 0.05 and fact.kind != "call.done":
         del body["ingest_time"]
-        doubled = fact.execution.deployment.ids == "doubled"
-        says.created_us = minted_ms(fact.event_id, doubled=doubled) * 1000
-        says.created_rank = FROM_ID
+        say_time_of_id(says, fact)
 
 
 def _maybe_frame(told: Telling, pen: Pen) -> None:
@@ -143,8 +140,7 @@ def legacy_row(fact: Fact, pen: Pen) -> Telling:
     told = telling(body, fact, "python", event_type)
     says = told.says
     says.step, says.event_id, says.catalog_id = fact.step, fact.event_id, execution.catalog_id
-    says.created_us = minted_ms(fact.event_id, doubled=False) * 1000
-    says.created_rank = FROM_ID
+    say_time_of_id(says, fact)
     says.node_type = body["node_type"]
     says.extra = {"node_id": body["node_id"]}
     if fact.kind == "call.done":

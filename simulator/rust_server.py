@@ -7,10 +7,8 @@ from typing import Any
 
 from simulator import times
 from simulator.facts import Fact
-from simulator.ids import minted_ms
 from simulator.telling import (
     EXPLICIT,
-    FROM_ID,
     FROM_PRODUCER,
     ONE_BASED,
     Pen,
@@ -21,6 +19,7 @@ from simulator.telling import (
     say_call,
     say_outcome,
     say_status,
+    say_time_of_id,
     telling,
 )
 from simulator.worker import payload, tool_result
@@ -100,8 +99,6 @@ def _hang_on(told: Telling, word: str) -> None:
         body["meta"] = says.meta = {"attempts": fact.attempts, "worker_id": fact.worker}
         says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
         says.worker_id = fact.worker
-        if fact.kind == "call.done":
-            says.error = None  # four levels down nobody looks for one
 
 
 def _issued_meta(fact: Fact) -> dict[str, Any]:
@@ -181,8 +178,7 @@ def _put_identity(told: Telling, pen: Pen) -> None:
     body["event_id"] = fact.event_id if pen.random() < 0.5 else str(fact.event_id)
     says.event_id = fact.event_id
     if pen.random() < 0.2:
-        says.created_us = minted_ms(fact.event_id, doubled=False) * 1000
-        says.created_rank = FROM_ID
+        say_time_of_id(says, fact)
         return
     body["created_at"], says.created_us = pen.pick(_REQUEST_TIMES)(fact.at_us)
     says.created_rank = FROM_PRODUCER

@@ -22,6 +22,14 @@ _EVENTS_A_GAP = 2.1
 """Measured: so many events reach the topic for each mean gap of an execution's life."""
 
 _SAME_INSTANT_US = 11
+_CUSTOM = (
+    ("checkpoint.committed", "COMPLETED"),
+    ("step_result", "COMPLETED"),
+    ("metric.reported", ""),
+    ("upload_failure", "FAILED"),
+    ("task-finished", "COMPLETED"),
+    ("job.Canceled", "CANCELLED"),
+)
 _ERRORS = (
     ("HTTP 503 from https://api.example.com/posts", "HTTP 503 from https://api.example.com/posts"),
     ("connection refused", "connection refused"),
@@ -77,12 +85,20 @@ class Stories:
         yield [self._fact("workflow.started", execution, "workflow", cause=cause)], self._gap(0.2)
         if self._random() < self._mix.subscribed:
             yield from self._subscription(execution, playbook, cause)
+        if self._random() < self._mix.custom:
+            yield from self._custom(execution, playbook, cause)
         for step in playbook.steps:
             fine = yield from self._step(execution, step, cause)
             if not fine:
                 execution.outcome = "FAILED"
                 return
         execution.outcome = "COMPLETED"
+
+    def _custom(self, execution: Execution, playbook: Playbook, cause: int) -> Iterator[Burst]:
+        """Events of names that nobody has agreed on."""
+        for kind, outcome in _CUSTOM:
+            fact = self._fact(kind, execution, playbook.path, outcome, cause=cause)
+            yield [fact], self._gap(0.1)
 
     def _subscription(
         self, execution: Execution, playbook: Playbook, cause: int

@@ -12,6 +12,7 @@ import msgspec
 
 from simulator import words
 from simulator.facts import Fact
+from simulator.ids import minted_ms
 from simulator.mix import Mix
 
 EXPLICIT: Final = 2
@@ -157,6 +158,13 @@ def say_call(says: Says, fact: Fact) -> None:
         says.error = fact.error[1]
     if fact.kind == "call.done" and fact.duration_ms is not None:
         says.duration = fact.duration_ms / 1000
+
+
+def say_time_of_id(says: Says, fact: Fact) -> None:
+    """No time but the one inside the id, if there is one; else the log's."""
+    made_ms = minted_ms(fact.event_id, doubled=fact.execution.deployment.ids == "doubled")
+    says.created_us = None if made_ms is None else made_ms * 1000
+    says.created_rank = FROM_LOG if made_ms is None else FROM_ID
 
 
 class Side(NamedTuple):

@@ -39,7 +39,7 @@ CALL_WORDS: Final[dict[str, tuple[str, ...]]] = {
         "OK",
     ),
     "FAILED": ("failed", "FAILED", "fail", "failure", "rejected", "failed_validation", "Failed"),
-    "ERROR": ("error", "timeout", "ERROR", "errored", "exception", "err", "timed_out", "timed out"),
+    "ERROR": ("error", "timeout", "ERROR", "errored", "exception", "err", "timed_out", "timed-out"),
     "CANCELLED": (
         "cancelled",
         "CANCELLED",
@@ -60,6 +60,8 @@ _ENDED_WELL: Final = (
     Said("done", "COMPLETED", 1),
     Said("complete", "COMPLETED", 1),
     Said("completed", "COMPLETED", 1),
+    Said("finished", "COMPLETED", 1),
+    Said("noop", "NOOP", 1),
     Said("RUNNING", "COMPLETED", 0, overruled=True),
     Said("started", "COMPLETED", 0, overruled=True),
     Said("UNKNOWN", "COMPLETED", 0),
@@ -74,16 +76,25 @@ _ENDED_BADLY: Final = (
     Said("ERROR", "FAILED", 2),
     Said("timeout", "FAILED", 2),
     Said("failure", "FAILED", 2),
+    Said("rejected", "FAILED", 2),
+    Said("timed-out", "FAILED", 2),
+    Said("failed_validation", "FAILED", 2),
 )
 _BADLY_BY_NAME: Final = (
     Said(None, "FAILED", 0),
     Said("RUNNING", "FAILED", 0, overruled=True),
     Said("", "FAILED", 0),
 )
+_COMPLETED_BY_NAME: Final = (
+    Said(None, "COMPLETED", 0),
+    Said("", "COMPLETED", 0),
+    Said("RUNNING", "COMPLETED", 0, overruled=True),
+)
 _CANCELLED: Final = (
     Said("CANCELLED", "CANCELLED", 2),
     Said("cancelled", "CANCELLED", 2),
     Said("canceled", "CANCELLED", 2),
+    Said("aborted", "CANCELLED", 2),
     Said(None, "CANCELLED", 0),
 )
 _GOING: Final = (
@@ -113,7 +124,7 @@ TOP_WORDS: Final[dict[tuple[str, str], tuple[Said, ...]]] = {
     ("step.enter", ""): (*_BEGUN, Said("ENTERED", "ENTERED", 1), Said("entered", "ENTERED", 1)),
     ("step.exit", "COMPLETED"): (*_ENDED_WELL, Said("case_handled", "CASE_HANDLED", 1)),
     ("step.exit", "FAILED"): _ENDED_BADLY,
-    ("step.exit", "CANCELLED"): _CANCELLED[:3],
+    ("step.exit", "CANCELLED"): _CANCELLED[:-1],
     ("step.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
     ("step.skipped", "SKIPPED"): (
         Said("SKIPPED", "SKIPPED", 1),
@@ -138,11 +149,15 @@ TOP_WORDS: Final[dict[tuple[str, str], tuple[Said, ...]]] = {
     ("command.failed", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
     ("command.cancelled", "CANCELLED"): _CANCELLED,
     ("call.error", "FAILED"): (*_ENDED_BADLY, *_BADLY_BY_NAME),
-    ("loop.iteration", ""): _GOING,
     ("subscription.opened", ""): (Said("OPEN", "OPEN", 1), Said("open", "OPEN", 1)),
     ("subscription.delivered", ""): (Said("DELIVERED", "DELIVERED", 1), *_GOING),
     ("subscription.closed", ""): (Said("CLOSED", "CLOSED", 1), Said("abandoned", "ABANDONED", 1)),
     ("checkpoint.committed", "COMPLETED"): (Said("OK", "COMPLETED", 1),),
+    ("step_result", "COMPLETED"): (Said("success", "COMPLETED", 1), Said("DONE", "COMPLETED", 1)),
+    ("metric.reported", ""): (*_GOING, Said("PAUSED", "PAUSED", 1)),
+    ("upload_failure", "FAILED"): _BADLY_BY_NAME,
+    ("task-finished", "COMPLETED"): _COMPLETED_BY_NAME,
+    ("job.Canceled", "CANCELLED"): _CANCELLED,
 }
 """By (kind, outcome): the words that may stand at the top of an event that is no call.done."""
 
@@ -160,7 +175,7 @@ NESTED_WORDS: Final[dict[tuple[str, str], tuple[Said, ...]]] = {
         Said("handled_by_rule", "COMPLETED", 0),
     ),
     ("step.exit", "FAILED"): _ENDED_BADLY,
-    ("step.exit", "CANCELLED"): _CANCELLED[:3],
+    ("step.exit", "CANCELLED"): _CANCELLED[:-1],
     ("command.completed", "COMPLETED"): (
         Said("success", "COMPLETED", 1),
         Said("COMPLETED", "COMPLETED", 1),
@@ -181,6 +196,8 @@ _BY_NAME: Final = {
     "COMPLETED": Said(None, "COMPLETED", 0),
     "SKIPPED": Said(None, "SKIPPED", 0),
 }
+
+_NAMES_THAT_SAY_NOTHING: Final = ("checkpoint.committed", "step_result")
 
 SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
     "playbook.initialized": ("playbook.initialized", "playbook_initialized"),
@@ -222,4 +239,6 @@ def unsaid(kind: str, outcome: str) -> Said:
     """What an event means that declares nothing: its name alone speaks."""
     if kind == "command.issued":
         return Said(None, "PENDING", 0)
+    if kind in _NAMES_THAT_SAY_NOTHING:
+        return Said(None, "RUNNING", 0)
     return _BY_NAME.get(outcome) or Said(None, "RUNNING", 0)

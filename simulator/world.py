@@ -8,7 +8,7 @@ from random import Random
 from simulator.contents import Contents
 from simulator.deployments import DEPLOYMENTS, Deployment
 from simulator.facts import Execution, Fact
-from simulator.ids import DoubledMinter, Minter, opaque
+from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
 from simulator.mix import Mix
 from simulator.playbooks import Playbook, catalogue
 from simulator.story import Burst, Stories
@@ -29,6 +29,7 @@ class World:
         self._servers = [Minter(node) for node in _SERVER_NODES]
         self._workers = [Minter(node) for node in _WORKER_NODES]
         self._doubled = DoubledMinter(0)
+        self._small = SmallNumbers(0)
         shares = [mix.deployments.get(d.name, d.share) for d in DEPLOYMENTS]
         self._shares = list(accumulate(shares))
         self._lived = lived
@@ -91,13 +92,7 @@ class World:
         deployment = self._deployment() if parent is None else parent.deployment
         self.executions += 1
         now_ms = self._stories.now_us // 1000
-        if deployment.ids == "doubled":
-            minters: tuple[Minter, Minter] = (self._doubled, self._doubled)
-        else:
-            minters = (
-                self._servers[self.executions % len(self._servers)],
-                self._workers[self.executions % len(self._workers)],
-            )
+        minters = self._minters(deployment)
         text = self._id_text(deployment, minters[0], now_ms)
         digits = text.isdigit() and len(text) <= 19 and int(text) < 2**63
         execution = Execution(
@@ -116,6 +111,18 @@ class World:
         if parent is not None:
             parent.children.append(execution)
         return execution, playbook
+
+    def _minters(self, deployment: Deployment) -> tuple[Minter, Minter]:
+        match deployment.ids:
+            case "doubled":
+                return self._doubled, self._doubled
+            case "small":
+                return self._small, self._small
+            case "application":
+                return (
+                    self._servers[self.executions % len(self._servers)],
+                    self._workers[self.executions % len(self._workers)],
+                )
 
     def _deployment(self) -> Deployment:
         draw = self._random() * self._shares[-1]

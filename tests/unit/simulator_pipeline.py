@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
 from normalizer.record import RawRecord
 from normalizer.settle import Place, place_of, settle
-from simulator.compare import Report, compare
+from simulator.compare import compare
 from simulator.database import Quarantined, Row, Totals
 from simulator.ledger import Ledger, Line, decode
 from simulator.mix import Mix
 from simulator.record import Record
+from simulator.report import Report
 from simulator.topic import records
 
 TOPIC = "noetl.events"

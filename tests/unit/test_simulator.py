@@ -24,7 +24,6 @@ from simulator.ledger import (
     sealed,
 )
 from simulator.mix import Mix
-from simulator.oddities import ODDITIES
 from simulator.play import Play, write_lines
 from simulator.record import Event, Nothing, Record, Refused
 from simulator.topic import keyed_partition, records
@@ -117,7 +116,7 @@ def test_nothing_is_refused_without_poison() -> None:
     assert {type(outcome) for outcome in outcomes} == {Event}
 
 
-def test_every_oddity_fits_some_telling() -> None:
+def test_every_coercion_is_played() -> None:
     rules = Counter(
         rule
         for record in play(4_000, odd=1.0, in_flight=20)
@@ -126,7 +125,6 @@ def test_every_oddity_fits_some_telling() -> None:
         for rule in outcome.says.rules
     )
 
-    assert len(ODDITIES) == 23
     assert {
         "alias_conflict",
         "created_at_unreadable",
@@ -233,11 +231,16 @@ def test_ids_of_both_layouts_tell_their_time() -> None:
 
 def test_a_full_millisecond_flows_into_the_next() -> None:
     minter = ids.Minter(1)
+    at_ms = ids.EPOCH_MS + 75_000_000_005
 
-    minted = [minter.mint(ids.EPOCH_MS + 5) for _ in range(5_000)]
+    minted = [minter.mint(at_ms) for _ in range(5_000)]
 
     assert minted == sorted(set(minted))
-    assert ids.minted_ms(minted[-1], doubled=False) == ids.EPOCH_MS + 6
+    assert ids.minted_ms(minted[-1]) == at_ms + 1
+
+
+def test_a_small_number_tells_no_time() -> None:
+    assert ids.minted_ms(ids.SmallNumbers(0).mint(ids.EPOCH_MS)) is None
 
 
 @pytest.mark.parametrize("clock", times.ANY, ids=lambda clock: clock.__name__)

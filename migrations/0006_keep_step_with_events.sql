@@ -6,10 +6,21 @@ create function projector.follow_truncate() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
+declare
+    name   text;
+    filled boolean;
 begin
-    truncate table event_minutes, event_hours, arrival_hours, coercion_hours, execution_facts,
-        execution_hours, call_facts, call_hours, call_times, worker_hours, error_hours,
-        retry_minutes;
+    foreach name in array array[
+        'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
+        'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
+        'retry_minutes'
+    ] loop
+        -- One that the same statement has truncated cannot be truncated again.
+        execute format('select exists (select from %I)', name) into filled;
+        if filled then
+            execute format('truncate table %I', name);
+        end if;
+    end loop;
     return null;
 end
 $$;

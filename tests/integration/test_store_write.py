@@ -2,7 +2,7 @@
 
 import datetime as dt
 import hashlib
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 import msgspec
@@ -180,24 +180,15 @@ async def test_the_counter_moves_with_rows_inserted_and_with_rows_changed(
         await assert_ledger_holds(connection)
 
 
-@pytest.mark.parametrize(
-    ("column", "added"),
-    [
-        *((name, 1) for name in ("records", "holes", "next_offset")),
-        *((name, 1) for name in ("outcomes", "stored", "duplicate", "joined")),
-        *((name, 1) for name in ("quarantined", "ignored")),
-    ],
-)
-async def test_a_position_that_does_not_balance_cannot_be_written(
-    database: Database, column: str, added: int
-) -> None:
+async def test_a_position_that_does_not_balance_cannot_be_written(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(envelope(0), claim=await claimed(store)))
 
-        with pytest.raises(asyncpg.CheckViolationError, match="balance"):
-            await connection.execute(
-                f"update normalizer.source_position set {column} = {column} + {added}"
-            )
+        for column in (*Totals.__struct_fields__, "next_offset", "start_offset"):
+            with pytest.raises(asyncpg.CheckViolationError, match="balance"):
+                await connection.execute(
+                    f"update normalizer.source_position set {column} = {column} + 1"
+                )
 
 
 async def test_totals_never_turn_negative(database: Database) -> None:
@@ -515,51 +506,57 @@ async def test_a_refusal_says_why_where_and_in_which_shape(database: Database) -
         assert raw["value_sha256"] == hashlib.sha256(b"bytes \x00\xff").digest()
 
 
-@pytest.mark.parametrize(
-    ("record", "whole"),
-    [
-        (raw_record(0, value=b"x" * (1 << 20), key=None), False),
-        (raw_record(0, value=b"x" * ((1 << 20) - 2), key=None), True),
-        (raw_record(0, value=b"x" * 20_000_000, key=b"k" * 100_000), False),
-        (raw_record(0, value=b"x", key=None, headers=(("h", b"y" * (1 << 20)),)), False),
-        (raw_record(0, value=b"x", headers=(("h", b"y"),) * 10_000), True),
-        (raw_record(0, value=b"", key=b"k" * (1 << 20)), False),
-    ],
-    ids=["1 MiB", "a little less", "20 MB", "a long header", "10,000 headers", "a long key"],
+RAW: Final[tuple[tuple[RawRecord, bool], ...]] = (
+    (raw_record(0, value=b"x" * (1 << 20), key=None), False),
+    (raw_record(1, value=b"x" * ((1 << 20) - 2), key=None), True),
+    (raw_record(2, value=b"x" * 20_000_000, key=b"k" * 100_000), False),
+    (raw_record(3, value=b"x", key=None, headers=(("h", b"y" * (1 << 20)),)), False),
+    (raw_record(4, value=b"x", headers=(("h", b"y"),) * 10_000), True),
+    (raw_record(5, value=b"", key=b"k" * (1 << 20)), False),
 )
+
+
 async def test_raw_bytes_are_kept_whole_up_to_1_mib_and_beyond_that_their_head_and_hash(
-    database: Database, record: RawRecord, *, whole: bool
+    database: Database,
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
-        await store.write(batch_of_records(await claimed(store), [(record, (rejected(),))]))
+        items = [(record, (rejected(),)) for record, _ in RAW]
+        await store.write(batch_of_records(await claimed(store), items))
 
-        raw = await connection.fetchrow("select * from normalizer.quarantine_raw")
-        limit = None if whole else 1 << 16
-        assert raw["whole"] is whole
-        assert raw["value"] == (record.value or b"")[:limit]
-        assert raw["key"] == (record.key and record.key[:limit])
-        assert (raw["headers"] is not None) is whole
-        assert raw["value_sha256"] == hashlib.sha256(record.value or b"").digest()
-        assert await connection.fetchval("select value_bytes from normalizer.quarantine") == len(
-            record.value or b""
+        rows = await connection.fetch(
+            """
+            select   raw.*, refused.value_bytes
+            from     normalizer.quarantine_raw as raw
+            join     normalizer.quarantine as refused using (source_offset)
+            order by source_offset
+            """
         )
+        for (record, whole), row in zip(RAW, rows, strict=True):
+            value, limit = record.value or b"", None if whole else 1 << 16
+            assert row["whole"] is whole
+            assert row["value"] == value[:limit]
+            assert row["key"] == (record.key and record.key[:limit])
+            assert (row["headers"] is not None) is whole
+            assert row["value_sha256"] == hashlib.sha256(value).digest()
+            assert row["value_bytes"] == len(value)
 
 
-@pytest.mark.parametrize("recorded_ms", [None, -1, -(1 << 62), (1 << 63) - 1, 0])
-async def test_a_record_of_any_time_can_be_refused(
-    database: Database, recorded_ms: int | None
-) -> None:
+async def test_a_record_of_any_time_can_be_refused(database: Database) -> None:
+    times = [None, -1, -(1 << 62), (1 << 63) - 1, 0]
     async with open_store(database) as store, connected(database) as connection:
-        record = raw_record(0, recorded_ms=recorded_ms)
+        items = [
+            (raw_record(at, recorded_ms=one), (rejected(detail="a\0b" * 999),))
+            for at, one in enumerate(times)
+        ]
 
-        totals = await store.write(
-            batch_of_records(await claimed(store), [(record, (rejected(detail="a\0b" * 999),))])
+        totals = await store.write(batch_of_records(await claimed(store), items))
+
+        assert totals.quarantined == len(times)
+        rows = await connection.fetch(
+            "select recorded_at, detail from normalizer.quarantine order by source_offset"
         )
-
-        assert totals.quarantined == 1
-        row = await connection.fetchrow("select recorded_at, detail from normalizer.quarantine")
-        assert (row["recorded_at"] is None) is (recorded_ms != 0)
-        assert len(row["detail"]) == 500
+        assert [row["recorded_at"] is None for row in rows] == [one != 0 for one in times]
+        assert {len(row["detail"]) for row in rows} == {500}
 
 
 async def test_several_events_refused_in_one_record_keep_its_bytes_once(
@@ -595,22 +592,18 @@ async def test_rows_by_hand_find_their_id_and_their_bucket_and_keep_the_mission(
                 await connection.execute(f"insert into events ({names}) values ({values})")
 
 
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("meta", "[]"), ("meta", "null"), ("extra", '"x"'), ("headers", "[]"), ("coercions", "{}")],
-)
-async def test_a_row_by_hand_whose_json_has_another_form_is_refused(
-    database: Database, column: str, value: str
-) -> None:
+async def test_a_row_by_hand_whose_json_has_another_form_is_refused(database: Database) -> None:
     """A telling of the same event could not be joined with it."""
+    wrong = [("meta", "[]"), ("meta", "null"), ("extra", '"x"'), ("headers", "[]")]
     async with connected(database) as connection:
-        with pytest.raises(asyncpg.CheckViolationError, match="events_json_forms"):
-            await connection.execute(
-                f"""
-                insert into events (execution_id, event_type, status, {column})
-                values (1, 'step.enter', 'X', '{value}')
-                """
-            )
+        for column, value in (*wrong, ("coercions", "{}")):
+            with pytest.raises(asyncpg.CheckViolationError, match="events_json_forms"):
+                await connection.execute(
+                    f"""
+                    insert into events (execution_id, event_type, status, {column})
+                    values (1, 'step.enter', 'X', '{value}')
+                    """
+                )
 
 
 async def test_a_row_by_hand_is_joined_with_a_telling_of_the_same_event(

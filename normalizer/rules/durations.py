@@ -44,7 +44,9 @@ def _declared(event: WireEvent) -> float | None:
 
 def _nested(event: WireEvent) -> float | None:
     for field, value in _places(event.nested):
-        number = None if value is None else _number(value)
+        if value is None:
+            continue
+        number = _number(value)
         if number is not None:
             seconds = _storable(_seconds(number))
             if seconds is not None:

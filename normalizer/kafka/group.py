@@ -242,7 +242,7 @@ class GroupReader:
 
         Where there is nothing new to read so, no record was to blame: BrokerUnavailable.
         """
-        chunks = []
+        read: list[tuple[Reading, Chunk]] = []
         for partition in partitions:
             reading = self._readings.get(partition)
             if reading is None:
@@ -254,10 +254,11 @@ class GroupReader:
             if self._readings.get(partition) is reading and chunk.next_offset > offset:
                 reading.next_offset = chunk.next_offset
                 self._seek(partition, chunk.next_offset)
-                chunks.append(chunk)
-        if not chunks:
+                read.append((reading, chunk))
+        if not read:
             raise BrokerUnavailable(f"fetching: {type(stumble).__name__}") from stumble
-        return chunks
+        # What was begun anew while another partition was asked for will be read again.
+        return [chunk for reading, chunk in read if self._readings.get(chunk.partition) is reading]
 
     def _seek(self, partition: Partition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)

@@ -247,6 +247,56 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
     assert await watcher.events() == 5
 
 
+async def test_a_partition_that_is_nobodys_is_found_while_the_others_move(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """A claim that came too late fenced its owner, and nobody reads the partition."""
+    settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=2)
+    async with running(settings) as service:
+        await watcher.until_claimed(topic)
+        position = (await watcher.positions(topic))[0]
+        async with Store(database.url, owner="too late") as store:
+            await store.claim(topic.name, 0, cluster_id=position["cluster_id"], log_start=0)
+        await send(producer, topic, range(3))
+        sent = 3
+
+        async def read() -> bool:
+            nonlocal sent
+            await send(producer, topic, range(sent, sent + 1), partition=1)
+            sent += 1
+            return bool((await watcher.positions(topic))[0]["next_offset"] == 1)
+
+        await until(read)
+
+    assert service.counters.fenced == 1
+    assert service.counters.rejoins == 1
+
+
+async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """Late, it would fence whoever owns the partition by then."""
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    await send(producer, topic, range(9))
+    async with running(one):
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+
+    async with watching(database.url) as other:
+        lock = other.connection.transaction()
+        await lock.start()
+        await other.connection.execute("select * from normalizer.source_position for update")
+        async with running(one) as first:
+            await watcher.until_blocked()
+            async with running(msgspec.structs.replace(one, instance="two")) as second:
+                await until(lambda: len(second.reader.assigned) in {1, 2})
+                await lock.rollback()
+                await watcher.until_owned(topic, {"one", "two"})
+                await send(producer, topic, range(9, 18))
+                await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert first.counters.fenced == second.counters.fenced == 0
+
+
 @ONE_PARTITION
 async def test_a_batch_of_a_lost_partition_is_never_written(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher

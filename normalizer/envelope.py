@@ -1,4 +1,17 @@
-"""The canonical event: its fields, and its bytes. A library for producers too."""
+"""The canonical event: its fields, and its bytes. A library for producers too.
+
+ids = SnowflakeGenerator(node=7, clock_ms=lambda: time.time_ns() // 1_000_000)
+event = Envelope(
+    event_id=ids.next_id(),
+    execution_id=333895119667515392,
+    event_type="step.enter",
+    step="fetch",
+    status="STARTED",
+    created_at=datetime.now(UTC),
+    context=msgspec.json.encode({"city": "London"}),
+)
+await producer.send("noetl.events", to_canonical(event), key=b"333895119667515392")
+"""
 
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
@@ -58,42 +71,43 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
     Postgres can hold: a producer's own bytes wherever nothing had to be mended or redacted.
     None is absent. `event_id` and `created_at` are None only for an event without a place in a
-    log, whose producer gave none.
+    log, whose producer gave none. Only execution_id, event_type and status have no default: a
+    producer names what it knows; `attempts` is written into the meta.
     """
 
-    event_id: int | None
+    event_id: int | None = None
     execution_id: int
     event_type: str
-    step: str
+    step: str = ""
     status: str
-    attempts: int
-    max_attempts: int | None
-    created_at: datetime | None
-    worker_id: str | None
-    command_id: str | None
-    iteration: int | None
-    node_type: str | None
-    catalog_id: int | None
-    parent_event_id: int | None
-    parent_execution_id: int | None
-    duration: float | None
-    error: str | None
-    context: bytes | None
-    result: bytes | None
-    meta: bytes
-    extra: bytes | None
-    coercions: bytes | None
-    evidence: int
-    shape: str
-    normalizer_version: int
-    source_topic: str | None
-    source_generation: int
-    source_partition: int
-    source_offset: int
-    source_index: int
-    headers: bytes | None
-    trace_id: str | None
-    recorded_at: datetime | None
+    attempts: int = 0
+    max_attempts: int | None = None
+    created_at: datetime | None = None
+    worker_id: str | None = None
+    command_id: str | None = None
+    iteration: int | None = None
+    node_type: str | None = None
+    catalog_id: int | None = None
+    parent_event_id: int | None = None
+    parent_execution_id: int | None = None
+    duration: float | None = None
+    error: str | None = None
+    context: bytes | None = None
+    result: bytes | None = None
+    meta: bytes = b"{}"
+    extra: bytes | None = None
+    coercions: bytes | None = None
+    evidence: int = 0
+    shape: str = "unknown"
+    normalizer_version: int = RULES_VERSION
+    source_topic: str | None = None
+    source_generation: int = 0
+    source_partition: int = 0
+    source_offset: int = 0
+    source_index: int = 0
+    headers: bytes | None = None
+    trace_id: str | None = None
+    recorded_at: datetime | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):

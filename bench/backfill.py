@@ -1,0 +1,382 @@
+"""How fast history is replayed, beside the live path; what it costs live traffic; its memory.
+
+    python -m bench.backfill                        the short form: 100,000 events, three kills
+    python -m bench.backfill --events 1000000 --memory-events 10000000 --kills 20 \
+        --results docs/results/backfill.md          the full form, about an hour
+
+In one run, on one machine: the service drains a topic; a backfill reads the same topic, and the
+same records as a zstd file, each into a database of its own; the file is killed and resumed at
+random moments; then one more backfill runs beside live traffic.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import platform
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import zstandard
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
+from normalizer.ledger import verify
+from normalizer.migrate import migrate
+from normalizer.snowflake import SnowflakeGenerator
+
+TOPIC: Final = "noetl.events"
+LIVE_TOPIC: Final = "live.events"
+PARTITIONS: Final = 6
+PROBE_S: Final = 0.1
+
+_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_position"
+_RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
+_SAME: Final = """
+    select count(*), sum(hashtextextended(said.row::text, 0)::numeric)
+    from   (
+               select to_jsonb(event) - 'batch_id' - 'ingested_at' as row
+               from   normalizer.events as event
+           ) as said
+"""
+_VISIBLE: Final = "select true from normalizer.events where event_id = $1"
+
+
+class Bench:
+    """One stack, and what was measured on it, as lines."""
+
+    def __init__(self, folder: Path, postgres: PostgresServer, kafka: KafkaBroker) -> None:
+        self.folder = folder
+        self._postgres = postgres
+        self.bootstrap_servers = kafka.bootstrap_servers
+        self.urls: dict[str, str] = {}
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Print it, and keep it for the results."""
+        print(line, flush=True)
+        self.lines.append(line)
+
+    async def database(self, name: str) -> str:
+        """A fresh one, migrated."""
+        url = await self._postgres.create_database(name)
+        await migrate(url, say=lambda _: None)
+        self.urls[name] = url
+        return url
+
+    def environment(self, url: str, topic: str = TOPIC) -> dict[str, str]:
+        """Of a process of ours."""
+        return {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": url,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "KAFKA_TOPICS": topic,
+            "NORMALIZER_LOG_LEVEL": "warning",
+        }
+
+    async def start(self, url: str, *arguments: str, topic: str = TOPIC) -> Any:
+        """`normalizer ...` as a process."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "normalizer", *arguments),
+            env=self.environment(url, topic),
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+    async def backfill(self, url: str, *arguments: str) -> tuple[int, float, float]:
+        """Records, seconds from the first to the last commit, and the peak of memory in MB."""
+        process = await self.start(url, "backfill", *arguments)
+        connection = await asyncpg.connect(url)
+        began = peak_kb = 0
+        began_s = time.monotonic()
+        while process.returncode is None:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                peak_kb = max(peak_kb, _peak_kb(process.pid))
+            if not began and (began := await connection.fetchval(_RECORDS)):
+                began_s = time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await process.wait()
+        seconds = time.monotonic() - began_s
+        if process.returncode != 0:
+            raise SystemExit(f"backfill exited with {process.returncode}")
+        records = await connection.fetchval(_RECORDS)
+        await connection.close()
+        return records - began, seconds, peak_kb / 1024
+
+
+async def main(asked: argparse.Namespace) -> int:
+    """Print every figure; 1 where something is not as it must be."""
+    async with _stack() as bench:
+        bench.say(f"{_machine()}; {asked.events:,} events of seed {asked.seed}")
+        path = await _write(bench, asked.events, asked.seed)
+        ends = await _load(bench, asked.events, asked.seed)
+        live = await _drain(bench, ends)
+        good = await _sources(bench, path, live)
+        good = await _kills(bench, path, asked.kills) and good
+        await _beside_live(bench, path, asked.probe_s)
+        good = await _memory(bench, asked.memory_events, asked.seed) and good
+        if asked.results:
+            _publish(asked.results, bench.lines)
+    return 0 if good else 1
+
+
+async def _write(bench: Bench, events: int, seed: int) -> Path:
+    """The history as a zstd file in record form."""
+    path = bench.folder / f"history-{events}.zst"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", "write", "-", f"--events={events}", f"--seed={seed}"),
+        f"--topic={TOPIC}",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    packer = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+    with path.open("wb") as file:
+        while chunk := await process.stdout.read(1 << 20):
+            file.write(packer.compress(chunk))
+        file.write(packer.flush())
+    if await process.wait() != 0:
+        raise SystemExit("the simulator could not write")
+    return path
+
+
+async def _load(bench: Bench, events: int, seed: int) -> int:
+    """The history as a topic; its records."""
+    await _create_topics(bench.bootstrap_servers)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", "play", f"--bootstrap-servers={bench.bootstrap_servers}"),
+        *(f"--topic={TOPIC}", f"--events={events}", f"--seed={seed}", "--rate=0"),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    return int(said.split()[0])
+
+
+async def _create_topics(bootstrap_servers: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        # The simulator's clock runs in the past: retention would eat the topic.
+        keep = {"retention.ms": "-1"}
+        await admin.create_topics(
+            [NewTopic(name, PARTITIONS, 1, topic_configs=keep) for name in (TOPIC, LIVE_TOPIC)]
+        )
+    finally:
+        await admin.close()
+
+
+async def _drain(bench: Bench, records: int) -> float:
+    """The live path: records a second of the service."""
+    url = await bench.database("live")
+    service = await bench.start(url, "run")
+    connection = await asyncpg.connect(url)
+    try:
+        while not (first := await connection.fetchval(_READ)):
+            await asyncio.sleep(0.01)
+        began_s = time.monotonic()
+        while (read := await connection.fetchval(_READ)) < records:
+            await asyncio.sleep(0.02)
+        rate = (read - first) / (time.monotonic() - began_s)
+    finally:
+        service.terminate()
+        await service.wait()
+        await connection.close()
+    bench.say(f"live path:              {rate:>10,.0f} records/s")
+    return float(rate)
+
+
+async def _sources(bench: Bench, path: Path, live: float) -> bool:
+    """The topic and the file, each once and again."""
+    good = True
+    for name, arguments in (
+        ("topic", ("topic", TOPIC)),
+        ("zstd file", ("file", str(path))),
+    ):
+        url = await bench.database(name.replace(" ", "_"))
+        records, seconds, _ = await bench.backfill(url, *arguments)
+        rate = records / seconds
+        bench.say(
+            f"backfill of the {name}:{'':<{13 - len(name)}}{rate:>6,.0f} records/s, "
+            f"{rate / live:.2f} of live"
+        )
+        before = await _fingerprint(url)
+        records, seconds, _ = await bench.backfill(url, *arguments)
+        same = before == await _fingerprint(url) and not await _wrong(url)
+        bench.say(
+            f"  again: {records / seconds:,.0f} records/s, {'nothing added' if same else 'ADDED'}"
+        )
+        good = good and same
+    return good
+
+
+async def _kills(bench: Bench, path: Path, kills: int) -> bool:
+    """The file again, killed at random moments; compared with the run that was left alone."""
+    seed = random.randrange(2**32)
+    draw = random.Random(seed)
+    whole = await _records(bench.urls["zstd_file"]) // 2
+    url = await bench.database("killed")
+    connection = await asyncpg.connect(url)
+    for at in sorted(draw.randrange(whole) for _ in range(kills)):
+        process = await bench.start(url, "backfill", "file", str(path))
+        while await connection.fetchval(_RECORDS) < at and process.returncode is None:
+            await asyncio.sleep(0.005)
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+    await connection.close()
+    await bench.backfill(url, "file", str(path))
+    unharmed = await _fingerprint(bench.urls["zstd_file"])
+    same = await _fingerprint(url) == unharmed and not await _wrong(url)
+    bench.say(f"killed {kills} times (seed {seed}): {'identical' if same else 'DIFFERENT'}")
+    return same
+
+
+async def _beside_live(bench: Bench, path: Path, seconds: float) -> None:
+    """Produce-to-visible of live events, without and with a backfill beside them."""
+    url = await bench.database("beside")
+    service = await bench.start(url, "run", topic=LIVE_TOPIC)
+    try:
+        alone = await _probed(bench, url, seconds)
+        backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
+        beside = await _probed(bench, url, seconds)
+        still = backfill.returncode is None
+        if still:
+            backfill.terminate()
+        await backfill.wait()
+    finally:
+        service.terminate()
+        await service.wait()
+    for name, waits in (("alone", alone), ("beside a backfill", beside)):
+        bench.say(
+            f"produce to visible, {name}: p50 {statistics.median(waits) * 1000:.0f} ms, "
+            f"p99 {sorted(waits)[int(len(waits) * 0.99)] * 1000:.0f} ms ({len(waits)} events)"
+        )
+    if not still:
+        bench.say("  (the backfill ended before the probes did)")
+
+
+async def _probed(bench: Bench, url: str, seconds: float) -> list[float]:
+    """Seconds from a producer's send until a reader sees the row."""
+    mint = SnowflakeGenerator(9, lambda: time.time_ns() // 1_000_000)
+    connection = await asyncpg.connect(url)
+    waits = []
+    async with AIOKafkaProducer(bootstrap_servers=bench.bootstrap_servers) as producer:
+        await _probe(producer, connection, mint)
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            waits.append(await _probe(producer, connection, mint))
+            await asyncio.sleep(PROBE_S)
+    await connection.close()
+    return waits
+
+
+async def _probe(
+    producer: AIOKafkaProducer, connection: asyncpg.Connection, mint: SnowflakeGenerator
+) -> float:
+    event_id = mint.next_id()
+    event = {
+        "event_id": event_id,
+        "execution_id": event_id,
+        "event_type": "step.enter",
+        "step": "s",
+    }
+    began_s = time.monotonic()
+    await producer.send_and_wait(LIVE_TOPIC, msgspec.json.encode(event))
+    while not await connection.fetchval(_VISIBLE, event_id):
+        await asyncio.sleep(0.002)
+    return time.monotonic() - began_s
+
+
+async def _memory(bench: Bench, events: int, seed: int) -> bool:
+    """The peak of a short history and of one ten or a hundred times as long."""
+    peaks = []
+    for count in (max(events // 10, min(events, 100_000)), events):
+        path = await _write(bench, count, seed)
+        url = await bench.database(f"memory_{count}")
+        _, _, peak_mb = await bench.backfill(url, "file", str(path))
+        bench.say(f"memory at {count:>10,} events: {peak_mb:.0f} MB")
+        path.unlink()
+        peaks.append(peak_mb)
+    return peaks[1] < peaks[0] * 1.3
+
+
+async def _fingerprint(url: str) -> tuple[Any, ...]:
+    connection = await asyncpg.connect(url)
+    try:
+        return tuple(await connection.fetchrow(_SAME))
+    finally:
+        await connection.close()
+
+
+async def _records(url: str) -> int:
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(_RECORDS))
+    finally:
+        await connection.close()
+
+
+async def _wrong(url: str) -> list[str]:
+    return [text async for explained in verify(url, None) for text in explained.wrong]
+
+
+def _peak_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _machine() -> str:
+    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return f"{os.cpu_count()} cores, {memory_gb:.0f} GB, Python {platform.python_version()}"
+
+
+def _publish(path: Path, lines: list[str]) -> None:
+    said = "\n".join(lines)
+    command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
+    path.write_text(
+        f"# Backfill, measured\n\n{datetime.now(UTC):%Y-%m-%d}, `{command}`\n\n```\n{said}\n```\n"
+    )
+
+
+@contextlib.asynccontextmanager
+async def _stack() -> AsyncIterator[Bench]:
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
+    try:
+        async with (
+            PostgresServer(folder / "postgres", settings=settings) as postgres,
+            KafkaBroker(folder / "kafka", await kafka_jars(print)) as kafka,
+        ):
+            yield Bench(folder, postgres, kafka)
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--memory-events", type=int, default=300_000)
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--probe-s", type=float, default=20.0, help="seconds of live probes")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--results", type=Path, help="write the figures into this file")
+    sys.exit(asyncio.run(main(parser.parse_args())))

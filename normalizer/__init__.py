@@ -5,6 +5,7 @@ In the order an event meets them; docs/flow.md walks the same way with one event
 The loop
     service       fetch, normalise, store, advance: every step named, none done
     kafka/        records in; the only importer of aiokafka
+    membership    the group joined, its partitions kept claimed and watched
     ownership     which partitions are ours, by claims in PostgreSQL
     filling       chunks of partitions become a batch
 

@@ -185,14 +185,6 @@ class GroupReader:
         # From here on nothing waits: positions and readings move in one step.
         return await self._chunks({Partition(*one) for one in wanted}, drained)
 
-    def lag(self, partition: Partition) -> int | None:
-        """Committed records beyond the reading, as of the last answer; None before the first."""
-        reading = self._readings.get(partition)
-        if reading is None or partition not in self.assigned:
-            return None
-        end = self._consumer.last_stable_offset(TopicPartition(*partition))
-        return None if end is None else max(0, end - reading.next_offset)
-
     async def commit(self, offsets: dict[Partition, int], *, timeout_s: float) -> None:
         """Tell the group how far we are: for lag tools only. Raises BrokerUnavailable."""
         mine = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}

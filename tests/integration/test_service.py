@@ -159,6 +159,69 @@ async def test_an_open_transaction_is_waited_for(
     assert await watcher.events() == 6
 
 
+@ONE_PARTITION
+async def test_what_compaction_took_is_a_hole(
+    database: Database,
+    bootstrap_servers: str,
+    topic: Topic,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    compacted = Topic(name=f"{topic.name}.compacted", partitions=1)
+    configs = {
+        "cleanup.policy": "compact",
+        "segment.ms": "100",
+        "min.cleanable.dirty.ratio": "0.01",
+        "max.compaction.lag.ms": "100",
+    }
+    await admin.create_topics([NewTopic(compacted.name, 1, 1, topic_configs=configs)])
+    for number in range(6):
+        value = msgspec.json.encode(raw_event(number))
+        await producer.send_and_wait(compacted.name, value, key=b"same")
+    settings = settings_for(database, compacted, bootstrap_servers)
+
+    async with LogReader(settings) as log:
+
+        async def rolled_and_compacted() -> bool:
+            await producer.send_and_wait(compacted.name, b"{}", key=b"another")
+            return 0 not in await log.data_offsets(compacted.name, 0, 0, 6)
+
+        await until(rolled_and_compacted)
+        end = (await log.bounds([Partition(compacted.name, 0)]))[Partition(compacted.name, 0)].end
+    async with running(settings):
+        await watcher.until_read(compacted, {0: end})
+
+    position = (await watcher.positions(compacted))[0]
+    assert position["records"] + position["holes"] == end
+    assert position["holes"] >= 5
+    await admin.delete_topics([compacted.name])
+
+
+async def test_one_service_reads_several_topics(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    second = Topic(name=f"{topic.name}.second", partitions=2)
+    await admin.create_topics([NewTopic(second.name, second.partitions, 1)])
+    await send(producer, topic, range(6))
+    await send(producer, second, range(6, 12))
+    settings = settings_for(
+        database, topic, bootstrap_servers, kafka_topics=(topic.name, second.name)
+    )
+
+    async with running(settings):
+        await watcher.until_read(topic, {0: 2, 1: 2, 2: 2})
+        await watcher.until_read(second, {0: 3, 1: 3})
+
+    assert await watcher.events() == 12
+    await admin.delete_topics([second.name])
+
+
 async def test_the_group_is_told_how_far_the_database_is(
     database: Database,
     topic: Topic,

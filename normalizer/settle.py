@@ -72,17 +72,16 @@ async def settle(events: Sequence[Envelope], stored: Stored) -> Settled:
             changed=[],
             fates=[("stored", _id_of(event)) for event in events],
         )
-    return await _Settling(stored, known, wanted).settle(events)
+    return await _Settling(stored, known, wanted.keys() - known.keys()).settle(events)
 
 
 class _Settling:
     """The state while one batch is settled: rows of the database, and of the batch so far."""
 
-    def __init__(self, stored: Stored, known: dict[int, Place], wanted: Counter[int]) -> None:
+    def __init__(self, stored: Stored, known: dict[int, Place], free: Collection[int]) -> None:
         self._stored = stored
         self._known = known
-        self._wanted = wanted
-        self._rows: dict[int, Envelope | None] = dict.fromkeys(wanted.keys() - known.keys())
+        self._rows: dict[int, Envelope | None] = dict.fromkeys(free)
         self._new: set[int] = set()
         self._changed: set[int] = set()
 
@@ -91,7 +90,7 @@ class _Settling:
         fates: list[tuple[Fate, int]] = []
         for event in events:
             event_id = _id_of(event)
-            if self._wanted[event_id] == 1 and self._is_free(event_id):
+            if self._is_free(event_id):
                 fates.append(self._add(event))
             else:
                 fates.append(await self._place(event))

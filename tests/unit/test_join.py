@@ -224,6 +224,7 @@ def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
         b'{"colour":["red"]}',
         b'{"step":"a"}',
         b"[1]",
+        b'[{"step":["a"]}]',
     ],
 )
 def test_a_producers_own_told_otherwise_is_a_value_like_any_other(own: bytes) -> None:
@@ -236,6 +237,13 @@ def test_a_producers_own_told_otherwise_is_a_value_like_any_other(own: bytes) ->
         "error": ["a"],
         "extra.told_otherwise": [msgspec.json.decode(own)],
     }
+
+
+def test_a_value_of_our_own_form_that_lost_is_not_taken_for_what_was_kept() -> None:
+    a = envelope(extra=b'{"told_otherwise":{"extra.told_otherwise":[{"step":["x"]}]}}')
+
+    assert join(a, a) is a
+    assert join(a, envelope()) is a
 
 
 def test_two_producers_own_told_otherwise_are_both_kept() -> None:

@@ -203,6 +203,18 @@ async def test_copies_of_a_conflicting_event_meet_it() -> None:
     assert log.rows_stored == 2
 
 
+async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought() -> None:
+    """The row came from elsewhere, where its id was no conflict."""
+    first, other = envelope(1, event_id=5, step="a"), envelope(2, event_id=5, step="b")
+    imported = msgspec.structs.replace(other, event_id=conflict_id(other, 0), source_topic="file:1")
+    log = Log(first, imported)
+
+    fates = [*await log.take(other), *await log.take(other)]
+
+    assert fates == ["joined", "duplicate"]
+    assert rule_of(log.rows_by_id[conflict_id(other, 0)]) == ["event_id_conflict"]
+
+
 async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
     log = Log()
     events = [envelope(at, event_id=5, worker_id=f"w{at}") for at in range(8)]

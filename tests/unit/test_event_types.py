@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from normalizer.event_types import SPELLINGS, event_class
+from normalizer.event_types import KINDS, SPELLINGS, event_class, spellings_of
 
 # Source: wire-shapes, section 4, as it stands there.
 STATED = (
@@ -45,3 +45,10 @@ def test_workflow_words_are_one_class_with_a_dot_or_an_underscore(word: str) -> 
 )
 def test_any_other_word_is_a_class_of_its_own(word: str) -> None:
     assert event_class(word) == word
+
+
+def test_a_kind_is_told_in_every_spelling_of_its_class() -> None:
+    told = {kind.event_class: spellings_of(kind) for kind in KINDS}
+
+    assert told["call.done"] == ("call.done", "action_done", "call_done")
+    assert told["call.error"] == ("call.error",)

@@ -317,3 +317,10 @@ def test_a_rekeyed_event_says_which_id_it_brought() -> None:
         {"rule": "bom_stripped"},
     ]
     assert msgspec.structs.replace(moved, event_id=5, coercions=event.coercions) == event
+
+
+def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
+    imported = envelope(step="fetch", extra=b'{"told_otherwise":{"step":["fetch"]}}')
+    telling = envelope(step="fetch", worker_id="worker-1")
+
+    assert kept(join(imported, telling)) is None

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,7 @@ from simulator.ledger import (
     sealed,
 )
 from simulator.mix import Mix
+from simulator.piles import PILES, Piles
 from simulator.play import Play, write_lines
 from simulator.record import Event, Nothing, Record, Refused
 from simulator.topic import keyed_partition, records
@@ -218,6 +220,20 @@ def test_sealed_values_are_equal_if_the_values_are() -> None:
     assert sealed(long) != sealed(long | {"e": 1})
     assert sealed(None) is sealed(msgspec.Raw(b"null")) is None
     assert sealed({}) == "{}"
+
+
+def test_piles_of_snowflakes_come_out_even() -> None:
+    minter = ids.Minter(64)
+    minted = [minter.mint(ids.EPOCH_MS + 75_000_000_000 + 7 * n) for n in range(6_400)]
+    with ExitStack() as stack:
+        piles = Piles(stack)
+        for event_id in minted:
+            piles.put(event_id, event_id)
+
+        sizes = [len(list(piles.take(number, int))) for number in range(PILES)]
+
+    assert sum(sizes) == 6_400
+    assert max(sizes) < 200
 
 
 def test_ids_of_both_layouts_tell_their_time() -> None:

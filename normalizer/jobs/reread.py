@@ -58,25 +58,41 @@ def reread(
     if event.execution_id != row.execution_id:
         return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
     kept = {name: getattr(row, name) for name in KEYS}
-    coercions = _with_what_others_told(event.coercions, row.coercions, record)
-    return msgspec.structs.replace(event, coercions=coercions, **kept)
+    return msgspec.structs.replace(
+        event,
+        extra=_with_other_values(event.extra, row.extra, record),
+        coercions=_with_other_coercions(event.coercions, row.coercions, record),
+        **kept,
+    )
 
 
-def _with_what_others_told(
+# A row joined from several tellings is rebuilt as one event. What only another telling sent,
+# today's rules cannot find again: it stays where it was kept. So does what the store noted of the
+# row's id.
+
+
+def _with_other_values(
+    extra: bytes | None, stored: bytes | None, record: RawRecord
+) -> bytes | None:
+    if stored is None:
+        return extra
+    made = {} if extra is None else _object.decode(extra)
+    for name, value in _object.decode(stored).items():
+        if name not in made and not _says(record, [name], value):
+            made[name] = value
+    return msgspec.json.encode(made) if made else None
+
+
+def _with_other_coercions(
     coercions: bytes | None, stored: bytes | None, record: RawRecord
 ) -> bytes | None:
-    """The coercions, with those of the stored row that today's rules cannot find again.
-
-    A row joined from several tellings is rebuilt as one: what was coerced of a value that only
-    another telling had stays noted. So does what the store noted about the row's id.
-    """
     if stored is None:
         return coercions
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
         coercion = _coercion.decode(each)
         if coercion.rule == CONFLICT or (
-            coercion.original and not _says(record, coercion.field, coercion.original)
+            coercion.original and not _says(record, coercion.field.split("."), coercion.original)
         ):
             made.setdefault(_canonical(each), each)
     return msgspec.json.encode(list(made.values())) if made else None
@@ -86,10 +102,10 @@ def _canonical(raw: msgspec.Raw) -> bytes:
     return canonical_json(bytes(raw))
 
 
-def _says(record: RawRecord, field: str, original: msgspec.Raw) -> bool:
-    """Whether the rebuilt record has this value in this field, by names with dots between."""
+def _says(record: RawRecord, path: list[str], original: msgspec.Raw) -> bool:
+    """Whether the rebuilt record has this value at this path."""
     value: Any = msgspec.Raw((record.value or b"null").removeprefix(_BOM))
-    for name in field.split("."):
+    for name in path:
         try:
             value = _object.decode(value).get(name, msgspec.Raw(b"null"))
         except msgspec.MsgspecError:

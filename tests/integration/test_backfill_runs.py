@@ -129,9 +129,10 @@ async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
     assert "by live lag" in "\n".join(verdict.lines())
 
 
+@pytest.mark.every_postgres
 async def test_progress_and_verdict_stand_in_the_view(database: Database, history: Path) -> None:
     settings = settings_of(database, batch_rows=100)
-    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_000.0)
+    flow = backfill_of(settings, FileSource([history]), str(history), max_rate=300.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         running_row = await until(

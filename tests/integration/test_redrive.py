@@ -102,6 +102,7 @@ async def tries(database: Database) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
+@pytest.mark.every_postgres
 async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
     database: Database, tmp_path: Path
 ) -> None:

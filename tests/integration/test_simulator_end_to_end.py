@@ -1,5 +1,7 @@
 """What the ledger says is what the database holds: through real Kafka and PostgreSQL."""
 
+import asyncio
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -129,3 +131,34 @@ async def stored(watcher: Watcher) -> list[Envelope]:
     columns = ", ".join(Envelope.__struct_fields__)
     rows = await watcher.connection.fetch(f"select {columns} from normalizer.events")
     return [Envelope(**row) for row in rows]
+
+
+async def test_the_command_compares_and_exits_1_on_a_difference(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
+) -> None:
+    ends = await loaded(mix(), 2_000, topic, bootstrap_servers, tmp_path / "ledger")
+    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
+
+    agreeing = await command("compare", tmp_path / "ledger", database)
+    await watcher.connection.execute(
+        """
+        update normalizer.events
+        set    attempts = attempts + 1
+        where  event_id = (select min(event_id) from normalizer.events)
+        """
+    )
+    differing = await command("compare", tmp_path / "ledger", database)
+
+    assert agreeing == (0, "the database agrees with the ledger")
+    assert differing == (1, "the database differs")
+
+
+async def command(name: str, ledger: Path, database: Database) -> tuple[int | None, str]:
+    """Exit code and last line of a command of the simulator."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", name, f"--ledger={ledger}", f"--database-url={database.url}"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await child.communicate()
+    return child.returncode, output.decode().splitlines()[-1]

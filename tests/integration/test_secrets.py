@@ -283,6 +283,32 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(
         assert await leaks(connection) == ["normalizer.quarantine_raw"]
 
 
+async def test_the_last_words_of_a_process_quote_nothing_of_the_row_it_died_of(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    event = factories.raw_event(error=KEPT, context={"text": KEPT})
+    await producer.send_and_wait(topic.name, msgspec.json.encode(event), partition=0)
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'row: %', new using errcode = '42501', detail = new::text;
+            end
+            $$;
+            create trigger refuse before insert on normalizer.events
+                for each row execute function refuse();
+            """
+        )
+
+    async with process(settings_for(database, topic, bootstrap_servers)) as service:
+        said, _ = await service.communicate()
+
+    assert service.returncode not in (0, None)
+    assert said.count(b"42501") == 1
+    assert KEPT.encode() not in said
+
+
 @pytest.mark.parametrize("key", LOOKALIKES)
 def test_a_look_alike_stays(key: str) -> None:
     record = raw_record(

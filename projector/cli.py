@@ -10,6 +10,7 @@ _VIEWS = """
     select   view.relname as name, obj_description(view.oid, 'pg_class') as question
     from     pg_class as view
     where    view.relnamespace = 'projector'::regnamespace and view.relkind = 'v'
+             and obj_description(view.oid, 'pg_class') is not null
     order by view.relname
 """
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 import msgspec
@@ -51,6 +51,17 @@ _SAME: Final = """
            ) as said
 """
 _VISIBLE: Final = "select true from normalizer.events where event_id = $1"
+
+
+class Ran(NamedTuple):
+    """A run: records a second between its first and its last commit, its CPU a record, its peak.
+
+    On a shared machine the CPU of the process a record says more than the rate.
+    """
+
+    rate: float
+    cpu_us: float
+    peak_mb: float
 
 
 class Bench:
@@ -94,26 +105,33 @@ class Bench:
             stderr=asyncio.subprocess.DEVNULL,
         )
 
-    async def backfill(self, url: str, *arguments: str) -> tuple[int, float, float]:
-        """Records, seconds from the first to the last commit, and the peak of memory in MB."""
-        process = await self.start(url, "backfill", *arguments)
+    async def backfill(self, url: str, *arguments: str) -> "Ran":
+        """One run to its end."""
         connection = await asyncpg.connect(url)
-        began = peak_kb = 0
-        began_s = time.monotonic()
+        before = read = first = await connection.fetchval(_RECORDS)
+        process = await self.start(url, "backfill", *arguments)
+        began_s = ended_s = time.monotonic()
+        peak_kb = ticks = 0
         while process.returncode is None:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 peak_kb = max(peak_kb, _peak_kb(process.pid))
-            if not began and (began := await connection.fetchval(_RECORDS)):
-                began_s = time.monotonic()
+                ticks = max(ticks, _ticks(process.pid))
+            if (now := await connection.fetchval(_RECORDS)) > read:
+                ended_s = time.monotonic()
+                if read == before:
+                    began_s, first = ended_s, now
+                read = now
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1):
+                async with asyncio.timeout(0.05):
                     await process.wait()
-        seconds = time.monotonic() - began_s
         if process.returncode != 0:
             raise SystemExit(f"backfill exited with {process.returncode}")
-        records = await connection.fetchval(_RECORDS)
         await connection.close()
-        return records - began, seconds, peak_kb / 1024
+        return Ran(
+            rate=(read - first) / (ended_s - began_s) if ended_s > began_s else 0.0,
+            cpu_us=ticks / os.sysconf("SC_CLK_TCK") / max(read - before, 1) * 1e6,
+            peak_mb=peak_kb / 1024,
+        )
 
 
 async def main(asked: argparse.Namespace) -> int:
@@ -190,11 +208,12 @@ async def _drain(bench: Bench, records: int) -> float:
         while (read := await connection.fetchval(_READ)) < records:
             await asyncio.sleep(0.02)
         rate = (read - first) / (time.monotonic() - began_s)
+        cpu_us = _ticks(service.pid) / os.sysconf("SC_CLK_TCK") / read * 1e6
     finally:
         service.terminate()
         await service.wait()
         await connection.close()
-    bench.say(f"live path:              {rate:>10,.0f} records/s")
+    bench.say(f"live path: {rate:,.0f} records/s, {cpu_us:.0f} us of CPU a record")
     return float(rate)
 
 
@@ -206,18 +225,16 @@ async def _sources(bench: Bench, path: Path, live: float) -> bool:
         ("zstd file", ("file", str(path))),
     ):
         url = await bench.database(name.replace(" ", "_"))
-        records, seconds, _ = await bench.backfill(url, *arguments)
-        rate = records / seconds
+        ran = await bench.backfill(url, *arguments)
         bench.say(
-            f"backfill of the {name}:{'':<{13 - len(name)}}{rate:>6,.0f} records/s, "
-            f"{rate / live:.2f} of live"
+            f"backfill of the {name}: {ran.rate:,.0f} records/s, {ran.rate / live:.2f} of live, "
+            f"{ran.cpu_us:.0f} us of CPU a record"
         )
         before = await _fingerprint(url)
-        records, seconds, _ = await bench.backfill(url, *arguments)
+        again = await bench.backfill(url, *arguments)
         same = before == await _fingerprint(url) and not await _wrong(url)
-        bench.say(
-            f"  again: {records / seconds:,.0f} records/s, {'nothing added' if same else 'ADDED'}"
-        )
+        verdict = "nothing added" if same else "ROWS ADDED OR CHANGED"
+        bench.say(f"  again: {again.rate:,.0f} records/s, {verdict}")
         good = good and same
     return good
 
@@ -303,14 +320,14 @@ async def _probe(
 async def _memory(bench: Bench, events: int, seed: int) -> bool:
     """The peak of a short history and of one ten or a hundred times as long."""
     peaks = []
-    for count in (max(events // 10, min(events, 100_000)), events):
+    for count in (events // 10, events):
         path = await _write(bench, count, seed)
         url = await bench.database(f"memory_{count}")
-        _, _, peak_mb = await bench.backfill(url, "file", str(path))
+        peak_mb = (await bench.backfill(url, "file", str(path))).peak_mb
         bench.say(f"memory at {count:>10,} events: {peak_mb:.0f} MB")
         path.unlink()
         peaks.append(peak_mb)
-    return peaks[1] < peaks[0] * 1.3
+    return peaks[1] < peaks[0] * 1.5 + 20
 
 
 async def _fingerprint(url: str) -> tuple[Any, ...]:
@@ -338,6 +355,12 @@ def _peak_kb(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1])
     return 0
+
+
+def _ticks(pid: int) -> int:
+    """User and system time of a process so far. Source: proc(5), fields 14 and 15."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def _machine() -> str:

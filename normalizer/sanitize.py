@@ -119,6 +119,8 @@ def dotted(path: Path) -> str:
 
 def mend(text: str) -> str:
     """Give the text with U+FFFD for each U+0000 and each lone surrogate."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
@@ -189,8 +191,10 @@ class _Rewriter:
             if self._hides(key, value, mode, mode_inside):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
-            else:
+            elif isinstance(value, str | list | dict):
                 members[key] = self.walk(value, under(path, key), mode_inside)
+            else:
+                members[key] = value
         return members
 
     def _wrapped(self, text: str) -> str:
@@ -210,11 +214,15 @@ class _Rewriter:
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
         mended = mend(text)
         kept = mended if mode is _Mode.UNTOUCHED else redact_text(mended)
-        self._note(path, text, mended, kept)
+        if kept != text:
+            self._note(path, text, mended, kept)
         return kept
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
         """Give the keys as they may be stored, no two alike."""
+        together = "\n".join(tree)
+        if cut_secrets(mend(together)) == together:
+            return list(tree)
         keys: list[str] = []
         taken: set[str] = set()
         numbers: dict[str, int] = {}
@@ -227,12 +235,12 @@ class _Rewriter:
                     numbers[kept] = numbers.get(kept, 1) + 1
                     key = f"{kept} ({numbers[kept]})"
                 taken.add(key)
-            self._note(under(path, key), sent, mended, key)
+                self._note(under(path, key), sent, mended, key)
             keys.append(key)
         return keys
 
     def _note(self, path: Path, sent: str, mended: str, kept: str) -> None:
-        self.changed |= kept != sent
+        self.changed = True
         if mended != sent and REPLACEMENT in kept:
             self.mended.setdefault(self._item, set()).add(path)
 

@@ -68,6 +68,7 @@ _secret_words: Final = _any_of(SECRET_WORDS)
 _CREDENTIAL: Final = re.compile(
     r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
 )
+_SHORTEST_CREDENTIAL: Final = len("basic 12345678")
 _JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
 _JWT_LONGER_THAN: Final = 50
 _URL_PASSWORD: Final = re.compile(r"""(://[^\s/:"'<>]*+:)[^\s/"'<>]+@""")
@@ -109,12 +110,17 @@ def redact_text(text: str) -> str:
     Idempotent. Source: section 9, R3.
     """
     kept = cut_secrets(text)
-    return REDACTED if _is_secret(text) or _is_secret(kept) else kept
+    secret = _is_secret(text) or (kept != text and _is_secret(kept))
+    return REDACTED if secret else kept
 
 
 def cut_secrets(text: str) -> str:
     """Give the text with each JWT and each URL's password in it replaced."""
-    return _URL_PASSWORD.sub(rf"\1{REDACTED}@", _JWT.sub(_cut_jwt, text))
+    if "eyJ" in text:
+        text = _JWT.sub(_cut_jwt, text)
+    if "://" in text:
+        text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
+    return text
 
 
 def _fold(key: str) -> str:
@@ -138,7 +144,7 @@ def _without_lookalike(marked: str) -> str:
 
 def _is_secret(text: str) -> bool:
     return (
-        _CREDENTIAL.fullmatch(text) is not None
+        (len(text) >= _SHORTEST_CREDENTIAL and _CREDENTIAL.fullmatch(text) is not None)
         or (text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN)
         or ("-----BEGIN" in text and "PRIVATE KEY" in text)
     )

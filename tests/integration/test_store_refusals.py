@@ -15,7 +15,7 @@ from normalizer.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, deliv
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.store import Store
-from tests.factories import after, batch_of, envelope, rejected, snowflake
+from tests.factories import after, batch_of, envelope, rejected, snowflake, together
 from tests.stack import Database
 from tests.tables import (
     assert_ledger_holds,
@@ -341,6 +341,59 @@ async def test_tellings_that_are_refused_only_together_cost_the_last_one(
         assert await quarantined(connection) == {1: "22003"}
 
 
+async def test_a_record_read_again_is_not_blamed_for_tellings_of_its_row(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database,
+            "22003",
+            only="new.error is not null and new.trace_id is not null",
+            when="before update",
+        ) as connection,
+        open_store(database) as store,
+    ):
+        original = envelope(event_id=5)
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(original, claim=claims[0]))
+        await connection.execute(
+            """
+            update normalizer.source_position
+            set    next_offset = 0, records = 0, outcomes = 0, stored = 0
+            where  partition = 0
+            """
+        )
+        tellings = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
+
+        totals = await store.write(
+            together(batch_of(*tellings, claim=claims[1]), batch_of(original, claim=claims[0]))
+        )
+
+        assert (totals.joined, totals.quarantined, totals.duplicate) == (1, 1, 1)
+        assert await connection.fetchval("select source_partition from normalizer.quarantine") == 1
+
+
+async def test_a_row_refused_only_once_another_is_set_aside_is_set_aside_as_well(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database,
+            "22003",
+            only="new.step = 'bad' or (new.step = 'late' and nextval('visits') > 1)",
+        ) as connection,
+        open_store(database) as store,
+    ):
+        await connection.execute("create sequence visits; grant all on sequence visits to public")
+        told = events(1, of=6)
+        told[4] = msgspec.structs.replace(told[4], step="late")
+
+        totals = await store.write(batch_of(*told, claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (4, 2)
+        assert await quarantined(connection) == {1: "22003", 4: "22003"}
+
+
 async def test_a_refused_event_leaves_the_other_events_of_its_record(database: Database) -> None:
     async with refusing(database, "22003") as connection, open_store(database) as store:
         record = (envelope(0), envelope(1, step="bad"), envelope(2))
@@ -407,7 +460,11 @@ async def test_a_row_refused_at_the_commit_is_set_aside_too(database: Database) 
             """
         )
 
-        totals = await delivered(store, batch_of(*events(2, of=4), claim=await claimed(store)))
+        batch = batch_of(*events(2, of=4), claim=await claimed(store))
+
+        with pytest.raises(StoreUnavailable, match="none when asked for which"):
+            await store.write(batch)
+        totals = await delivered(store, batch)
 
         assert (totals.stored, totals.quarantined) == (3, 1)
         assert list(await quarantined(connection)) == [2]

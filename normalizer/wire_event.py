@@ -248,6 +248,8 @@ def whole(value: Value) -> int | None:
 
 def word(value: Value) -> str:
     """Give a text or a number as text; '' for everything else (P1, K1)."""
+    if value is None:
+        return ""
     if type(value) is str:
         return value
     if type(value) is int:

@@ -37,7 +37,7 @@ def _declared(event: WireEvent) -> float | None:
     seconds = _storable(number)
     if seconds is None:
         event.coerce("duration_invalid", "duration", event.fields["duration"])
-    elif Decimal(repr(seconds)) != number:
+    elif repr(seconds) != value and Decimal(repr(seconds)) != number:
         event.extra["duration"] = Raw(_with_point(number).encode())
     return seconds
 

@@ -93,6 +93,8 @@ def read_iteration(command_id: str | None) -> int | None:
 
 def _command(value: Value) -> str:
     """Give a text or an integer as text; '' for everything else."""
+    if value is None:
+        return ""
     if type(value) is str:
         return value
     number = whole(value)

@@ -17,12 +17,13 @@ def write_results(
 ) -> None:
     """One page of figures; a new run replaces it."""
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
     lines = [
         f"# {title}",
         "",
         f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         f"- commit: {_git('rev-parse', '--short', 'HEAD')}",
-        f"- machine: {os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}",
+        f"- machine: {machine}; load average {os.getloadavg()[2]:.1f}",
         f"- versions: Python {platform.python_version()}, {packages}; {servers}",
         f"- command: `{command}`",
         "",

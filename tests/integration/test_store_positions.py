@@ -43,7 +43,9 @@ GATE = 1815
 
 
 @contextlib.asynccontextmanager
-async def gate(database: Database, only: str) -> AsyncIterator[asyncpg.Connection]:
+async def gate(
+    database: Database, only: str, *, when: str = "insert"
+) -> AsyncIterator[asyncpg.Connection]:
     """While open, rows for which `only` holds wait in their INSERT until the lock is let go."""
     async with connected(database) as connection:
         await connection.execute(
@@ -56,7 +58,7 @@ async def gate(database: Database, only: str) -> AsyncIterator[asyncpg.Connectio
                 return new;
             end
             $$;
-            create trigger gate before insert on normalizer.events
+            create trigger gate before {when} on normalizer.events
                 for each row execute function wait_at_the_gate();
             select pg_advisory_lock({GATE});
             """
@@ -321,6 +323,28 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
         assert totals.stored == 1
 
 
+async def test_a_connection_that_was_refused_while_it_was_set_up_is_not_used(
+    database: Database,
+) -> None:
+    """It would not know how wide the buckets are."""
+    async with connected(database) as connection, open_store(database, "me") as store:
+        await connection.execute("update normalizer.layout set bucket_shift = 45")
+        blocking = connection.transaction()
+        await blocking.start()
+        await connection.execute("lock table normalizer.layout in access exclusive mode")
+        claiming = asyncio.ensure_future(claimed(store))
+        await wait_for_lock(connection, "me")
+        for pid in await pids_of(connection, "me"):
+            await connection.execute("select pg_cancel_backend($1)", pid)
+        with pytest.raises(StoreUnavailable, match="57014"):
+            await claiming
+        await blocking.rollback()
+
+        totals = await store.write(batch_of(envelope(0), claim=await claimed(store)))
+
+        assert totals.stored == 1
+
+
 async def test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next(
     database: Database,
 ) -> None:
@@ -449,6 +473,32 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_joins_it(
 async def _wait_until_both_wait(connection: asyncpg.Connection, *owners: str) -> None:
     for owner in owners:
         await wait_for_lock(connection, owner)
+
+
+async def test_two_writers_that_tell_of_one_stored_row_both_leave_their_word(
+    database: Database,
+) -> None:
+    """The second reads the row only when the first has committed, or it would undo its join."""
+    async with (
+        gate(database, "new.error = 'first'", when="update") as connection,
+        open_store(database, "first") as first,
+        open_store(database, "second") as second,
+    ):
+        claim = await claimed(first, 0)
+        stored = batch_of(envelope(event_id=5), claim=claim)
+        await first.write(stored)
+        told = batch_of(envelope(event_id=5, error="first"), claim=after(claim, stored))
+        slow = asyncio.ensure_future(first.write(told))
+        await wait_for_lock(connection, "first")
+        other = batch_of(envelope(event_id=5, trace_id="t"), claim=await claimed(second, 1))
+        waiting = asyncio.ensure_future(second.write(other))
+        await wait_for_lock(connection, "second")
+
+        await open_gate(connection)
+
+        assert ((await slow).joined, (await waiting).joined) == (1, 1)
+        row = await connection.fetchrow("select error, trace_id from normalizer.events")
+        assert tuple(row) == ("first", "t")
 
 
 async def test_two_writers_with_two_new_events_of_one_id_keep_both(database: Database) -> None:

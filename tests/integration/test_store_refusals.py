@@ -215,6 +215,56 @@ async def test_any_number_of_bad_rows_in_a_batch_of_500_cost_just_themselves(
         await assert_ledger_holds(connection)
 
 
+async def test_a_refused_row_is_found_by_its_line_in_a_few_tries(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        await connection.execute(
+            """
+            create sequence tries;
+            grant all on sequence tries to public;
+            create function count_tries() returns trigger language plpgsql as $$
+            begin
+                perform nextval('tries');
+                return null;
+            end
+            $$;
+            create trigger count_tries before insert on normalizer.events
+                for each statement execute function count_tries();
+            """
+        )
+
+        await store.write(batch_of(*events(400, of=500), claim=await claimed(store)))
+
+        assert await connection.fetchval("select last_value from tries") <= 6
+
+
+async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        await connection.execute(
+            f"""
+            create sequence visits;
+            grant all on sequence visits to public;
+            create or replace function refuse() returns trigger language plpgsql as $$
+            begin
+                if {MARKED} and nextval('visits') = 1 then
+                    raise exception 'no' using errcode = '22003';
+                elsif {MARKED} then
+                    raise exception 'no' using errcode = '53100';
+                end if;
+                return new;
+            end
+            $$
+            """
+        )
+        batch = batch_of(*events(3), claim=await claimed(store))
+
+        with pytest.raises(StoreUnavailable, match="53100"):
+            await store.write(batch)
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        await let_all_in(connection)
+        assert (await store.write(batch)).stored == 20
+
+
 async def test_rows_refused_for_different_reasons_keep_their_own(database: Database) -> None:
     async with (
         refusing(database, "22001", only="new.step = 'one'") as connection,
@@ -440,6 +490,19 @@ async def test_a_record_that_fails_again_and_again_while_others_go_in_is_set_asi
             *[1] * TRIES_OF_ONE_RECORD,
         ]
         await assert_ledger_holds(connection)
+
+
+async def test_a_record_is_set_aside_where_todays_bucket_is_missing_too(
+    database: Database,
+) -> None:
+    """A probe's row is of today: without a bucket it would never go in."""
+    async with refusing(database, "XX000") as connection, open_store(database) as store:
+        today = await connection.fetchval("select normalizer.ensure_bucket(gen_snowflake())")
+        await connection.execute(f"drop table normalizer.{today}")
+
+        totals = await delivered(store, batch_of(*events(1, of=2), claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (1, 1)
 
 
 async def test_a_row_refused_at_the_commit_is_set_aside_too(database: Database) -> None:

@@ -160,6 +160,10 @@ begin
 end
 $$;
 
+-- Whoever may call it holds up writers: not a reader's right.
+revoke execute on function projector.lock_executions(bigint[]) from public;
+grant execute on function projector.lock_executions(bigint[]) to normalizer_writer;
+
 
 -- What the transition tables are called. A statement that has only one of them finds these in the
 -- other's place, always empty: so one function serves insert, update and delete.
@@ -175,15 +179,16 @@ comment on table projector.after is
     'Empty for ever: stands in for the rows after a statement where it has none.';
 
 
--- From when on each kind of row is kept. Whatever is older is neither counted, shown nor verified.
+-- How far projector maintain has come: rows before kept_from are dropped, or will be, and neither
+-- counted, shown nor verified; before folded_to shards were added up.
 create table projector.horizon (
     rows_of   text        not null,
     kept_from timestamptz not null default '-infinity',
-    constraint horizon_pkey primary key (rows_of),
-    constraint horizon_rows_of check (rows_of in ('minutes', 'executions'))
+    folded_to timestamptz not null default '-infinity',
+    constraint horizon_pkey primary key (rows_of)
 );
 
-insert into projector.horizon (rows_of) values ('minutes'), ('executions');
+insert into projector.horizon (rows_of) values ('minutes'), ('hours');
 
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
 

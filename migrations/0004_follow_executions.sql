@@ -47,6 +47,12 @@ comment on column projector.execution_facts.counted_told is
     'As what the execution and its calls are counted in roll-ups now: told_playbook, hour of its '
     'begin, outcome and hour of its end.';
 
+-- A playbook and its version in one text; the playbook is part of keys, so it is cut.
+create function projector.named(playbook text, version text) returns text
+    language sql immutable parallel safe
+    return replace(left(playbook, 200), chr(31), ' ') || chr(31)
+           || left(coalesce(version, ''), 100);
+
 create function projector.playbook_of(told_playbook text) returns text
     language sql immutable parallel safe
     return coalesce(split_part(substr(told_playbook, 19), chr(31), 1), '');
@@ -143,9 +149,8 @@ as $$
              min(event_id), max(event_id), max(attempts),
              min(
                  case
-                     when path is not null
-                     then '0' || moment || path || chr(31) || coalesce(version, '')
-                     when lifecycle and step <> '' then '1' || moment || step || chr(31)
+                     when path is not null then '0' || moment || named(path, version)
+                     when lifecycle and step <> '' then '1' || moment || named(step, null)
                  end collate "C"
              ),
              min(told.catalog_id), min(told.parent_execution_id),
@@ -282,6 +287,10 @@ declare
     doubtful bigint[];
     moved    execution_move[];
 begin
+    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
+        return null;
+    end if;
+
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds;
@@ -312,10 +321,9 @@ begin
                case
                    when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
                         and context ->> 'path' <> ''
-                   then '0' || moment || (context ->> 'path') || chr(31)
-                        || coalesce(context ->> 'version', '')
+                   then '0' || moment || named(context ->> 'path', context ->> 'version')
                    when role in ('begins', 'ends') and step <> ''
-                   then '1' || moment || step || chr(31)
+                   then '1' || moment || named(step, null)
                end as told_playbook,
                case
                    when role is distinct from 'ends' then null

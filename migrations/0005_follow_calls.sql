@@ -128,6 +128,10 @@ from   (
 where  (finished_at is not null or attempts > 0)
 and    step <> '__orchestrate__';
 
+comment on view projector.counted_calls is
+    'Internal, nobody is granted it and it may change: as what does each try stand in the roll-ups? '
+    'Ask projector.calls instead.';
+
 
 create table projector.call_hours (
     hour        timestamptz                not null,
@@ -258,13 +262,16 @@ end
 $$;
 
 
--- Adds the counts up and moves the roll-ups by what is left.
-create function projector.count_calls(counts projector.call_count[]) returns void
+-- Adds the counts up and moves the roll-ups by what is left, in this transaction's own shard if
+-- none is named.
+create function projector.count_calls(
+    counts projector.call_count[], into_shard smallint default null
+) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
-    own_shard constant smallint := take_shard();
+    own_shard constant smallint := coalesce(into_shard, take_shard());
 begin
     with moved as materialized (
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
@@ -465,7 +472,33 @@ declare
     touched call_id[];
 begin
     with folded as materialized (
-        select * from folded_calls(refold_calls.groups)
+        select   execution_id, call_key, attempts, bool_or(numbered) as numbered,
+                 bool_or(unnumbered) as unnumbered, min(begun_at) as begun_at,
+                 min(issued_at) as issued_at, min(claimed_at) as claimed_at,
+                 min(started_at) as started_at, min(told_outcome collate "C") as told_outcome,
+                 min(told_duration collate "C") as told_duration,
+                 min(told_error collate "C") as told_error, min(told_step collate "C") as told_step,
+                 min(told_worker collate "C") as told_worker,
+                 min(told_limit collate "C") as told_limit, min(iteration) as iteration,
+                 case when count(*) = 1 then min(event_ids) end as event_ids
+        from     (
+                     select * from folded_calls(refold_calls.groups)
+                     union all
+                     -- Where events are gone, what they said stays.
+                     select known.execution_id, known.call_key, known.attempts, known.numbered,
+                            known.unnumbered, known.begun_at, known.issued_at, known.claimed_at,
+                            known.started_at, known.told_outcome, known.told_duration,
+                            known.told_error, known.told_step, known.told_worker, known.told_limit,
+                            known.iteration, null
+                     from   unnest(refold_calls.groups) as wanted
+                     join   execution_facts as execution
+                            on  execution.execution_id = wanted.execution_id
+                            and execution.archived > 0
+                     join   call_facts as known
+                            on  known.execution_id = wanted.execution_id
+                            and known.call_key = wanted.call_key collate "C"
+                 ) as told
+        group by execution_id, call_key, attempts
     ),
     gone as (
         delete from call_facts as known
@@ -640,6 +673,10 @@ declare
     misdated call_id[];
     failures timestamptz[];
 begin
+    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
+        return null;
+    end if;
+
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds
@@ -711,7 +748,8 @@ begin
             select min(call_facts.attempts) filter (where call_facts.numbered) as least_known,
                    max(call_facts.attempts) filter (where call_facts.numbered) as greatest_known,
                    bool_or(call_facts.unnumbered) as unnumbered_known,
-                   bool_or(call_facts.finished_at is not null or call_facts.attempts > 0) as counted_known
+                   bool_or(call_facts.finished_at is not null or call_facts.attempts > 0)
+                       as counted_known
             from   call_facts
             where  call_facts.execution_id = delta.execution_id
             and    call_facts.call_key = delta.call_key
@@ -910,9 +948,12 @@ create trigger follow_2_calls_deleted
 
 -- None of these holds a column that changes before a try is finished: until then updates are hot.
 -- List by hour of the end, or of the begin of what still runs.
-create index calls_by_hour on projector.call_facts (projector.hour_of(coalesce(finished_at, begun_at)));
--- Issued and never claimed, claimed and never started, started and never finished.
-create index calls_open on projector.call_facts (projector.hour_of(begun_at)) where finished_at is null;
+create index calls_by_hour on projector.call_facts (
+    projector.hour_of(coalesce(finished_at, begun_at))
+);
+-- Issued and never claimed, claimed and never started, started and never finished; and retries.
+create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
+    where finished_at is null or attempts > 0;
 -- The retries of one step and iteration after a failure.
 create index calls_retried on projector.call_facts (
     execution_id, projector.undated(told_step), coalesce(iteration, -1), attempts, begun_at

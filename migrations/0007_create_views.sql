@@ -543,24 +543,26 @@ comment on view projector.defaults_by_shape is
 
 create view projector.late_arrivals as
 select   hour, shape,
-         (array['unknown', 'clock ahead', 'under 1 s', 'under 10 s', 'under 1 min',
-                'under 10 min', 'under 1 h', 'under 1 day', 'over 1 day'])[lateness + 1] as lateness,
+         (
+             array['unknown', 'clock ahead', 'under 1 s', 'under 10 s', 'under 1 min',
+                   'under 10 min', 'under 1 h', 'under 1 day', 'over 1 day']
+         )[lateness + 1] as lateness,
          lateness in (0, 2) as on_time, sum(events)::bigint as events
 from     projector.arrival_hours
 group by hour, shape, lateness
 having   sum(events) <> 0;
 
 comment on view projector.late_arrivals is
-    'How late after they happened do events reach the log? By the hour they got there. clock ahead: '
-    'the producer said a time more than a second after the log''s.';
+    'How late after they happened do events reach the log? By the hour they got there. clock '
+    'ahead: the producer said a time more than a second after the log''s.';
 
 create view projector.freshness as
 select distinct on (topic, partition)
        topic, partition, generation, next_offset, records, stored, joined, duplicate, quarantined,
        ignored, to_timestamp(last_recorded_ms / 1000.0) as last_recorded_at,
        updated_at as last_committed_at,
-       extract(epoch from updated_at)::double precision - last_recorded_ms / 1000.0::double precision
-           as delay_s,
+       extract(epoch from updated_at)::double precision
+           - last_recorded_ms / 1000.0::double precision as delay_s,
        extract(epoch from now() - updated_at)::double precision as silent_s
 from   normalizer.source_position
 order by topic, partition, generation desc;
@@ -591,6 +593,192 @@ comment on view projector.agreement is
     'Do the views agree with the log? What `projector verify` found when it last compared each '
     'projection with the events.';
 
+
+-- What each column means: a name means one thing everywhere, but for those that name their view.
+do $$
+declare
+    meant record;
+begin
+    for meant in
+        with meaning (view, name, meaning) as (
+            values ('', 'active_after_end',
+                    'whether anything but a report of an end is later than ended_at'),
+                   ('', 'archived', 'how many of its events were dropped with old buckets'),
+                   ('', 'attempts', 'how many retries came before: 0 is the first try'),
+                   ('', 'attempts_defaulted', 'events that do not say which try they tell of'),
+                   ('', 'attempts_per_success', 'tries / succeeded'),
+                   ('', 'backoff_s',
+                    'seconds from the failure before this retry to its begin; null for a first '
+                    'try'),
+                   ('', 'begun_at', 'the first that was heard of the try'),
+                   ('', 'bucket',
+                    'number of the histogram''s bucket: 2^(bucket/8) microseconds and up'),
+                   ('', 'calls', 'tries of commands'),
+                   ('', 'cancelled', 'how many events end it as CANCELLED'),
+                   ('', 'cancelled_at', 'the first event that ends it as CANCELLED'),
+                   ('', 'catalog_id', 'the playbook''s entry in the catalog'),
+                   ('', 'claimed_at', 'when a worker took it'),
+                   ('', 'coercions', 'values whose meaning was changed or guessed'),
+                   ('', 'command_id', 'the command''s id; null where producers gave none'),
+                   ('', 'compared', 'rows compared'),
+                   ('', 'completed', 'how many events end it as COMPLETED'),
+                   ('', 'completed_at', 'the first event that ends it as COMPLETED'),
+                   ('', 'context', 'the producer''s JSON'),
+                   ('', 'contradicting', 'whether its ends disagree'),
+                   ('', 'created_at', 'when it happened, as its producer says'),
+                   ('', 'delay_s',
+                    'seconds from the log''s time of the last record to its commit here'),
+                   ('', 'detail', 'what differs, or why it cannot be told'),
+                   ('', 'divergent', 'rows that differ'),
+                   ('', 'duplicate', 'outcomes that were there already'),
+                   ('', 'duration', 'seconds, where the producer told them'),
+                   ('', 'duration_s', 'seconds it took: as told, else from its start to its end'),
+                   ('', 'ended_at', 'the earliest lifecycle end; null while it runs'),
+                   ('', 'error', 'error text, its first 1,000 characters; null where it completed'),
+                   ('', 'error_class', 'the error text without quoted parts, numbers and ids'),
+                   ('', 'error_rate', 'failed / calls'),
+                   ('', 'event_id', 'id of the event'),
+                   ('', 'event_type', 'as its producer wrote it'),
+                   ('', 'events', 'events'),
+                   ('', 'events_per_s', 'events / 60'),
+                   ('', 'evidence',
+                    'three digits: where attempts, status and created_at came from'),
+                   ('', 'execution_id', 'id of the execution'),
+                   ('', 'executions', 'executions'),
+                   ('', 'exhausted', 'failed tries that were the last one allowed'),
+                   ('', 'exhausted_rate', 'exhausted / failed'),
+                   ('', 'extra', 'what the producer sent beyond the envelope'),
+                   ('', 'failed', 'tries that ended FAILED, ERROR or CANCELLED'),
+                   ('', 'failed_at', 'the first event that ends it as FAILED'),
+                   ('', 'failed_calls', 'its tries that ended FAILED, ERROR or CANCELLED'),
+                   ('', 'finished_at', 'when it was over; null while it runs'),
+                   ('', 'first_at', 'its first event'),
+                   ('', 'first_offset', 'the first offset without a record'),
+                   ('', 'found_at', 'when the gap was met'),
+                   ('', 'generation', 'how often the topic was made anew'),
+                   ('', 'greatest_event_id', 'bounds of its events'' ids, to find them fast'),
+                   ('', 'headers', 'the record''s headers, redacted'),
+                   ('', 'highest_attempts', 'the most retries any of its events speaks of'),
+                   ('', 'hour', 'the hour, UTC'),
+                   ('', 'ignored',
+                    'outcomes that are no event: tombstones, empty batches, expired ones'),
+                   ('', 'ingested_at', 'when it was stored'),
+                   ('', 'issued_at', 'when the command was issued'),
+                   ('', 'iteration', 'number in a loop; null outside one'),
+                   ('', 'joined', 'outcomes that told more of an event that was there'),
+                   ('', 'last_activity_at',
+                    'the last event that is neither an end nor the report of one'),
+                   ('', 'last_at', 'its last event'),
+                   ('', 'last_committed_at', 'when the last batch was committed'),
+                   ('', 'last_event_type', 'type of its last event'),
+                   ('', 'last_failed_at', 'when the last of them failed'),
+                   ('', 'last_finished_at', 'when the last of its calls was over'),
+                   ('', 'last_recorded_at', 'the log''s time of the last record read'),
+                   ('', 'last_step', 'step of its last event'),
+                   ('', 'lateness', 'how long after it happened the log got it'),
+                   ('', 'least_event_id', 'bounds of its events'' ids, to find them fast'),
+                   ('', 'max_attempts', 'how many tries are allowed in all'),
+                   ('', 'mean_duration_s', 'mean of the durations that are known'),
+                   ('', 'meta', 'the producer''s JSON, with attempts'),
+                   ('', 'minute', 'the minute, UTC'),
+                   ('', 'next_offset', 'the offset that is read next'),
+                   ('', 'node_type', 'what kind of step'),
+                   ('', 'normalizer_version', 'version of the rules that made the row'),
+                   ('', 'offsets', 'how many offsets'),
+                   ('', 'on_time', 'under a second, or not to be told'),
+                   ('', 'ordinal', 'which try of this step and iteration it was, by time, from 0'),
+                   ('', 'p50_s', 'median, seconds'),
+                   ('', 'p95_s', '95th percentile, seconds'),
+                   ('', 'p99_s', '99th percentile, seconds'),
+                   ('', 'parent_event_id', 'the event that caused it'),
+                   ('', 'parent_execution_id', 'the execution that began it'),
+                   ('', 'partition', 'partition of the topic'),
+                   ('', 'per_minute_before', 'retries a minute in the 60 minutes before those'),
+                   ('', 'per_minute_now', 'retries a minute in the last 5 minutes'),
+                   ('', 'playbook', 'path of the playbook; empty while it is not known'),
+                   ('', 'projection', 'what was compared'),
+                   ('', 'quarantined', 'outcomes that were refused'),
+                   ('', 'queue_s', 'seconds from issued to claimed'),
+                   ('', 'reason', 'why'),
+                   ('', 'recorded_at', 'when the log got it'),
+                   ('', 'records', 'records read'),
+                   ('', 'recovered', 'retries that completed'),
+                   ('', 'recovery_rate', 'recovered / retries'),
+                   ('', 'refused', 'records and events that went to quarantine'),
+                   ('', 'result', 'the producer''s JSON'),
+                   ('', 'retries', 'tries with attempts above 0'),
+                   ('', 'retries_before', 'retries in the 60 minutes before those'),
+                   ('', 'retries_now', 'retries in the last 5 minutes'),
+                   ('', 'rule', 'name of the rule'),
+                   ('', 'scope', 'everything, range or sample'),
+                   ('', 'shape', 'which producer''s envelope brought it'),
+                   ('', 'silent_s', 'seconds since then'),
+                   ('', 'since', 'since when it waits'),
+                   ('', 'source_generation', 'coordinates of the record'),
+                   ('', 'source_index', 'coordinates of the record'),
+                   ('', 'source_offset', 'coordinates of the record'),
+                   ('', 'source_partition', 'coordinates of the record'),
+                   ('', 'source_topic', 'coordinates of the record'),
+                   ('', 'started_at', 'when the worker began'),
+                   ('', 'status', 'canonical status'),
+                   ('', 'status_from_name', 'events whose status only their name tells'),
+                   ('', 'step', 'step; empty where no event names one'),
+                   ('', 'stored', 'outcomes that became rows'),
+                   ('', 'succeeded', 'tries that completed'),
+                   ('', 'success_rate', 'succeeded / calls'),
+                   ('', 'time_from_log', 'events whose time is only the log''s'),
+                   ('', 'times_usual', 'per_minute_now / per_minute_before'),
+                   ('', 'took_s', 'seconds it took to compare'),
+                   ('', 'topic', 'topic'),
+                   ('', 'trace_id', 'trace the record was part of'),
+                   ('', 'tries', 'all tries that finished'),
+                   ('', 'verdict', 'match, divergent, or cannot tell'),
+                   ('', 'verified_at', 'when it was compared'),
+                   ('', 'version',
+                    'version of the playbook, where the event that began it says one'),
+                   ('', 'waiting_s', 'seconds it has waited'),
+                   ('', 'waits_for', 'what it waits for: claim, start or finish'),
+                   ('', 'worker_id', 'the worker'),
+                   ('agreement', 'age_s', 'seconds since then'),
+                   ('stuck_executions', 'age_s', 'seconds since its first event'),
+                   ('agreement', 'archived',
+                    'rows left alone because some of their events were dropped'),
+                   ('calls', 'exhausted', 'whether it failed and was the last try allowed'),
+                   ('executions', 'failed', 'how many events end it as FAILED'),
+                   ('executions', 'status', 'RUNNING, COMPLETED, FAILED or CANCELLED'),
+                   ('execution_outcomes', 'status', 'COMPLETED, FAILED or CANCELLED'),
+                   ('calls', 'status',
+                    'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or '
+                    'RUNNING'),
+                   ('call_duration_histogram', 'duration_s', 'the bucket''s middle, in seconds'),
+                   ('executions', 'duration_s', 'seconds from its first event to its end'),
+                   ('executions_without_end', 'calls', 'how many calls it made'),
+                   ('execution_timeline', 'error', 'error text'),
+                   ('execution_timeline', 'coercions',
+                    'values whose meaning was changed or guessed, with the original'),
+                   ('executions_without_end', 'silent_s', 'seconds since its last event'),
+                   ('stuck_executions', 'silent_s', 'seconds since its last event'),
+                   ('retry_storms', 'minute', 'the last minute with a retry'),
+                   ('gaps', 'next_offset', 'the first offset after the gap'),
+                   ('retry_backoffs', 'retries', 'retries whose failure before is known')
+        )
+        select   distinct on (shown.table_name, shown.column_name)
+                 shown.table_name, shown.column_name, meaning.meaning
+        from     information_schema.columns as shown
+        join     pg_views on pg_views.schemaname = shown.table_schema
+                         and pg_views.viewname = shown.table_name
+        join     meaning on meaning.name = shown.column_name
+                        and meaning.view in ('', shown.table_name)
+        where    shown.table_schema = 'projector'
+        order by shown.table_name, shown.column_name, meaning.view desc
+    loop
+        execute format(
+            'comment on column projector.%I.%I is %L',
+            meant.table_name, meant.column_name, meant.meaning
+        );
+    end loop;
+end
+$$;
 
 do $$
 declare

@@ -89,9 +89,9 @@ def _execution(told: Sequence[Row]) -> Row:
             ends[outcome].append(row["created_at"])
         path, version = _path(row["context"]) if begins else (None, "")
         if path:
-            playbooks.append((0, row["created_at"], f"{path}\x1f{version}".encode()))
+            playbooks.append((0, row["created_at"], _named(path, version)))
         elif (begins or outcome is not None) and row["step"]:
-            playbooks.append((1, row["created_at"], f"{row['step']}\x1f".encode()))
+            playbooks.append((1, row["created_at"], _named(row["step"], "")))
     first_ends = {outcome: min(moments) for outcome, moments in ends.items()}
     worst_first = [word for word in ("FAILED", "CANCELLED", "COMPLETED") if word in first_ends]
     status = min(worst_first, key=lambda word: first_ends[word]) if worst_first else "RUNNING"
@@ -120,6 +120,10 @@ def _execution(told: Sequence[Row]) -> Row:
         "least_event_id": min(row["event_id"] for row in told),
         "greatest_event_id": max(row["event_id"] for row in told),
     }
+
+
+def _named(playbook: str, version: str) -> bytes:
+    return f"{playbook[:200]}\x1f{version[:100]}".encode()
 
 
 def _last_words(row: Row) -> str:

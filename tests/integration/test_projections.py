@@ -266,6 +266,7 @@ async def test_a_reader_reads_views_and_nothing_else(connection: asyncpg.Connect
     for (table,) in tables:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch(f"select * from {table} limit 1")
+    assert await connection.fetch(_WRITES_AS_ITS_OWNER) == []
 
 
 async def test_updates_of_what_runs_stay_hot(connection: asyncpg.Connection) -> None:
@@ -355,3 +356,14 @@ async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
         group.create_task(write(2, 1), name="two")
 
     assert await disagreements(connection) == {}
+
+
+_WRITES_AS_ITS_OWNER: Final = """
+    select proname
+    from   pg_proc
+    where  prosecdef
+    and    prorettype <> 'trigger'::regtype
+    and    pronamespace in ('projector'::regnamespace, 'normalizer'::regnamespace)
+    and    has_function_privilege(current_user, oid, 'execute')
+"""
+"""Functions by which this role could change what it may not."""

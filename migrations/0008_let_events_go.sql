@@ -1,0 +1,296 @@
+-- migrate:up
+
+-- Letting old events go, so that nothing is counted twice and no count is lost.
+--
+-- A bucket that is due goes through these states, each a transaction of its own:
+--     closed     its rows may not change any more, and no row comes in (events_bucket_closed); an
+--                event for it is ignored as expired, by live and backfill alike
+--     archived   what its events are counted as has moved to shard -1, and its executions know how
+--                many of their events are gone: verify leaves both alone
+--     detached   it is no partition any more
+--     dropped    ensure_bucket answers null for it for ever
+-- Hashed ids have no time and share one bucket: their old rows are archived and deleted a few at a
+-- time, with projector.archiving set, which keeps the triggers from taking the counts back.
+
+create table normalizer.closed_bucket (
+    bucket      text        not null,
+    low         bigint      not null,
+    state       text        not null default 'closed',
+    archived_to bigint      not null,
+    events      bigint      not null default 0,
+    closed_at   timestamptz not null default now(),
+    changed_at  timestamptz not null default now(),
+    constraint closed_bucket_pkey primary key (bucket),
+    constraint closed_bucket_state check (state in ('closed', 'archived', 'detached', 'dropped'))
+);
+
+comment on table normalizer.closed_bucket is
+    'Buckets of events that retention has closed: an event that falls into one is ignored.';
+comment on column normalizer.closed_bucket.archived_to is
+    'Events up to this id are counted as archived.';
+
+-- How many rows of each partition retention has taken: the ledger''s totals still hold them.
+create table normalizer.archived_rows (
+    source_topic      text    not null,
+    source_generation integer not null,
+    source_partition  integer not null,
+    events            bigint  not null default 0,
+    quarantined       bigint  not null default 0,
+    constraint archived_rows_pkey primary key (source_topic, source_generation, source_partition)
+);
+
+comment on table normalizer.archived_rows is
+    'Rows of events and quarantine that retention has taken, by where they came from.';
+
+grant select on normalizer.closed_bucket, normalizer.archived_rows to normalizer_writer;
+
+
+create or replace function normalizer.ensure_bucket(event_id bigint) returns text
+    language plpgsql volatile security definer
+    set search_path = pg_catalog
+as $$
+declare
+    hashed_from constant bigint := 6917529027641081856;
+    shift       integer := (select bucket_shift from normalizer.layout);
+    low         bigint := ensure_bucket.event_id >> shift << shift;
+    name        text;
+    high        text;
+begin
+    if ensure_bucket.event_id < 0 then
+        raise exception 'event_id % is negative', ensure_bucket.event_id using errcode = '22003';
+    end if;
+    if ensure_bucket.event_id >= hashed_from then
+        low := hashed_from;
+        high := 'maxvalue';
+        name := 'events_hashed';
+    else
+        high := least(low::numeric + (1::bigint << shift), hashed_from)::text;
+        name := format('events_%s', low >> shift);
+    end if;
+    if exists (select from normalizer.closed_bucket where closed_bucket.bucket = name) then
+        return null;
+    end if;
+    if to_regclass('normalizer.' || name) is not null then
+        return name;
+    end if;
+    -- One maker at a time; whoever waited finds the bucket made.
+    perform pg_advisory_xact_lock(5203947410813);
+    -- to_regclass would answer from a cache that this lock does not refresh.
+    if exists (
+        select from pg_class
+        where  relnamespace = 'normalizer'::regnamespace and relname = name
+    ) then
+        return name;
+    end if;
+    -- Never "partition of": that locks the parent against every writer. The check lets the
+    -- attach skip its scan.
+    execute format('create table normalizer.%I (like normalizer.events including all)', name);
+    execute format(
+        'alter table normalizer.%I add constraint events_bucket_bounds check (event_id >= %s%s)',
+        name, low, case when high = 'maxvalue' then '' else ' and event_id < ' || high end
+    );
+    execute format(
+        'alter table normalizer.events attach partition normalizer.%I for values from (%s) to (%s)',
+        name, low, high
+    );
+    return name;
+end
+$$;
+
+comment on function normalizer.ensure_bucket(bigint) is
+    'Makes the bucket that this id falls into, if it is missing; returns its name, or null if '
+    'retention has closed it.';
+
+
+-- Counts some events as archived: what they are counted as moves to shard -1. The caller sees to
+-- it that they can no longer change, and that none is counted so twice.
+create function projector.archive_events(event_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    own_shard constant smallint := take_shard();
+    archived  bigint;
+begin
+    create temporary table archiving on commit drop as
+    select execution_id, event_type, step, status, attempts, created_at, recorded_at, shape,
+           evidence, coercions, source_topic, source_generation, source_partition
+    from   unnest(archive_events.event_ids) as gone (event_id)
+    join   normalizer.events using (event_id);
+
+    perform lock_executions(array(select distinct execution_id from archiving));
+    update execution_facts as known
+    set    archived = known.archived + gone.events
+    from   (
+               select execution_id, count(*) as events from archiving group by execution_id
+           ) as gone
+    where  known.execution_id = gone.execution_id;
+
+    insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
+    select   hour_of(created_at), step, event_type, status, attempts, way.shard,
+             way.sign * count(*)
+    from     archiving
+    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
+    group by 1, 2, 3, 4, 5, way.shard, way.sign
+    on conflict (hour, step, event_type, status, attempts, shard)
+    do update set events = counted.events + excluded.events;
+
+    insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
+    select   minute_of(created_at), event_type, status, attempts, way.shard, way.sign * count(*)
+    from     archiving
+    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
+    where    created_at >= (select kept_from from horizon where rows_of = 'minutes')
+    group by 1, 2, 3, 4, way.shard, way.sign
+    on conflict (minute, event_type, status, attempts, shard)
+    do update set events = counted.events + excluded.events;
+
+    insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
+    select   hour_of(coalesce(recorded_at, created_at)), shape, evidence,
+             lateness_of(created_at, recorded_at), way.shard, way.sign * count(*)
+    from     archiving
+    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
+    group by 1, 2, 3, 4, way.shard, way.sign
+    on conflict (hour, shape, evidence, lateness, shard)
+    do update set events = counted.events + excluded.events;
+
+    insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
+    select   hour_of(coalesce(recorded_at, created_at)), shape, coercion.value ->> 'rule',
+             way.shard, way.sign * count(*)
+    from     archiving
+    cross join lateral jsonb_array_elements(coercions) as coercion
+    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
+    where    coercion.value ->> 'rule' is not null
+    group by 1, 2, 3, way.shard, way.sign
+    on conflict (hour, shape, rule, shard)
+    do update set coercions = counted.coercions + excluded.coercions;
+
+    insert into normalizer.archived_rows as known (
+        source_topic, source_generation, source_partition, events
+    )
+    select   source_topic, source_generation, source_partition, count(*)
+    from     archiving
+    group by source_topic, source_generation, source_partition
+    on conflict (source_topic, source_generation, source_partition)
+    do update set events = known.events + excluded.events;
+
+    select count(*) into archived from archiving;
+    drop table archiving;
+    return archived;
+end
+$$;
+
+
+-- Forgets executions of which no event is left, with their calls; what they are counted as stays,
+-- in shard -1. Returns how many there were.
+create function projector.archive_executions(execution_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    gone  bigint[];
+    tries call_id[];
+begin
+    perform lock_executions(archive_executions.execution_ids);
+    gone := array(
+        select execution_id
+        from   execution_facts
+        where  execution_id = any(archive_executions.execution_ids)
+        and    archived >= events
+    );
+    tries := array(
+        select (execution_id, call_key, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(gone)
+    );
+    perform count_calls(array(select counted from call_counts(-1, tries) as counted));
+    perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
+
+    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
+    select   marked.hour, playbook_of(known.counted_told), marked.outcome, way.shard,
+             way.sign * count(*)
+    from     execution_facts as known
+    cross join lateral (
+        values (known.counted_begun, 'BEGUN'), (known.counted_ended, known.counted_outcome)
+    ) as marked (hour, outcome)
+    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, sign)
+    where    known.execution_id = any(gone)
+    and      marked.hour is not null
+    group by 1, 2, 3, way.shard, way.sign
+    on conflict (hour, playbook, outcome, shard)
+    do update set executions = counted.executions + excluded.executions;
+
+    delete from call_facts where execution_id = any(gone);
+    delete from execution_facts where execution_id = any(gone);
+    return cardinality(gone);
+end
+$$;
+
+
+-- Adds up what several shards count of hours that nobody writes to any more, in shard 0. A shard
+-- that a writer holds just now is left for the next time. Returns how many rows went.
+create function projector.fold_shards(
+    counted_in text, time_column text, measures text[], since timestamptz, until timestamptz
+) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    shards smallint[] := '{}';
+    keys   text;
+    sums   text;
+    adds   text;
+    folded bigint;
+begin
+    if not pg_try_advisory_xact_lock(520394741, 0) then
+        return 0;
+    end if;
+    for shard in 1..63 loop
+        if pg_try_advisory_xact_lock(520394741, shard) then
+            shards := shards || shard::smallint;
+        end if;
+    end loop;
+    select string_agg(quote_ident(attname), ', ' order by attnum)
+    into   keys
+    from   pg_attribute
+    where  attrelid = fold_shards.counted_in::regclass
+    and    attnum > 0
+    and    not attisdropped
+    and    attname <> 'shard'
+    and    attname <> all(fold_shards.measures);
+    select string_agg(format('sum(%I)', measure), ', '),
+           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', measure), ', ')
+    into   sums, adds
+    from   unnest(fold_shards.measures) as measure;
+    execute format(
+        'with gone as ('
+        '    delete from %1$I where %2$I >= $1 and %2$I < $2 and shard = any($3) returning *'
+        '), added as ('
+        '    insert into %1$I as counted (%3$s, shard, %4$s)'
+        '    select %3$s, 0, %5$s from gone group by %3$s'
+        '    on conflict (%3$s, shard) do update set %6$s'
+        ') select count(*) from gone',
+        counted_in, time_column, keys,
+        (select string_agg(quote_ident(measure), ', ') from unnest(measures) as measure),
+        sums, adds
+    )
+    into folded
+    using since, until, shards;
+    return folded;
+end
+$$;
+
+
+-- They write as their owner: for projector maintain only, and buckets for who writes events.
+revoke execute on function projector.archive_events(bigint[]) from public;
+revoke execute on function projector.archive_executions(bigint[]) from public;
+revoke execute on function
+    projector.fold_shards(text, text, text[], timestamptz, timestamptz) from public;
+revoke execute on function normalizer.ensure_bucket(bigint) from public;
+grant execute on function normalizer.ensure_bucket(bigint) to normalizer_writer;
+
+insert into migrations.applied (version) values ('0008') on conflict do nothing;
+
+-- migrate:down

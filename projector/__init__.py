@@ -1,1 +1,14 @@
-"""Projections of the canonical events, grouped by attempts and status."""
+"""Read models of the canonical events, grouped by attempts and status, and what keeps them true.
+
+The projections themselves are SQL: migrations/0002 and up, moved by triggers in the transaction of
+the events. Here is what an operator does with them, in the order a question meets it:
+
+    questions.py        the views, each with an example query
+    document.py         views in a database -> docs/views.md
+    database.py         a database URL -> a connection with its limits
+    wait.py             until an event is visible
+    comparisons.py      what each projection shows, beside the fold of its events
+    windows.py          everything, a range or a sample -> stretches that fit one short snapshot
+    verify.py           stretches compared -> match, divergent, or cannot tell
+    cli.py              the commands
+"""

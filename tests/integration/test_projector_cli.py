@@ -4,7 +4,12 @@ import asyncio
 import os
 import sys
 
+import asyncpg
+
+from tests import shown
+from tests.shown import event
 from tests.stack import Database
+from tests.tables import claimed, connected, open_store
 
 
 async def projector(*arguments: str, database_url: str = "") -> tuple[int | None, str]:
@@ -44,3 +49,70 @@ async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
     assert code == 1
     assert "no answer from the database" in printed
     assert "secret" not in printed
+
+
+async def test_verify_exits_with_1_only_on_a_divergence_and_names_the_row(
+    database: Database,
+) -> None:
+    async with connected(database) as connection:
+        await fill(connection)
+        matches = await projector("verify", database_url=database.admin_url)
+        await connection.execute("update projector.event_hours set events = events + 1")
+        differs = await projector("verify", "--last", "20000d", database_url=database.admin_url)
+        kept = await connection.fetchval(
+            "select verdict from projector.agreement where projection = 'event_hours'"
+        )
+
+    assert matches[0] == 0, matches[1]
+    assert differs[0] == 1
+    assert "event_hours       divergent: 1 rows compared, 1 differ" in differs[1]
+    assert "event_type step.enter" in differs[1]
+    assert "events shows 2, should be 1" in differs[1]
+    assert kept == "divergent"
+
+
+async def test_a_sample_says_how_to_draw_it_again(database: Database) -> None:
+    async with connected(database) as connection:
+        await fill(connection)
+
+    code, printed = await projector(
+        "verify", "--sample", "2", "--seed", "7", database_url=database.admin_url
+    )
+
+    assert code == 0
+    assert printed.startswith("sample of 2 hours, --seed 7")
+
+
+async def test_wait_returns_once_the_record_is_in_the_views(database: Database) -> None:
+    async with open_store(database) as store:
+        await claimed(store)
+    async with connected(database) as connection:
+        waiting = asyncio.create_task(
+            projector("wait", "noetl.events:0:41", database_url=database.url), name="waiting"
+        )
+        await connection.execute(
+            "update normalizer.source_position set next_offset = 42, holes = 42"
+        )
+        code, printed = await waiting
+
+    assert (code, printed) == (0, "noetl.events[0]: read to 42\n")
+
+
+async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
+    async with open_store(database) as store:
+        await claimed(store)
+
+    read = await projector(
+        "wait", "noetl.events:0:0", "--timeout", "0.1", database_url=database.url
+    )
+    never = await projector("wait", "other:0:0", "--timeout", "0.1", database_url=database.url)
+    wrong = await projector("wait", "noetl.events", database_url=database.url)
+
+    assert read == (1, "Error: noetl.events[0]: read to 0 after 0.1 s, waited for 0\n")
+    assert never == (1, "Error: other[0]: never read after 0.1 s, waited for 0\n")
+    assert wrong[0] == 2
+
+
+async def fill(connection: asyncpg.Connection) -> None:
+    await connection.execute("select normalizer.ensure_bucket(1)")
+    await shown.insert(connection, [event()])

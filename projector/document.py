@@ -1,0 +1,94 @@
+"""The views of a database in, docs/views.md out: their comments, columns and example queries."""
+
+from collections.abc import Iterable, Iterator
+from textwrap import dedent
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from projector.questions import VIEWS, View
+
+_HEAD: Final = """\
+# Views
+
+Every view of schema `projector`, in the order an operator asks. They are a contract: columns are
+added, never taken away or changed in meaning. The tables behind them are not.
+
+- **They are never behind the log.** A projection moves in the transaction of the events it tells
+  of. How far the log itself was read is in `freshness`.
+- **`attempts` counts retries**: 0 is the first try.
+- **Put your time range on `hour` or `minute`**, in UTC: it reaches an index. Minutes are kept for
+  two days; hours for ever.
+- **Rates come with numerator and denominator.** To add hours up, add those, then divide.
+- **Percentiles** are read from histograms whose buckets are 9 % wide: at most 4.5 % off. They
+  cannot be added up; `call_duration_histogram` can.
+- A reader needs the role `projector_reader`, which sees these views and nothing else.
+
+This page is made by `projector views --markdown` from the comments in the database.
+"""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of a view, as the database describes it."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+class Described(msgspec.Struct, frozen=True):
+    """A view with what the database says of it."""
+
+    view: View
+    comment: str
+    columns: tuple[Column, ...]
+
+
+async def describe(connection: asyncpg.Connection) -> list[Described]:
+    """Every view, in the order of questions.py."""
+    rows = await connection.fetch(_COLUMNS)
+    columns: dict[str, list[Column]] = {}
+    comments: dict[str, str] = {}
+    for row in rows:
+        comments[row["view"]] = row["comment"] or ""
+        column = Column(row["name"], row["type"], row["meaning"] or "")
+        columns.setdefault(row["view"], []).append(column)
+    return [Described(view, comments[view.name], tuple(columns[view.name])) for view in VIEWS]
+
+
+def as_markdown(described: Iterable[Described]) -> str:
+    """The page, ending in a newline."""
+    return "\n".join([_HEAD, *(line for one in described for line in _section(one))])
+
+
+def as_text(described: Iterable[Described]) -> str:
+    """Each view on a line, and the question it answers below."""
+    return "\n".join(
+        f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
+    )
+
+
+def _section(one: Described) -> Iterator[str]:
+    yield f"## {one.view.name}\n"
+    yield f"{one.comment}\n"
+    yield "| column | type | meaning |"
+    yield "|---|---|---|"
+    for column in one.columns:
+        yield f"| {column.name} | {column.type} | {column.meaning} |"
+    yield "\n```sql"
+    yield dedent(one.view.example).strip() + ";"
+    yield "```\n"
+
+
+_COLUMNS: Final = """
+    select   view.relname as view, obj_description(view.oid, 'pg_class') as comment,
+             attribute.attname as name, format_type(attribute.atttypid, null) as type,
+             col_description(view.oid, attribute.attnum) as meaning
+    from     pg_class     as view
+    join     pg_attribute as attribute on attribute.attrelid = view.oid
+    where    view.relnamespace = 'projector'::regnamespace
+    and      view.relkind = 'v'
+    and      attribute.attnum > 0
+    order by view.relname, attribute.attnum
+"""

@@ -1,0 +1,288 @@
+"""A scope in, a verdict on each projection out: does it agree with the log?
+
+Every stretch is compared in one statement, so under one snapshot, and projections are exact at
+every snapshot: the stretches together prove the whole, beside any traffic. Before it says match, a
+comparison must have seen three rows that were tampered with, on every run.
+"""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import FatalError
+from projector.comparisons import COMPARISONS, Comparison
+from projector.windows import Scope, Stretch, stretches
+
+MOST_SHARES: Final = 64
+EXAMPLES: Final = 10
+
+_CONTROLS: Final[dict[str, tuple[str, int, int]]] = {
+    "lost": ("select row from folded order by row offset 1", 0, 1),
+    "invented": (
+        """
+        select row from folded
+        union all
+        (select jsonb_set(row, $6::text[], '"invented"') from folded order by row limit 1)
+        """,
+        1,
+        0,
+    ),
+    "changed": (
+        """
+        select case
+                   when row_number() over (order by row) = 1
+                   then jsonb_set(row, $6::text[], '"changed"')
+                   else row
+               end
+        from   folded
+        """,
+        1,
+        1,
+    ),
+}
+"""Shown instead of what is shown: the fold itself with one row tampered with. With it, how many
+rows only the one side and only the other side must then have."""
+
+_UNTOUCHED: Final = "select row from shown"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the comparison of one projection came to. `examples` are sentences, each about a row."""
+
+    projection: str
+    verdict: Literal["match", "divergent", "cannot tell"]
+    scope: str
+    compared: int
+    divergent: int
+    archived: int
+    controls: int
+    examples: tuple[str, ...]
+    took_s: float
+
+    def __str__(self) -> str:
+        said = f"{self.projection:18}{self.verdict}: {self.compared:,} rows compared"
+        if self.divergent:
+            said += f", {self.divergent:,} differ"
+        if self.archived:
+            said += f", {self.archived:,} left alone: their events are dropped"
+        if not self.controls:
+            said += ", nothing to try the controls on"
+        return "\n".join([f"{said} ({self.took_s:.1f} s)", *(f"    {e}" for e in self.examples)])
+
+
+class _Difference(msgspec.Struct, frozen=True):
+    """What one statement found: how many rows there are, and those that only one side has.
+
+    It looked at share `share` of `shares`.
+    """
+
+    shares: int
+    share: int
+    folded: int
+    compared: int
+    shown_only: int
+    folded_only: int
+    examples: tuple[str, ...]
+
+
+async def verify(
+    connection: asyncpg.Connection,
+    scope: Scope,
+    *,
+    comparisons: Sequence[Comparison] = COMPARISONS,
+) -> AsyncIterator[Verdict]:
+    """A verdict on each, as it is reached. Changes nothing."""
+    # Folds join what they have just made, of which no statistics know.
+    await connection.execute(
+        "set plan_cache_mode = force_custom_plan; set enable_nestloop = off; set jit = off"
+    )
+    try:
+        for comparison in comparisons:
+            yield await _verify(connection, comparison, scope)
+    finally:
+        await connection.execute("reset plan_cache_mode; reset enable_nestloop; reset jit")
+
+
+async def record(connection: asyncpg.Connection, verdict: Verdict) -> bool:
+    """Keep the verdict for the view `agreement`; False where this role may not write."""
+    try:
+        await connection.execute(
+            _RECORD,
+            verdict.projection,
+            verdict.scope,
+            verdict.verdict,
+            verdict.compared,
+            verdict.divergent,
+            verdict.archived,
+            "\n".join(verdict.examples),
+            verdict.took_s,
+        )
+    except (asyncpg.InsufficientPrivilegeError, asyncpg.ReadOnlySQLTransactionError):
+        return False
+    return True
+
+
+async def _verify(connection: asyncpg.Connection, comparison: Comparison, scope: Scope) -> Verdict:
+    began = time.monotonic()
+    compared = divergent = archived = controls = 0
+    examples: list[str] = []
+    untold: list[str] = []
+    async for stretch in stretches(connection, comparison.bounds, scope):
+        if comparison.archived is not None:
+            archived += await connection.fetchval(comparison.archived, stretch.low, stretch.high)
+        try:
+            for found in await _compare(connection, comparison, stretch):
+                compared += found.compared
+                divergent += max(found.shown_only, found.folded_only)
+                examples += found.examples
+                if found.folded and not controls:
+                    controls = await _try_controls(connection, comparison, stretch, found)
+        except asyncpg.QueryCanceledError:
+            untold.append(f"{stretch}: too much for one snapshot, even in {MOST_SHARES} shares")
+    verdict: Literal["match", "divergent", "cannot tell"] = (
+        "divergent" if divergent else "cannot tell" if untold else "match"
+    )
+    return Verdict(
+        projection=comparison.name,
+        verdict=verdict,
+        scope=scope.kind,
+        compared=compared,
+        divergent=divergent,
+        archived=archived,
+        controls=controls,
+        examples=(*examples[:EXAMPLES], *untold[:EXAMPLES]),
+        took_s=time.monotonic() - began,
+    )
+
+
+async def _compare(
+    connection: asyncpg.Connection, comparison: Comparison, stretch: Stretch
+) -> list[_Difference]:
+    """The stretch in one statement; in shares, each in one, where it takes too long.
+
+    Raises QueryCanceledError when the smallest shares do.
+    """
+    shares = 1
+    while True:
+        try:
+            return [
+                await _difference(connection, comparison, stretch, _UNTOUCHED, shares, share)
+                for share in range(shares)
+            ]
+        except asyncpg.QueryCanceledError:
+            if shares == MOST_SHARES:
+                raise
+            shares *= 4
+
+
+async def _try_controls(
+    connection: asyncpg.Connection, comparison: Comparison, stretch: Stretch, where: _Difference
+) -> int:
+    """How many tampered rows were noticed: all of them. Raises FatalError otherwise."""
+    for name, (tampered, invented, lost) in _CONTROLS.items():
+        column = comparison.keys.split()[0] if name == "invented" else comparison.measure
+        found = await _difference(
+            connection, comparison, stretch, tampered, where.shares, where.share, [column]
+        )
+        if (found.shown_only, found.folded_only) != (invented, lost):
+            message = f"{comparison.name}: a {name} row went unnoticed: no verdict can be trusted"
+            raise FatalError(message)
+    return len(_CONTROLS)
+
+
+async def _difference(
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    stretch: Stretch,
+    shown: str,
+    shares: int,
+    share: int,
+    column: Sequence[str] | None = None,
+) -> _Difference:
+    """One statement, one snapshot."""
+    statement = _COMPARE.format(shown=comparison.shown, folded=comparison.folded, seen=shown)
+    row = await connection.fetchrow(
+        statement, stretch.low, stretch.high, shares, share, stretch.execution_ids, column
+    )
+    return _Difference(
+        shares=shares,
+        share=share,
+        folded=row["folded"],
+        compared=row["compared"],
+        shown_only=row["shown_count"],
+        folded_only=row["folded_count"],
+        examples=tuple(_sentences(comparison, row["shown_only"], row["folded_only"])),
+    )
+
+
+def _sentences(
+    comparison: Comparison, shown: Sequence[str] | None, folded: Sequence[str] | None
+) -> Iterator[str]:
+    """Each differing row named by its key, with what is shown and what should be."""
+    keys = comparison.keys.split()
+    sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
+    for side, rows in enumerate((shown or (), folded or ())):
+        for text in rows:
+            row = msgspec.json.decode(text, type=dict[str, Any])
+            sides.setdefault(tuple(row.get(key) for key in keys), [None, None])[side] = row
+    for values, (is_shown, should_be) in sides.items():
+        name = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+        if is_shown is None:
+            yield f"{name}: missing, should be {_rest(should_be, keys)}"
+        elif should_be is None:
+            yield f"{name}: shows {_rest(is_shown, keys)}, no event says so"
+        else:
+            differing = [
+                f"{column} shows {value}, should be {should_be.get(column)}"
+                for column, value in is_shown.items()
+                if value != should_be.get(column)
+            ]
+            yield f"{name}: {'; '.join(differing)}"
+
+
+def _rest(row: dict[str, Any] | None, keys: Sequence[str]) -> str:
+    told = {column: value for column, value in (row or {}).items() if value is not None}
+    return ", ".join(f"{column} {value}" for column, value in told.items() if column not in keys)
+
+
+_COMPARE: Final = """
+    with shown as materialized (
+        select to_jsonb(t) as row from ({shown}) as t
+    ),
+    folded as materialized (
+        select to_jsonb(t) as row from ({folded}) as t
+    ),
+    seen (row) as materialized (
+        {seen}
+    ),
+    shown_only as (
+        select row from seen except all select row from folded
+    ),
+    folded_only as (
+        select row from folded except all select row from seen
+    )
+    select (select count(*) from folded) as folded,
+           greatest((select count(*) from seen), (select count(*) from folded)) as compared,
+           (select count(*) from shown_only) as shown_count,
+           (select count(*) from folded_only) as folded_count,
+           (
+               select array_agg(row::text)
+               from   (select row from shown_only order by row limit 20) as first_ones
+           ) as shown_only,
+           (
+               select array_agg(row::text)
+               from   (select row from folded_only order by row limit 20) as first_ones
+           ) as folded_only
+    from   (select $5::bigint[], $6::text[]) as named_in_every_form
+"""
+
+_RECORD: Final = """
+    insert into verification (
+        projection, scope, verdict, compared, divergent, archived, detail, took_s
+    )
+    values ($1::text, $2::text, $3::text, $4::bigint, $5::bigint, $6::bigint, $7::text,
+            $8::double precision)
+"""

@@ -1,0 +1,308 @@
+"""`projector verify` says match only where it would have noticed, and names what differs."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from normalizer.errors import FatalError
+from projector import verify as verifying
+from projector.comparisons import COMPARISONS, Comparison
+from projector.verify import Verdict, record, verify
+from projector.windows import Scope
+from tests import shown
+from tests.histories import BASES, logs
+from tests.shown import T0, event
+from tests.stack import Database
+
+pytestmark = pytest.mark.every_postgres
+
+EVERYTHING: Final = Scope()
+HALF_AN_HOUR: Final = timedelta(minutes=30)
+
+TAMPERING: Final[dict[str, str]] = {
+    "event_minutes": "update projector.event_minutes set events = events + 1",
+    "event_hours": "update projector.event_hours set step = 'other'",
+    "arrival_hours": "delete from projector.arrival_hours",
+    "coercion_hours": "update projector.coercion_hours set coercions = 7",
+    "quarantine_hours": "update projector.quarantine_hours set refused = 0",
+    "execution_facts": "update projector.execution_facts set failed_at = null",
+    "call_facts": "update projector.call_facts set finished_at = finished_at + interval '1 s'",
+    "execution_hours": "delete from projector.execution_hours where outcome <> 'BEGUN'",
+    "call_hours": "update projector.call_hours set exhausted = exhausted + 1",
+    "call_times": "update projector.call_times set bucket = bucket + 1",
+    "worker_hours": "update projector.worker_hours set duration_us = 1",
+    "error_hours": "update projector.error_hours set attempts = attempts + 1",
+    "retry_minutes": "delete from projector.retry_minutes",
+}
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    settings_of = {"search_path": "projector, normalizer, public", "TimeZone": "UTC"}
+    made = await asyncpg.connect(database.admin_url, server_settings=settings_of)
+    for event_id in BASES:
+        await made.execute("select normalizer.ensure_bucket($1::bigint)", event_id)
+    yield made
+    await made.close()
+
+
+async def verdicts(
+    connection: asyncpg.Connection,
+    scope: Scope = EVERYTHING,
+    comparisons: Sequence[Comparison] = COMPARISONS,
+) -> dict[str, Verdict]:
+    return {
+        verdict.projection: verdict
+        async for verdict in verify(connection, scope, comparisons=comparisons)
+    }
+
+
+async def fill(connection: asyncpg.Connection) -> None:
+    """One failed retry of one execution, and one refusal: a row in every projection."""
+    told: dict[str, Any] = {"step": "fetch", "worker_id": "w", "max_attempts": 2}
+    first, second = told | {"command_id": "a"}, told | {"command_id": "b", "attempts": 1}
+    ended = {"status": "FAILED", "error": "refused by 10.0.0.1", "duration": 2.0}
+    coercions = [{"rule": "opaque_id", "field": "execution_id"}]
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("playbook.started", {"context": {"path": "flow/a"}, "coercions": coercions}),
+        ("command.issued", first),
+        ("command.claimed", first),
+        ("call.done", first | ended),
+        ("command.issued", second),
+        ("call.done", second | ended),
+        ("playbook.failed", {"status": "FAILED"}),
+    ]
+    await shown.insert(
+        connection,
+        [
+            event(
+                event_id=number,
+                event_type=kind,
+                created_at=T0 + timedelta(seconds=number),
+                **columns,
+            )
+            for number, (kind, columns) in enumerate(kinds, start=1_000)
+        ],
+    )
+    await connection.execute(_REFUSAL)
+
+
+async def test_what_agrees_is_called_a_match_after_all_controls(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+
+    found = await verdicts(connection)
+
+    assert {name: (one.verdict, one.controls) for name, one in found.items()} == {
+        comparison.name: ("match", 3) for comparison in COMPARISONS
+    }
+    assert all(one.compared > 0 for one in found.values())
+
+
+async def test_each_projection_that_was_changed_by_hand_is_divergent_and_only_it(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    for name, statement in TAMPERING.items():
+        async with _undone(connection):
+            await connection.execute(statement)
+            found = await verdicts(connection)
+
+        divergent = {one.projection for one in found.values() if one.verdict == "divergent"}
+        # What hangs on calls and executions is proven by them, so it differs from them too.
+        assert name in divergent, name
+        assert divergent == {name} or name in {"execution_facts", "call_facts"}, name
+
+
+async def test_a_row_changed_by_hand_is_named_with_what_it_should_be(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        "update projector.event_hours set events = 9 where event_type = 'playbook.failed'"
+    )
+
+    found = (await verdicts(connection))["event_hours"]
+
+    assert (found.divergent, len(found.examples)) == (1, 1)
+    assert "event_type playbook.failed" in found.examples[0]
+    assert "events shows 9, should be 1" in found.examples[0]
+
+
+async def test_rows_written_behind_the_triggers_are_missed(
+    connection: asyncpg.Connection,
+) -> None:
+    """A bucket written directly moves no projection: also where nothing is shown at all."""
+    await fill(connection)
+    bucket = await connection.fetchval("select normalizer.ensure_bucket(1)")
+    await connection.execute(
+        f"insert into normalizer.{bucket} (event_id, execution_id, event_type, status, created_at) "
+        "values (7, 77, 'call.done', 'COMPLETED', '2001-01-01')"
+    )
+
+    found = await verdicts(connection)
+
+    for name in ("event_hours", "event_minutes", "arrival_hours", "execution_facts", "call_facts"):
+        assert found[name].verdict == "divergent", name
+    assert "missing" in found["execution_facts"].examples[0]
+
+
+async def test_a_range_and_a_sample_look_at_their_hours_only(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
+    await shown.insert(connection, [later])
+    await connection.execute(
+        "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
+    )
+    await connection.execute(
+        "update projector.execution_facts set events = 5 where execution_id = 2"
+    )
+
+    early = await verdicts(connection, Scope(kind="range", until=T0 + timedelta(hours=1)))
+    late = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
+    sample = await verdicts(connection, Scope(kind="sample", hours=2))
+
+    for name in ("event_hours", "execution_facts"):
+        assert early[name].verdict == "match"
+        assert late[name].verdict == "divergent"
+        assert sample[name].verdict == "divergent"
+
+
+async def test_a_comparison_that_notices_nothing_is_not_believed(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(connection)
+    blind = re.sub(r"row from folded\b", "row from seen", verifying._COMPARE)
+    monkeypatch.setattr(verifying, "_COMPARE", blind)
+
+    with pytest.raises(FatalError, match="went unnoticed"):
+        await verdicts(connection)
+
+
+async def test_what_does_not_fit_a_snapshot_is_cut_into_shares(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    slow = msgspec.structs.replace(
+        COMPARISONS[1],
+        folded=COMPARISONS[1].folded
+        + " having (select pg_sleep(case when $3 < 16 then 1 else 0 end)) is not null",
+    )
+    await connection.execute("set statement_timeout = '200ms'")
+
+    found = (await verdicts(connection, comparisons=[slow]))["event_hours"]
+
+    assert (found.verdict, found.compared) == ("match", 7)
+
+
+async def test_what_fits_no_snapshot_cannot_be_told(connection: asyncpg.Connection) -> None:
+    await fill(connection)
+    endless = msgspec.structs.replace(
+        COMPARISONS[1], folded=COMPARISONS[1].folded + " having (select pg_sleep(1)) is not null"
+    )
+    await connection.execute("set statement_timeout = '100ms'")
+
+    found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
+
+    assert found.verdict == "cannot tell"
+    assert "too much for one snapshot" in found.examples[0]
+
+
+async def test_it_says_match_at_every_moment_beside_a_writer(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    stop = asyncio.Event()
+
+    async def write() -> None:
+        writer = await asyncpg.connect(database.admin_url)
+        try:
+            number = 1_000
+            while not stop.is_set():
+                rows = [
+                    event(
+                        event_id=number + n,
+                        execution_id=n % 5,
+                        event_type="call.done" if n % 2 else "command.issued",
+                        status="COMPLETED",
+                        step="fetch",
+                        command_id=f"c{number % 7}",
+                        created_at=T0 + timedelta(seconds=number),
+                    )
+                    for n in range(20)
+                ]
+                await shown.insert(writer, rows)
+                await shown.update(writer, [row | {"attempts": 1} for row in rows[:3]])
+                number += 20
+        finally:
+            await writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write(), name="writer")
+        try:
+            for _ in range(3):
+                found = await verdicts(connection)
+                assert {one.verdict for one in found.values()} == {"match"}
+        finally:
+            stop.set()
+
+
+async def test_a_verdict_is_kept_for_the_view(connection: asyncpg.Connection) -> None:
+    await fill(connection)
+    for verdict in (await verdicts(connection)).values():
+        assert await record(connection, verdict)
+
+    kept = await connection.fetch("select projection, verdict from projector.agreement")
+
+    assert {tuple(row) for row in kept} == {(one.name, "match") for one in COMPARISONS}
+
+
+@settings(
+    max_examples=15,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+async def test_two_folds_written_apart_agree_on_any_log(
+    data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    """The oracle is compared with the projections elsewhere; here the folds of verify are."""
+    async with _undone(connection):
+        await shown.insert(connection, data.draw(logs(most=25)))
+        found = await verdicts(connection)
+
+    assert {name: one.examples for name, one in found.items() if one.verdict != "match"} == {}
+
+
+def _undone(connection: asyncpg.Connection) -> "_Undone":
+    return _Undone(connection)
+
+
+class _Undone:
+    """A transaction that is always rolled back."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._transaction = connection.transaction()
+
+    async def __aenter__(self) -> None:
+        await self._transaction.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._transaction.rollback()
+
+
+_REFUSAL: Final = """
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1)
+"""

@@ -1,0 +1,181 @@
+"""Views are the contract: each answers its question, and is described as it is."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from projector.document import as_markdown, describe
+from projector.questions import VIEWS
+from tests import shown
+from tests.fold import Row
+from tests.shown import event
+from tests.stack import Database
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "views.md"
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url)
+    yield made
+    await made.close()
+
+
+def test_every_view_of_the_operators_questions_is_there() -> None:
+    """Source: anchors, questions 1 to 10, 12 to 17 and 19 to 23, and the names of the issue."""
+    wanted = set(
+        "first_attempt_success error_rate_by_attempt retry_recovery retry_storms retry_exhaustion "
+        "attempts_per_success stuck_executions open_calls executions_without_end "
+        "call_durations_by_attempt call_queue_waits retry_backoffs failures_by_error "
+        "contradicting_executions completed_with_failures execution_outcomes worker_failures "
+        "execution_timeline events_per_second freshness quarantine_by_reason coercions_by_rule "
+        "agreement late_arrivals attempts_by_status call_outcomes_by_attempt executions".split()
+    )
+
+    assert wanted <= {view.name for view in VIEWS}
+
+
+async def test_a_view_that_a_reader_sees_is_in_the_catalogue(
+    connection: asyncpg.Connection,
+) -> None:
+    seen = await connection.fetch(
+        """
+        select relname::text
+        from   pg_class
+        where  relnamespace = 'projector'::regnamespace
+        and    relkind = 'v'
+        and    has_table_privilege('projector_reader', oid, 'select')
+        """
+    )
+
+    assert {name for (name,) in seen} - {"jobs"} == {view.name for view in VIEWS}
+
+
+async def test_every_view_asks_a_question_and_says_what_its_columns_mean(
+    connection: asyncpg.Connection,
+) -> None:
+    described = await describe(connection)
+
+    assert [one.view.name for one in described if "?" not in one.comment] == []
+    assert [
+        (one.view.name, column.name)
+        for one in described
+        for column in one.columns
+        if not column.meaning
+    ] == []
+
+
+async def test_the_page_is_what_the_database_says(connection: asyncpg.Connection) -> None:
+    assert PAGE.read_text() == as_markdown(await describe(connection)), (
+        "type: projector views --markdown > docs/views.md"
+    )
+
+
+async def test_a_view_that_counts_has_its_hour_or_minute(connection: asyncpg.Connection) -> None:
+    about_now = {"retry_storms", "freshness", "agreement", "execution_timeline"}
+
+    timeless = [
+        one.view.name
+        for one in await describe(connection)
+        if not {"hour", "minute"} & {column.name for column in one.columns}
+    ]
+
+    assert set(timeless) <= about_now
+
+
+@pytest.fixture
+async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
+    """An hour ago until now: something for every view."""
+    await connection.execute(_REST)
+    started = datetime.now(UTC) - timedelta(minutes=40)
+    rows = [
+        *life(1, started, outcome="COMPLETED", tries=("ERROR", "COMPLETED")),
+        *life(2, started, outcome="FAILED", tries=("ERROR", "ERROR")),
+        *life(3, started, outcome="", tries=("COMPLETED",)),
+        *life(4, started, outcome="", tries=()),
+    ]
+    rows[-1]["coercions"] = [{"rule": "opaque_id", "field": "execution_id"}]
+    rows[-1]["recorded_at"] = rows[-1]["created_at"] + timedelta(seconds=90)
+    again = started + timedelta(minutes=20)
+    rows.append(said(1, 90, "command.issued", again, command_id="1:fetch:again"))
+    rows.append(said(1, 91, "playbook.failed", again, status="FAILED"))
+    now = datetime.now(UTC) - timedelta(seconds=30)
+    rows.append(said(4, 95, "command.issued", now, attempts=1, command_id="4:fetch:storm"))
+    await shown.insert(connection, rows)
+    return connection
+
+
+async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> None:
+    silent = [view.name for view in VIEWS if not await filled.fetch(view.example)]
+
+    assert silent == []
+
+
+def life(
+    execution_id: int, started: datetime, *, outcome: str, tries: tuple[str, ...]
+) -> list[Row]:
+    """One execution with one command, issued again after each failure."""
+    rows = [
+        said(execution_id, 1, "playbook.started", started, step="", context={"path": "flow/a"}),
+    ]
+    for attempts, status in enumerate(tries):
+        at = started + timedelta(minutes=attempts)
+        ids: dict[str, Any] = {"attempts": attempts, "command_id": f"{execution_id}:{attempts}"}
+        error = None if status == "COMPLETED" else "HTTP 503"
+        base = 10 * attempts + 10
+        rows += [
+            said(execution_id, base, "command.issued", at, max_attempts=2, **ids),
+            said(execution_id, base + 1, "command.claimed", at + timedelta(seconds=1), **ids),
+            said(
+                execution_id, base + 2, "call.done", at + timedelta(seconds=3), status=status,
+                error=error, duration=2.0, **ids,
+            ),
+        ]  # fmt: skip
+    if outcome:
+        at = started + timedelta(minutes=10)
+        kind = f"playbook.{outcome.lower()}"
+        rows.append(said(execution_id, 80, kind, at, step="", status=outcome))
+    elif not tries:
+        rows.append(
+            said(execution_id, 80, "command.issued", started, command_id=f"{execution_id}:open")
+        )
+    return rows
+
+
+def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any) -> Row:
+    """An event of the step `fetch`, with its id by execution and number."""
+    told = {"step": "fetch", "worker_id": "worker-1", "shape": "executor"}
+    return event(
+        event_id=execution_id * 1_000 + number,
+        execution_id=execution_id,
+        event_type=kind,
+        created_at=at,
+        recorded_at=at + timedelta(milliseconds=5),
+        **told | columns,
+    )
+
+
+_REST: Final = """
+    select normalizer.ensure_bucket(1);
+
+    insert into normalizer.source_position
+           (topic, generation, partition, cluster_id, owner, start_offset, next_offset, records,
+            holes, last_recorded_ms)
+    values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000);
+
+    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
+    values ('noetl.events', 0, 0, 1, 3, 'hole');
+
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1);
+
+    insert into projector.verification
+           (projection, scope, verdict, compared, divergent, archived, detail, took_s)
+    values ('event_hours', 'everything', 'match', 7, 0, 0, '', 0.1);
+"""

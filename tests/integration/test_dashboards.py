@@ -1,0 +1,122 @@
+"""Every SQL in a Grafana panel, as the reader role, against two hours of a platform's traffic."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from normalizer.playback import Playback
+from simulator.mix import Mix
+from simulator.play import now_us
+from tests.dashboards import DASHBOARDS, Query, filled, queries
+from tests.replays import backfill_files, played, record_lines, settings_of, written
+from tests.stack import Database, Stack
+from tests.tables import connected
+
+HOURS = 2
+SQL = [query for query in queries() if query.source == "projector"]
+
+
+@pytest.fixture(scope="module")
+async def filled_database(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Database]:
+    """A platform that has run for two hours, until now; a gap in its log; a look at the views."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as database:
+        mix = Mix(
+            start_us=now_us() - HOURS * 3_600_000_000,
+            rate=1.0,
+            in_flight=20,
+            failing=0.3,
+            contradicting=0.05,
+            poison=0.01,
+            stuck=0.05,
+        )
+        folder = tmp_path_factory.mktemp("traffic")
+        await Playback(settings_of(database), written(folder / "live.ndjson", _lines(mix))).run()
+        await backfill_files(database, written(folder / "history.ndjson", _lines(mix)[:100_000]))
+        async with connected(database) as connection:
+            await connection.execute(_HAPPENED)
+        yield database
+
+
+def _lines(mix: Mix) -> bytes:
+    return record_lines(played(int(HOURS * 3_600 * mix.rate), mix=mix))
+
+
+_HAPPENED = """
+    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
+    values ('noetl.events', 0, 0, 10, 12, 'expired');
+
+    insert into projector.verification
+           (projection, scope, verdict, compared, divergent, archived, detail, took_s)
+    values ('event_hours', 'everything', 'match', 7, 0, 0, '', 0.1);
+"""
+
+
+@pytest.fixture(scope="module")
+async def reader(filled_database: Database) -> AsyncIterator[asyncpg.Connection]:
+    async with connected(filled_database) as connection:
+        await connection.execute("set role projector_reader")
+        await connection.execute("set statement_timeout = '10s'")
+        yield connection
+
+
+@pytest.fixture(scope="module")
+async def busiest(reader: asyncpg.Connection) -> str:
+    """The execution with most tries."""
+    found = await reader.fetchval(
+        """
+        select   execution_id::text
+        from     projector.calls
+        where    finished_at is not null
+        group by execution_id
+        order by count(*) desc, execution_id
+        limit    1
+        """
+    )
+    return str(found)
+
+
+def test_there_are_dashboards_and_each_has_its_own_id() -> None:
+    assert {path.stem for path in DASHBOARDS} >= {"workflows", "execution", "data"}
+    assert SQL
+
+
+@pytest.mark.parametrize("query", SQL, ids=str)
+async def test_every_panel_shows_rows(
+    query: Query, reader: asyncpg.Connection, busiest: str
+) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    text = filled(
+        query.text, until - timedelta(hours=HOURS + 1), until, step=".*", execution=busiest
+    )
+
+    rows = await reader.fetch(text)
+
+    assert rows
+    assert set(query.named) <= {*rows[0].keys()}, "a column that the panel names is not there"
+    if query.format == "time_series":
+        assert isinstance(rows[0]["time"], datetime)
+        others = [value for name, value in rows[0].items() if name not in ("time", "metric")]
+        assert [type(value) for value in others] in ([float], [int])
+        assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
+
+
+@pytest.mark.parametrize("query", [one for one in SQL if "${step" in one.text], ids=str)
+async def test_a_step_can_be_chosen(query: Query, reader: asyncpg.Connection) -> None:
+    until = datetime.now(UTC) + timedelta(minutes=5)
+    since = until - timedelta(hours=HOURS + 1)
+
+    rows = await reader.fetch(filled(query.text, since, until, step=r"no\.such|none", execution=""))
+
+    assert rows == []
+
+
+async def test_no_execution_chosen_is_no_error(reader: asyncpg.Connection) -> None:
+    until = datetime.now(UTC)
+
+    for query in (one for one in SQL if one.dashboard == "execution"):
+        assert await reader.fetch(filled(query.text, until, until, execution="")) == []

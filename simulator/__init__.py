@@ -32,6 +32,8 @@ and then the truth beside what a database holds:
     compare.py compare_ids.py compare_totals.py report.py
                       every difference
     truth.py          what a dashboard must show of each execution, step and call
+    shown.py          what the views do show
+    compare_views.py  every difference between them
 
 It must not be able to agree with the normalizer by accident, so it never imports it: every rule it
 needs is written here a second time, from the spec, the other way round.

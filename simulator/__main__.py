@@ -13,11 +13,13 @@ import click
 import msgspec
 
 from simulator.compare import compare
+from simulator.compare_views import compare_views
 from simulator.database import Database
 from simulator.ledger import Begin, Ledger, LedgerFile, read
 from simulator.mix import Mix
 from simulator.play import Play, now_us, play_into_topic, write_lines
 from simulator.report import Report
+from simulator.shown import Views
 from simulator.truth import truth
 
 _FLAT_OUT_RATE = 5_000.0
@@ -148,7 +150,7 @@ def write(
 @click.option("--database-url", required=True)
 @click.option("--generation", default=0, show_default=True)
 def compare_(*, ledger: Path, database_url: str, generation: int) -> None:
-    """Compare a ledger with a database; exit 1 if they differ."""
+    """Compare a ledger with a database: rows, refusals, totals, views. Exit 1 if they differ."""
     report = asyncio.run(_compare(ledger, database_url, generation))
     for line in report.lines():
         click.echo(line)
@@ -169,7 +171,10 @@ async def _compare(ledger: Path, database_url: str, generation: int) -> Report:
         raise click.UsageError(f"{ledger} does not begin like a ledger")
     connection = await asyncpg.connect(database_url)
     try:
-        return await compare(read(ledger), Database(connection, begin.topic, generation))
+        database = Database(connection, begin.topic, generation)
+        report = await compare(read(ledger), database)
+        await compare_views(read(ledger), Views(connection), report)
+        return report
     finally:
         await connection.close()
 

@@ -19,6 +19,9 @@ class Report(msgspec.Struct):
     tellings: int = 0
     quarantined: int = 0
     ignored: int = 0
+    executions: int = 0
+    steps: int = 0
+    calls: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -38,6 +41,8 @@ class Report(msgspec.Struct):
             f"{self.records} records: {self.events} events in {self.tellings} tellings, "
             f"{self.quarantined} refused, {self.ignored} ignored"
         )
+        if self.executions:
+            yield f"{self.executions} executions with {self.steps} steps and {self.calls} calls"
         for kind, number in self.differences.most_common():
             yield f"{kind}: {number}"
             for example in self.examples[kind]:

@@ -115,6 +115,7 @@ class Stories:
             yield [ended], self._gap(0.5)
             if execution.running is not None:
                 call, execution.running = execution.running, None
+                call.outcome = outcome
                 yield [self._called("call.done", execution, call, "CANCELLED")], self._gap(0.1)
         else:
             word = "failed" if outcome == "FAILED" else "completed"

@@ -1,9 +1,8 @@
 """A ledger in; for every execution, step and call what a truthful dashboard must show out.
 
-A plain fold, one execution at a time, over the rows that its records must have become. Nothing is
-decided here that a view could decide otherwise: for each kind of event a call or an execution has
-the time, the status and the rest of the earliest one. Beside it stands what really happened, which
-no dashboard can know where nobody told. Source: design, section 3, calls and executions.
+A plain fold, one execution at a time, over the rows that its records must have become. Beside it
+stands what really happened, which no dashboard can know where nobody told. Of what happened at one
+instant the lesser by bytes counts, as everywhere. Source: design, section 3, calls and executions.
 """
 
 from collections import Counter, defaultdict
@@ -14,12 +13,32 @@ from typing import Any, Final
 import msgspec
 
 from simulator.expected import Placed, expected
-from simulator.ledger import ExecutionLine, Line, RecordLine
+from simulator.ledger import CallLine, ExecutionLine, Line, RecordLine
 from simulator.piles import PILES, Piles
 
-_CLOSING: Final = ("playbook.completed", "playbook.failed", "playbook.cancelled")
+_HOUR_US: Final = 3_600_000_000
+_BEGINNING: Final = ("playbook.started", "playbook.initialized")
+_CLOSING: Final = {
+    "playbook.completed": "COMPLETED",
+    "playbook.failed": "FAILED",
+    "playbook.cancelled": "CANCELLED",
+}
 _OF_A_CALL: Final = ("command.", "call.")
-_FAILED: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
+_ENDING_A_CALL: Final = {
+    # The call's own word before its command's, and what each says by its name alone.
+    "call.done": (0, "COMPLETED"),
+    "call.error": (0, "FAILED"),
+    "command.completed": (1, "COMPLETED"),
+    "command.failed": (1, "FAILED"),
+    "command.cancelled": (1, "CANCELLED"),
+}
+_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
+_WORST_FIRST: Final = ("FAILED", "CANCELLED", "COMPLETED")
+ORCHESTRATE: Final = "__orchestrate__"
+"""The engine's own calls, which no dashboard shows."""
+
+Count = tuple[int, str, str, str, int]
+"""The hour it begins with in microseconds since 1970, step, event_type, status, attempts."""
 
 
 class Seen(msgspec.Struct, omit_defaults=True):
@@ -27,9 +46,6 @@ class Seen(msgspec.Struct, omit_defaults=True):
 
     at_us: int
     status: str
-    worker_id: str | None = None
-    duration: float | None = None
-    error: str | None = None
     events: int = 1
 
 
@@ -37,17 +53,24 @@ class CallTruth(msgspec.Struct, omit_defaults=True, tag="call", tag_field="line"
     """One try. `key` is the command's id, else step and iteration.
 
     Events that do not say which try they tell of belong to the command's only numbered try, if it
-    has one. `seen` is by kind; a completion that only hands over is left out.
+    has one, else to the first. `seen` is by kind, without completions that only hand over. `status`
+    is its outcome, or how far it has come. `really` is the outcome, on the platform, of the try
+    that was told to have ended: None if nothing tells of an end.
     """
 
     execution_id: int
     key: str
     attempts: int
+    status: str = ""
     step: str = ""
     worker_id: str | None = None
     iteration: int | None = None
     max_attempts: int | None = None
+    duration: float | None = None
+    error: str | None = None
+    finished_us: int | None = None
     seen: dict[str, Seen] = {}
+    really: str | None = None
 
 
 class StepTruth(msgspec.Struct, omit_defaults=True, tag="step", tag_field="line"):
@@ -63,7 +86,8 @@ class StepTruth(msgspec.Struct, omit_defaults=True, tag="step", tag_field="line"
 class ExecutionTruth(msgspec.Struct, omit_defaults=True, tag="execution", tag_field="line"):
     """One execution as told: `ended` by outcome, the earliest of which is its `status`.
 
-    `really` is how it went on the platform: '' if it never ended, None if nothing there knew it.
+    `playbook` is what it really runs, '' where nothing told says so. `really` is how it went on the
+    platform: '' if it never ended, None if nothing there knew it.
     """
 
     execution_id: int
@@ -82,44 +106,80 @@ class ExecutionTruth(msgspec.Struct, omit_defaults=True, tag="execution", tag_fi
 Truth = ExecutionTruth | StepTruth | CallTruth
 
 
+class Told(msgspec.Struct):
+    """An execution that was told of, its steps and calls, and how many events of each kind."""
+
+    execution: ExecutionTruth
+    steps: list[StepTruth]
+    calls: list[CallTruth]
+    counts: Counter[Count]
+
+
 class _Event(msgspec.Struct):
+    fact: int
     kind: str
     numbered: bool
     pending: bool
     columns: dict[str, Any]
 
+    @property
+    def at_us(self) -> int:
+        at_us: int = self.columns["created_us"]
+        return at_us
+
+
+class _Real(msgspec.Struct):
+    """What the platform knew of an execution: of itself, and the try that each fact is about."""
+
+    playbook: str = ""
+    outcome: str | None = None
+    outcomes: dict[int, str] = {}
+
 
 def truth(lines: Iterable[Line]) -> Iterator[Truth]:
     """The truth about every execution that was told of, with its steps and calls."""
-    for execution_id, rows, really in _executions(lines):
-        yield from _fold(execution_id, rows, really)
+    for told in tell(lines):
+        yield told.execution
+        yield from told.steps
+        yield from told.calls
 
 
-def counts(lines: Iterable[Line]) -> Counter[tuple[str, str, int]]:
-    """How many events there are of each (event_type, status, attempts)."""
-    counted: Counter[tuple[str, str, int]] = Counter()
-    for _, rows, _ in _executions(lines):
-        for row in rows:
-            columns = row.columns
-            counted[columns["event_type"], columns["status"], columns["attempts"]] += 1
-    return counted
+def tell(lines: Iterable[Line]) -> Iterator[Told]:
+    """The same, an execution at a time."""
+    for execution_id, rows, real in _executions(lines):
+        calls = _calls(execution_id, rows, real)
+        yield Told(
+            execution=_execution(execution_id, rows, calls, real),
+            steps=list(_steps(execution_id, rows, calls)),
+            calls=calls,
+            counts=Counter(map(_count, rows)),
+        )
 
 
-def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list["_Event"], str | None]]:
-    """(execution_id, its rows in the order of their time, how it really ended)."""
+def _count(row: _Event) -> Count:
+    columns = row.columns
+    hour_us = row.at_us // _HOUR_US * _HOUR_US
+    what = (columns["step"], columns["event_type"], columns["status"], columns["attempts"])
+    return hour_us, *what
+
+
+def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list[_Event], _Real]]:
+    """(execution_id, its rows in the order of their time, what really happened)."""
     with ExitStack() as stack:
         told, lived = Piles(stack), Piles(stack)
         for line in lines:
             _deal(line, told, lived)
         for number in range(PILES):
-            really = dict(lived.take(number, tuple[int, str]))
-            executions: dict[int, dict[int, list[Placed]]] = defaultdict(lambda: defaultdict(list))
-            for event, placed in told.take(number, tuple[int, Placed]):
-                executions[placed.says.execution_id][event].append(placed)
+            real = _real(lived.take(number, ExecutionLine | CallLine))
+            executions: dict[int, dict[tuple[int, int], list[Placed]]] = defaultdict(
+                lambda: defaultdict(list)
+            )
+            for event, fact, placed in told.take(number, tuple[int, int, Placed]):
+                executions[placed.says.execution_id][event, fact].append(placed)
             for execution_id, events in executions.items():
-                rows = [_event(tellings) for tellings in events.values()]
-                rows.sort(key=lambda row: row.columns["created_us"])
-                yield execution_id, rows, really.get(execution_id)
+                rows = [_event(fact, tellings) for (_, fact), tellings in events.items()]
+                rows.sort(key=lambda row: row.at_us)
+                yield execution_id, rows, real.get(execution_id, _Real())
 
 
 def _deal(line: Line, told: Piles, lived: Piles) -> None:
@@ -129,15 +189,27 @@ def _deal(line: Line, told: Piles, lived: Piles) -> None:
                 says = must_be.says
                 if says is not None:
                     placed = Placed(partition, offset, index, ts, says)
-                    told.put(says.execution_id, (must_be.event, placed))
-        case ExecutionLine(execution_id=execution_id, outcome=outcome):
-            lived.put(execution_id, (execution_id, outcome))
+                    told.put(says.execution_id, (must_be.event, must_be.fact, placed))
+        case ExecutionLine() | CallLine():
+            lived.put(line.execution_id, line)
         case _:
             pass
 
 
-def _event(tellings: list[Placed]) -> _Event:
+def _real(lines: Iterable[ExecutionLine | CallLine]) -> dict[int, _Real]:
+    real: dict[int, _Real] = defaultdict(_Real)
+    for line in lines:
+        one = real[line.execution_id]
+        if isinstance(line, ExecutionLine):
+            one.playbook, one.outcome = line.playbook, line.outcome
+        else:
+            one.outcomes |= {fact: line.outcome for _, fact in line.facts}
+    return real
+
+
+def _event(fact: int, tellings: list[Placed]) -> _Event:
     return _Event(
+        fact=fact,
         kind=tellings[0].says.kind,
         numbered=any(placed.says.attempts_rank for placed in tellings),
         pending=any(placed.says.pending for placed in tellings),
@@ -145,33 +217,52 @@ def _event(tellings: list[Placed]) -> _Event:
     )
 
 
-def _fold(execution_id: int, rows: list[_Event], really: str | None) -> Iterator[Truth]:
-    """One execution from its rows, in the order of their time."""
-    calls = _calls(execution_id, rows)
-    yield _execution(execution_id, rows, calls, really)
-    yield from _steps(execution_id, rows, calls)
-    yield from calls
-
-
-def _calls(execution_id: int, rows: list[_Event]) -> list[CallTruth]:
-    told = [row for row in rows if row.kind.startswith(_OF_A_CALL) and not row.pending]
+def _calls(execution_id: int, rows: list[_Event], real: _Real) -> list[CallTruth]:
+    told = [row for row in rows if row.kind.startswith(_OF_A_CALL)]
     numbered: dict[str, set[int]] = defaultdict(set)
     for row in told:
         if row.numbered:
             numbered[_key(row)].add(row.columns["attempts"])
-    calls: dict[tuple[str, int, bool], CallTruth] = {}
+    tries: dict[tuple[str, int], list[_Event]] = defaultdict(list)
     for row in told:
-        key, columns = _key(row), row.columns
-        attempts, known = columns["attempts"], row.numbered
-        if not known and len(numbered[key]) == 1:
-            (attempts,), known = numbered[key], True
-        call = calls.setdefault((key, attempts, known), CallTruth(execution_id, key, attempts))
-        call.step = call.step or columns["step"]
-        for column in ("worker_id", "iteration", "max_attempts"):
-            if getattr(call, column) is None:
-                setattr(call, column, columns[column])
-        _see(call.seen, row.kind, columns)
-    return list(calls.values())
+        key = _key(row)
+        only = next(iter(numbered[key])) if len(numbered[key]) == 1 else 0
+        tries[key, row.columns["attempts"] if row.numbered else only].append(row)
+    return [
+        _call(CallTruth(execution_id, key, attempts), one, real)
+        for (key, attempts), one in tries.items()
+    ]
+
+
+def _call(call: CallTruth, rows: list[_Event], real: _Real) -> CallTruth:
+    """Fill in what these rows tell of one try."""
+    call.step = _earliest(rows, "step") or ""
+    call.worker_id = _earliest(rows, "worker_id")
+    call.max_attempts = _earliest(rows, "max_attempts")
+    iterations = [row.columns["iteration"] for row in rows]
+    call.iteration = min((one for one in iterations if one is not None), default=None)
+    done = [row for row in rows if not row.pending]
+    for row in done:
+        _see(call.seen, row.kind, row.at_us, row.columns["status"])
+    # The surest word first: what only its command says counts where the call itself says nothing.
+    sure = [[row for row in done if _ENDING_A_CALL.get(row.kind, (2,))[0] == n] for n in (0, 1)]
+    ends = [(row.at_us, _outcome(row), row.fact) for row in (sure[0] or sure[1])]
+    if ends:
+        call.finished_us, call.status, fact = min(ends)
+        call.really = real.outcomes.get(fact)
+        call.duration = _earliest(sure[0], "duration") or _earliest(sure[1], "duration")
+        if call.status != "COMPLETED":
+            call.error = _earliest(sure[0], "error") or _earliest(sure[1], "error")
+    elif "command.started" in call.seen:
+        call.status = "RUNNING"
+    else:
+        call.status = "CLAIMED" if "command.claimed" in call.seen else "PENDING"
+    return call
+
+
+def _outcome(row: _Event) -> str:
+    status: str = row.columns["status"]
+    return status if status in _OUTCOMES else _ENDING_A_CALL[row.kind][1]
 
 
 def _key(row: _Event) -> str:
@@ -185,7 +276,7 @@ def _steps(execution_id: int, rows: list[_Event], calls: list[CallTruth]) -> Ite
         if row.kind.startswith("step."):
             step = row.columns["step"]
             one = steps.setdefault(step, StepTruth(execution_id, step))
-            _see(one.seen, row.kind, row.columns)
+            _see(one.seen, row.kind, row.at_us, row.columns["status"])
     for call in calls:
         if call.step in steps:
             steps[call.step].calls += 1
@@ -194,39 +285,43 @@ def _steps(execution_id: int, rows: list[_Event], calls: list[CallTruth]) -> Ite
 
 
 def _execution(
-    execution_id: int, rows: list[_Event], calls: list[CallTruth], really: str | None
+    execution_id: int, rows: list[_Event], calls: list[CallTruth], real: _Real
 ) -> ExecutionTruth:
     ended: dict[str, Seen] = {}
     for row in rows:
         if row.kind in _CLOSING:
             status = row.columns["status"]
-            known = status in ("COMPLETED", "FAILED", "CANCELLED")
-            _see(ended, status if known else row.kind.partition(".")[2].upper(), row.columns)
-    started = [row for row in rows if row.kind in ("playbook.started", "playbook.initialized")]
+            outcome = status if status in _WORST_FIRST else _CLOSING[row.kind]
+            _see(ended, outcome, row.at_us, status)
+    begun = [row for row in rows if row.kind in _BEGINNING or row.kind in _CLOSING]
     parents = [row.columns["parent_execution_id"] for row in rows]
     return ExecutionTruth(
         execution_id=execution_id,
-        status=next(iter(ended), "RUNNING"),
-        playbook=started[0].columns["step"] if started else "",
+        status=min(ended, key=lambda o: (ended[o].at_us, _WORST_FIRST.index(o)), default="RUNNING"),
+        playbook=real.playbook if begun else "",
         parent_execution_id=next((parent for parent in parents if parent is not None), None),
-        first_us=rows[0].columns["created_us"],
-        last_us=rows[-1].columns["created_us"],
+        first_us=rows[0].at_us,
+        last_us=rows[-1].at_us,
         events=len(rows),
         attempts=max(row.columns["attempts"] for row in rows),
-        failed_calls=sum(any(seen.status in _FAILED for seen in c.seen.values()) for c in calls),
+        failed_calls=sum(
+            call.finished_us is not None and call.status != "COMPLETED"
+            for call in calls
+            if call.step != ORCHESTRATE
+        ),
         ended=ended,
-        really=really,
+        really=real.outcome,
     )
 
 
-def _see(seen: dict[str, Seen], kind: str, columns: dict[str, Any]) -> None:
+def _see(seen: dict[str, Seen], kind: str, at_us: int, status: str) -> None:
     if kind in seen:
         seen[kind].events += 1
         return
-    seen[kind] = Seen(
-        at_us=columns["created_us"],
-        status=columns["status"],
-        worker_id=columns["worker_id"],
-        duration=columns["duration"],
-        error=columns["error"],
-    )
+    seen[kind] = Seen(at_us=at_us, status=status)
+
+
+def _earliest(rows: list[_Event], column: str) -> Any:
+    """The value of the earliest row that has one."""
+    told = [(row.at_us, row.columns[column]) for row in rows]
+    return min((one for one in told if one[1] not in (None, "")), default=(0, None))[1]

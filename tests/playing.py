@@ -10,11 +10,13 @@ from typing import Any, Self
 
 from normalizer.settings import Settings
 from simulator.compare import compare
+from simulator.compare_views import compare_views
 from simulator.database import Database as HeldBy
 from simulator.ledger import LedgerFile, RecordLine, read
 from simulator.mix import Mix
 from simulator.play import Play, now_us, play_into_topic
 from simulator.report import Report
+from simulator.shown import Views
 from tests.running import Watcher, process, until
 from tests.stack import Topic
 
@@ -73,8 +75,10 @@ async def drained(
 
 
 async def compared(watcher: Watcher, topic: Topic, ledger: Path) -> Report:
-    """What differs between the ledger and the database."""
-    return await compare(read(ledger), HeldBy(watcher.connection, topic.name, 0))
+    """What differs between the ledger and the database: rows, refusals, totals and views."""
+    report = await compare(read(ledger), HeldBy(watcher.connection, topic.name, 0))
+    await compare_views(read(ledger), Views(watcher.connection), report)
+    return report
 
 
 class _Pair:

@@ -11,12 +11,15 @@ import pytest
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.normalize import Normalizer
 from normalizer.record import RawRecord
-from simulator.ledger import Ledger
+from simulator.ledger import Ledger, read
 from simulator.play import Play, play_into_topic
 from simulator.record import Record
+from tests.fold import fold
 from tests.playing import compared, drained, loaded, mix
 from tests.running import Watcher, settings_for, watching
+from tests.shown import shown
 from tests.stack import Database, Topic
+from tests.told import of_the_ledger, rows_of
 
 
 @pytest.fixture
@@ -79,6 +82,25 @@ async def test_a_topic_may_have_one_partition(
 
     report = await compared(watcher, topic, tmp_path / "ledger")
     assert report.agrees, "\n".join(report.lines())
+
+
+async def test_every_view_shows_what_the_ledger_tells(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
+) -> None:
+    rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, failing=0.3)
+    ends = await loaded(rich, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
+
+    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
+
+    views = of_the_ledger(await shown(watcher.connection))
+    told = of_the_ledger(fold(rows_of(read(tmp_path / "ledger"))))
+    assert {name for name in told if views[name] != told[name]} == set()
+    assert views.keys() == told.keys()
+    await watcher.connection.execute(
+        "update normalizer.events set attempts = attempts + 1 where status = 'CANCELLED'"
+    )
+    views = of_the_ledger(await shown(watcher.connection))
+    assert {name for name in told if views[name] != told[name]} > {"calls", "attempts_by_status"}
 
 
 class Kept(Ledger):

@@ -1,0 +1,189 @@
+"""The comparison of a ledger with the views: it sees whatever a dashboard would show wrong."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from simulator.compare_views import compare_views
+from simulator.ledger import Line
+from simulator.mix import Mix
+from simulator.report import Report
+from simulator.shown import ShownCall, ShownExecution
+from simulator.truth import ORCHESTRATE, CallTruth, Count, Told, tell
+from tests.unit.simulator_pipeline import played
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[Line]:
+    return played(Mix(in_flight=20, failing=0.3, told_twice=0.5, disagreeing=0.5), 7, 1_500)[1]
+
+
+class Drawn:
+    """A dashboard drawn from the truth, but for one thing."""
+
+    def __init__(
+        self,
+        told: Iterable[Told],
+        executions: Callable[[list[ShownExecution]], list[ShownExecution]] = lambda rows: rows,
+        calls: Callable[[list[ShownCall]], list[ShownCall]] = lambda rows: rows,
+        counts: Callable[[Counter[Count]], Counter[Count]] = lambda counts: counts,
+    ) -> None:
+        told = list(told)
+        self._executions = executions([_execution(one) for one in told])
+        shown = [call for one in told for call in one.calls if call.step != ORCHESTRATE]
+        self._calls = calls(list(map(_call, shown)))
+        self._counts = counts(sum((one.counts for one in told), Counter[Any]()))
+
+    async def executions(self, execution_ids: Iterable[int]) -> list[ShownExecution]:
+        asked = set(execution_ids)
+        return [row for row in self._executions if row.execution_id in asked]
+
+    async def calls(self, execution_ids: Iterable[int]) -> list[ShownCall]:
+        asked = set(execution_ids)
+        return [row for row in self._calls if row.execution_id in asked]
+
+    async def totals(self) -> tuple[int, int]:
+        return len(self._executions), len(self._calls)
+
+    async def counts(self) -> Counter[Count]:
+        return self._counts
+
+
+def _execution(told: Told) -> ShownExecution:
+    truth = told.execution
+    ends: dict[str, Any] = dict.fromkeys(("completed", "failed", "cancelled"), 0)
+    ends |= {name.lower(): seen.events for name, seen in truth.ended.items()}
+    return ShownExecution(
+        **{name: getattr(truth, name) for name in ShownExecution.__struct_fields__[:6]},
+        **ends,
+        ended_us=truth.ended[truth.status].at_us if truth.ended else None,
+        events=truth.events,
+        attempts=truth.attempts,
+        failed_calls=truth.failed_calls,
+    )
+
+
+def _call(truth: CallTruth) -> ShownCall:
+    def at(kind: str) -> int | None:
+        return truth.seen[kind].at_us if kind in truth.seen else None
+
+    return ShownCall(
+        execution_id=truth.execution_id,
+        command_id=None if "#" in truth.key else truth.key,
+        step=truth.step,
+        iteration=truth.iteration,
+        attempts=truth.attempts,
+        status=truth.status,
+        issued_us=at("command.issued"),
+        claimed_us=at("command.claimed"),
+        started_us=at("command.started"),
+        finished_us=truth.finished_us,
+        worker_id=truth.worker_id,
+        max_attempts=truth.max_attempts,
+        duration=truth.duration,
+        error=truth.error,
+    )
+
+
+async def report_of(lines: list[Line], **changes: Any) -> Report:
+    report = Report()
+    await compare_views(lines, Drawn(tell(lines), **changes), report)
+    return report
+
+
+async def test_what_is_shown_as_it_was_told_agrees(lines: list[Line]) -> None:
+    report = await report_of(lines)
+
+    assert report.agrees, "\n".join(report.lines())
+    assert min(report.executions, report.steps, report.calls) > 20
+
+
+def changed(rows: list[Any], **columns: object) -> list[Any]:
+    """The last row, which has all there is, as it should not be."""
+    full = next(row for row in reversed(rows) if getattr(row, "finished_us", 1) is not None)
+    return [msgspec.structs.replace(row, **columns) if row is full else row for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(name, "x" if name in ("status", "playbook") else 7)
+     for name in ShownExecution.__struct_fields__ if name != "execution_id"],
+)  # fmt: skip
+async def test_an_execution_shown_otherwise_is_named(
+    lines: list[Line], column: str, value: object
+) -> None:
+    report = await report_of(lines, executions=lambda rows: changed(rows, **{column: value}))
+
+    assert f"differs in executions.{column}" in report.differences
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [(name, "x" if name in ("step", "status", "worker_id", "error") else 77)
+     for name in ShownCall.__struct_fields__[2:]
+     if name not in ("attempts", "duration")],
+)  # fmt: skip
+async def test_a_call_shown_otherwise_is_named(
+    lines: list[Line], column: str, value: object
+) -> None:
+    report = await report_of(lines, calls=lambda rows: changed(rows, **{column: value}))
+
+    assert f"differs in calls.{column}" in report.differences
+
+
+async def test_a_duration_shown_otherwise_is_named(lines: list[Line]) -> None:
+    def longer(rows: list[ShownCall]) -> list[ShownCall]:
+        return [
+            row if row.duration is None else msgspec.structs.replace(row, duration=row.duration + 1)
+            for row in rows
+        ]
+
+    report = await report_of(lines, calls=longer)
+
+    assert report.differences["differs in calls.duration"] > 20
+
+
+async def test_a_try_shown_as_another_is_missing(lines: list[Line]) -> None:
+    report = await report_of(lines, calls=lambda rows: changed(rows, attempts=77))
+
+    assert report.differences["call not shown"] == 1
+
+
+async def test_what_is_not_shown_or_not_told_of_is_named(lines: list[Line]) -> None:
+    def one_for_another(rows: list[ShownExecution]) -> list[ShownExecution]:
+        return [*rows[1:], msgspec.structs.replace(rows[0], execution_id=1), rows[1]]
+
+    report = await report_of(lines, executions=one_for_another, calls=lambda rows: [*rows, rows[0]])
+
+    assert report.differences["execution not shown"] == 1
+    assert report.differences["number of executions"] == 1
+    assert report.differences["number of calls"] == 1
+    assert report.differences["differs in steps"] == 1
+
+
+async def test_a_count_that_is_one_off_is_named(lines: list[Line]) -> None:
+    def one_more(counts: Counter[Count]) -> Counter[Count]:
+        return counts + Counter({next(iter(counts)): 1})
+
+    report = await report_of(lines, counts=one_more)
+
+    assert report.differences == {"differs in attempts_by_status_hourly": 1}
+
+
+async def test_a_lie_that_was_told_by_all_is_seen_by_what_really_happened(
+    lines: list[Line],
+) -> None:
+    report = Report()
+    told = [
+        msgspec.structs.replace(line, outcome="CANCELLED")
+        if getattr(line, "outcome", "") == "COMPLETED"
+        else line
+        for line in lines
+    ]
+
+    await compare_views(told, Drawn(tell(lines)), report)
+
+    assert set(report.differences) == {"differs in calls.status", "differs in executions.status"}

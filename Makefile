@@ -20,8 +20,8 @@ test: $(INSTALLED) ## Every test but the long ones; the core's branches must all
 	$(BIN)/coverage report --include="$(CORE_FILES)" --fail-under=100
 	$(BIN)/pytest tests/rules tests/integration tests/chaos
 
-soak: $(INSTALLED) ## The long tests
-	$(BIN)/pytest -m soak --timeout=7200
+soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
+	$(BIN)/pytest -m soak -v $(ARGS)
 
 lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/ruff check

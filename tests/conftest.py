@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker, PostgresServer
+from tests.results import Say
 from tests.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
 
 # A shell that points at production must not get traffic, migrations or dropped databases.
@@ -27,6 +28,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         "every_postgres"
     ):
         metafunc.parametrize("cluster", ["current", "15"], indirect=True)
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Progress of a long test, on the terminal while it runs."""
+
+    def shown(line: str) -> None:
+        with capsys.disabled():
+            print(f"  {line}", flush=True)  # noqa: T201 - what it is for
+
+    return shown
 
 
 @pytest.fixture(scope="session")

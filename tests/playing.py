@@ -12,9 +12,10 @@ from normalizer.settings import Settings
 from simulator.compare import compare
 from simulator.compare_views import compare_views
 from simulator.database import Database as HeldBy
-from simulator.ledger import LedgerFile, RecordLine, read
+from simulator.ledger import LedgerFile, read
 from simulator.mix import Mix
 from simulator.play import Play, now_us, play_into_topic
+from simulator.record import Record
 from simulator.report import Report
 from simulator.shown import Views
 from tests.running import Watcher, process, until
@@ -33,13 +34,21 @@ async def loaded(
 ) -> dict[int, int]:
     """Play into the topic; gives each partition's end."""
     play = Play(mix=traffic, seed=1, events=events)
-    with LedgerFile(ledger) as written:
+    with _Ends(ledger) as written:
         await play_into_topic(play, bootstrap_servers, topic.name, written)
-    ends: dict[int, int] = dict.fromkeys(range(topic.partitions), 0)
-    for line in read(ledger):
-        if isinstance(line, RecordLine):
-            ends[line.partition] = max(ends[line.partition], line.offset + 1)
-    return ends
+    return dict.fromkeys(range(topic.partitions), 0) | written.ends
+
+
+class _Ends(LedgerFile):
+    """Knows where each partition ends."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.ends: dict[int, int] = {}
+
+    def placed(self, record: Record, topic: str, partition: int, offset: int) -> None:
+        super().placed(record, topic, partition, offset)
+        self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
 
 
 async def drained(

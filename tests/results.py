@@ -3,10 +3,13 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+Say = Callable[[str], None]
+"""Prints a line of progress, which pytest does not keep for itself."""
 
 _FOLDER = Path(__file__).parent.parent / "docs" / "results"
 _PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")

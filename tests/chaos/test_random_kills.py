@@ -213,6 +213,7 @@ async def test_three_kills_lose_and_double_nothing(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3_600)
 async def test_five_of_each_end_lose_and_double_nothing(
     postgres_server: PostgresServer,
     kafka_broker: KafkaBroker,

@@ -2,18 +2,15 @@
 
 import asyncio
 import sys
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from normalizer.envelope import Envelope, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
-from simulator.ledger import Ledger, read
-from simulator.play import Play, play_into_topic
-from simulator.record import Record
+from simulator.ledger import read
+from simulator.play import Play
+from tests.canonical import canonical_lines
 from tests.fold import fold
 from tests.playing import compared, drained, loaded, mix
 from tests.running import Watcher, settings_for, watching
@@ -103,56 +100,19 @@ async def test_every_view_shows_what_the_ledger_tells(
     assert {name for name in told if views[name] != told[name]} > {"calls", "attempts_by_status"}
 
 
-class Kept(Ledger):
-    """A ledger that keeps each record where the broker has put it."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda _: None)
-        self.records: list[RawRecord] = []
-
-    def placed(self, record: Record, topic: str, partition: int, offset: int) -> None:
-        self.records.append(
-            RawRecord(
-                value=record.value,
-                topic=topic,
-                partition=partition,
-                offset=offset,
-                headers=tuple(record.headers),
-                recorded_ms=record.timestamp_ms,
-            )
-        )
-
-
-async def test_a_stored_row_gives_the_canonical_bytes_of_its_record(
-    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
+async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all(
+    database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
 ) -> None:
-    once = mix(told_twice=0.0, redelivered=0.0, colliding=0.0, odd=0.2, poison=0.01, odd_text=0.05)
-    kept = Kept()
-    await play_into_topic(Play(mix=once, events=5_000), bootstrap_servers, topic.name, kept)
-    ends: Counter[int] = Counter(record.partition for record in kept.records)
-
-    await drained(
-        watcher, topic, settings_for(database, topic, bootstrap_servers), dict(ends), kills=0
+    traffic = msgspec.structs.replace(
+        mix(odd=0.2, odd_text=0.05, secrets=0.1, poison=0.02), partitions=topic.partitions
     )
+    ends = await loaded(traffic, 10_000, topic, bootstrap_servers, tmp_path / "ledger")
+    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
 
-    rows = await stored(watcher)
-    normalize = Normalizer().normalize
-    told = [out for one in kept.records for out in normalize(one) if isinstance(out, Envelope)]
-    assert {to_canonical(row) for row in rows} == {to_canonical(event) for event in told}
+    lines = await canonical_lines(Play(mix=traffic, seed=1, events=10_000), database, tmp_path)
 
-
-async def stored(watcher: Watcher) -> list[Envelope]:
-    """Every row as an envelope, JSON as the database writes it."""
-    await watcher.connection.set_type_codec(
-        "jsonb",
-        schema="pg_catalog",
-        format="text",
-        encoder=bytes.decode,
-        decoder=str.encode,
-    )
-    columns = ", ".join(Envelope.__struct_fields__)
-    rows = await watcher.connection.fetch(f"select {columns} from normalizer.events")
-    return [Envelope(**row) for row in rows]
+    assert lines.accepted == await watcher.events()
+    assert lines.the_same > lines.accepted // 2
 
 
 async def test_the_command_compares_and_exits_1_on_a_difference(

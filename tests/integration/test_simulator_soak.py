@@ -1,26 +1,36 @@
-"""The million: all the simulator can do, two normalizers at once, five kill -9 on the way."""
+"""The million: all the simulator can do, two normalizers at once, five kill -9 on the way.
+
+Each writes docs/results/million-NAME.md, and runs alone: `make soak ARGS="-k keyed"`. With fewer
+events, to try it out (SOAK_EVENTS=40000), nothing is written.
+"""
 
 import asyncio
+import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import msgspec
 import pytest
 
 from normalizer.embedded import KAFKA_VERSION
-from normalizer.envelope import Envelope, json_schema, to_canonical
 from normalizer.settings import Settings
+from simulator.ledger import read
+from simulator.play import Play
+from tests.canonical import canonical_lines
+from tests.fold import fold
 from tests.playing import compared, drained, loaded, mix
-from tests.results import write_results
+from tests.results import Say, write_results
 from tests.running import Watcher, process, settings_for, watching
+from tests.shown import shown
 from tests.stack import Database, Topic
+from tests.told import of_the_ledger, rows_of
 
-EVENTS = 1_000_000
+MILLION = 1_000_000
+EVENTS = int(os.environ.get("SOAK_EVENTS", MILLION))
 KILLS = 5
-CHUNK = 10_000
 
 
 @pytest.fixture
@@ -30,6 +40,7 @@ async def watcher(database: Database) -> AsyncIterator[Watcher]:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7_200)
 @pytest.mark.parametrize(
     ("name", "topic", "traffic"),
     [
@@ -38,6 +49,7 @@ async def watcher(database: Database) -> AsyncIterator[Watcher]:
         ("one-partition", 1, {}),
     ],
     indirect=["topic"],
+    ids=["keyed", "spread", "one-partition"],
 )
 async def test_a_million_events_are_what_the_ledger_says(
     name: str,
@@ -47,76 +59,109 @@ async def test_a_million_events_are_what_the_ledger_says(
     bootstrap_servers: str,
     watcher: Watcher,
     tmp_path: Path,
+    say: Say,
 ) -> None:
     ledger = tmp_path / "ledger"
-    started = time.monotonic()
-    ends = await loaded(mix(in_flight=2_000, **traffic), EVENTS, topic, bootstrap_servers, ledger)
-    loaded_s = time.monotonic() - started
+    timed = Timed(say)
+    played = msgspec.structs.replace(mix(in_flight=2_000, **traffic), partitions=topic.partitions)
     settings = settings_for(database, topic, bootstrap_servers)
 
-    started = time.monotonic()
-    await drained(watcher, topic, settings, ends, kills=KILLS)
-    drained_s = time.monotonic() - started
-
-    started = time.monotonic()
-    report = await compared(watcher, topic, ledger)
+    with timed("loading, with its ledger"):
+        ends = await loaded(played, EVENTS, topic, bootstrap_servers, ledger)
+    with timed(f"draining by two, {KILLS} kill -9 on the way"):
+        await drained(watcher, topic, settings, ends, kills=KILLS)
+    with timed("comparing rows, refusals, totals, executions, steps and calls"):
+        report = await compared(watcher, topic, ledger)
     assert report.agrees, "\n".join(report.lines())
-    compared_s = time.monotonic() - started
-    explained = await _every_offset_is_explained(settings)
-    valid = await _accepted_by_the_schema(watcher)
-    await _write(
-        name,
+    with timed("verifying the ledger"):
+        explained = await _every_offset_is_explained(settings)
+    with timed("verifying the projections"):
+        projections = await _every_projection_matches(database)
+    with timed("folding what the ledger tells, beside every view"):
+        views = await _every_view_agrees(watcher, ledger)
+    with timed("filter, export twice, schema"):
+        lines = await canonical_lines(Play(mix=played, seed=1, events=EVENTS), database, tmp_path)
+    assert lines.accepted == report.events
+
+    if EVENTS < MILLION:
+        return
+    postgres = await watcher.connection.fetchval("show server_version")
+    write_results(
+        f"million-{name}",
+        f"A million events of seed 1, {name.replace('-', ' ')}",
+        f'make soak ARGS="-k {name.partition("-over")[0]}"',
         {
             "records, events, tellings": f"{report.records:,}, {report.events:,}, "
             f"{report.tellings:,}",
             "refused, ignored": f"{report.quarantined:,}, {report.ignored:,}",
+            "executions, steps, calls": f"{report.executions:,}, {report.steps:,}, "
+            f"{report.calls:,}",
             "differences from the ledger": 0,
-            "accepted by the JSON Schema": f"{valid:,} of {report.events:,}",
             "`normalizer ledger verify`": explained,
-            "loading, with its ledger": f"{EVENTS / loaded_s:,.0f} events/s",
-            f"draining by two, {KILLS} kill -9 on the way": f"{drained_s:.0f} s",
-            "comparing": f"{compared_s:.0f} s",
+            "`projector verify`": projections,
+            "views that show what a fold of the ledger does": views,
+            "lines accepted by the JSON Schema": f"{lines.accepted:,} of {report.events:,}",
+            "lines the same from filter and export": f"{lines.the_same:,} of {lines.the_same:,} "
+            "told once with an id and a time of their own",
+            "two exports": "the same bytes",
+            "loading, with its ledger": f"{EVENTS / timed.took_s[0]:,.0f} events/s",
+            **{what: f"{took_s:.0f} s" for what, took_s in timed.steps()},
         },
-        watcher,
+        f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {postgres}",
     )
+
+
+class Timed:
+    """Says what is done, and how long it took."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._what: list[str] = []
+        self._began_s = 0.0
+        self.took_s: list[float] = []
+
+    def __call__(self, what: str) -> "Timed":
+        self._what.append(what)
+        return self
+
+    def __enter__(self) -> None:
+        self._began_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.took_s.append(time.monotonic() - self._began_s)
+        self._say(f"{self._what[-1]}: {self.took_s[-1]:.0f} s")
+
+    def steps(self) -> list[tuple[str, float]]:
+        """Everything after the first."""
+        return list(zip(self._what, self.took_s, strict=True))[1:]
 
 
 async def _every_offset_is_explained(settings: Settings) -> str:
     """How many partitions `normalizer ledger verify` explains, which must exit 0."""
     async with process(settings, "verify", command="ledger") as verify:
-        output, _ = await asyncio.wait_for(verify.communicate(), timeout=600)
+        output, _ = await verify.communicate()
     lines = output.decode().strip().splitlines()
     assert verify.returncode == 0, output.decode()
     explained = sum(line.endswith(": explained") for line in lines)
     return f"{explained} of {len(lines)} partitions explained, exit 0"
 
 
-async def _accepted_by_the_schema(watcher: Watcher) -> int:
-    """How many stored events a reader accepts that knows the published schema only: all."""
-    validator = jsonschema.Draft202012Validator(json_schema())
-    await watcher.connection.set_type_codec(
-        "jsonb", schema="pg_catalog", format="text", encoder=bytes.decode, decoder=str.encode
+async def _every_projection_matches(database: Database) -> str:
+    """How many projections match, which must be all."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "from projector.cli import main; main()", "verify"),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database.admin_url},
+        stdout=asyncio.subprocess.PIPE,
     )
-    columns = ", ".join(Envelope.__struct_fields__)
-    chunk = (
-        f"select {columns} from normalizer.events "
-        f"where event_id > $1 order by event_id limit {CHUNK}"
-    )
-    accepted, after = 0, -1
-    while rows := await watcher.connection.fetch(chunk, after):
-        for row in rows:
-            validator.validate(msgspec.json.decode(to_canonical(Envelope(**row))))
-        accepted += len(rows)
-        after = rows[-1]["event_id"]
-    return accepted
+    output, _ = await child.communicate()
+    assert child.returncode == 0, output.decode()
+    lines = output.decode().strip().splitlines()
+    return f"{sum(' match: ' in line for line in lines)} of {len(lines)} projections match, exit 0"
 
 
-async def _write(name: str, figures: dict[str, object], watcher: Watcher) -> None:
-    postgres = await watcher.connection.fetchval("show server_version")
-    write_results(
-        f"million-{name}",
-        f"A million events of seed 1, {name.replace('-', ' ')}",
-        "make soak",
-        figures,
-        f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {postgres}",
-    )
+async def _every_view_agrees(watcher: Watcher, ledger: Path) -> str:
+    views = of_the_ledger(await shown(watcher.connection))
+    told = of_the_ledger(await asyncio.to_thread(lambda: fold(rows_of(read(ledger)))))
+    assert {name for name in told if views[name] != told[name]} == set()
+    return f"{len(told)} of {len(told)}"

@@ -1,0 +1,122 @@
+"""The canonical lines of one play: those of the filter, and those of an export of what was stored.
+
+Both are commands in processes of their own, and so is the schema that every line is held against.
+"""
+
+import asyncio
+import filecmp
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import jsonschema
+import msgspec
+
+from simulator.ledger import Ledger
+from simulator.play import Play
+from simulator.record import Event
+from simulator.telling import FROM_PRODUCER
+from tests.stack import Database
+
+_EVENT_ID: Final = re.compile(rb'\{"event_id":(\d+),')
+
+
+class Lines(NamedTuple):
+    """How many lines the schema accepted, and how many the filter gives with the same bytes."""
+
+    accepted: int
+    the_same: int
+
+
+async def canonical_lines(play: Play, database: Database, folder: Path) -> Lines:
+    """Hold every exported line against the schema, and those told once against the filter's.
+
+    The filter knows no places in a log, and no other telling: compared is every event with an id
+    and a time of its own that the play tells once, in a record without a line feed.
+    """
+    told_once = await asyncio.to_thread(_write_values, play, folder / "values")
+    await normalizer("normalize", database, folder / "values", folder / "filtered")
+    await normalizer("export", database, None, folder / "exported", "-")
+    await normalizer("export", database, None, folder / "again", "-")
+    await normalizer("schema", database, None, folder / "schema")
+    validate = jsonschema.Draft202012Validator(
+        msgspec.json.decode((folder / "schema").read_bytes())
+    ).validate
+
+    filtered = _digests(folder / "filtered", told_once)
+    exported = _digests(folder / "exported", told_once)
+    assert filtered.keys() == exported.keys() == told_once
+    assert [one for one in told_once if filtered[one] != exported[one]] == []
+    assert filecmp.cmp(folder / "exported", folder / "again", shallow=False)
+    return Lines(await asyncio.to_thread(_accepted, folder / "exported", validate), len(told_once))
+
+
+def _write_values(play: Play, path: Path) -> set[int]:
+    """The values, one a line; the ids of the events that the filter can know as well as the log."""
+    tellings: Counter[int] = Counter()
+    ids: dict[int, int] = {}
+    with path.open("wb") as file:
+        for record in play.records(Ledger(lambda _: None)):
+            has_line = record.value is not None and b"\n" not in record.value
+            if has_line:
+                _write(record.value, file)
+            for outcome in record.outcomes:
+                if isinstance(outcome, Event):
+                    tellings[outcome.number] += 1
+                    says = outcome.says
+                    knows = says.event_id is not None and says.created_rank == FROM_PRODUCER
+                    if has_line and knows and says.event_id is not None:
+                        ids[outcome.number] = says.event_id
+    holders = Counter(ids.values())
+    return {own for number, own in ids.items() if tellings[number] == holders[own] == 1}
+
+
+def _write(value: bytes | None, file: BinaryIO) -> None:
+    assert value is not None
+    file.write(value + b"\n")
+
+
+def _digests(path: Path, wanted: set[int]) -> dict[int, bytes]:
+    return {
+        event_id: blake2b(line, digest_size=16).digest()
+        for event_id, line in _identified(path)
+        if event_id in wanted
+    }
+
+
+def _identified(path: Path) -> Iterator[tuple[int, bytes]]:
+    with path.open("rb") as file:
+        for line in file:
+            if found := _EVENT_ID.match(line):
+                yield int(found[1]), line
+
+
+def _accepted(path: Path, validate: Callable[[Any], None]) -> int:
+    decode = msgspec.json.decode
+    accepted = 0
+    with path.open("rb") as file:
+        for line in file:
+            validate(decode(line))
+            accepted += 1
+    return accepted
+
+
+async def normalizer(
+    command: str, database: Database, source: Path | None, sink: Path, *arguments: str
+) -> None:
+    """`normalizer COMMAND < source > sink`."""
+    with (source or Path("/dev/null")).open("rb") as read, sink.open("wb") as written:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "normalizer", command, *arguments),
+            env={"PATH": "/usr/bin:/bin", "DATABASE_URL": database.url},
+            stdin=read,
+            stdout=written,
+        )
+        code = await child.wait()
+    # The filter says with 1 that it refused something: a play holds poison.
+    assert code in ((0, 1) if command == "normalize" else (0,)), f"{command} exited with {code}"

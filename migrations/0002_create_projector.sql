@@ -180,11 +180,13 @@ comment on table projector.after is
 
 
 -- How far projector maintain has come: rows before kept_from are dropped, or will be, and neither
--- counted, shown nor verified; before folded_to shards were added up.
+-- counted, shown nor verified; before folded_to shards were added up, and at looked_at those of all
+-- times were looked for.
 create table projector.horizon (
     rows_of   text        not null,
     kept_from timestamptz not null default '-infinity',
     folded_to timestamptz not null default '-infinity',
+    looked_at timestamptz not null default '-infinity',
     constraint horizon_pkey primary key (rows_of)
 );
 

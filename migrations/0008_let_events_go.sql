@@ -4,7 +4,7 @@
 --
 -- A bucket that is due goes through these states, each a transaction of its own:
 --     closed     its rows may not change any more, and no row comes in (events_bucket_closed); an
---                event for it is ignored as expired, by live and backfill alike
+--                event for it is ignored as expired, by live and backfill alike, for ever
 --     archived   what its events are counted as has moved to shard -1, and its executions know how
 --                many of their events are gone: verify leaves both alone
 --     detached   it is no partition any more
@@ -15,6 +15,7 @@
 create table normalizer.closed_bucket (
     bucket      text        not null,
     low         bigint      not null,
+    high        bigint      not null,
     state       text        not null default 'closed',
     archived_to bigint      not null,
     events      bigint      not null default 0,
@@ -25,22 +26,28 @@ create table normalizer.closed_bucket (
 );
 
 comment on table normalizer.closed_bucket is
-    'Buckets of events that retention has closed: an event that falls into one is ignored.';
+    'Buckets of events that retention has closed: an event of its ids (low to high) is ignored.';
 comment on column normalizer.closed_bucket.archived_to is
     'Events up to this id are counted as archived.';
 
--- How many rows of each partition retention has taken: the ledger''s totals still hold them.
+-- How many rows of each partition, or run of a job, retention has taken: the ledger's totals still
+-- hold them.
 create table normalizer.archived_rows (
     source_topic      text    not null,
     source_generation integer not null,
     source_partition  integer not null,
+    job_id            text    not null default '',
+    run               integer not null default 0,
     events            bigint  not null default 0,
     quarantined       bigint  not null default 0,
-    constraint archived_rows_pkey primary key (source_topic, source_generation, source_partition)
+    constraint archived_rows_pkey primary key (
+        source_topic, source_generation, source_partition, job_id, run
+    )
 );
 
 comment on table normalizer.archived_rows is
-    'Rows of events and quarantine that retention has taken, by where they came from.';
+    'Rows of events and quarantine that retention has taken, by where they came from and, where a '
+    'job wrote them, by which run.';
 
 grant select on normalizer.closed_bucket, normalizer.archived_rows to normalizer_writer;
 
@@ -115,7 +122,7 @@ declare
 begin
     create temporary table archiving on commit drop as
     select execution_id, event_type, step, status, attempts, created_at, recorded_at, shape,
-           evidence, coercions, source_topic, source_generation, source_partition
+           evidence, coercions, source_topic, source_generation, source_partition, batch_id
     from   unnest(archive_events.event_ids) as gone (event_id)
     join   normalizer.events using (event_id);
 
@@ -166,12 +173,14 @@ begin
     do update set coercions = counted.coercions + excluded.coercions;
 
     insert into normalizer.archived_rows as known (
-        source_topic, source_generation, source_partition, events
+        source_topic, source_generation, source_partition, job_id, run, events
     )
-    select   source_topic, source_generation, source_partition, count(*)
+    select   source_topic, source_generation, source_partition, coalesce(written.job_id, ''),
+             coalesce(written.run, 0), count(*)
     from     archiving
-    group by source_topic, source_generation, source_partition
-    on conflict (source_topic, source_generation, source_partition)
+    left join normalizer.job_batch as written using (batch_id)
+    group by 1, 2, 3, 4, 5
+    on conflict (source_topic, source_generation, source_partition, job_id, run)
     do update set events = known.events + excluded.events;
 
     select count(*) into archived from archiving;
@@ -228,8 +237,8 @@ end
 $$;
 
 
--- Adds up what several shards count of hours that nobody writes to any more, in shard 0. A shard
--- that a writer holds just now is left for the next time. Returns how many rows went.
+-- Adds up what several shards count of hours that nobody writes to any more, in shard 0; waits for
+-- those who hold one of the shards, while others take another. Returns how many rows went.
 create function projector.fold_shards(
     counted_in text, time_column text, measures text[], since timestamptz, until timestamptz
 ) returns bigint
@@ -238,20 +247,24 @@ create function projector.fold_shards(
     set jit = off
 as $$
 declare
-    shards smallint[] := '{}';
+    shards smallint[];
     keys   text;
     sums   text;
     adds   text;
     folded bigint;
 begin
-    if not pg_try_advisory_xact_lock(520394741, 0) then
+    execute format(
+        'select array_agg(distinct shard order by shard) from %1$I '
+        'where %2$I >= $1 and %2$I < $2 and shard > 0',
+        counted_in, time_column
+    )
+    into  shards
+    using since, until;
+    if shards is null then
         return 0;
     end if;
-    for shard in 1..63 loop
-        if pg_try_advisory_xact_lock(520394741, shard) then
-            shards := shards || shard::smallint;
-        end if;
-    end loop;
+    perform pg_advisory_xact_lock(520394741, shard)
+    from    unnest(0::smallint || shards) as shard;
     select string_agg(quote_ident(attname), ', ' order by attnum)
     into   keys
     from   pg_attribute

@@ -14,6 +14,7 @@ class Buckets:
     def __init__(self) -> None:
         self.shift = 51
         self._known: set[int] = set()
+        self._closed: set[int] = set()
 
     def bounds(self, event_id: int) -> tuple[int, int]:
         """The least and greatest id of the bucket that the id falls into."""
@@ -30,11 +31,19 @@ class Buckets:
         """The least id of each bucket not known to be there, the hashed one among them."""
         wanted = {event_id >> self.shift for event_id in event_ids if event_id < _HASHED_FROM}
         lows = {bucket << self.shift for bucket in wanted} | {_HASHED_FROM}
-        return sorted(lows - self._known)
+        return sorted(lows - self._known - self._closed)
 
     def made(self, low: int) -> None:
         """The bucket of this least id is there now."""
         self._known.add(low)
+
+    def close(self, low: int) -> None:
+        """The bucket of this least id takes no event any more, and never will again."""
+        self._closed.add(low)
+
+    def is_closed(self, event_id: int | None) -> bool:
+        """Whether retention has closed the bucket that the id falls into."""
+        return bool(self._closed and event_id) and self.bounds(event_id or 0)[0] in self._closed
 
     def forget(self) -> None:
         """One was not there after all."""

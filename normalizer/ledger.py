@@ -3,7 +3,8 @@
 `explained`: every offset up to the position gave a record or lies in a known gap, and the tables
 hold as many rows as the totals say. `lost`: a record can still be read inside a gap, or rows are
 missing. What is older than the log's retention cannot be told, and is counted. Rows that a job
-stored (backfill, redrive) are in the totals of its run, whatever their coordinates.
+stored (backfill, redrive) are in the totals of its run, whatever their coordinates. Rows that
+retention has taken are counted where it noted them.
 """
 
 from collections import Counter
@@ -118,22 +119,22 @@ async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained 
     async with _connection(database_url) as connection:
         positions = [Position(**row) for row in await connection.fetch(_POSITIONS)]
         runs = await connection.fetch(_RUNS)
-        stored, stored_by_run = await _stored_rows(connection, positions, runs)
-        quarantined = await _counts(connection, _QUARANTINED, positions)
+        stored, stored_by_run, quarantined, refused_by_run = await _rows(
+            connection, positions, runs
+        )
         for position in positions:
             yield await _explain(
                 connection,
                 log,
                 position,
-                stored.get(position.key, 0),
-                quarantined.get(position.key, 0),
+                stored[position.key],
+                quarantined[position.key],
             )
-        refused_by_run = await _counts_by_run(connection, _QUARANTINED_BY_RUN, runs)
         for run in runs:
             key = (run["job_id"], run["run"])
             wrong = _differences(
-                ("stored", run["stored"], stored_by_run.get(key, 0)),
-                ("quarantined", run["quarantined"], refused_by_run.get(key, 0)),
+                ("stored", run["stored"], stored_by_run[key]),
+                ("quarantined", run["quarantined"], refused_by_run[key]),
             )
             yield ExplainedRun(
                 job_id=run["job_id"],
@@ -182,9 +183,36 @@ def _differences(*compared: tuple[str, int, int]) -> list[str]:
     ]
 
 
+async def _rows(
+    connection: asyncpg.Connection, positions: Sequence[Position], runs: Sequence[asyncpg.Record]
+) -> tuple[Counter[Key], Counter[RunKey], Counter[Key], Counter[RunKey]]:
+    """Rows stored, by partition and by run, and refused: those there are, and those archived.
+
+    Counted again when retention took rows meanwhile: they would be missed, or be counted twice.
+    """
+    taken = await connection.fetch(_ARCHIVED)
+    while True:
+        stored, stored_by_run = await _stored_rows(connection, positions, runs)
+        refused = Counter(await _counts(connection, _QUARANTINED, positions))
+        refused_by_run = Counter(await _counts_by_run(connection, _QUARANTINED_BY_RUN, runs))
+        before, taken = taken, await connection.fetch(_ARCHIVED)
+        if before == taken:
+            break
+    for row in taken:
+        if row["job_id"]:
+            run = (row["job_id"], row["run"])
+            stored_by_run[run] += row["events"]
+            refused_by_run[run] += row["quarantined"]
+        else:
+            key = (row["source_topic"], row["source_generation"], row["source_partition"])
+            stored[key] += row["events"]
+            refused[key] += row["quarantined"]
+    return stored, stored_by_run, refused, refused_by_run
+
+
 async def _stored_rows(
     connection: asyncpg.Connection, positions: Sequence[Position], runs: Sequence[asyncpg.Record]
-) -> tuple[dict[Key, int], dict[RunKey, int]]:
+) -> tuple[Counter[Key], Counter[RunKey]]:
     """Rows of `events` by the partition or the run that stored them, up to those given."""
     by_partition: Counter[Key] = Counter()
     by_run: Counter[RunKey] = Counter()
@@ -257,6 +285,12 @@ _POSITIONS: Final = """
              outcomes, stored, duplicate, joined, quarantined, ignored
     from     normalizer.source_position
     order by topic, generation, partition
+"""
+
+_ARCHIVED: Final = """
+    select   source_topic, source_generation, source_partition, job_id, run, events, quarantined
+    from     normalizer.archived_rows
+    order by source_topic, source_generation, source_partition, job_id, run
 """
 
 _BUCKETS: Final = f"""

@@ -197,7 +197,7 @@ class Store:
         if await self._positions.lock(connection, batch.parts):
             return Totals()
         batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
-        sorted_out = _sort_out(batch, refused)
+        sorted_out = _sort_out(batch, refused, self._buckets)
         settled = await settle(sorted_out.events, StoredRows(connection, self._buckets))
         await copy_rows(connection, settled.new, batch_id)
         await change_rows(connection, settled.changed, self._buckets)
@@ -227,7 +227,7 @@ class Store:
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
         await self._positions.lock(connection, batch.parts)
-        events = _sort_out(batch, refused).events
+        events = _sort_out(batch, refused, self._buckets).events
         codes, settled = await self._refusals(connection, events)
         tellings: dict[int, list[Envelope]] = {}
         for event, (fate, row) in zip(events, settled.fates, strict=True):
@@ -279,16 +279,20 @@ class Store:
             if isinstance(outcome, Envelope)
         }
         for low in self._buckets.missing(ids):
-            await self._session.at_once(partial(_make_bucket, low))
-            self._buckets.made(low)
+            if await self._session.at_once(partial(_make_bucket, low)) is None:
+                self._buckets.close(low)
+            else:
+                self._buckets.made(low)
 
 
 async def _make_todays_bucket(connection: asyncpg.Connection) -> None:
     await connection.execute(statements.ENSURE_BUCKET_NOW)
 
 
-async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> None:
-    await connection.execute(statements.ENSURE_BUCKET, event_id)
+async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> str | None:
+    """Its name; None where retention has closed it."""
+    name: str | None = await connection.fetchval(statements.ENSURE_BUCKET, event_id)
+    return name
 
 
 def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
@@ -306,7 +310,7 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
 
 
 class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch's outcomes by kind; those that were ignored are only counted.
+    """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
 
     `counts` are parallel to the batch's parts; the other two say whose an event or a refusal is.
     """
@@ -326,12 +330,14 @@ class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
         self.counts_of_refusals.append(counts)
 
 
-def _sort_out(batch: Batch, refused: dict[Place, Rejected]) -> _SortedOut:
+def _sort_out(batch: Batch, refused: dict[Place, Rejected], buckets: Buckets) -> _SortedOut:
     sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
     for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
                 match outcome:
+                    case Envelope() if buckets.is_closed(outcome.event_id):
+                        counts.add("ignored")
                     case Envelope():
                         rejected = refused.get(place_of(outcome)) if refused else None
                         if rejected is None:

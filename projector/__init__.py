@@ -10,5 +10,8 @@ the events. Here is what an operator does with them, in the order a question mee
     comparisons.py      what each projection shows, beside the fold of its events
     windows.py          everything, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
+    upkeep.py           buckets ahead, shards added up, minutes dropped, statistics
+    retention.py        old events, executions and refusals let go; their counts stay
+    maintain.py         both, in a safe order, one maintainer at a time
     cli.py              the commands
 """

@@ -7,9 +7,11 @@ by a signal.
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import asyncio
+import contextlib
 import re
 import secrets
-from collections.abc import Coroutine
+import signal
+from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -19,7 +21,9 @@ from normalizer.errors import NormalizerError, StoreUnavailable
 from projector.comparisons import COMPARISONS
 from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
-from projector.verify import record
+from projector.maintain import Keep, MaintainerBusy
+from projector.maintain import maintain as run_maintain
+from projector.verify import Verdict, record
 from projector.verify import verify as compare
 from projector.wait import wait_for
 from projector.windows import Scope
@@ -41,6 +45,7 @@ def main() -> None:
     projector views                    every view, with the question it answers
     projector verify                   do they agree with the log?
     projector wait noetl.events:3:1042 until that record is in every view
+    projector maintain --dry-run       what has grown old, and what would be done about it
 
     DATABASE_URL names the database:
 
@@ -149,6 +154,124 @@ def wait(*, place: str, timeout: float) -> None:
             return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
 
     click.echo(f"{topic}[{partition}]: read to {_run(run())}")
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Say what would be done; change nothing.")
+@click.option(
+    "--keep-events",
+    envvar="PROJECTOR_KEEP_EVENTS",
+    metavar="SPAN",
+    help="Let go of events stored longer ago, as 90d. For ever, if left out.",
+)
+@click.option(
+    "--keep-executions",
+    envvar="PROJECTOR_KEEP_EXECUTIONS",
+    metavar="SPAN",
+    help="Forget executions silent for longer, once their events are gone. For ever, if left out.",
+)
+@click.option(
+    "--keep-quarantine",
+    envvar="PROJECTOR_KEEP_QUARANTINE",
+    metavar="SPAN",
+    help="Delete entries refused longer ago. For ever, if left out.",
+)
+@click.option(
+    "--keep-raw",
+    envvar="PROJECTOR_KEEP_RAW",
+    metavar="SPAN",
+    default="30d",
+    help="Delete the bytes of refused records after so long; 30d.",
+)
+@click.option(
+    "--keep-minutes",
+    envvar="PROJECTOR_KEEP_MINUTES",
+    metavar="SPAN",
+    default="2d",
+    help="Drop counts by minute after so long; 2d. Hours stay.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(0),
+    default=2,
+    metavar="HOURS",
+    help="Verify so many hours at the end, at random; 2. 0: none.",
+)
+@click.option("--every", metavar="SPAN", help="Go on: again after so long, until SIGTERM.")
+def maintain(
+    *,
+    dry_run: bool,
+    keep_events: str | None,
+    keep_executions: str | None,
+    keep_quarantine: str | None,
+    keep_raw: str,
+    keep_minutes: str,
+    sample: int,
+    every: str | None,
+) -> None:
+    """Buckets ahead, retention, roll-up of old minutes, statistics, and a verified sample.
+
+    \b
+    projector maintain --dry-run --keep-events 90d   what it would do
+    projector maintain                               once, for cron
+    projector maintain --every 15m                   as a service
+
+    Retention of events is off until a span is set. A bucket goes when its newest event was stored
+    long enough ago: it is closed (what comes for it later is ignored as expired), its counts are
+    set aside, then it is dropped. The views keep every count; `projector verify` says how many it
+    can no longer prove.
+
+    Any step can be interrupted at any moment; the next run goes on. Only one runs at a time. What
+    the sample finds is kept for the view projector.agreement; exit 1 if it differs.
+    """
+    keep = Keep(
+        events=_span(keep_events) if keep_events else None,
+        executions=_span(keep_executions) if keep_executions else None,
+        quarantine=_span(keep_quarantine) if keep_quarantine else None,
+        raw=_span(keep_raw),
+        minutes=_span(keep_minutes),
+    )
+
+    pause_s = _span(every).total_seconds() if every else 0.0
+
+    async def once() -> bool:
+        agrees = True
+        scope = _scope(None, None, None, sample, None) if sample else None
+        async with connected(database_url()) as connection:
+            async for done in run_maintain(connection, keep, dry_run=dry_run, sample=scope):
+                click.echo(str(done))
+                if isinstance(done, Verdict):
+                    agrees = agrees and done.verdict == "match"
+        return agrees
+
+    async def for_ever() -> bool:
+        with _stopping() as stop:
+            while not stop.is_set():
+                try:
+                    await once()
+                except (StoreUnavailable, MaintainerBusy) as error:
+                    click.echo(f"left for the next time: {error}", err=True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await stop.wait()
+        return True
+
+    if not _run(for_ever() if every else once()):
+        raise SystemExit(FOUND)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """Set by SIGTERM and SIGINT; what runs is finished first."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
 def _scope(

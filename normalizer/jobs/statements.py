@@ -199,6 +199,7 @@ CHUNK_END: Final = """
 """
 
 # Rows made by an older version of the rules; 0 is no version: a row inserted by hand in SQL.
+# Nothing changes any more in a bucket that retention has closed.
 _OUTDATED: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
@@ -208,6 +209,10 @@ _OUTDATED: Final = f"""
     and      ($5::jsonb is null or coercions @> $5::jsonb)
     and      ($6::timestamptz is null or created_at >= $6::timestamptz)
     and      ($7::timestamptz is null or created_at < $7::timestamptz)
+    and      not exists (
+                 select from normalizer.closed_bucket as closed
+                 where  events.event_id between closed.low and closed.high
+             )
     order by event_id
 """  # noqa: S608 - column names of our own
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 
 import asyncpg
@@ -14,17 +15,21 @@ from tests.tables import claimed, connected, open_store
 
 async def projector(*arguments: str, database_url: str = "") -> tuple[int | None, str]:
     """Exit code and all that it printed."""
-    process = await asyncio.create_subprocess_exec(
+    process = await start(*arguments, database_url=database_url)
+    printed, _ = await process.communicate()
+    return process.returncode, printed.decode()
+
+
+async def start(*arguments: str, database_url: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         "from projector.cli import main; main()",
         *arguments,
-        env=os.environ | {"DATABASE_URL": database_url},
+        env=os.environ | {"DATABASE_URL": database_url, "PYTHONUNBUFFERED": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    printed, _ = await process.communicate()
-    return process.returncode, printed.decode()
 
 
 async def test_every_view_is_listed_with_its_question(database: Database) -> None:
@@ -111,6 +116,44 @@ async def test_wait_gives_up_and_says_how_far_it_is(database: Database) -> None:
     assert read == (1, "Error: noetl.events[0]: read to 0 after 0.1 s, waited for 0\n")
     assert never == (1, "Error: other[0]: never read after 0.1 s, waited for 0\n")
     assert wrong[0] == 2
+
+
+async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
+    database: Database,
+) -> None:
+    async with connected(database) as connection:
+        await fill(connection)
+        would = await projector("maintain", "--dry-run", database_url=database.admin_url)
+        done = await projector("maintain", database_url=database.admin_url)
+        again = await projector(
+            "maintain", "--dry-run", "--keep-events", "1m", database_url=database.admin_url
+        )
+        await connection.execute("update projector.event_hours set events = 7")
+        drifted = await projector("maintain", database_url=database.admin_url)
+        found = await connection.fetchval(
+            "select scope || ': ' || verdict from projector.agreement "
+            "where projection = 'event_hours'"
+        )
+
+    assert would[0] == done[0] == again[0] == 0
+    assert "would make events_" in would[1]
+    assert "made events_" in done[1]
+    assert "made" not in again[1]
+    assert "execution_facts   match" in done[1]
+    assert drifted[0] == 1
+    assert "events shows 7, should be 1" in drifted[1]
+    assert found == "sample: divergent"
+
+
+async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) -> None:
+    process = await start("maintain", "--every", "1h", database_url=database.admin_url)
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if line.startswith(b"retry_minutes"):
+            break
+    process.send_signal(signal.SIGTERM)
+
+    assert await process.wait() == 0
 
 
 async def fill(connection: asyncpg.Connection) -> None:

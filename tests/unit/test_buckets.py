@@ -43,3 +43,17 @@ def test_the_width_is_the_databases() -> None:
     buckets.shift = 45
 
     assert buckets.bounds(3 << 45) == (3 << 45, (4 << 45) - 1)
+
+
+def test_a_closed_bucket_is_never_asked_for_again() -> None:
+    buckets = Buckets()
+    low, high = buckets.bounds(1 << 60)
+
+    buckets.close(low)
+    buckets.forget()
+
+    assert buckets.is_closed(1 << 60)
+    assert buckets.is_closed(high)
+    assert not buckets.is_closed(high + 1)
+    assert not buckets.is_closed(None)
+    assert low not in buckets.missing({1 << 60})

@@ -1,0 +1,217 @@
+"""What keeps reading and writing fast: buckets ahead, shards added up, old minutes dropped, freeze.
+
+Each step is small, can stop anywhere and can be done again.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+ROWS_A_STEP: Final = 5_000
+AHEAD: Final = 4
+
+_QUIET: Final = timedelta(hours=2)
+"""Nobody but a late event writes to minutes and hours that are older."""
+
+_LATE: Final = timedelta(hours=6)
+"""How far behind the last time shards are looked at again; once a day, all of them are."""
+
+_ALL_AGAIN: Final = timedelta(days=1)
+
+_ANALYSE_AGAIN: Final = timedelta(hours=6)
+
+MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("event_minutes", "minute", ("events",)),
+    ("retry_minutes", "minute", ("retries",)),
+)
+HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("event_hours", "hour", ("events",)),
+    ("arrival_hours", "hour", ("events",)),
+    ("coercion_hours", "hour", ("coercions",)),
+    ("quarantine_hours", "hour", ("refused",)),
+    ("execution_hours", "hour", ("executions",)),
+    ("call_hours", "hour", ("calls", "timed", "duration_us", "exhausted")),
+    ("call_times", "hour", ("calls",)),
+    ("worker_hours", "hour", ("calls", "timed", "duration_us")),
+    ("error_hours", "hour", ("calls",)),
+)
+"""Sharded tables: their time, and what they add up."""
+
+
+async def make_buckets(connection: asyncpg.Connection, *, dry_run: bool) -> AsyncIterator[str]:
+    """Today's bucket and the next four: of the application's ids, doubled ids and derived ids."""
+    for row in await connection.fetch(_MISSING_BUCKETS, AHEAD):
+        if not dry_run:
+            await connection.execute("select normalizer.ensure_bucket($1::bigint)", row["event_id"])
+        yield f"{'would make' if dry_run else 'made'} {row['name']} ahead"
+
+
+async def drop_minutes(
+    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Drop minutes that are older; hours answer for them."""
+    if not dry_run:
+        # First nobody shows them any more, then they go.
+        await connection.execute(_MOVE_HORIZON, before)
+    for table, time, _ in MINUTES:
+        gone = 0
+        if dry_run:
+            gone = await connection.fetchval(
+                f"select count(*) from {table} where {time} < $1::timestamptz",  # noqa: S608 - our own
+                before,
+            )
+        while not dry_run:
+            deleted = await connection.fetchval(
+                _DELETE_OLD.format(table=table, time=time), before, ROWS_A_STEP
+            )
+            gone += deleted
+            if not deleted:
+                break
+        if gone:
+            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+
+
+async def fold_shards(
+    connection: asyncpg.Connection, now: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Add up in one row what several writers counted beside each other."""
+    until = (now - _QUIET).replace(minute=0, second=0, microsecond=0)
+    for rows_of, tables in (("minutes", MINUTES), ("hours", HOURS)):
+        since, looks_at_all = await connection.fetchrow(_FOLD_SINCE, rows_of, now - _ALL_AGAIN)
+        for table, time, measures in tables:
+            folded = 0
+            sharded = _SHARDED_HOURS.format(table=table, time=time)
+            for hour, rows in await connection.fetch(sharded, since, _LATE, until):
+                if dry_run:
+                    folded += rows
+                    continue
+                bounds = (hour, hour + timedelta(hours=1))
+                # Who holds a shard for so long is let by; its hour is looked at again.
+                with contextlib.suppress(asyncpg.LockNotAvailableError):
+                    folded += await connection.fetchval(_FOLD, table, time, list(measures), *bounds)
+            if folded:
+                yield f"{'would add' if dry_run else 'added'} {folded:,} rows of {table} to shard 0"
+        if not dry_run:
+            await connection.execute(_NOTE_FOLDED, rows_of, until, now if looks_at_all else None)
+
+
+async def refresh_statistics(
+    connection: asyncpg.Connection, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Analyse what autovacuum does not (a partitioned table), freeze buckets that have settled."""
+    if not dry_run:
+        await connection.execute("set statement_timeout = 0")
+    try:
+        if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_AGAIN):
+            if not dry_run:
+                await connection.execute("analyze normalizer.events")
+            yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
+        for row in await connection.fetch(_UNFROZEN):
+            if not dry_run:
+                await connection.execute(f"vacuum (freeze, analyze) normalizer.{row['name']}")
+            yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
+    finally:
+        if not dry_run:
+            await connection.execute("reset statement_timeout")
+
+
+_MISSING_BUCKETS: Final = """
+    with region as (
+        select layout.bucket_shift as shift, base.now_id
+        from   normalizer.layout
+        cross join lateral (
+            select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22
+                       as id
+        ) as clock
+        cross join lateral (
+            values (clock.id), (clock.id * 2), (4611686018427387904 | clock.id)
+        ) as base (now_id)
+    )
+    select   (now_id >> shift) + ahead as bucket, ((now_id >> shift) + ahead) << shift as event_id,
+             format('events_%s', (now_id >> shift) + ahead) as name
+    from     region
+    cross join generate_series(0, $1::integer) as ahead
+    where    to_regclass(format('normalizer.events_%s', (now_id >> shift) + ahead)) is null
+    and      not exists (
+                 select
+                 from   normalizer.closed_bucket
+                 where  closed_bucket.bucket = format('events_%s', (now_id >> shift) + ahead)
+             )
+    order by bucket
+"""
+
+_MOVE_HORIZON: Final = """
+    update horizon
+    set    kept_from = greatest(kept_from, $1::timestamptz)
+    where  rows_of = 'minutes'
+"""
+
+_DELETE_OLD: Final = """
+    with old as materialized (
+        select ctid as place from {table} where {time} < $1::timestamptz limit $2::integer
+    ),
+    gone as (
+        delete from {table} where ctid in (select place from old) returning 1
+    )
+    select count(*) from gone
+"""
+
+_FOLD_SINCE: Final = """
+    select case when looked_at <= $2::timestamptz then '-infinity' else folded_to end as since,
+           looked_at <= $2::timestamptz as looks_at_all
+    from   horizon
+    where  rows_of = $1::text
+"""
+
+_SHARDED_HOURS: Final = """
+    select   hour_of({time}) as hour, count(*) as rows
+    from     {table}
+    where    {time} >= $1::timestamptz - $2::interval and {time} < $3::timestamptz
+    and      shard > 0
+    group by 1
+    order by 1
+"""
+
+_FOLD: Final = """
+    select fold_shards($1::text, $2::text, $3::text[], $4::timestamptz, $5::timestamptz)
+"""
+
+_NOTE_FOLDED: Final = """
+    update horizon
+    set    folded_to = greatest(folded_to, $2::timestamptz),
+           looked_at = coalesce($3::timestamptz, looked_at)
+    where  rows_of = $1::text
+"""
+
+_STALE_STATISTICS: Final = """
+    select coalesce(last_analyze < now() - $1::interval, true)
+    from   pg_stat_user_tables
+    where  relid = 'normalizer.events'::regclass
+"""
+
+_UNFROZEN: Final = """
+    select   child.relname::text as name
+    from     pg_inherits
+    join     pg_class            as child on child.oid = pg_inherits.inhrelid
+    join     pg_stat_user_tables as told  on told.relid = child.oid
+    cross join normalizer.layout
+    where    pg_inherits.inhparent = 'normalizer.events'::regclass
+    and      not pg_inherits.inhdetachpending
+    and      told.n_live_tup > 0
+    and      (told.n_ins_since_vacuum > 0 or told.n_mod_since_analyze > 0)
+    and      child.relname not in (
+                 select format('events_%s', base.id >> layout.bucket_shift)
+                 from   (
+                            select ((extract(epoch from clock_timestamp()) * 1000)::bigint
+                                    - 1704067200000) << 22
+                        ) as clock (id)
+                 cross join lateral (
+                     values (clock.id), (clock.id * 2), (4611686018427387904 | clock.id)
+                 ) as base (id)
+             )
+    and      child.relname <> 'events_hashed'
+    order by child.relname
+"""

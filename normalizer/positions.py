@@ -10,14 +10,18 @@ from normalizer import statements
 from normalizer.batch import PartitionBatch, Totals, record_crc
 from normalizer.errors import Fenced, PositionMoved
 from normalizer.refusals import Refusal
+from normalizer.settle import NOTHING_REACHED, Reached
 
 
 class Positions(Protocol):
     """Where a batch's stretches stand: locked before anything else, moved after it, together."""
 
-    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
-        """Lock the positions in key order. True: this batch's commit had taken effect already.
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """Lock the positions in key order. None: this batch's commit had taken effect already.
 
+        Gives below which offsets these records may have been written before, by anybody.
         Raises Fenced and PositionMoved.
         """
 
@@ -34,8 +38,10 @@ class Positions(Protocol):
 class SourcePositions:
     """The positions of Kafka's partitions: what the service writes moves these."""
 
-    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
-        """As any positions."""
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """As any positions: what lies beyond every position there ever was is new."""
         return await lock_positions(connection, parts)
 
     async def move(
@@ -70,15 +76,27 @@ class Counts:
         )
 
 
-async def lock_positions(connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
-    """Lock the positions in key order. True: this batch's commit had taken effect already."""
+async def lock_positions(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+) -> Reached | None:
+    """Lock the positions in key order. None: this batch's commit had taken effect already."""
     rows = await connection.fetch(
         statements.LOCK_POSITIONS,
         [part.topic for part in parts],
         [part.generation for part in parts],
         [part.partition for part in parts],
     )
-    return already_there(parts, rows)
+    if already_there(parts, rows):
+        return None
+    reached = {
+        (topic, generation, partition): reached_offset
+        for topic, generation, partition, _, next_offset, reached_offset in rows
+        if next_offset < reached_offset
+    }
+    if not reached:
+        return NOTHING_REACHED
+    await connection.fetch(statements.LOCK_REACHED, *map(list, zip(*reached, strict=True)))
+    return reached
 
 
 def already_there(parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]) -> bool:

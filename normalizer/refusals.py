@@ -12,6 +12,7 @@ from normalizer import statements
 from normalizer.envelope import RULES_VERSION, Rejected
 from normalizer.record import RawRecord
 from normalizer.rules.times import recorded_at
+from normalizer.settle import Place
 
 _WHOLE_BYTES: Final = 1 << 20
 _HEAD_BYTES: Final = 1 << 16
@@ -23,6 +24,18 @@ class Refusal(NamedTuple):
 
     record: RawRecord
     rejected: Rejected
+
+    @property
+    def place(self) -> Place:
+        """The coordinates of what was refused."""
+        record = self.record
+        return (
+            record.topic or "",
+            record.generation,
+            record.partition,
+            record.offset,
+            self.rejected.index,
+        )
 
 
 async def quarantine(
@@ -39,18 +52,17 @@ async def quarantine(
         *map(list, zip(*(_row(refusal) for refusal in refusals), strict=True)),
         batch_id,
     )
-    await _keep_raw(connection, {_place(refusal): refusal.record for refusal in refusals})
+    await _keep_raw(connection, {refusal.place[:4]: refusal.record for refusal in refusals})
     new = {tuple(row) for row in added}
     kept = []
     for refusal in refusals:
-        place = (*_place(refusal), refusal.rejected.index)
-        kept.append(place in new)
-        new.discard(place)  # a file may hold one record twice
+        kept.append(refusal.place in new)
+        new.discard(refusal.place)  # a file may hold one record twice
     return kept
 
 
 async def _keep_raw(
-    connection: asyncpg.Connection, records: dict[tuple[str, int, int, int], RawRecord]
+    connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
     """Keep the bytes of each record once, by COPY: a server logs parameters, but no COPY data."""
     kept = await connection.fetch(statements.FIND_RAW, *map(list, zip(*records, strict=True)))
@@ -64,11 +76,6 @@ async def _keep_raw(
     )
 
 
-def _place(refusal: Refusal) -> tuple[str, int, int, int]:
-    record = refusal.record
-    return (record.topic or "", record.generation, record.partition, record.offset)
-
-
 def _row(refusal: Refusal) -> tuple[object, ...]:
     record, rejected = refusal
     return (
@@ -77,8 +84,7 @@ def _row(refusal: Refusal) -> tuple[object, ...]:
         rejected.sqlstate,
         rejected.shape,
         RULES_VERSION,
-        *_place(refusal),
-        rejected.index,
+        *refusal.place,
         len(record.value or b""),
         recorded_at(record.recorded_ms),
     )

@@ -1,6 +1,10 @@
 """Settled rows in, the table `events` changed; or which of the rows it refuses."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -10,6 +14,10 @@ from normalizer.buckets import Buckets
 from normalizer.envelope import Envelope
 from normalizer.settle import Place
 from normalizer.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
+
+RUNS_A_SOURCE: Final = 8
+NEAR: Final = 5_000
+"""Offsets less far apart than this are looked for together."""
 
 
 class RowRefused(Exception):  # noqa: N818 - never leaves the store
@@ -44,6 +52,39 @@ class StoredRows:
             for row in await self._connection.fetch(statements.LOCK_EVENTS, low, high, ids)
         }
 
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The rows that these records made or told again of, those that are still there."""
+        if not places:
+            return {}
+        found = await self._told(places)
+        for run in _runs(places - found.keys()):
+            for event_id, *place in await self._connection.fetch(statements.FIND_AT, *run):
+                found[tuple(place)] = event_id
+        return found
+
+    async def _told(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The rows that these records told again of, unless they were deleted since."""
+        columns = [list(column) for column in zip(*places, strict=True)]
+        told = [
+            (told_id, event_id, place)
+            for told_id, event_id, *coordinates in await self._connection.fetch(
+                statements.FIND_TELLINGS, *columns[:4]
+            )
+            if (place := tuple(coordinates)) in places
+        ]
+        batches = {
+            event_id: batch_id
+            for low, high, ids in self._buckets.grouped(sorted({one for _, one, _ in told}))
+            for event_id, batch_id in await self._connection.fetch(
+                statements.FIND_BATCHES, low, high, ids
+            )
+        }
+        return {
+            place: event_id
+            for told_id, event_id, place in told
+            if batches.get(event_id, told_id) < told_id
+        }
+
     async def assigned(self, place: Place) -> int | None:
         """The id that gen_snowflake() once gave to the event of these coordinates."""
         found: int | None = await self._connection.fetchval(statements.FIND_ASSIGNED, *place)
@@ -54,6 +95,30 @@ class StoredRows:
         event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
         await self._connection.execute(statements.ENSURE_BUCKET, event_id)
         return event_id
+
+
+def _runs(places: AbstractSet[Place]) -> Iterator[tuple[str | None, int, int, int, int]]:
+    """Source by source, the stretches of offsets that hold these places; few, if need be wide.
+
+    Each costs a look through the index, and each offset in it that is not asked for a row.
+    """
+    ordered = sorted({(place[:3], place[3]) for place in places})
+    for source, offsets in groupby(ordered, key=itemgetter(0)):
+        run = [offset for _, offset in offsets]
+        gaps = sorted(range(1, len(run)), key=lambda at: run[at - 1] - run[at])
+        cuts = sorted(at for at in gaps[: RUNS_A_SOURCE - 1] if run[at] - run[at - 1] > NEAR)
+        for first, after in pairwise((0, *cuts, len(run))):
+            yield (*source, run[first], run[after - 1])
+
+
+async def add_tellings(
+    connection: asyncpg.Connection, tellings: Sequence[tuple[Place, int]]
+) -> None:
+    """Note to which row each record went that told its event again."""
+    if not tellings:
+        return
+    columns = zip(*((*place, event_id) for place, event_id in tellings), strict=True)
+    await connection.execute(statements.ADD_TELLINGS, *map(list, columns))
 
 
 async def copy_rows(

@@ -5,8 +5,10 @@ one id. Knows nothing of SQL: it asks a `Stored` for the rows it must compare wi
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -17,6 +19,14 @@ from normalizer.snowflake import derive_id
 
 Place = tuple[str | None, int, int, int, int]
 """Coordinates of an event: topic, generation, partition, offset, index in the record."""
+
+Source = tuple[str | None, int, int]
+"""Topic, generation and partition of a record."""
+
+Reached = Mapping[Source, int]
+"""Below which offset somebody may have written records of a source before; others are new."""
+
+NOTHING_REACHED: Final[Reached] = MappingProxyType({})
 
 Fate = Literal["stored", "duplicate", "joined"]
 
@@ -33,6 +43,9 @@ class Stored(Protocol):
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         """The whole rows of those of the ids (ascending) that are stored."""
 
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The row that each of these records went to before, whatever id that has today."""
+
     async def assigned(self, place: Place) -> int | None:
         """The id that was assigned to the event of these coordinates."""
 
@@ -44,11 +57,13 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What the batch does to the log; rows ascend by event_id.
 
     `fates` is parallel to the events that were given: each one's outcome and its row's id.
+    `tellings` are the records that went to a row of other coordinates, and its id.
     """
 
     new: list[Envelope]
     changed: list[Envelope]
     fates: list[tuple[Fate, int]]
+    tellings: list[tuple[Place, int]] = []
 
 
 def place_of(event: Envelope) -> Place:
@@ -62,58 +77,106 @@ def place_of(event: Envelope) -> Place:
     )
 
 
-async def settle(events: Sequence[Envelope], stored: Stored) -> Settled:
-    """Give each event its row: a new one, one to join, or none. Rows come ascending by event_id."""
-    wanted = Counter(_id_of(event) for event in events)
-    known = await stored.places(sorted(wanted))
-    if not known and len(wanted) == len(events):
+def source_of(event: Envelope) -> Source:
+    """The partition that the event's record came from."""
+    return (event.source_topic, event.source_generation, event.source_partition)
+
+
+async def settle(
+    events: Sequence[Envelope], stored: Stored, reached: Reached = NOTHING_REACHED
+) -> Settled:
+    """Give each event its row: a new one, one to join, or none. Rows come ascending by event_id.
+
+    The same coordinates are the same record, whatever id today's rules give it: below what was
+    reached, a record that its id does not find is looked for by its coordinates.
+    """
+    ids = [_id_of(event) for event in events]
+    told = Counter(ids)
+    known = await stored.places(sorted(told))
+    doubtful = (
+        [
+            number
+            for number, event_id in enumerate(ids)
+            if event_id in known
+            or told[event_id] > 1
+            or (reached and _is_below(events[number], reached))
+        ]
+        if known or reached or len(told) < len(ids)
+        else []
+    )
+    if not doubtful:
         return Settled(
             new=sorted(events, key=_id_of),
             changed=[],
-            fates=[("stored", _id_of(event)) for event in events],
+            fates=[("stored", event_id) for event_id in ids],
         )
-    return await _Settling(stored, known, wanted.keys() - known.keys()).settle(events)
+    return await _Settling(stored, known, reached).settle(events, doubtful)
 
 
 class _Settling:
     """The state while one batch is settled: rows of the database, and of the batch so far."""
 
-    def __init__(self, stored: Stored, known: dict[int, Place], free: Collection[int]) -> None:
+    def __init__(self, stored: Stored, known: dict[int, Place], reached: Reached) -> None:
         self._stored = stored
         self._known = known
-        self._rows: dict[int, Envelope | None] = dict.fromkeys(free)
+        self._reached = reached
+        self._seen: dict[Place, int] = {}
+        self._rows: dict[int, Envelope | None] = {}
         self._new: set[int] = set()
         self._changed: set[int] = set()
+        self._tellings: list[tuple[Place, int]] = []
 
-    async def settle(self, events: Sequence[Envelope]) -> Settled:
-        await self._load_tellings(events)
-        fates: list[tuple[Fate, int]] = []
-        for event in events:
-            event_id = _id_of(event)
-            if self._is_free(event_id):
-                fates.append(self._add(event))
-            else:
-                fates.append(await self._place(event))
+    async def settle(self, events: Sequence[Envelope], doubtful: Sequence[int]) -> Settled:
+        """Settle the doubtful ones (by their number) one by one; the others are new as they are."""
+        self._rows = {_id_of(event): event for event in events}
+        fates: list[tuple[Fate, int]] = [("stored", _id_of(event)) for event in events]
+        some = [events[number] for number in doubtful]
+        for event in some:
+            self._rows.pop(_id_of(event), None)
+        self._new = set(self._rows)
+        self._rows |= {one: None for event in some if (one := _id_of(event)) not in self._known}
+        await self._look_up(some)
+        for number, event in zip(doubtful, some, strict=True):
+            fates[number] = await self._settle(event)
         return Settled(
-            new=self._sorted(self._new), changed=self._sorted(self._changed), fates=fates
+            new=self._sorted(self._new),
+            changed=self._sorted(self._changed),
+            fates=fates,
+            tellings=self._tellings,
         )
 
-    async def _load_tellings(self, events: Sequence[Envelope]) -> None:
-        """Lock, in one order, every stored row that another record of this batch speaks of."""
+    async def _look_up(self, events: Sequence[Envelope]) -> None:
+        """Where these records went before; every row they tell of again is locked, in one order."""
+        unknown = [event for event in events if not self._is_stored(event)]
+        if self._reached:
+            below = {place_of(event) for event in unknown if _is_below(event, self._reached)}
+            self._seen = await self._stored.at(below) if below else {}
         told = {
             event_id
-            for event in events
-            if (event_id := _id_of(event)) in self._known
-            and self._known[event_id] != place_of(event)
+            for event in unknown
+            if (event_id := _id_of(event)) in self._known and place_of(event) not in self._seen
         }
-        self._rows |= dict(await self._stored.rows(sorted(told)))
+        if told:
+            self._rows |= await self._stored.rows(sorted(told))
+
+    async def _settle(self, event: Envelope) -> tuple[Fate, int]:
+        if self._is_stored(event):
+            return "duplicate", _id_of(event)
+        row = self._seen.get(place_of(event))
+        if row is not None:
+            return "duplicate", row
+        fate = self._add(event) if self._is_free(_id_of(event)) else await self._place(event)
+        self._seen[place_of(event)] = fate[1]
+        return fate
+
+    def _is_stored(self, event: Envelope) -> bool:
+        """Whether the row of the event's id is the one that this very record made."""
+        return self._known.get(_id_of(event)) == place_of(event)
 
     async def _place(self, event: Envelope) -> tuple[Fate, int]:
         derived = _is_derived(event)
         for candidate in _candidates(event, derived=derived):
             event_id = _id_of(candidate)
-            if self._known.get(event_id) == place_of(event):
-                return "duplicate", event_id
             row = await self._row(event_id)
             if row is None:
                 return self._add(candidate)
@@ -152,6 +215,7 @@ class _Settling:
     def _join(self, row: Envelope, telling: Envelope) -> tuple[Fate, int]:
         joined = join(row, telling)
         event_id = _id_of(row)
+        self._tellings.append((place_of(telling), event_id))
         if joined is row:
             return "duplicate", event_id
         self._rows[event_id] = joined
@@ -162,6 +226,10 @@ class _Settling:
     def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
         rows = (self._rows[event_id] for event_id in sorted(event_ids))
         return [row for row in rows if row is not None]
+
+
+def _is_below(event: Envelope, reached: Reached) -> bool:
+    return event.source_offset < reached.get(source_of(event), 0)
 
 
 def _id_of(event: Envelope) -> int:

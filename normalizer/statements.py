@@ -26,11 +26,34 @@ CLAIM: Final = """
               position.last_offset, position.last_recorded_ms, position.last_crc
 """
 
+# A row to lock: whoever begins a position and a job that writes its records see each other.
+ADD_REACHED: Final = """
+    insert into normalizer.reached (topic, generation, partition, next_offset)
+    select   topic, generation, partition, 0
+    from     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, generation, partition)
+    order by topic, generation, partition
+    on conflict on constraint reached_pkey do nothing
+"""
+
+LOCK_REACHED: Final = """
+    select   reached.topic, reached.generation, reached.partition, reached.next_offset
+    from     normalizer.reached as reached
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, generation, partition)
+             using (topic, generation, partition)
+    order by reached.topic, reached.generation, reached.partition
+    for update of reached
+"""
+
 # Whoever was first began it: then there is a position to claim.
 BEGIN_FIRST_GENERATION: Final = """
     insert into normalizer.source_position
-           (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
-    values ($1::text, 0, $2::integer, $3::text, $4::text, $5::bigint, $5::bigint)
+           (topic, generation, partition, cluster_id, owner, start_offset, next_offset,
+            reached_offset)
+    select $1::text, 0, $2::integer, $3::text, $4::text, $5::bigint, $5::bigint, next_offset
+    from   normalizer.reached
+    where  topic = $1::text and generation = 0 and partition = $2::integer
     on conflict on constraint source_position_pkey do nothing
     returning generation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """
@@ -52,7 +75,7 @@ BEGIN_NEXT_GENERATION: Final = """
 
 LOCK_POSITIONS: Final = """
     select   position.topic, position.generation, position.partition, position.epoch,
-             position.next_offset
+             position.next_offset, position.reached_offset
     from     normalizer.source_position as position
     join     unnest($1::text[], $2::integer[], $3::integer[])
                  as wanted (topic, generation, partition)
@@ -64,6 +87,7 @@ LOCK_POSITIONS: Final = """
 MOVE_POSITIONS: Final = """
     update normalizer.source_position as position
     set    next_offset      = moved.next_offset,
+           reached_offset   = greatest(position.reached_offset, moved.next_offset),
            records          = position.records + moved.records,
            holes            = position.holes + moved.holes,
            outcomes         = position.outcomes + moved.outcomes,
@@ -105,6 +129,12 @@ FIND_PLACES: Final = """
     where  event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
 """
 
+FIND_BATCHES: Final = """
+    select event_id, batch_id
+    from   normalizer.events
+    where  event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+"""
+
 LOCK_EVENTS: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
@@ -126,6 +156,47 @@ ASSIGN_ID: Final = """
             source_index)
     values (normalizer.gen_snowflake(), $1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
     returning event_id
+"""
+
+# Of one partition, a run of offsets; the index tells blocks, not rows.
+FIND_AT: Final = """
+    select event_id, source_topic, source_generation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  source_topic = $1::text and source_generation = $2::integer
+           and source_partition = $3::integer
+           and source_offset between $4::bigint and $5::bigint
+"""
+
+ADD_TELLINGS: Final = """
+    insert into normalizer.telling (
+        source_topic, source_generation, source_partition, offset_block, told_id, source_offsets,
+        source_indexes, event_ids
+    )
+    select   topic, generation, partition, "offset" >> 12, (select nextval('normalizer.batch_id')),
+             array_agg("offset" order by number),
+             array_agg(index order by number),
+             array_agg(event_id order by number)
+    from     unnest(
+                 $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[], $6::bigint[]
+             ) with ordinality
+                 as told (topic, generation, partition, "offset", index, event_id, number)
+    group by topic, generation, partition, "offset" >> 12
+    order by topic, generation, partition, "offset" >> 12
+"""
+
+FIND_TELLINGS: Final = """
+    select told_id, told.event_id, source_topic, source_generation, source_partition,
+           told.source_offset, told.source_index
+    from   normalizer.telling
+    join   (
+               select distinct topic, generation, partition, "offset" >> 12 as offset_block
+               from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                          as asked (topic, generation, partition, "offset")
+           ) as wanted
+           on (source_topic, source_generation, source_partition, telling.offset_block)
+            = (wanted.topic, wanted.generation, wanted.partition, wanted.offset_block)
+    cross join lateral unnest(source_offsets, source_indexes, event_ids)
+                           as told (source_offset, source_index, event_id)
 """
 
 # The columns a join can change, with their types; the others stay as they were stored.

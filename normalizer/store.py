@@ -27,9 +27,16 @@ from normalizer.positions import (
     move_positions,
 )
 from normalizer.refusals import Refusal, quarantine
-from normalizer.rows import RowRefused, StoredRows, change_rows, copy_rows, refused_rows
+from normalizer.rows import (
+    RowRefused,
+    StoredRows,
+    add_tellings,
+    change_rows,
+    copy_rows,
+    refused_rows,
+)
 from normalizer.session import ANSWER_S, OnceMore, Session
-from normalizer.settle import Place, Settled, place_of, settle
+from normalizer.settle import NOTHING_REACHED, Place, Reached, Settled, place_of, settle
 
 _ROUNDS: Final = 10
 
@@ -96,18 +103,19 @@ class Store:
 
         async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
             mine = (statements.CLAIM, topic, partition, self._owner)
-            return (
-                await connection.fetchrow(*mine)
-                or await connection.fetchrow(
-                    statements.BEGIN_FIRST_GENERATION,
-                    topic,
-                    partition,
-                    cluster_id,
-                    self._owner,
-                    log_start,
-                )
-                or await connection.fetchrow(*mine)
-            )
+            if row := await connection.fetchrow(*mine):
+                return row
+            first = ([topic], [0], [partition])
+            await connection.execute(statements.ADD_REACHED, *first)
+            await connection.fetch(statements.LOCK_REACHED, *first)
+            return await connection.fetchrow(
+                statements.BEGIN_FIRST_GENERATION,
+                topic,
+                partition,
+                cluster_id,
+                self._owner,
+                log_start,
+            ) or await connection.fetchrow(*mine)
 
         row = await self._session.at_once(claim)
         return Claim(topic=topic, partition=partition, **row)
@@ -141,7 +149,7 @@ class Store:
         part = _stretch(claim, next_offset)
 
         async def record(connection: asyncpg.Connection) -> None:
-            if await lock_positions(connection, (part,)):
+            if await lock_positions(connection, (part,)) is None:
                 return
             await add_gaps(connection, (part,), reason)
             await move_positions(connection, [(part, Counts().totals(part))])
@@ -183,7 +191,7 @@ class Store:
         return True
 
     async def _write_none(self, batch: Batch, connection: asyncpg.Connection) -> None:
-        if await self._positions.lock(connection, batch.parts):
+        if await self._positions.lock(connection, batch.parts) is None:
             return
         await connection.execute(statements.PROBE)
         nothing = [part.without_records() for part in batch.parts]
@@ -194,14 +202,17 @@ class Store:
     async def _write(
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> Totals:
-        if await self._positions.lock(connection, batch.parts):
+        reached = await self._positions.lock(connection, batch.parts)
+        if reached is None:
             return Totals()
         batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
         sorted_out = _sort_out(batch, refused, self._buckets)
-        settled = await settle(sorted_out.events, StoredRows(connection, self._buckets))
+        stored = StoredRows(connection, self._buckets)
+        settled = await settle(sorted_out.events, stored, reached)
         await copy_rows(connection, settled.new, batch_id)
         await change_rows(connection, settled.changed, self._buckets)
-        kept = await quarantine(connection, sorted_out.refusals, batch_id)
+        await add_tellings(connection, settled.tellings)
+        kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
         for counts, (fate, _) in zip(sorted_out.counts_of_events, settled.fates, strict=True):
             counts.add(fate)
         for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
@@ -212,6 +223,27 @@ class Store:
         ]
         await self._positions.move(connection, moves, batch_id, sorted_out.refusals)
         return sum((totals for _, totals in moves), Totals())
+
+    async def _quarantine(
+        self,
+        connection: asyncpg.Connection,
+        refusals: Sequence[Refusal],
+        batch_id: int,
+        reached: Reached,
+    ) -> list[bool]:
+        """Whether each refusal is new; what was stored before is no refusal, whatever the rules."""
+        below = {
+            refusal.place
+            for refusal in refusals
+            if refusal.record.offset < reached.get(refusal.place[:3], 0)
+        }
+        seen = await StoredRows(connection, self._buckets).at(below) if below else {}
+        kept = iter(
+            await quarantine(
+                connection, [one for one in refusals if one.place not in seen], batch_id
+            )
+        )
+        return [refusal.place not in seen and next(kept) for refusal in refusals]
 
     async def _find_refused(
         self, batch: Batch, refused: dict[Place, Rejected]
@@ -226,9 +258,9 @@ class Store:
     async def _try_rows(
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
-        await self._positions.lock(connection, batch.parts)
+        reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
         events = _sort_out(batch, refused, self._buckets).events
-        codes, settled = await self._refusals(connection, events)
+        codes, settled = await self._refusals(connection, events, reached)
         tellings: dict[int, list[Envelope]] = {}
         for event, (fate, row) in zip(events, settled.fates, strict=True):
             if row in codes and fate != "duplicate":
@@ -242,14 +274,14 @@ class Store:
                 sqlstate=codes[row],
             )
             for row, told in tellings.items()
-            for event in await self._to_blame(connection, told)
+            for event in await self._to_blame(connection, told, reached)
         }
 
     async def _refusals(
-        self, connection: asyncpg.Connection, events: Sequence[Envelope]
+        self, connection: asyncpg.Connection, events: Sequence[Envelope], reached: Reached
     ) -> tuple[dict[int, str | None], Settled]:
         """The SQLSTATE of each row (by id) that is refused; nothing stays written."""
-        settled = await settle(events, StoredRows(connection, self._buckets))
+        settled = await settle(events, StoredRows(connection, self._buckets), reached)
 
         async def copy(rows: Sequence[Envelope]) -> None:
             await copy_rows(connection, rows, 0)
@@ -261,12 +293,14 @@ class Store:
         return codes | await refused_rows(connection, settled.changed, change), settled
 
     async def _to_blame(
-        self, connection: asyncpg.Connection, tellings: Sequence[Envelope]
+        self, connection: asyncpg.Connection, tellings: Sequence[Envelope], reached: Reached
     ) -> Sequence[Envelope]:
         """Of the tellings of one refused row those that are refused alone, else the last."""
         if len(tellings) == 1:
             return tellings
-        alone = [event for event in tellings if (await self._refusals(connection, [event]))[0]]
+        alone = [
+            event for event in tellings if (await self._refusals(connection, [event], reached))[0]
+        ]
         return alone or tellings[-1:]
 
     async def _make_buckets(self, batch: Batch) -> None:

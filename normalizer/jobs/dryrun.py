@@ -6,6 +6,7 @@ before it would have stored. So the diff is what the run then does, unless other
 
 import asyncio
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Final, Self
 
@@ -19,13 +20,14 @@ from normalizer.jobs.backfill import Normalize, normalized
 from normalizer.jobs.diff import Diff, changes_between, refused_place
 from normalizer.jobs.filling import Filling
 from normalizer.jobs.overlay import Overlay
+from normalizer.jobs.positions import EVERYTHING
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.source import At, Source
 from normalizer.record import RawRecord
 from normalizer.refusals import Refusal
 from normalizer.rows import StoredRows
 from normalizer.session import ANSWER_S, Session
-from normalizer.settle import Place, Settled, place_of, settle
+from normalizer.settle import Place, Settled, place_of, settle, source_of
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
@@ -120,13 +122,10 @@ class DryRun:
 
     async def _note_refusals(self, refusals: Sequence[Refusal], overlay: Overlay) -> None:
         known = await self._refused_before([refusal.record for refusal in refusals])
-        for record, rejected in refusals:
-            place = (
-                *(record.topic, record.generation, record.partition, record.offset),
-                rejected.index,
-            )
-            if place not in known and overlay.refuse(place):
-                self._diff.refuse(refused_place(record, rejected), rejected.reason)
+        known |= await self._stored_before({refusal.place for refusal in refusals} - known)
+        for refusal in refusals:
+            if refusal.place not in known and overlay.refuse(refusal.place):
+                self._diff.refuse(refused_place(*refusal), refusal.rejected.reason)
             else:
                 self._diff.add("unchanged")
 
@@ -137,7 +136,9 @@ class DryRun:
             reading = _Reading(
                 StoredRows(connection, self._buckets), connection, self._buckets, overlay
             )
-            settled = await settle(events, reading)
+            # Whoever wrote them: a dry run takes part in no agreement about that.
+            everything = {source_of(event): EVERYTHING for event in events}
+            settled = await settle(events, reading, everything)
             await reading.read_same(events, settled)
             return settled, reading
 
@@ -156,6 +157,12 @@ class DryRun:
             case Envelope() as today:
                 if fields := changes_between(row, today):
                     self.stale.change("changed", _id_of(row), fields)
+
+    async def _stored_before(self, places: AbstractSet[Place]) -> set[Place]:
+        async def find(connection: asyncpg.Connection) -> set[Place]:
+            return set(await StoredRows(connection, self._buckets).at(places))
+
+        return await self._session.at_once(find)
 
     async def _refused_before(self, records: Sequence[RawRecord]) -> set[Place]:
         if not records:
@@ -196,6 +203,11 @@ class _Reading:
         rows = await self._read(event_ids) | self._overlay.rows(event_ids)
         self.before |= rows
         return rows
+
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        found = await self._stored.at(places)
+        await self.places(sorted(set(found.values())))
+        return found
 
     async def assigned(self, place: Place) -> int | None:
         return self._overlay.assigned(place) or await self._stored.assigned(place)

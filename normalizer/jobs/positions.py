@@ -1,6 +1,7 @@
 """A batch of a job in; the job's own positions locked, checked, and moved with its totals."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import asyncpg
 import msgspec
@@ -11,9 +12,16 @@ from normalizer.jobs.runs import Run
 from normalizer.jobs.source import PartKey
 from normalizer.positions import already_there
 from normalizer.refusals import Refusal
+from normalizer.session import OnceMore
+from normalizer.settle import NOTHING_REACHED, Reached, Source
+from normalizer.statements import ADD_REACHED, LOCK_REACHED
 
 NO_CHANGES = (0, 0, 0)
 """changed, unchanged, refused: a backfill stores or leaves, it rewrites nothing."""
+
+AHEAD: Final = 65_536
+"""Told in steps of so many offsets: it waits for the service's batch in flight."""
+EVERYTHING: Final = 1 << 62
 
 
 class JobPositions:
@@ -32,8 +40,10 @@ class JobPositions:
         """Offsets (first, next) that retention took before they could be read."""
         self._expired.setdefault(part, []).extend(stretches)
 
-    async def lock(self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> bool:
-        """Lock the positions in key order. True: this batch's commit had taken effect already.
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """Lock the positions in key order. None: this batch's commit had taken effect already.
 
         Raises Fenced (another runner took the job over) and PositionMoved.
         """
@@ -45,7 +55,7 @@ class JobPositions:
             [part.generation for part in parts],
             [part.partition for part in parts],
         )
-        return already_there(parts, rows)
+        return None if already_there(parts, rows) else await _reached(connection, parts)
 
     async def move(
         self,
@@ -66,6 +76,9 @@ class JobPositions:
             for part, totals in moves
         ]
         await move_parts(connection, self._run, rows)
+        if ends := _ends(part for part, _ in moves):
+            sources = [list(column) for column in zip(*ends, strict=True)]
+            await connection.execute(statements.MOVE_REACHED, *sources, list(ends.values()))
         await connection.execute(
             statements.ADD_BATCH, batch_id, self._run.asked.job_id, self._run.number
         )
@@ -90,6 +103,53 @@ class JobPositions:
             max(0, min(after, part.next_offset) - max(first, part.from_offset))
             for first, after in self._expired.get(part.key, ())
         )
+
+
+async def _reached(connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> Reached:
+    """Below which offsets somebody may have written the records of this batch before.
+
+    A job's own positions do not tell: other jobs read the same records, and so does the service,
+    which is told first where records ahead of it will not be new to it.
+    """
+    ends = _ends(parts)
+    if not ends:
+        return NOTHING_REACHED
+    wanted = [list(column) for column in zip(*ends, strict=True)]
+    await connection.execute(statements.TELL_AHEAD, *wanted, list(ends.values()), AHEAD)
+    await connection.execute(ADD_REACHED, *wanted)
+    written = _offsets(await connection.fetch(LOCK_REACHED, *wanted))
+    live = _offsets(await connection.fetch(statements.LIVE_REACHED, *wanted))
+    if any(reached < ends[source] for source, reached in live.items()):
+        raise OnceMore("a partition was claimed meanwhile")
+    if _is_shuffled(parts):
+        return dict.fromkeys(ends, EVERYTHING)
+    return written | dict.fromkeys(live, EVERYTHING)
+
+
+def _ends(parts: Iterable[PartitionBatch]) -> dict[Source, int]:
+    """The offset after the last record of each source that the parts hold records of."""
+    ends: dict[Source, int] = {}
+    for part in parts:
+        for record, _ in part.items:
+            source = (record.topic or "", record.generation, record.partition)
+            ends[source] = max(ends.get(source, 0), record.offset + 1)
+    return ends
+
+
+def _is_shuffled(parts: Iterable[PartitionBatch]) -> bool:
+    """Whether a source's offsets do not ascend: then one may come twice."""
+    last: dict[Source, int] = {}
+    for part in parts:
+        for record, _ in part.items:
+            source = (record.topic or "", record.generation, record.partition)
+            if record.offset <= last.get(source, -1):
+                return True
+            last[source] = record.offset
+    return False
+
+
+def _offsets(rows: Iterable[asyncpg.Record]) -> dict[Source, int]:
+    return {(topic, generation, partition): offset for topic, generation, partition, offset in rows}
 
 
 async def move_parts(

@@ -149,6 +149,43 @@ MOVE_PARTS: Final = """
          = (moved.topic, moved.generation, moved.partition)
 """
 
+# Before a job writes records that a live partition has not come to.
+TELL_AHEAD: Final = """
+    with ahead as (
+        select   position.topic, position.generation, position.partition, wanted.next_offset
+        from     normalizer.source_position as position
+        join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                     as wanted (topic, generation, partition, next_offset)
+                 using (topic, generation, partition)
+        where    position.reached_offset < wanted.next_offset
+        order by position.topic, position.generation, position.partition
+        for update of position
+    )
+    update normalizer.source_position as position
+    set    reached_offset = (ahead.next_offset / $5::bigint + 1) * $5::bigint
+    from   ahead
+    where  (position.topic, position.generation, position.partition)
+         = (ahead.topic, ahead.generation, ahead.partition)
+"""
+
+LIVE_REACHED: Final = """
+    select position.topic, position.generation, position.partition, position.reached_offset
+    from   normalizer.source_position as position
+    join   unnest($1::text[], $2::integer[], $3::integer[])
+               as wanted (topic, generation, partition)
+           using (topic, generation, partition)
+"""
+
+MOVE_REACHED: Final = """
+    update normalizer.reached as reached
+    set    next_offset = moved.next_offset
+    from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as moved (topic, generation, partition, next_offset)
+    where  (reached.topic, reached.generation, reached.partition)
+         = (moved.topic, moved.generation, moved.partition)
+    and    reached.next_offset < moved.next_offset
+"""
+
 ADD_BATCH: Final = """
     insert into normalizer.job_batch (batch_id, job_id, run)
     values ($1::bigint, $2::text, $3::integer)

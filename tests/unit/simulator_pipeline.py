@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
@@ -60,6 +61,10 @@ class MemoryDatabase:
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         return {id_: self._rows[id_] for id_ in event_ids if id_ in self._rows}
+
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        message = f"nothing is read twice here: {len(places)} places"
+        raise AssertionError(message)
 
     async def assigned(self, place: Place) -> int | None:
         return self._assigned.get(place)

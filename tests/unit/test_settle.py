@@ -1,6 +1,7 @@
 """Identity: which events are one, which are two, and which were here before."""
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ class Log:
     def __init__(self, *rows: Envelope) -> None:
         self.rows_by_id = {_id(row): row for row in rows}
         self.assigned_ids: dict[Place, int] = {}
+        self.tellings: dict[Place, int] = {}
         self.locked: list[int] = []
         self.questions = 0
 
@@ -36,6 +38,11 @@ class Log:
         self.locked += found
         return found
 
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        self.questions += 1
+        stored = {place_of(row): event_id for event_id, row in self.rows_by_id.items()}
+        return {place: one for place, one in (stored | self.tellings).items() if place in places}
+
     async def assigned(self, place: Place) -> int | None:
         return self.assigned_ids.get(place)
 
@@ -44,9 +51,9 @@ class Log:
         self.assigned_ids[place] = FIRST_ASSIGNED + len(self.assigned_ids)
         return self.assigned_ids[place]
 
-    async def take(self, *events: Envelope) -> list[str]:
+    async def take(self, *events: Envelope, reached: int = 0) -> list[str]:
         """Settle a batch and write it; gives each event's fate."""
-        settled = await settle(events, self)
+        settled = await settle(events, self, {(TOPIC, 0, 0): reached} if reached else {})
         _check(settled, events)
         for row in settled.new:
             assert _id(row) not in self.rows_by_id, "the database would refuse it"
@@ -54,6 +61,7 @@ class Log:
         for row in settled.changed:
             assert _id(row) in self.locked, "changed without a lock"
             self.rows_by_id[_id(row)] = row
+        self.tellings |= dict(settled.tellings)
         return [fate for fate, _ in settled.fates]
 
     @property
@@ -107,6 +115,45 @@ async def test_the_same_coordinates_are_a_duplicate_whatever_the_event_says_now(
     assert fates == ["duplicate"]
     assert log.rows_by_id[snowflake(7)] == envelope(7)
     assert log.locked == []
+
+
+@pytest.mark.parametrize("told", [1, 2])
+async def test_the_same_coordinates_are_a_duplicate_under_another_id(told: int) -> None:
+    log = Log(*(envelope(at, event_id=at + 1) for at in range(told)))
+
+    fates = await log.take(*(envelope(at, event_id=at + 100) for at in range(3)), reached=3)
+
+    assert fates == ["duplicate"] * told + ["stored"] * (3 - told)
+
+
+async def test_a_telling_read_again_is_a_duplicate_under_another_id() -> None:
+    log = Log()
+    tellings = [envelope(at, event_id=5, error="e" * at or None) for at in range(3)]
+    assert await log.take(*tellings) == ["stored", "joined", "joined"]
+
+    fates = await log.take(
+        *(msgspec.structs.replace(one, event_id=6) for one in tellings), reached=3
+    )
+
+    assert fates == ["duplicate"] * 3
+    assert log.rows_stored == 1
+
+
+async def test_what_was_reached_is_asked_for_once_and_what_is_beyond_never() -> None:
+    log = Log()
+
+    await log.take(envelope(3), envelope(4), reached=3)
+    assert log.questions == 1
+    await log.take(envelope(5), envelope(6), reached=6)
+    assert log.questions == 1 + 2
+
+
+async def test_coordinates_that_come_twice_in_a_batch_are_one_record() -> None:
+    log = Log()
+
+    fates = await log.take(envelope(1), envelope(1, event_id=9), reached=5)
+
+    assert fates == ["stored", "duplicate"]
 
 
 async def test_one_event_told_twice_in_one_batch_is_one_row() -> None:

@@ -1,0 +1,295 @@
+"""The same coordinates are the same record, whatever ids the rules of the day give its events."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from normalizer.batch import Totals
+from normalizer.join import conflict_id
+from normalizer.record import RawRecord
+from normalizer.snowflake import derive_id, hash_event_id
+from normalizer.store import Store
+from normalizer.wire_event import Refused
+from tests.factories import (
+    RECORDED_MS,
+    after,
+    batch_of_records,
+    raw_event,
+    raw_record,
+)
+from tests.integration.test_backfill_topic import backfilled, wrong
+from tests.replays import NORMALIZE, backfill_files, written, wrong_in_ledger
+from tests.running import running, settings_for, watching
+from tests.stack import Database, Topic
+from tests.tables import claimed, connected, count, open_store
+
+Change = Callable[[pytest.MonkeyPatch], None]
+
+HISTORY: Final[tuple[Any, ...]] = (
+    raw_event(1, event_id=None),
+    raw_event(2, event_id="an opaque id"),
+    raw_event(3, event_id=5),
+    raw_event(4, event_id=5, execution_id=2000),
+    raw_event(5, event_id=5, execution_id=2000, error="told again"),
+    raw_event(6, event_id=6),
+    raw_event(6, event_id=6, error="told again"),
+    raw_event(6, event_id=6),
+    {
+        "execution_id": 1000,
+        "created_at": "2025-11-24T16:00:00Z",
+        "events": [{"step": "a", "name": "step.enter"}, {"step": "b", "name": "step.enter"}],
+    },
+)
+EVENTS: Final = 10
+ROWS: Final = 7
+"""Of them two are joined and one is a duplicate."""
+
+
+def derived(patch: pytest.MonkeyPatch) -> None:
+    """An event without an id gets another one."""
+    patch.setattr("normalizer.normalize.derive_id", partial(derive_id, salt=9))
+
+
+def opaque(patch: pytest.MonkeyPatch) -> None:
+    """An id that is text gets another number."""
+    patch.setattr("normalizer.rules.identity.hash_event_id", lambda text: hash_event_id(text + "2"))
+
+
+def keyed_anew(patch: pytest.MonkeyPatch) -> None:
+    """An event whose id is another's gets another id."""
+    patch.setattr(
+        "normalizer.settle.conflict_id_of", lambda event, salt: conflict_id(event, salt + 9)
+    )
+
+
+def identity(patch: pytest.MonkeyPatch) -> None:
+    """What was one event told again is another event."""
+    patch.setattr("normalizer.settle.same_event", lambda *_: False)
+
+
+def refusal(patch: pytest.MonkeyPatch) -> None:
+    """What was an event is none."""
+
+    def refuse(_: object) -> int:
+        raise Refused("invalid_id", "today it is")
+
+    patch.setattr("normalizer.normalize.read_execution_id", refuse)
+
+
+def everything(patch: pytest.MonkeyPatch) -> None:
+    """Every id is another one."""
+    for change in (derived, opaque, keyed_anew, identity):
+        change(patch)
+
+
+EACH: Final = (derived, opaque, keyed_anew, identity, refusal, everything)
+CHANGES: Final = pytest.mark.parametrize("change", EACH)
+
+
+def told(offset: int = 0) -> list[RawRecord]:
+    """The records of the history, from this offset on."""
+    return [raw_record(offset + at, value) for at, value in enumerate(HISTORY)]
+
+
+async def read(store: Store, records: list[RawRecord], *, at_once: int = 3) -> Totals:
+    """Claim the partition and read these records, in batches, as the service does."""
+    claim = await claimed(store)
+    totals = Totals()
+    for start in range(0, len(records), at_once):
+        some = records[start : start + at_once]
+        batch = batch_of_records(claim, [(record, NORMALIZE(record)) for record in some])
+        totals += await store.write(batch)
+        claim = after(claim, batch)
+    return totals
+
+
+def kcat_lines(records: list[RawRecord]) -> bytes:
+    """The records as kcat prints them."""
+    return b"".join(
+        msgspec.json.encode(
+            {
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "tstype": "create",
+                "ts": record.recorded_ms,
+                "headers": [],
+                "key": None,
+                "payload": (record.value or b"").decode(),
+            }
+        )
+        + b"\n"
+        for record in records
+    )
+
+
+SET_BACK: Final = """
+    update normalizer.source_position
+    set    next_offset = 0, records = 0, outcomes = 0, stored = 0, duplicate = 0, joined = 0
+"""
+DELETED: Final = "delete from normalizer.source_position"
+TRUNCATED: Final = "truncate normalizer.source_position"
+
+
+@pytest.mark.parametrize(
+    ("change", "hand"),
+    [
+        *((change, SET_BACK) for change in EACH),
+        *((everything, hand) for hand in (DELETED, TRUNCATED)),
+    ],
+)
+async def test_a_position_set_back_by_hand_reads_no_record_twice(
+    database: Database, monkeypatch: pytest.MonkeyPatch, change: Change, hand: str
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        first = await read(store, told())
+        await connection.execute(hand)
+        change(monkeypatch)
+
+        again = await read(store, told(), at_once=4)
+
+        assert (first.stored, first.joined, first.duplicate) == (ROWS, 2, 1)
+        assert again.duplicate == again.outcomes
+        assert await count(connection, "normalizer.events") == ROWS
+        assert await count(connection, "normalizer.quarantine") == 0
+
+
+@CHANGES
+@pytest.mark.parametrize("live_first", [True, False])
+async def test_a_file_and_the_service_store_one_row_a_record(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    change: Change,
+    *,
+    live_first: bool,
+) -> None:
+    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    async with open_store(database) as store, connected(database) as connection:
+        if live_first:
+            first: Any = await read(store, told())
+            change(monkeypatch)
+            again: Any = (await backfill_files(database, path)).totals
+        else:
+            first = (await backfill_files(database, path)).totals
+            change(monkeypatch)
+            again = await read(store, told())
+
+        assert (first.stored, first.joined, first.duplicate) == (ROWS, 2, 1)
+        assert again.duplicate == again.outcomes
+        assert await count(connection, "normalizer.events") == ROWS
+        assert await count(connection, "normalizer.quarantine") == 0
+    assert await wrong_in_ledger(database) == []
+
+
+@CHANGES
+async def test_a_file_under_coordinates_of_its_own_is_read_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Change
+) -> None:
+    lines = b"".join(msgspec.json.encode(value) + b"\n" for value in HISTORY)
+    path = written(tmp_path / "lines.ndjson", lines)
+    await backfill_files(database, path)
+    change(monkeypatch)
+
+    again = await backfill_files(database, path, batch_rows=4)
+
+    assert (again.state, again.totals.duplicate) == ("complete", again.totals.outcomes)
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.events") == ROWS
+
+
+async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The service has a position already, and comes to those records later."""
+    async with open_store(database) as store, connected(database) as connection:
+        await read(store, told()[:2])
+        path = written(tmp_path / "dump.ndjson", kcat_lines(told()[1:]))
+        await backfill_files(database, path)
+        everything(monkeypatch)
+
+        rest = await read(store, told()[2:] + told(len(HISTORY)))
+
+        assert (rest.duplicate, rest.stored) == (EVENTS - 2, EVENTS)
+        assert await count(connection, "normalizer.events") == ROWS + EVENTS
+
+
+@pytest.mark.every_postgres
+async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
+    """Reading history again is how what was lost is mended: its tellings come back too."""
+    async with open_store(database) as store, connected(database) as connection:
+        await read(store, told())
+        before = await connection.fetch("select event_id, error from events order by 1")
+        await connection.execute("delete from normalizer.events where event_id in (5, 6)")
+        await connection.execute(DELETED)
+
+        again = await read(store, told())
+
+        assert (again.stored, again.joined) == (2, 1)
+        assert await connection.fetch("select event_id, error from events order by 1") == before
+
+
+async def test_a_refused_record_that_todays_rules_accept_is_stored(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is stored yet: a redrive would bring it through as well."""
+    async with open_store(database) as store, connected(database) as connection:
+        with monkeypatch.context() as patch:
+            refusal(patch)
+            await read(store, told())
+        await connection.execute("delete from normalizer.source_position")
+
+        again = await read(store, told())
+
+        assert (again.stored, again.joined, again.duplicate) == (ROWS, 2, 1)
+
+
+async def test_records_no_one_reached_are_not_looked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The live path pays nothing: it knows from its position that its records are new."""
+
+    async def looked(*_: object) -> dict[Any, int]:
+        raise AssertionError("looked for new records by their coordinates")
+
+    monkeypatch.setattr("normalizer.rows.StoredRows.at", looked)
+    async with open_store(database) as store:
+        assert (await read(store, told())).stored == ROWS
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+@pytest.mark.parametrize("live_first", [True, False])
+async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    live_first: bool,
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    for at, value in enumerate(HISTORY):
+        await producer.send(topic.name, msgspec.json.encode(value), timestamp_ms=RECORDED_MS + at)
+    await producer.flush()
+
+    async with watching(database.url) as watcher:
+        for turn in range(3):
+            if (turn % 2 == 0) == live_first:
+                async with running(settings) as service:
+                    await watcher.until_read(topic, {0: len(HISTORY)})
+                if turn < 2:
+                    assert service.counters.stored == (ROWS if turn == 0 else 0)
+                await watcher.connection.execute("delete from normalizer.source_position")
+            else:
+                verdict = await backfilled(settings, topic)
+                assert verdict.totals.stored == (ROWS if turn == 0 else 0)
+            monkeypatch.undo()
+            (everything, identity)[turn % 2](monkeypatch)
+
+        assert await watcher.events() == ROWS
+    assert [one for one in await wrong(settings) if not one.startswith("stored")] == []

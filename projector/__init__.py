@@ -13,5 +13,6 @@ the events. Here is what an operator does with them, in the order a question mee
     upkeep.py           buckets ahead, shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
     maintain.py         both, in a safe order, one maintainer at a time
+    api/                an HTTP API over the views, and the dashboard on it
     cli.py              the commands
 """

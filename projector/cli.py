@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from normalizer.errors import NormalizerError, StoreUnavailable
+from projector.api.command import serve
 from projector.comparisons import COMPARISONS
 from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
@@ -43,6 +44,7 @@ def main() -> None:
 
     \b
     projector views                    every view, with the question it answers
+    projector serve                    the dashboard and an HTTP API on them
     projector verify                   do they agree with the log?
     projector wait noetl.events:3:1042 until that record is in every view
     projector maintain --dry-run       what has grown old, and what would be done about it
@@ -55,6 +57,9 @@ def main() -> None:
     \b
     Exit codes: 0 done; 1 something was found, or the database did not answer; 2 wrong usage.
     """
+
+
+main.add_command(serve)
 
 
 @main.command()

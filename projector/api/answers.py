@@ -1,0 +1,45 @@
+"""What every answer holds beside its rows."""
+
+from datetime import datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+from projector.api.parameters import Grain
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of an answer. What it was not grouped by is left out; ids are texts."""
+
+
+R = TypeVar("R", bound=Row)
+
+
+class Answer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """Rows, and as of when: all of one snapshot.
+
+    as_of: the log's time of the newest record that is in the rows, null where none was read yet;
+    read_at: the database's clock; behind_s: from the one to the other.
+    """
+
+    as_of: datetime | None
+    behind_s: float | None
+    read_at: datetime
+    rows: list[R]
+
+
+class Counts(Answer[R], Generic[R], frozen=True, kw_only=True):
+    """Groups within [since, until); `truncated` says that `limit` left some out."""
+
+    since: datetime
+    until: datetime
+    every: Grain
+    truncated: bool
+
+
+class Page(Answer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a list; `next` is the cursor of the page after it, null on the last."""
+
+    next: str | None
+    since: datetime | None = None
+    until: datetime | None = None

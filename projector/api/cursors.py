@@ -1,0 +1,26 @@
+"""The place after a row in, an opaque text out, and back."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from projector.api.errors import ContradictingError
+
+
+def encode(place: Sequence[Any]) -> str:
+    """The cursor of the page after this place."""
+    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+
+
+def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The place by name; nothing but None before the first page. Raises ContradictingError."""
+    if cursor is None:
+        return dict.fromkeys(kinds)
+    try:
+        text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        place = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise ContradictingError("cursor: not one that this question gave") from error
+    return dict(zip(kinds, place, strict=True))

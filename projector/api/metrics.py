@@ -1,0 +1,43 @@
+"""What the API says of itself to Prometheus: requests, seconds, connections."""
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """A registry of one app's own."""
+
+    def __init__(self) -> None:
+        self._registry: Final = CollectorRegistry()
+        self.requests: Final = Counter(
+            "projector_api_requests",
+            "Requests by question and status. 5xx rising: read `reason` in an answer, and the log.",
+            ["question", "status"],
+            registry=self._registry,
+        )
+        self.seconds: Final = Histogram(
+            "projector_api_query_seconds",
+            "Seconds in the database, by question. Near the statement time-out: ask for less.",
+            ["question"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self.shared: Final = Counter(
+            "projector_api_shared",
+            "Requests that were given the answer of another one within the last second.",
+            registry=self._registry,
+        )
+        self.connections: Final = Gauge(
+            "projector_api_connections_in_use",
+            "Database connections that answer a question now. At the pool's size: requests wait.",
+            registry=self._registry,
+        )
+
+    def text(self) -> bytes:
+        """For a scrape."""
+        return generate_latest(self._registry)

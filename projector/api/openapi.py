@@ -1,0 +1,119 @@
+"""The questions in, their OpenAPI document out: made of the types that requests are checked by."""
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+
+from projector.api.errors import ERRORS, Problem
+from projector.api.parameters import Id, is_list
+from projector.api.questions import ROOT, Question
+
+_REF: Final = "#/components/schemas/{name}"
+_TOKEN: Final = {"token": {"type": "http", "scheme": "bearer"}}
+_ETAG: Final = {
+    "ETag": {
+        "description": "Ask again with If-None-Match: 304 says that only the clock has moved.",
+        "schema": {"type": "string"},
+    }
+}
+
+
+def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
+    """OpenAPI 3.1. `token`: whether requests must bring one."""
+    parameters = [
+        field for question in questions for field in msgspec.structs.fields(question.parameters)
+    ]
+    _, components = msgspec.json.schema_components(
+        [Problem, Id, *(question.answer for question in questions)], ref_template=_REF
+    )
+    schemas, _ = msgspec.json.schema_components(
+        [field.type for field in parameters], ref_template=_REF
+    )
+    by_type = dict(zip((id(field.type) for field in parameters), schemas, strict=True))
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Projections of canonical events",
+            "version": version("event-normalizer"),
+            "description": "Read-only answers from the views of schema projector. Each says "
+            "as of which moment it is, and how far behind; none is empty because it failed.",
+        },
+        "paths": {
+            ROOT + question.path: {"get": _operation(question, by_type)} for question in questions
+        },
+        "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
+        "security": [{"token": []}] if token else [],
+    }
+
+
+def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
+    name = question.answer
+    answer, _ = msgspec.json.schema_components([name], ref_template=_REF)
+    return {
+        "operationId": question.name,
+        "summary": question.asks,
+        "parameters": [
+            *(
+                {
+                    "name": placeholder,
+                    "in": "path",
+                    "required": True,
+                    "schema": msgspec.json.schema(Id),
+                }
+                for placeholder in re.findall(r"{(\w+)}", question.path)
+            ),
+            *(
+                _parameter(field, by_type[id(field.type)])
+                for field in msgspec.structs.fields(question.parameters)
+            ),
+        ],
+        "responses": {
+            "200": {
+                "description": "The answer.",
+                "headers": _ETAG,
+                "content": {"application/json": {"schema": answer[0]}},
+            },
+            "304": {"description": "Nothing but the clock has moved since that ETag."},
+            **{
+                str(status): {
+                    "description": " ".join(
+                        f"{error.reason}: {error.__doc__}"
+                        for error in ERRORS
+                        if error.status == status
+                    ),
+                    "content": {
+                        "application/json": {"schema": {"$ref": _REF.format(name="Problem")}}
+                    },
+                }
+                for status in sorted({error.status for error in ERRORS})
+            },
+        },
+    }
+
+
+def _parameter(field: msgspec.structs.FieldInfo, schema: dict[str, Any]) -> dict[str, Any]:
+    described = dict(_without_null(schema))
+    if field.default not in (None, msgspec.NODEFAULT):
+        described["default"] = field.default
+    elif field.default_factory is not msgspec.NODEFAULT:
+        described["default"] = field.default_factory()
+    return {
+        "name": field.name,
+        "in": "query",
+        "required": False,
+        "description": described.pop("description", ""),
+        "schema": described,
+        **({"style": "form", "explode": True} if is_list(field) else {}),
+    }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is there or not: it is never null."""
+    alternatives = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    if not alternatives:
+        return schema
+    one: dict[str, Any] = alternatives[0]
+    return one

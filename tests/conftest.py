@@ -7,9 +7,10 @@ on purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
@@ -39,6 +40,14 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
             print(f"  {line}", flush=True)  # noqa: T201 - what it is for
 
     return shown
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in this process configures the logs of all that follow."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")

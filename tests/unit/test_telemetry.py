@@ -3,22 +3,19 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import asyncpg
 import pytest
-import structlog
 
 from normalizer import telemetry
 from normalizer.errors import Fenced, StoreUnavailable
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
+def lines() -> io.StringIO:
     stream = io.StringIO()
     telemetry.configure(secrets=["hunter2", "x"], stream=stream)
-    yield stream
-    structlog.reset_defaults()
+    return stream
 
 
 def logged(lines: io.StringIO) -> list[dict[str, object]]:

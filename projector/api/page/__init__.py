@@ -1,9 +1,28 @@
-"""The dashboard: index.html and the files that it loads."""
+"""The dashboard: index.html and the files that it loads.
 
+theme.js, page.css and page.js are what index.html names; page.js takes in the order of a look:
+
+    address.js     the page's address -> what is asked for
+    ask.js         a question -> its newest answer, again and again
+    dashboard.js   the panels; lists.js what is behind a cell; execution.js one execution
+    words.js draw.js charts.js
+                   figures as words, nodes and pictures
+"""
+
+from importlib.util import find_spec
 from pathlib import Path
 
 
 def assets() -> dict[str, Path]:
     """Every file that index.html loads, by the name that it has under /assets/."""
     folder = Path(__file__).with_name("assets")
-    return {path.name: path for path in sorted(folder.iterdir()) if not path.name.startswith(".")}
+    own = {path.name: path for path in sorted(folder.iterdir())}
+    return own | {"plotly.min.js": _of_package("plotly") / "package_data" / "plotly.min.js"}
+
+
+def _of_package(name: str) -> Path:
+    """Its folder, found without running it: nothing here needs its Python."""
+    spec = find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

@@ -1,0 +1,283 @@
+// The address in, a screen out, kept fresh until the address changes.
+
+import { FILTERS, WINDOWS, home, link, parameters, read } from "./address.js";
+import { Question } from "./ask.js";
+import { redraw } from "./charts.js";
+import { PANELS, drawCharts, headline, passedOver } from "./dashboard.js";
+import { h, patch } from "./draw.js";
+import { execution } from "./execution.js";
+import { calls, executions } from "./lists.js";
+import { attempt, clock, span } from "./words.js";
+
+const SLOW_MS = 3000;
+const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
+  worker: "Worker", event_type: "Event type" };
+const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", status: "statuses",
+  worker: "workers", event_type: "event_types" };
+
+const $ = (id) => document.getElementById(id);
+const unfolded = new Set();
+let held = false;
+let address, opened, screen, questions, freshness, choices, stop;
+let samples = [];
+
+function screenOf(at) {
+  switch (at.show) {
+    case "calls": return calls(at);
+    case "executions": return executions(at);
+    case "execution": return execution(at);
+    default: return { title: "Projector", panels: PANELS, figures: true };
+  }
+}
+
+function open() {
+  stop?.abort();
+  stop = new AbortController();
+  address = read();
+  opened = location.search;
+  screen = screenOf(address);
+  document.title = screen.figures ? "Projector" : `${screen.title} · Projector`;
+  questions = new Map();
+  const question = ([path, query], options) => {
+    const key = `${path}?${query}`;
+    if (!questions.has(key)) questions.set(key, new Question(path, query, options));
+    return questions.get(key);
+  };
+  for (const panel of screen.panels) {
+    panel.questions = Object.fromEntries(
+      Object.entries(panel.asks(address)).map(([name, asked]) => [name, question(asked)]),
+    );
+  }
+  freshness = question(["freshness", new URLSearchParams()]);
+  choices = question(["choices", parameters(address, [])], { every: 60000 });
+  for (const one of questions.values()) one.follow(stop.signal, told, () => held);
+  draw();
+}
+
+/** Anything inside the page: no reload, and Back leads where it should. */
+function go(href, { replace = false } = {}) {
+  if (new URL(href, location.href).search === location.search) return;
+  const from = address;
+  history[replace ? "replaceState" : "pushState"](null, "", href);
+  open();
+  if (replace) return;
+  if (address.show === from.show && address.execution === from.execution) {
+    // On a phone the event stands far below what was touched.
+    if (address.event !== from.event) $("event")?.scrollIntoView({ block: "nearest" });
+    return;
+  }
+  scrollTo(0, 0);
+  $("main").focus({ preventScroll: true });
+}
+
+function told(question) {
+  if (question === freshness && question.answer && !question.error) {
+    const total = question.answer.rows.reduce((sum, row) => sum + Number(row.records), 0);
+    const at = new Date(question.answer.read_at).getTime();
+    samples = [...samples.filter((one) => at - one.at < 60000 && one.total <= total && one.at < at), { at, total }];
+  }
+  if (question.error?.status === 401 && !$("token").open) $("token").showModal();
+  draw();
+}
+
+// ---- What the page says of itself -------------------------------------------------------------
+
+const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
+
+/** One sentence for the whole page; the running seconds are for the eye only. */
+function banner() {
+  const all = [...questions.values()].filter((one) => one !== choices);
+  const failing = all.filter((one) => one.error);
+  const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
+  const newest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort().at(-1);
+  if (failing.length) {
+    const oldest = Math.min(...failing.map((one) => one.failingSince));
+    const figures = newest(failing);
+    const words = [...new Set(failing.map((one) => one.error.message))];
+    const some = failing.length < all.length ? ` (${failing.length} of ${all.length} questions)` : "";
+    return h("p", { "data-state": "bad" }, `${words.join(". ")}${some}`,
+      h("span", { "aria-hidden": "true" }, ` since ${since(oldest)}`),
+      figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.");
+  }
+  if (waiting.length) {
+    const figures = newest(waiting);
+    return h("p", { "data-state": "warn" }, "The answer takes long",
+      h("span", { "aria-hidden": "true" }, `: ${since(Math.min(...waiting.map((one) => one.waitingSince)))} so far`),
+      figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.");
+  }
+  if (held) {
+    return h("p", { "data-state": "warn" }, `Held: figures are of ${clock(newest(all))} and do not change.`);
+  }
+  return null;
+}
+
+function liveFigures() {
+  const answer = freshness.answer;
+  const age = answer?.as_of ? Math.max(0, (new Date(answer.read_at) - new Date(answer.as_of)) / 1000) : null;
+  const [a, b] = [samples[0], samples.at(-1)];
+  return { age, perSecond: a && b && b.at - a.at > 3000 ? (b.total - a.total) / ((b.at - a.at) / 1000) : null };
+}
+
+// ---- Drawing ----------------------------------------------------------------------------------
+
+function draw() {
+  patch($("head"), header());
+  const words = banner();
+  patch($("banner"), words ? [words] : []);
+  const charts = {};
+  patch($("main"), [
+    screen.figures ? headlineRow() : titleRow(),
+    h("div", { class: "grid", "data-key": screen.figures ? "figures" : "inside" },
+      screen.panels.map((panel) => frame(panel, charts)).filter(Boolean)),
+  ]);
+  patch($("foot"), footer());
+  drawCharts(charts);
+}
+
+function titleRow() {
+  return h("div", { class: "title", "data-key": "title" },
+    h("a", { href: home(address), class: "back" }, "← All figures"), h("h1", {}, screen.title));
+}
+
+function headlineRow() {
+  const answers = {};
+  for (const panel of screen.panels) {
+    for (const [name, question] of Object.entries(panel.questions)) answers[name] = question.answer;
+  }
+  return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
+    h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, address, liveFigures()).map((one) =>
+      h("li", { "data-state": one.state }, h("a", { href: `#${one.to}` }, h("span", {}, one.name), h("b", {}, one.value),
+        h("small", {}, one.beside))))));
+}
+
+/** Title, what it tells, how it stands, and its figures: the same frame for every panel. */
+function frame(panel, charts) {
+  const asked = Object.values(panel.questions);
+  const answers = Object.fromEntries(
+    Object.entries(panel.questions).map(([name, question]) => [name, question.answer]));
+  if (panel.onlyIfAny && !answers[panel.onlyIfAny]?.rows.length) return null;
+  const ready = asked.every((one) => one.answer);
+  const failing = asked.find((one) => one.error);
+  const waiting = asked.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
+  const over = passedOver(panel, address);
+  let body;
+  if (ready) {
+    const drawn = panel.draws(answers, { address, go, unfolded: unfolded.has(panel.id) });
+    body = Array.isArray(drawn) ? drawn : drawn.nodes;
+    if (!Array.isArray(drawn)) Object.assign(charts, drawn.charts);
+  } else if (failing) {
+    body = [h("p", { class: "empty", "data-state": "bad" }, `${failing.error.message}.`,
+      failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null)];
+  } else {
+    body = [h("p", { class: "empty loading" }, waiting ? `Still no answer after ${since(waiting.waitingSince)}…` : "Asking…")];
+  }
+  const truncated = ready && asked.some((one) => one.answer.truncated);
+  const state = ready && (failing || waiting) ? `figures of ${clock(asked[0].answer.read_at)}` : null;
+  return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
+    "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
+    "data-state": failing ? "bad" : waiting ? "warn" : null },
+  h("header", {}, h("h2", { id: `${panel.id}-title` }, panel.title),
+    h("p", {}, panel.says,
+      over.length ? h("em", {}, ` · not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}`) : null,
+      truncated ? h("em", {}, " · cut off: narrow the filters") : null),
+    state ? h("span", { class: "flag", "data-state": failing ? "bad" : "warn" }, state) : null),
+  h("div", { class: "body" }, body.flat().filter(Boolean)));
+}
+
+function header() {
+  const theme = document.documentElement.dataset.theme ?? "auto";
+  const set = FILTERS.filter((name) => address[name]);
+  const options = (name) => {
+    const known = (choices.answer?.rows[0]?.[CHOICES[name]] ?? []).map(String);
+    if (address[name] && !known.includes(address[name])) known.unshift(address[name]);
+    return known;
+  };
+  return [
+    h("a", { class: "name", href: home(address) }, h("img", { src: "/assets/icon.svg", alt: "", width: "22", height: "22" }), "Projector"),
+    h("nav", { class: "windows", "aria-label": "Window" }, WINDOWS.map((last) =>
+      h("a", { href: link(address, { last }), "aria-current": !address.since && address.last === last ? "true" : null }, last)),
+    address.since ? h("span", { class: "fixed" }, `${clock(address.since)} – ${address.until ? clock(address.until) : "now"}`) : null),
+    h("div", { class: "filters", role: "group", "aria-label": "Filters" }, FILTERS.map((name) =>
+      select(name, options(name)))),
+    set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null,
+    h("div", { class: "self" },
+      h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(document.body.dataset.filters === "open") },
+        set.length ? `Filters (${set.length})` : "Filters"),
+      h("button", { type: "button", class: "button live", id: "hold", "aria-pressed": String(held) }, held ? "Held" : "Live"),
+      h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
+        title: `Theme: ${theme}` })),
+  ];
+}
+
+function select(name, known) {
+  const node = h("select", { name, "aria-label": LABELS[name], "data-set": address[name] ? "" : null },
+    h("option", { value: "" }, `Any ${LABELS[name].toLowerCase()}`),
+    known.map((one) => h("option", { value: one, selected: one === address[name] }, name === "attempts" ? attempt(one) : one || "(none)")));
+  node.value = address[name] ?? "";
+  return node;
+}
+
+function footer() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  return [h("p", {}, `Times are ${zone}. `, h("a", { href: "/openapi.json" }, "The same questions as JSON"), ".")];
+}
+
+// ---- What a reader does -----------------------------------------------------------------------
+
+document.addEventListener("click", (event) => {
+  const anchor = event.target.closest?.("a[href]");
+  if (anchor && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
+    const href = anchor.getAttribute("href");
+    if (href === "/" || href.startsWith("/?")) {
+      event.preventDefault();
+      go(href);
+    }
+    return;
+  }
+  const button = event.target.closest?.("button");
+  if (!button) return;
+  if (button.dataset.unfold) {
+    const panel = button.dataset.unfold;
+    if (!unfolded.delete(panel)) unfolded.add(panel);
+    draw();
+  } else if (button.id === "hold") {
+    held = !held;
+    draw();
+    if (!held) dispatchEvent(new Event("live"));
+  } else if (button.id === "filters") {
+    document.body.dataset.filters = document.body.dataset.filters === "open" ? "" : "open";
+    draw();
+  } else if (button.id === "theme") {
+    const order = ["auto", "light", "dark"];
+    const next = order[(order.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % order.length];
+    if (next === "auto") {
+      delete document.documentElement.dataset.theme;
+      localStorage.removeItem("theme");
+    } else localStorage.setItem("theme", (document.documentElement.dataset.theme = next));
+    draw();
+    redraw();
+  }
+});
+
+document.addEventListener("change", (event) => {
+  const { name, value } = event.target;
+  if (FILTERS.includes(name)) go(link(address, { [name]: value || null }));
+});
+
+$("token").addEventListener("close", () => {
+  if ($("token-value").value) sessionStorage.setItem("token", $("token-value").value);
+  $("token-value").value = "";
+  open();
+});
+
+// A jump to a panel is a step back too, but nothing to ask anew.
+addEventListener("popstate", () => location.search === opened || open());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+setInterval(() => {
+  // Seconds run on in the sentences about waiting; all else changes only with an answer.
+  const words = banner();
+  patch($("banner"), words ? [words] : []);
+  if (words && words.dataset.state !== "bad") draw();
+}, 1000);
+
+open();

@@ -12,7 +12,7 @@ CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach module,$(CORE),normal
 .DEFAULT_GOAL := help
 .PHONY: run test soak lint bench lock clean help
 
-run: $(INSTALLED) ## Start PostgreSQL, Kafka, the normalizer and traffic; ARGS="--rate 500"; Ctrl-C stops all
+run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
 
 test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered

@@ -142,7 +142,7 @@ def up(
     seed: int,
     for_s: float | None,
 ) -> None:
-    """Start PostgreSQL, Kafka, the normalizer and traffic on this machine; Ctrl-C stops all.
+    """Start PostgreSQL, Kafka, normalizer, dashboard and traffic here; Ctrl-C stops all.
 
     \b
     normalizer up

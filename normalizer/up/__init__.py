@@ -1,10 +1,10 @@
-"""`normalizer up`: PostgreSQL, Kafka, the normalizer and traffic, started, watched and stopped.
+"""`normalizer up`: PostgreSQL, Kafka, normalizer, dashboard and traffic, started and stopped.
 
 flow.py       the whole run on one page
 stackfile.py  .noetl/: one run at a time, stack.json, the password file
 servers.py    where database and broker come from: embedded here, or named by the shell on purpose
 external.py   may we play into this database and topic
-programs.py   the normalizer and the traffic as child processes, with an environment of their own
+programs.py   normalizer, projector and traffic as child processes, each with its own environment
 parts.py      what runs: started in order, kept running, stopped in the reverse order
 figures.py    the live line and the table
 screen.py     where lines go: a terminal, or not

@@ -118,6 +118,8 @@ class _Run:
         if log is None:
             stack.topic = FILE_TOPIC
         programs = Programs(self._folder, stack, self._parts, self._environ)
+        stack.api_url = await programs.start_projector()
+        self.screen.say(f"dashboard: {stack.api_url}")
         if log is None:
             await programs.play_file(seed=self._options.seed, say=self.screen.say)
             return

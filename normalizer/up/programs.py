@@ -1,4 +1,4 @@
-"""The normalizer and the traffic as child processes, each with an environment of its own.
+"""Normalizer, projector and traffic as child processes, each with an environment of its own.
 
 Nothing of the shell's DATABASE_URL, KAFKA_* or NORMALIZER_* gets through: a shell that points at
 production must not get traffic. Only an external stack's KAFKA_* do, on purpose.
@@ -13,12 +13,14 @@ from typing import Final
 import asyncpg
 
 from normalizer.embedded.errors import EmbeddedError, last_words
+from normalizer.embedded.ports import is_free, keep_ports
 from normalizer.up.parts import Parts, Program
 from normalizer.up.stackfile import Stack
 
 FILE_TOPIC: Final = "noetl.events.file"
 FILE_EVENTS: Final = 50_000
 
+_PROJECTOR: Final = "projector"
 _STOP_S: Final = 8.0
 _READY_S: Final = 60.0
 _POLL_S: Final = 0.1
@@ -74,6 +76,27 @@ class Programs:
             ) from error
         finally:
             await connection.close()
+
+    async def start_projector(self) -> str:
+        """Returns the address of the dashboard when it is served; the port stays the same."""
+        port = keep_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
+        program = self._program(
+            _PROJECTOR,
+            *("serve", f"--port={port}"),
+            env={"DATABASE_URL": self._stack.database_url},
+        )
+        await self._parts.start(_PROJECTOR, program)
+        try:
+            async with asyncio.timeout(_READY_S):
+                while is_free(port):
+                    program.raise_if_ended()
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise EmbeddedError(
+                f"the projector served nothing in {_READY_S:.0f} s:\n"
+                f"{last_words(self._log_of(_PROJECTOR))}"
+            ) from error
+        return f"http://127.0.0.1:{port}"
 
     async def start_traffic(self, *, rate: float, seed: int) -> None:
         """Live: the platform's clock is the wall clock."""

@@ -21,6 +21,7 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     database_url: str
     bootstrap_servers: str | None = None
+    api_url: str | None = None
     topic: str = msgspec.field(default_factory=lambda: "noetl.events")
     group: str = msgspec.field(default_factory=lambda: "normalizer")
     pids: dict[str, int] = {}

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import httpx
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -111,6 +112,9 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
         await running.until_rows(100)
         stack = running.stack
         mode = (folder / "stack.json").stat().st_mode
+        async with httpx.AsyncClient(base_url=stack.api_url or "") as client:
+            page = await client.get("/")
+            freshness = await client.get("/api/v1/freshness")
         view = await _fetchval(
             stack.database_url, "select sum(events) from projector.attempts_by_status"
         )
@@ -118,9 +122,12 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
 
     assert code == 0
     assert "finished calls" in running.said
-    assert set(stack.pids) == {"up", "postgres", "kafka", "normalizer", "traffic"}
+    assert set(stack.pids) == {"up", "postgres", "kafka", "projector", "normalizer", "traffic"}
     assert mode & 0o077 == 0
     assert view > 0
+    assert f"dashboard: {stack.api_url}" in running.said
+    assert page.headers["content-type"].startswith("text/html")
+    assert sum(row["stored"] for row in freshness.json()["rows"]) > 0
     assert not (folder / "stack.json").exists()
     await _until_all_ended(stack.pids)
 

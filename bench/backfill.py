@@ -90,6 +90,7 @@ class Bench:
         """Of a process of ours."""
         return {
             "PATH": os.environ["PATH"],
+            "NORMALIZER_HTTP_PORT": "0",
             "DATABASE_URL": url,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
             "KAFKA_TOPICS": topic,

@@ -129,6 +129,7 @@ async def _drain(database_url: str, bootstrap_servers: str, processes: int) -> D
     """From the moment when each process holds partitions, start-up left out, to the last commit."""
     environment = {
         "PATH": os.environ["PATH"],
+        "NORMALIZER_HTTP_PORT": "0",
         "DATABASE_URL": database_url,
         "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
         "KAFKA_TOPICS": TOPIC,

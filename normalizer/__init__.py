@@ -33,6 +33,14 @@ One batch, one transaction
     join          two tellings, one row
     buckets, rows, statements, refusals
 
+How it goes
+    metrics       every name with what it means and what to do
+    counting      a committed transaction into counts
+    radar         what producers send that nobody documented
+    standing      where broker and database stand, asked at each scrape
+    monitor       /metrics, /livez, /readyz
+    probes        the HTTP server under them, on threads of its own
+
 Around it
     jobs/         backfill, renormalise, redrive, export: the same normalise and store
     playback      a file instead of a broker

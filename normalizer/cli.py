@@ -33,8 +33,10 @@ from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
 from normalizer.kafka import LogReader
 from normalizer.ledger import verify
 from normalizer.lines import open_lines
+from normalizer.metrics import documented as documented_metrics
 from normalizer.migrate import migrate as apply_migrations
 from normalizer.migrate import read_status
+from normalizer.monitor import Monitor
 from normalizer.playback import Playback
 from normalizer.service import Service
 from normalizer.settings import Settings
@@ -89,7 +91,12 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
     normalizer run --no-kafka records.ndjson
 
     Any number may run at once: they share the partitions. Killing one at any moment loses and
-    doubles nothing.
+    doubles nothing. On one machine each needs a port of its own: NORMALIZER_HTTP_PORT=0.
+
+    \b
+    curl localhost:9464/metrics   what `normalizer metrics` explains
+    curl localhost:9464/livez     is the process alive? (restart it if not)
+    curl localhost:9464/readyz    may it work, and if not, why?
     """
     needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
     settings = _settings(*needs)
@@ -100,16 +107,22 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
         telemetry.get_logger().warning("unknown_variable", why=mistake)
 
     async def serve() -> None:
-        flow = Playback(settings, file) if file else Service(settings, accept_reset=accept_reset)
-        with stopping(flow.stop):
-            await flow.run()
+        if file:
+            playback = Playback(settings, file)
+            with stopping(playback.stop):
+                await playback.run()
+            return
+        service = Service(settings, accept_reset=accept_reset)
+        with Monitor(settings, service), stopping(service.stop):
+            await service.run()
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve())
     except NormalizerError as error:
         telemetry.get_logger().error("ended", why=telemetry.described(error))
-        raise SystemExit(BROKEN) from error
+        misused = isinstance(error, ConfigurationError)
+        raise SystemExit(MISUSED if misused else BROKEN) from error
     except Exception as error:
         telemetry.get_logger().error(
             "ended", why=f"a mistake of ours: {telemetry.described(error)}"
@@ -234,6 +247,17 @@ def config() -> None:
     click.echo(settings_of.documented(_settings()), nl=False)
     for mistake in settings_of.unknown_variables(os.environ):
         click.echo(mistake, err=True)
+
+
+@main.command()
+def metrics() -> None:
+    """Every metric of /metrics: what it means, and what to look at and do. A Markdown table.
+
+    \b
+    normalizer metrics | grep lag
+    """
+    for line in documented_metrics():
+        click.echo(line)
 
 
 @main.command()

@@ -7,6 +7,7 @@ go in is set aside, and only after everything around it was written.
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -40,6 +41,7 @@ async def deliver(
     *,
     stop: asyncio.Event,
     draw: Callable[[], float] = random.random,
+    on_failure: Callable[[RetryableError], None] = lambda _: None,
 ) -> Totals:
     """Write the batch, trying again for as long as it takes; `stop` ends the trying.
 
@@ -53,6 +55,7 @@ async def deliver(
             totals = await store.write(batch)
         except RetryableError as error:
             tries += 1
+            on_failure(error)
             failures_while_well = failures_while_well + 1 if await store.probe(batch) else 0
             wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)) * (0.5 + draw() / 2)
             _log.warning(
@@ -71,9 +74,8 @@ async def deliver(
             return totals
         if failures_while_well >= TRIES_BEFORE_HALVING and (halves := batch.halves()):
             first, second = halves
-            return await deliver(store, first, stop=stop, draw=draw) + await deliver(
-                store, second, stop=stop, draw=draw
-            )
+            again = partial(deliver, store, stop=stop, draw=draw, on_failure=on_failure)
+            return await again(first) + await again(second)
         if failures_while_well >= TRIES_OF_ONE_RECORD:
             batch = _set_aside(batch)
         await _pause(wait_s, stop)

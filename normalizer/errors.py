@@ -45,7 +45,11 @@ class RetryableError(NormalizerError):
 
 
 class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The database is away, overloaded, out of room or read-only."""
+    """The database is away, overloaded, out of room or read-only; `sqlstate` is None: no answer."""
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake

@@ -187,6 +187,7 @@ class Membership:
                 )
 
     def _on_assigned(self) -> None:
+        self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
         self._give_time()
         self._changed.set()

@@ -8,24 +8,29 @@ memory is bounded. Which partitions a lane has is for `membership` and `ownershi
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from normalizer.batch import Batch, Item
+from normalizer.counting import Counting
 from normalizer.delivery import deliver
 from normalizer.errors import (
     BrokerUnavailable,
     FatalError,
     PositionError,
     RetryableError,
+    StoreUnavailable,
 )
 from normalizer.filling import Filling
 from normalizer.kafka import Chunk, Partition, UnreadableBatch
 from normalizer.membership import Membership
+from normalizer.metrics import Tallies
 from normalizer.normalize import Normalizer
 from normalizer.quarantine import RefusalLines
+from normalizer.radar import Radar
 from normalizer.settings import Settings
 from normalizer.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
@@ -33,6 +38,7 @@ from normalizer.telemetry import Counters, get_logger
 RECORDS_A_FETCH: Final = 500
 RECORDS_A_SLICE: Final = 100
 """Normalised without a pause: about a millisecond, so that a COPY beside it keeps streaming."""
+BEAT_S: Final = 0.5
 IDLE_S: Final = 0.5
 BUSY_S: Final = 0.02
 
@@ -52,7 +58,9 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._normalizer = Normalizer(settings.redact_keys)
-        self._claims_store, *self._lane_stores = _stores(settings)
+        self.tallies = Tallies()
+        self.radar = Radar(settings.redact_keys)
+        self._claims_store, *self._lane_stores = _stores(settings, Counting(self.tallies))
         self.counters = Counters()
         self.membership = Membership(
             settings,
@@ -67,6 +75,8 @@ class Service:
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
         self._refusals = RefusalLines(_log, clock)
+        self._beat_s = clock()
+        self._failing_since_s: dict[int, float] = {}
 
     async def run(self) -> None:
         """Read, normalise and store until `stop`. Raises FatalError."""
@@ -81,6 +91,7 @@ class Service:
                     for number, store in enumerate(self._lane_stores):
                         tasks.create_task(self._run_lane(number, store), name=f"lane {number}")
                     tasks.create_task(self._set_deadline(), name="deadline")
+                    tasks.create_task(self._keep_beating(), name="beat")
             except TimeoutError:
                 _log.warning("deadline_passed", why="what was in flight is rolled back")
             except BaseExceptionGroup as errors:
@@ -94,6 +105,29 @@ class Service:
             _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
             self.membership.stop()
 
+    def beat_age_s(self) -> float:
+        """Since the event loop last moved; may be asked from any thread, as all below."""
+        return self._clock() - self._beat_s
+
+    def write_failing_s(self) -> float:
+        """How long a batch in hand has been tried in vain; 0 where none is."""
+        return max((self._clock() - at_s for at_s in [*self._failing_since_s.values()]), default=0)
+
+    def partitions(self) -> dict[str, int]:
+        """How many partitions this process has, by state."""
+        ownership = self.ownership
+        return {
+            "assigned": len(self.reader.assigned),
+            "held": len(ownership.held),
+            "fenced": len(ownership.fenced),
+            "stopped": len(ownership.stopped),
+        }
+
+    async def _keep_beating(self) -> None:
+        while not self._stopping.is_set():
+            self._beat_s = self._clock()
+            await asyncio.sleep(BEAT_S)
+
     async def _set_deadline(self) -> None:
         await self._stopping.wait()
         now_s = asyncio.get_running_loop().time()
@@ -105,9 +139,11 @@ class Service:
         while not self._stopping.is_set():
             filling = await self._fill(lane, writing)
             if writing:
-                await asyncio.wait([writing])
+                with self._timed("wait"):
+                    await asyncio.wait([writing])
             batch = filling.sealed(self.ownership.held)
             if batch.parts:
+                self._count_closed(filling)
                 work = self._write(lane, store, batch)
                 writing = self._tasks.create_task(work, name=f"write {lane}")
         if writing:
@@ -134,9 +170,10 @@ class Service:
     async def _fetch(self, lane: int, room: int, wait_s: float) -> list[tuple[Claim, Chunk]]:
         """Chunks with the claims they were read under: another moment, another claim."""
         try:
-            chunks = await self.reader.fetch(
-                self.ownership.lane(lane), max_records=room, timeout_s=wait_s
-            )
+            with self._timed("fetch"):
+                chunks = await self.reader.fetch(
+                    self.ownership.lane(lane), max_records=room, timeout_s=wait_s
+                )
             held = self.ownership.held
             return [(held[one.partition], one) for one in chunks if one.partition in held]
         except BrokerUnavailable as error:
@@ -153,15 +190,21 @@ class Service:
         items: list[Item] = []
         for start in range(0, len(chunk.records), RECORDS_A_SLICE):
             records = chunk.records[start : start + RECORDS_A_SLICE]
-            items += [(record, normalize(record)) for record in records]
+            with self._timed("normalize"):
+                items += [(record, normalize(record)) for record in records]
             await asyncio.sleep(0)
         filling.add(claim, chunk, items)
 
     async def _write(self, lane: int, store: Store, batch: Batch) -> None:
         """Write the batch; where a partition is not as we thought, all of it is claimed again."""
         try:
-            with self.membership.writing(lane):
-                totals = await deliver(store, batch, stop=self.membership.give_up)
+            with self.membership.writing(lane), self._timed("write"):
+                totals = await deliver(
+                    store,
+                    batch,
+                    stop=self.membership.give_up,
+                    on_failure=partial(self._note_failure, lane),
+                )
         except PositionError as error:
             self.membership.not_written(batch, error)
         except RetryableError as error:
@@ -172,14 +215,43 @@ class Service:
             self.counters.batches += 1
             self.counters.add(msgspec.structs.asdict(totals))
             self._refusals.add(batch, totals)
+            for (shape, kind), count in self.radar.look(batch, self._clock()).items():
+                self.tallies.drift.labels(shape=shape, kind=kind).inc(count)
+        finally:
+            self._failing_since_s.pop(lane, None)
+
+    def _note_failure(self, lane: int, error: RetryableError) -> None:
+        self._failing_since_s.setdefault(lane, self._clock())
+        self.tallies.retried(error.sqlstate if isinstance(error, StoreUnavailable) else None)
+
+    def _count_closed(self, filling: Filling) -> None:
+        why = "stop" if self._stopping.is_set() else "age"
+        if filling.rows >= self._settings.batch_rows:
+            why = "rows"
+        elif filling.value_bytes >= self._settings.batch_bytes:
+            why = "bytes"
+        self.tallies.batches.labels(closed_by=why).inc()
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begun_s = self._clock()
+        try:
+            yield
+        finally:
+            self.tallies.spent(stage, self._clock() - begun_s)
 
 
-def _stores(settings: Settings) -> list[Store]:
+def _stores(settings: Settings, counting: Counting) -> list[Store]:
     """One connection for claims, one for each lane."""
     assert settings.database_url
     names = ["claims", *(f"lane {number}" for number in range(settings.writers))]
     return [
-        Store(settings.database_url, owner=settings.owner, application_name=f"normalizer {name}")
+        Store(
+            settings.database_url,
+            owner=settings.owner,
+            application_name=f"normalizer {name}",
+            on_written=counting.written,
+        )
         for name in names
     ]
 

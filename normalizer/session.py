@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeVar
 
@@ -57,6 +58,8 @@ class Session:
         self._settings = {**_SETTINGS, "application_name": application_name, **settings}
         self._buckets = buckets
         self._connection: asyncpg.Connection | None = None
+        self.commit_s = 0.0
+        """How long the last COMMIT took."""
 
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Do the work in a READ COMMITTED transaction; foreign errors die here.
@@ -103,7 +106,9 @@ class Session:
                 if not _is_in_doubt_after(error):
                     await self._roll_back(transaction)
                 raise
+            begun_s = time.monotonic()
             await (transaction.rollback() if rolled_back else transaction.commit())
+            self.commit_s = time.monotonic() - begun_s
         except BaseException as error:
             if _is_in_doubt_after(error):
                 await self._give_up()

@@ -58,7 +58,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "PLAINTEXT"
     kafka_sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
-        _about("With SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."),
+        _about(
+            "With SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. GSSAPI (Kerberos) and OAUTHBEARER "
+            "are not supported."
+        ),
     ] = "PLAIN"
     kafka_sasl_username: Annotated[str | None, _about("With SASL: the user.")] = None
     kafka_sasl_password: Annotated[
@@ -163,6 +166,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=3_600,
         ),
     ] = 120
+    http_host: Annotated[
+        str, _about("Address to answer /metrics, /livez and /readyz on; 0.0.0.0: on every one.")
+    ] = "127.0.0.1"
+    http_port: Annotated[
+        int,
+        _about("Port for them; 0: a free one, which the log names.", ge=0, le=65_535),
+    ] = 9464
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _about("Least level that is logged: debug, info, warning or error."),

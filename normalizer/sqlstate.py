@@ -85,7 +85,7 @@ def translated(error: BaseException) -> NormalizerError:
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
     if fault_of(error, copying=False) is Fault.OURS:
         return FatalError(f"{sentence}: {_name_of(error)}")
-    return StoreUnavailable(sentence)
+    return StoreUnavailable(sentence, sqlstate=error.sqlstate)
 
 
 def line_of(error: BaseException) -> int | None:

@@ -5,7 +5,7 @@ locked positions: still mine, and where I think they are?
 -> refused records to quarantine -> positions and running totals moved -> commit
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
@@ -36,7 +36,15 @@ from normalizer.rows import (
     refused_rows,
 )
 from normalizer.session import ANSWER_S, OnceMore, Session
-from normalizer.settle import NOTHING_REACHED, Place, Reached, Settled, place_of, settle
+from normalizer.settle import (
+    NOTHING_REACHED,
+    Fate,
+    Place,
+    Reached,
+    Settled,
+    place_of,
+    settle,
+)
 
 _ROUNDS: Final = 10
 
@@ -55,12 +63,28 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_crc: int | None
 
 
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What one committed transaction did, for whoever counts.
+
+    `fates` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
+    """
+
+    events: Sequence[Envelope]
+    new: Sequence[Envelope]
+    fates: Sequence[tuple[Fate, int]]
+    refusals: Sequence[Refusal]
+    kept: Sequence[bool]
+    totals: Totals
+    commit_s: float = 0.0
+
+
 class Store:
     """One connection that writes batches; it reconnects by itself after an outage.
 
     `async with Store(url, owner=...) as store`; not for two tasks at once.
     Every method raises StoreUnavailable (nothing was written: do it again) or FatalError.
     A job gives `positions` of its own, and `session`: server settings for its connection.
+    `on_written` is called after each commit, but not where only its answer was lost.
     """
 
     def __init__(
@@ -72,8 +96,10 @@ class Store:
         answer_s: float = ANSWER_S,
         positions: Positions | None = None,
         session: Mapping[str, str] = MappingProxyType({}),
+        on_written: Callable[[Written], None] | None = None,
     ) -> None:
         self._owner = owner
+        self._on_written = on_written
         self._positions = positions or SourcePositions()
         self._buckets = Buckets()
         self._session = Session(
@@ -171,9 +197,11 @@ class Store:
                 await self._make_buckets(batch)
                 if isinstance(fault, RowRefused):
                     refused = refused | await self._find_refused(batch, refused)
-                return await self._session.transaction(partial(self._write, batch, refused))
+                written = await self._session.transaction(partial(self._write, batch, refused))
             except (RowRefused, OnceMore) as again:
                 fault = again
+            else:
+                return self._told(written)
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
@@ -190,6 +218,13 @@ class Store:
             return False
         return True
 
+    def _told(self, written: Written | None) -> Totals:
+        if written is None:
+            return Totals()
+        if self._on_written:
+            self._on_written(msgspec.structs.replace(written, commit_s=self._session.commit_s))
+        return written.totals
+
     async def _write_none(self, batch: Batch, connection: asyncpg.Connection) -> None:
         if await self._positions.lock(connection, batch.parts) is None:
             return
@@ -201,10 +236,11 @@ class Store:
 
     async def _write(
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
-    ) -> Totals:
+    ) -> Written | None:
+        """None: this batch's commit had taken effect already."""
         reached = await self._positions.lock(connection, batch.parts)
         if reached is None:
-            return Totals()
+            return None
         batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
         sorted_out = _sort_out(batch, refused, self._buckets)
         stored = StoredRows(connection, self._buckets)
@@ -222,7 +258,14 @@ class Store:
             for part, counts in zip(batch.parts, sorted_out.counts, strict=True)
         ]
         await self._positions.move(connection, moves, batch_id, sorted_out.refusals)
-        return sum((totals for _, totals in moves), Totals())
+        return Written(
+            events=sorted_out.events,
+            new=settled.new,
+            fates=settled.fates,
+            refusals=sorted_out.refusals,
+            kept=kept,
+            totals=sum((totals for _, totals in moves), Totals()),
+        )
 
     async def _quarantine(
         self,

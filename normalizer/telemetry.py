@@ -191,6 +191,7 @@ class Counters(msgspec.Struct):
     gaps: int = 0
     stopped: int = 0
     rejoins: int = 0
+    rebalances: int = 0
 
     def add(self, amounts: Mapping[str, int]) -> None:
         """Add amounts by name."""

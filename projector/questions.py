@@ -355,6 +355,15 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "drift",
+        """
+        select   shape, field, type, kind, topic, partition, source_offset, example
+        from     projector.drift
+        where    hour >= now() - interval '7 days'
+        order by found_at desc
+        """,
+    ),
+    View(
         "agreement",
         """
         select   projection, verdict, compared, divergent, verified_at

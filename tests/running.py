@@ -31,6 +31,7 @@ def settings_for(
         "kafka_group_id": f"group.{topic.name}",
         "kafka_session_timeout_ms": 3_000,
         "batch_age_ms": 20,
+        "http_port": 0,
     }
     return Settings(**(values | fields))
 

@@ -45,7 +45,7 @@ NOT_FOLDED: Final = {
 }
 OTHER_SOURCES: Final = {
     "counted_calls", "retry_storms", "execution_timeline", "quarantine_by_reason", "freshness",
-    "gaps", "agreement", "jobs",
+    "gaps", "drift", "agreement", "jobs",
 }  # fmt: skip
 """Views that no events are folded into, or only those of the last hour."""
 

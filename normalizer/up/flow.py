@@ -89,6 +89,8 @@ class _Run:
                     await self._start_programs(stack, log)
                     self._write(stack)
                     self.screen.say(f"reading {stack.topic}; logs and stack.json: {self._folder}")
+                    if stack.normalizer_url:
+                        self.screen.say(f"health: {stack.normalizer_url}/readyz, /livez, /metrics")
                     self.screen.say("stop with Ctrl-C; twice: at once")
                     try:
                         await self._watch(stack, log)

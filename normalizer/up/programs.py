@@ -60,10 +60,13 @@ class Programs:
             for name, value in self._environ.items()
             if external and name.startswith("KAFKA_")
         }
+        port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
+        self._stack.normalizer_url = f"http://127.0.0.1:{port}"
+        http = {"NORMALIZER_HTTP_PORT": str(port)}
         connection = await asyncpg.connect(self._stack.database_url)
         try:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
-            program = self._program("normalizer", "run", env={**security, **self._service})
+            program = self._program("normalizer", "run", env={**security, **self._service, **http})
             await self._parts.start("normalizer", program)
             async with asyncio.timeout(_READY_S):
                 while await connection.fetchval(_EPOCHS, self._stack.topic) < wanted:

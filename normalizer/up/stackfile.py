@@ -17,13 +17,17 @@ _PGPASS: Final = "pgpass"
 
 
 class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What runs, so that tools and tests can join. `database_url` is the owner's."""
+    """What runs, so that tools and tests can join. `database_url` is the owner's.
+
+    `normalizer_url` has /metrics, /livez and /readyz.
+    """
 
     database_url: str
     bootstrap_servers: str | None = None
     api_url: str | None = None
     topic: str = msgspec.field(default_factory=lambda: "noetl.events")
     group: str = msgspec.field(default_factory=lambda: "normalizer")
+    normalizer_url: str | None = None
     pids: dict[str, int] = {}
     folders: dict[str, str] = {}
 

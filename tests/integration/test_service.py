@@ -554,6 +554,7 @@ async def test_sigterm_ends_the_process_in_order(
     assert service.returncode == 0
     lines = [json.loads(line) for line in said.splitlines()]
     assert [line["event"] for line in lines] == [
+        "listening",
         "started",
         "partitions_assigned",
         "partitions_claimed",

@@ -18,6 +18,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.child import until_ended
 from normalizer.embedded import remove_folder
 from normalizer.up.stackfile import Stack as StackFile
+from tests.monitored import asked
 from tests.stack import Cluster, Database, Stack, Topic
 
 _STARTED = re.compile(r"stop with Ctrl-C")
@@ -115,6 +116,7 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
         async with httpx.AsyncClient(base_url=stack.api_url or "") as client:
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
+        ready, health = await asked(f"{stack.normalizer_url}/readyz")
         view = await _fetchval(
             stack.database_url, "select sum(events) from projector.attempts_by_status"
         )
@@ -124,6 +126,7 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
     assert "finished calls" in running.said
     assert set(stack.pids) == {"up", "postgres", "kafka", "projector", "normalizer", "traffic"}
     assert mode & 0o077 == 0
+    assert (ready, health["reasons"]) == (200, [])
     assert view > 0
     assert f"dashboard: {stack.api_url}" in running.said
     assert page.headers["content-type"].startswith("text/html")

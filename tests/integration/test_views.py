@@ -170,6 +170,11 @@ _REST: Final = """
     insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
     values ('noetl.events', 0, 0, 1, 3, 'hole');
 
+    insert into normalizer.drift
+           (shape, field, type, kind, source_topic, source_generation, source_partition,
+            source_offset, example)
+    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
+
     insert into normalizer.quarantine
            (reason, detail, shape, normalizer_version, source_topic, source_generation,
             source_partition, source_offset, source_index, value_bytes, batch_id)

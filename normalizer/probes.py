@@ -1,0 +1,111 @@
+"""Paths with their answers in, a small HTTP server on threads of its own out.
+
+The standard library's: prometheus-client's own server is the same one, but knows a single path and
+speaks no JSON. A thread for each request, so that it answers while the service's loop hangs.
+"""
+
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer, ThreadingMixIn
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+import msgspec
+
+from normalizer.errors import ConfigurationError
+
+REQUEST_S: Final = 10.0
+"""A client that says nothing for so long is cut off."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a path says."""
+
+    status: HTTPStatus
+    content_type: str
+    body: bytes
+
+
+Routes = Mapping[str, Callable[[], Answer]]
+
+
+class Probes:
+    """`with Probes(...) as probes`: it answers meanwhile; `url` says where."""
+
+    def __init__(self, host: str, port: int, routes: Routes) -> None:
+        """Raises ConfigurationError where the address cannot be had."""
+        try:
+            self._server = _Server(host, port, routes)
+        except OSError as error:
+            raise ConfigurationError(
+                f"no listening on {host}:{port}: {error.strerror}: see NORMALIZER_HTTP_HOST and "
+                "NORMALIZER_HTTP_PORT (0: a free port)"
+            ) from error
+        self.port: int = self._server.server_address[1]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self.port}"
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="probes"
+        )
+        self._thread.daemon = True
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingMixIn, TCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+    def __init__(self, host: str, port: int, routes: Routes) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.routes = routes
+        super().__init__((host, port), _Request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news."""
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = REQUEST_S
+    server_version = "normalizer"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        answer = self._answer()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        """A probe every few seconds is no news either."""
+
+    def _answer(self) -> Answer:
+        route = self.server.routes.get(urlsplit(self.path).path)
+        if route is None:
+            known = " ".join(self.server.routes)
+            return Answer(HTTPStatus.NOT_FOUND, "text/plain", f"here is {known}\n".encode())
+        return route()

@@ -1,0 +1,186 @@
+"""/metrics, /livez and /readyz of a running service: red when it should be, and green again."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.errors import REASONS, ConfigurationError
+from normalizer.kafka import Partition
+from normalizer.metrics import CATALOGUE
+from normalizer.monitor import Monitor
+from normalizer.service import Service
+from normalizer.settings import Settings
+from tests.factories import raw_event
+from tests.monitored import asked, scraped, value
+from tests.running import running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+
+@contextlib.asynccontextmanager
+async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[Service, str]]:
+    async with running(settings, **options) as service:
+        with Monitor(settings, service) as monitor:
+            yield service, monitor.url
+
+
+async def scraped_lags(url: str) -> dict[str, float]:
+    return {
+        f"{name} {dict(labels)}": number
+        for (name, labels), number in (await scraped(url)).items()
+        if "lag" in name or "_up" in name or "next" in name
+    }
+
+
+async def ready(url: str) -> bool:
+    status, _ = await asked(f"{url}/readyz")
+    return status == 200
+
+
+async def test_every_metric_of_the_catalogue_is_there_at_zero_from_the_start(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (_, url):
+        await until(lambda: ready(url))
+        values = await scraped(url)
+
+    names = {name for name, _ in values}
+    for metric in CATALOGUE:
+        shown = f"{metric.name}_count" if metric.kind == "histogram" else metric.name
+        assert shown in names, metric.name
+        found = [dict(labels) for name, labels in values if name == shown]
+        closed = {label: given for label, given in metric.labels.items() if given}
+        for label, given in closed.items():
+            assert {each[label] for each in found} == set(given), metric.name
+    assert value(values, "normalizer_lag_records", partition="0") == 0
+    assert not any("execution" in label for _, labels in values for label, _ in labels)
+
+
+async def test_what_was_written_is_counted_by_shape_reason_and_rule(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    odd = raw_event(50) | {"brand_new": {"key": "value"}, "worker_id": 17, "meta": {"attempts": -1}}
+    for sent in (raw_event(1), raw_event(1), odd):
+        await producer.send_and_wait(topic.name, msgspec.json.encode(sent), partition=0)
+    await producer.send_and_wait(topic.name, b"{broken", partition=0)
+    await producer.send_and_wait(topic.name, None, key=b"7", partition=0)
+
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with monitored(settings) as (_, url), watching(database.url) as watcher:
+        await watcher.until_read(topic, {0: 5})
+
+        async def found() -> bool:
+            return value(await scraped(url), "normalizer_drift_found_total") == 2
+
+        await until(found, lambda: scraped(url))
+        values = await scraped(url)
+        drift = await watcher.connection.fetch(
+            "select field, type, kind, source_offset, example from projector.drift order by field"
+        )
+
+    assert value(values, "normalizer_records_total") == 5
+    outcomes = "normalizer_outcomes_total"
+    assert value(values, outcomes, outcome="stored") == 2
+    assert (
+        value(values, outcomes, outcome="duplicate") + value(values, outcomes, outcome="joined")
+        == 1
+    )
+    assert value(values, outcomes, outcome="ignored", shape="none") == 1
+    assert value(values, outcomes, outcome="quarantined", shape="none") == 1
+    assert value(values, "normalizer_quarantined_total", reason="invalid_json") == 1
+    assert value(values, "normalizer_quarantined_total") == 1
+    assert value(values, "normalizer_coercions_total", rule="attempts_invalid") == 1
+    assert value(values, "normalizer_drift_found_total", kind="unknown_key") == 1
+    assert value(values, "normalizer_drift_found_total", kind="changed_type") == 1
+    assert [tuple(row) for row in drift] == [
+        ("brand_new", "object", "unknown_key", 2, '{"key":"value"}'),
+        ("worker_id", "number", "changed_type", 2, "17"),
+    ]
+    assert value(values, "normalizer_next_offset", partition="0") == 5
+    assert value(values, "normalizer_commit_seconds_count") >= 1
+    assert len(REASONS) == sum(name == "normalizer_quarantined_total" for name, _ in values)
+
+
+async def test_a_stopped_partition_is_a_reason_and_others_go_on(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        async with watching(database.url) as watcher:
+            await watcher.connection.execute(
+                "update normalizer.source_position set cluster_id = 'another' where partition = 1"
+            )
+        service.ownership.release(
+            Partition(topic.name, 1), service.ownership.held[Partition(topic.name, 1)].epoch
+        )
+        await until(lambda: Partition(topic.name, 1) in service.ownership.stopped)
+        await send(producer, topic, range(3), partition=1)
+        status, body = await asked(f"{url}/readyz")
+        alive, _ = await asked(f"{url}/livez")
+
+        async def lags() -> bool:
+            return value(await scraped(url), "normalizer_lag_records", partition="1") == 3
+
+        await until(lags)
+        values = await scraped(url)
+
+    assert (status, alive) == (503, 200)
+    assert [reason.partition(" is stopped: ")[0] for reason in body["reasons"]] == [
+        f"partition {topic.name}[1]"
+    ]
+    assert body["partitions"]["stopped"] == 1
+    assert value(values, "normalizer_partitions", state="stopped") == 1
+    assert value(values, "normalizer_ready") == 0
+
+
+async def test_an_address_that_is_taken_names_the_variable(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with monitored(settings) as (service, url):
+        taken = msgspec.structs.replace(settings, http_port=int(url.rpartition(":")[2]))
+
+        with pytest.raises(ConfigurationError, match="NORMALIZER_HTTP_PORT"):
+            Monitor(taken, service)
+
+
+async def test_the_lag_grows_while_the_fetch_loop_hangs(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    producer: AIOKafkaProducer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)) as (service, url):
+        await until(lambda: ready(url))
+        hang = asyncio.Event()
+
+        async def hanging(*_: object, **__: object) -> list[object]:
+            await hang.wait()
+            return []
+
+        monkeypatch.setattr(service.reader, "fetch", hanging)
+        lags: list[float] = []
+        ages: list[float] = []
+
+        async def grew() -> bool:
+            values = await scraped(url)
+            lag = value(values, "normalizer_lag_records", partition="2")
+            age = value(values, "normalizer_lag_seconds", partition="2")
+            if lag <= max(lags, default=0) or age <= max(ages, default=0):
+                return False
+            lags.append(lag)
+            ages.append(age)
+            return True
+
+        for _ in range(3):
+            await send(producer, topic, range(10), partition=2)
+            await until(grew, lambda: scraped_lags(url))
+        hang.set()
+
+    assert lags == [10, 20, 30]
+    assert ages == sorted(ages)

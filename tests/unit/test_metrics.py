@@ -1,0 +1,53 @@
+"""The catalogue of metrics is the document, and closed labels stand at zero."""
+
+from pathlib import Path
+
+from prometheus_client.exposition import generate_latest
+
+from normalizer.metrics import CATALOGUE, DRIFTS, SQLSTATE_CLASSES, Tallies, documented
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def test_the_document_has_the_catalogue_as_it_is() -> None:
+    """After a change: `normalizer metrics` prints the table."""
+    assert "\n".join(documented()) in DOCUMENT.read_text()
+
+
+def test_names_are_said_once_and_tell_kind_and_unit() -> None:
+    names = [metric.name for metric in CATALOGUE]
+
+    assert len(set(names)) == len(names)
+    for metric in CATALOGUE:
+        assert metric.name.startswith("normalizer_")
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert metric.means.endswith(".")
+        assert metric.look.endswith(".")
+
+
+def test_no_execution_is_a_label() -> None:
+    assert not [metric.name for metric in CATALOGUE if "execution_id" in metric.labels]
+
+
+def test_what_is_counted_stands_at_zero_from_the_start() -> None:
+    said = generate_latest(Tallies().registry).decode()
+
+    for sqlstate_class in SQLSTATE_CLASSES:
+        assert f'normalizer_retries_total{{sqlstate_class="{sqlstate_class}"}} 0.0' in said
+    for kind in DRIFTS:
+        assert f'normalizer_drift_total{{kind="{kind}",shape="worker"}} 0.0' in said
+    assert 'normalizer_batches_total{closed_by="age"} 0.0' in said
+
+
+def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
+    tallies = Tallies()
+
+    for code in ("40P01", "40001", "57P01", None, "99999"):
+        tallies.retried(code)
+
+    counts = {
+        sample.labels["sqlstate_class"]: sample.value
+        for family in tallies.retries.collect()
+        for sample in family.samples
+    }
+    assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 2, 0)

@@ -1,0 +1,122 @@
+"""What producers send that nobody documented is seen, once each, and bounded."""
+
+from collections import Counter
+from typing import Any
+
+from normalizer.batch import Batch, PartitionBatch
+from normalizer.normalize import Normalizer
+from normalizer.radar import EVENTS_A_SECOND, EXAMPLE_LETTERS, FIELDS_A_SHAPE, Radar
+from normalizer.record import RawRecord
+from tests.factories import TOPIC, raw_event, raw_record
+
+_normalizer = Normalizer()
+
+
+def read(*values: Any) -> Batch:
+    """The values as records of one partition, normalised."""
+    records = [raw_record(offset, value) for offset, value in enumerate(values)]
+    return of(records)
+
+
+def of(records: list[RawRecord]) -> Batch:
+    part = PartitionBatch(
+        topic=TOPIC,
+        generation=0,
+        partition=0,
+        epoch=1,
+        from_offset=0,
+        next_offset=len(records),
+        items=[(record, _normalizer.normalize(record)) for record in records],
+    )
+    return Batch(parts=(part,))
+
+
+def test_documented_fields_are_no_drift() -> None:
+    radar = Radar()
+
+    seen = radar.look(
+        read(raw_event(1), raw_event(2, schema_name="x", tenant_id=7, duration=None)), 0.0
+    )
+
+    assert seen == Counter()
+    assert radar.take() == []
+
+
+def test_an_unknown_key_and_a_changed_type_are_found_where_they_first_were() -> None:
+    radar = Radar()
+    odd = raw_event(1, brand_new={"a": 1}, actionable="yes")
+
+    seen = radar.look(read(raw_event(0), odd, odd), 0.0)
+    found = radar.take()
+
+    assert seen == Counter(
+        {("rust_request", "unknown_key"): 2, ("rust_request", "changed_type"): 2}
+    )
+    assert [(one.kind, one.field, one.type, one.example, one.offset) for one in found] == [
+        ("unknown_key", "brand_new", "object", '{"a":1}', 1),
+        ("changed_type", "actionable", "text", '"yes"', 1),
+    ]
+    assert radar.take() == []
+
+
+def test_what_could_not_be_kept_is_taken_again() -> None:
+    radar = Radar()
+    radar.look(read(raw_event(1, brand_new=1)), 0.0)
+    found = radar.take()
+
+    radar.put_back(found)
+
+    assert radar.take() == found
+
+
+def test_a_secret_does_not_become_an_example() -> None:
+    radar = Radar(["wombat"])
+
+    radar.look(read(raw_event(1, wombat_key="hunter2", session_token="hunter2")), 0.0)
+
+    assert "hunter2" not in str(radar.take())
+
+
+def test_refused_records_and_mixed_batches_are_passed_over() -> None:
+    radar = Radar()
+    mixed = {
+        "execution_id": 1,
+        "events": [
+            {"step": "a", "name": "step.enter", "brand_new": 1},
+            {"step": "a", "event_type": "step.enter", "actionable": True, "brand_new": 1},
+        ],
+    }
+
+    assert radar.look(read(b"{broken", mixed), 0.0) == Counter()
+
+
+def test_a_batch_with_a_broken_item_shows_its_other_items() -> None:
+    radar = Radar()
+    batch = {"execution_id": 1, "events": [7, {"step": "a", "name": "x", "brand_new": 1}]}
+
+    radar.look(read(batch), 0.0)
+
+    assert [one.field for one in radar.take()] == ["brand_new"]
+
+
+def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
+    radar = Radar()
+    batch = read(*[raw_event(number, brand_new=1) for number in range(EVENTS_A_SECOND + 10)])
+
+    first = radar.look(batch, 1.0)
+    again = radar.look(batch, 1.5)
+    later = radar.look(batch, 2.0)
+
+    assert first.total() == later.total() == EVENTS_A_SECOND
+    assert again.total() == 0
+
+
+def test_made_up_keys_and_long_values_are_bounded() -> None:
+    radar = Radar()
+    keys = {f"key_{number}": "x" * 1000 for number in range(FIELDS_A_SHAPE * 2)}
+
+    radar.look(read(raw_event(1) | keys), 0.0)
+    found = radar.take()
+
+    assert len(found) == FIELDS_A_SHAPE
+    assert {len(one.example) for one in found} == {EXAMPLE_LETTERS}

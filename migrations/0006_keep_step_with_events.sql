@@ -7,18 +7,25 @@ create function projector.follow_truncate() returns trigger
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
-    name   text;
+    name   regclass;
     filled boolean;
 begin
-    foreach name in array array[
-        'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours', 'execution_facts',
-        'execution_hours', 'call_facts', 'call_hours', 'call_times', 'worker_hours', 'error_hours',
-        'retry_minutes'
-    ] loop
+    -- Also those that a rebuild feeds beside them.
+    for name in
+        select pg_class.oid
+        from   pg_class
+        where  relkind = 'r'
+        and    relnamespace in ('projector'::regnamespace, to_regnamespace('projector_next'))
+        and    relname in (
+                   'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours',
+                   'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times',
+                   'worker_hours', 'error_hours', 'retry_minutes'
+               )
+    loop
         -- One that the same statement has truncated cannot be truncated again.
-        execute format('select exists (select from %I)', name) into filled;
+        execute format('select exists (select from %s)', name) into filled;
         if filled then
-            execute format('truncate table %I', name);
+            execute format('truncate table %s', name);
         end if;
     end loop;
     return null;

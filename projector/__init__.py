@@ -10,6 +10,10 @@ the events. Here is what an operator does with them, in the order a question mee
     comparisons.py      what each projection shows, beside the fold of its events
     windows.py          everything, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
+    units.py            which tables are rebuilt together
+    shadow.py           a unit's tables and functions once more, in a schema of their own
+    adoption.py         what no event can tell any more, taken over
+    rebuild.py          a unit made anew beside the live one, compared, and swapped
     upkeep.py           buckets ahead, shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
     maintain.py         both, in a safe order, one maintainer at a time

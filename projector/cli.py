@@ -11,6 +11,7 @@ import contextlib
 import re
 import secrets
 import signal
+import sys
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -24,6 +25,9 @@ from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
 from projector.maintain import Keep, MaintainerBusy
 from projector.maintain import maintain as run_maintain
+from projector.rebuild import Progress, drop, state_of, swap
+from projector.rebuild import rebuild as run_rebuild
+from projector.units import UNITS, unit_of
 from projector.verify import Verdict, record
 from projector.verify import verify as compare
 from projector.wait import wait_for
@@ -47,6 +51,7 @@ def main() -> None:
     projector serve                    the dashboard and an HTTP API on them
     projector verify                   do they agree with the log?
     projector wait noetl.events:3:1042 until that record is in every view
+    projector rebuild executions       make a projection anew beside the live one, and swap
     projector maintain --dry-run       what has grown old, and what would be done about it
 
     DATABASE_URL names the database:
@@ -118,7 +123,8 @@ def verify(
     event_hours       divergent: 282 rows compared, 1 differ (0.3 s)
         hour 2026-07-01T09:00, step fetch, ...: events shows 7, should be 6
 
-    What it finds is kept for the view projector.agreement.
+    What it finds is kept for the view projector.agreement. Mend what differs with `projector
+    rebuild`.
     """
     scope = _scope(since, until, last, sample, seed)
     chosen = [one for one in COMPARISONS if not only or one.name in only]
@@ -159,6 +165,94 @@ def wait(*, place: str, timeout: float) -> None:
             return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
 
     click.echo(f"{topic}[{partition}]: read to {_run(run())}")
+
+
+@main.command()
+@click.argument(
+    "name",
+    type=click.Choice(
+        [*(unit.name for unit in UNITS), *(t for unit in UNITS for t in unit.tables)]
+    ),
+    metavar="NAME",
+)
+@click.option("--no-swap", is_flag=True, help="Stop before the swap; the same command goes on.")
+@click.option("--rollback", is_flag=True, help="Swap back: the old tables were fed all along.")
+@click.option("--finish", is_flag=True, help="Drop the old tables: no way back from here.")
+@click.option("--cancel", is_flag=True, help="Drop the new tables; the live ones never noticed.")
+@click.option("--restart", is_flag=True, help="Begin again instead of going on.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0.01, 1.0),
+    default=0.5,
+    metavar="SHARE",
+    help="Of the time for folding; the rest is the writers'. 0.5.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    metavar="HOURS",
+    help="Before the swap compare only so many hours with the log, not everything.",
+)
+def rebuild(
+    *,
+    name: str,
+    no_swap: bool,
+    rollback: bool,
+    finish: bool,
+    cancel: bool,
+    restart: bool,
+    share: float,
+    sample: int | None,
+) -> None:
+    """Make a projection anew from the log, beside live writes and reads, and swap.
+
+    \b
+    projector rebuild executions             executions, calls and their roll-ups
+    projector rebuild counters               events by minute and hour, arrivals, coercions
+    projector rebuild call_hours             the same as executions: they go together
+    projector rebuild executions --rollback  the old ones again, just as true
+    projector rebuild executions --finish    drop what is not live
+
+    The new tables are fed by every writer from the start, and compared with the live ones and with
+    the log before they take their place. Whatever stops it, the live ones serve on: type the same
+    command to go on, or --cancel.
+    """
+    unit = unit_of(name)
+    scope = _scope(None, None, None, sample, None)
+
+    async def run() -> None:
+        async with connected(database_url()) as connection:
+            if rollback or finish or cancel:
+                state = await state_of(connection)
+                if state is not None and cancel == (state.state == "swapped"):
+                    raise click.ClickException(_NOT_NOW[state.state])
+                click.echo(await (swap if rollback else drop)(connection))
+                return
+            async for said in run_rebuild(
+                connection, unit, restart=restart, share=share, scope=scope
+            ):
+                _report(said)
+            if not no_swap:
+                click.echo(await swap(connection))
+                click.echo(f"type `projector rebuild {name} --finish` to drop the old ones")
+
+    _run(run())
+
+
+_NOT_NOW: Final = {
+    "swapped": "the new tables are live: --rollback swaps back, --finish drops the old ones",
+    "filled": "the new tables are not live: --cancel drops them",
+    "filling": "the new tables are not done: --cancel drops them",
+}
+
+
+def _report(said: Progress | Verdict | str) -> None:
+    """One line; progress on a terminal is written over itself, elsewhere left out but the last."""
+    if isinstance(said, Progress):
+        if sys.stderr.isatty() or said.folded == said.events:
+            click.echo(f"\r{said}", err=True, nl=said.folded == said.events)
+    else:
+        click.echo(str(said))
 
 
 @main.command()

@@ -57,14 +57,21 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
         raise StoreUnavailable(f"database: {type(error).__name__}") from error
 
 
-async def patiently(connection: asyncpg.Connection, work: Callable[[], Awaitable[None]]) -> None:
-    """Do the work in a transaction that waits a second for a lock, then lets others by."""
+async def patiently(
+    connection: asyncpg.Connection,
+    work: Callable[[], Awaitable[None]],
+    *also: type[asyncpg.PostgresError],
+) -> None:
+    """Do the work in a transaction that waits a second for a lock, then lets others by.
+
+    Again and again, until it was in nobody's way; `also` are errors that say it was.
+    """
     while True:
         try:
             async with connection.transaction():
                 await connection.execute("set local lock_timeout = '1s'")
                 await work()
-        except asyncpg.LockNotAvailableError:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *also):
             await asyncio.sleep(_LET_BY_S)
         else:
             return

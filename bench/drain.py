@@ -21,7 +21,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -40,6 +40,19 @@ _KAFKA_PROPERTIES: Final = {
 }
 
 
+class Stack(NamedTuple):
+    """One broker with the topic, one server for as many databases as it takes."""
+
+    postgres: PostgresServer
+    bootstrap_servers: str
+
+    async def database(self, name: str) -> str:
+        """Migrated and empty."""
+        url = await self.postgres.create_database(name)
+        await migrate(url, say=lambda _: None)
+        return url
+
+
 class Drained(NamedTuple):
     """What was drained, in which time, at which CPU; and the projections' tables it filled."""
 
@@ -56,9 +69,10 @@ class Drained(NamedTuple):
 
 async def main(events: int, seed: int, processes: int) -> int:
     """Print both rates and their ratio; 1 if the ratio misses the aim."""
-    async with _stack() as (database_url, bootstrap_servers):
-        await _load(bootstrap_servers, events, seed)
-        drained = await _drain(database_url, bootstrap_servers, processes)
+    async with stack() as servers:
+        await load(servers.bootstrap_servers, events, seed)
+        database_url = await servers.database("drain")
+        drained = await drain(database_url, servers.bootstrap_servers, processes)
         print(
             f"drain: {drained.events:,} events in {drained.seconds:.1f} s: {drained.rate:,.0f} "
             f"events/s by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event"
@@ -73,7 +87,8 @@ async def main(events: int, seed: int, processes: int) -> int:
 
 
 @asynccontextmanager
-async def _stack() -> AsyncIterator[tuple[str, str]]:
+async def stack() -> AsyncIterator[Stack]:
+    """Servers of this run alone."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -84,10 +99,8 @@ async def _stack() -> AsyncIterator[tuple[str, str]]:
                 folder / "kafka", await kafka_jars(print), properties=_KAFKA_PROPERTIES
             ) as kafka,
         ):
-            database_url = await postgres.create_database("drain")
-            await migrate(database_url, say=lambda _: None)
             await _create_topic(kafka.bootstrap_servers)
-            yield database_url, kafka.bootstrap_servers
+            yield Stack(postgres, kafka.bootstrap_servers)
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
@@ -104,7 +117,8 @@ async def _create_topic(bootstrap_servers: str) -> None:
         await admin.close()
 
 
-async def _load(bootstrap_servers: str, events: int, seed: int) -> None:
+async def load(bootstrap_servers: str, events: int, seed: int, *mix: str) -> None:
+    """Play so many events into the topic."""
     started = time.monotonic()
     await _run(
         "simulator",
@@ -114,6 +128,7 @@ async def _load(bootstrap_servers: str, events: int, seed: int) -> None:
         f"--events={events}",
         f"--seed={seed}",
         "--rate=0",
+        *mix,
     )
     print(f"load:  {events:,} events in {time.monotonic() - started:.1f} s")
 
@@ -125,7 +140,7 @@ async def _run(module: str, *arguments: str) -> None:
         raise SystemExit(message)
 
 
-async def _drain(database_url: str, bootstrap_servers: str, processes: int) -> Drained:
+async def drain(database_url: str, bootstrap_servers: str, processes: int) -> Drained:
     """From the moment when each process holds partitions, start-up left out, to the last commit."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -199,35 +214,46 @@ async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, 
     By the client and in the batches that the service uses; only the encoding of a row, which COPY
     cannot do without, is in the time.
     """
-    connection = await asyncpg.connect(database_url)
+    connection = await connected(database_url)
     try:
-        await connection.set_type_codec(
-            "jsonb",
-            schema="pg_catalog",
-            encoder=lambda text: b"\x01" + text,
-            decoder=lambda binary: binary[1:],
-            format="binary",
-        )
-        columns = ", ".join(EVENT_COLUMNS)
-        finished = [
-            tuple(row)
-            for row in await connection.fetch(
-                f"select {columns} from normalizer.events order by batch_id, event_id"  # noqa: S608 - our own names
-            )
-        ]
+        finished = await finished_rows(connection)
         await connection.execute(f"truncate {', '.join(('normalizer.events', *filled))}")
         gc.freeze()  # the rows that wait are not to be gone through again and again
         began = time.monotonic()
         for first in range(0, len(finished), ROWS_A_COPY):
-            await connection.copy_records_to_table(
-                "events",
-                schema_name="normalizer",
-                columns=EVENT_COLUMNS,
-                records=finished[first : first + ROWS_A_COPY],
-            )
+            await copy(connection, finished[first : first + ROWS_A_COPY])
         return len(finished), time.monotonic() - began
     finally:
         await connection.close()
+
+
+async def connected(database_url: str) -> asyncpg.Connection:
+    """A session that takes and gives jsonb as the bytes that COPY sends."""
+    connection = await asyncpg.connect(database_url)
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda text: b"\x01" + text,
+        decoder=lambda binary: binary[1:],
+        format="binary",
+    )
+    return connection
+
+
+async def finished_rows(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    """What is stored, in the order in which it was."""
+    columns = ", ".join(EVENT_COLUMNS)
+    rows = await connection.fetch(
+        f"select {columns} from normalizer.events order by batch_id, event_id"  # noqa: S608 - our own names
+    )
+    return [tuple(row) for row in rows]
+
+
+async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> None:
+    """One batch."""
+    await connection.copy_records_to_table(
+        "events", schema_name="normalizer", columns=EVENT_COLUMNS, records=rows
+    )
 
 
 _HELD: Final = "select count(*), count(distinct owner) from normalizer.source_position"

@@ -222,7 +222,7 @@ VIEWS: Final[tuple[View, ...]] = (
         select   step, iteration, ordinal, attempts, command_id, status
         from     projector.tries_in_order
         where    hour >= now() - interval '1 day' and ordinal > attempts
-        order by execution_id, step, iteration, ordinal
+        order by hour desc, execution_id, step, iteration, ordinal
         limit    20
         """,
     ),

@@ -1,0 +1,247 @@
+"""What the projections cost: in a drain, by the row, among eight writers, in one huge execution.
+
+    python -m bench.projections                               the short form: 100,000 events
+    python -m bench.projections --events 1000000 --results    docs/results/projections.md
+
+In one run, on one machine: the service drains a topic without projections, with them, and without
+them again. The rows it stored are then copied, finished, with one projection at a time; eight
+writers copy eight partitions at once; and one execution of 100,000 events is written beside a
+thousand of 100.
+"""
+
+import argparse
+import asyncio
+import gc
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+
+from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
+from normalizer.statements import EVENT_COLUMNS
+from tests.results import write_results
+
+IN_FLIGHT: Final = 2_000
+BATCHES: Final = (500, 5_000)
+WRITERS: Final = 8
+AIM: Final = 0.65
+LONG_EVENTS: Final = 100_000
+LONG_AIM: Final = 1.1
+EVENTS_A_CALL: Final = 5
+PROJECTIONS: Final = {
+    "counters": "follow_3_counters_inserted",
+    "executions": "follow_1_executions_inserted",
+    "calls and their roll-ups": "follow_2_calls_inserted",
+}
+
+Row = tuple[Any, ...]
+
+
+async def main(asked: argparse.Namespace) -> int:
+    """Print every figure; 1 where an aim is missed."""
+    figures: dict[str, object] = {}
+
+    def say(what: str, figure: str) -> None:
+        print(f"{what}: {figure}", flush=True)
+        figures[what] = figure
+
+    async with stack() as servers:
+        await load(servers.bootstrap_servers, asked.events, 1, f"--in-flight={IN_FLIGHT}")
+        share = await _drains(servers, say)
+        connection = await connected(await servers.database("costs"))
+        source = await connected(servers.postgres.url_of("with"))
+        rows = await finished_rows(source)
+        await source.close()
+        gc.freeze()  # the rows that wait are not to be gone through again and again
+        await _costs(connection, rows, say)
+        waited = await _writers(servers, rows, say)
+        factor = await _long_execution(connection, asked.long_events, say)
+        await connection.close()
+        version = await _version(servers)
+    if asked.results:
+        command = f"python -m bench.projections --events {asked.events} --results"
+        title = f"What the projections cost, {asked.events:,} events"
+        write_results("projections", title, command, figures, version)
+    return 0 if share >= AIM and not waited and factor <= LONG_AIM else 1
+
+
+async def _drains(servers: Stack, say: Any) -> float:
+    """The drain with all projections, as a share of the drain without."""
+    rates: dict[str, list[float]] = {"without": [], "with": []}
+    for number, kind in enumerate(("without", "with", "without")):
+        name = kind if kind == "with" else f"without_{number}"
+        url = await servers.database(name)
+        if kind == "without":
+            connection = await asyncpg.connect(url)
+            await _only(connection, ())
+            await connection.close()
+        drained = await drain(url, servers.bootstrap_servers, os.cpu_count() or 1)
+        rates[kind].append(drained.rate)
+        say(f"drain {number + 1}, {kind} projections", f"{drained.rate:,.0f} events/s")
+    share = rates["with"][0] / (sum(rates["without"]) / 2)
+    say("drain with all projections", f"{share:.0%} of without (aim: at least {AIM:.0%})")
+    return share
+
+
+async def _only(connection: asyncpg.Connection, projections: Sequence[str]) -> None:
+    """Empty everything, and let only these projections follow what is inserted."""
+    for name, trigger in PROJECTIONS.items():
+        word = "enable" if name in projections else "disable"
+        await connection.execute(f"alter table normalizer.events {word} trigger {trigger}")
+    await connection.execute("truncate normalizer.events")
+
+
+async def _costs(connection: asyncpg.Connection, rows: list[Row], say: Any) -> None:
+    """Microseconds a row of each projection, beside storing the row alone."""
+    for size in BATCHES:
+        bare_us = await _least_us(connection, rows, size, ())
+        say(f"storing alone, batches of {size:,}", f"{bare_us:.1f} us a row")
+        for kind in (*([name] for name in PROJECTIONS), list(PROJECTIONS)):
+            name = kind[0] if len(kind) == 1 else "all projections"
+            cost_us = await _least_us(connection, rows, size, kind) - bare_us
+            say(f"{name}, batches of {size:,}", f"{cost_us:.1f} us a row")
+
+
+async def _least_us(
+    connection: asyncpg.Connection, rows: list[Row], size: int, projections: Sequence[str]
+) -> float:
+    """The better of two: what else runs on the machine only ever adds."""
+    return min([await _copied_us(connection, rows, size, projections) for _ in range(2)])
+
+
+async def _copied_us(
+    connection: asyncpg.Connection, rows: list[Row], size: int, projections: Sequence[str]
+) -> float:
+    await _only(connection, projections)
+    await _buckets(connection, rows)
+    began = time.monotonic()
+    for batch in _batches(rows, size):
+        await copy(connection, batch)
+    return (time.monotonic() - began) / len(rows) * 1e6
+
+
+async def _buckets(connection: asyncpg.Connection, rows: list[Row]) -> None:
+    """Make room, as the service does before it copies."""
+    for first_id in {row[0] >> 51 << 51 for row in rows}:
+        await connection.execute("select normalizer.ensure_bucket($1::bigint)", max(first_id, 1))
+
+
+def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
+    for first in range(0, len(rows), size):
+        yield rows[first : first + size]
+
+
+async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
+    """How often one of eight writers was seen to wait for another's row, or to deadlock."""
+    url = await servers.database("writers")
+    execution = EVENT_COLUMNS.index("execution_id")
+    shares: list[list[Row]] = [[] for _ in range(WRITERS)]
+    for row in rows:
+        shares[hash(row[execution]) % WRITERS].append(row)
+    watcher = await asyncpg.connect(url)
+    await _buckets(watcher, rows)
+    seen = samples = 0
+    began = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        writers = [group.create_task(_write(url, share), name="writer") for share in shares]
+        while not all(writer.done() for writer in writers):
+            seen += await watcher.fetchval(_ROW_WAITS)
+            samples += 1
+            await asyncio.sleep(0.005)
+    seconds = time.monotonic() - began
+    deadlocks: int = await watcher.fetchval(_DEADLOCKS)
+    await watcher.close()
+    say(
+        f"{WRITERS} writers on {WRITERS} partitions",
+        f"{len(rows) / seconds:,.0f} rows/s, {deadlocks} deadlocks, {seen} waits for a row seen in "
+        f"{samples:,} looks",
+    )
+    return deadlocks + seen
+
+
+async def _write(url: str, rows: list[Row]) -> None:
+    connection = await connected(url)
+    try:
+        for batch in _batches(rows, BATCHES[0]):
+            await copy(connection, batch)
+    finally:
+        await connection.close()
+
+
+async def _long_execution(connection: asyncpg.Connection, events: int, say: Any) -> float:
+    """What an event of one huge execution costs, as a multiple of one of many small ones."""
+    costs_us: dict[int, list[float]] = {1: [], 1_000: []}
+    for executions in (1_000, 1, 1_000, 1):
+        rows = list(lives(executions, events))
+        cost_us = await _copied_us(connection, rows, BATCHES[1], list(PROJECTIONS))
+        costs_us[executions].append(cost_us)
+    one_us, many_us = min(costs_us[1]), min(costs_us[1_000])
+    say(f"an event of 1,000 executions of {events // 1_000:,}", f"{many_us:.1f} us")
+    say(f"an event of one execution of {events:,}", f"{one_us:.1f} us")
+    say("one huge execution", f"{one_us / many_us:.2f} of many small (aim: at most {LONG_AIM})")
+    return one_us / many_us
+
+
+def lives(executions: int, events: int) -> Iterator[Row]:
+    """Calls of five events each, in the order of their time, dealt to so many executions."""
+    began_at = datetime(2026, 7, 1, tzinfo=UTC)
+    kinds = ("command.issued", "command.claimed", "command.started", "call.done")
+    for number in range(events):
+        call, nth = divmod(number, EVENTS_A_CALL)
+        kind = (*kinds, "command.completed")[nth]
+        ends = nth >= len(kinds) - 1
+        columns: dict[str, Any] = dict.fromkeys(EVENT_COLUMNS)
+        columns |= {
+            "event_id": (number + 1) << 22,
+            "execution_id": 1 + call % executions,
+            "event_type": kind,
+            "step": f"step_{call % 20}",
+            "status": "COMPLETED" if ends else "RUNNING",
+            "attempts": 0,
+            "created_at": began_at + timedelta(milliseconds=10 * number),
+            "worker_id": f"worker-{call % 12}",
+            "command_id": f"command-{call}",
+            "duration": 0.2 if kind == "call.done" else None,
+            "meta": b"{}",
+            "evidence": 212,
+            "shape": "executor",
+            "normalizer_version": 1,
+            "batch_id": 1,
+            "source_topic": "long",
+            "source_generation": 0,
+            "source_partition": 0,
+            "source_offset": number,
+            "source_index": 0,
+        }
+        yield tuple(columns[name] for name in EVENT_COLUMNS)
+
+
+async def _version(servers: Stack) -> str:
+    connection = await asyncpg.connect(servers.postgres.url)
+    try:
+        return f"PostgreSQL {await connection.fetchval('show server_version')}"
+    finally:
+        await connection.close()
+
+
+_ROW_WAITS: Final = """
+    select count(*)
+    from   pg_stat_activity
+    where  datname = current_database() and wait_event_type = 'Lock'
+           and wait_event in ('transactionid', 'tuple')
+"""
+_DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = current_database()"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--long-events", type=int, default=LONG_EVENTS)
+    parser.add_argument("--results", action="store_true", help="write docs/results/projections.md")
+    sys.exit(asyncio.run(main(parser.parse_args())))

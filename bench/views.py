@@ -1,0 +1,170 @@
+"""What every view costs a dashboard after three days and after thirty, at the same rate.
+
+    python -m bench.views                                the short form: a million in thirty days
+    python -m bench.views --events 10000000 --results    the full form, docs/results/views.md
+
+Each view is asked its example query for the last 24 hours: the shared buffers it reads must not
+grow with what is older. How long the same query takes is measured, and so is one for 30 days of
+those views that have hours.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from bench.history import make_history
+from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.migrate import migrate
+from projector.questions import VIEWS
+from tests.results import write_results
+
+GROWTH: Final = 1.5
+SMALL_BUFFERS: Final = 32
+"""So few pages are the way down an index and what chance puts into an hour: that is no growth."""
+DAYS: Final = 30
+AIM_MS: Final = 50.0
+REPEATS: Final = 40
+LONG: Final = "30 days"
+_SPAN: Final = re.compile(r"interval '\d+ (?:hours?|days?)'")
+
+
+class Cost(NamedTuple):
+    """Of one query: shared buffers, and the 95th percentile of its time."""
+
+    buffers: int
+    p95_ms: float
+
+
+async def main(asked: argparse.Namespace) -> int:
+    """Print a line for each view; 1 if one of them reads more the longer the history is."""
+    async with _postgres() as postgres:
+        version = await _version(postgres)
+        few, _ = await _measured(postgres, asked.events // 10, DAYS // 10)
+        many, long = await _measured(postgres, asked.events, DAYS)
+    rows: dict[str, object] = {}
+    bad = []
+    for name, cost in many.items():
+        factor = cost.buffers / max(few[name].buffers, 1)
+        grows = factor > GROWTH and cost.buffers > SMALL_BUFFERS
+        rows[name] = (
+            f"{few[name].buffers:,} | {cost.buffers:,} | {factor:.2f} | {cost.p95_ms:.1f} | "
+            f"{f'{long[name]:.0f}' if name in long else ''}"
+        )
+        print(f"{name:28} {rows[name]}{'  GROWS' if grows else ''}", flush=True)
+        bad += [name] if grows else []
+    slow = [name for name, cost in many.items() if cost.p95_ms > AIM_MS]
+    print(f"over {AIM_MS:.0f} ms: {', '.join(slow) or 'none'}; growing: {', '.join(bad) or 'none'}")
+    if asked.results:
+        names = ("buffers, a tenth", "buffers", "factor", "p95 ms", f"{LONG}, ms")
+        write_results(
+            "views",
+            f"Every view with {asked.events:,} events, for the last 24 hours",
+            f"python -m bench.views --events {asked.events} --results",
+            {"view": " | ".join(names)} | rows,
+            version,
+        )
+    return 1 if bad else 0
+
+
+async def _measured(
+    postgres: PostgresServer, events: int, days: int
+) -> tuple[dict[str, Cost], dict[str, float]]:
+    """The cost of each view with so many events, and milliseconds for the long window."""
+    url = await postgres.create_database(f"views_{events}")
+    await migrate(url, say=lambda _: None)
+    connection = await asyncpg.connect(url)
+    try:
+        began = time.monotonic()
+        made = await make_history(
+            connection, events, until=datetime.now(UTC), per_day=events / days
+        )
+        print(f"{made:,} events in {time.monotonic() - began:.0f} s", flush=True)
+        await connection.execute("vacuum (analyze)")
+        costs = {}
+        for view in VIEWS:
+            query = day(view.example)
+            buffers = await buffers_of(connection, query)
+            costs[view.name] = Cost(buffers, await _p95_ms(connection, query, REPEATS))
+        long = {
+            view.name: await _p95_ms(connection, _SPAN.sub(f"interval '{LONG}'", view.example), 3)
+            for view in VIEWS
+            if "hour >=" in view.example
+        }
+        return costs, long
+    finally:
+        await connection.close()
+
+
+def day(query: str) -> str:
+    """The query for the last 24 hours, whatever it asked for."""
+    return _SPAN.sub("interval '24 hours'", query)
+
+
+async def buffers_of(connection: asyncpg.Connection, query: str) -> int:
+    """Shared buffers that a query reads, warm."""
+    await connection.fetch(query)
+    plan = json.loads(
+        await connection.fetchval(f"explain (analyze, buffers, format json) {query}")
+    )[0]["Plan"]
+    buffers: int = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return buffers
+
+
+async def _p95_ms(connection: asyncpg.Connection, query: str, repeats: int) -> float:
+    took_ms = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        await connection.fetch(query)
+        took_ms.append((time.perf_counter() - began) * 1000)
+    return statistics.quantiles(took_ms, n=20, method="inclusive")[-1]
+
+
+async def _version(postgres: PostgresServer) -> str:
+    connection = await asyncpg.connect(postgres.url)
+    try:
+        return f"PostgreSQL {await connection.fetchval('show server_version')}"
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _postgres() -> AsyncIterator[PostgresServer]:
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    settings = {
+        "shared_buffers": "512MB",
+        "max_wal_size": "8GB",
+        # As for a solid-state disk: the default is that of a disk that turns.
+        "random_page_cost": "1.1",
+        # Rows of today in holes of last week are no matter of how long the history is.
+        "autovacuum": "off",
+    }
+    try:
+        async with PostgresServer(
+            folder / "postgres", durable=False, settings=settings
+        ) as postgres:
+            yield postgres
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=1_000_000, help="in 30 days; 1000000")
+    parser.add_argument("--results", action="store_true", help="write docs/results/views.md")
+    sys.exit(asyncio.run(main(parser.parse_args())))

@@ -1,0 +1,90 @@
+"""What is older costs nothing: neither the reader of a view, nor the writer of an execution."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+import asyncpg
+import pytest
+
+from bench.drain import connected, copy
+from bench.history import make_history
+from bench.projections import lives
+from bench.views import SMALL_BUFFERS, buffers_of, day
+from projector.questions import VIEWS
+from tests.stack import Cluster, Database
+
+GROWTH: Final = 1.5
+
+_AS_ON_SSD: Final = 'alter database "{}" set random_page_cost = 1.1'
+_NO_HOLES: Final = """
+    do $$
+    declare
+        name text;
+    begin
+        for name in select tablename from pg_tables where schemaname = 'projector' loop
+            execute format('alter table projector.%I set (autovacuum_enabled = off)', name);
+        end loop;
+    end $$
+"""
+"""Rows of today in holes of last week are no matter of how long the history is."""
+
+
+@pytest.mark.timeout(400)
+async def test_a_day_reads_as_little_after_a_month_as_after_three_days(cluster: Cluster) -> None:
+    """A million events and a hundred thousand, at one rate."""
+    few, many = await asyncio.gather(
+        _buffers(cluster, 100_000, 3), _buffers(cluster, 1_000_000, 30)
+    )
+
+    assert {
+        name: (few[name], many[name])
+        for name in many
+        if many[name] > max(few[name] * GROWTH, SMALL_BUFFERS)
+    } == {}
+    assert len(many) == len(VIEWS)
+
+
+async def _buffers(cluster: Cluster, events: int, days: int) -> dict[str, int]:
+    """Shared buffers of each view for the last 24 hours."""
+    async with cluster.database() as database:
+        connection = await asyncpg.connect(database.admin_url)
+        await connection.execute(_AS_ON_SSD.format(database.name))
+        await connection.close()
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            await connection.execute(_NO_HOLES)
+            await make_history(connection, events, until=datetime.now(UTC), per_day=events / days)
+            await connection.execute("vacuum (analyze)")
+            return {view.name: await buffers_of(connection, day(view.example)) for view in VIEWS}
+        finally:
+            await connection.close()
+
+
+@pytest.fixture
+async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    opened = await connected(database.admin_url)
+    await opened.execute("select normalizer.ensure_bucket(1)")
+    yield opened
+    await opened.close()
+
+
+async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection) -> None:
+    """Pages that the server touches for a batch: they are counted, whatever the machine does."""
+    rows = list(lives(1, 20_000))
+    touched = []
+    for first in range(0, len(rows), 1_000):
+        before = await _pages(writer)
+        await copy(writer, rows[first : first + 1_000])
+        touched.append(await _pages(writer) - before)
+
+    assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
+
+
+async def _pages(connection: asyncpg.Connection) -> int:
+    await connection.execute("select pg_stat_force_next_flush()")
+    pages: int = await connection.fetchval(
+        "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
+    )
+    return pages

@@ -13,13 +13,15 @@ event = Envelope(
 await producer.send("noetl.events", to_canonical(event), key=b"333895119667515392")
 """
 
+import contextlib
+import re
 from datetime import UTC, datetime
 from typing import Final, Literal, get_args
 
 import msgspec
 
 from normalizer.errors import Reason
-from normalizer.jsontext import canonical_number, parse_canonical, quote, write
+from normalizer.jsontext import MAX_DIGITS, canonical_number, parse_canonical, quote, write
 
 RULES_VERSION: Final = 1
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its answer."""
@@ -140,6 +142,9 @@ def canonical_json(value: bytes) -> bytes:
     numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
     or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
     """
+    if len(value) <= MAX_DIGITS or not _LONG_NUMBER.search(value):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _sorting_encoder.encode(_exact_decoder.decode(value))
     return write(parse_canonical(value.decode())).encode()
 
 
@@ -200,8 +205,17 @@ def json_schema() -> dict[str, object]:
     }
 
 
+def _as_written(text: str) -> msgspec.Raw:
+    return msgspec.Raw(canonical_number(text).encode())
+
+
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
+_exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float_hook=_as_written)
+_sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
+
+
 def _canonical(value: bytes | None) -> str | None:
-    return None if value is None else write(parse_canonical(value.decode()))
+    return None if value is None else canonical_json(value).decode()
 
 
 def _quoted(text: str | None) -> str | None:

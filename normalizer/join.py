@@ -41,7 +41,12 @@ _WHOLE: Final[tuple[str, ...]] = (
     "trace_id",
 )
 _PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
-_KEPT_COLUMNS: Final = frozenset({*(column for column, _ in _RANKED), *_WHOLE, *_PAYLOADS})
+MOST: Final = 8
+"""So many values of a column are kept, the one that won among them: the shortest, then by bytes."""
+_MORE: Final = "more"
+"""Beside them: of which columns more values were told than are kept."""
+_KEPT_COLUMNS: Final = frozenset({*(column for column, _ in _RANKED), *_WHOLE, *_PAYLOADS, _MORE})
+_DIGITS: Final = 19
 _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{TOLD_OTHERWISE}"
 """A producer's own key of that name is kept like any other value that lost."""
@@ -74,30 +79,29 @@ def join(stored: Envelope, telling: Envelope) -> Envelope:
 
     The id and the coordinates stay those of `stored`: the ledger counts a row where it was stored.
     """
-    fields: dict[str, Any] = {}
     told = _Told(stored, telling)
-    for column, digit in _RANKED:
-        fields[column] = _ranked(column, digit, stored, telling, told)
-    fields["evidence"] = sum(
-        max(stored.evidence // digit % 10, telling.evidence // digit % 10) * digit
-        for _, digit in _RANKED
-    )
+    fields: dict[str, Any] = {
+        column: _ranked(column, digit, stored, telling, told) for column, digit in _RANKED
+    }
+    fields["evidence"] = _better_evidence(stored.evidence, telling.evidence)
     for column in _WHOLE:
-        fields[column] = _greater(column, getattr(stored, column), getattr(telling, column), told)
+        mine, theirs = getattr(stored, column), getattr(telling, column)
+        if mine != theirs:
+            fields[column] = _greater(column, mine, theirs, told)
     for column in _PAYLOADS:
         fields[column] = _greater_json(
             column, getattr(stored, column), getattr(telling, column), told
         )
-    fields["meta"] = _join_meta(stored.meta, telling.meta, fields["attempts"], told)
+    fields["meta"] = _join_meta(stored, telling, fields["attempts"], told)
     fields["headers"] = _join_objects("headers", stored.headers, telling.headers, told)
     fields["coercions"] = _join_lists(stored.coercions, telling.coercions)
     fields["shape"] = _greater_shape(stored.shape, telling.shape)
     fields["normalizer_version"] = min(stored.normalizer_version, telling.normalizer_version)
     fields["recorded_at"] = _earlier(stored.recorded_at, telling.recorded_at)
-    extra = _join_objects("extra", told.extra(stored), told.extra(telling), told)
-    fields["extra"] = told.written_into(extra, fields)
-    joined = msgspec.structs.replace(stored, **fields)
-    return stored if _equal(joined, stored) else joined
+    extra = _join_objects("extra", *told.extras, told)
+    fields["extra"] = told.written_into(extra, stored, fields)
+    changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
+    return msgspec.structs.replace(stored, **changed) if changed else stored
 
 
 def conflict_id(event: Envelope, salt: int) -> int:
@@ -131,51 +135,78 @@ def rekeyed(event: Envelope, event_id: int) -> Envelope:
 class _Told:
     """What the tellings said otherwise: column -> the canonical values that lost."""
 
-    def __init__(self, *tellings: Envelope) -> None:
+    def __init__(self, stored: Envelope, telling: Envelope) -> None:
         self._values: dict[str, set[bytes]] = {}
-        self._extras: dict[int, bytes | None] = {}
-        for telling in tellings:
-            self._extras[id(telling)] = self._taken_out(telling.extra)
+        self._more: set[bytes] = set()
+        mine, before = self._taken_out(stored.extra)
+        theirs, _ = self._taken_out(telling.extra)
+        self.extras = (mine, theirs)
+        """Both extras without what earlier joins kept there."""
+        self._before = before
 
     def loses(self, column: str, canonical: bytes) -> None:
         self._values.setdefault(column, set()).add(canonical)
 
-    def extra(self, telling: Envelope) -> bytes | None:
-        """The telling's extra without what earlier joins kept there."""
-        return self._extras[id(telling)]
-
-    def written_into(self, extra: bytes | None, winners: dict[str, Any]) -> bytes | None:
+    def written_into(
+        self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
+    ) -> bytes | None:
         """`extra` with the values that lost, without any that won in the end."""
-        keys = {f"extra.{key}": value for key, value in _object(extra).items()}
-        keys |= {f"meta.{key}": value for key, value in _object(winners["meta"]).items()}
-        keys |= {f"headers.{key}": value for key, value in _object(winners["headers"]).items()}
-        lost: dict[str, list[bytes]] = {}
-        for column, values in sorted(self._values.items()):
-            winner = (
-                canonical_json(bytes(keys[column]))
-                if column in keys
-                else _canonical(winners[column])
-                if column in winners
-                else None
-            )
-            if losers := sorted(values - {winner}):
-                lost[column] = losers
+        lost = self._lost({**winners, "extra": extra}, stored)
+        if lost == self._before and extra == self.extras[0]:
+            return stored.extra
         if not lost:
             return extra
         own = _object(extra)
         own[TOLD_OTHERWISE] = msgspec.Raw(_kept(lost))
         return _written(own)
 
-    def _taken_out(self, extra: bytes | None) -> bytes | None:
+    def _lost(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
+        """Of each column the first MOST of all values told, without the one that won.
+
+        The winner counts among them: so what is kept depends on what was told, not on the order.
+        """
+        lost: dict[str, list[bytes]] = {}
+        objects: dict[str, _Object] = {}
+        for column, values in sorted(self._values.items()):
+            name, _, key = column.partition(".")
+            if key:
+                if name not in objects:
+                    objects[name] = _object(winners[name])
+                raw = objects[name].get(key)
+                winner = None if raw is None else _canonical(bytes(raw))
+            else:
+                value = winners[name] if name in winners else getattr(stored, name)
+                winner = None if value is None else _canonical(value)
+            if winner is not None:
+                values.add(winner)
+            first = sorted(values, key=_shorter)[:MOST]
+            if len(values) > MOST:
+                self._more.add(msgspec.json.encode(column))
+            if losers := sorted(one for one in first if one != winner):
+                lost[column] = losers
+        if self._more:
+            lost[_MORE] = sorted(self._more)
+        return lost
+
+    def _taken_out(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
+        """The extra without what was kept in it, and that."""
+        if extra is None or (TOLD_OTHERWISE.encode() not in extra and b"\\" not in extra):
+            return extra, {}
         own = _object(extra)
         earlier = own.pop(TOLD_OTHERWISE, None)
         if earlier is None:
-            return extra
+            return extra, {}
         kept = _kept_before(bytes(earlier)) or {_OWN_KEY: [canonical_json(bytes(earlier))]}
         for column, values in kept.items():
-            for value in values:
-                self.loses(column, value)
-        return _written(own) if own else None
+            if column == _MORE:
+                self._more.update(values)
+            else:
+                self._values.setdefault(column, set()).update(values)
+        return _written(own) if own else None, kept
+
+
+def _shorter(value: bytes) -> tuple[int, bytes]:
+    return len(value), value
 
 
 def _kept(lost: dict[str, list[bytes]]) -> bytes:
@@ -196,37 +227,45 @@ def _kept_before(value: bytes) -> dict[str, list[bytes]] | None:
         told = _told_decoder.decode(value)
     except msgspec.MsgspecError:
         return None
-    kept = {
-        column: [canonical_json(bytes(one)) for one in values] for column, values in told.items()
-    }
+    kept = {column: [_canonical(bytes(one)) for one in values] for column, values in told.items()}
     is_ours = all(
         (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
         and values
         and values == sorted(set(values))
         for column, values in kept.items()
     )
-    return kept if kept and is_ours else None
+    if not kept or not is_ours:
+        return None
+    # One value alone is written alone, unless it looks like what is kept.
+    own = kept.get(_OWN_KEY, [])
+    return None if len(kept) == len(own) == 1 and _kept_before(own[0]) is None else kept
 
 
 def _ranked(column: str, digit: int, stored: Envelope, telling: Envelope, told: _Told) -> Any:
     """Declared beats derived, derived beats defaulted; the greater by bytes between equals."""
-    values = [
-        (event.evidence // digit % 10, _canonical(value), value)
-        for event in (stored, telling)
-        if (value := getattr(event, column)) is not None
-    ]
-    if not values:
-        return None
-    _, winner, value = max(values, key=lambda ranked: ranked[:2])
-    for rank, canonical, _ in values:
-        if rank and canonical != winner and not (column == "created_at" and rank == 1):
-            told.loses(column, canonical)
-    return value
+    mine, theirs = getattr(stored, column), getattr(telling, column)
+    if mine == theirs or theirs is None:
+        return mine
+    if mine is None:
+        return theirs
+    ranks = stored.evidence // digit % 10, telling.evidence // digit % 10
+    a, b = _canonical(mine), _canonical(theirs)
+    wins = (ranks[0], a) > (ranks[1], b)
+    rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
+    if rank and not (column == "created_at" and rank == 1):
+        told.loses(column, canonical)
+    return mine if wins else theirs
+
+
+def _better_evidence(a: int, b: int) -> int:
+    if a == b:
+        return a
+    return sum(max(a // digit % 10, b // digit % 10) * digit for _, digit in _RANKED)
 
 
 def _greater(column: str, a: Any, b: Any, told: _Told) -> Any:
     """Present beats absent; between two the greater by bytes, the other one is kept."""
-    if a == b or b in (None, ""):
+    if b in (None, ""):
         return a
     if a in (None, ""):
         return b
@@ -240,7 +279,7 @@ def _greater_json(column: str, a: bytes | None, b: bytes | None, told: _Told) ->
         return a or b
     if a in (None, b"null"):
         return b
-    canonical_a, canonical_b = canonical_json(a), canonical_json(b)
+    canonical_a, canonical_b = _canonical(a), _canonical(b)
     if canonical_a == canonical_b:
         return a
     told.loses(column, min(canonical_a, canonical_b))
@@ -248,42 +287,61 @@ def _greater_json(column: str, a: bytes | None, b: bytes | None, told: _Told) ->
 
 
 def _join_objects(column: str, a: bytes | None, b: bytes | None, told: _Told) -> bytes | None:
-    """Key by key: present beats absent, the greater by bytes between two."""
+    """Key by key: present beats absent, the greater by bytes between two; `a` if it is both."""
     if a == b or b is None:
         return a
     if a is None:
         return b
     joined = _object(a)
-    for key, value in _object(b).items():
-        mine = joined.get(key)
-        winner = (
-            bytes(value)
-            if mine is None
-            else _greater_json(f"{column}.{key}", bytes(mine), bytes(value), told)
-        )
-        joined[key] = msgspec.Raw(winner or b"null")
-    return _written(joined)
+    return _written(joined) if _add_to(joined, column, _object(b), told) else a
 
 
-def _join_meta(a: bytes, b: bytes, attempts: int, told: _Told) -> bytes:
+def _add_to(mine: _Object, column: str, theirs: _Object, told: _Told) -> bool:
+    """Join the second object into the first; whether that changed it."""
+    changed = False
+    for key, value in theirs.items():
+        before = mine.get(key)
+        if before is None:
+            mine[key] = value
+            changed = True
+        elif before != value:
+            own = bytes(before)
+            winner = _greater_json(f"{column}.{key}", own, bytes(value), told) or b"null"
+            if winner != own:
+                mine[key] = msgspec.Raw(winner)
+                changed = True
+    return changed
+
+
+def _join_meta(stored: Envelope, telling: Envelope, attempts: int, told: _Told) -> bytes:
     """As any object, but `attempts` is the column's."""
-    metas = [_object(meta) for meta in (a, b)]
-    for meta in metas:
-        meta.pop("attempts", None)
-    joined = _object(_join_objects("meta", _written(metas[0]), _written(metas[1]), told))
-    joined["attempts"] = msgspec.Raw(b"%d" % attempts)
-    return _written(joined)
+    if stored.meta == telling.meta and stored.attempts == telling.attempts:
+        return stored.meta
+    mine, theirs = _object(stored.meta), _object(telling.meta)
+    written = msgspec.Raw(b"%d" % attempts)
+    before = mine.pop("attempts", None)
+    theirs.pop("attempts", None)
+    if not _add_to(mine, "meta", theirs, told) and before == written:
+        return stored.meta
+    mine["attempts"] = written
+    return _written(mine)
 
 
 def _join_lists(a: bytes | None, b: bytes | None) -> bytes | None:
     """The union of two lists, each entry once, ordered by bytes."""
-    entries: set[bytes] = {
-        canonical_json(bytes(entry))
-        for entries in (a, b)
-        if entries is not None
-        for entry in _list_decoder.decode(entries)
-    }
+    if a == b or b is None:
+        return a
+    entries = _entries(b)
+    if a is not None:
+        mine = _entries(a)
+        if entries <= mine:
+            return a
+        entries |= mine
     return b"[" + b",".join(sorted(entries)) + b"]" if entries else None
+
+
+def _entries(value: bytes) -> set[bytes]:
+    return {canonical_json(bytes(entry)) for entry in _list_decoder.decode(value)}
 
 
 def _greater_shape(a: str, b: str) -> str:
@@ -295,28 +353,17 @@ def _earlier(a: datetime | None, b: datetime | None) -> datetime | None:
     return min((time for time in (a, b) if time is not None), default=None)
 
 
-def _equal(a: Envelope, b: Envelope) -> bool:
-    """Whether two rows say the same; JSON is compared by value, not by spelling."""
-    return all(
-        _value(column, getattr(a, column)) == _value(column, getattr(b, column))
-        for column in Envelope.__struct_fields__
-        if getattr(a, column) != getattr(b, column)
-    )
-
-
-def _value(column: str, value: Any) -> Any:
-    if isinstance(value, bytes) and column == "coercions":
-        return _join_lists(value, None)
-    return canonical_json(value) if isinstance(value, bytes) else value
-
-
 def _canonical(value: Any) -> bytes:
     """The bytes that order two values of a column, and that keep the one that lost."""
-    if isinstance(value, bytes):
-        return canonical_json(value)
-    if isinstance(value, datetime):
-        value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return canonical_json(msgspec.json.encode(value))
+    if not isinstance(value, bytes):
+        if isinstance(value, datetime):
+            value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        value = msgspec.json.encode(value)
+    text: bytes = value
+    # A text without an escape, and a small number of digits alone, are what they are.
+    if (text[:1] == b'"' and b"\\" not in text) or (text.isdigit() and len(text) < _DIGITS):
+        return text
+    return canonical_json(text)
 
 
 def _object(value: bytes | None) -> _Object:

@@ -13,6 +13,7 @@ from normalizer.envelope import (
     Ignored,
     Outcome,
     Rejected,
+    canonical_json,
     with_attempts,
 )
 from normalizer.errors import Reason
@@ -128,7 +129,7 @@ def _envelope(
         result=bytes(event.result) or None,
         meta=_meta(event, attempts),
         extra=_json(event.extra),
-        coercions=_json(event.coercions),
+        coercions=_coercions(event.coercions),
         evidence=attempts_rank * 100 + status_rank * 10 + created_rank,
         shape=shape,
         normalizer_version=RULES_VERSION,
@@ -163,6 +164,14 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
 
 def _json(value: dict[str, Raw] | list[dict[str, object]]) -> bytes | None:
     return msgspec.json.encode(value) if value else None
+
+
+def _coercions(coercions: list[dict[str, object]]) -> bytes | None:
+    """Each once, ordered by bytes: as two tellings that are joined have them."""
+    if len(coercions) < 2:
+        return _json(coercions)
+    entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}
+    return b"[" + b",".join(sorted(entries)) + b"]"
 
 
 def _rejected(

@@ -2,6 +2,7 @@
 
 from functools import reduce
 from itertools import permutations
+from random import Random
 from typing import Any, Final
 
 import msgspec
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.join import TOLD_OTHERWISE, join, same_event
+from normalizer.join import MOST, TOLD_OTHERWISE, join, same_event
 from tests.factories import envelope, recorded_at
 
 _WHERE: Final = frozenset(
@@ -27,7 +28,7 @@ json_values = st.recursive(
 json_objects = st.dictionaries(words, json_values, max_size=3)
 # A producer's own key of the name we keep losers under, also looking just like ours.
 own_told = json_values | st.dictionaries(
-    st.sampled_from(["step", "meta.a", "extra.b", "nobody", f"extra.{TOLD_OTHERWISE}"]),
+    st.sampled_from(["step", "meta.a", "extra.b", "nobody", "more", f"extra.{TOLD_OTHERWISE}"]),
     st.lists(st.sampled_from(["x", "y", 77]), max_size=2),
     max_size=2,
 )
@@ -137,6 +138,55 @@ def test_any_order_of_many_tellings_makes_one_row(told: list[Envelope]) -> None:
     rows = [said(reduce(join, order)) for order in permutations(told)]
 
     assert all(row == rows[0] for row in rows)
+
+
+@st.composite
+def varying(draw: st.DrawFn) -> list[Envelope]:
+    """More tellings than values of a column are kept; some say the same, or with more evidence."""
+    words = st.text("abc", max_size=3)
+    return [
+        envelope(
+            at,
+            event_id=77,
+            error=draw(words) or None,
+            attempts=(attempts := draw(small)),
+            evidence=draw(st.sampled_from([12, 112, 212])),
+            headers=as_json({"traceparent": draw(words)}),
+            meta=as_json({"attempts": attempts, "try": draw(small)}),
+        )
+        for at in range(draw(st.integers(9, 20)))
+    ]
+
+
+@settings(max_examples=60)
+@given(varying(), st.randoms(use_true_random=False), st.data())
+def test_what_was_told_otherwise_is_bounded_whatever_the_order(
+    told: list[Envelope], order: Random, data: st.DataObject
+) -> None:
+    row = reduce(join, told)
+    shuffled = list(told)
+    order.shuffle(shuffled)
+    cut = data.draw(st.integers(1, len(told) - 1))
+    parts = reduce(join, shuffled[:cut]), reduce(join, shuffled[cut:])
+
+    assert said(reduce(join, shuffled)) == said(row)
+    assert said(join(*parts)) == said(row)
+    assert all(join(row, telling) is row for telling in told)
+    kept = losers(row)
+    more = kept.pop("more", [])
+    assert all(len(values) <= MOST for values in kept.values())
+    for name in ("error", "headers.traceparent"):
+        values = {
+            value
+            for one in told
+            if (
+                value := one.error
+                if name == "error"
+                else msgspec.json.decode(one.headers or b"")["traceparent"]
+            )
+            is not None
+        }
+        assert (name in more) == (len(values) > MOST)
 
 
 @given(tellings())

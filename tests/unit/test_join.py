@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from normalizer.envelope import Envelope
-from normalizer.join import conflict_id, join, rekeyed, same_event
+from normalizer.join import MOST, conflict_id, join, rekeyed, same_event
 from tests.factories import envelope, recorded_at
 
 
@@ -225,6 +225,7 @@ def test_a_value_that_lost_and_wins_in_the_end_is_not_kept() -> None:
         b'{"step":"a"}',
         b"[1]",
         b'[{"step":["a"]}]',
+        b'{"extra.told_otherwise":["x"]}',
     ],
 )
 def test_a_producers_own_told_otherwise_is_a_value_like_any_other(own: bytes) -> None:
@@ -324,3 +325,31 @@ def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
     telling = envelope(step="fetch", worker_id="worker-1")
 
     assert kept(join(imported, telling)) is None
+
+
+def test_of_many_values_the_shortest_are_kept_and_that_there_were_more() -> None:
+    row = envelope(error="e")
+    for length in range(20, 0, -1):
+        row = join(row, envelope(error="d" * length, trace_id="t"))
+
+    assert row.error == "e"
+    assert kept(row) == {
+        "error": ["d" * length for length in range(1, MOST)],
+        "more": ["error"],
+    }
+    assert join(row, envelope(error="d" * 20)) is row
+
+
+def test_a_producers_own_more_is_a_value_like_any_other() -> None:
+    a = envelope(extra=b'{"told_otherwise":{"more":[1]}}')
+
+    assert join(a, a) is a
+
+
+def test_the_name_of_what_is_kept_may_stand_in_any_value_or_be_spelt_with_escapes() -> None:
+    named = envelope(extra=b'{"mine":"told_otherwise"}')
+    spelt = envelope(error="a", extra=b'{"told_otherwis\\u0065":{"error":["b"]}}')
+
+    assert join(named, named) is named
+    assert kept(join(named, envelope(error="a"))) is None
+    assert kept(join(spelt, envelope(error="c"))) == {"error": ["a", "b"]}

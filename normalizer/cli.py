@@ -294,9 +294,10 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--topic", help="Only of this topic.")
+@click.option("--redriven", is_flag=True, help="Also those that came through since.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
-def list_refused(*, reason: str | None, topic: str | None, limit: int) -> None:
-    """The latest refusals, one a line, the newest first.
+def list_refused(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
+    """The latest refusals that are still refused, one a line, the newest first.
 
     \b
     normalizer quarantine list
@@ -305,9 +306,11 @@ def list_refused(*, reason: str | None, topic: str | None, limit: int) -> None:
     settings = _settings("database_url")
     assert settings.database_url
     entries = _waited(
-        refusals.list_entries(settings.database_url, reason=reason, topic=topic, limit=limit)
+        refusals.list_entries(
+            settings.database_url, reason=reason, topic=topic, redriven=redriven, limit=limit
+        )
     )
-    click.echo(refusals.table(entries) if entries else "nothing was refused")
+    click.echo(refusals.table(entries) if entries else "nothing is refused")
 
 
 @quarantine.command("show")

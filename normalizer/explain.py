@@ -56,7 +56,8 @@ _EVENT_BY_ID: Final = f"""
 """  # noqa: S608 - a constant
 
 _REFUSALS_OF: Final = """
-    select   quarantine_id, reason, detail, sqlstate, shape, normalizer_version, source_index
+    select   quarantine_id, reason, detail, sqlstate, shape, normalizer_version, source_index,
+             redriven_at
     from     normalizer.quarantine
     where    source_topic = $1::text and source_generation = $2::integer
     and      source_partition = $3::integer and source_offset = $4::bigint
@@ -212,8 +213,9 @@ def _stored(row: asyncpg.Record) -> Iterator[str]:
 
 def _refused(row: asyncpg.Record) -> str:
     code = f" (SQLSTATE {row['sqlstate']})" if row["sqlstate"] else ""
+    was = "was" if row["redriven_at"] else "is"
     return (
-        f"event {row['source_index']} is in quarantine as {row['quarantine_id']}: "
+        f"event {row['source_index']} {was} in quarantine as {row['quarantine_id']}: "
         f"{row['reason']}: {row['detail']}{code}"
     )
 

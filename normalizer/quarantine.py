@@ -26,9 +26,10 @@ SHOWN_LETTERS: Final = 4_000
 _LIST: Final = """
     select   quarantine_id, quarantined_at, reason, detail, sqlstate, shape, normalizer_version,
              source_topic, source_generation, source_partition, source_offset, source_index,
-             value_bytes, recorded_at
+             value_bytes, recorded_at, redriven_at
     from     normalizer.quarantine
     where    ($1::text is null or reason = $1::text)
+    and      ($5::boolean or redriven_at is null)
     and      ($2::text is null or source_topic = $2::text)
     and      ($3::bigint is null or quarantine_id = $3::bigint)
     order by quarantined_at desc, quarantine_id desc
@@ -60,6 +61,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     source_index: int
     value_bytes: int
     recorded_at: datetime | None
+    redriven_at: datetime | None
 
     @property
     def place(self) -> str:
@@ -78,11 +80,19 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_entries(
-    database_url: str, *, reason: str | None = None, topic: str | None = None, limit: int = 50
+    database_url: str,
+    *,
+    reason: str | None = None,
+    topic: str | None = None,
+    redriven: bool = False,
+    limit: int = 50,
 ) -> list[Entry]:
-    """The latest refusals, the newest first. Raises StoreUnavailable and FatalError."""
+    """The latest refusals, the newest first; those that came through later only if asked for.
+
+    Raises StoreUnavailable and FatalError.
+    """
     async with reading(database_url) as connection:
-        rows = await connection.fetch(_LIST, reason, topic, None, limit)
+        rows = await connection.fetch(_LIST, reason, topic, None, limit, redriven)
     return [Entry(**row) for row in rows]
 
 
@@ -92,7 +102,7 @@ async def show_entry(database_url: str, quarantine_id: int) -> tuple[Entry, Kept
     Raises ConfigurationError where there is no such refusal.
     """
     async with reading(database_url) as connection:
-        rows = await connection.fetch(_LIST, None, None, quarantine_id, 1)
+        rows = await connection.fetch(_LIST, None, None, quarantine_id, 1, True)
         if not rows:
             raise ConfigurationError(
                 f"quarantine {quarantine_id}: there is no such entry; "
@@ -114,6 +124,7 @@ def table(entries: Iterable[Entry]) -> str:
     return "\n".join(
         f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
         f"{entry.reason:<21} {entry.place}  {entry.detail}"
+        + (f"; redriven {entry.redriven_at:%Y-%m-%d %H:%M:%S}" if entry.redriven_at else "")
         for entry in entries
     )
 
@@ -131,6 +142,7 @@ def page(entry: Entry, kept: Kept | None, *, raw: bool, redact_keys: Iterable[st
         ("rules", f"version {entry.normalizer_version}"),
         ("recorded at", str(entry.recorded_at or "")),
         ("refused at", str(entry.quarantined_at)),
+        ("redriven at", str(entry.redriven_at or "")),
         ("value", f"{entry.value_bytes} bytes"),
     ]
     if kept is None:

@@ -21,7 +21,7 @@ from normalizer.up.parts import Parts
 from normalizer.up.programs import FILE_TOPIC, Programs
 from normalizer.up.screen import Screen
 from normalizer.up.servers import find_external, start_kafka, start_postgres
-from normalizer.up.stackfile import Stack, forget_stack, only_one, write_stack
+from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
 
 PARTITIONS: Final = 6
 
@@ -91,6 +91,7 @@ class _Run:
                     self.screen.say(f"reading {stack.topic}; logs and stack.json: {self._folder}")
                     if stack.normalizer_url:
                         self.screen.say(f"health: {stack.normalizer_url}/readyz, /livez, /metrics")
+                    self.screen.say(f"for another shell: . {self._folder / SHELL_FILE}")
                     self.screen.say("stop with Ctrl-C; twice: at once")
                     try:
                         await self._watch(stack, log)

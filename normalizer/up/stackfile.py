@@ -1,8 +1,10 @@
-"""The state folder: one run at a time, what runs in stack.json, the password for psql."""
+"""The state folder: one run at a time, what runs in stack.json, the same for a shell, for psql."""
 
 import contextlib
 import fcntl
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +15,7 @@ import msgspec
 from normalizer.errors import ConfigurationError
 
 STACK_FILE: Final = "stack.json"
+SHELL_FILE: Final = "env"
 _PGPASS: Final = "pgpass"
 
 
@@ -52,12 +55,14 @@ def only_one(folder: Path) -> Iterator[None]:
 
 def write_stack(folder: Path, stack: Stack) -> None:
     """Readable by its owner only; a reader sees the old file or the new one, never half of it."""
+    _write_private(folder / SHELL_FILE, _for_shell(stack).encode())
     _write_private(folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack)) + b"\n")
 
 
 def forget_stack(folder: Path) -> None:
     """What stack.json says is no longer true."""
-    (folder / STACK_FILE).unlink(missing_ok=True)
+    for name in (STACK_FILE, SHELL_FILE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_pgpass(folder: Path, database_url: str) -> Path:
@@ -67,6 +72,18 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
     line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
     _write_private(file, line.encode())
     return file
+
+
+def _for_shell(stack: Stack) -> str:
+    """To be read by `.`: every command of ours then means this stack."""
+    values = {
+        "DATABASE_URL": stack.database_url,
+        "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
+        "KAFKA_TOPICS": stack.topic,
+        "KAFKA_GROUP_ID": stack.group,
+    }
+    lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value]
+    return "".join([*lines, f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"])
 
 
 def _write_private(file: Path, content: bytes) -> None:

@@ -197,6 +197,13 @@ async def test_the_quarantine_is_shown_redacted_unless_raw(
         assert shown in page
         assert SECRET not in page
         assert SECRET in (await typed(settings, "quarantine", "show", number, "--raw"))[1]
+    await watcher.connection.execute(
+        "update normalizer.quarantine set redriven_at = now() where quarantine_id = 2"
+    )
+    assert len((await typed(settings, "quarantine", "list"))[1].splitlines()) == 1
+    assert "; redriven 2" in (await typed(settings, "quarantine", "list", "--redriven"))[1]
+    assert "redriven at" in (await typed(settings, "quarantine", "show", "2"))[1]
+    assert "was in quarantine as 2" in (await typed(settings, "explain", f"{topic.name}:0:1"))[1]
     code, said = await typed(settings, "quarantine", "show", "99")
     assert (code, "there is no such entry" in said) == (2, True)
 

@@ -10,7 +10,7 @@ EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach module,$(CORE),normalizer/$(module).py))
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak lint bench lock clean help
+.PHONY: run test soak lint bench lock env clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
@@ -36,6 +36,13 @@ lock: $(INSTALLED) ## Resolve the dependencies anew into the two lock files
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra dev \
 		--output-file requirements-dev.lock
+
+env: ## Make .env for compose.yaml: passwords that nobody else has
+	@test ! -e .env || { echo ".env is there and stays: the databases know its passwords"; exit 1; }
+	@umask 077 && for name in OWNER_PASSWORD WRITER_PASSWORD READER_PASSWORD GRAFANA_PASSWORD \
+		PROJECTOR_TOKEN; do \
+		$(PYTHON) -c "import secrets; print(f'$$name={secrets.token_hex(24)}')" || exit 1; \
+	done > .env.part && mv .env.part .env && echo "made .env"
 
 clean: ## Remove the stack's data, caches and builds; .venv and the downloaded Kafka stay
 	@test ! -e .noetl/lock || flock --nonblock .noetl/lock true || \

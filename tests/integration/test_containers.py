@@ -1,0 +1,69 @@
+"""What compose.yaml hands to PostgreSQL and Kafka, given to a real one of each."""
+
+import asyncio
+import os
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import asyncpg
+import pytest
+import yaml
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from normalizer.embedded import PostgresServer
+from normalizer.migrate import migrate
+from normalizer.playback import Playback
+from normalizer.settings import Settings
+from tests.replays import played, record_lines, written
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+ROLES = ROOT / "deploy" / "postgres" / "roles.sql"
+OF_THE_IMAGE = {"KAFKA_HEAP_OPTS"}
+"""Read by Kafka's scripts; every other KAFKA_ variable becomes a property of the broker."""
+
+
+async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    server = postgres_server
+    passwords = {"WRITER_PASSWORD": "it's a writer", "READER_PASSWORD": "a reader"}
+    child = await asyncio.create_subprocess_exec(
+        *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
+        *("--dbname", server.url, "--file", ROLES),
+        env=os.environ | passwords,
+    )
+    assert await child.wait() == 0
+    await migrate(server.url, say=lambda _: None)
+
+    writer, reader = (
+        f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.url).port}/postgres"
+        for role, password in zip(("writer", "reader"), passwords.values(), strict=True)
+    )
+    await Playback(
+        Settings(database_url=writer), written(tmp_path / "records", record_lines(played(200)))
+    ).run()
+
+    connection = await asyncpg.connect(reader)
+    try:
+        assert await connection.fetchval("select sum(stored) from projector.freshness") > 0
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("select from normalizer.quarantine_raw")
+        with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+            await connection.execute("create table t ()")
+    finally:
+        await connection.close()
+
+
+async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminClient) -> None:
+    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.BROKER, "1")])
+    known = {entry[0] for resource in answer.resources for entry in resource[4]}
+
+    given = {
+        name.removeprefix("KAFKA_").lower().replace("_", ".")
+        for name in COMPOSE["services"]["kafka"]["environment"]
+        if name not in OF_THE_IMAGE
+    }
+    assert len(given) > 10
+    assert given - known == set()

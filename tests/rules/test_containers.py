@@ -1,0 +1,404 @@
+"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is asked.
+
+The Compose client itself reads compose.yaml: what it makes of anchors and variables is compared.
+"""
+
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from normalizer import settings
+from normalizer.cli import main as normalizer
+from projector.api import command
+from projector.api.command import serve
+from projector.api.serve import ApiSettings
+from projector.cli import main as projector
+from simulator.__main__ import main as simulator
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+JOBS = {"topic", "migrate", "demo", "maintain"}
+"""Run to an end, or listen to nobody: they have no health to ask for."""
+OURS = {"migrate", "normalizer", "projector", "maintain", "demo"}
+PROGRAMS: dict[str, click.Group] = {"normalizer": normalizer, "projector": projector}
+
+
+@pytest.fixture(scope="module")
+def env_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made as an operator makes it."""
+    folder = tmp_path_factory.mktemp("env")
+    _make_env(folder)
+    return folder / ".env"
+
+
+def _make_env(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "--silent", "--file", str(ROOT / "Makefile"), "env", f"PYTHON={sys.executable}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _compose(*arguments: str) -> subprocess.CompletedProcess[str]:
+    client = Path(sys.executable).with_name("docker-compose")
+    return subprocess.run(
+        [client, "--project-directory", ROOT, *arguments],
+        env={"HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def compose(env_file: Path) -> dict[str, Any]:
+    """What the Compose client makes of compose.yaml, with every profile."""
+    done = _compose("--env-file", str(env_file), "--profile", "*", "config", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    read: dict[str, Any] = json.loads(done.stdout)
+    return read
+
+
+@pytest.fixture(scope="module")
+def services(compose: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = compose["services"]
+    return found
+
+
+def test_the_whole_is_there_and_traffic_only_when_asked_for(services: dict[str, Any]) -> None:
+    always = {name for name, one in services.items() if not one.get("profiles")}
+
+    assert always == {
+        *("kafka", "topic", "postgres", "migrate", "normalizer", "projector", "maintain"),
+        *("prometheus", "grafana"),
+    }
+    assert {name: one["profiles"] for name, one in services.items() if name not in always} == {
+        "demo": ["demo"]
+    }
+
+
+def test_env_is_made_once_with_secrets_of_its_own_that_only_its_owner_reads(
+    env_file: Path, tmp_path: Path
+) -> None:
+    _make_env(tmp_path)
+    one, other = (dict(_variables(path)) for path in (env_file, tmp_path / ".env"))
+
+    assert set(one) == set(re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text()))
+    assert all(len(value) >= 32 for value in one.values())
+    assert set(one.values()).isdisjoint(other.values())
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
+    again = _make_env(tmp_path)
+    assert again.returncode != 0
+    assert "stays" in again.stdout
+    assert dict(_variables(tmp_path / ".env")) == other
+
+
+def _variables(path: Path) -> Iterator[tuple[str, str]]:
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition("=")
+        yield name, value
+
+
+def test_without_env_it_says_what_to_type(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+
+    done = _compose("--env-file", str(empty), "config")
+
+    assert done.returncode != 0
+    assert "make env" in done.stderr
+
+
+def test_no_secret_stands_in_a_file_of_ours() -> None:
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+
+    assert ".env" in ignored
+    for path in [ROOT / "compose.yaml", *(ROOT / "deploy").rglob("*.yaml")]:
+        assert not re.search(r"(?im)^\s*\w*(password|token): *[^\s$]", path.read_text())
+
+
+def test_every_container_is_locked_down(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["user"].split(":")[0] not in ("", "0", "root"), name
+        assert set(service["deploy"]["resources"]["limits"]) >= {"cpus", "memory"}, name
+        assert service["logging"]["options"]["max-size"], name
+
+
+def test_what_runs_for_ever_is_healthy_or_not_and_start_follows_health(
+    services: dict[str, Any],
+) -> None:
+    healthy = {name for name, one in services.items() if "healthcheck" in one}
+
+    assert healthy == set(services) - JOBS
+    for name, service in services.items():
+        for needed, how in service.get("depends_on", {}).items():
+            condition = how["condition"]
+            assert condition != "service_started", f"{name} waits for no health of {needed}"
+            assert (condition == "service_healthy") == (needed in healthy), (name, needed)
+
+
+def test_volumes_are_named_and_used_and_files_are_there(compose: dict[str, Any]) -> None:
+    mounts = [one for service in compose["services"].values() for one in service.get("volumes", ())]
+
+    assert {one["source"] for one in mounts if one["type"] == "volume"} == set(compose["volumes"])
+    for one in mounts:
+        if one["type"] == "bind":
+            assert Path(one["source"]).exists(), one["source"]
+            assert one["read_only"] is True
+
+
+def test_only_this_machine_gets_at_the_ports(services: dict[str, Any]) -> None:
+    published = {
+        name: [(one["host_ip"], int(one["published"]), one["target"]) for one in service["ports"]]
+        for name, service in services.items()
+        if "ports" in service
+    }
+
+    assert published == {
+        "projector": [("127.0.0.1", ApiSettings(database_url="").port, _projector_port())],
+        "prometheus": [("127.0.0.1", 9090, 9090)],
+        "grafana": [("127.0.0.1", 3000, 3000)],
+    }
+    # Replicas could not share a port of the machine.
+    assert "ports" not in services["normalizer"]
+    assert "container_name" not in services["normalizer"]
+
+
+def _projector_port() -> int:
+    (option,) = (one for one in serve.params if one.name == "port")
+    assert option.default == ApiSettings(database_url="").port
+    return ApiSettings(database_url="").port
+
+
+def test_every_variable_of_ours_is_one_that_the_code_reads(services: dict[str, Any]) -> None:
+    known = {settings.variable(field.name) for field in msgspec.structs.fields(settings.Settings)}
+    of_projector = {"DATABASE_URL", "PROJECTOR_TOKEN"} | {
+        option.envvar
+        for one in projector.commands.values()
+        for option in one.params
+        if isinstance(option.envvar, str)
+    }
+
+    assert '"PROJECTOR_TOKEN"' in inspect.getsource(command)
+    for name in OURS:
+        service = services[name]
+        program = service["command"][0]
+        given = set(service.get("environment", {}))
+        assert given <= {"normalizer": known, "projector": of_projector, "python": set()}[program]
+
+
+def test_the_settings_of_the_normalizer_are_accepted_as_they_stand(
+    services: dict[str, Any],
+) -> None:
+    needs = ("database_url", "kafka_bootstrap_servers")
+
+    read = settings.load(services["normalizer"]["environment"], needs=needs)
+
+    assert settings.unknown_variables(services["normalizer"]["environment"]) == []
+    assert read.kafka_bootstrap_servers == ("kafka:9092",)
+    grace = services["normalizer"]["stop_grace_period"]
+    assert grace == "30s"
+    assert read.stop_timeout_s < 30
+
+
+def test_every_command_is_one_that_there_is(services: dict[str, Any]) -> None:
+    for name in OURS:
+        program, *arguments = services[name]["command"]
+        if program == "python":
+            assert arguments[:2] == ["-m", "simulator"]
+            _parse(simulator, arguments[2:])
+        else:
+            _parse(PROGRAMS[program], arguments)
+
+
+def _parse(group: click.Group, arguments: list[str]) -> None:
+    """As typed, up to the point where it would begin to work. Raises UsageError."""
+    name, *rest = arguments
+    group.commands[name].make_context(name, rest)
+
+
+def test_the_topic_that_is_made_is_the_one_that_is_read_and_played_to(
+    services: dict[str, Any],
+) -> None:
+    made = re.search(r"--topic=(\S+)", " ".join(services["topic"]["command"]))
+    played = re.search(r"--topic=(\S+)", " ".join(services["demo"]["command"]))
+
+    assert made is not None
+    assert played is not None
+    assert [made[1]] == [played[1]] == [services["normalizer"]["environment"]["KAFKA_TOPICS"]]
+    assert settings.Settings().kafka_topics == (made[1],)
+
+
+def test_health_is_asked_where_it_is_answered(services: dict[str, Any]) -> None:
+    ports = {"normalizer": settings.Settings().http_port, "projector": _projector_port()}
+
+    for name, port in ports.items():
+        *_, code = services[name]["healthcheck"]["test"]
+        assert f"'http://localhost:{port}/readyz'" in code
+        compile(code, name, "exec")
+        assert services[name]["environment"][f"{name.upper()}_{_HOST[name]}"] == _EVERYWHERE
+
+
+_EVERYWHERE = ".".join("0000")
+_HOST = {"normalizer": "HTTP_HOST", "projector": "HOST"}
+
+
+def test_prometheus_scrapes_the_ports_that_answer() -> None:
+    read = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    normalizer_job, projector_job = read["scrape_configs"]
+
+    assert normalizer_job["dns_sd_configs"][0]["names"] == ["normalizer"]
+    assert normalizer_job["dns_sd_configs"][0]["port"] == settings.Settings().http_port
+    assert projector_job["static_configs"] == [{"targets": [f"projector:{_projector_port()}"]}]
+    rules = {path.name for path in (ROOT / "deploy" / "prometheus").iterdir()} - {"prometheus.yml"}
+    assert rules <= set(read["rule_files"])
+
+
+def test_grafana_finds_its_sources(services: dict[str, Any]) -> None:
+    folder = ROOT / "deploy" / "grafana" / "provisioning"
+    sources = yaml.safe_load((folder / "datasources" / "sources.yaml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((folder / "dashboards" / "folder.yaml").read_text())["providers"]
+    by_uid = {one["uid"]: one for one in sources}
+    mounts = {one["target"]: Path(one["source"]) for one in services["grafana"]["volumes"]}
+    environment = services["grafana"]["environment"]
+    password = by_uid["projector"]["secureJsonData"]["password"]
+
+    assert by_uid["projector"]["url"] == "postgres:5432"
+    assert (
+        by_uid["projector"]["jsonData"]["database"]
+        == (services["postgres"]["environment"]["POSTGRES_DB"])
+    )
+    assert (
+        environment[password.removeprefix("$")]
+        == (services["postgres"]["environment"]["READER_PASSWORD"])
+    )
+    assert by_uid["prometheus"]["url"] == "http://prometheus:9090"
+    dashboards = mounts[provider["options"]["path"]]
+    home = Path(environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (dashboards / home.name).exists()
+    assert home.parent == Path(provider["options"]["path"])
+
+
+def test_the_image_copies_only_what_there_is_and_is_not_left_out() -> None:
+    left_out = (ROOT / ".dockerignore").read_text().split()
+
+    for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE):
+        *sources, _target = line.split()
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert source not in left_out
+
+
+def test_the_image_runs_what_is_installed_as_nobody_in_particular() -> None:
+    stages = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    runs = json.loads(re.findall(r"^CMD (.*)$", DOCKERFILE, re.MULTILINE)[0])
+
+    assert len(stages) == 2
+    assert len(set(stages)) == 1
+    assert stages[0].endswith("-slim")
+    assert set(project["scripts"]) == set(PROGRAMS)
+    assert runs[0] in project["scripts"]
+    _parse(PROGRAMS[runs[0]], runs[1:])
+    user = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)[-1]
+    assert user == _resolved_user()
+    assert int(user) > 0
+
+
+def _resolved_user() -> str:
+    read: str = yaml.safe_load((ROOT / "compose.yaml").read_text())["x-ours"]["user"]
+    return read
+
+
+def test_whatever_the_image_installs_is_locked() -> None:
+    runs = re.sub(r"\\\n\s*", "", DOCKERFILE)
+    installs = re.findall(r"(?:pip|bin/pip) (?:install|wheel) [^&\n]*", runs)
+
+    assert len(installs) == 4
+    for one in installs:
+        assert "--require-hashes" in one or "--no-deps" in one, one
+    assert "--no-build-isolation" in runs
+
+
+def test_the_builder_s_lock_is_cut_out_of_ours(tmp_path: Path) -> None:
+    (cutting,) = re.findall(r"(awk .*?) > build\.lock", DOCKERFILE)
+
+    cut = subprocess.run(shlex.split(cutting), cwd=ROOT, capture_output=True, text=True, check=True)
+
+    (tmp_path / "build.lock").write_text(cut.stdout)
+    assert re.findall(r"^(\S+)==", cut.stdout, re.MULTILINE) == ["setuptools"]
+    assert "--hash=sha256:" in cut.stdout
+
+
+def test_one_version_everywhere(services: dict[str, Any]) -> None:
+    assert {services[name]["image"] for name in OURS} == {f"event-normalizer:{VERSION}"}
+    assert f'org.opencontainers.image.version="{VERSION}"' in DOCKERFILE
+    for program in PROGRAMS.values():
+        assert VERSION in CliRunner().invoke(program, ["--version"]).output
+
+
+def test_the_wheel_holds_all_that_runs(tmp_path: Path) -> None:
+    """Built as the image builds it, from what the image copies."""
+    sources = [
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, re.MULTILINE)
+        for source in line.split()[:-1]
+    ]
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z", *sources], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    for name in filter(None, tracked):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            (tmp_path / name).symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).exists():
+            (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+            *("--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "."),
+        ],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    listed = subprocess.run(
+        [sys.executable, "-m", "zipfile", "--list", str(wheel)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    held = {line.split()[0] for line in listed.splitlines()[1:]}
+
+    packages = ("normalizer/", "projector/", "simulator/")
+    wanted = {
+        name
+        for name in tracked
+        if name.startswith(packages)
+        and (ROOT / name).is_file()
+        and not (ROOT / name).is_symlink()
+        and not Path(name).name.startswith(".")
+    }
+    migrations = {f"normalizer/{name}" for name in tracked if name.startswith("migrations/")}
+    assert wanted | migrations <= held

@@ -1,0 +1,198 @@
+"""Each alert goes red and green in promtool's hands, and the page tells what to do about it."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from normalizer.metrics import CATALOGUE
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
+PAGE = (ROOT / "docs" / "metrics.md").read_text()
+ALERTS: Final[list[dict[str, Any]]] = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+
+_UP: Final = 'up{job="normalizer",instance="a"}'
+_AT: Final = '{topic="noetl.events",partition="3"}'
+_HERE: Final = {"instance": "a"}
+_THERE: Final = {"topic": "noetl.events", "partition": "3"}
+_ENDS_UP: Final = {"normalizer_database_up": "1x60", "normalizer_broker_up": "1x60"}
+_EVENTS: Final = 'normalizer_outcomes_total{shape="worker",outcome="stored"}'
+_REFUSED: Final = 'normalizer_outcomes_total{shape="none",outcome="quarantined"}'
+
+Series = dict[str, str]
+
+# Alert: what makes it red, what leaves it green, and the labels that it then carries.
+CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
+    "NormalizerDown": ({_UP: "0x60"}, {_UP: "1x60"}, {"job": "normalizer", **_HERE}),
+    "NormalizerLoopDead": (
+        {'normalizer_beat_age_seconds{instance="a"}': "0+60x60"},
+        {'normalizer_beat_age_seconds{instance="a"}': "0.5x60"},
+        _HERE,
+    ),
+    "NormalizerDatabaseAway": (
+        {"normalizer_database_up": "0x60"}, {"normalizer_database_up": "1x60"}, {},
+    ),
+    "NormalizerDatabaseReadOnly": (
+        {"normalizer_database_up": "1x60", "normalizer_database_writable": "0x60"},
+        {"normalizer_database_up": "1x60", "normalizer_database_writable": "1x60"},
+        {},
+    ),
+    "NormalizerBrokerAway": (
+        {"normalizer_broker_up": "0x60"}, {"normalizer_broker_up": "1x60"}, {},
+    ),
+    "NormalizerNotReady": (
+        {'normalizer_ready{instance="a"}': "0x60"},
+        {'normalizer_ready{instance="a"}': "0x4 1x56"},
+        _HERE,
+    ),
+    "NormalizerWritesFail": (
+        {'normalizer_write_failing_seconds{instance="a"}': "0+60x60"},
+        {'normalizer_write_failing_seconds{instance="a"}': "0x60"},
+        _HERE,
+    ),
+    "NormalizerPartitionStopped": (
+        {'normalizer_partitions{state="stopped",instance="a"}': "1x60"},
+        {'normalizer_partitions{state="stopped",instance="a"}': "0x60"},
+        {"state": "stopped", **_HERE},
+    ),
+    "NormalizerPartitionStuck": (
+        {
+            f"normalizer_lag_records{_AT}": "5x60",
+            f"normalizer_next_offset{_AT}": "7x60",
+            **_ENDS_UP,
+        },
+        {
+            f"normalizer_lag_records{_AT}": "5x60",
+            f"normalizer_next_offset{_AT}": "7+10x60",
+            **_ENDS_UP,
+        },
+        _THERE,
+    ),
+    "NormalizerLagging": (
+        {f"normalizer_lag_seconds{_AT}": "0+60x60"},
+        {f"normalizer_lag_seconds{_AT}": "2x60"},
+        {"topic": "noetl.events"},
+    ),
+    "NormalizerRecordsExpire": (
+        {f"normalizer_lag_records{_AT}": "5x60", f"normalizer_expires_seconds{_AT}": "600x60"},
+        {f"normalizer_lag_records{_AT}": "0x60", f"normalizer_expires_seconds{_AT}": "600x60"},
+        _THERE,
+    ),
+    "NormalizerRecordsLost": (
+        {'normalizer_gaps_total{instance="a"}': "0x50 1x10"},
+        {'normalizer_gaps_total{instance="a"}': "1x60"},
+        _HERE,
+    ),
+    "NormalizerPoisonFlood": (
+        {_EVENTS: "0+60x60", _REFUSED: "0+60x60"}, {_EVENTS: "0+6000x60", _REFUSED: "0+6x60"}, {},
+    ),
+    "NormalizerQuarantined": (
+        {'normalizer_quarantined_total{reason="too_deep"}': "0x30 1x30"},
+        {'normalizer_quarantined_total{reason="too_deep"}': "1x60"},
+        {"reason": "too_deep"},
+    ),
+    "NormalizerDrift": (
+        {'normalizer_drift_found_total{shape="worker",kind="unknown_key"}': "0x30 1x30"},
+        {'normalizer_drift_found_total{shape="worker",kind="unknown_key"}': "0x60"},
+        {"shape": "worker", "kind": "unknown_key"},
+    ),
+    "NormalizerRebalances": (
+        {"normalizer_rebalances_total": "0+1x60"}, {"normalizer_rebalances_total": "3x60"}, {},
+    ),
+    "NormalizerViewsDiverge": (
+        {"normalizer_divergent_rows": "2x60"}, {"normalizer_divergent_rows": "0x60"}, {},
+    ),
+    "NormalizerSnapshotHeld": (
+        {"normalizer_oldest_snapshot_seconds": "0+60x60"},
+        {"normalizer_oldest_snapshot_seconds": "8x60"},
+        {},
+    ),
+    "NormalizerJobInterrupted": (
+        {'normalizer_jobs{kind="backfill",state="interrupted"}': "1x60"},
+        {'normalizer_jobs{kind="backfill",state="interrupted"}': "0x60"},
+        {"kind": "backfill"},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def promtool() -> str:
+    found = shutil.which("promtool")
+    if found is None:
+        missing = "no promtool: type `apt-get install prometheus`"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def test_every_alert_goes_red_and_green(promtool: str, tmp_path: Path) -> None:
+    assert CASES.keys() == {alert["alert"] for alert in ALERTS}
+    tests = [
+        one
+        for alert in ALERTS
+        for one in (_checked(alert, CASES[alert["alert"]][0]), _checked(alert, None))
+    ]
+    (tmp_path / "alerts.yml").write_text(RULES.read_text())
+    (tmp_path / "test.yml").write_text(
+        yaml.safe_dump({"rule_files": ["alerts.yml"], "evaluation_interval": "1m", "tests": tests})
+    )
+
+    done = subprocess.run(
+        [promtool, "test", "rules", "test.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
+    names = {metric.name for metric in CATALOGUE} | {"up"}
+
+    for alert in ALERTS:
+        asked = {word for word in _words(alert["expr"]) if word.startswith("normalizer_")}
+        asked |= {word for case in CASES[alert["alert"]][:2] for word in map(_name, case)}
+        assert asked <= names, alert["alert"]
+
+
+def test_the_page_says_what_to_do_about_each_alert() -> None:
+    rows = [
+        f"| `{alert['alert']}` | {alert['labels']['severity']} "
+        f"| {alert['annotations']['summary']} | {alert['annotations']['do']} |"
+        for alert in ALERTS
+    ]
+
+    assert "\n".join(rows) in PAGE
+
+
+def _checked(alert: dict[str, Any], red: Series | None) -> dict[str, Any]:
+    """One test for promtool: at an hour, red or (without series of its own) green."""
+    name = alert["alert"]
+    series, labels = (red, CASES[name][2]) if red else (CASES[name][1], {})
+    expected = {
+        "exp_labels": {**alert["labels"], **labels},
+        "exp_annotations": alert["annotations"],
+    }
+    return {
+        "interval": "1m",
+        "input_series": [{"series": key, "values": values} for key, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": "1h", "alertname": name, "exp_alerts": [expected] if red else []}
+        ],
+    }
+
+
+def _words(expression: str) -> set[str]:
+    return set("".join(c if c.isalnum() or c == "_" else " " for c in expression).split())
+
+
+def _name(series: str) -> str:
+    return series.partition("{")[0]

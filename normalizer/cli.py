@@ -28,6 +28,7 @@ from normalizer.errors import REASONS, ConfigurationError, NormalizerError
 from normalizer.explain import explain as explain_record
 from normalizer.explain import parse_coordinates
 from normalizer.filter import filter_lines
+from normalizer.garbage import collect_rarely
 from normalizer.jobs.backfill_commands import backfill
 from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
 from normalizer.kafka import LogReader
@@ -116,6 +117,7 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
         with Monitor(settings, service), stopping(service.stop):
             await service.run()
 
+    collect_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve())

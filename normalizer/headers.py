@@ -44,9 +44,10 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
         if trace_id is None and text is not None and name.lower() == "traceparent":
             match = _TRACE.fullmatch(text)
             trace_id = match[1] if match else None
-    text = write(headers)
-    if text.isascii() and not sanitizer.suspects(text.encode()):
-        return Headers(text.encode(), trace_id)
+    if "".join(headers).isascii():
+        json = _encode(headers)
+        if json.isascii() and not sanitizer.suspects(json):
+            return Headers(json, trace_id)
     cleaned, mended = sanitizer.clean_headers(headers)
     return Headers(write(cleaned).encode(), trace_id, mended)
 
@@ -57,3 +58,6 @@ def header_text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return NOT_TEXT + b64encode(value).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -61,6 +61,8 @@ class Normalizer:
             return (Ignored(why="a batch of no events"),)
         headers = read_headers(record.headers, self._sanitizer)
         recorded = recorded_at(record.recorded_ms)
+        if len(events) == 1:
+            return (_outcome(record, events[0], headers, recorded),)
         return tuple([_outcome(record, event, headers, recorded) for event in events])
 
 
@@ -163,7 +165,7 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
 
 
 def _json(value: dict[str, Raw] | list[dict[str, object]]) -> bytes | None:
-    return msgspec.json.encode(value) if value else None
+    return _encode(value) if value else None
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes | None:
@@ -184,3 +186,6 @@ def _rejected(
         shape=shape,
         index=record.index + index,
     )
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -158,7 +158,8 @@ class WireEvent:
         self.index = index
         self.extra: dict[str, Raw] = {} if extra is None else extra
         self.coercions = list(coercions)
-        self._keep_unread()
+        if not READ.issuperset(self.keys):
+            self._keep_unread()
         self.context = self._read_context()
         self.result = present(self.sent.result)
         self.meta_sent, self.meta = self._read_meta()
@@ -190,16 +191,15 @@ class WireEvent:
         return raw
 
     def _keep_unread(self) -> None:
-        if not READ.issuperset(self.keys):
-            for name, raw in self.fields.items():
-                if name not in READ and raw != NULL:
-                    self.extra[name] = raw
+        for name, raw in self.fields.items():
+            if name not in READ and raw != NULL:
+                self.extra[name] = raw
 
     def _read_context(self) -> Raw:
         context, payload = present(self.sent.context), present(self.sent.payload)
-        if not context:
-            return payload
-        if payload and not same_json(context, payload):
+        if not context or not payload:
+            return context or payload
+        if not same_json(context, payload):
             self.lose("payload")
         return context
 
@@ -291,6 +291,8 @@ def _canonical(raw: Raw) -> str:
 
 
 def _read_nested(payload: Part, result: Part) -> Nested:
+    if payload.result is ABSENT and payload.response is ABSENT and result is NOTHING:
+        return Nested(payload, *_NOTHING_DEEPER)  # nearly every event
     payload_result = part(payload.result)
     result_context = part(result.context)
     result_inner = part(result_context.result)
@@ -305,6 +307,8 @@ def _read_nested(payload: Part, result: Part) -> Nested:
         part(result_inner.context),
     )
 
+
+_NOTHING_DEEPER: Final = (NOTHING,) * (len(Nested.__struct_fields__) - 1)
 
 _sent_decoder: Final[msgspec.json.Decoder[Sent]] = msgspec.json.Decoder(Sent, float_hook=Number)
 _part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part, float_hook=Number)

@@ -10,6 +10,17 @@ from normalizer.wire_event import Value, WireEvent, part, whole
 
 MAX_ATTEMPTS: Final = 32_767
 
+_COUNTED_FROM_ONE: Final = (
+    "meta.attempt",
+    "correlation.attempt",
+    "meta.correlation.attempt",
+    "context.attempt",
+    "context.retry.attempt",
+    "meta.queue_meta.attempts",
+    "attempt_number",
+)
+"""In the order in which they are asked."""
+
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Rank: TypeAlias = Literal[0, 1, 2]
@@ -25,9 +36,11 @@ def read_attempts(event: WireEvent) -> Attempts:
     explicit = _count(event, "meta.attempts", event.meta.attempts)
     if explicit is not None:
         return explicit, 2
-    for field, value in _counted_from_one(event):
-        if value is not None and (count := _count(event, field, value)) is not None:
-            return max(count - 1, 0), 1
+    for place, value in enumerate(_counted_from_one(event)):
+        if value is not None:
+            count = _count(event, _COUNTED_FROM_ONE[place], value)
+            if count is not None:
+                return max(count - 1, 0), 1
     retries = _count(event, "retry_count", event.sent.retry_count)
     return (0, 0) if retries is None else (retries, 2)
 
@@ -37,8 +50,8 @@ def read_max_attempts(event: WireEvent) -> int | None:
     meta, payload = event.meta, event.nested.payload
     for value in (
         meta.max_attempts,
-        part(meta.queue_meta).max_attempts,
-        part(payload.retry).max_attempts,
+        part(meta.queue_meta).max_attempts if meta.queue_meta else None,
+        part(payload.retry).max_attempts if payload.retry else None,
         event.sent.max_attempts,
     ):
         if value is not None and (count := _as_count(value)) is not None:
@@ -48,19 +61,21 @@ def read_max_attempts(event: WireEvent) -> int | None:
 
 def says_attempts(event: WireEvent, count: int) -> bool:
     """Tell whether the meta already says this number, as an integer."""
-    return type(event.meta.attempts) is not str and whole(event.meta.attempts) == count
+    said = event.meta.attempts
+    return said is not None and type(said) is not str and whole(said) == count
 
 
-def _counted_from_one(event: WireEvent) -> tuple[tuple[str, Value], ...]:
-    meta, payload = event.meta, event.nested.payload
+def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
+    """Give what was sent at each place that counts from one, in the order of their names."""
+    sent, meta, payload = event.sent, event.meta, event.nested.payload
     return (
-        ("meta.attempt", meta.attempt),
-        ("correlation.attempt", part(event.sent.correlation).attempt),
-        ("meta.correlation.attempt", part(meta.correlation).attempt),
-        ("context.attempt", payload.attempt),
-        ("context.retry.attempt", part(payload.retry).attempt),
-        ("meta.queue_meta.attempts", part(meta.queue_meta).attempts),
-        ("attempt_number", event.sent.attempt_number),
+        meta.attempt,
+        part(sent.correlation).attempt if sent.correlation else None,
+        part(meta.correlation).attempt if meta.correlation else None,
+        payload.attempt,
+        part(payload.retry).attempt if payload.retry else None,
+        part(meta.queue_meta).attempts if meta.queue_meta else None,
+        sent.attempt_number,
     )
 
 

@@ -12,6 +12,15 @@ from msgspec import Raw
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
 from normalizer.wire_event import Nested, Value, WireEvent
 
+_PLACES: Final = (
+    "context.duration_ms",
+    "context.result.duration_ms",
+    "context.result.context.duration_ms",
+    "result.context.result.duration_ms",
+    "result.context.result.context.duration_ms",
+)
+"""Where milliseconds nest, in the order in which they are asked."""
+
 # Exact: no number that is accepted has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
@@ -43,7 +52,7 @@ def _declared(event: WireEvent) -> float | None:
 
 
 def _nested(event: WireEvent) -> float | None:
-    for field, value in _places(event.nested):
+    for place, value in enumerate(_values(event.nested)):
         if value is None:
             continue
         number = _number(value)
@@ -51,17 +60,18 @@ def _nested(event: WireEvent) -> float | None:
             seconds = _storable(_seconds(number))
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", field, event.original(field))
+            event.coerce("duration_invalid", _PLACES[place], event.original(_PLACES[place]))
     return None
 
 
-def _places(nested: Nested) -> tuple[tuple[str, Value], ...]:
+def _values(nested: Nested) -> tuple[Value, ...]:
+    """Give what was sent at each of _PLACES."""
     return (
-        ("context.duration_ms", nested.payload.duration_ms),
-        ("context.result.duration_ms", nested.payload_result.duration_ms),
-        ("context.result.context.duration_ms", nested.payload_result_context.duration_ms),
-        ("result.context.result.duration_ms", nested.result_inner.duration_ms),
-        ("result.context.result.context.duration_ms", nested.result_inner_context.duration_ms),
+        nested.payload.duration_ms,
+        nested.payload_result.duration_ms,
+        nested.payload_result_context.duration_ms,
+        nested.result_inner.duration_ms,
+        nested.result_inner_context.duration_ms,
     )
 
 

@@ -15,17 +15,20 @@ def read_error(event: WireEvent) -> str | None:
     top, nested = present(event.sent.error), event.nested
     if top and type(decode_value(top)) is not str:
         event.keep("error")
-    return (
-        _error(top)
-        or _error(nested.payload.error)
-        or _error(nested.payload_result.error)
-        or _error(nested.payload_result_context.error)
-        or _error(nested.result.error)
-        or _error(nested.result_context.error)
-        or _error(nested.result_inner.error)
-        or _error(nested.result_inner_context.error)
-        or None
+    places = (
+        top,
+        nested.payload.error,
+        nested.payload_result.error,
+        nested.payload_result_context.error,
+        nested.result.error,
+        nested.result_context.error,
+        nested.result_inner.error,
+        nested.result_inner_context.error,
     )
+    for raw in places:
+        if raw and (error := _error(raw)):
+            return error
+    return None
 
 
 def _error(raw: Raw) -> str:
@@ -33,7 +36,7 @@ def _error(raw: Raw) -> str:
 
     `false` is no error either: many tools answer `{"error": false}`.
     """
-    if not raw or raw == NULL:
+    if raw == NULL:
         return ""
     value: Value = decode_value(raw)
     if value is False or value == "":

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from normalizer.envelope import CALL_DONE
-from normalizer.wire_event import Nested, WireEvent, limited, text
+from normalizer.wire_event import Nested, WireEvent, limited
 
 MAX_STATUS_BYTES: Final = 100
 
@@ -86,10 +86,13 @@ def status_of_name(event_type: str) -> str:
 def _declared(event: WireEvent) -> str:
     """Give the status declared at the top, '' for none (S5)."""
     value = event.sent.status
-    if value is not None and type(value) is not str:
-        event.keep("status")
-        event.note("status_not_text", "status")
-    return text(value)
+    if value is None:
+        return ""
+    if type(value) is str:
+        return value
+    event.keep("status")
+    event.note("status_not_text", "status")
+    return ""
 
 
 def _of_call(event: WireEvent, declared: str) -> Status:
@@ -115,7 +118,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
 def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     of_name = status_of_name(event_type)
     ends = of_name in _ENDINGS
-    if not _says_nothing(declared):
+    if declared and not _says_nothing(declared):
         declared_word = _other_word(declared)
         if not ends or declared_word not in _WEAKER:
             return _as_declared(event, declared, declared_word)
@@ -123,7 +126,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
         return of_name, 0
     _keep_declared(event, declared)
     for value in (event.nested.payload.status, event.nested.result.status):
-        found = _nested_word(text(value))
+        found = _nested_word(value) if type(value) is str else None
         # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
         if found is not None and ends != (found in _WEAKER):
             return found, _rank(found)
@@ -181,7 +184,7 @@ def _nested_word(sent: str) -> str | None:
 
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
-    if declared.upper() != canonical:
+    if declared != canonical and declared.upper() != canonical:
         event.keep("status")
     return limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
 

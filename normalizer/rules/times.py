@@ -81,16 +81,13 @@ def parse_time(value: Value) -> datetime | None:
 def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     """Give the first time that is readable; a differing one after it is kept in `extra`."""
     sent = event.sent
+    values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
     chosen: datetime | None = None
     chosen_value: Value = None
-    for name, value in (
-        ("created_at", sent.created_at),
-        ("timestamp", sent.timestamp),
-        ("event_time", sent.event_time),
-        ("ingest_time", sent.ingest_time),
-    ):
-        if value in (None, "", chosen_value):
+    for place, value in enumerate(values):
+        if value is None or value in ("", chosen_value):
             continue
+        name = SOURCES[place]
         time = parse_time(value)
         if chosen is not None:
             if time != chosen:
@@ -114,6 +111,8 @@ def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> date
 def _of_text(text: str) -> datetime | None:
     try:
         time = datetime.fromisoformat(text.upper())
+        if time.tzinfo is UTC:
+            return time
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):  # a 30th of February, a year before the first
         return None

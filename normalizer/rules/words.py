@@ -33,29 +33,32 @@ def read_event_type(event: WireEvent) -> str:
 def read_command_id(event: WireEvent) -> str | None:
     """Give the command as text (K2). Raises Refused if it is too long."""
     top, nested = event.sent.command_id, event.nested
-    command_id = _command(top)
-    if not command_id and top not in (None, ""):
+    if top is not None and top != "" and not _command(top):
         event.keep("command_id")
-    command_id = (
-        command_id
-        or _command(nested.payload.command_id)
-        or _command(event.meta.command_id)
-        or _command(nested.payload_result.command_id)
-        or _command(nested.payload_result_context.command_id)
-        or _command(nested.result.command_id)
-        or _command(nested.result_context.command_id)
+    places = (
+        top,
+        nested.payload.command_id,
+        event.meta.command_id,
+        nested.payload_result.command_id,
+        nested.payload_result_context.command_id,
+        nested.result.command_id,
+        nested.result_context.command_id,
     )
-    return limited("command_id", command_id, MAX_WORD_BYTES) if command_id else None
+    for value in places:
+        if value is not None and (command_id := _command(value)):
+            return limited("command_id", command_id, MAX_WORD_BYTES)
+    return None
 
 
 def read_step(event: WireEvent, command_id: str | None) -> str:
     """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
-    step, node_name = _step(event.sent.step), _step(event.sent.node_name)
-    if not step and event.sent.step not in (None, ""):
+    sent = event.sent
+    step, node_name = _step(sent.step), _step(sent.node_name)
+    if not step and sent.step is not None and sent.step != "":
         event.keep("step")
     if node_name and step and node_name != step:
         event.lose("node_name")
-    elif not node_name and event.sent.node_name not in (None, ""):
+    elif not node_name and sent.node_name is not None and sent.node_name != "":
         event.keep("node_name")
     step = step or node_name or _step(event.nested.payload.step) or _step_of_command(command_id)
     return limited("step", step, MAX_WORD_BYTES)
@@ -63,15 +66,15 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
 
 def read_worker_id(event: WireEvent) -> str | None:
     """Give the worker (K1). Raises Refused if it is too long."""
-    top = event.sent.worker_id
-    worker_id = word(top)
-    if not worker_id and top not in (None, ""):
+    sent = event.sent
+    worker_id = word(sent.worker_id)
+    if not worker_id and sent.worker_id is not None and sent.worker_id != "":
         event.keep("worker_id")
     worker_id = (
         worker_id
         or word(event.nested.payload.worker_id)
         or word(event.meta.worker_id)
-        or word(part(part(event.sent.trace_component).worker).id)
+        or (word(part(part(sent.trace_component).worker).id) if sent.trace_component else "")
     )
     return limited("worker_id", worker_id, MAX_WORD_BYTES) if worker_id else None
 
@@ -93,8 +96,6 @@ def read_iteration(command_id: str | None) -> int | None:
 
 def _command(value: Value) -> str:
     """Give a text or an integer as text; '' for everything else."""
-    if value is None:
-        return ""
     if type(value) is str:
         return value
     number = whole(value)
@@ -102,6 +103,8 @@ def _command(value: Value) -> str:
 
 
 def _step(value: Value) -> str:
+    if value is None:
+        return ""
     step = word(value)
     return "" if step == _NO_STEP else step
 

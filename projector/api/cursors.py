@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from projector.api.errors import ContradictingError
+from projector.api.errors import NotFoundError
 
 
 def encode(place: Sequence[Any]) -> str:
@@ -15,12 +15,14 @@ def encode(place: Sequence[Any]) -> str:
 
 
 def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The place by name; nothing but None before the first page. Raises ContradictingError."""
+    """The place by name; nothing but None before the first page. Raises NotFoundError."""
     if cursor is None:
         return dict.fromkeys(kinds)
     try:
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         place = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
-        raise ContradictingError("cursor: not one that this question gave") from error
+        raise NotFoundError(
+            "there is no such page: the cursor is not one that this question gave"
+        ) from error
     return dict(zip(kinds, place, strict=True))

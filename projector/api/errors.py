@@ -6,7 +6,6 @@ ApiError
 ├── NotFoundError             404  there is no such thing
 ├── MethodNotAllowedError     405  only reading is offered
 ├── MisdirectedError          421  another host name was asked for than is served
-├── ContradictingError        422  each parameter is right, together they are not
 ├── InternalError             500  a mistake of ours; the log has it
 ├── DatabaseUnavailableError  503  ask again later
 ├── DatabaseRefusedError      503  an operator must mend the database's side
@@ -73,13 +72,6 @@ class MisdirectedError(ApiError):
     reason = "misdirected"
 
 
-class ContradictingError(ApiError):
-    """Parameters that do not go together, or a cursor of another question."""
-
-    status = 422
-    reason = "contradicting_parameters"
-
-
 class InternalError(ApiError):
     """A mistake of ours."""
 
@@ -118,7 +110,6 @@ ERRORS = (
     NotFoundError,
     MethodNotAllowedError,
     MisdirectedError,
-    ContradictingError,
     InternalError,
     DatabaseUnavailableError,
     DatabaseRefusedError,

@@ -20,6 +20,24 @@ _ETAG: Final = {
     }
 }
 
+_EXECUTION: Final = {"execution_id": "$response.body#/rows/0/execution_id"}
+_LINKS: Final = {
+    "executions": {
+        "execution": {"operationId": "execution", "parameters": _EXECUTION},
+        "its calls": {"operationId": "execution_calls", "parameters": _EXECUTION},
+        "its events": {"operationId": "execution_events", "parameters": _EXECUTION},
+    },
+    "execution_events": {
+        "event": {
+            "operationId": "execution_event",
+            "parameters": {
+                "execution_id": "$request.path.execution_id",
+                "event_id": "$response.body#/rows/0/event_id",
+            },
+        },
+    },
+}
+
 
 def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
     """OpenAPI 3.1. `token`: whether requests must bring one."""
@@ -50,8 +68,7 @@ def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
 
 
 def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
-    name = question.answer
-    answer, _ = msgspec.json.schema_components([name], ref_template=_REF)
+    answer, _ = msgspec.json.schema_components([question.answer], ref_template=_REF)
     return {
         "operationId": question.name,
         "summary": question.asks,
@@ -75,6 +92,7 @@ def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
                 "description": "The answer.",
                 "headers": _ETAG,
                 "content": {"application/json": {"schema": answer[0]}},
+                "links": _LINKS.get(question.name, {}),
             },
             "304": {"description": "Nothing but the clock has moved since that ETag."},
             **{

@@ -9,10 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
-from projector.api.errors import ContradictingError, InvalidParameterError, NotFoundError
-
-MOST_DAYS: Final = 400
-"""No window is longer."""
+from projector.api.errors import InvalidParameterError, NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
 SECONDS: Final[dict[Grain, int]] = {"minute": 60, "hour": 3_600, "day": 86_400}
@@ -44,23 +41,23 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class Window(Parameters, frozen=True, kw_only=True):
-    """A stretch of time: the last so much, or from one moment to another."""
+    """A stretch of time: the last so much, or from one moment to another.
+
+    Where since is not before until it is empty, and so is the answer, which says both.
+    """
 
     last: (
         Annotated[
             str,
             Meta(
-                pattern="^[1-9][0-9]{0,5}[mhd]$",
-                description=f"A span up to `until`: 15m, 24h, 7d; {MOST_DAYS}d at most. "
-                "24h, if left out.",
+                pattern="^[1-9][0-9]{0,3}[mhd]$",
+                description="A span up to `until`: 15m, 24h, 7d. 24h, if left out; `since` goes "
+                "before it.",
             ),
         ]
         | None
     ) = None
-    since: (
-        Annotated[datetime, Meta(tz=True, description="The first moment, instead of `last`.")]
-        | None
-    ) = None
+    since: Annotated[datetime, Meta(tz=True, description="The first moment.")] | None = None
     until: (
         Annotated[
             datetime, Meta(tz=True, description="The moment after the last; now, if left out.")
@@ -70,18 +67,9 @@ class Window(Parameters, frozen=True, kw_only=True):
 
     def bounds(self, now: datetime, grain: Grain) -> tuple[datetime, datetime]:
         """The first moment, rounded down to the grain, and the moment after the last."""
-        until = now if self.until is None else _known("until", self.until)
-        if self.since is None:
-            since = until - _span(self.last or "24h")
-        elif self.last is None:
-            since = _known("since", self.since)
-        else:
-            raise ContradictingError("since and last say the same: give one")
-        if since >= until:
-            raise ContradictingError("since: expected a moment before until")
-        if until - since > timedelta(days=MOST_DAYS):
-            raise ContradictingError(f"expected a window of at most {MOST_DAYS} days")
-        return _floor(since, grain), until
+        until = now if self.until is None else _within(self.until)
+        since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
+        return _floor(max(since, _EARLIEST), grain), until
 
 
 class Counted(Window, frozen=True, kw_only=True):
@@ -183,14 +171,12 @@ def _number(text: str) -> int | str:
     return int(text) if re.fullmatch("-?(0|[1-9][0-9]{0,10})", text, re.ASCII) else text
 
 
-def _known(name: str, moment: datetime) -> datetime:
+def _within(moment: datetime) -> datetime:
+    """The moment in UTC; what lies beyond all events is moved to the end of time as we count it."""
     try:
-        utc = moment.astimezone(UTC)
+        return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)
     except OverflowError:
-        utc = _LATEST
-    if not _EARLIEST <= utc < _LATEST:
-        raise ContradictingError(f"{name}: expected a year from 1970 to 2199")
-    return utc
+        return _EARLIEST if moment.year < _EARLIEST.year else _LATEST
 
 
 def _span(text: str) -> timedelta:

@@ -17,7 +17,7 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_OPEN: Final = ("/livez", "/readyz", "/assets/")
+_OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 

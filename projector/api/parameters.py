@@ -156,14 +156,23 @@ def _convert(field: msgspec.structs.FieldInfo, value: object) -> Any:
     try:
         return msgspec.convert(value, field.type)
     except msgspec.ValidationError as error:
-        sentence = str(error).replace("`", "").partition(" - at ")[0]
+        item = _item(field)
+        if get_origin(item) is Literal:
+            sentence = f"expected one of {', '.join(get_args(item))}"
+        else:
+            sentence = str(error).replace("`", "").partition(" - at ")[0]
         raise InvalidParameterError(f"{field.name}: {sentence[0].lower()}{sentence[1:]}") from error
 
 
 def _is_number(field: msgspec.structs.FieldInfo) -> bool:
+    return _item(field) is int
+
+
+def _item(field: msgspec.structs.FieldInfo) -> Any:
+    """What one value of the parameter is."""
     kind = bare(field)
     item = get_args(kind)[0] if get_origin(kind) is tuple else kind
-    return (get_args(item)[0] if get_origin(item) is Annotated else item) is int
+    return get_args(item)[0] if get_origin(item) is Annotated else item
 
 
 def _number(text: str) -> int | str:

@@ -267,7 +267,7 @@ async def execution_event(
 class _StoredCoercion(msgspec.Struct, frozen=True):
     rule: str = ""
     field: str = ""
-    original: Raw | None = msgspec.field(name="from", default=None)
+    original: Raw = msgspec.field(name="from", default_factory=Raw)
 
 
 _coercions_decoder: msgspec.json.Decoder[list[_StoredCoercion]] = msgspec.json.Decoder(
@@ -280,7 +280,7 @@ def _coercions(stored: bytes | None) -> list[Coercion]:
         Coercion(
             rule=each.rule,
             field=each.field,
-            original=None if each.original is None else bytes(each.original).decode(),
+            original=bytes(each.original).decode() if each.original else None,
         )
         for each in (_coercions_decoder.decode(stored) if stored else [])
     ]

@@ -1,0 +1,377 @@
+"""The HTTP API: each answer is what SQL says of the same moment, page by page, or says why not."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from projector.api import database as api_database
+from projector.api import sharing
+from projector.api.database import Reader
+from projector.api.guard import SECURITY_HEADERS
+from projector.api.questions import QUESTIONS, ROOT
+from tests.answering import answering, fill, rows_of
+from tests.stack import Database, Stack
+
+TOKEN: Final = "a-token-of-some-length"
+LISTS: Final = (
+    "executions", "stuck-executions", "executions-without-end", "contradicting-executions",
+    "completed-with-failures", "calls", "open-calls", "gaps",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def filled(stack: Stack) -> AsyncIterator[Database]:
+    """Three hours of history, read only."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        await fill(made, 3_000)
+        yield made
+
+
+@pytest.fixture
+async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with answering(filled.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(filled.admin_url)
+    yield made
+    await made.close()
+
+
+async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
+    execution = (await rows_of(client, "executions", status="COMPLETED"))[-1]["execution_id"]
+    event = (await rows_of(client, f"executions/{execution}/events"))[0]["event_id"]
+    silent = []
+    for question in QUESTIONS:
+        path = question.path.format(execution_id=execution, event_id=event)
+        answer = await client.get(ROOT + path)
+        told = msgspec.json.decode(answer.content, type=question.answer)
+
+        assert answer.status_code == 200, answer.text
+        assert 1.0 < told.behind_s < 600.0
+        assert told.as_of + timedelta(seconds=told.behind_s) == told.read_at
+        if not told.rows:
+            silent.append(path)
+
+    assert silent == ["/jobs"]
+
+
+async def test_an_empty_database_is_answered_with_nothing_and_says_it_read_nothing(
+    database: Database,
+) -> None:
+    async with answering(database.url) as client:
+        for question in QUESTIONS:
+            answer = await client.get(ROOT + question.path.format(execution_id=1, event_id=1))
+
+            if "{" in question.path and not question.path.endswith(("calls", "events")):
+                assert answer.status_code == 404
+                continue
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["as_of"] is None
+            assert answer.json()["behind_s"] is None
+            if question.path != "/choices":
+                assert answer.json()["rows"] == []
+
+
+async def test_rates_are_what_the_view_says(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    wanted = await connection.fetch(
+        """
+        select   step, attempts, sum(calls)::bigint as calls, sum(failed)::bigint as failed
+        from     projector.error_rate_by_attempt
+        group by step, attempts
+        """
+    )
+
+    told = await rows_of(client, "error-rate-by-attempt", last="24h")
+
+    assert {(row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in told} == {
+        (row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in wanted
+    }
+    assert all(row["error_rate"] == row["failed"] / row["calls"] for row in told)
+    assert [row["calls"] for row in told] == sorted((row["calls"] for row in told), reverse=True)
+
+
+async def test_groups_add_up_however_they_are_asked_for(client: httpx.AsyncClient) -> None:
+    keys = ("at", "playbook", "step", "attempts", "status")
+    totals = set()
+    for count in range(1, len(keys) + 1):
+        told = await rows_of(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
+
+        assert all(set(row) == {*keys[:count], "calls"} for row in told)
+        totals.add(sum(row["calls"] for row in told))
+
+    assert len(totals) == 1
+
+
+async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:
+    window = {"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z", "by": "at"}
+    hours = await rows_of(client, "attempts-by-status", every="hour", **window)
+    days = await rows_of(client, "attempts-by-status", every="day", **window)
+    minutes = await rows_of(client, "events-per-second", every="minute", **window)
+
+    assert len(minutes) > len(hours) > len(days)
+    assert {row["at"][11:] for row in days} == {"00:00:00Z"}
+    counts = [sum(row["events"] for row in rows) for rows in (minutes, hours, days)]
+    assert counts == [counts[0]] * 3
+
+
+async def test_percentiles_over_hours_are_those_of_the_histogram(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    (told,) = await rows_of(client, "call-durations-by-attempt", by="step", step="load")
+    durations = await connection.fetch(
+        "select duration_s from projector.calls where step = 'load' and status <> 'RUNNING'"
+        " and duration_s is not null and finished_at is not null order by 1"
+    )
+
+    exact = [row["duration_s"] for row in durations]
+    assert told["calls"] == len(exact)
+    for name, share in (("p50_s", 0.5), ("p95_s", 0.95), ("p99_s", 0.99)):
+        assert told[name] == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_pages_hold_each_row_once_in_one_order(client: httpx.AsyncClient, path: str) -> None:
+    whole = await client.get(f"/api/v1/{path}", params={"limit": 500})
+    size = max(1, len(whole.json()["rows"][:40]) // 3)
+    paged: list[Any] = []
+    asked: dict[str, Any] = {"limit": size}
+    while len(paged) < 40:
+        answer = (await client.get(f"/api/v1/{path}", params=asked)).json()
+        paged += answer["rows"]
+        if answer["next"] is None:
+            break
+        asked["cursor"] = answer["next"]
+
+    assert paged
+    assert [_lasting(row) for row in paged] == [
+        _lasting(row) for row in whole.json()["rows"][: len(paged)]
+    ]
+
+
+def _lasting(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if not name.endswith(("age_s", "_s"))}
+
+
+async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient) -> None:
+    cursor = (await client.get("/api/v1/calls?limit=1")).json()["next"]
+
+    assert (await client.get(f"/api/v1/calls?limit=1&cursor={cursor}")).status_code == 200
+    for path, text in (("executions", cursor), ("calls", cursor[:-4]), ("calls", "AAAA")):
+        answer = await client.get(f"/api/v1/{path}", params={"cursor": text})
+        assert (answer.status_code, answer.json()["reason"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("asked", "column"),
+    [
+        ({"step": ["load", "fetch"]}, "step"),
+        ({"attempts": ["1"]}, "attempts"),
+        ({"status": ["FAILED", "ERROR"]}, "status"),
+        ({"playbook": ["team1/flow_1"]}, "playbook"),
+        ({"worker": ["worker-1"]}, "worker_id"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_filter_leaves_what_it_names(
+    client: httpx.AsyncClient, asked: dict[str, list[str]], column: str
+) -> None:
+    everything = await rows_of(client, "calls", limit=500)
+    (wanted,) = asked.values()
+
+    told = await rows_of(client, "calls", limit=500, **asked)
+
+    assert told
+    assert told == [row for row in everything if str(row[column]) in wanted] or len(told) == 500
+    assert {str(row[column]) for row in told} <= set(wanted)
+
+
+async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:
+    cell = next(row for row in await rows_of(client, "error-rate-by-attempt") if row["failed"] > 0)
+    failures = await rows_of(
+        client, "calls", failed="true", step=cell["step"], attempts=cell["attempts"], limit=500
+    )
+    timeline = await rows_of(client, f"executions/{failures[0]['execution_id']}/events", limit=500)
+
+    assert len(failures) == cell["failed"]
+    assert all(row["error"] for row in failures)
+    assert failures[0]["error"] in {row["error"] for row in timeline}
+
+
+async def test_an_event_is_shown_as_sent_and_canonical(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    big = 9_007_199_254_740_993  # the first integer that a browser cannot tell from its neighbour
+    await connection.execute("select normalizer.ensure_bucket($1)", big)
+    await connection.execute(
+        """
+        insert into normalizer.events (event_id, execution_id, event_type, step, status, context,
+                                       meta, coercions, evidence, shape, headers, error)
+        values ($1, $1, 'call.done', 'fetch', 'ERROR',
+                '{"seen": 9007199254740993, "result": {"status": "error", "error": "HTTP 500"}}',
+                '{"attempts": 1, "token": "***"}',
+                '[{"rule": "status_overruled", "field": "status", "from": "COMPLETED"}]', 222,
+                'executor', '{"traceparent": ["00-ab"]}', 'HTTP 500')
+        """,
+        big,
+    )
+    answer = await client.get(f"/api/v1/executions/{big}/events/{big}")
+
+    (event,) = answer.json()["rows"]
+    assert event["event_id"] == event["execution_id"] == str(big)
+    assert f'"seen": {big}' in event["canonical"]
+    assert '"status": "ERROR"' in event["canonical"]
+    assert f'"seen": {big}' in event["as_sent"]
+    assert '"status": "COMPLETED"' in event["as_sent"]
+    assert '"token": "***"' in event["as_sent"]
+    assert event["headers"] == [["traceparent", "00-ab"]]
+    assert event["coercions"] == [
+        {"rule": "status_overruled", "field": "status", "original": '"COMPLETED"'}
+    ]
+
+
+async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> None:
+    await fill(database, 100)
+    writer = await asyncpg.connect(database.admin_url)
+    question = next(one for one in QUESTIONS if one.path == "/freshness")
+    async with Reader(database.url, connections=1, timeout_s=5) as reader:
+        async with reader.snapshot() as snapshot:
+            await writer.execute(
+                "update normalizer.source_position set last_recorded_ms = 1e12, updated_at = now()"
+            )
+            before = await question.ask(snapshot, question.parameters())
+        async with reader.snapshot() as snapshot:
+            after = await question.ask(snapshot, question.parameters())
+    await writer.close()
+
+    for told in (before, after):
+        assert told.as_of == max(row.last_recorded_at for row in told.rows)
+    assert after.as_of == datetime.fromtimestamp(1e9, UTC)
+    assert before.as_of is not None
+    assert before.as_of > after.as_of
+
+
+async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
+    filled: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "FRESH_S", 0.0)
+    path = "/api/v1/quarantine-by-reason"
+    async with answering(filled.url) as client:
+        first = await client.get(path)
+        known = {"If-None-Match": first.headers["etag"]}
+        again = await client.get(path, headers=known)
+        await connection.execute(
+            "insert into projector.quarantine_hours (hour, reason, shape, shard, refused)"
+            " values (projector.hour_of(now()), 'too_deep', '', 0, 1)"
+        )
+        changed = await client.get(path, headers=known)
+
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["etag"] == first.headers["etag"]
+    assert changed.status_code == 200
+    assert len(changed.json()["rows"]) == len(first.json()["rows"]) + 1
+
+
+async def test_pages_that_ask_the_same_share_one_query(client: httpx.AsyncClient) -> None:
+    answers = await asyncio.gather(*(client.get("/api/v1/freshness") for _ in range(50)))
+
+    metrics = (await client.get("/metrics")).text
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert "projector_api_shared_total 49.0" in metrics
+    assert 'projector_api_requests_total{question="freshness",status="200"} 50.0' in metrics
+
+
+async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None:
+    async with answering("postgresql://u:secret@127.0.0.1:1/none") as client:
+        answer = await client.get("/api/v1/freshness")
+        ready = await client.get("/readyz")
+        alive = await client.get("/livez")
+
+    assert (answer.status_code, answer.json()["reason"]) == (503, "database_unavailable")
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert ready.json()["reasons"] == ["the database does not answer"]
+    assert alive.status_code == 200
+    assert "secret" not in answer.text + ready.text
+
+
+async def test_a_database_without_views_says_to_migrate(empty_database: Database) -> None:
+    async with answering(empty_database.url) as client:
+        answer = await client.get("/api/v1/freshness")
+
+    assert (answer.status_code, answer.json()["reason"]) == (503, "database_refused")
+    assert "migrate" in answer.json()["detail"]
+
+
+async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_ever(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_database, "_WAIT_S", 0.2)
+    holder = await asyncpg.connect(database.admin_url)
+    async with (
+        holder.transaction(),
+        answering(database.url, connections=1, timeout_s=1.0) as client,
+    ):
+        await holder.execute("lock table projector.call_hours in access exclusive mode")
+        slow, other = await asyncio.gather(
+            client.get("/api/v1/error-rate-by-attempt"), client.get("/api/v1/retry-recovery")
+        )
+        quick = await client.get("/api/v1/freshness")
+    await holder.close()
+
+    assert {slow.json()["reason"], other.json()["reason"]} == {"too_slow", "busy"}
+    assert {slow.status_code, other.status_code} == {504, 503}
+    assert quick.status_code == 200
+
+
+async def test_with_a_token_nothing_of_the_database_is_told_without_it(filled: Database) -> None:
+    async with answering(filled.url, token=TOKEN) as client:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
+            for path in ("/api/v1/freshness", "/openapi.json", "/api/v1/none"):
+                answer = await client.get(path, headers=headers)
+                assert (answer.status_code, answer.json()["reason"]) == (401, "unauthorised")
+        known = {"Authorization": f"Bearer {TOKEN}", "Host": "projector.example"}
+        assert (await client.get("/api/v1/freshness", headers=known)).status_code == 200
+        assert TOKEN not in (await client.get("/openapi.json", headers=known)).text
+        for path in ("/", "/livez", "/readyz", "/metrics"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_without_a_token_another_site_s_name_is_not_answered(
+    client: httpx.AsyncClient,
+) -> None:
+    for host, status in (
+        ("evil.example", 421),
+        ("evil.example:8384", 421),
+        ("", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("localhost:8384", 200),
+        ("[::1]:8384", 200),
+    ):
+        answer = await client.get("/api/v1/freshness", headers={"Host": host})
+        assert answer.status_code == status, host
+
+
+async def test_every_answer_carries_the_security_headers(client: httpx.AsyncClient) -> None:
+    answers = [
+        await client.get(path)
+        for path in ("/", "/api/v1/freshness", "/none", "/api/v1/calls?limit=0", "/livez")
+    ]
+    answers.append(await client.post("/api/v1/freshness"))
+
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 400, 200, 405]
+    assert answers[-1].headers["allow"] in {"GET, HEAD", "HEAD, GET"}
+    for answer in answers:
+        assert {name: answer.headers.get(name) for name in SECURITY_HEADERS} == SECURITY_HEADERS
+        assert "access-control-allow-origin" not in answer.headers

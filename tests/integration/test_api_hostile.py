@@ -1,0 +1,165 @@
+"""Nothing can be written, broken or read beyond the views through the HTTP API."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from projector.api.database import Reader
+from projector.api.errors import DatabaseRefusedError
+from projector.api.questions import QUESTIONS, ROOT, Question
+from tests.answering import answering, fill
+from tests.stack import Database, Stack
+
+HOSTILE: Final = (
+    "", "' or '1'='1", "'; drop table normalizer.events; --", "\\", "$1", ":since", "a\x00b", "{}",
+    "-1", "1e400", "9" * 400, "9223372036854775808", "٣", "../../etc/passwd", "a" * 5_000,
+    "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-07-10T09:00:00",
+)  # fmt: skip
+PATHS: Final = (
+    "/../pyproject.toml", "/assets/../index.html", "/assets/..%2f..%2fapp.py", "/assets/",
+    "/assets/%2e%2e/__init__.py", "/assets/..%5c..%5capp.py", "/assets//etc/passwd",
+    "/assets/none.js%00.css", "/index.html", "/api", "/api/v1", "/api/v1/", "//api/v1/freshness",
+    "/api/v1/freshness/", "/api/v1//freshness", "/api/v1/Freshness", "/api/v1/events",
+    "/api/v1/executions/", "/api/v1/executions/-1", "/api/v1/executions/1e3",
+    "/api/v1/executions/%00", "/api/v1/executions/1;select", "/api/v1/executions/1/events/x",
+    "/api/v1/executions/9223372036854775808", "/api/v1/executions/" + "9" * 4_000,
+    "/api/v1/executions/1/calls/1", "/docs", "/redoc", "/.env", "/server-status",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+async def filled(stack: Stack) -> AsyncIterator[Database]:
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        await fill(made, 1_000)
+        yield made
+
+
+@pytest.fixture
+async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with answering(filled.url) as made:
+        yield made
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
+    client: httpx.AsyncClient, question: Question
+) -> None:
+    """A hostile value is refused (400, 404), or a text that nothing is called (no rows)."""
+    path = ROOT + question.path.format(execution_id=1, event_id=1)
+    for field in msgspec.structs.fields(question.parameters):
+        for value in HOSTILE:
+            answer = await client.get(path, params={field.name: value})
+
+            assert answer.status_code in (200, 400, 404), (field.name, value, answer.text)
+            told = answer.json()
+            if answer.status_code == 200 and value and field.name in _TEXTS:
+                assert told["rows"] == [], (field.name, value)
+            if answer.status_code == 400:
+                assert told["reason"] == "invalid_parameter"
+                assert told["detail"].startswith(f"{field.name}: ")
+                assert len(told["detail"]) < 300
+
+
+_TEXTS: Final = ("playbook", "step", "event_type", "status", "worker", "reason", "rule", "shape")
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_path_leads_anywhere_else(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+
+    assert (answer.status_code, answer.json()["reason"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "COPY"])
+async def test_only_reading_is_offered(client: httpx.AsyncClient, method: str) -> None:
+    for path in ("/", "/api/v1/freshness", "/api/v1/executions/1", "/metrics", "/openapi.json"):
+        answer = await client.request(method, path, content=b"{}")
+
+        assert (answer.status_code, answer.json()["reason"]) == (405, "method_not_allowed")
+
+
+async def test_unknown_and_repeated_parameters_are_refused(client: httpx.AsyncClient) -> None:
+    for query in (
+        "setp=load", "step[]=load", "limit=1&limit=2", "since=2026-01-01T00:00:00Z&since=x",
+        "&".join(["step=a"] * 51), "&".join(f"x{number}=1" for number in range(600)),
+        "step=%ff", "step=%ed%a0%80", "%00=1", "limit=%2B5", "limit=5.0", "limit= 5", "limit=",
+    ):  # fmt: skip
+        answer = await client.get(f"/api/v1/calls?{query}")
+
+        assert (answer.status_code, answer.json()["reason"]) == (400, "invalid_parameter"), query
+
+
+async def test_its_connections_see_views_only(filled: Database) -> None:
+    beyond = (
+        "select * from normalizer.events",
+        "select * from normalizer.quarantine_raw",
+        "select * from normalizer.quarantine",
+        "select * from normalizer.source_position",
+        "select * from projector.call_facts",
+        "insert into projector.event_hours values (now(), '', '', '', 0, 0, 1)",
+        "create temporary table mine (id integer)",
+        "reset role; select * from normalizer.events",
+        "select pg_read_file('/etc/passwd')",
+        "copy projector.freshness to program 'true'",
+    )
+    async with Reader(filled.url, connections=1, timeout_s=5.0) as reader:
+        for statement in beyond:
+            with pytest.raises(DatabaseRefusedError):
+                async with reader.snapshot() as snapshot:
+                    await snapshot._connection.execute(statement)
+
+
+async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> None:
+    owner = await asyncpg.connect(database.url)
+    await owner.execute("grant select on normalizer.quarantine_raw to projector_reader")
+    async with answering(database.url) as client:
+        answer = await client.get("/readyz")
+    await owner.execute("revoke select on normalizer.quarantine_raw from projector_reader")
+    await owner.close()
+
+    assert answer.status_code == 503
+    assert answer.json()["reasons"] == [
+        "projector_reader may read tables: only views are served; revoke that"
+    ]
+
+
+async def test_what_the_document_allows_is_answered_as_it_says(filled: Database) -> None:
+    """Each check of schemathesis on some cases; for more: `st run URL/openapi.json`."""
+    async with answering(filled.url) as client:
+        document = (await client.get("/openapi.json")).json()
+        document["servers"] = [{"url": "http://127.0.0.1"}]
+        schema = schemathesis.openapi.from_dict(document)
+        cases = [case for found in schema.get_all_operations() for case in _examples(found, 2)]
+        assert len(cases) > len(QUESTIONS)
+        for case in cases:
+            sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
+            answer = await client.request(
+                sent["method"], sent["url"], params=sent["params"], headers=sent["headers"]
+            )
+            case.validate_response(answer)
+
+
+def _examples(operation: Any, count: int) -> list[Any]:
+    found: list[Any] = []
+
+    @settings(
+        max_examples=count,
+        database=None,
+        phases=[Phase.generate],
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.ok().as_strategy())
+    def collect(case: Any) -> None:
+        found.append(case)
+
+    collect()
+    return found

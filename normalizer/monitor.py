@@ -99,7 +99,7 @@ class Monitor:
                 "ready": not reasons,
                 "reasons": reasons,
                 "partitions": service.partitions(),
-                "gaps": service.counters.gaps,
+                "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
                 "lag_records": sum(one.lag_records for one in partitions),
                 "version": _VERSION,
             },

@@ -42,6 +42,8 @@ class Ownership:
         self._held: dict[Partition, Claim] = {}
         self.fenced: dict[Partition, float] = {}
         self.stopped: dict[Partition, str] = {}
+        self.gaps: dict[Partition, tuple[int, int]] = {}
+        """The last stretch of each partition, first and next offset, that retention took unread."""
 
     @property
     def held(self) -> Mapping[Partition, Claim]:
@@ -149,6 +151,7 @@ class Ownership:
             )
         elif claim.next_offset < bounds.start:
             self._counters.gaps += 1
+            self.gaps[partition] = (claim.next_offset, bounds.start)
             _log.warning(
                 "gap",
                 partition=str(partition),

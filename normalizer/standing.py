@@ -21,10 +21,13 @@ from normalizer.migrate import read_migrations
 from normalizer.radar import Finding
 from normalizer.settings import Settings
 from normalizer.sqlstate import FOREIGN_ERRORS
+from normalizer.telemetry import described, get_logger
 
 ANSWER_S: Final = 3.0
 UNREAD_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
+
+_log: Final = get_logger()
 
 _SESSION: Final = {
     "application_name": "normalizer monitor",
@@ -108,6 +111,7 @@ class Standing:
         self._positions: dict[Partition, int] = {}
         self._bounds: dict[Partition, Bounds] = {}
         self._oldest: dict[Partition, tuple[int, int | None]] = {}
+        self._asked_at_s: dict[Partition, float] = {}
         self._retention_ms: dict[str, float] = {}
         self._retention_at_s = -math.inf
         self.broker_up = False
@@ -222,20 +226,24 @@ class Standing:
             self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
 
     async def _find_unread(self) -> None:
-        """The time of the record at each position that lags, asked once for each position."""
-        with contextlib.suppress(NormalizerError, TimeoutError):
+        """The time of the record at each position that lags; the ones asked longest ago first."""
+        unknown = []
+        for partition, bounds in self._bounds.items():
+            at = self._next_offset(partition)
+            known_at, recorded_ms = self._oldest.get(partition, (at, None))
+            if at >= bounds.end:
+                self._oldest[partition] = (at, None)
+            elif known_at != at or recorded_ms is None:
+                unknown.append(partition)
+        try:
             async with asyncio.timeout(UNREAD_S):
-                for partition, bounds in self._bounds.items():
-                    at = self._next_offset(partition)
-                    self._oldest.setdefault(partition, (at, None))
-                    if at >= bounds.end:
-                        self._oldest[partition] = (at, None)
-                    elif self._oldest[partition][0] != at or self._oldest[partition][1] is None:
-                        records, _ = await self._log.records(
-                            partition, at, bounds.end, max_records=1
-                        )
-                        recorded_ms = records[0].recorded_ms if records else None
-                        self._oldest[partition] = (at, recorded_ms)
+                for partition in sorted(unknown, key=lambda one: self._asked_at_s.get(one, 0.0)):
+                    self._asked_at_s[partition] = time.monotonic()
+                    at, end = self._next_offset(partition), self._bounds[partition].end
+                    records, _ = await self._log.records(partition, at, end, max_records=1)
+                    self._oldest[partition] = (at, records[0].recorded_ms if records else None)
+        except Exception as error:  # noqa: BLE001 - whatever the client stumbles over in a batch
+            _log.debug("oldest_unread_unknown", why=described(error))
 
     def _next_offset(self, partition: Partition) -> int:
         start = self._bounds[partition].start

@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import math
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -184,3 +187,35 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
 
     assert lags == [10, 20, 30]
     assert ages == sorted(ages)
+
+
+async def test_the_rights_of_the_writer_are_enough(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    role = f"test_{secrets.token_hex(6)}"
+    async with watching(database.admin_url) as admin:
+        await admin.connection.execute(
+            f"create role {role} login password 'x' in role normalizer_writer"
+        )
+        parts = urlsplit(database.url)
+        url = parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl()
+        try:
+            settings = settings_for(database, topic, bootstrap_servers, database_url=url)
+            await producer.send_and_wait(
+                topic.name, msgspec.json.encode(raw_event(1, brand_new=1)), partition=0
+            )
+            async with monitored(settings) as (_, monitor_url):
+                await until(lambda: ready(monitor_url))
+
+                async def found() -> bool:
+                    values = await scraped(monitor_url)
+                    return value(values, "normalizer_drift_found_total") == 1
+
+                await until(found)
+                values = await scraped(monitor_url)
+        finally:
+            await admin.connection.execute(f"drop role {role}")
+
+    assert value(values, "normalizer_missing_migrations") == 0
+    assert value(values, "normalizer_database_writable") == 1
+    assert value(values, "normalizer_unverified_seconds") == math.inf

@@ -443,6 +443,7 @@ async def test_records_that_expired_unread_are_a_gap(
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
     (gap,) = await watcher.connection.fetch("select * from normalizer.gap")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
+    assert service.ownership.gaps == {Partition(topic.name, 0): (4, 7)}
     position = (await watcher.positions(topic))[0]
     assert (position["records"], position["holes"]) == (7, 3)
 

@@ -219,3 +219,37 @@ async def test_the_rights_of_the_writer_are_enough(
     assert value(values, "normalizer_missing_migrations") == 0
     assert value(values, "normalizer_database_writable") == 1
     assert value(values, "normalizer_unverified_seconds") == math.inf
+
+
+async def test_a_missing_migration_and_a_read_only_database_are_reasons(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    async with (
+        monitored(settings_for(database, topic, bootstrap_servers)) as (_, url),
+        watching(database.admin_url) as admin,
+    ):
+        await until(lambda: ready(url))
+
+        async def says(reason: str) -> bool:
+            _, body = await asked(f"{url}/readyz")
+            return body["reasons"] == [reason]
+
+        await admin.connection.execute("delete from migrations.applied where version = '0013'")
+        await until(lambda: says("migrations missing: 0013: type `normalizer migrate`"))
+        await admin.connection.execute("insert into migrations.applied (version) values ('0013')")
+        await until(lambda: ready(url))
+
+        await admin.connection.execute(
+            f"alter database {database.name} set default_transaction_read_only = on"
+        )
+        await admin.connection.execute(
+            """
+            select pg_terminate_backend(pid)
+            from   pg_stat_activity
+            where  datname = current_database() and application_name = 'normalizer monitor'
+            """
+        )
+        await until(lambda: says("database: read-only"))
+        alive, _ = await asked(f"{url}/livez")
+
+    assert alive == 200

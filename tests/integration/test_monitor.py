@@ -232,7 +232,7 @@ async def test_a_missing_migration_and_a_read_only_database_are_reasons(
 
         async def says(reason: str) -> bool:
             _, body = await asked(f"{url}/readyz")
-            return body["reasons"] == [reason]
+            return bool(body["reasons"] == [reason])
 
         await admin.connection.execute("delete from migrations.applied where version = '0013'")
         await until(lambda: says("migrations missing: 0013: type `normalizer migrate`"))

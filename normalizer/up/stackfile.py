@@ -81,6 +81,8 @@ def _for_shell(stack: Stack) -> str:
         "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,
         "KAFKA_TOPICS": stack.topic,
         "KAFKA_GROUP_ID": stack.group,
+        "NORMALIZER_URL": stack.normalizer_url,
+        "PROJECTOR_URL": stack.api_url,
     }
     lines = [f"export {name}={shlex.quote(value)}\n" for name, value in values.items() if value]
     return "".join([*lines, f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n"])

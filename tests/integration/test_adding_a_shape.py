@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import blocks
+from tests.documents import apply_diff, blocks, copy_tree
 
 PAGE = "adding-a-shape.md"
 ROOT = Path(__file__).parents[2]
@@ -18,10 +18,7 @@ MOST_LINES = 60
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What git tracks of the core and its vectors, changed as the page says."""
     copy = tmp_path_factory.mktemp("tree")
-    for name in _run(ROOT, "git", "ls-files", "normalizer", "tests", "pyproject.toml").splitlines():
-        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            (copy / name).write_bytes((ROOT / name).read_bytes())
+    copy_tree(copy, "normalizer", "tests", "pyproject.toml")
     _run(copy, "git", "init", "--quiet")
     _run(copy, "git", "add", "--all")
     for block in blocks(PAGE):
@@ -29,7 +26,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
             case ["ndjson", name]:
                 (copy / name).write_text(block.text)
             case ["diff", name]:
-                _apply(copy / name, block.text)
+                apply_diff(copy / name, block.text)
             case _:
                 pass
     return copy
@@ -39,15 +36,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frozen(tree: Path) -> str:
     """What freezing said that it changes."""
     return _run(tree, sys.executable, "-m", "tests.vectors.freeze", "--write")
-
-
-def _apply(path: Path, diff: str) -> None:
-    lines = diff.splitlines(keepends=True)
-    before = "".join(line[1:] for line in lines if line[0] in " -")
-    after = "".join(line[1:] for line in lines if line[0] in " +")
-    text = path.read_text()
-    assert text.count(before) == 1, f"{path.name} does not hold once:\n{before}"
-    path.write_text(text.replace(before, after))
 
 
 def _run(folder: Path, *command: str, given: str = "") -> str:

@@ -5,8 +5,10 @@ The Compose client itself reads compose.yaml: what it makes of anchors and varia
 
 import inspect
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -271,7 +273,24 @@ def test_prometheus_scrapes_the_ports_that_answer() -> None:
     assert normalizer_job["dns_sd_configs"][0]["port"] == settings.Settings().http_port
     assert projector_job["static_configs"] == [{"targets": [f"projector:{_projector_port()}"]}]
     rules = {path.name for path in (ROOT / "deploy" / "prometheus").iterdir()} - {"prometheus.yml"}
-    assert rules <= set(read["rule_files"])
+    assert set(read["rule_files"]) == rules
+    assert {normalizer_job["job_name"], projector_job["job_name"]} == {"normalizer", "projector"}
+
+
+def test_prometheus_takes_its_file() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None and os.environ.get("CI") != "true":
+        pytest.skip("no promtool: type `apt-get install prometheus`")
+    assert promtool
+
+    done = subprocess.run(
+        [promtool, "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_grafana_finds_its_sources(services: dict[str, Any]) -> None:

@@ -1,0 +1,148 @@
+"""docs/operations.md: the walk walked as it stands, and every command it names."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from normalizer.cli import main as normalizer
+from normalizer.embedded import remove_folder
+from projector.cli import main as projector
+from tests.documents import DOCS, Block, apply_diff, blocks, copy_tree
+from tests.stack import Stack
+from tests.waiting import until
+from tests.walking import Shell, matches, typed
+
+PAGE = "operations.md"
+ROOT = DOCS.parent
+PROGRAMS = {"normalizer": normalizer, "projector": projector}
+
+
+@pytest.fixture
+async def tree(stack: Stack) -> AsyncIterator[Path]:
+    """The reader's tree, under what `make run ARGS=--no-traffic` runs."""
+    await stack.new_broker("unused")  # leaves the test out where there is no Kafka
+    copy = stack.folder / "walk"
+    copy.mkdir(mode=0o711)
+    copy_tree(copy, "normalizer", "projector", "simulator", "migrations")
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "normalizer", "up", "--no-traffic"),
+        cwd=copy,
+        env=_environment(copy),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+
+        async def started() -> bool:
+            assert up.returncode is None, "normalizer up has ended"
+            return (copy / ".noetl" / "stack.json").exists()
+
+        await until(started, deadline_s=120.0)
+        yield copy
+    finally:
+        if up.returncode is None:
+            up.send_signal(signal.SIGTERM)
+        await up.wait()
+        remove_folder(copy / ".noetl" / "postgres")
+
+
+def _environment(tree: Path) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(tree)}
+
+
+@pytest.mark.timeout(240)
+async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
+    shell = Shell(tree, _environment(tree))
+    walked = 0
+    for block in _walk():
+        match block.info.split():
+            case ["console"]:
+                for one in typed(block.text):
+                    printed = await asyncio.to_thread(shell.run, one.command)
+                    printed = _without_logs(printed)
+                    assert matches(one.shown, printed), f"$ {one.command}\n{printed}"
+                    walked += 1
+            case ["diff", name]:
+                apply_diff(tree / name, block.text)
+            case _:
+                pass
+    assert walked > 10
+
+
+def _walk() -> Iterator[Block]:
+    """The blocks from the first console on."""
+    found = blocks(PAGE)
+    first = next(number for number, block in enumerate(found) if block.info == "console")
+    yield from found[first:]
+
+
+def _without_logs(printed: str) -> str:
+    return "".join(line for line in printed.splitlines(True) if not line.startswith('{"timestamp"'))
+
+
+def _commands(group: click.Group, name: str) -> Iterator[str]:
+    for word, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}"
+
+
+def test_every_command_has_its_line() -> None:
+    table = (DOCS / PAGE).read_text().partition("## Every command")[2].partition("\n## ")[0]
+    told = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
+
+    every = {line for name, group in PROGRAMS.items() for line in _commands(group, name)}
+    assert every - told == set()
+    assert {" ".join(word for word in line.split() if word[0] != "-") for line in told} == every
+
+
+def test_every_command_teaches_by_example() -> None:
+    for name, group in PROGRAMS.items():
+        for line in _commands(group, name):
+            command: click.Command = group
+            for word in line.split()[1:]:
+                assert isinstance(command, click.Group)
+                command = command.commands[word]
+            assert re.search(
+                rf"^ *(\S+=\S+ |[^\n]*\| |)*{line}", command.help or "", re.MULTILINE
+            ), f"{line} --help shows no example of itself"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(str(path.name) for path in DOCS.glob("*.md"))]
+)
+def test_every_command_on_a_page_is_one_that_there_is(page: str) -> None:
+    path = ROOT / page if page == "README.md" else DOCS / page
+    for line in _typed_lines(path.read_text()):
+        program, *words = line.split()
+        command: click.Command = PROGRAMS[program]
+        while isinstance(command, click.Group) and words and words[0][0] not in "-<>|.;,":
+            assert words[0] in command.commands, f"{page}: {line}"
+            command = command.commands[words.pop(0)]
+        known = {name for option in command.params for name in option.opts} | {"--help", "-h"}
+        known |= {"--version"} if command is PROGRAMS[program] else set()
+        for word in words:
+            if word in ("|", ">", "<", "&&", "#"):
+                break
+            if word.startswith("--"):
+                assert word.partition("=")[0].rstrip(".,;)") in known, f"{page}: {line}"
+
+
+def _typed_lines(text: str) -> Iterator[str]:
+    """What begins with a program of ours: lines of blocks, and words in backquotes."""
+    fenced = re.findall(r"^```[^\n]*\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in fenced for line in block.splitlines()]
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    lines += [found.replace("\n", " ") for found in re.findall(r"`([^`]+)`", prose)]
+    for line in lines:
+        found = re.match(r"(?:\$ )?((?:normalizer|projector)(?: \S+)*)", line)
+        if found is not None and not re.match(r"(normalizer|projector)[./]", found[1]):
+            yield found[1]

@@ -1,0 +1,42 @@
+"""What the pages link to is there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, part = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), target
+        assert not part or part in set(_anchors(path.read_text())), target
+
+
+def _anchors(text: str) -> Iterator[str]:
+    """As GitHub makes them of headings."""
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_readme_leads_to_every_page_of_docs() -> None:
+    readme = (ROOT / "README.md").read_text()
+
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert f"docs/{page.name}" in readme, page.name
+
+
+def test_producing_is_on_the_first_screen() -> None:
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:26]
+
+    assert any("docs/producing.md" in line for line in first_screen)

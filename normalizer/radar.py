@@ -19,6 +19,8 @@ from normalizer.wire_event import WireEvent
 
 EVENTS_A_SECOND: Final = 32
 """Of each shape: about a millisecond of work."""
+LARGEST_BYTES: Final = 65_536
+"""Larger records are passed over: reading one once more could take as long as its batch."""
 FIELDS_A_SHAPE: Final = 100
 """Different findings that are remembered; a producer may make up keys without end."""
 EXAMPLE_LETTERS: Final = 200
@@ -91,7 +93,7 @@ class Radar:
         for part in batch.parts:
             for record, outcomes in _some(part.items):
                 shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
-                if len(shapes) != 1:
+                if len(shapes) != 1 or len(record.value or b"") > LARGEST_BYTES:
                     continue  # nothing was read, or a batch that several wrote
                 (shape,) = shapes
                 self._looked[shape] += 1

@@ -5,9 +5,11 @@ from typing import Any
 
 from normalizer.batch import Batch, PartitionBatch
 from normalizer.normalize import Normalizer
-from normalizer.radar import EVENTS_A_SECOND, EXAMPLE_LETTERS, FIELDS_A_SHAPE, Radar
+from normalizer.radar import EVENTS_A_SECOND, EXAMPLE_LETTERS, FIELDS_A_SHAPE, LARGEST_BYTES, Radar
 from normalizer.record import RawRecord
 from tests.factories import TOPIC, raw_event, raw_record
+from tests.hostile import hostile_values
+from tests.poison import POISON
 
 _normalizer = Normalizer()
 
@@ -77,7 +79,7 @@ def test_a_secret_does_not_become_an_example() -> None:
     assert "hunter2" not in str(radar.take())
 
 
-def test_refused_records_and_mixed_batches_are_passed_over() -> None:
+def test_refused_records_mixed_batches_and_large_ones_are_passed_over() -> None:
     radar = Radar()
     mixed = {
         "execution_id": 1,
@@ -87,7 +89,9 @@ def test_refused_records_and_mixed_batches_are_passed_over() -> None:
         ],
     }
 
-    assert radar.look(read(b"{broken", mixed), 0.0) == Counter()
+    large = raw_event(1, brand_new=1, context="x" * LARGEST_BYTES)
+
+    assert radar.look(read(b"{broken", mixed, large), 0.0) == Counter()
 
 
 def test_a_batch_with_a_broken_item_shows_its_other_items() -> None:
@@ -120,3 +124,18 @@ def test_made_up_keys_and_long_values_are_bounded() -> None:
 
     assert len(found) == FIELDS_A_SHAPE
     assert {len(one.example) for one in found} == {EXAMPLE_LETTERS}
+
+
+def test_hostile_records_are_looked_at_and_what_is_found_can_be_stored() -> None:
+    radar = Radar()
+    records = [raw_record(0, value) for value in hostile_values(7, 2_000)]
+
+    for number, record in enumerate([*records, *(poison.record for poison in POISON)]):
+        radar.look(of([record]), float(number))
+    found = radar.take()
+
+    assert found
+    for finding in found:
+        text = finding.field + finding.example
+        assert "\0" not in text
+        assert text.encode()

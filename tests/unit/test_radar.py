@@ -117,7 +117,7 @@ def test_no_more_than_a_sample_of_a_second_is_looked_at() -> None:
 
 def test_made_up_keys_and_long_values_are_bounded() -> None:
     radar = Radar()
-    keys = {f"key_{number}": "x" * 1000 for number in range(FIELDS_A_SHAPE * 2)}
+    keys = {f"key_{number}": "x" * (EXAMPLE_LETTERS + 9) for number in range(FIELDS_A_SHAPE * 2)}
 
     radar.look(read(raw_event(1) | keys), 0.0)
     found = radar.take()

@@ -44,14 +44,14 @@ from projector.database import database_url
     "--timeout",
     "timeout_s",
     envvar="PROJECTOR_TIMEOUT_S",
-    type=click.FloatRange(0.1, 60.0),
-    default=5.0,
+    type=click.IntRange(1, 60),
+    default=5,
     metavar="SECONDS",
     show_default=True,
     show_envvar=True,
     help="How long the database may take for one statement.",
 )
-def serve(*, host: str, port: int, connections: int, timeout_s: float) -> None:
+def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
 
     \b

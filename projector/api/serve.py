@@ -36,7 +36,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8384
     token: str | None = None
     connections: int = 4
-    timeout_s: float = 5.0
+    timeout_s: int = 5
 
 
 async def serve(settings: ApiSettings, say: Callable[[str], None]) -> None:
@@ -132,7 +132,8 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # Only where the protocol is named does asyncio not delay small packets, by 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -1,0 +1,260 @@
+"""Do open dashboards disturb the normalizer? Its seconds a batch with 50 pages open and without.
+
+    python -m bench.pages                            the short form: 15 s a phase
+    python -m bench.pages --seconds 60 --rate 2000
+
+One run, one database with a history in it: the store writes batches at a steady rate while no page
+is open, then 50 that look at the same, none again, and 50 that each look at something else. A page
+asks every question of the dashboard every five seconds, of `projector serve` in its own process.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from bench.history import make_history
+from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.filling import Filling
+from normalizer.kafka import Chunk, Partition
+from normalizer.lines import open_lines, pages, record_of
+from normalizer.migrate import migrate
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from normalizer.store import Claim, Store
+
+TOPIC: Final = "noetl.events"
+BATCHES_A_SECOND: Final = 4
+EVERY_S: Final = 5.0
+QUESTIONS: Final = (
+    "execution-outcomes?last=24h&every=hour",
+    "error-rate-by-attempt?last=24h&limit=5000",
+    "first-attempt-success?last=24h",
+    "retry-storms",
+    "retries-by-minute?last=2h",
+    "stuck-executions?limit=100",
+    "call-durations-by-attempt?last=24h",
+    "events-per-second?last=2h&every=minute&limit=5000",
+    "failures-by-error?last=24h&by=error_class",
+    "quarantine-by-reason?last=24h",
+    "coercions-by-rule?last=24h",
+    "freshness",
+    "agreement",
+    "jobs",
+    "choices?last=24h",
+)
+_HEADING: Final = f"{'':28}{'batches':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'answers':>9}"
+
+
+async def main(seconds: float, rate: int, pages_open: int, history: int) -> None:
+    """Print a line for each phase."""
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    try:
+        async with PostgresServer(
+            folder / "postgres", settings={"shared_buffers": "256MB"}
+        ) as server:
+            url = await server.create_database("pages")
+            await migrate(url, say=lambda _: None)
+            await _fill(url, history)
+            traffic = await _traffic(folder, round(4.5 * seconds * rate))
+            async with Store(url, owner="bench") as store, _serving(url) as api_url:
+                writer = _Writer(store, traffic)
+                await writer.write_for(3.0, rate)
+                print(_HEADING)
+                for name, clients, apart in (
+                    ("no page", 0, False),
+                    (f"{pages_open} pages, one view", pages_open, False),
+                    ("no page", 0, False),
+                    (f"{pages_open} pages, each its own", pages_open, True),
+                ):
+                    async with _pages(api_url, clients, apart=apart) as asked:
+                        took = await writer.write_for(seconds, rate)
+                    print(f"{name:28}{_figures(took)}{sum(asked):>9,}")
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+async def _fill(url: str, events: int) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await make_history(connection, events, until=datetime.now(UTC))
+        await connection.execute("analyze")
+    finally:
+        await connection.close()
+
+
+async def _traffic(folder: Path, events: int) -> Iterator[RawRecord]:
+    """The simulator's records, of one partition."""
+    file = folder / "traffic.ndjson"
+    writer = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "simulator", "write", str(file), f"--events={events}"),
+        *(f"--topic={TOPIC}", "--partitions=1"),
+    )
+    if await writer.wait() != 0:
+        raise SystemExit("no traffic")
+    return _records(file)
+
+
+def _records(file: Path) -> Iterator[RawRecord]:
+    with open_lines(file) as stream:
+        for page in pages(stream):
+            for number, line in page:
+                yield record_of(line, number, TOPIC)
+
+
+class _Writer:
+    """The normalizer's own way into the database, at a steady rate."""
+
+    def __init__(self, store: Store, records: Iterator[RawRecord]) -> None:
+        self._store = store
+        self._records = records
+        self._normalizer = Normalizer(())
+        self._claim: Claim | None = None
+
+    async def write_for(self, seconds: float, rate: int) -> list[float]:
+        """The seconds that each batch's transaction took."""
+        took = []
+        for _ in range(round(seconds * BATCHES_A_SECOND)):
+            due = time.monotonic() + 1 / BATCHES_A_SECOND
+            batch = await self._filled(rate // BATCHES_A_SECOND)
+            started = time.monotonic()
+            await self._store.write(batch.sealed({Partition(TOPIC, 0): self._held()}))
+            took.append(time.monotonic() - started)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        return took
+
+    async def _filled(self, rows: int) -> Filling:
+        filling = Filling()
+        while filling.rows < rows:
+            record = next(self._records)
+            if self._claim is None:
+                self._claim = await self._store.claim(
+                    TOPIC, 0, cluster_id="bench", log_start=record.offset
+                )
+                self._next_offset = self._claim.next_offset
+            chunk = Chunk(
+                partition=Partition(TOPIC, 0),
+                from_offset=self._next_offset,
+                next_offset=record.offset + 1,
+                records=[record],
+            )
+            filling.add(self._claim, chunk, [(record, self._normalizer.normalize(record))])
+            self._next_offset = chunk.next_offset
+        return filling
+
+    def _held(self) -> Claim:
+        assert self._claim
+        return self._claim
+
+
+@asynccontextmanager
+async def _serving(url: str) -> AsyncIterator[str]:
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", "serve", "--port=0"),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert server.stdout
+    try:
+        yield (await server.stdout.readline()).decode().split()[-1]
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+@asynccontextmanager
+async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list[int]]:
+    """Pages in a process of their own; what they asked is known when they are closed."""
+    asked: list[int] = []
+    if count == 0:
+        yield asked
+        return
+    clients = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.pages", "--ask", api_url, f"--pages={count}"),
+        *(["--apart"] if apart else []),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert clients.stdout
+    await clients.stdout.readline()  # every page has been opened
+    yield asked
+    told, _ = await clients.communicate(b"\n")
+    answers = json.loads(told)
+    if answers["wrong"]:
+        raise SystemExit(f"{answers['wrong']} of {answers['right']} answers were errors")
+    asked.append(answers["right"])
+
+
+async def ask(api_url: str, count: int, *, apart: bool) -> None:
+    """Be so many pages until standard input ends."""
+    answers = {"right": 0, "wrong": 0}
+    async with asyncio.TaskGroup() as tasks:
+        watching = [
+            tasks.create_task(_page(api_url, number, count, answers, apart=apart), name="page")
+            for number in range(count)
+        ]
+        await asyncio.sleep(EVERY_S)
+        answers["right"] = 0
+        print("open", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        for task in watching:
+            task.cancel()
+    print(json.dumps(answers))
+
+
+async def _page(
+    api_url: str, number: int, count: int, answers: dict[str, int], *, apart: bool
+) -> None:
+    """Plain sockets: a client that works hard would disturb by itself, on this one machine."""
+    url = urlsplit(api_url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    etags: dict[str, str] = {}
+    await asyncio.sleep(EVERY_S * number / count)
+    while True:
+        due = time.monotonic() + EVERY_S
+        for question in QUESTIONS:
+            path = question.replace("last=24h", f"last={1_440 + number}m") if apart else question
+            writer.write(
+                f"GET /api/v1/{path} HTTP/1.1\r\nHost: {url.netloc}\r\n"
+                f"If-None-Match: {etags.get(path, '')}\r\n\r\n".encode()
+            )
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines if line)
+            await reader.readexactly(int(headers.get("content-length", 0)))
+            answers["right" if first.split()[1] in {"200", "304"} else "wrong"] += 1
+            etags[path] = headers.get("etag", "")
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+
+def _figures(took: Sequence[float]) -> str:
+    cut = statistics.quantiles(took, n=100)
+    return f"{len(took):>8}" + "".join(f"{1_000 * cut[at - 1]:>9.1f}" for at in (50, 95, 99))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Seconds a batch with open pages and without.")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of each phase")
+    parser.add_argument("--rate", type=int, default=1_000, help="records a second")
+    parser.add_argument("--pages", type=int, default=50)
+    parser.add_argument("--history", type=int, default=200_000, help="events there before")
+    parser.add_argument("--ask", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.ask:
+        asyncio.run(ask(chosen.ask, chosen.pages, apart=chosen.apart))
+    else:
+        asyncio.run(main(chosen.seconds, chosen.rate, chosen.pages, chosen.history))

@@ -1,5 +1,6 @@
 """Every SQL in a Grafana panel, as the reader role, against two hours of a platform's traffic."""
 
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -50,6 +51,10 @@ _HAPPENED = """
     insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
     values ('noetl.events', 0, 0, 10, 12, 'expired');
 
+    insert into normalizer.drift (shape, field, type, kind, source_topic, source_generation,
+                                  source_partition, source_offset, example)
+    values ('executor', 'colour', 'text', 'unknown_key', 'noetl.events', 0, 0, 7, '"red"');
+
     insert into projector.verification
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'everything', 'match', 7, 0, 0, '', 0.1);
@@ -81,8 +86,10 @@ async def busiest(reader: asyncpg.Connection) -> str:
 
 
 def test_there_are_dashboards_and_each_has_its_own_id() -> None:
-    assert {path.stem for path in DASHBOARDS} >= {"workflows", "execution", "data"}
+    assert {path.stem for path in DASHBOARDS} == {"workflows", "execution", "data", "service"}
     assert SQL
+    uids = [json.loads(path.read_text())["uid"] for path in DASHBOARDS]
+    assert len(set(uids)) == len(uids)
 
 
 @pytest.mark.parametrize("query", SQL, ids=str)

@@ -1,0 +1,88 @@
+"""The dashboard of the service asks for metrics and labels that there are, in valid PromQL."""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.parser import text_string_to_metric_families
+
+from normalizer.metrics import CATALOGUE
+from projector.api.metrics import Metrics
+from tests.dashboards import Query, queries
+from tests.stack import CI
+
+ASKED = [query for query in queries() if query.source == "prometheus"]
+SCRAPED = {"instance", "job"}
+
+
+def _known() -> Iterator[tuple[str, set[str]]]:
+    """Name -> labels of every series of ours."""
+    for metric in CATALOGUE:
+        names = [metric.name]
+        if metric.kind == "histogram":
+            names = [f"{metric.name}_bucket", f"{metric.name}_sum", f"{metric.name}_count"]
+        for name in names:
+            yield name, {*metric.labels, "le"}
+    api = Metrics()
+    api.requests.labels(question="q", status="200").inc()
+    api.seconds.labels(question="q").observe(0.1)
+    for family in text_string_to_metric_families(api.text().decode()):
+        for sample in family.samples:
+            yield sample.name, set(sample.labels)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    for family in registry.collect():
+        yield family.name, set()
+
+
+KNOWN = dict(_known())
+
+
+@pytest.mark.parametrize("query", ASKED, ids=str)
+def test_it_asks_for_what_there_is(query: Query) -> None:
+    text = re.sub(r'"[^"]*"|\$__rate_interval|\[[^\]]*\]', "", query.text)
+    names = set(re.findall(r"\b(?:normalizer|projector|process)_\w+", text))
+    grouped = {word for group in re.findall(r"by \(([^)]*)\)", text) for word in group.split(", ")}
+    selected = set(re.findall(r"(\w+)=~?", text))
+
+    assert names, query.text
+    assert names <= KNOWN.keys()
+    labels = SCRAPED.union(*(KNOWN[name] for name in names))
+    assert grouped | selected <= labels
+
+
+def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
+    shown = " ".join(query.text for query in ASKED)
+
+    missing = [metric.name for metric in CATALOGUE if metric.name not in shown]
+    # What is told by others on the dashboard, or only asked for by hand.
+    assert set(missing) <= {
+        *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),
+        *("normalizer_drift_found_total", "normalizer_next_offset", "normalizer_build_info"),
+        *("normalizer_write_failing_seconds", "normalizer_missing_migrations"),
+        "normalizer_job_progress_ratio",
+    }
+
+
+def test_prometheus_can_read_every_question(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert not CI, "no promtool: type `apt-get install prometheus`"
+        pytest.skip("no promtool: type `apt-get install prometheus`")
+    rules = [
+        {"record": f"panel:{number}", "expr": query.text.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(ASKED)
+    ]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
+
+    done = subprocess.run(
+        [promtool, "check", "rules", file], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr

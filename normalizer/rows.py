@@ -144,13 +144,12 @@ async def change_rows(
     connection: asyncpg.Connection, rows: Sequence[Envelope], buckets: Buckets
 ) -> None:
     """Write joined rows, ascending by event_id, over those they were read from (and locked)."""
-    by_id = {row.event_id or 0: row for row in rows}
-    for low, high, ids in buckets.grouped(by_id):
-        columns = (
-            [getattr(by_id[event_id], name) for event_id in ids]
-            for name, _ in statements.JOINED_COLUMNS
-        )
-        await connection.execute(statements.CHANGE_EVENTS, low, high, ids, *columns)
+    if not rows:
+        return
+    ids = [row.event_id or 0 for row in rows]
+    columns = [[getattr(row, name) for row in rows] for name, _ in statements.JOINED_COLUMNS]
+    bounds = [bound for low, high, _ in buckets.grouped(ids) for bound in (low, high)]
+    await connection.execute(statements.change_events(len(bounds) // 2), ids, *columns, *bounds)
 
 
 async def refused_rows(

@@ -13,8 +13,8 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from normalizer.envelope import Envelope
+from normalizer.join import HASHED_REGION, join, rekeyed, same_event
 from normalizer.join import conflict_id as conflict_id_of
-from normalizer.join import join, rekeyed, same_event
 from normalizer.snowflake import derive_id
 
 Place = tuple[str | None, int, int, int, int]
@@ -151,13 +151,26 @@ class _Settling:
         if self._reached:
             below = {place_of(event) for event in unknown if _is_below(event, self._reached)}
             self._seen = await self._stored.at(below) if below else {}
-        told = {
-            event_id
-            for event in unknown
-            if (event_id := _id_of(event)) in self._known and place_of(event) not in self._seen
-        }
-        if told:
-            self._rows |= await self._stored.rows(sorted(told))
+        again = [event for event in unknown if place_of(event) not in self._seen]
+        told = {event_id for event in again if (event_id := _id_of(event)) in self._known}
+        await self._lock({event_id for event_id in told if event_id < HASHED_REGION})
+        await self._lock(
+            {event_id for event_id in told if event_id >= HASHED_REGION}
+            | {conflict_id_of(event, 0) for event in self._clashing(again)} - self._rows.keys()
+        )
+
+    async def _lock(self, event_ids: Collection[int]) -> None:
+        if event_ids:
+            found = await self._stored.rows(sorted(event_ids))
+            self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
+
+    def _clashing(self, events: Sequence[Envelope]) -> Iterator[Envelope]:
+        """Those whose id is another event's, in the log or before them in the batch."""
+        first: dict[int, Envelope] = {}
+        for event in events:
+            row = self._rows.get(_id_of(event)) or first.setdefault(_id_of(event), event)
+            if not same_event(row, event) and not _is_derived(event):
+                yield event
 
     async def _settle(self, event: Envelope) -> tuple[Fate, int]:
         if self._is_stored(event):

@@ -1,5 +1,6 @@
 """Every SQL text the store says, named."""
 
+from functools import cache
 from typing import Final
 
 from normalizer.envelope import Envelope
@@ -231,16 +232,31 @@ JOINED_COLUMNS: Final = (
 
 _SET_JOINED: Final = ", ".join(f"{name} = joined.{name}" for name, _ in JOINED_COLUMNS)
 _JOINED_ARRAYS: Final = ", ".join(
-    f"${place}::{kind}[]" for place, (_, kind) in enumerate(JOINED_COLUMNS, start=4)
+    f"${place}::{kind}[]" for place, (_, kind) in enumerate(JOINED_COLUMNS, start=2)
 )
 _JOINED_NAMES: Final = ", ".join(name for name, _ in JOINED_COLUMNS)
 
-CHANGE_EVENTS: Final = f"""
-    update normalizer.events as event
-    set    {_SET_JOINED}
-    from   unnest($3::bigint[], {_JOINED_ARRAYS}) as joined (event_id, {_JOINED_NAMES})
-    where  event.event_id between $1::bigint and $2::bigint and event.event_id = joined.event_id
-"""  # noqa: S608 - column names of our own
+
+@cache
+def change_events(buckets: int) -> str:
+    """Change rows of so many buckets, their bounds given last, in one statement.
+
+    Triggers fire once a statement: two would go through the projections twice.
+    """
+    first = len(JOINED_COLUMNS) + 2
+    changes = ", ".join(
+        f"""
+        bucket_{low} as (
+            update normalizer.events as event
+            set    {_SET_JOINED}
+            from   unnest($1::bigint[], {_JOINED_ARRAYS}) as joined (event_id, {_JOINED_NAMES})
+            where  event.event_id between ${low}::bigint and ${low + 1}::bigint
+            and    event.event_id = joined.event_id
+        )"""  # noqa: S608 - column names of our own
+        for low in range(first, first + 2 * buckets, 2)
+    )
+    return f"with {changes} select"
+
 
 ADD_GAPS: Final = """
     insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)

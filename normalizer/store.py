@@ -44,9 +44,12 @@ from normalizer.settle import (
     Settled,
     place_of,
     settle,
+    source_of,
 )
 
 _ROUNDS: Final = 10
+_APART_FOR: Final = 1_000
+"""So many batches are written in two steps once rows of other partitions were told again."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +64,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_offset: int | None
     last_recorded_ms: int | None
     last_crc: int | None
+
+
+class _Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows were changed, and nothing else of the batch was written; by these records."""
+
+    places: frozenset[Place]
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +111,7 @@ class Store:
         self._on_written = on_written
         self._positions = positions or SourcePositions()
         self._buckets = Buckets()
+        self._apart = 0
         self._session = Session(
             database_url,
             application_name=application_name,
@@ -186,22 +196,33 @@ class Store:
     async def write(self, batch: Batch) -> Totals:
         """Write the batch in one transaction; rows that the database refuses go to quarantine.
 
+        Where partitions share executions, rows that were told again are changed in a transaction
+        before it: a writer goes through the projections once a transaction, in their order, or
+        two writers wait for each other. A kill between the two leaves tellings to be told again.
+
         A batch whose commit took effect although its answer was lost is recognised, and not
         written again: its totals are then empty.
         Raises Fenced (a younger epoch owns a partition) and PositionMoved (an operator's hand).
         """
         refused: dict[Place, Rejected] = {}
+        joined: frozenset[Place] = frozenset()
         fault: BaseException | None = None
-        for _ in range(_ROUNDS):
+        rounds = 0
+        while rounds < _ROUNDS:
             try:
                 await self._make_buckets(batch)
                 if isinstance(fault, RowRefused):
                     refused = refused | await self._find_refused(batch, refused)
-                written = await self._session.transaction(partial(self._write, batch, refused))
+                written = await self._session.transaction(
+                    partial(self._write, batch, refused, joined)
+                )
             except (RowRefused, OnceMore) as again:
                 fault = again
+                rounds += 1
             else:
-                return self._told(written)
+                if not isinstance(written, _Joined):
+                    return self._told(written)
+                joined, fault = joined | written.places, None
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
@@ -235,9 +256,13 @@ class Store:
         )
 
     async def _write(
-        self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
-    ) -> Written | None:
-        """None: this batch's commit had taken effect already."""
+        self,
+        batch: Batch,
+        refused: dict[Place, Rejected],
+        joined: frozenset[Place],
+        connection: asyncpg.Connection,
+    ) -> Written | _Joined | None:
+        """None: this batch's commit had taken effect already. `joined` are joined by now."""
         reached = await self._positions.lock(connection, batch.parts)
         if reached is None:
             return None
@@ -245,11 +270,17 @@ class Store:
         sorted_out = _sort_out(batch, refused, self._buckets)
         stored = StoredRows(connection, self._buckets)
         settled = await settle(sorted_out.events, stored, reached)
+        if self._go_apart(batch, settled):
+            return await self._join(connection, sorted_out.events, settled)
+        fates: list[tuple[Fate, int]] = [
+            ("joined", row) if fate == "duplicate" and place_of(event) in joined else (fate, row)
+            for event, (fate, row) in zip(sorted_out.events, settled.fates, strict=True)
+        ]
         await copy_rows(connection, settled.new, batch_id)
         await change_rows(connection, settled.changed, self._buckets)
-        await add_tellings(connection, settled.tellings)
+        await add_tellings(connection, [one for one in settled.tellings if one[0] not in joined])
         kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
-        for counts, (fate, _) in zip(sorted_out.counts_of_events, settled.fates, strict=True):
+        for counts, (fate, _) in zip(sorted_out.counts_of_events, fates, strict=True):
             counts.add(fate)
         for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
             counts.add("quarantined" if is_new else "duplicate")
@@ -261,11 +292,33 @@ class Store:
         return Written(
             events=sorted_out.events,
             new=settled.new,
-            fates=settled.fates,
+            fates=fates,
             refusals=sorted_out.refusals,
             kept=kept,
             totals=sum((totals for _, totals in moves), Totals()),
         )
+
+    def _go_apart(self, batch: Batch, settled: Settled) -> bool:
+        """Whether the rows to change are changed in a transaction of their own."""
+        sources = {part.key for part in batch.parts}
+        if any(source_of(row) not in sources for row in settled.changed):
+            self._apart = _APART_FOR
+        self._apart = max(self._apart - 1, 0)
+        return bool(self._apart and settled.new and settled.changed)
+
+    async def _join(
+        self, connection: asyncpg.Connection, events: Sequence[Envelope], settled: Settled
+    ) -> _Joined:
+        """Change the rows that were told again, and nothing else: the batch follows."""
+        changed = {row.event_id for row in settled.changed}
+        await change_rows(connection, settled.changed, self._buckets)
+        places = frozenset(
+            place_of(event)
+            for event, (fate, row) in zip(events, settled.fates, strict=True)
+            if fate == "joined" and row in changed
+        )
+        await add_tellings(connection, [one for one in settled.tellings if one[0] in places])
+        return _Joined(places=places)
 
     async def _quarantine(
         self,

@@ -1,0 +1,93 @@
+"""Eight writers on eight partitions: none waits for another in a circle, whatever they write."""
+
+import asyncio
+from random import Random
+from typing import Final
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.batch import Totals
+from normalizer.envelope import Envelope
+from normalizer.store import Store
+from tests.factories import after, batch_of, envelope, snowflake
+from tests.stack import Database
+from tests.tables import assert_ledger_holds, claimed, connected, open_store
+
+WRITERS: Final = 8
+BATCHES: Final = 8
+EVENTS_A_BATCH: Final = 60
+KINDS: Final = ("command.issued", "command.claimed", "call.done", "playbook.started", "step.exit")
+
+
+def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
+    """A partition each: new events, events told again, the same again, and two under one id.
+
+    `spread`: events of one execution, and tellings of one event, go to any partition.
+    """
+    partitions: list[list[Envelope]] = [[] for _ in range(WRITERS)]
+    for number in range(WRITERS * BATCHES * EVENTS_A_BATCH * 2 // 3):
+        execution = rng.randrange(24)
+        event = envelope(
+            number,
+            event_id=snowflake(rng.randrange(1 << 20)),
+            execution_id=1000 + execution,
+            event_type=rng.choice(KINDS),
+            step=f"step {rng.randrange(4)}",
+            attempts=rng.randrange(3),
+            command_id=f"{1000 + execution}:step:{rng.randrange(50)}",
+            context=b'{"path":"play %d"}' % (execution % 3),
+        )
+        told = [event]
+        if rng.random() < 0.3:
+            told.append(msgspec.structs.replace(event, error="e", worker_id="w", attempts=3))
+        if rng.random() < 0.1:
+            told.append(event)
+        if rng.random() < 0.1:
+            told.append(msgspec.structs.replace(event, step="another", error=rng.choice("ef")))
+        for one in told:
+            home = rng.randrange(WRITERS) if spread else execution % WRITERS
+            partitions[home].append(one)
+    return partitions
+
+
+async def written(store: Store, partition: int, events: list[Envelope]) -> Totals:
+    claim = await claimed(store, partition)
+    totals = Totals()
+    for start in range(0, len(events), EVENTS_A_BATCH):
+        batch = batch_of(*events[start : start + EVENTS_A_BATCH], claim=claim)
+        totals += await store.write(batch)
+        claim = after(claim, batch)
+    return totals
+
+
+async def deadlocks(connection: asyncpg.Connection) -> int:
+    await connection.execute("select pg_stat_clear_snapshot()")
+    found: int = await connection.fetchval(
+        "select deadlocks from pg_stat_database where datname = current_database()"
+    )
+    return found
+
+
+@pytest.mark.parametrize("spread", [False, True], ids=["by execution", "without keys"])
+async def test_eight_writers_never_deadlock(database: Database, *, spread: bool) -> None:
+    rng = Random(7)
+    partitions = history(rng, spread=spread)
+    async with connected(database) as connection:
+        await connection.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+        stores = [open_store(database, f"writer {number}") for number in range(WRITERS)]
+        try:
+            totals = await asyncio.gather(
+                *(written(store, number, partitions[number]) for number, store in enumerate(stores))
+            )
+        finally:
+            for store in stores:
+                await store.__aexit__(None, None, None)
+
+        whole = sum(totals, Totals())
+        assert whole.joined > 100
+        assert whole.duplicate > 100
+        assert whole.outcomes == sum(map(len, partitions))
+        assert await deadlocks(connection) == 0
+        await assert_ledger_holds(connection)

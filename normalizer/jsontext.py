@@ -94,8 +94,13 @@ def _write(tree: Json, out: Callable[[str], None]) -> None:
     elif isinstance(tree, dict):
         separator = "{"
         for key, value in tree.items():
-            out(f"{separator}{quote(key)}:")
-            _write(value, out)
+            if type(value) is Number:
+                out(f"{separator}{quote(key)}:{value}")
+            elif type(value) is str:
+                out(f"{separator}{quote(key)}:{quote(value)}")
+            else:
+                out(f"{separator}{quote(key)}:")
+                _write(value, out)
             separator = ","
         out("}" if tree else "{}")
     elif isinstance(tree, list):

@@ -46,6 +46,8 @@ _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
+_MAY_HIDE: Final = (str, list, dict)
+"""Only such a value is ever a secret, or holds one."""
 _SEPARATORS: Final = b"-_+ "
 _LOWER_AND_ZERO: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000"
@@ -187,14 +189,17 @@ class _Rewriter:
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
+            if not isinstance(value, _MAY_HIDE):
+                members[key] = value
+                continue
             mode_inside = _mode_under(key, mode)
             if self._hides(key, value, mode, mode_inside):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
-            elif isinstance(value, str | list | dict):
-                members[key] = self.walk(value, under(path, key), mode_inside)
-            else:
+            elif type(value) is Number:
                 members[key] = value
+            else:
+                members[key] = self.walk(value, under(path, key), mode_inside)
         return members
 
     def _wrapped(self, text: str) -> str:
@@ -207,7 +212,7 @@ class _Rewriter:
         if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
             return False
         secrecy = self._redaction.secrecy(key)
-        if secrecy is Secrecy.NOTHING or not isinstance(value, str | list | dict):
+        if secrecy is Secrecy.NOTHING:
             return False
         return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 

@@ -159,13 +159,13 @@ def _wire_event(
 ) -> WireEvent:
     """Give the event with what it inherits, what wrappers held, and what was done to its text."""
     text, fields = level.text, level.fields
-    inherited = _inherited(shared, fields)
+    inherited = _inherited(shared, fields) if shared else {}
     if inherited:
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
         text = msgspec.json.encode(fields)
-    levels = [each for each in (level, batch) if each is not None]
+    levels = [level] if batch is None else [level, batch]
     paths = {canonical_path(path) for path in level.mended.get(None, ())}
-    if batch is not None:
+    if batch is not None and batch.mended:
         outer = batch.mended.get(None, ())
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
     extra: dict[str, Raw] = {}

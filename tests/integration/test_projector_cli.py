@@ -156,6 +156,30 @@ async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) ->
     assert await process.wait() == 0
 
 
+async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> None:
+    async def typed(*options: str) -> tuple[int | None, str]:
+        return await projector("rebuild", "event_hours", *options, database_url=database.admin_url)
+
+    async with connected(database) as connection:
+        await fill(connection)
+    too_early = await typed("--rollback")
+    begun = await typed("--no-swap")
+    refused = await typed("--finish")
+    swapped = await typed()
+    back = await typed("--rollback")
+    dropped = await typed("--cancel")
+
+    assert too_early == (1, "Error: there is nothing to swap: the rebuild is not done\n")
+    assert begun[0] == swapped[0] == back[0] == dropped[0] == 0
+    assert "folded 1 of 1 events (100%" in begun[1]
+    assert "event_hours       match: 1 rows compared" in begun[1]
+    assert "swapped" not in begun[1]
+    assert refused == (1, "Error: the new tables are not live: --cancel drops them\n")
+    assert "swapped: the new counters are live" in swapped[1]
+    assert back[1] == "swapped: the old counters are live\n"
+    assert dropped[1] == "dropped the new counters\n"
+
+
 async def fill(connection: asyncpg.Connection) -> None:
     await connection.execute("select normalizer.ensure_bucket(1)")
     await shown.insert(connection, [event()])

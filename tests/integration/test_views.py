@@ -69,6 +69,38 @@ async def test_every_view_asks_a_question_and_says_what_its_columns_mean(
     ] == []
 
 
+async def test_no_view_is_without_a_question(connection: asyncpg.Connection) -> None:
+    """Also those that nobody but us reads."""
+    silent = await connection.fetch(
+        """
+        select relname::text
+        from   pg_class
+        where  relnamespace = 'projector'::regnamespace
+        and    relkind = 'v'
+        and    coalesce(obj_description(oid, 'pg_class'), '') not like '%?%'
+        """
+    )
+
+    assert silent == []
+
+
+async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -> None:
+    """By the bounds of one execution's ids; every other view answers from projections."""
+    reading = await connection.fetch(
+        """
+        select distinct view.relname::text
+        from   pg_depend  as needed
+        join   pg_rewrite as rule on rule.oid = needed.objid
+        join   pg_class   as view on view.oid = rule.ev_class
+        where  needed.classid = 'pg_rewrite'::regclass
+        and    needed.refobjid = 'normalizer.events'::regclass
+        and    view.relnamespace = 'projector'::regnamespace
+        """
+    )
+
+    assert [name for (name,) in reading] == ["execution_timeline"]
+
+
 async def test_the_page_is_what_the_database_says(connection: asyncpg.Connection) -> None:
     assert PAGE.read_text() == as_markdown(await describe(connection)), (
         "type: projector views --markdown > docs/views.md"

@@ -182,6 +182,21 @@ grant select, insert on normalizer.job_batch, normalizer.job_refusal, normalizer
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant select on projector.jobs to normalizer_writer, projector_reader;
 
+-- Beside normalizer_writer: who may read refused bytes, which may hold secrets, and redrive them.
+do $$
+begin
+    if not exists (select from pg_roles where rolname = 'normalizer_redriver') then
+        create role normalizer_redriver nologin;
+    end if;
+exception
+    -- Roles belong to the cluster: another database's migration may make it meanwhile.
+    when duplicate_object or unique_violation then null;
+end
+$$;
+
+grant usage on schema normalizer to normalizer_redriver;
+grant select on normalizer.quarantine_raw to normalizer_redriver;
+
 insert into migrations.applied (version) values ('0010') on conflict do nothing;
 
 -- migrate:down

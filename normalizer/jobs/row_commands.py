@@ -134,8 +134,9 @@ def redrive(
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates. Every try is recorded; what fails again stays. It needs the
-    owner's DATABASE_URL: refused bytes may hold secrets.
+    Records keep their coordinates. Every try is recorded; what fails again stays. Its user needs
+    the role normalizer_redriver beside normalizer_writer, or to be the owner: refused bytes may
+    hold secrets.
     """
     settings = settings_for("database_url")
     assert settings.database_url
@@ -177,7 +178,8 @@ def export(
     normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
     normalizer export - --execution 543942402461926429 | jq .event_type
 
-    The same events give the same bytes; `normalizer backfill file` takes them again.
+    The same events give the same bytes; `normalizer backfill file` takes them again, as events that
+    declare everything: which of their values were defaults, no line says.
     """
     settings = settings_for("database_url")
     assert settings.database_url

@@ -1,7 +1,11 @@
 """Refused records once more: what comes through, what stays, what is recorded, what is never."""
 
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 import pytest
@@ -100,6 +104,39 @@ async def tries(database: Database) -> list[tuple[Any, ...]]:
             """
         )
     return [tuple(row) for row in rows]
+
+
+@contextlib.asynccontextmanager
+async def as_user(database: Database, *roles: str) -> AsyncIterator[Database]:
+    """The database as a user sees it who has these roles and nothing else."""
+    name, password = f"user_{secrets.token_hex(4)}", secrets.token_hex(8)
+    async with connected(database) as connection:
+        await connection.execute(
+            f"create user {name} password '{password}' in role {', '.join(roles)}"
+        )
+        address = urlsplit(database.url)
+        host = f"{name}:{password}@{address.hostname}:{address.port}"
+        url = urlunsplit(address._replace(netloc=host))
+        try:
+            yield msgspec.structs.replace(database, url=url)
+        finally:
+            await connection.execute(f"drop user {name}")
+
+
+@pytest.mark.every_postgres
+async def test_a_user_with_both_roles_may_redrive_and_a_writer_may_not(
+    database: Database, tmp_path: Path
+) -> None:
+    await refused(database, tmp_path)
+
+    async with as_user(database, "normalizer_writer") as writer:
+        denied = await redriven(writer)
+    async with as_user(database, "normalizer_writer", "normalizer_redriver") as redriver:
+        verdict = await redriven(redriver)
+
+    assert (denied.state, denied.totals.outcomes) == ("failed", 0)
+    assert "42501" in denied.reason
+    assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
 
 
 @pytest.mark.every_postgres

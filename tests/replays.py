@@ -23,6 +23,9 @@ from normalizer.normalize import Normalizer
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 from normalizer.up.screen import Screen
+from projector.database import connected
+from projector.verify import verify as verify_projections
+from projector.windows import Scope
 from simulator.lines import lines
 from simulator.mix import Mix
 from simulator.record import Record
@@ -132,6 +135,9 @@ async def contents(connection: asyncpg.Connection) -> dict[str, Any]:
     }
 
 
-async def wrong_in_ledger(database: Database) -> list[str]:
-    """What `ledger verify` finds wrong, without a broker."""
-    return [wrong async for explained in verify(database.url, None) for wrong in explained.wrong]
+async def found_wrong(database: Database) -> list[str]:
+    """What `ledger verify`, without a broker, and `projector verify` find wrong."""
+    found = [text async for explained in verify(database.url, None) for text in explained.wrong]
+    async with connected(database.url) as connection:
+        verdicts = [one async for one in verify_projections(connection, Scope())]
+    return found + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]

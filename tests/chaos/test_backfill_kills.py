@@ -14,11 +14,11 @@ from normalizer.settings import Settings
 from tests.replays import (
     backfill_files,
     contents,
+    found_wrong,
     played,
     record_lines,
     settings_of,
     written,
-    wrong_in_ledger,
 )
 from tests.running import environment
 from tests.stack import Cluster, Database
@@ -83,4 +83,4 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
 
     assert harmed == unharmed
     assert [(row["run"], row["state"]) for row in runs] == [(1, "complete")]
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []

@@ -11,10 +11,10 @@ from tests.factories import EXECUTION_ID, raw_event, snowflake
 from tests.replays import (
     backfill_files,
     contents,
+    found_wrong,
     played,
     record_lines,
     written,
-    wrong_in_ledger,
 )
 from tests.stack import Database
 from tests.tables import connected, stored_events
@@ -46,7 +46,7 @@ async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
     assert first.totals.stored > 2_000
     assert {verdict.state for verdict in again} == {"complete"}
     assert [getattr(verdict.totals, name) for verdict in again for name in ADDED] == [0] * 12
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_a_folder_is_its_files_in_the_order_of_their_names(
@@ -136,7 +136,7 @@ async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
     assert verdict.state == "failed"
     assert "the zstd is damaged before byte" in verdict.reason
     assert 1_000 < verdict.totals.stored < 20_000
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_a_bad_line_costs_itself(database: Database, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_a_record_that_a_file_holds_twice_is_counted_once(
     verdict = await backfill_files(database, written(tmp_path / "file.ndjson", line + line))
 
     assert (verdict.totals.quarantined, verdict.totals.duplicate) == (1, 1)
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 DUMP: dict[str, Any] = {

@@ -17,7 +17,7 @@ from normalizer.jobs.runs import Run
 from normalizer.kafka import LogReader
 from normalizer.migrate import migrate
 from tests.factories import raw_event
-from tests.replays import backfill_files, backfill_of, settings_of, written, wrong_in_ledger
+from tests.replays import backfill_files, backfill_of, found_wrong, settings_of, written
 from tests.running import environment, running, send, settings_for, watching
 from tests.stack import Database, Topic
 from tests.tables import connected
@@ -83,7 +83,7 @@ async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: P
     assert 0 < stopped.totals.stored < COUNT
     assert (resumed.run, resumed.state) == (stopped.run, "complete")
     assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> None:
@@ -169,7 +169,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
         verdict = await task
 
     assert (verdict.state, verdict.totals.stored) == ("complete", COUNT)
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)

@@ -21,10 +21,10 @@ from tests.replays import (
     backfill_files,
     backfill_of,
     contents,
+    found_wrong,
     played,
     record_lines,
     written,
-    wrong_in_ledger,
 )
 from tests.running import settings_for
 from tests.stack import Cluster, Database, Topic
@@ -76,7 +76,7 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     assert by_topic.state == by_file.state == "complete"
     assert by_place(rows_by_topic.pop("rows")) == by_place(rows_by_file.pop("rows"))
     assert rows_by_topic == rows_by_file
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(

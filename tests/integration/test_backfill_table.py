@@ -13,7 +13,7 @@ from normalizer.jobs.tables import TableSource
 from normalizer.record import RawRecord
 from simulator.mix import Mix
 from simulator.record import Record
-from tests.replays import NORMALIZE, backfill_of, played, settings_of, wrong_in_ledger
+from tests.replays import NORMALIZE, backfill_of, found_wrong, played, settings_of
 from tests.stack import Database
 from tests.tables import connected, stored_events
 
@@ -110,7 +110,7 @@ async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
     assert {key: stored.get(key) for key in wanted} == wanted
     assert first.totals.stored == first.totals.records
     assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:

@@ -12,10 +12,10 @@ from normalizer.jobs.export import Export, PackedFile, Selection
 from tests.factories import raw_event
 from tests.replays import (
     backfill_files,
+    found_wrong,
     played,
     record_lines,
     written,
-    wrong_in_ledger,
 )
 from tests.stack import Database
 
@@ -44,7 +44,7 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     assert imported.state == "complete"
     assert imported.totals.stored == imported.totals.records
     assert returned.totals.stored == returned.totals.quarantined == 0
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
     assert not list(tmp_path.glob(".*"))
 
 

@@ -17,7 +17,7 @@ from projector.windows import Scope
 from tests import shown
 from tests.factories import after, batch_of, envelope, raw_event, snowflake
 from tests.fold import Row, Shown
-from tests.replays import backfill_files, written, wrong_in_ledger
+from tests.replays import backfill_files, found_wrong, written
 from tests.shown import differences, disagreements, event
 from tests.stack import Database
 from tests.tables import claimed, open_store, stored_events
@@ -212,7 +212,7 @@ async def test_what_a_writer_brings_for_a_bucket_that_was_closed_or_dropped_is_i
     assert (closed.stored, closed.joined, closed.ignored) == (0, 0, 2)
     assert (dropped.stored, dropped.ignored) == (1, 1)
     assert [one.event_id for one in await stored_events(connection)] == [id_of(NOW)]
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_a_closed_bucket_that_an_event_came_into_just_before_waits(
@@ -243,7 +243,7 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
 
     assert "deleted 1 quarantine entries" in said
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_a_dropped_bucket_is_not_made_again(connection: asyncpg.Connection) -> None:

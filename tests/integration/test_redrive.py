@@ -26,10 +26,10 @@ from tests.replays import (
     backfill_files,
     backfill_of,
     contents,
+    found_wrong,
     player,
     settings_of,
     written,
-    wrong_in_ledger,
 )
 from tests.stack import Database
 from tests.tables import connected, stored_events
@@ -162,7 +162,7 @@ async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
         [(number, "redriven", True, True) for number in odd]
         + [(number, "refused", True, False) for number in range(0, 30, 5)]
     )
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_rows_are_the_same_as_if_they_had_never_been_refused(

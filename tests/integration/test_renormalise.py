@@ -19,12 +19,12 @@ from tests.replays import (
     NORMALIZE,
     backfill_files,
     contents,
+    found_wrong,
     played,
     player,
     record_lines,
     settings_of,
     written,
-    wrong_in_ledger,
 )
 from tests.stack import Database
 from tests.tables import connected, stored_events
@@ -109,7 +109,7 @@ async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
     assert {after[int(event_id)].normalizer_version for event_id in really} == {NEXT}
     assert {tuple(row) for row in counted} == {("COMPLETED", 833), ("ERROR", 1_667)}
     assert after.keys() == before.keys()
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -> None:

@@ -22,7 +22,7 @@ from tests.factories import (
     raw_record,
 )
 from tests.integration.test_backfill_topic import backfilled, wrong
-from tests.replays import NORMALIZE, backfill_files, written, wrong_in_ledger
+from tests.replays import NORMALIZE, backfill_files, found_wrong, written
 from tests.running import running, settings_for, watching
 from tests.stack import Database, Topic
 from tests.tables import claimed, connected, count, open_store
@@ -183,7 +183,7 @@ async def test_a_file_and_the_service_store_one_row_a_record(
         assert again.duplicate == again.outcomes
         assert await count(connection, "normalizer.events") == ROWS
         assert await count(connection, "normalizer.quarantine") == 0
-    assert await wrong_in_ledger(database) == []
+    assert await found_wrong(database) == []
 
 
 @CHANGES

@@ -166,7 +166,7 @@ class Stack:
         try:
             return KafkaBroker(self.folder / name, await kafka_jars(print))
         except KafkaMissing as missing:
-            _leave_out(str(missing))
+            leave_out(str(missing))
 
     def new_postgres(self, name: str) -> PostgresServer:
         """Not started yet: for a test that kills it."""
@@ -187,13 +187,13 @@ class Stack:
 
     def _postgres_15(self) -> PostgresServer:
         if not (POSTGRES_15 / "postgres").exists():
-            _leave_out(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
+            leave_out(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
         return PostgresServer(
             self.folder / "postgres-15", bin_dir=POSTGRES_15, durable=False, settings=_SETTINGS
         )
 
 
-def _leave_out(why: str) -> NoReturn:
+def leave_out(why: str) -> NoReturn:
     """Skipped with a counted line; in CI everything must be there."""
     if CI:
         pytest.fail(why)

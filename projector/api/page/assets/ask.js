@@ -10,6 +10,7 @@ const WORDS = {
   too_slow: "The database takes too long to answer",
   unauthorised: "The server wants a token",
   server_unavailable: "The server does not answer",
+  internal_error: "The server made a mistake; its log says which",
   not_found: "There is no such thing",
 };
 

@@ -369,7 +369,7 @@ function drawStuck({ stuck }, { address, unfolded }) {
   const { rows } = stuck;
   if (!rows.length) return empty("No execution is stuck.");
   return [
-    table("Stuck executions", [
+    table("Stuck executions, longest silent first", [
       { name: "Execution", cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, cell: (row) => span(row.silent_s) },
       { name: "Last event", cell: (row) => [row.last_event_type, h("small", {}, ` ${row.last_step ?? ""}`)] },
@@ -476,17 +476,18 @@ function drawCoercions({ coercions }, { address, unfolded }) {
 
 function drawJobs({ jobs }, { unfolded }) {
   return [
-    table("Jobs", [
-      { name: "Job", cell: (row) => row.job_id ?? row.run },
+    table("Jobs, newest first", [
+      { name: "Job", cell: (row) => [row.job_id, h("small", {}, ` run ${row.run}`)] },
       { name: "Kind", cell: (row) => row.kind },
-      { name: "State", cell: (row) => [row.state, row.reason ? h("small", {}, ` ${row.reason}`) : null] },
+      { name: "State", cell: (row) => [row.state === "interrupted" || row.state === "failed"
+        ? h("span", { class: "flag first", "data-state": "bad" }, row.state) : row.state, row.reason ? h("small", {}, ` ${row.reason}`) : null] },
       { name: "Done", wide: true, cell: (row) => row.share === null ? "–" :
         [h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.share } }), percent(row.share)] },
       { name: "Records", number: true, cell: (row) => count(row.records) },
       { name: "a second", number: true, cell: (row) => rate(row.records_per_s) },
       { name: "Left", number: true, cell: (row) => span(row.left_s) },
       { name: "Begun", number: true, cell: (row) => clock(row.started_at) },
-    ], some(jobs.rows, unfolded), (row) => `job-${row.job_id ?? row.run}`),
+    ], some(jobs.rows, unfolded), (row) => `job-${row.job_id}-${row.run}`),
     h("div", { class: "under" }, unfold("jobs", jobs.rows, unfolded, "job")),
   ];
 }

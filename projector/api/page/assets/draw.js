@@ -54,8 +54,10 @@ function update(node, next) {
     else if (name === "class" && node.dataset.own !== undefined) continue;
     else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
   }
+  // Asked before patching, which may move the options over.
+  const { value } = next;
   if (node.dataset.own === undefined) patch(node, [...next.childNodes]);
-  if (node.nodeName === "SELECT") node.value = next.value;
+  if (node.nodeName === "SELECT") node.value = value;
 }
 
 /** Columns are { name, cell(row), number?, wide? }; the table scrolls inside its own frame. */

@@ -55,8 +55,10 @@ export function execution(address) {
 const flag = (state, word) => h("span", { class: "flag", "data-state": state }, word);
 const millis = (iso) => new Date(iso).getTime();
 
+const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
+
 function laneOf(event, lanes) {
-  if (!CALL_EVENTS.some((start) => event.event_type.startsWith(start))) return null;
+  if (!ofCall(event)) return null;
   const here = (lane) => lane.step === event.step && lane.iteration === event.iteration;
   const told = lanes.filter((lane) => event.command_id && lane.command_id === event.command_id);
   // A worker that sends no number speaks of the try that its command is.
@@ -123,7 +125,7 @@ function drawEvents({ events: { rows, next } }, address) {
           "aria-current": row.event_id === address.event ? "true" : null },
         h("span", { class: "when" }, `+${span((millis(row.created_at) - from) / 1000)}`),
         h("span", { class: "what" }, h("b", {}, row.event_type), h("small", {}, ` ${row.step}`)),
-        h("span", { class: "try" }, row.step ? attempt(row.attempts) : ""),
+        h("span", { class: "try" }, ofCall(row) ? attempt(row.attempts) : ""),
         status(row.status),
         row.error ? h("span", { class: "error" }, row.error) : null)))),
     next || address.cursor ? h("nav", { class: "turn", "aria-label": "Pages" },
@@ -146,7 +148,7 @@ function drawEvent(row) {
     Took: row.duration === null ? null : span(row.duration),
     Trace: row.trace_id ? h("span", { class: "id" }, row.trace_id) : null,
   };
-  const text = (id, title, value) => h("section", { class: "text", "data-key": id },
+  const text = (id, title, value) => h("section", { class: "text", id, "data-key": id },
     h("h3", { id: `${id}-title` }, title),
     h("pre", { tabindex: "0", role: "region", "aria-labelledby": `${id}-title` }, value ?? "–"));
   return [

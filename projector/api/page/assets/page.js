@@ -193,7 +193,7 @@ function header() {
     return known;
   };
   return [
-    h("a", { class: "name", href: home(address) }, h("img", { src: "/assets/icon.svg", alt: "", width: "22", height: "22" }), "Projector"),
+    h("a", { class: "name", href: home(address) }, "Projector"),
     h("nav", { class: "windows", "aria-label": "Window" }, WINDOWS.map((last) =>
       h("a", { href: link(address, { last }), "aria-current": !address.since && address.last === last ? "true" : null }, last)),
     address.since ? h("span", { class: "fixed" }, `${clock(address.since)} – ${address.until ? clock(address.until) : "now"}`) : null),

@@ -34,7 +34,8 @@ export function span(seconds) {
   if (s < 0.0995) return `${few.format(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
-  if (s < 5400) return `${Math.floor(s / 60)} min ${pad(Math.floor(s % 60))} s`;
+  if (s < 600) return `${Math.floor(s / 60)} min ${pad(Math.floor(s % 60))} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
   if (s < 129600) return `${Math.floor(s / 3600)} h ${pad(Math.floor((s % 3600) / 60))} min`;
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }

@@ -1,0 +1,1 @@
+"""The dashboard page in a real Chromium: panels, walks, states and looks."""

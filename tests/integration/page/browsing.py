@@ -1,0 +1,141 @@
+"""A page in a real Chromium that fails its test for whatever it complains of."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+from tests.stack import leave_out
+
+Scheme = Literal["light", "dark"]
+
+DESK = (1440, 900)
+PHONE = (390, 844)
+
+_FAILED_ANSWER = "Failed to load resource"
+"""What Chromium itself says of each answer that is an error."""
+
+
+@contextlib.asynccontextmanager
+async def browsing() -> AsyncIterator[Browser]:
+    """Debian's Chromium, or the one on the PATH."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        leave_out("no Chromium: type `apt-get install chromium`")
+    async with async_playwright() as playwright:
+        # Without the sandbox because CI is root, and the page is ours.
+        browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def looking(
+    browser: Browser,
+    url: str,
+    *,
+    size: tuple[int, int] = DESK,
+    scheme: Scheme = "light",
+    answers_fail: bool = False,
+    visit: bool = True,
+) -> AsyncIterator[Page]:
+    """A page of its own context; at the end no error was logged and no other host asked."""
+    context = await browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme=scheme,
+        timezone_id="UTC",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(15_000)
+    page = await context.new_page()
+    home = urlsplit(url).netloc
+    trouble: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if not (answers_fail and message.text.startswith(_FAILED_ANSWER)):
+            trouble.append(f"{message.type}: {message.text}")
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: trouble.append(f"{error.stack or error}"))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if urlsplit(request.url).netloc == home or request.url.startswith("data:")
+            else trouble.append(f"asked {request.url}")
+        ),
+    )
+    if visit:
+        await page.goto(url)
+    yield page
+    await context.close()
+    assert trouble == []
+
+
+async def settled(page: Page) -> None:
+    """Every panel has its figures, every chart is drawn, and the filters have their choices."""
+    await page.wait_for_function(
+        """() => {
+            const panels = [...document.querySelectorAll(".panel")];
+            const drawn = [...document.querySelectorAll(".chart")];
+            return panels.length > 0
+                && panels.every((panel) => panel.getAttribute("aria-busy") === "false")
+                && drawn.every((chart) => chart.querySelector(".main-svg"));
+        }"""
+    )
+
+
+async def cells(page: Page, table: str) -> list[list[str]]:
+    """The texts of a table's body, one list a row."""
+    found: list[list[str]] = await page.evaluate(
+        """(table) => [...document.querySelectorAll(`${table} tbody tr`)]
+            .map((row) => [...row.cells].map((cell) => cell.textContent.trim()))""",
+        table,
+    )
+    return found
+
+
+async def texts(page: Page, each: str, *parts: str) -> list[list[str]]:
+    """The texts of these parts of each element."""
+    found: list[list[str]] = await page.evaluate(
+        """([each, parts]) => [...document.querySelectorAll(each)]
+            .map((one) => parts.map((part) => one.querySelector(part).textContent.trim()))""",
+        [each, list(parts)],
+    )
+    return found
+
+
+@contextlib.asynccontextmanager
+async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
+    """`projector serve` as a process of its own, on any free port; gives its address."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "projector", "serve", "--port", "0"),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url} | variables,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert child.stdout is not None
+        said = (await child.stdout.readline()).decode()
+        assert "http://" in said, said
+        yield said.split()[-1]
+    finally:
+        child.terminate()
+        await child.communicate()
+
+
+async def axe(page: Page) -> list[dict[str, Any]]:
+    """What axe-core finds wrong, each with where."""
+    found = await Axe().run(page)
+    return [
+        {"rule": one["id"], "help": one["help"], "where": [node["target"] for node in one["nodes"]]}
+        for one in found.response["violations"]
+    ]

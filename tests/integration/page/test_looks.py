@@ -1,0 +1,62 @@
+"""Readable by everybody: axe-core in both themes and sizes; and pictures, to be looked at.
+
+PICTURES=docs pytest tests/integration/page/test_looks.py takes the README's anew.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, settled
+from tests.integration.page.conftest import Platform
+
+_SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desk", "phone"])
+async def test_axe_finds_nothing_and_a_picture_is_taken(
+    browser: Browser, platform: Platform, tmp_path: Path, scheme: Scheme, size: str
+) -> None:
+    folder = Path(os.environ.get("PICTURES", tmp_path))
+    async with looking(browser, platform.url, size=_SIZES[size], scheme=scheme) as page:
+        if size == "desk":
+            await platform.play(3)
+        await settled(page)
+        assert await axe(page) == []
+        picture = await page.screenshot(
+            path=folder / f"page-{size}-{scheme}.png",
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": _SIZES[size][0], "height": 1270},
+        )
+        assert len(picture) > 50_000
+
+        await page.locator("#errors td a").nth(1).click()
+        await page.wait_for_selector(".calls li")
+        assert await axe(page) == []
+        await page.screenshot(path=folder / f"page-calls-{size}-{scheme}.png")
+
+        await page.locator(".calls a.id").first.click()
+        await page.wait_for_selector("#as-sent pre")
+        assert await axe(page) == []
+        await page.screenshot(path=folder / f"page-execution-{size}-{scheme}.png")
+
+
+async def test_the_theme_can_be_chosen_and_is_remembered(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url, scheme="light") as page:
+        await settled(page)
+        light = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+        await page.click("#theme")
+        await page.click("#theme")
+        dark = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+        await page.reload()
+
+        assert dark != light
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark

@@ -1,0 +1,367 @@
+"""Every panel shows what SQL says of the same moment, and follows it without a reload."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import asyncpg
+import pytest
+from playwright.async_api import Browser, Page
+
+from tests.integration.page.browsing import cells, looking, settled, texts
+from tests.integration.page.conftest import Platform
+from tests.running import until
+
+Shown = list[list[str]]
+_DAY: Final = "date_trunc('hour', now() - interval '24 hours')"
+
+
+def count(value: int) -> str:
+    return f"{value:,}"
+
+
+def rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def percent(share: float) -> str:
+    if share in (0, 1):
+        return f"{share * 100:.0f} %"
+    if share * 100 < 0.1:
+        return "<0.1 %"
+    return ">99.9 %" if share * 100 > 99.9 else f"{share * 100:.1f} %"
+
+
+def attempt(number: int) -> str:
+    return f"retry {number}" if number else "first try"
+
+
+def named(step: str) -> str:
+    return step or "(no step)"
+
+
+async def _rows(connection: asyncpg.Connection, query: str) -> list[Any]:
+    rows: list[Any] = await connection.fetch(query)
+    return rows
+
+
+async def outcomes(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select hour, coalesce(sum(executions) filter (where status = 'COMPLETED'), 0) as completed,
+               coalesce(sum(executions) filter (where status = 'FAILED'), 0) as failed,
+               coalesce(sum(executions) filter (where status = 'CANCELLED'), 0) as cancelled,
+               coalesce(sum(executions) filter (where status = 'BEGUN'), 0) as begun
+        from   (select hour, status, executions from projector.execution_outcomes
+                union all select hour, 'BEGUN', executions from projector.executions_begun) as both_
+        where  hour >= {_DAY} and hour < now()
+        group by hour order by hour desc
+        """,
+    )
+    expected = [
+        [f"{row['hour']:%d %b %H:%M}", *(count(row[n]) for n in list(row.keys())[1:])]
+        for row in rows
+    ]
+    return await cells(page, "#outcomes .figures"), expected
+
+
+async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   step, attempts, sum(calls)::bigint as calls, sum(failed)::bigint as failed
+        from     projector.error_rate_by_attempt
+        where    hour >= {_DAY} and hour < now()
+        group by step, attempts
+        """,
+    )
+    numbers = sorted({row["attempts"] for row in rows})
+    by_cell = {(row["step"], row["attempts"]): (row["failed"], row["calls"]) for row in rows}
+
+    def cell(failed: int, calls: int) -> str:
+        return f"{percent(failed / calls)}{count(failed)} of {count(calls)}"
+
+    expected = []
+    for step in {row["step"] for row in rows}:
+        had = [by_cell.get((step, number)) for number in numbers]
+        expected.append([named(step), *(cell(*one) if one else "" for one in had)])
+    totals = [
+        [
+            sum(row[what] for row in rows if row["attempts"] == number)
+            for what in ("failed", "calls")
+        ]
+        for number in numbers
+    ]
+    expected.append(["all steps", *(cell(*one) for one in totals)])
+    return sorted(await cells(page, "#errors")), sorted(expected)
+
+
+async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   step, sum(calls)::bigint as calls, sum(succeeded)::bigint as succeeded
+        from     projector.first_attempt_success
+        where    hour >= {_DAY} and hour < now()
+        group by step
+        """,
+    )
+    expected = [
+        [
+            named(row["step"]),
+            percent(row["succeeded"] / row["calls"]),
+            f"{count(row['succeeded'])} of {count(row['calls'])}",
+        ]
+        for row in rows
+    ]
+    return sorted(await texts(page, "#first li", ".what", "b", "small")), sorted(expected)
+
+
+async def storms(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        "select step, per_minute_now, per_minute_before from projector.retry_storms",
+    )
+    expected = [
+        [named(row["step"]), rate(row["per_minute_now"]), rate(row["per_minute_before"])]
+        for row in rows
+    ]
+    shown = [
+        [row[0].removesuffix("storm"), *row[1:3]]
+        for row in await cells(page, "#storms .body > .scroll")
+    ]
+    return sorted(shown), sorted(expected)
+
+
+async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        """
+        select   execution_id, last_event_type, last_step, playbook
+        from     projector.stuck_executions
+        order by last_at, execution_id
+        limit    100
+        """,
+    )
+    expected = [
+        [
+            str(row["execution_id"]),
+            f"{row['last_event_type']} {row['last_step']}".strip(),
+            row["playbook"] or "(unknown)",
+        ]
+        for row in rows
+    ]
+    shown = [[row[0], row[2], row[3]] for row in await cells(page, "#stuck")]
+    return sorted(shown), sorted(expected)
+
+
+async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   step, attempts, sum(calls)::bigint as calls,
+                 min(duration_s) filter (where up_to >= 0.95 * total) as p95_s
+        from     (
+                     select step, attempts, duration_s, calls,
+                            sum(calls) over (partition by step, attempts order by bucket) as up_to,
+                            sum(calls) over (partition by step, attempts) as total
+                     from   (
+                                select   step, attempts, bucket, duration_s, sum(calls) as calls
+                                from     projector.call_duration_histogram
+                                where    hour >= {_DAY} and hour < now()
+                                group by step, attempts, bucket, duration_s
+                            ) as buckets
+                 ) as running
+        group by step, attempts
+        """,
+    )
+    expected = [
+        [named(row["step"]), attempt(row["attempts"]), span(row["p95_s"]), count(row["calls"])]
+        for row in rows
+    ]
+    shown = [[row[0], row[1], row[4], row[6]] for row in await cells(page, "#durations")]
+    return sorted(shown), sorted(expected)
+
+
+def span(seconds: float) -> str:
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{int(seconds + 0.5)} s"
+    assert seconds < 5400
+    if seconds < 600:
+        return f"{int(seconds // 60)} min {int(seconds % 60):02} s"
+    return f"{int(seconds / 60 + 0.5)} min"
+
+
+async def rates(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        """
+        select   minute, event_type, events, events_per_s
+        from     projector.events_per_second
+        where    minute >= date_trunc('minute', now() - interval '2 hours')
+        and      minute < date_trunc('minute', now())
+        order by minute desc, events desc, event_type
+        """,
+    )
+    newest = {row["minute"] for row in rows[:1]}
+    expected = [
+        [row["event_type"], count(row["events"]), rate(row["events_per_s"])]
+        for row in rows
+        if row["minute"] in newest
+    ]
+    shown = [row[1:] for row in await cells(page, "#rates .figures")]
+    return sorted(shown[: len(expected)]), sorted(expected)
+
+
+async def why(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   error_class, sum(calls)::bigint as calls
+        from     projector.failures_by_error
+        where    hour >= {_DAY} and hour < now()
+        group by error_class
+        """,
+    )
+    expected = [[row["error_class"].strip() or "(no text)", count(row["calls"])] for row in rows]
+    return sorted(await texts(page, "#why li", ".what", "b")), sorted(expected)
+
+
+async def quarantine(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   reason, sum(refused)::bigint as refused
+        from     projector.quarantine_by_reason
+        where    hour >= {_DAY} and hour < now()
+        group by reason
+        """,
+    )
+    expected = [[row["reason"], count(row["refused"])] for row in rows]
+    return sorted(await texts(page, "#quarantine li", ".what", "b")), sorted(expected)
+
+
+async def coercions(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   rule, sum(coercions)::bigint as coercions
+        from     projector.coercions_by_rule
+        where    hour >= {_DAY} and hour < now()
+        group by rule
+        """,
+    )
+    expected = [[row["rule"], count(row["coercions"])] for row in rows]
+    return sorted(await texts(page, "#coercions li", ".what", "b")), sorted(expected)
+
+
+async def freshness(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        "select topic, partition, next_offset from projector.freshness order by topic, partition",
+    )
+    expected = [[f"{row['topic']} {row['partition']}", count(row["next_offset"])] for row in rows]
+    return [row[:2] for row in await cells(page, "#freshness")], expected
+
+
+Panel = Callable[[Page, asyncpg.Connection], Awaitable[tuple[Shown, Shown]]]
+
+PANELS: Final[Mapping[str, Panel]] = {
+    panel.__name__: panel
+    for panel in (
+        outcomes, errors, first, storms, stuck, durations, rates, why, quarantine, coercions,
+        freshness,
+    )
+}  # fmt: skip
+
+
+async def unfolded(page: Page) -> None:
+    """Every list in full length."""
+    while await page.locator(".more[aria-expanded=false]").count():
+        await page.locator(".more[aria-expanded=false]").first.click()
+
+
+async def agrees(panel: str, page: Page, platform: Platform) -> Shown:
+    """Wait until page and SQL say the same, which both are asked for again and again."""
+    last: list[tuple[Shown, Shown]] = []
+
+    async def same() -> bool:
+        await unfolded(page)
+        last[:] = [await PANELS[panel](page, platform.connection)]
+        ((shown, expected),) = last
+        return shown == expected and shown != []
+
+    async def have() -> str:
+        ((shown, expected),) = last
+        return (
+            f"{panel}: not shown {[row for row in expected if row not in shown]}, "
+            f"not in SQL {[row for row in shown if row not in expected]}"
+        )
+
+    await until(same, have)
+    return last[0][0]
+
+
+@pytest.mark.timeout(300)
+async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+        await page.evaluate("window.never = 'reloaded'")
+        before = {panel: await agrees(panel, page, platform) for panel in PANELS}
+
+        await platform.play(2)
+
+        after = {panel: await agrees(panel, page, platform) for panel in PANELS}
+        assert await page.evaluate("window.never") == "reloaded"
+        # Two minutes of traffic move at least these.
+        for panel in ("outcomes", "errors", "first", "durations", "freshness"):
+            assert after[panel] != before[panel], panel
+
+
+async def test_every_chart_draws_what_its_table_says(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+
+        begun, bars = await page.evaluate(
+            """() => {
+                const { data } = document.getElementById("chart-outcomes");
+                const total = (name) => data.find((one) => one.name === name).y
+                    .reduce((sum, one) => sum + one, 0);
+                return [total("begun"), ["completed", "failed", "cancelled"].map(total)];
+            }"""
+        )
+        said = await page.get_attribute("#chart-outcomes", "aria-label")
+
+        assert said is not None
+        completed, failed, cancelled = (count(value) for value in bars)
+        assert f"{completed} completed, {failed} failed, {cancelled} cancelled" in said
+        assert f"{count(begun)} begun" in said
+        assert begun > 50
+
+
+async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+        assert await page.locator("#jobs").count() == 0
+
+        await platform.connection.execute(
+            """
+            insert into normalizer.job (job_id, run, kind, asked, owner, lock_key, share)
+            values ('of-the-page', 1, 'backfill', 'topic', 'nobody', 1, 0.42)
+            """
+        )
+
+        try:
+            await page.wait_for_selector("#jobs")
+            ((_, kind, state, share, *_),) = await cells(page, "#jobs")
+            assert (kind, state, share) == ("backfill", "interrupted", "42.0 %")
+        finally:
+            await platform.connection.execute(
+                "delete from normalizer.job where job_id = 'of-the-page'"
+            )

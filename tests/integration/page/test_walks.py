@@ -1,0 +1,173 @@
+"""From a figure to its reason: by mouse, by keyboard, by an address that was sent."""
+
+import re
+from typing import Final
+
+from playwright.async_api import Browser, Page
+
+from tests.integration.page.browsing import PHONE, looking, settled, texts
+from tests.integration.page.conftest import Platform
+
+_RED: Final = '#errors td[data-heat="4"]:not([data-few]) a, #errors td[data-heat="3"] a'
+
+
+async def _focused(page: Page) -> str:
+    found: str = await page.evaluate(
+        "document.activeElement.textContent.trim() || document.activeElement.id"
+    )
+    return found
+
+
+async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_in_two(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+
+        await page.locator(_RED).nth(1).click()
+        await page.wait_for_selector(".calls .error:not(.none)")
+
+        call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
+        error = await call.locator(".error").inner_text()
+        execution = await call.locator("a.id").inner_text()
+        told = await platform.connection.fetch(
+            "select error from projector.calls where execution_id = $1 and status <> 'COMPLETED'",
+            int(execution),
+        )
+        assert error in {row["error"] for row in told}
+
+        await call.locator("a.id").click()
+        await page.wait_for_selector("#as-sent pre")
+
+        assert f"execution={execution}" in page.url
+        assert await page.locator(".lanes .run").count() > 0
+        sent = await page.inner_text("#as-sent pre")
+        kept = await page.inner_text("#canonical pre")
+        assert execution in sent
+        assert execution in kept
+        assert sent != kept
+
+
+async def test_each_try_of_an_execution_has_a_lane_and_each_event_a_mark(
+    browser: Browser, platform: Platform
+) -> None:
+    row = await platform.connection.fetchrow(
+        """
+        select   execution_id, count(*) as calls
+        from     projector.calls
+        where    execution_id in (select execution_id from projector.calls where attempts > 0)
+        group by execution_id
+        having   count(*) < 40
+        order by count(*) desc, execution_id
+        limit    1
+        """
+    )
+    assert row is not None
+    events = await platform.connection.fetchval(
+        "select count(*) from projector.execution_timeline where execution_id = $1",
+        row["execution_id"],
+    )
+    address = f"{platform.url}/?show=execution&execution={row['execution_id']}"
+
+    async with looking(browser, address) as page:
+        await page.wait_for_selector("#as-sent pre")
+
+        lanes = await texts(page, ".lanes li", "b")
+        marks = await page.locator(".mark").count()
+        listed = await page.locator(".events li").count()
+        assert lanes[0] == ["workflow"]
+        assert len(lanes) == row["calls"] + 1
+        assert marks == listed == events
+
+
+async def test_filters_are_in_the_address_and_whoever_gets_it_sees_the_same(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+        step = await page.locator("#errors tbody tr:nth-child(2) th").inner_text()
+
+        await page.select_option("select[name=step]", step)
+        await page.select_option("select[name=attempts]", "0")
+        await page.click("nav.windows >> text=6h")
+        await settled(page)
+
+        assert re.search(r"\?last=6h&step=[^&]+&attempts=0$", page.url)
+        cell = "#errors tbody tr:nth-child(2)"
+        shown = await page.locator(cell).inner_text()
+        assert await page.locator("#errors tbody tr").count() == 2
+        assert "not by step, attempt" in await page.inner_text("#outcomes header")
+
+        async with looking(browser, page.url) as colleague:
+            await settled(colleague)
+            assert await colleague.locator(cell).inner_text() == shown
+            assert await colleague.input_value("select[name=step]") == step
+
+        await page.go_back()
+        await page.go_back()
+        await page.go_back()
+        await settled(page)
+        assert page.url == f"{platform.url}/"
+        assert await page.locator("#errors tbody tr").count() > 2
+
+
+async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+
+        await page.keyboard.press("Tab")
+        assert await _focused(page) == "Skip to the figures"
+        await page.keyboard.press("Enter")
+        assert await page.evaluate("document.activeElement.id") == "main"
+
+        # The way down from there to the first cell of the heat, over what can be focused.
+        for _ in range(60):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("!!document.activeElement.closest('#errors td')"):
+                break
+        cell = await page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert "calls failed" in cell or "call failed" in cell
+        assert (
+            await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        )
+
+        # New figures come while it has the focus, and it keeps it.
+        async with page.expect_response("**/error-rate-by-attempt*"):
+            pass
+        assert await page.evaluate("!!document.activeElement.closest('#errors td')")
+
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector(".calls li")
+        assert await page.evaluate("document.activeElement.id") == "main"
+        for _ in range(5):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.classList.contains('id')"):
+                break
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#as-sent pre")
+        assert "show=execution" in page.url
+
+
+async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await settled(page)
+
+        await page.click("#hold")
+        assert "do not change" in await page.inner_text("#banner")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.wait_for_timeout(6_000)
+        assert asked == []
+
+        await page.click("#hold")
+        await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
+        assert asked
+
+
+async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url, size=PHONE) as page:
+        await settled(page)
+
+        assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+        await page.click("#filters")
+        assert await page.is_visible("select[name=playbook]")

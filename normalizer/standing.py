@@ -103,9 +103,7 @@ class Standing:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._log = LogReader(
-            msgspec.structs.replace(settings, kafka_max_partition_fetch_bytes=65_536)
-        )
+        self._log = LogReader(settings)
         self._connection: asyncpg.Connection | None = None
         self._needed = frozenset(file.version for file in read_migrations())
         self._positions: dict[Partition, int] = {}

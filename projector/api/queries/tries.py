@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from projector.api.answers import Page, Row
 from projector.api.database import Snapshot, Statement
-from projector.api.parameters import Ids, Listed, ListedWindow, Numbers, Texts
+from projector.api.parameters import Ids, ListedWindow, Numbers, Texts
 from projector.api.queries.asking import page
 
 
@@ -111,7 +111,7 @@ async def calls(snapshot: Snapshot, asked: CallsAsked) -> Page[Call]:
     )
 
 
-class OpenCallsAsked(Listed, frozen=True, kw_only=True):
+class OpenCallsAsked(ListedWindow, frozen=True, kw_only=True):
     """Parameters."""
 
     playbook: Texts | None = None
@@ -149,7 +149,8 @@ _OPEN_CALLS = Statement("""
              call.step as after_step, coalesce(call.command_id, '') as after_command,
              coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
     from     projector.open_calls as call
-    where    (:playbook::text[] is null or call.playbook = any(:playbook))
+    where    call.hour >= :since::timestamptz and call.hour < :until::timestamptz
+    and      (:playbook::text[] is null or call.playbook = any(:playbook))
     and      (:step::text[] is null or call.step = any(:step))
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
     and      (:worker::text[] is null or call.worker_id = any(:worker))
@@ -169,7 +170,7 @@ _OPEN_CALLS = Statement("""
 
 
 async def open_calls(snapshot: Snapshot, asked: OpenCallsAsked) -> Page[OpenCall]:
-    """Which calls were issued, claimed or started, and never got further? The oldest first."""
+    """Which calls of the window were issued, claimed or started, and never got further?"""
     return await page(
         snapshot,
         _OPEN_CALLS,

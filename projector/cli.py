@@ -8,6 +8,7 @@ by a signal.
 
 import asyncio
 import contextlib
+import os
 import re
 import secrets
 import signal
@@ -82,7 +83,7 @@ def views(*, markdown: bool) -> None:
             described = await describe(connection)
             return as_markdown(described) if markdown else as_text(described)
 
-    click.echo(_run(read()), nl=not markdown)
+    _say(_run(read()), nl=not markdown)
 
 
 @main.command()
@@ -133,13 +134,13 @@ def verify(
         agrees = True
         async with connected(database_url()) as connection:
             async for verdict in compare(connection, scope, comparisons=chosen):
-                click.echo(str(verdict))
+                _say(str(verdict))
                 await record(connection, verdict)
                 agrees = agrees and verdict.verdict == "match"
         return agrees
 
     if scope.kind == "sample":
-        click.echo(f"sample of {scope.hours} hours, --seed {scope.seed}")
+        _say(f"sample of {scope.hours} hours, --seed {scope.seed}")
     if not _run(run()):
         raise SystemExit(FOUND)
 
@@ -164,7 +165,7 @@ def wait(*, place: str, timeout: float) -> None:
         async with connected(database_url()) as connection:
             return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
 
-    click.echo(f"{topic}[{partition}]: read to {_run(run())}")
+    _say(f"{topic}[{partition}]: read to {_run(run())}")
 
 
 @main.command()
@@ -226,15 +227,15 @@ def rebuild(
                 state = await state_of(connection)
                 if state is not None and cancel == (state.state == "swapped"):
                     raise click.ClickException(_NOT_NOW[state.state])
-                click.echo(await (swap if rollback else drop)(connection))
+                _say(await (swap if rollback else drop)(connection))
                 return
             async for said in run_rebuild(
                 connection, unit, restart=restart, share=share, scope=scope
             ):
                 _report(said)
             if not no_swap:
-                click.echo(await swap(connection))
-                click.echo(f"type `projector rebuild {name} --finish` to drop the old ones")
+                _say(await swap(connection))
+                _say(f"type `projector rebuild {name} --finish` to drop the old ones")
 
     _run(run())
 
@@ -252,7 +253,7 @@ def _report(said: Progress | Verdict | str) -> None:
         if sys.stderr.isatty() or said.folded == said.events:
             click.echo(f"\r{said}", err=True, nl=said.folded == said.events)
     else:
-        click.echo(str(said))
+        _say(str(said))
 
 
 @main.command()
@@ -338,7 +339,7 @@ def maintain(
         scope = _scope(None, None, None, sample, None) if sample else None
         async with connected(database_url()) as connection:
             async for done in run_maintain(connection, keep, dry_run=dry_run, sample=scope):
-                click.echo(str(done))
+                _say(str(done))
                 if isinstance(done, Verdict):
                     agrees = agrees and done.verdict == "match"
         return agrees
@@ -409,6 +410,14 @@ def _span(text: str) -> timedelta:
         raise click.BadParameter(f"{text!r} is no span: write 90m, 24h or 7d")
     unit = {"m": "minutes", "h": "hours", "d": "days"}[found[2]]
     return timedelta(**{unit: int(found[1])})
+
+
+def _say(text: str, *, nl: bool = True) -> None:
+    """Print; who stops reading (`| head`) has enough: the work goes on, its exit code counts."""
+    try:
+        click.echo(text, nl=nl)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(flow: Coroutine[Any, Any, _T]) -> _T:

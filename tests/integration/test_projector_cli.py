@@ -183,3 +183,19 @@ async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> No
 async def fill(connection: asyncpg.Connection) -> None:
     await connection.execute("select normalizer.ensure_bucket(1)")
     await shown.insert(connection, [event()])
+
+
+async def test_who_stops_reading_gets_no_traceback_and_the_work_is_done(database: Database) -> None:
+    """As `projector verify | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from projector.cli import main; main()", "verify"),
+        env=os.environ | {"DATABASE_URL": database.url},
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    _, said = await process.communicate()
+
+    assert (process.returncode, said) == (0, b"")

@@ -23,6 +23,8 @@ from projector.api.database import Reader
 LEAST_TOKEN: Final = 16
 
 _STOP_S: Final = 5
+_IDLE_S: Final = 30
+"""A page asks more often than that, and keeps its connection."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 256
 _MOST_AT_ONCE: Final = 200
@@ -68,6 +70,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_S,
+                timeout_keep_alive=_IDLE_S,
                 limit_concurrency=_MOST_AT_ONCE,
             )
         )

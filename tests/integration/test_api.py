@@ -11,6 +11,8 @@ import httpx
 import msgspec
 import pytest
 
+from normalizer.embedded import PostgresServer
+from normalizer.migrate import migrate
 from projector.api import database as api_database
 from projector.api import sharing
 from projector.api.database import Reader
@@ -304,6 +306,23 @@ async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None
     assert ready.json()["reasons"] == ["the database does not answer"]
     assert alive.status_code == 200
     assert "secret" not in answer.text + ready.text
+
+
+async def test_a_database_that_comes_back_is_read_again(postgres_server: PostgresServer) -> None:
+    url = await postgres_server.create_database("returning")
+    await migrate(url, say=lambda _: None)
+    async with answering(url) as client:
+        before = await client.get("/api/v1/freshness")
+        await postgres_server.kill()
+        away = [await client.get(f"/api/v1/gaps?limit={limit}") for limit in (1, 2, 3)]
+        await postgres_server.start()
+        back = await client.get("/api/v1/gaps?limit=1")
+        ready = await client.get("/readyz")
+
+    assert before.status_code == back.status_code == ready.status_code == 200
+    assert {(one.status_code, one.json()["reason"]) for one in away} == {
+        (503, "database_unavailable")
+    }
 
 
 async def test_a_database_without_views_says_to_migrate(empty_database: Database) -> None:

@@ -105,6 +105,16 @@ def _is_of_an_event(error: asyncpg.PostgresError) -> bool:
 
 
 def _name_of(error: asyncpg.PostgresError) -> str:
-    """What the error is about, by name only."""
+    """What the error is about, by name only; where the server names nothing, what to look at."""
     names = (error.schema_name, error.table_name, error.column_name, error.constraint_name)
-    return ".".join(name for name in names if name) or "no object named"
+    named = ".".join(name for name in names if name)
+    return named or _LOOK_AT.get(error.sqlstate[:2], "the server named no object")
+
+
+_LOOK_AT: Final = {
+    "28": "see the user and the password in DATABASE_URL",
+    "3D": "see the database's name in DATABASE_URL",
+    "3F": "the schema is not there: `normalizer migrate`",
+    "42": "no such object, or no right to it: `normalizer check` says which",
+}
+"""By class of SQLSTATE."""

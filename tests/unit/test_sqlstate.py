@@ -191,3 +191,10 @@ def test_the_refused_line_is_read_from_the_context(context: str | None, line: in
 
 def test_an_error_without_a_context_names_no_line() -> None:
     assert line_of(UnicodeEncodeError("utf-8", "x", 0, 1, "COPY events, line 3")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "look_at"), [("28P01", "DATABASE_URL"), ("3D000", "DATABASE_URL"), ("42501", "check")]
+)
+def test_an_error_that_ends_the_process_says_what_to_look_at(code: str, look_at: str) -> None:
+    assert look_at in str(translated(refusal(code)))

@@ -271,7 +271,9 @@ class Store:
         stored = StoredRows(connection, self._buckets)
         settled = await settle(sorted_out.events, stored, reached)
         if self._go_apart(batch, settled):
-            return await self._join(connection, sorted_out.events, settled)
+            changing = _changing(sorted_out.events, settled)
+            if not changing <= joined:
+                return await self._join(connection, settled, changing)
         fates: list[tuple[Fate, int]] = [
             ("joined", row) if fate == "duplicate" and place_of(event) in joined else (fate, row)
             for event, (fate, row) in zip(sorted_out.events, settled.fates, strict=True)
@@ -307,18 +309,12 @@ class Store:
         return bool(self._apart and settled.new and settled.changed)
 
     async def _join(
-        self, connection: asyncpg.Connection, events: Sequence[Envelope], settled: Settled
+        self, connection: asyncpg.Connection, settled: Settled, changing: frozenset[Place]
     ) -> _Joined:
         """Change the rows that were told again, and nothing else: the batch follows."""
-        changed = {row.event_id for row in settled.changed}
         await change_rows(connection, settled.changed, self._buckets)
-        places = frozenset(
-            place_of(event)
-            for event, (fate, row) in zip(events, settled.fates, strict=True)
-            if fate == "joined" and row in changed
-        )
-        await add_tellings(connection, [one for one in settled.tellings if one[0] in places])
-        return _Joined(places=places)
+        await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
+        return _Joined(places=changing)
 
     async def _quarantine(
         self,
@@ -413,6 +409,16 @@ class Store:
                 self._buckets.close(low)
             else:
                 self._buckets.made(low)
+
+
+def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
+    """The records that change stored rows."""
+    changed = {row.event_id for row in settled.changed}
+    return frozenset(
+        place_of(event)
+        for event, (fate, row) in zip(events, settled.fates, strict=True)
+        if fate == "joined" and row in changed
+    )
 
 
 async def _make_todays_bucket(connection: asyncpg.Connection) -> None:

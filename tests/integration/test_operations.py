@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 from normalizer.cli import main as normalizer
 from normalizer.embedded import remove_folder
@@ -74,6 +75,13 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
             case _:
                 pass
     assert walked > 10
+    # The same stack answers the probes of compose.yaml, at its own addresses.
+    for name, service in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].items():
+        if name in PROGRAMS:
+            code = service["healthcheck"]["test"][-1]
+            asked = re.sub(r"http://localhost:\d+", f"${{{name.upper()}_URL}}", code)
+            assert asked != code
+            await asyncio.to_thread(shell.run, f'python -c "{asked}"')
 
 
 def _walk() -> Iterator[Block]:

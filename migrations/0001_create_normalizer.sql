@@ -269,6 +269,11 @@ create table normalizer.reached (
     generation  integer not null,
     partition   integer not null,
     next_offset bigint  not null,
+    -- Of a deleted position: by these a topic that was made anew since is told apart.
+    cluster_id       text,
+    last_offset      bigint,
+    last_recorded_ms bigint,
+    last_crc         bigint,
     constraint reached_pkey primary key (topic, generation, partition)
 );
 
@@ -281,12 +286,19 @@ create function normalizer.keep_reached() returns trigger
     set search_path = pg_catalog, normalizer, pg_temp
 as $$
 begin
-    insert into reached as kept (topic, generation, partition, next_offset)
-    select   topic, generation, partition, reached_offset
+    insert into reached as kept (
+        topic, generation, partition, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+    )
+    select   topic, generation, partition, reached_offset, cluster_id, last_offset,
+             last_recorded_ms, last_crc
     from     source_position
     order by topic, generation, partition
     on conflict on constraint reached_pkey do update
-    set    next_offset = greatest(kept.next_offset, excluded.next_offset);
+    set    next_offset      = greatest(kept.next_offset, excluded.next_offset),
+           cluster_id       = excluded.cluster_id,
+           last_offset      = excluded.last_offset,
+           last_recorded_ms = excluded.last_recorded_ms,
+           last_crc         = excluded.last_crc;
     return null;
 end
 $$;

@@ -180,6 +180,8 @@ async def why_reset(log: LogReader, claim: Claim, cluster_id: str, log_start: in
         return f"log ends at {end}, the position is {claim.next_offset}"
     if claim.last_offset is None or claim.last_offset < log_start:
         return None
+    if claim.last_offset >= end:
+        return f"log ends at {end}, offset {claim.last_offset} was read"
     record = await log.record_at(partition, claim.last_offset)
     if record is None:
         return None

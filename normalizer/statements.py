@@ -51,8 +51,9 @@ LOCK_REACHED: Final = """
 BEGIN_FIRST_GENERATION: Final = """
     insert into normalizer.source_position
            (topic, generation, partition, cluster_id, owner, start_offset, next_offset,
-            reached_offset)
-    select $1::text, 0, $2::integer, $3::text, $4::text, $5::bigint, $5::bigint, next_offset
+            reached_offset, last_offset, last_recorded_ms, last_crc)
+    select $1::text, 0, $2::integer, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc
     from   normalizer.reached
     where  topic = $1::text and generation = 0 and partition = $2::integer
     on conflict on constraint source_position_pkey do nothing

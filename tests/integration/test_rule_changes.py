@@ -218,6 +218,22 @@ async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
         assert await count(connection, "normalizer.events") == ROWS + EVENTS
 
 
+async def test_a_deleted_position_still_tells_a_topic_that_was_made_anew(
+    database: Database,
+) -> None:
+    """Else its records would pass for those that had their coordinates before."""
+    async with open_store(database) as store, connected(database) as connection:
+        await read(store, told())
+        last = await claimed(store)
+        await connection.execute(DELETED)
+
+        claim = await store.claim(last.topic, 0, cluster_id="another", log_start=0)
+
+        assert (claim.next_offset, claim.epoch) == (0, 1)
+        for name in ("cluster_id", "last_offset", "last_recorded_ms", "last_crc"):
+            assert getattr(claim, name) == getattr(last, name) is not None
+
+
 @pytest.mark.every_postgres
 async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
     """Reading history again is how what was lost is mended: its tellings come back too."""

@@ -28,7 +28,7 @@ from tests import shown
 from tests.fold import Row
 from tests.shown import T0, differences, disagreements, event
 from tests.stack import Database
-from tests.waiting import until
+from tests.waiting import moment, until
 
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 EXECUTIONS, COUNTERS = UNITS
@@ -328,7 +328,7 @@ async def test_retention_waits_and_what_is_archived_is_taken_over(
 async def test_beside_live_traffic_every_read_is_answered_and_the_result_is_a_fresh_fold(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    """200,000 events, 500 a second more, and two readers that ask all the time."""
+    """200,000 events, 500 a second more, and two readers that ask again and again."""
     await fill(connection, 200_000)
     stop = asyncio.Event()
     answered: list[float] = []
@@ -358,6 +358,7 @@ async def test_beside_live_traffic_every_read_is_answered_and_the_result_is_a_fr
                     began = asyncio.get_running_loop().time()
                     assert await reader.fetch(f"select * from projector.{view} limit 5")
                     answered.append(asyncio.get_running_loop().time() - began)
+            await moment()
         await reader.close()
 
     async with asyncio.TaskGroup() as group:

@@ -41,16 +41,9 @@ _LINKS: Final = {
 
 def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
     """OpenAPI 3.1. `token`: whether requests must bring one."""
-    parameters = [
-        field for question in questions for field in msgspec.structs.fields(question.parameters)
-    ]
-    _, components = msgspec.json.schema_components(
-        [Problem, Id, *(question.answer for question in questions)], ref_template=_REF
+    answers, components = msgspec.json.schema_components(
+        [*(question.answer for question in questions), Problem], ref_template=_REF
     )
-    schemas, _ = msgspec.json.schema_components(
-        [field.type for field in parameters], ref_template=_REF
-    )
-    by_type = dict(zip((id(field.type) for field in parameters), schemas, strict=True))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,15 +53,15 @@ def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
             "as of which moment it is, and how far behind; none is empty because it failed.",
         },
         "paths": {
-            ROOT + question.path: {"get": _operation(question, by_type)} for question in questions
+            ROOT + question.path: {"get": _operation(question, answer)}
+            for question, answer in zip(questions, answers[:-1], strict=True)
         },
         "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
         "security": [{"token": []}] if token else [],
     }
 
 
-def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
-    answer, _ = msgspec.json.schema_components([question.answer], ref_template=_REF)
+def _operation(question: Question, answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": question.name,
         "summary": question.asks,
@@ -82,16 +75,13 @@ def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
                 }
                 for placeholder in re.findall(r"{(\w+)}", question.path)
             ),
-            *(
-                _parameter(field, by_type[id(field.type)])
-                for field in msgspec.structs.fields(question.parameters)
-            ),
+            *(_parameter(field) for field in msgspec.structs.fields(question.parameters)),
         ],
         "responses": {
             "200": {
                 "description": "The answer.",
                 "headers": _ETAG,
-                "content": {"application/json": {"schema": answer[0]}},
+                "content": {"application/json": {"schema": answer}},
                 "links": _LINKS.get(question.name, {}),
             },
             "304": {"description": "Nothing but the clock has moved since that ETag."},
@@ -112,8 +102,8 @@ def _operation(question: Question, by_type: dict[int, Any]) -> dict[str, Any]:
     }
 
 
-def _parameter(field: msgspec.structs.FieldInfo, schema: dict[str, Any]) -> dict[str, Any]:
-    described = dict(_without_null(schema))
+def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    described = dict(_without_null(msgspec.json.schema(field.type)))
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default
     elif field.default_factory is not msgspec.NODEFAULT:

@@ -27,7 +27,8 @@ _IDLE_S: Final = 30
 """A page asks more often than that, and keeps its connection."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 256
-_MOST_AT_ONCE: Final = 200
+_MOST_AT_ONCE: Final = 1_000
+"""Connections; a browser opens up to six for a page."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -265,6 +265,14 @@ async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> Non
     assert before.as_of > after.as_of
 
 
+async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClient) -> None:
+    answer = (await client.get("/api/v1/freshness")).json()
+
+    newest, older = answer["rows"]
+    assert newest["behind_s"] == pytest.approx(answer["behind_s"], abs=0.1)
+    assert older["behind_s"] - newest["behind_s"] == pytest.approx(7.0, abs=0.1)
+
+
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     filled: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

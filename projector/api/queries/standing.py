@@ -13,7 +13,10 @@ class NothingAsked(Parameters, frozen=True, kw_only=True):
 
 
 class Partition(Row, frozen=True, kw_only=True):
-    """delay_s: from the log's time of the last record to its commit here; silent_s: since then."""
+    """delay_s: from the log's time of the last record to its commit here; silent_s: since then.
+
+    behind_s is both together; the log alone knows whether anything came meanwhile.
+    """
 
     topic: str
     partition: int
@@ -29,11 +32,13 @@ class Partition(Row, frozen=True, kw_only=True):
     last_committed_at: datetime
     delay_s: float | None
     silent_s: float
+    behind_s: float | None
 
 
 _FRESHNESS = Statement("""
     select   topic, partition, generation, next_offset::text, records, stored, joined, duplicate,
-             quarantined, ignored, last_recorded_at, last_committed_at, delay_s, silent_s
+             quarantined, ignored, last_recorded_at, last_committed_at, delay_s, silent_s,
+             delay_s + silent_s as behind_s
     from     projector.freshness
     order by topic, partition
 """)

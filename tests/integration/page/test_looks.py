@@ -1,6 +1,6 @@
 """Readable by everybody: axe-core in both themes and sizes; and pictures, to be looked at.
 
-PICTURES=docs pytest tests/integration/page/test_looks.py takes the README's anew.
+PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the README's anew.
 """
 
 import os
@@ -29,7 +29,7 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
         await settled(page)
         assert await axe(page) == []
         picture = await page.screenshot(
-            path=folder / f"page-{size}-{scheme}.png",
+            path=folder / f"dashboard-{size}-{scheme}.png",
             full_page=True,
             clip={"x": 0, "y": 0, "width": _SIZES[size][0], "height": 1270},
         )
@@ -38,12 +38,12 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
         await page.locator("#errors td a").nth(1).click()
         await page.wait_for_selector(".calls li")
         assert await axe(page) == []
-        await page.screenshot(path=folder / f"page-calls-{size}-{scheme}.png")
+        await page.screenshot(path=folder / f"calls-{size}-{scheme}.png")
 
         await page.locator(".calls a.id").first.click()
         await page.wait_for_selector("#as-sent pre")
         assert await axe(page) == []
-        await page.screenshot(path=folder / f"page-execution-{size}-{scheme}.png")
+        await page.screenshot(path=folder / f"execution-{size}-{scheme}.png")
 
 
 async def test_the_theme_can_be_chosen_and_is_remembered(

@@ -40,6 +40,7 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
         await page.wait_for_selector("#as-sent pre")
 
         assert f"execution={execution}" in page.url
+        assert error in await page.locator("#event .error").inner_text()
         assert await page.locator(".lanes .run").count() > 0
         sent = await page.inner_text("#as-sent pre")
         kept = await page.inner_text("#canonical pre")

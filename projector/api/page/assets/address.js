@@ -3,7 +3,7 @@
 export const FILTERS = ["playbook", "step", "attempts", "status", "worker", "event_type"];
 export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 
-const KNOWN = ["last", "since", "until", ...FILTERS, "show", "failed", "execution", "event", "cursor"];
+const KNOWN = ["last", "since", "until", ...FILTERS, "show", "failed", "execution", "command", "event", "cursor"];
 
 export function read() {
   const query = new URLSearchParams(location.search);
@@ -30,7 +30,7 @@ export function link(address, changes) {
 
 /** Back to the figures, with window and filters but without what was looked into. */
 export function home(address) {
-  return link(address, { show: null, failed: null, execution: null, event: null });
+  return link(address, { show: null, failed: null, execution: null, command: null, event: null });
 }
 
 /** The parameters of a question: its window, and those filters it knows. */

@@ -54,6 +54,7 @@ export class Question {
     this.error = null;
     this.failingSince = null;
     this.waitingSince = null;
+    this.answeredAt = null;
   }
 
   /** Until the signal: ask, tell, wait; nothing is asked by a tab nobody sees or that is held. */
@@ -72,6 +73,7 @@ export class Question {
     this.waitingSince = Date.now();
     try {
       this.answer = await ask(this.path, this.query, signal);
+      this.answeredAt = Date.now();
       remembered.set(this.address, this.answer);
       if (remembered.size > 200) remembered.delete(remembered.keys().next().value);
       this.error = this.failingSince = null;

@@ -381,8 +381,9 @@ function drawStuck({ stuck }, { address, unfolded }) {
   ];
 }
 
-export const execution = (address, id) =>
-  h("a", { class: "id", href: link(address, { show: "execution", execution: id, failed: null }) }, id);
+/** The way to an execution; `command` says which of its calls was looked at. */
+export const execution = (address, id, command = null) =>
+  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command, failed: null }) }, id);
 
 function drawDurations({ durations }, { address, unfolded }) {
   const rows = [...durations.rows].filter((row) => row.p50_s !== null)

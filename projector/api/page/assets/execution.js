@@ -23,7 +23,7 @@ export function execution(address) {
         Events: count(row.events),
         "Failed calls": count(row.failed_calls),
         Parent: row.parent_execution_id && row.parent_execution_id !== "0"
-          ? h("a", { class: "id", href: link(address, { execution: row.parent_execution_id, event: null }) },
+          ? h("a", { class: "id", href: link(address, { execution: row.parent_execution_id, command: null, event: null }) },
             row.parent_execution_id) : null,
       }).filter(([, value]) => value !== null).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))],
     },
@@ -38,7 +38,10 @@ export function execution(address) {
     },
     {
       id: "events", title: "Events", width: "wide", knows: null, says: "in the order they happened",
-      asks: () => ({ events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })] }),
+      asks: () => ({
+        calls: [`${path}/calls`, page({ limit: 500 })],
+        events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
+      }),
       draws: (answers, context) => drawEvents(answers, context.address),
     },
   ];
@@ -66,12 +69,16 @@ function laneOf(event, lanes) {
     told.at(-1) ?? lanes.find((lane) => lane.attempts === event.attempts && here(lane)) ?? null;
 }
 
+const cameFrom = (lane, { command, step, attempts }) => lane !== null &&
+  (!command || lane.command_id === command) && (!step || lane.step === step) && (attempts === undefined || lane.attempts === Number(attempts));
+
 function drawLanes({ calls, events }, address, { go }) {
   const lanes = calls.rows;
   if (!events.rows.length) return [h("p", { class: "empty" }, "This execution has no event in the log any more.")];
   if (!address.event) {
-    // What somebody who came this far looks for: the first thing that went wrong.
-    const first = events.rows.find((row) => row.error) ?? events.rows.at(-1);
+    // What somebody who came this far looks for: what went wrong in the try they came from, or at all.
+    const wrong = events.rows.filter((row) => row.error);
+    const first = wrong.find((row) => cameFrom(laneOf(row, lanes), address)) ?? wrong[0] ?? events.rows.at(-1);
     queueMicrotask(() => go(link(address, { event: first.event_id, cursor: address.cursor ?? null }), { replace: true }));
   }
   const times = [
@@ -116,7 +123,7 @@ function drawLanes({ calls, events }, address, { go }) {
   ];
 }
 
-function drawEvents({ events: { rows, next } }, address) {
+function drawEvents({ calls, events: { rows, next } }, address) {
   const from = rows.length ? millis(rows[0].created_at) : 0;
   return [
     h("ol", { class: "events" }, rows.map((row) =>
@@ -125,7 +132,7 @@ function drawEvents({ events: { rows, next } }, address) {
           "aria-current": row.event_id === address.event ? "true" : null },
         h("span", { class: "when" }, `+${span((millis(row.created_at) - from) / 1000)}`),
         h("span", { class: "what" }, h("b", {}, row.event_type), h("small", {}, ` ${row.step}`)),
-        h("span", { class: "try" }, ofCall(row) ? attempt(row.attempts) : ""),
+        h("span", { class: "try" }, ofCall(row) ? attempt((laneOf(row, calls.rows) ?? row).attempts) : ""),
         status(row.status),
         row.error ? h("span", { class: "error" }, row.error) : null)))),
     next || address.cursor ? h("nav", { class: "turn", "aria-label": "Pages" },

@@ -27,7 +27,7 @@ export function calls(address) {
             h("span", { class: "when" }, clock(row.finished_at ?? row.begun_at)),
             h("span", { class: "took" }, span(row.duration_s)),
             h("span", { class: "by" }, row.worker_id ?? "no worker named"),
-            h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id)),
+            h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
             row.status === "COMPLETED" ? null :
               h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text came with this.")))),
         turn(address, next),

@@ -113,7 +113,10 @@ function banner() {
 
 function liveFigures() {
   const answer = freshness.answer;
-  const age = answer?.as_of ? Math.max(0, (new Date(answer.read_at) - new Date(answer.as_of)) / 1000) : null;
+  // By the database's clock, and by ours since it told: it ages while nobody answers.
+  const unheard = freshness.answeredAt && (freshness.error || freshness.waitingSince) ? Date.now() - freshness.answeredAt : 0;
+  const age = answer?.as_of
+    ? Math.max(0, (new Date(answer.read_at) - new Date(answer.as_of) + unheard) / 1000) : null;
   const [a, b] = [samples[0], samples.at(-1)];
   return { age, perSecond: a && b && b.at - a.at > 3000 ? (b.total - a.total) / ((b.at - a.at) / 1000) : null };
 }
@@ -275,9 +278,7 @@ addEventListener("popstate", () => location.search === opened || open());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 setInterval(() => {
   // Seconds run on in the sentences about waiting; all else changes only with an answer.
-  const words = banner();
-  patch($("banner"), words ? [words] : []);
-  if (words && words.dataset.state !== "bad") draw();
+  if (banner() || $("banner").hasChildNodes()) draw();
 }, 1000);
 
 open();

@@ -4,9 +4,9 @@ export const STATUSES = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
-const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
-/** 1,234 as it is; from a million on in short, the whole number being in the title. */
+/** 1,234 as it is; from a million on in three digits: 1.23M. */
 export function count(value) {
   if (value === null || value === undefined) return "–";
   return Math.abs(value) < 1e6 ? whole.format(value) : compact.format(value);

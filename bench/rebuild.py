@@ -1,0 +1,133 @@
+"""What a rebuild costs the writers beside it: their commit times without it, and with it.
+
+    python -m bench.rebuild                                the short form: 300,000 events
+    python -m bench.rebuild --events 10000000 --results    the full form, docs/results/rebuild.md
+
+One database with a history in it; a writer commits 2,000 events a second, and reads what it wrote
+from the view that is made anew. Then `projector rebuild` runs beside it, to its swap.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+
+from bench.drain import connected, copy
+from bench.history import make_history
+from bench.projections import lives
+from normalizer.embedded import PostgresServer, remove_folder
+from normalizer.migrate import migrate
+from tests.results import write_results
+
+UNIT: Final = "executions"
+COMMITS_A_SECOND: Final = 20
+IN_FLIGHT: Final = 2_000
+_EPOCH_MS: Final = 1_704_067_200_000
+_READ: Final = "select events from projector.executions where execution_id = $1::bigint"
+
+Row = tuple[Any, ...]
+
+
+async def main(asked: argparse.Namespace) -> int:
+    """Print both; 1 if the rebuild or a read failed."""
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
+    try:
+        async with PostgresServer(folder / "postgres", settings=settings) as postgres:
+            url = await postgres.create_database("rebuild")
+            await migrate(url, say=lambda _: None)
+            connection = await connected(url)
+            try:
+                return await _measured(connection, url, asked)
+            finally:
+                await connection.close()
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Namespace) -> int:
+    figures: dict[str, object] = {}
+
+    def say(what: str, figure: str) -> None:
+        print(f"{what}: {figure}", flush=True)
+        figures[what] = figure
+
+    made = await make_history(connection, asked.events, until=datetime.now(UTC))
+    await connection.execute("vacuum (analyze)")
+    say("history", f"{made:,} events")
+    batches = _batches(asked.rate // COMMITS_A_SECOND)
+    alone = await _written(connection, batches, time.monotonic() + asked.seconds)
+    say("commits alone", _figures(alone))
+    began = time.monotonic()
+    rebuild = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", "rebuild", UNIT),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
+    )
+    beside = await _written(connection, batches, None, rebuild)
+    say(f"commits beside `projector rebuild {UNIT}`", _figures(beside))
+    say("the rebuild took", f"{time.monotonic() - began:.0f} s, exit {rebuild.returncode}")
+    if asked.results:
+        command = f"python -m bench.rebuild --events {asked.events} --results"
+        title = f"Rebuild beside {asked.rate:,} events a second"
+        version = await connection.fetchval("show server_version")
+        write_results("rebuild", title, command, figures, f"PostgreSQL {version}")
+    return 0 if rebuild.returncode == 0 else 1
+
+
+def _batches(rows: int) -> Iterator[list[Row]]:
+    """Of events that happen from now on."""
+    now = datetime.now(UTC)
+    first_id = int(now.timestamp() * 1000) - _EPOCH_MS
+    stream = lives(IN_FLIGHT, 1 << 40, began_at=now, first_id=first_id)
+    while True:
+        yield [next(stream) for _ in range(rows)]
+
+
+async def _written(
+    connection: asyncpg.Connection,
+    batches: Iterator[list[Row]],
+    until: float | None,
+    beside: asyncio.subprocess.Process | None = None,
+) -> list[float]:
+    """Milliseconds of each commit, with the read after it outside the time."""
+    took_ms = []
+    while (until and time.monotonic() < until) or (beside and beside.returncode is None):
+        due = time.monotonic() + 1 / COMMITS_A_SECOND
+        batch = next(batches)
+        began = time.perf_counter()
+        await copy(connection, batch)
+        took_ms.append((time.perf_counter() - began) * 1000)
+        if not await connection.fetchval(_READ, batch[-1][1]):
+            raise SystemExit("a read found nothing of what was written before it")
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    return took_ms
+
+
+def _figures(took_ms: list[float]) -> str:
+    cut = statistics.quantiles(took_ms, n=100, method="inclusive")
+    return (
+        f"p50 {cut[49]:.1f} ms, p99 {cut[98]:.1f} ms, longest {max(took_ms):.0f} ms "
+        f"({len(took_ms):,} commits)"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--events", type=int, default=300_000, help="of the history; 300000")
+    parser.add_argument("--rate", type=int, default=2_000, help="events a second; 2000")
+    parser.add_argument("--seconds", type=float, default=30.0, help="alone; 30")
+    parser.add_argument("--results", action="store_true", help="write docs/results/rebuild.md")
+    sys.exit(asyncio.run(main(parser.parse_args())))

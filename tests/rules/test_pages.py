@@ -14,7 +14,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for target in [*re.findall(r"\]\(([^)\s]+)\)", text), *pictures]:
         if target.startswith("https://"):
             continue
         name, _, part = target.partition("#")

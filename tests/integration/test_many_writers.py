@@ -10,8 +10,10 @@ import pytest
 
 from normalizer.batch import Totals
 from normalizer.envelope import Envelope
+from normalizer.errors import StoreUnavailable
 from normalizer.store import Store
 from tests.factories import after, batch_of, envelope, snowflake
+from tests.integration.test_store_refusals import refusing
 from tests.stack import Database
 from tests.tables import assert_ledger_holds, claimed, connected, open_store
 
@@ -116,3 +118,49 @@ async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database)
 
         assert (totals.joined, totals.stored) == (1, 1)
         assert await connection.fetchval("select count(*) from normalizer.telling") == 1
+
+
+async def test_a_telling_that_is_refused_before_its_batch_costs_itself(
+    database: Database,
+) -> None:
+    async with (
+        refusing(database, "22003", only="new.error = 'bad'", when="before update") as connection,
+        open_store(database) as store,
+    ):
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(envelope(0), envelope(1), claim=claims[0]))
+        told = [
+            envelope(event_id=snowflake(0), error="bad"),
+            envelope(event_id=snowflake(1), error="good"),
+            envelope(2),
+        ]
+
+        totals = await store.write(batch_of(*told, claim=claims[1]))
+
+        assert (totals.stored, totals.joined, totals.quarantined) == (1, 1, 1)
+        errors = await connection.fetch("select error from normalizer.events order by event_id")
+        assert [row["error"] for row in errors] == [None, "good", None]
+        await assert_ledger_holds(connection)
+
+
+async def test_a_batch_that_ends_after_its_tellings_were_joined_is_told_again(
+    database: Database,
+) -> None:
+    """A kill between the two transactions: the position did not move, nothing is lost or twice."""
+    async with (
+        refusing(database, "57014", only="new.step = 'stop'") as connection,
+        open_store(database) as store,
+    ):
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(envelope(0), claim=claims[0]))
+        told = [envelope(event_id=snowflake(0), error="e"), envelope(1, step="stop")]
+        with pytest.raises(StoreUnavailable):
+            await store.write(batch_of(*told, claim=claims[1]))
+        joined = await connection.fetchval("select error from normalizer.events")
+        await connection.execute("drop trigger refuse on normalizer.events")
+
+        totals = await store.write(batch_of(*told, claim=claims[1]))
+
+        assert joined == "e"
+        assert (totals.stored, totals.duplicate) == (1, 1)
+        await assert_ledger_holds(connection)

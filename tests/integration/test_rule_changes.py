@@ -1,5 +1,6 @@
 """The same coordinates are the same record, whatever ids the rules of the day give its events."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,11 @@ from tests.factories import (
     raw_record,
 )
 from tests.integration.test_backfill_topic import backfilled, wrong
+from tests.integration.test_store_positions import gate, open_gate
 from tests.replays import NORMALIZE, backfill_files, found_wrong, written
 from tests.running import running, settings_for, watching
 from tests.stack import Database, Topic
-from tests.tables import claimed, connected, count, open_store
+from tests.tables import claimed, connected, count, open_store, wait_for_lock
 
 Change = Callable[[pytest.MonkeyPatch], None]
 
@@ -309,3 +311,42 @@ async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
 
         assert await watcher.events() == ROWS
     assert [one for one in await wrong(settings) if not one.startswith("stored")] == []
+
+
+async def test_the_service_waits_for_a_job_that_writes_the_same_records(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Neither sees the other's rows yet: one waits, or each would store its own."""
+    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    only = "new.source_offset = 0"
+    async with gate(database, only) as holding, open_store(database, "service") as store:
+        job = asyncio.create_task(backfill_files(database, path))
+        await wait_for_lock(holding, "normalizer backfill")
+        everything(monkeypatch)
+
+        live = asyncio.create_task(read(store, told()))
+        await wait_for_lock(holding, "service")
+        await open_gate(holding)
+
+        assert (await job).totals.stored == ROWS
+        assert (await live).duplicate == EVENTS
+        assert await count(holding, "normalizer.events") == ROWS
+
+
+async def test_a_job_waits_for_the_batch_of_the_service_that_it_reads_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    only = "new.source_offset = 0"
+    async with gate(database, only) as holding, open_store(database, "service") as store:
+        live = asyncio.create_task(read(store, told(), at_once=len(HISTORY)))
+        await wait_for_lock(holding, "service")
+        everything(monkeypatch)
+
+        job = asyncio.create_task(backfill_files(database, path))
+        await wait_for_lock(holding, "normalizer backfill")
+        await open_gate(holding)
+
+        assert (await live).stored == ROWS
+        assert (await job).totals.duplicate == EVENTS
+        assert await count(holding, "normalizer.events") == ROWS

@@ -7,7 +7,8 @@ const MAP_STYLES = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130
 
 let loading;
 
-function plotly() {
+/** Also to be asked before the first question: slow answers take all connections a browser opens. */
+export function plotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
     script.id = MAP_STYLES;

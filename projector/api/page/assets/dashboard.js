@@ -10,7 +10,7 @@ const FEW_CALLS = 5;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
 
-/** A panel: id, title, says (what it tells), asks(address) -> [path, query] each, draws. */
+/** A panel: id, title, says (what it tells), asks(address) -> [path, query, how often] each, draws. */
 export const PANELS = [
   {
     id: "outcomes", title: "Outcome over time", width: "wide", knows: ["playbook"],
@@ -76,7 +76,9 @@ export const PANELS = [
     id: "rates", title: "Events a second", width: "half", knows: ["event_type"],
     says: "By type, each full minute of the last two hours",
     asks: (address) => ({
-      rates: ["events-per-second", only(address, ["event_type"], { last: "2h", every: "minute", limit: 5000 })],
+      // Many rows, and only full minutes are shown: asked less often.
+      rates: ["events-per-second", only(address, ["event_type"], { last: "2h", every: "minute", limit: 5000 }),
+        { every: 15000 }],
     }),
     draws: drawRates,
   },

@@ -2,7 +2,7 @@
 
 import { FILTERS, WINDOWS, home, link, parameters, read } from "./address.js";
 import { Question } from "./ask.js";
-import { redraw } from "./charts.js";
+import { plotly, redraw } from "./charts.js";
 import { PANELS, drawCharts, headline, passedOver } from "./dashboard.js";
 import { h, patch } from "./draw.js";
 import { execution } from "./execution.js";
@@ -36,9 +36,10 @@ function open() {
   address = read();
   opened = location.search;
   screen = screenOf(address);
+  if (screen.figures) plotly().catch(() => {});
   document.title = screen.figures ? "Projector" : `${screen.title} · Projector`;
   questions = new Map();
-  const question = ([path, query], options) => {
+  const question = ([path, query, options]) => {
     const key = `${path}?${query}`;
     if (!questions.has(key)) questions.set(key, new Question(path, query, options));
     return questions.get(key);
@@ -49,7 +50,7 @@ function open() {
     );
   }
   freshness = question(["freshness", new URLSearchParams()]);
-  choices = question(["choices", parameters(address, [])], { every: 60000 });
+  choices = question(["choices", parameters(address, []), { every: 60000 }]);
   for (const one of questions.values()) one.follow(stop.signal, told, () => held);
   draw();
 }

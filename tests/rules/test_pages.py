@@ -1,6 +1,7 @@
 """What the pages link to is there."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +42,19 @@ def test_producing_is_on_the_first_screen() -> None:
     first_screen = (ROOT / "README.md").read_text().splitlines()[:26]
 
     assert any("docs/producing.md" in line for line in first_screen)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_that_a_page_names_is_there(page: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
+    tracked = listed.stdout.decode().splitlines()
+
+    for named in re.findall(r"`([\w/.-]+\.(?:py|sql|yml|yaml|ndjson))`", page.read_text()):
+        if named not in WRITTEN_BY_THE_READER:
+            assert any(f"/{name}".endswith(f"/{named}") for name in tracked), named
+
+
+WRITTEN_BY_THE_READER = {
+    "tests/vectors/scheduler.ndjson",
+    "tests/vectors/frozen/scheduler.ndjson",
+}

@@ -489,6 +489,7 @@ async def make_anew(admin: AIOKafkaAdminClient, topic: Topic) -> None:
 
 @ONE_PARTITION
 @pytest.mark.parametrize("records_after", [2, 9], ids=["shorter", "longer"])
+@pytest.mark.parametrize("deleted", [False, True], ids=["position", "deleted position"])
 async def test_a_topic_made_anew_stops_the_partition_until_told(
     database: Database,
     topic: Topic,
@@ -496,6 +497,8 @@ async def test_a_topic_made_anew_stops_the_partition_until_told(
     watcher: Watcher,
     admin: AIOKafkaAdminClient,
     records_after: int,
+    *,
+    deleted: bool,
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
@@ -505,6 +508,8 @@ async def test_a_topic_made_anew_stops_the_partition_until_told(
     await make_anew(admin, topic)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         await send(producer, topic, range(100, 100 + records_after))
+    if deleted:
+        await watcher.connection.execute("delete from normalizer.source_position")
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
@@ -513,7 +518,7 @@ async def test_a_topic_made_anew_stops_the_partition_until_told(
         "partition_stopped"
     ]
     assert await watcher.events() == 5
-    assert (await watcher.positions(topic))[0]["next_offset"] == 5
+    assert (await watcher.positions(topic))[0]["next_offset"] == (0 if deleted else 5)
 
     async with running(settings, accept_reset=True):
         await watcher.until_claimed(topic, generation=1)

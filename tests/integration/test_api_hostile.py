@@ -1,7 +1,9 @@
 """Nothing can be written, broken or read beyond the views through the HTTP API."""
 
+import secrets
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -128,6 +130,32 @@ async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> N
     assert answer.json()["reasons"] == [
         "projector_reader may read tables: only views are served; revoke that"
     ]
+
+
+async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) -> None:
+    admin = await asyncpg.connect(filled.admin_url)
+    name = f"dashboard_{secrets.token_hex(4)}"
+    url = urlsplit(filled.url)
+    url = url._replace(netloc=f"{name}:dashboard@{url.hostname}:{url.port}")
+    await admin.execute(f"create role {name} login password 'dashboard'")
+    try:
+        async with answering(url.geturl()) as client:
+            stranger = await client.get("/api/v1/freshness")
+        await admin.execute(f"grant projector_reader to {name}")
+        async with answering(url.geturl()) as client:
+            member = await client.get("/api/v1/freshness")
+        async with answering(url._replace(path="/none").geturl()) as client:
+            lost = await client.get("/api/v1/freshness")
+    finally:
+        await admin.execute(f"drop role {name}")
+        await admin.close()
+
+    assert (stranger.status_code, stranger.json()["reason"]) == (503, "database_refused")
+    assert stranger.json()["detail"] == (
+        "the user of DATABASE_URL may not act as projector_reader: grant it"
+    )
+    assert member.status_code == 200
+    assert lost.json()["detail"] == "the database refused (SQLSTATE 3D000, InvalidCatalogNameError)"
 
 
 async def test_what_the_document_allows_is_answered_as_it_says(filled: Database) -> None:

@@ -55,7 +55,8 @@ async def tree(stack: Stack) -> AsyncIterator[Path]:
 
 
 def _environment(tree: Path) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(tree)}
+    home = os.environ.get("HOME", "/")
+    return {"PATH": os.environ["PATH"], "HOME": home, "PYTHONPATH": str(tree)}
 
 
 @pytest.mark.timeout(240)

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.normalize import Normalizer
+from normalizer.record import RawRecord
+from tests.documents import blocks
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -58,3 +63,21 @@ WRITTEN_BY_THE_READER = {
     "tests/vectors/scheduler.ndjson",
     "tests/vectors/frozen/scheduler.ndjson",
 }
+
+
+def test_the_event_that_is_followed_becomes_what_the_flow_shows() -> None:
+    record, event = (block.text.strip() for block in blocks("flow.md", "json"))
+
+    (told,) = Normalizer().normalize(
+        RawRecord(
+            value=record.encode(),
+            topic="noetl.events",
+            partition=3,
+            offset=1042,
+            recorded_ms=1_783_674_000_100,
+        )
+    )
+
+    assert isinstance(told, Envelope)
+    assert to_canonical(told).decode() == event
+    assert (told.shape, told.evidence) == ("executor", 222)

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 import asyncpg
+import httpx
 import pytest
 import yaml
 from aiokafka.admin import AIOKafkaAdminClient
@@ -15,6 +16,8 @@ from normalizer.embedded import PostgresServer
 from normalizer.migrate import migrate
 from normalizer.playback import Playback
 from normalizer.settings import Settings
+from projector.api.app import build
+from projector.api.database import Reader
 from tests.replays import played, record_lines, written
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,17 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         Settings(database_url=writer), written(tmp_path / "records", record_lines(played(200)))
     ).run()
 
+    async with (
+        Reader(reader, connections=1, timeout_s=5.0) as views,
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(build(views, token="t" * 16)),  # as projector serves it
+            base_url="http://projector",
+            headers={"Authorization": f"Bearer {'t' * 16}"},
+        ) as client,
+    ):
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.get("/metrics", headers={"Authorization": ""})).status_code == 200
+        assert (await client.get("/api/v1/freshness")).json()["rows"]
     connection = await asyncpg.connect(reader)
     try:
         assert await connection.fetchval("select sum(stored) from projector.freshness") > 0

@@ -1,10 +1,10 @@
 """Do open dashboards disturb the normalizer? Its seconds a batch with 50 pages open and without.
 
-    python -m bench.pages                            the short form: 15 s a phase
-    python -m bench.pages --seconds 60 --rate 2000
+    python -m bench.pages                                         the short form: two minutes
+    python -m bench.pages --seconds 60 --rate 2000 --results      docs/results/pages.md
 
 One run, one database with a history in it: the store writes batches at a steady rate while no page
-is open, then 50 that look at the same, none again, and 50 that each look at something else. A page
+is open, while 50 show the same, and while 50 each show something else; three times in turn. A page
 asks every question of the dashboard every five seconds, of `projector serve` in its own process.
 """
 
@@ -34,6 +34,7 @@ from normalizer.migrate import migrate
 from normalizer.normalize import Normalizer
 from normalizer.record import RawRecord
 from normalizer.store import Claim, Store
+from tests.results import write_results
 
 TOPIC: Final = "noetl.events"
 BATCHES_A_SECOND: Final = 4
@@ -55,44 +56,58 @@ QUESTIONS: Final = (
     "jobs",
     "choices?last=24h",
 )
-_HEADING: Final = f"{'':28}{'batches':>8}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'answers':>9}"
+ROUNDS: Final = 3
+"""Each kind of phase so often, in turn: what else the machine does meets all of them."""
 
 
-async def main(seconds: float, rate: int, pages_open: int, history: int) -> None:
-    """Print a line for each phase."""
+async def main(seconds: float, rate: int, pages_open: int, history: int, *, results: bool) -> None:
+    """Print a line for each kind of phase."""
+    kinds = {
+        "no page open": (0, False),
+        f"{pages_open} pages of one view": (pages_open, False),
+        f"{pages_open} pages, each its own view": (pages_open, True),
+    }
+    took: dict[str, list[float]] = {kind: [] for kind in kinds}
+    answers = dict.fromkeys(kinds, 0)
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
+    settings = {"shared_buffers": "256MB"}
     try:
-        async with PostgresServer(
-            folder / "postgres", settings={"shared_buffers": "256MB"}
-        ) as server:
+        async with PostgresServer(folder / "postgres", settings=settings) as server:
             url = await server.create_database("pages")
             await migrate(url, say=lambda _: None)
-            await _fill(url, history)
-            traffic = await _traffic(folder, round(4.5 * seconds * rate))
+            version = await _fill(url, history)
+            traffic = await _traffic(folder, round((ROUNDS * 3 * seconds + 10) * rate))
             async with Store(url, owner="bench") as store, _serving(url) as api_url:
                 writer = _Writer(store, traffic)
                 await writer.write_for(3.0, rate)
-                print(_HEADING)
-                for name, clients, apart in (
-                    ("no page", 0, False),
-                    (f"{pages_open} pages, one view", pages_open, False),
-                    ("no page", 0, False),
-                    (f"{pages_open} pages, each its own", pages_open, True),
-                ):
-                    async with _pages(api_url, clients, apart=apart) as asked:
-                        took = await writer.write_for(seconds, rate)
-                    print(f"{name:28}{_figures(took)}{sum(asked):>9,}")
+                for _ in range(ROUNDS):
+                    for kind, (clients, apart) in kinds.items():
+                        async with _pages(api_url, clients, apart=apart) as asked:
+                            took[kind] += await writer.write_for(seconds, rate)
+                        answers[kind] += sum(asked)
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
+    figures = {kind: _figures(took[kind], answers[kind]) for kind in kinds}
+    for kind, line in figures.items():
+        print(f"{kind:30}{line}")
+    if results:
+        command = (
+            f"python -m bench.pages --seconds {seconds:g} --rate {rate} --pages {pages_open} "
+            f"--history {history} --results"
+        )
+        title = f"The normalizer's batches beside {pages_open} open pages"
+        write_results("pages", title, command, figures, version)
 
 
-async def _fill(url: str, events: int) -> None:
+async def _fill(url: str, events: int) -> str:
+    """A history up to now; the server's version."""
     connection = await asyncpg.connect(url)
     try:
         await make_history(connection, events, until=datetime.now(UTC))
         await connection.execute("analyze")
+        return f"PostgreSQL {await connection.fetchval('show server_version')}"
     finally:
         await connection.close()
 
@@ -240,21 +255,34 @@ async def _page(
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
-def _figures(took: Sequence[float]) -> str:
+def _figures(took: Sequence[float], answers: int) -> str:
     cut = statistics.quantiles(took, n=100)
-    return f"{len(took):>8}" + "".join(f"{1_000 * cut[at - 1]:>9.1f}" for at in (50, 95, 99))
+    p50, p95, p99 = (1_000 * cut[at - 1] for at in (50, 95, 99))
+    return (
+        f"{p50:.1f} ms a batch at p50, {p95:.1f} at p95, {p99:.1f} at p99; "
+        f"{len(took)} batches, {answers:,} answers"
+    )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Seconds a batch with open pages and without.")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each phase")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each phase")
     parser.add_argument("--rate", type=int, default=1_000, help="records a second")
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument("--history", type=int, default=200_000, help="events there before")
+    parser.add_argument("--results", action="store_true", help="write docs/results/pages.md")
     parser.add_argument("--ask", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.ask:
         asyncio.run(ask(chosen.ask, chosen.pages, apart=chosen.apart))
     else:
-        asyncio.run(main(chosen.seconds, chosen.rate, chosen.pages, chosen.history))
+        asyncio.run(
+            main(
+                chosen.seconds,
+                chosen.rate,
+                chosen.pages,
+                chosen.history,
+                results=chosen.results,
+            )
+        )

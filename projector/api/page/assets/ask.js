@@ -65,7 +65,7 @@ export class Question {
         if (signal.aborted) return;
         tell(this);
       }
-      await pause(this.every, signal);
+      await pause(this.error ? EVERY_MS : this.every, signal);
     }
   }
 

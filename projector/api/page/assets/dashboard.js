@@ -375,7 +375,7 @@ function drawStuck({ stuck }, { address, unfolded }) {
       { name: "Execution", cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, cell: (row) => span(row.silent_s) },
       { name: "Last event", cell: (row) => [row.last_event_type, h("small", {}, ` ${row.last_step ?? ""}`)] },
-      { name: "Playbook", cell: (row) => row.playbook || "(unknown)" },
+      { name: "Playbook", cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
       { name: "Age", number: true, cell: (row) => span(row.age_s) },
     ], some(rows, unfolded), (row) => `stuck-${row.execution_id}`),
     h("div", { class: "under" }, unfold("stuck", rows, unfolded, "execution"),
@@ -456,11 +456,15 @@ function grouped(rows, name, beside, value) {
   for (const row of rows) {
     const group = groups.get(row[name]) ?? { key: `${name}-${row[name]}`, what: row[name], n: 0, parts: [] };
     group.n += row[value];
-    group.parts.push(`${row[beside] || "shape unknown"} ${count(row[value])}`);
+    group.parts.push({ n: row[value], word: row[beside] || "shape unknown" });
     groups.set(row[name], group);
   }
   return [...groups.values()].sort((a, b) => b.n - a.n)
-    .map((group) => ({ ...group, beside: group.parts.join(" · ") }));
+    .map((group) => {
+      const parts = group.parts.sort((a, b) => b.n - a.n);
+      const said = parts.slice(0, 3).map((part) => `${part.word} ${count(part.n)}`);
+      return { ...group, beside: said.join(" · ") + (parts.length > 3 ? ` · and ${parts.length - 3} more` : "") };
+    });
 }
 
 function drawQuarantine({ refused }, { address, unfolded }) {

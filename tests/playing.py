@@ -61,26 +61,26 @@ async def drained(
         at = await watcher.positions(topic)
         return sum(position["next_offset"] for position in at.values())
 
-    async def all_read() -> bool:
-        return await read_so_far() == total
+    async def read_to(offsets: int) -> None:
+        """Patience is for standing still: a million takes longer than that."""
+
+        async def reached() -> bool:
+            return await read_so_far() >= offsets
+
+        last = -1
+        while not await reached():
+            now = await read_so_far()
+            assert now != last, f"stands at {now} of {total}"
+            last = now
+            with contextlib.suppress(AssertionError):
+                await until(reached)
 
     async with _Pair(settings) as pair:
         for kill in range(1, kills + 1):
-            threshold = total * kill // (kills + 2)
-
-            async def reached(threshold: int = threshold) -> bool:
-                return await read_so_far() >= threshold
-
-            await until(reached, read_so_far)
+            await read_to(total * kill // (kills + 2))
             assert await read_so_far() < total, "killed too late to prove anything"
             await pair.kill_one()
-        before = -1
-        while not await all_read():
-            # Patience is for standing still: a million takes longer than that.
-            before, now = await read_so_far(), before
-            assert before != now, f"stands at {before} of {total}"
-            with contextlib.suppress(AssertionError):
-                await until(all_read)
+        await read_to(total)
 
 
 async def compared(watcher: Watcher, topic: Topic, ledger: Path) -> Report:

@@ -56,6 +56,8 @@ export function execution(address) {
 }
 
 const flag = (state, word) => h("span", { class: "flag", "data-state": state }, word);
+// A late telling of the claim must not draw a wait beyond the end.
+const earliest = (...times) => times.filter(Boolean).sort()[0];
 const millis = (iso) => new Date(iso).getTime();
 
 const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
@@ -113,7 +115,7 @@ function drawLanes({ calls, events }, address, { go }) {
         [h("b", {}, lane.step || "(no step)"),
           h("small", {}, [attempt(lane.attempts), lane.iteration !== null ? `, iteration ${lane.iteration}` : ""]),
           h("small", { class: "out" }, status(lane.status), ` ${span(lane.duration_s)}`)],
-        [bar("wait", lane.issued_at ?? lane.begun_at, lane.claimed_at ?? lane.started_at ?? lane.finished_at),
+        [bar("wait", lane.issued_at ?? lane.begun_at, earliest(lane.claimed_at, lane.started_at, lane.finished_at)),
           bar("claim", lane.claimed_at, lane.started_at ?? lane.finished_at),
           bar("run", lane.started_at ?? lane.claimed_at, lane.finished_at ?? new Date(to).toISOString(), lane.status)],
         marks.get(lane) ?? []))),

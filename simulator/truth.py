@@ -87,7 +87,7 @@ class ExecutionTruth(msgspec.Struct, omit_defaults=True, tag="execution", tag_fi
     """One execution as told: `ended` by outcome, the earliest of which is its `status`.
 
     `playbook` is what it really runs, '' where nothing told says so. `really` is how it went on the
-    platform: '' if it never ended, None if nothing there knew it.
+    platform: '' if it never ended, None if nothing there knew it or one of its ends was not told.
     """
 
     execution_id: int
@@ -133,6 +133,7 @@ class _Real(msgspec.Struct):
 
     playbook: str = ""
     outcome: str | None = None
+    ends: set[int] = set()
     outcomes: dict[int, str] = {}
 
 
@@ -202,6 +203,7 @@ def _real(lines: Iterable[ExecutionLine | CallLine]) -> dict[int, _Real]:
         one = real[line.execution_id]
         if isinstance(line, ExecutionLine):
             one.playbook, one.outcome = line.playbook, line.outcome
+            one.ends = {fact for kind, _, fact in line.facts if kind in _CLOSING}
         else:
             one.outcomes |= {fact: line.outcome for _, fact in line.facts}
     return real
@@ -310,7 +312,7 @@ def _execution(
             if call.step != ORCHESTRATE
         ),
         ended=ended,
-        really=real.outcome,
+        really=real.outcome if real.ends <= {row.fact for row in rows} else None,
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from simulator.compare_views import compare_views
-from simulator.ledger import Line
+from simulator.ledger import ExecutionLine, Line
 from simulator.mix import Mix
 from simulator.report import Report
 from simulator.shown import ShownCall, ShownExecution
@@ -187,3 +187,22 @@ async def test_a_lie_that_was_told_by_all_is_seen_by_what_really_happened(
     await compare_views(told, Drawn(tell(lines)), report)
 
     assert set(report.differences) == {"differs in calls.status", "differs in executions.status"}
+
+
+async def test_how_an_execution_really_went_is_asked_only_where_every_end_was_told(
+    lines: list[Line],
+) -> None:
+    """An end whose record was refused: no dashboard can know of it."""
+    untold = ("playbook.failed", "", 1 << 40)
+    report = Report()
+    told = [
+        msgspec.structs.replace(line, outcome="FAILED", facts=[*line.facts, untold])
+        if isinstance(line, ExecutionLine) and line.outcome == "COMPLETED"
+        else line
+        for line in lines
+    ]
+
+    assert told != lines
+    await compare_views(told, Drawn(tell(lines)), report)
+
+    assert report.differences == {}

@@ -157,6 +157,26 @@ create index events_by_source on normalizer.events
     with (pages_per_range = 16, autosummarize = on);
 
 
+-- What its states mean, and who sets them: 0009_let_events_go.sql.
+create table normalizer.closed_bucket (
+    bucket      text        not null,
+    low         bigint      not null,
+    high        bigint      not null,
+    state       text        not null default 'closed',
+    archived_to bigint      not null,
+    events      bigint      not null default 0,
+    closed_at   timestamptz not null default now(),
+    changed_at  timestamptz not null default now(),
+    constraint closed_bucket_pkey primary key (bucket),
+    constraint closed_bucket_state check (state in ('closed', 'archived', 'detached', 'dropped'))
+);
+
+comment on table normalizer.closed_bucket is
+    'Buckets of events that retention has closed: an event of its ids (low to high) is ignored.';
+comment on column normalizer.closed_bucket.archived_to is
+    'Events up to this id are counted as archived.';
+
+
 -- Ids live in five regions: small numbers, the application's layout, the doubled layout (in the
 -- years ahead), derived ids (bit 62) and hashed ids (bits 62 and 61). Hashed ids have no time:
 -- they share one bucket.
@@ -181,6 +201,9 @@ begin
     else
         high := least(low::numeric + (1::bigint << shift), hashed_from)::text;
         name := format('events_%s', low >> shift);
+    end if;
+    if exists (select from normalizer.closed_bucket where closed_bucket.bucket = name) then
+        return null;
     end if;
     if to_regclass('normalizer.' || name) is not null then
         return name;
@@ -210,7 +233,8 @@ end
 $$;
 
 comment on function normalizer.ensure_bucket(bigint) is
-    'Makes the bucket that this id falls into, if it is missing; returns its name.';
+    'Makes the bucket that this id falls into, if it is missing; returns its name, or null if '
+    'retention has closed it.';
 
 -- Today's bucket and the next four, so that a row inserted by hand finds its place.
 select normalizer.ensure_bucket(normalizer.gen_snowflake() + (ahead << (select bucket_shift from normalizer.layout)))
@@ -438,7 +462,10 @@ grant select, insert on normalizer.telling to normalizer_writer;
 grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
-grant select on normalizer.layout to normalizer_writer;
+grant select on normalizer.layout, normalizer.closed_bucket to normalizer_writer;
+-- It writes as its owner.
+revoke execute on function normalizer.ensure_bucket(bigint) from public;
+grant execute on function normalizer.ensure_bucket(bigint) to normalizer_writer;
 grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 

@@ -12,23 +12,6 @@
 -- Hashed ids have no time and share one bucket: their old rows are archived and deleted a few at a
 -- time, with projector.archiving set, which keeps the triggers from taking the counts back.
 
-create table normalizer.closed_bucket (
-    bucket      text        not null,
-    low         bigint      not null,
-    high        bigint      not null,
-    state       text        not null default 'closed',
-    archived_to bigint      not null,
-    events      bigint      not null default 0,
-    closed_at   timestamptz not null default now(),
-    changed_at  timestamptz not null default now(),
-    constraint closed_bucket_pkey primary key (bucket),
-    constraint closed_bucket_state check (state in ('closed', 'archived', 'detached', 'dropped'))
-);
-
-comment on table normalizer.closed_bucket is
-    'Buckets of events that retention has closed: an event of its ids (low to high) is ignored.';
-comment on column normalizer.closed_bucket.archived_to is
-    'Events up to this id are counted as archived.';
 
 -- How many rows of each partition, or run of a job, retention has taken: the ledger's totals still
 -- hold them.
@@ -49,64 +32,7 @@ comment on table normalizer.archived_rows is
     'Rows of events and quarantine that retention has taken, by where they came from and, where a '
     'job wrote them, by which run.';
 
-grant select on normalizer.closed_bucket, normalizer.archived_rows to normalizer_writer;
-
-
-create or replace function normalizer.ensure_bucket(event_id bigint) returns text
-    language plpgsql volatile security definer
-    set search_path = pg_catalog
-as $$
-declare
-    hashed_from constant bigint := 6917529027641081856;
-    shift       integer := (select bucket_shift from normalizer.layout);
-    low         bigint := ensure_bucket.event_id >> shift << shift;
-    name        text;
-    high        text;
-begin
-    if ensure_bucket.event_id < 0 then
-        raise exception 'event_id % is negative', ensure_bucket.event_id using errcode = '22003';
-    end if;
-    if ensure_bucket.event_id >= hashed_from then
-        low := hashed_from;
-        high := 'maxvalue';
-        name := 'events_hashed';
-    else
-        high := least(low::numeric + (1::bigint << shift), hashed_from)::text;
-        name := format('events_%s', low >> shift);
-    end if;
-    if exists (select from normalizer.closed_bucket where closed_bucket.bucket = name) then
-        return null;
-    end if;
-    if to_regclass('normalizer.' || name) is not null then
-        return name;
-    end if;
-    -- One maker at a time; whoever waited finds the bucket made.
-    perform pg_advisory_xact_lock(5203947410813);
-    -- to_regclass would answer from a cache that this lock does not refresh.
-    if exists (
-        select from pg_class
-        where  relnamespace = 'normalizer'::regnamespace and relname = name
-    ) then
-        return name;
-    end if;
-    -- Never "partition of": that locks the parent against every writer. The check lets the
-    -- attach skip its scan.
-    execute format('create table normalizer.%I (like normalizer.events including all)', name);
-    execute format(
-        'alter table normalizer.%I add constraint events_bucket_bounds check (event_id >= %s%s)',
-        name, low, case when high = 'maxvalue' then '' else ' and event_id < ' || high end
-    );
-    execute format(
-        'alter table normalizer.events attach partition normalizer.%I for values from (%s) to (%s)',
-        name, low, high
-    );
-    return name;
-end
-$$;
-
-comment on function normalizer.ensure_bucket(bigint) is
-    'Makes the bucket that this id falls into, if it is missing; returns its name, or null if '
-    'retention has closed it.';
+grant select on normalizer.archived_rows to normalizer_writer;
 
 
 -- Counts some events as archived: what they are counted as moves to shard -1. The caller sees to
@@ -296,14 +222,12 @@ end
 $$;
 
 
--- They write as their owner: for projector maintain only, and buckets for who writes events.
+-- They write as their owner: for projector maintain only.
 revoke execute on function projector.archive_events(bigint[]) from public;
 revoke execute on function projector.archive_executions(bigint[]) from public;
 revoke execute on function
     projector.fold_shards(text, text, text[], timestamptz, timestamptz) from public;
-revoke execute on function normalizer.ensure_bucket(bigint) from public;
-grant execute on function normalizer.ensure_bucket(bigint) to normalizer_writer;
 
-insert into migrations.applied (version) values ('0008') on conflict do nothing;
+insert into migrations.applied (version) values ('0009') on conflict do nothing;
 
 -- migrate:down

@@ -197,6 +197,6 @@ $$;
 grant usage on schema normalizer to normalizer_redriver;
 grant select on normalizer.quarantine_raw to normalizer_redriver;
 
-insert into migrations.applied (version) values ('0010') on conflict do nothing;
+insert into migrations.applied (version) values ('0011') on conflict do nothing;
 
 -- migrate:down

@@ -81,6 +81,6 @@ comment on table projector.verification is
 -- The latest of each projection; and delete what is old.
 create index verification_by_time on projector.verification (verified_at);
 
-insert into migrations.applied (version) values ('0006') on conflict do nothing;
+insert into migrations.applied (version) values ('0007') on conflict do nothing;
 
 -- migrate:down

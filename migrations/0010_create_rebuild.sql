@@ -26,6 +26,6 @@ comment on column projector.rebuild.version is
 comment on column projector.rebuild.cut_batch is
     'Rows up to this batch_id are folded; those of later batches come by the triggers.';
 
-insert into migrations.applied (version) values ('0009') on conflict do nothing;
+insert into migrations.applied (version) values ('0010') on conflict do nothing;
 
 -- migrate:down

@@ -792,6 +792,6 @@ begin
 end
 $$;
 
-insert into migrations.applied (version) values ('0007') on conflict do nothing;
+insert into migrations.applied (version) values ('0008') on conflict do nothing;
 
 -- migrate:down

@@ -187,6 +187,9 @@ $$;
 -- The failure before a retry is the last one, of the same command or of the same step and
 -- iteration, with one attempt less, that came before the retry began. `changed` are retries and
 -- failures that changed, `were` how changed tries were counted before.
+--
+-- offset 0: each is looked up by its key. A plan that was made while there were no retries, and joins
+-- freely, goes through all that there are by now.
 create function projector.misdated_retries(
     changed projector.call_id[], were projector.call_count[]
 )
@@ -197,67 +200,80 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        with retry as (
-            select distinct known.execution_id, known.call_key, known.attempts
-            from   (
-                       select changed.execution_id, changed.call_key, changed.attempts
-                       from   unnest(misdated_retries.changed) as changed
-                       union all
-                       -- The next try of the same command.
-                       select changed.execution_id, changed.call_key, changed.attempts + 1
-                       from   unnest(misdated_retries.changed) as changed
-                       union all
-                       select was.execution_id, was.call_key, was.attempts + 1
-                       from   unnest(misdated_retries.were) as was
-                       where  was.status not in ('', 'COMPLETED')
-                       union all
-                       -- Retries of the same step and iteration after a failure that is new.
-                       select retried.execution_id, retried.call_key, retried.attempts
-                       from   unnest(misdated_retries.changed) as changed
-                       join   call_facts as failure
-                              on  failure.execution_id = changed.execution_id
-                              and failure.call_key = changed.call_key collate "C"
-                              and failure.attempts = changed.attempts
-                              and substr(failure.told_outcome, 19) <> 'COMPLETED'
-                       join   call_facts as retried
-                              on  retried.execution_id = failure.execution_id
-                              and undated(retried.told_step) = undated(failure.told_step)
-                              and coalesce(retried.iteration, -1) = coalesce(failure.iteration, -1)
-                              and retried.attempts = failure.attempts + 1
-                              and retried.begun_at >= failure.finished_at
-                              and retried.attempts > 0
-                       where  retried.failed_before is null
-                       or     retried.failed_before < failure.finished_at
-                       union all
-                       -- Retries that note a failure that is no longer there.
-                       select retried.execution_id, retried.call_key, retried.attempts
-                       from   unnest(misdated_retries.were) as was
-                       join   call_facts as retried
-                              on  retried.execution_id = was.execution_id
-                              and undated(retried.told_step) = was.step collate "C"
-                              and retried.attempts = was.attempts + 1
-                              and retried.failed_before = was.finished_at
-                              and retried.attempts > 0
-                       where  was.status not in ('', 'COMPLETED')
-                       and    not exists (
-                                  select
-                                  from   call_facts as now
-                                  where  now.execution_id = was.execution_id
-                                  and    now.call_key = was.call_key collate "C"
-                                  and    now.attempts = was.attempts
-                                  and    now.finished_at = was.finished_at
-                                  and    substr(now.told_outcome, 19) <> 'COMPLETED'
-                                  and    undated(now.told_step) = was.step collate "C"
-                              )
-                   ) as known
+        with candidate as (
+            select changed.execution_id, changed.call_key, changed.attempts
+            from   unnest(misdated_retries.changed) as changed
+            union
+            -- The next try of the same command.
+            select changed.execution_id, changed.call_key, changed.attempts + 1
+            from   unnest(misdated_retries.changed) as changed
+            union
+            select was.execution_id, was.call_key, was.attempts + 1
+            from   unnest(misdated_retries.were) as was
+            where  was.status not in ('', 'COMPLETED')
+            union
+            -- Retries of the same step and iteration after a failure that is new.
+            select retried.execution_id, retried.call_key, retried.attempts
+            from   unnest(misdated_retries.changed) as changed
+            cross join lateral (
+                select *
+                from   call_facts as failure
+                where  failure.execution_id = changed.execution_id
+                and    failure.call_key = changed.call_key collate "C"
+                and    failure.attempts = changed.attempts
+                and    substr(failure.told_outcome, 19) <> 'COMPLETED'
+                offset 0
+            ) as failure
+            cross join lateral (
+                select *
+                from   call_facts as retried
+                where  retried.execution_id = failure.execution_id
+                and    undated(retried.told_step) = undated(failure.told_step)
+                and    coalesce(retried.iteration, -1) = coalesce(failure.iteration, -1)
+                and    retried.attempts = failure.attempts + 1
+                and    retried.begun_at >= failure.finished_at
+                and    retried.attempts > 0
+                offset 0
+            ) as retried
+            where  retried.failed_before is null
+            or     retried.failed_before < failure.finished_at
+            union
+            -- Retries that note a failure that is no longer there.
+            select retried.execution_id, retried.call_key, retried.attempts
+            from   unnest(misdated_retries.were) as was
+            cross join lateral (
+                select *
+                from   call_facts as retried
+                where  retried.execution_id = was.execution_id
+                and    undated(retried.told_step) = was.step collate "C"
+                and    retried.attempts = was.attempts + 1
+                and    retried.attempts > 0
+                offset 0
+            ) as retried
+            where  was.status not in ('', 'COMPLETED')
+            and    retried.failed_before = was.finished_at
+            and    not exists (
+                       select
+                       from   call_facts as now
+                       where  now.execution_id = was.execution_id
+                       and    now.call_key = was.call_key collate "C"
+                       and    now.attempts = was.attempts
+                       and    now.finished_at = was.finished_at
+                       and    substr(now.told_outcome, 19) <> 'COMPLETED'
+                       and    undated(now.told_step) = was.step collate "C"
+                   )
         )
         select known.execution_id, known.call_key, known.attempts, failure.finished_at
-        from   retry
-        join   call_facts as known
-               on  known.execution_id = retry.execution_id
-               and known.call_key = retry.call_key collate "C"
-               and known.attempts = retry.attempts
-               and known.attempts > 0
+        from   candidate
+        cross join lateral (
+            select *
+            from   call_facts as known
+            where  known.execution_id = candidate.execution_id
+            and    known.call_key = candidate.call_key collate "C"
+            and    known.attempts = candidate.attempts
+            and    known.attempts > 0
+            offset 0
+        ) as known
         cross join lateral (
             select max(finished_at) as finished_at
             from   (

@@ -367,3 +367,34 @@ _WRITES_AS_ITS_OWNER: Final = """
     and    has_function_privilege(current_user, oid, 'execute')
 """
 """Functions by which this role could change what it may not."""
+
+
+ROWS_READ: Final = """
+    select seq_tup_read + idx_tup_fetch
+    from   pg_stat_xact_user_tables
+    where  relid = 'projector.call_facts'::regclass
+"""
+
+
+async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
+    connection: asyncpg.Connection,
+) -> None:
+    """Also by a session whose plans are from when there were none."""
+
+    def tried_again(execution: int, first_id: int) -> list[Row]:
+        columns = {"execution_id": execution, "command_id": f"{execution}:fetch:9"}
+        return [
+            call(first_id, "call.done", status="FAILED", attempts=0, **columns),
+            call(first_id + 1, "command.issued", attempts=1, **columns),
+        ]
+
+    await shown.insert(connection, tried_again(1, 1))
+    await shown.insert(
+        connection, [row for number in range(2, 502) for row in tried_again(number, 2 * number)]
+    )
+    async with connection.transaction():
+        before = await connection.fetchval(ROWS_READ)
+        await shown.insert(connection, tried_again(9_999, 9_998))
+        read = await connection.fetchval(ROWS_READ) - before
+
+    assert read < 50

@@ -42,20 +42,24 @@ def pages(
     A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
     """
     number = 1
-    line = bytearray()
+    begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
-        *ended, begun = chunk.split(b"\n")
-        page: list[tuple[int, bytes]] = []
-        for part in ended:
-            line += part[: longest_bytes - len(line)]
-            if not line.isspace() and line:
-                page.append((number, bytes(line)))
-            line.clear()
-            number += 1
-        line += begun[: longest_bytes - len(line)]
-        yield page
-    if line and not line.isspace():
-        yield [(number, bytes(line))]
+        first, *others = chunk.split(b"\n")
+        begun += first[: longest_bytes - len(begun)]
+        if not others:
+            yield []
+            continue
+        *ended, last = others
+        lines = [bytes(begun), *ended]
+        yield [
+            (at, line)
+            for at, whole in enumerate(lines, number)
+            if (line := whole[:longest_bytes]) and not line.isspace()
+        ]
+        number += len(lines)
+        begun = bytearray(last[:longest_bytes])
+    if begun and not begun.isspace():
+        yield [(number, bytes(begun))]
 
 
 def open_lines(file: Path) -> Unpacked:

@@ -20,6 +20,7 @@ import uvloop
 from normalizer import settings as settings_of
 from normalizer import telemetry
 from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.garbage import collect_rarely
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Normalize
 from normalizer.jobs.diff import Diff
@@ -106,6 +107,7 @@ def try_out(
             await until_stopped(trial.run(), trial.stop)
         return trial.stale
 
+    collect_rarely()
     with collected(changes) as diff:
         stale = waited(dry_run(diff))
     if source.truncated:
@@ -157,6 +159,7 @@ def verdict_of(
             with stopping(player.stop):
                 return await flow(player)
 
+    collect_rarely()
     return waited(play())
 
 

@@ -76,7 +76,8 @@ class JobPositions:
             for part, totals in moves
         ]
         await move_parts(connection, self._run, rows)
-        if ends := _ends(part for part, _ in moves):
+        ends, _ = _ends(part for part, _ in moves)
+        if ends:
             sources = [list(column) for column in zip(*ends, strict=True)]
             await connection.execute(statements.MOVE_REACHED, *sources, list(ends.values()))
         await connection.execute(
@@ -111,7 +112,7 @@ async def _reached(connection: asyncpg.Connection, parts: Sequence[PartitionBatc
     A job's own positions do not tell: other jobs read the same records, and so does the service,
     which is told first where records ahead of it will not be new to it.
     """
-    ends = _ends(parts)
+    ends, shuffled = _ends(parts)
     if not ends:
         return NOTHING_REACHED
     wanted = [list(column) for column in zip(*ends, strict=True)]
@@ -121,31 +122,27 @@ async def _reached(connection: asyncpg.Connection, parts: Sequence[PartitionBatc
     live = _offsets(await connection.fetch(statements.LIVE_REACHED, *wanted))
     if any(reached < ends[source] for source, reached in live.items()):
         raise OnceMore("a partition was claimed meanwhile")
-    if _is_shuffled(parts):
+    if shuffled:
         return dict.fromkeys(ends, EVERYTHING)
     return written | dict.fromkeys(live, EVERYTHING)
 
 
-def _ends(parts: Iterable[PartitionBatch]) -> dict[Source, int]:
-    """The offset after the last record of each source that the parts hold records of."""
+def _ends(parts: Iterable[PartitionBatch]) -> tuple[dict[Source, int], bool]:
+    """The offset after the last record of each source; whether a source's offsets do not ascend.
+
+    Where they do not, a record may come twice.
+    """
     ends: dict[Source, int] = {}
+    shuffled = False
     for part in parts:
         for record, _ in part.items:
             source = (record.topic or "", record.generation, record.partition)
-            ends[source] = max(ends.get(source, 0), record.offset + 1)
-    return ends
-
-
-def _is_shuffled(parts: Iterable[PartitionBatch]) -> bool:
-    """Whether a source's offsets do not ascend: then one may come twice."""
-    last: dict[Source, int] = {}
-    for part in parts:
-        for record, _ in part.items:
-            source = (record.topic or "", record.generation, record.partition)
-            if record.offset <= last.get(source, -1):
-                return True
-            last[source] = record.offset
-    return False
+            end = ends.get(source, 0)
+            if record.offset >= end:
+                ends[source] = record.offset + 1
+            else:
+                shuffled = True
+    return ends, shuffled
 
 
 def _offsets(rows: Iterable[asyncpg.Record]) -> dict[Source, int]:

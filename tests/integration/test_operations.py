@@ -1,6 +1,7 @@
 """docs/operations.md: the walk walked as it stands, and every command it names."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -11,11 +12,13 @@ from pathlib import Path
 import click
 import pytest
 import yaml
+from playwright.async_api import Page
 
 from normalizer.cli import main as normalizer
 from normalizer.embedded import remove_folder
 from projector.cli import main as projector
 from tests.documents import DOCS, Block, apply_diff, blocks, copy_tree
+from tests.integration.page.browsing import browsing, looking
 from tests.stack import Stack
 from tests.waiting import until
 from tests.walking import Shell, matches, typed
@@ -62,20 +65,29 @@ def _environment(tree: Path) -> dict[str, str]:
 @pytest.mark.timeout(240)
 async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
     shell = Shell(tree, _environment(tree))
-    walked = 0
-    for block in _walk():
-        match block.info.split():
-            case ["console"]:
-                for one in typed(block.text):
-                    printed = await asyncio.to_thread(shell.run, one.command)
-                    printed = _without_logs(printed)
-                    assert matches(one.shown, printed), f"$ {one.command}\n{printed}"
-                    walked += 1
-            case ["diff", name]:
-                apply_diff(tree / name, block.text)
-            case _:
-                pass
+    walked = seen = 0
+    async with browsing() as browser, contextlib.AsyncExitStack() as opened:
+        page: Page | None = None
+        for block in _walk():
+            match block.info.split():
+                case ["console"]:
+                    for one in typed(block.text):
+                        printed = await asyncio.to_thread(shell.run, one.command)
+                        printed = _without_logs(printed)
+                        assert matches(one.shown, printed), f"$ {one.command}\n{printed}"
+                        walked += 1
+                case ["page", panel]:
+                    if page is None:
+                        url = shell.run('echo "$PROJECTOR_URL"').strip()
+                        page = await opened.enter_async_context(looking(browser, url))
+                    await _until_shown(page, panel, block.text)
+                    seen += 1
+                case ["diff", name]:
+                    apply_diff(tree / name, block.text)
+                case _:
+                    pass
     assert walked > 10
+    assert seen > 1
     # The same stack answers the probes of compose.yaml, at its own addresses.
     for name, service in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].items():
         if name in PROGRAMS:
@@ -83,6 +95,15 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
             asked = re.sub(r"http://localhost:\d+", f"${{{name.upper()}_URL}}", code)
             assert asked != code
             await asyncio.to_thread(shell.run, f'python -c "{asked}"')
+
+
+async def _until_shown(page: Page, panel: str, words: str) -> None:
+    """Nobody reloads; how words and cells are spaced is the browser's."""
+
+    async def shown() -> str:
+        return "".join((await page.inner_text(panel)).split())
+
+    await until(shown, is_so=lambda text: "".join(words.split()) in text)
 
 
 def _walk() -> Iterator[Block]:

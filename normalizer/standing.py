@@ -14,7 +14,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 
-from normalizer.errors import NormalizerError
+from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, LogReader, Partition
 from normalizer.metrics import JOB_KINDS, JOB_STATES
 from normalizer.migrate import read_migrations
@@ -111,7 +111,7 @@ class Standing:
         self._oldest: dict[Partition, tuple[int, int | None]] = {}
         self._asked_at_s: dict[Partition, float] = {}
         self._retention_ms: dict[str, float] = {}
-        self._retention_at_s = -math.inf
+        self._retention_at_s: dict[str, float] = {}
         self.broker_up = False
         self.database_up = False
         self.writable = False
@@ -213,12 +213,15 @@ class Standing:
             await self._log.close()
 
     async def _ask_retention(self) -> None:
+        """Of topics that are there; where there is no right to see it, nothing expires."""
         now_s = time.monotonic()
-        if now_s - self._retention_at_s < RETENTION_EVERY_S:
-            return
-        self._retention_at_s = now_s
-        for topic in self._settings.kafka_topics:
-            configs = await self._log.topic_configs(topic)
+        for topic in {partition.topic for partition in self._bounds}:
+            if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
+                continue
+            configs: dict[str, str] = {}
+            with contextlib.suppress(FatalError):
+                configs = await self._log.topic_configs(topic)
+            self._retention_at_s[topic] = now_s
             kept_ms = int(configs.get("retention.ms", "-1"))
             deletes = "delete" in configs.get("cleanup.policy", "delete")
             self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf

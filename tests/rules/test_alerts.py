@@ -1,4 +1,7 @@
-"""Each alert goes red and green in promtool's hands, and the page tells what to do about it."""
+"""Each alert goes red and green in promtool's hands, and the page tells what to do about it.
+
+At full length, on series written by hand; tests/integration/test_alerts_live.py has the real ones.
+"""
 
 import os
 import shutil
@@ -133,11 +136,25 @@ def promtool() -> str:
 
 def test_every_alert_goes_red_and_green(promtool: str, tmp_path: Path) -> None:
     assert CASES.keys() == {alert["alert"] for alert in ALERTS}
-    tests = [
-        one
-        for alert in ALERTS
-        for one in (_checked(alert, CASES[alert["alert"]][0]), _checked(alert, None))
-    ]
+    _try(
+        promtool,
+        tmp_path,
+        [
+            one
+            for alert in ALERTS
+            for one in (_checked(alert, CASES[alert["alert"]][0]), _checked(alert, None))
+        ],
+    )
+
+
+def test_a_gap_found_before_the_first_scrape_is_told(promtool: str, tmp_path: Path) -> None:
+    (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerRecordsLost")
+    since_ten_minutes = {'normalizer_gaps_total{instance="a"}': "_x50 1x10"}
+
+    _try(promtool, tmp_path, [_checked(alert, since_ten_minutes)])
+
+
+def _try(promtool: str, tmp_path: Path, tests: list[dict[str, Any]]) -> None:
     (tmp_path / "alerts.yml").write_text(RULES.read_text())
     (tmp_path / "test.yml").write_text(
         yaml.safe_dump({"rule_files": ["alerts.yml"], "evaluation_interval": "1m", "tests": tests})

@@ -1,227 +1,289 @@
-"""The probes and the alerts beside a running stack: each outage makes them red, its end green.
+"""The probes and all alerts beside a running stack: what they watch makes them red, its end green.
 
-A real Prometheus evaluates the very expressions of deploy/prometheus/alerts.yml, a minute made a
-second so that nobody waits.
+A real Prometheus scrapes the real /metrics and evaluates the very expressions of
+deploy/prometheus/alerts.yml, a minute made a second so that nobody waits. At their full length, on
+series written by hand, tests/rules/test_alerts.py has them.
 """
 
 import asyncio
 import contextlib
-import os
-import re
-import shutil
-import threading
-from collections.abc import AsyncIterator, Iterator
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 import pytest
+import yaml
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.structs import TopicPartition
 
 from normalizer import monitor as monitor_module
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port
-from normalizer.kafka import LogReader
+from normalizer.embedded.postgres import replace_database
+from normalizer.kafka import GroupReader
 from normalizer.migrate import migrate
-from normalizer.monitor import Monitor
-from normalizer.service import Service
 from normalizer.settings import Settings
+from tests.alerting import (
+    BEAT_LIMIT_S,
+    RULES,
+    Alerts,
+    Apart,
+    probes,
+    prometheus,
+    until_ready,
+    until_reason,
+)
 from tests.factories import raw_event
-from tests.monitored import asked
-from tests.running import settings_for, until, watching
+from tests.running import environment, process, send, settings_for, until, watching
 from tests.stack import Database, Topic
 
-RULES: Final = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
-BEAT_LIMIT_S: Final = 3
+TOPIC: Final = Topic(name="own", partitions=2)
+KEPT_MS: Final = 3_600_000
+"""Less than the four hours in which NormalizerRecordsExpire wants to be told."""
+NUMBERS: Final = iter(range(1_000_000))
 
 
-class Apart:
-    """The service on a thread and loop of its own, so that the loop can be made to hang."""
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """A stack of this test's own, a Prometheus beside it, and the hands to trouble them."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
-        self._started = threading.Event()
-        self._hanging = threading.Event()
-        self.url = ""
+    server: PostgresServer
+    broker: KafkaBroker
+    settings: Settings
+    alerts: Alerts
+    admin: AIOKafkaAdminClient
+    producer: AIOKafkaProducer
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        assert self._started.wait(30)
-        return self
+    async def execute(self, *statements: str) -> None:
+        """As one who may do all."""
+        async with watching(replace_database(self.server.url, "noetl")) as watcher:
+            for statement in statements:
+                await watcher.connection.execute(statement)
 
-    def __exit__(self, *_: object) -> None:
-        self._hanging.set()
-        self._loop.call_soon_threadsafe(self._service.stop)
-        self._thread.join()
-
-    @contextlib.contextmanager
-    def hang(self) -> Iterator[None]:
-        self._hanging.clear()
-        self._loop.call_soon_threadsafe(self._hanging.wait, 60)
-        try:
+    @contextlib.asynccontextmanager
+    async def locked(self) -> AsyncIterator[None]:
+        """Somebody holds partition 0's position, and a snapshot with it."""
+        async with (
+            watching(self.server.url_of("noetl")) as watcher,
+            watcher.connection.transaction(isolation="repeatable_read"),
+        ):
+            await watcher.connection.execute(
+                "select from normalizer.source_position where partition = 0 for update"
+            )
             yield
-        finally:
-            self._hanging.set()
 
-    async def _run(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._service = Service(self._settings)
-        with Monitor(self._settings, self._service) as monitor:
-            self.url = monitor.url
-            self._started.set()
-            await self._service.run()
+    async def one_more(self, *, partition: int = 0) -> None:
+        number = next(NUMBERS)
+        await send(self.producer, TOPIC, range(number, number + 1), partition=partition)
 
 
-class Alerts:
-    """What a Prometheus says is firing."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    async def firing(self) -> set[str]:
-        status, body = await asked(f"{self._url}/api/v1/alerts")
-        assert status == 200
-        alerts = body["data"]["alerts"]
-        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
-
-    async def until(self, name: str, *, red: bool) -> None:
-        async def is_so() -> bool:
-            return (name in await self.firing()) == red
-
-        await until(is_so, self.firing)
-
-
-@contextlib.asynccontextmanager
-async def prometheus(folder: Path, target: str) -> AsyncIterator[Alerts]:
-    program = shutil.which("prometheus")
-    if program is None:
-        missing = "no prometheus: type `apt-get install prometheus`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    rules = re.sub(r"(?<=for: )(\d+)m", r"\1s", RULES.read_text())
-    rules = re.sub(r"\[(\d+)[mh]\]", r"[\g<1>s]", rules).replace("[1s]", "[5s]")
-    rules = rules.replace("seconds > 30\n", f"seconds > {BEAT_LIMIT_S}\n")
-    (folder / "alerts.yml").write_text(rules)
-    (folder / "prometheus.yml").write_text(
-        msgspec.yaml.encode(
-            {
-                "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms",
-                           "scrape_timeout": "500ms"},
-                "rule_files": ["alerts.yml"],
-                "scrape_configs": [
-                    {"job_name": "normalizer", "scrape_interval": "1s", "scrape_timeout": "1s",
-                     "static_configs": [{"targets": [target]}]}
-                ],
-            }
-        ).decode()
-    )  # fmt: skip
-    port = free_port(set())
-    child = await asyncio.create_subprocess_exec(
-        program,
-        *("--config.file=prometheus.yml", "--storage.tsdb.path=data", "--log.level=error"),
-        f"--web.listen-address=127.0.0.1:{port}",
-        cwd=folder,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-
-        async def answers() -> bool:
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                await asked(f"{url}/api/v1/alerts")
-                return True
-            return False
-
-        await until(answers)
-        yield Alerts(url)
-    finally:
-        child.terminate()
-        await child.wait()
-
-
-async def probes(url: str) -> tuple[int, int, str]:
-    """Status of /livez and of /readyz, and the reasons as one text."""
-    alive, _ = await asked(f"{url}/livez")
-    ready, body = await asked(f"{url}/readyz")
-    return alive, ready, "; ".join(body["reasons"])
-
-
-async def until_ready(url: str) -> None:
-    async def ready() -> bool:
-        return (await probes(url))[1] == 200
-
-    await until(ready, lambda: probes(url))
-
-
-@pytest.mark.timeout(300)
-async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(
+@pytest.fixture
+async def scene(
     postgres_server: PostgresServer,
     kafka_broker: KafkaBroker,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> AsyncIterator[Scene]:
     monkeypatch.setattr(monitor_module, "BEAT_LIMIT_S", BEAT_LIMIT_S)
     url = await postgres_server.create_database("noetl")
     await migrate(url, say=lambda _: None)
-    database = Database(name="noetl", url=url, admin_url=postgres_server.url)
-    topic = Topic(name="own", partitions=2)
-    settings = settings_for(database, topic, kafka_broker.bootstrap_servers)
-    async with LogReader(settings) as log:
-        await log.create_topic(topic.name, partitions=topic.partitions)
+    database = Database(name="noetl", url=url, admin_url=postgres_server.url_of("noetl"))
+    servers, port = kafka_broker.bootstrap_servers, free_port(set())
+    async with (
+        contextlib.AsyncExitStack() as started,
+        AIOKafkaProducer(bootstrap_servers=servers) as producer,
+        prometheus(tmp_path, f"127.0.0.1:{port}") as alerts,
+    ):
+        admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin.start()
+        started.push_async_callback(admin.close)
+        yield Scene(
+            server=postgres_server,
+            broker=kafka_broker,
+            settings=settings_for(database, TOPIC, servers, http_port=port),
+            alerts=alerts,
+            admin=admin,
+            producer=producer,
+        )
 
-    with Apart(settings) as service:
-        async with prometheus(tmp_path, service.url.removeprefix("http://")) as alerts:
-            await until_ready(service.url)
-            await alerts.until("NormalizerDown", red=False)
 
-            await postgres_server.stop()
-            await alerts.until("NormalizerDatabaseAway", red=True)
-            assert (await probes(service.url)) == (200, 503, "database: no answer")
-            await postgres_server.start()
-            await alerts.until("NormalizerDatabaseAway", red=False)
-            await until_ready(service.url)
+@pytest.mark.timeout(400)
+async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Scene) -> None:
+    await scene.alerts.until_red("NormalizerDown")
+    with Apart(scene.settings) as service:
+        await _no_topic_yet(scene, service)
+        await _a_migration_missing(scene, service)
+        await _database_stopped(scene, service)
+        await _broker_stopped(scene, service)
+        await _database_read_only(scene, service)
+        await _poison_and_news(scene)
+        await _a_lock_and_a_snapshot_held(scene)
+        await _a_job_killed_and_a_projection_changed_by_hand(scene)
+        await _members_that_come_and_go(scene)
+        await _loop_hanging(scene, service)
+    await _stopped_for_longer_than_records_are_kept(scene)
 
-            await kafka_broker.stop()
-            await alerts.until("NormalizerBrokerAway", red=True)
-            alive, ready, reasons = await probes(service.url)
-            assert (alive, ready) == (200, 503)
-            assert "broker: no answer" in reasons
-            await kafka_broker.start()
-            await alerts.until("NormalizerBrokerAway", red=False)
-            await until_ready(service.url)
+    rules = yaml.safe_load(RULES.read_text())["groups"][0]["rules"]
+    assert {rule["alert"] for rule in rules} - scene.alerts.seen == set()
 
-            async with AIOKafkaProducer(
-                bootstrap_servers=kafka_broker.bootstrap_servers
-            ) as producer:
-                await _flood(producer, topic, alerts)
-                assert (await probes(service.url)) == (200, 200, "")
-                await alerts.until("NormalizerPoisonFlood", red=False)
 
-                async with watching(url) as watcher, watcher.connection.transaction():
-                    await watcher.connection.execute(
-                        "select from normalizer.source_position where partition = 0 for update"
+async def _no_topic_yet(scene: Scene, service: Apart) -> None:
+    await scene.alerts.until_green("NormalizerDown")
+    await until_reason(service.url, "group: partitions are not assigned yet")
+    assert await probes(service.url) == (200, 503, "group: partitions are not assigned yet")
+    await scene.admin.create_topics(
+        [NewTopic(TOPIC.name, TOPIC.partitions, 1, topic_configs={"retention.ms": str(KEPT_MS)})]
+    )
+    await until_ready(service.url)
+    await scene.alerts.until_green()
+
+
+async def _a_migration_missing(scene: Scene, service: Apart) -> None:
+    await scene.execute("delete from migrations.applied where version = '0013'")
+    await until_reason(service.url, "migrations missing: 0013: type `normalizer migrate`")
+    await scene.execute("insert into migrations.applied (version) values ('0013')")
+    await until_ready(service.url)
+
+
+async def _database_stopped(scene: Scene, service: Apart) -> None:
+    await scene.server.stop()
+    await scene.alerts.until_red("NormalizerDatabaseAway")
+    assert (await probes(service.url)) == (200, 503, "database: no answer")
+    await scene.server.start()
+    await scene.alerts.until_green("NormalizerDatabaseAway")
+    await until_ready(service.url)
+
+
+async def _broker_stopped(scene: Scene, service: Apart) -> None:
+    await scene.broker.stop()
+    await scene.alerts.until_red("NormalizerBrokerAway")
+    await until_reason(service.url, "broker: no answer")
+    await scene.broker.start()
+    await scene.alerts.until_green("NormalizerBrokerAway")
+    await until_ready(service.url)
+
+
+async def _database_read_only(scene: Scene, service: Apart) -> None:
+    told = (
+        *("NormalizerDatabaseReadOnly", "NormalizerWritesFail", "NormalizerNotReady"),
+        *("NormalizerLagging", "NormalizerRecordsExpire"),
+    )
+    await scene.execute(
+        "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
+    )
+    await scene.one_more()
+    await scene.alerts.until_red(*told)
+    await until_reason(service.url, "database: read-only")
+    await until_reason(service.url, "database: the batch in hand has failed for")
+    await scene.execute(
+        "alter system reset default_transaction_read_only", "select pg_reload_conf()"
+    )
+    await scene.alerts.until_green(*told)
+    await until_ready(service.url)
+
+
+async def _poison_and_news(scene: Scene) -> None:
+    told = ("NormalizerPoisonFlood", "NormalizerQuarantined", "NormalizerDrift")
+    news = msgspec.json.encode(raw_event(next(NUMBERS), brand_new=1))
+    await scene.producer.send_and_wait(TOPIC.name, news, partition=0)
+    await scene.alerts.until_red("NormalizerDrift")
+
+    async def is_flooded() -> bool:
+        await scene.producer.send_and_wait(TOPIC.name, b"{broken", partition=0)
+        return set(told[:2]) <= await scene.alerts.firing()
+
+    await until(is_flooded, scene.alerts.firing)
+    await scene.alerts.until_green(*told)
+
+
+async def _a_lock_and_a_snapshot_held(scene: Scene) -> None:
+    told = ("NormalizerPartitionStuck", "NormalizerSnapshotHeld")
+    async with scene.locked():
+        await scene.one_more()
+        await scene.alerts.until_red(*told)
+    await scene.alerts.until_green(*told)
+
+
+async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
+    told = ("NormalizerJobInterrupted", "NormalizerViewsDiverge")
+    history = ("topic", TOPIC.name, "--no-yield")
+    await scene.execute("update projector.event_hours set events = events + 1")
+    assert await _projector(scene, "verify") == 1
+    async with process(scene.settings, *history, "--max-rate", "1", command="backfill"):
+
+        async def runs() -> bool:
+            async with watching(scene.server.url_of("noetl")) as watcher:
+                return bool(
+                    await watcher.connection.fetchval(
+                        "select exists (select from projector.jobs where state = 'running')"
                     )
-                    event = msgspec.json.encode(raw_event(1))
-                    await producer.send_and_wait(topic.name, event, partition=0)
-                    await alerts.until("NormalizerPartitionStuck", red=True)
-                await alerts.until("NormalizerPartitionStuck", red=False)
+                )
 
-            with service.hang():
-                await alerts.until("NormalizerLoopDead", red=True)
-                alive, ready, reasons = await probes(service.url)
-                assert (alive, ready) == (503, 503)
-                assert "loop: no beat" in reasons
-            await alerts.until("NormalizerLoopDead", red=False)
-            await until_ready(service.url)
-            assert (await probes(service.url)) == (200, 200, "")
+        await until(runs)
+    await scene.alerts.until_red(*told)
+
+    async with process(scene.settings, *history, command="backfill") as again:
+        await again.communicate()
+    assert again.returncode == 0
+    assert await _projector(scene, "rebuild", "counters") == 0
+    assert await _projector(scene, "verify") == 0
+    await scene.alerts.until_green(*told)
 
 
-async def _flood(producer: AIOKafkaProducer, topic: Topic, alerts: Alerts) -> None:
-    """Broken records until the alert fires."""
+async def _projector(scene: Scene, *arguments: str) -> int:
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", *arguments),
+        env=environment(scene.settings),
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    return await child.wait()
 
-    async def is_red() -> bool:
-        await producer.send_and_wait(topic.name, b"{broken", partition=1)
-        return "NormalizerPoisonFlood" in await alerts.firing()
 
-    await until(is_red, alerts.firing)
+async def _members_that_come_and_go(scene: Scene) -> None:
+    async def is_restless() -> bool:
+        joined = asyncio.Event()
+        member = GroupReader(scene.settings, on_assigned=joined.set)
+        await member.start()
+        await joined.wait()
+        await member.stop(timeout_s=5.0)
+        return "NormalizerRebalances" in await scene.alerts.firing()
+
+    await until(is_restless, scene.alerts.firing)
+
+
+async def _loop_hanging(scene: Scene, service: Apart) -> None:
+    """Until all is green, the rebalances before it too."""
+    with service.hang():
+        await scene.alerts.until_red("NormalizerLoopDead")
+        alive, ready, reasons = await probes(service.url)
+        assert (alive, ready) == (503, 503)
+        assert "loop: no beat" in reasons
+    await scene.alerts.until_green("NormalizerLoopDead")
+    await until_ready(service.url)
+    await scene.alerts.until_green()
+
+
+async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
+    """And partition 1, meanwhile, is another cluster's."""
+    await scene.alerts.until_red("NormalizerDown")
+    await scene.one_more()
+    end = (await scene.producer.send_and_wait(TOPIC.name, b"{}", partition=0)).offset
+    await scene.admin.delete_records({TopicPartition(TOPIC.name, 0): RecordsToDelete(end)})
+    await scene.execute(
+        "update normalizer.source_position set cluster_id = 'another' where partition = 1"
+    )
+    told = ("NormalizerRecordsLost", "NormalizerPartitionStopped")
+    with contextlib.ExitStack() as started:
+        async with scene.locked():
+            service = started.enter_context(Apart(scene.settings))
+            await until_reason(service.url, "partitions assigned and not claimed: own[0]")
+        await scene.alerts.until_red(*told)
+        await until_reason(service.url, "partition own[1] is stopped: own[1]: cluster is ")
+        await scene.alerts.until_green("NormalizerDown", told[0])
+
+    with Apart(scene.settings, accept_reset=True) as service:
+        await until_ready(service.url)
+        await scene.alerts.until_green()
+        assert await probes(service.url) == (200, 200, "")

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
-from msgspec import Raw
 
 from normalizer.envelope import (
     RULES_VERSION,
@@ -75,7 +74,7 @@ def _outcome(
     try:
         event_type = read_event_type(event)
         shape = record.shape or detect_shape(
-            event.keys, event_type, payload_is_object=event.nested.payload is not NOTHING
+            event.layout.keys, event_type, payload_is_object=event.nested.payload is not NOTHING
         )
         return _envelope(record, event, event_type, shape, headers, recorded)
     except Refused as refusal:
@@ -127,11 +126,11 @@ def _envelope(
         parent_execution_id=read_secondary_id(event, "parent_execution_id"),
         duration=read_duration(event),
         error=read_error(event),
-        context=bytes(event.context) or None,
-        result=bytes(event.result) or None,
+        context=bytes(event.context) if event.context else None,
+        result=bytes(event.result) if event.result else None,
         meta=_meta(event, attempts),
-        extra=_json(event.extra),
-        coercions=_coercions(event.coercions),
+        extra=_encode(event.extra) if event.extra else None,
+        coercions=_coercions(event.coercions) if event.coercions else None,
         evidence=attempts_rank * 100 + status_rank * 10 + created_rank,
         shape=shape,
         normalizer_version=RULES_VERSION,
@@ -164,14 +163,10 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
     return meta if says_attempts(event, attempts) else with_attempts(meta, attempts)
 
 
-def _json(value: dict[str, Raw] | list[dict[str, object]]) -> bytes | None:
-    return _encode(value) if value else None
-
-
-def _coercions(coercions: list[dict[str, object]]) -> bytes | None:
+def _coercions(coercions: list[dict[str, object]]) -> bytes:
     """Each once, ordered by bytes: as two tellings that are joined have them."""
     if len(coercions) < 2:
-        return _json(coercions)
+        return _encode(coercions)
     entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}
     return b"[" + b",".join(sorted(entries)) + b"]"
 

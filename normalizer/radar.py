@@ -15,7 +15,7 @@ from normalizer.batch import Batch, Item
 from normalizer.envelope import Envelope
 from normalizer.sanitize import Sanitizer
 from normalizer.wire import Fault, read_events
-from normalizer.wire_event import WireEvent
+from normalizer.wire_event import WireEvent, first_byte
 
 EVENTS_A_SECOND: Final = 32
 """Of each shape: about a millisecond of work."""
@@ -52,7 +52,15 @@ _KINDS: Final = {
     name: frozenset(kinds.split()) for names, kinds in _KNOWN.items() for name in names.split()
 }
 _FAMILIES: Final = re.compile(r"(aggregate|schema)_[a-z_]+")
-_TYPES: Final = {"{": "object", "[": "list", '"': "text", "t": "bool", "f": "bool", "n": "null"}
+_ANY_KIND: Final = frozenset(_ANY.split())
+_TYPES: Final = {
+    b"{": "object",
+    b"[": "list",
+    b'"': "text",
+    b"t": "bool",
+    b"f": "bool",
+    b"n": "null",
+}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,12 +100,14 @@ class Radar:
         seen: Counter[tuple[str, Kind]] = Counter()
         for part in batch.parts:
             for record, outcomes in _some(part.items):
+                if record.value is None or len(record.value) > LARGEST_BYTES:
+                    continue
                 shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
-                if len(shapes) != 1 or len(record.value or b"") > LARGEST_BYTES:
+                if len(shapes) != 1:
                     continue  # nothing was read, or a batch that several wrote
                 (shape,) = shapes
                 self._looked[shape] += 1
-                if self._looked[shape] <= EVENTS_A_SECOND and record.value is not None:
+                if self._looked[shape] <= EVENTS_A_SECOND:
                     for finding in self._findings((record, outcomes), shape):
                         seen[shape, finding.kind] += 1
                         self._remember(finding)
@@ -148,14 +158,12 @@ def _some(items: Sequence[Item]) -> Sequence[Item]:
 def _drifts(event: WireEvent) -> Iterable[tuple[str, str, str]]:
     """Field, type and value of each top-level field that is not as documented."""
     for field, raw in event.fields.items():
-        text = bytes(raw).decode(errors="replace")
-        kind = _TYPES.get(text[:1], "number")
+        kind = _TYPES.get(first_byte(raw), "number")
         known = _kinds_of(field)
         if kind != "null" and (known is None or kind not in known):
-            yield field, kind, text
+            yield field, kind, bytes(raw).decode(errors="replace")
 
 
 def _kinds_of(field: str) -> frozenset[str] | None:
-    if _FAMILIES.fullmatch(field):
-        return frozenset(_ANY.split())
-    return _KINDS.get(field)
+    known = _KINDS.get(field)
+    return _ANY_KIND if known is None and _FAMILIES.fullmatch(field) else known

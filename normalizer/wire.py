@@ -82,7 +82,7 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
     if not suspicious and not value.startswith(_BOM):
         content = _decode(value)
         if not isinstance(content, str) and is_named(content):
-            return (WireEvent(value, content),)  # nothing to undo: nearly every record
+            return (WireEvent.read(value, content),)  # nothing to undo: nearly every record
     return _Reader(sanitizer, suspicious=suspicious).read(value)
 
 
@@ -177,7 +177,7 @@ def _wire_event(
     marked = any(each.bom for each in levels)
     coercions = [_coercion("bom_stripped", "value")] if marked else []
     coercions += mended_coercions(paths)
-    return WireEvent(text, fields, index=index, extra=extra, coercions=coercions)
+    return WireEvent.read(text, fields, index, extra, coercions)
 
 
 def _adopt(wrapper: _Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:

@@ -5,7 +5,8 @@ as: scalars are decoded with what holds them, objects only when something in the
 """
 
 from collections.abc import Iterable
-from typing import Final, TypeAlias
+from functools import lru_cache
+from typing import Final, Self, TypeAlias
 
 import msgspec
 from msgspec import Raw
@@ -119,51 +120,75 @@ class Nested(msgspec.Struct, frozen=True, gc=False):
 
     `payload` is what counts of the pair context and payload; the names read as paths:
     payload_result_context is payload.result.context, result_inner is result.context.result.
+    `deep`: something nests elsewhere than in the payload itself; of most events nothing does.
     """
 
     payload: Part
-    payload_result: Part
-    payload_result_context: Part
-    payload_response: Part
-    result: Part
-    result_context: Part
-    result_inner: Part
-    result_inner_context: Part
+    payload_result: Part = NOTHING
+    payload_result_context: Part = NOTHING
+    payload_response: Part = NOTHING
+    result: Part = NOTHING
+    result_context: Part = NOTHING
+    result_inner: Part = NOTHING
+    result_inner_context: Part = NOTHING
+    deep: bool = False
 
 
-class WireEvent:
+NOTHING_NESTED: Final = Nested(NOTHING)
+
+
+class Layout(msgspec.Struct, frozen=True, gc=False):
+    """The top-level keys of an event, and those of them that no rule reads into a column."""
+
+    keys: frozenset[str]
+    unread: tuple[str, ...]
+
+
+class WireEvent(msgspec.Struct, gc=False):
     """One event while it is read. Rules read `sent` and what nests in it, and leave the rest.
 
-    `text` is the event's own JSON object and `fields` its top-level values as they came. `extra`
-    and `coercions` become the columns of that name.
+    `fields` are its top-level values as they came. `extra` and `coercions` become the columns of
+    that name.
     """
 
-    __slots__ = (
-        *("coercions", "context", "extra", "fields", "index", "keys"),
-        *("meta", "meta_sent", "nested", "result", "sent"),
-    )
+    sent: Sent
+    fields: dict[str, Raw]
+    layout: Layout
+    index: int
+    extra: dict[str, Raw]
+    coercions: list[dict[str, object]]
+    context: Raw = ABSENT
+    result: Raw = ABSENT
+    meta_sent: Raw = ABSENT
+    meta: Part = NOTHING
+    nested: Nested = NOTHING_NESTED
 
-    def __init__(
-        self,
+    @classmethod
+    def read(
+        cls,
         text: bytes,
         fields: dict[str, Raw],
-        *,
         index: int = 0,
         extra: dict[str, Raw] | None = None,
         coercions: Iterable[dict[str, object]] = (),
-    ) -> None:
-        self.sent = _sent_decoder.decode(text)
-        self.fields = fields
-        self.keys = frozenset(fields)
-        self.index = index
-        self.extra: dict[str, Raw] = {} if extra is None else extra
-        self.coercions = list(coercions)
-        if not READ.issuperset(self.keys):
-            self._keep_unread()
-        self.context = self._read_context()
-        self.result = present(self.sent.result)
-        self.meta_sent, self.meta = self._read_meta()
-        self.nested = _read_nested(part(self.context), part(self.result))
+    ) -> Self:
+        """Give the event of a JSON object; `fields` are its members."""
+        names = tuple(fields)
+        layout = _remembered_layout(names) if len(text) <= _COMMON_BYTES else _layout(names)
+        sent = _sent_decoder.decode(text)
+        event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
+        for name in layout.unread:
+            if fields[name] != NULL:
+                event.extra[name] = fields[name]
+        if sent.context is not ABSENT or sent.payload is not ABSENT:
+            event.context = event._read_context()
+        if sent.result is not ABSENT:
+            event.result = present(sent.result)
+        if sent.meta is not ABSENT:
+            event.meta_sent, event.meta = event._read_meta()
+        if event.context is not ABSENT or event.result is not ABSENT:
+            event.nested = _read_nested(part(event.context), part(event.result))
+        return event
 
     def keep(self, name: str) -> None:
         """Keep a field that was not used in `extra`."""
@@ -190,15 +215,10 @@ class WireEvent:
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
-    def _keep_unread(self) -> None:
-        for name, raw in self.fields.items():
-            if name not in READ and raw != NULL:
-                self.extra[name] = raw
-
     def _read_context(self) -> Raw:
         context, payload = present(self.sent.context), present(self.sent.payload)
-        if not context or not payload:
-            return context or payload
+        if context is ABSENT or payload is ABSENT:
+            return payload if context is ABSENT else context
         if not same_json(context, payload):
             self.lose("payload")
         return context
@@ -218,12 +238,12 @@ class WireEvent:
 
 def present(raw: Raw) -> Raw:
     """Give a raw value, ABSENT for null."""
-    return ABSENT if raw == NULL else raw
+    return ABSENT if raw is ABSENT or raw == NULL else raw
 
 
 def part(raw: Raw) -> Part:
     """Give what a rule reads inside an object; nothing inside anything else."""
-    if not raw or raw == NULL:
+    if raw is ABSENT or raw == NULL:
         return NOTHING
     try:
         return _part_decoder.decode(raw)
@@ -248,8 +268,6 @@ def whole(value: Value) -> int | None:
 
 def word(value: Value) -> str:
     """Give a text or a number as text; '' for everything else (P1, K1)."""
-    if value is None:
-        return ""
     if type(value) is str:
         return value
     if type(value) is int:
@@ -286,13 +304,22 @@ def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
     return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])
 
 
+def _layout(names: tuple[str, ...]) -> Layout:
+    return Layout(frozenset(names), tuple(name for name in names if name not in READ))
+
+
+_remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
+_COMMON_BYTES: Final = 8192
+"""Only so small an event's keys are remembered: producers have few layouts, a hostile one any."""
+
+
 def _canonical(raw: Raw) -> str:
     return write(parse_canonical(bytes(raw).decode()))
 
 
 def _read_nested(payload: Part, result: Part) -> Nested:
     if payload.result is ABSENT and payload.response is ABSENT and result is NOTHING:
-        return Nested(payload, *_NOTHING_DEEPER)  # nearly every event
+        return Nested(payload)  # nearly every event
     payload_result = part(payload.result)
     result_context = part(result.context)
     result_inner = part(result_context.result)
@@ -305,10 +332,9 @@ def _read_nested(payload: Part, result: Part) -> Nested:
         result_context,
         result_inner,
         part(result_inner.context),
+        deep=True,
     )
 
-
-_NOTHING_DEEPER: Final = (NOTHING,) * (len(Nested.__struct_fields__) - 1)
 
 _sent_decoder: Final[msgspec.json.Decoder[Sent]] = msgspec.json.Decoder(Sent, float_hook=Number)
 _part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part, float_hook=Number)

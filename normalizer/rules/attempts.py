@@ -33,16 +33,20 @@ Attempts: TypeAlias = tuple[int, Rank]
 
 def read_attempts(event: WireEvent) -> Attempts:
     """Give the first count that is one; a bad one on the way is a coercion."""
-    explicit = _count(event, "meta.attempts", event.meta.attempts)
-    if explicit is not None:
-        return explicit, 2
+    if event.meta.attempts is not None:
+        explicit = _count(event, "meta.attempts", event.meta.attempts)
+        if explicit is not None:
+            return explicit, 2
     for place, value in enumerate(_counted_from_one(event)):
         if value is not None:
             count = _count(event, _COUNTED_FROM_ONE[place], value)
             if count is not None:
                 return max(count - 1, 0), 1
-    retries = _count(event, "retry_count", event.sent.retry_count)
-    return (0, 0) if retries is None else (retries, 2)
+    if event.sent.retry_count is not None:
+        retries = _count(event, "retry_count", event.sent.retry_count)
+        if retries is not None:
+            return retries, 2
+    return 0, 0
 
 
 def read_max_attempts(event: WireEvent) -> int | None:
@@ -80,8 +84,6 @@ def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
 
 
 def _count(event: WireEvent, field: str, value: Value) -> int | None:
-    if value is None:
-        return None
     count = _as_count(value)
     if count is None and value != "":
         event.coerce("attempts_invalid", field, event.original(field))
@@ -90,7 +92,9 @@ def _count(event: WireEvent, field: str, value: Value) -> int | None:
 
 def _as_count(value: Value) -> int | None:
     """Give a count from 0 to the limit; an integer or digits."""
-    if type(value) is str:
+    if type(value) is int:
+        number: int | None = value
+    elif type(value) is str:
         number = int(value.lstrip("0") or "0") if _DIGITS.fullmatch(value) else None
     else:
         number = whole(value)

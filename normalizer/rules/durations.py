@@ -52,7 +52,10 @@ def _declared(event: WireEvent) -> float | None:
 
 
 def _nested(event: WireEvent) -> float | None:
-    for place, value in enumerate(_values(event.nested)):
+    nested = event.nested
+    if nested.payload.duration_ms is None and not nested.deep:
+        return None  # nearly every event
+    for place, value in enumerate(_values(nested)):
         if value is None:
             continue
         number = _number(value)

@@ -7,7 +7,7 @@ worker found: the same event has the same bytes whichever shape brought it (sect
 from msgspec import Raw
 
 from normalizer.envelope import canonical_json
-from normalizer.wire_event import NULL, Value, WireEvent, decode_value, part, present, text
+from normalizer.wire_event import NULL, Nested, Value, WireEvent, decode_value, part, present, text
 
 
 def read_error(event: WireEvent) -> str | None:
@@ -15,9 +15,14 @@ def read_error(event: WireEvent) -> str | None:
     top, nested = present(event.sent.error), event.nested
     if top and type(decode_value(top)) is not str:
         event.keep("error")
-    places = (
-        top,
-        nested.payload.error,
+    for raw in (top, nested.payload.error, *(_deeper(nested) if nested.deep else ())):
+        if raw and (error := _error(raw)):
+            return error
+    return None
+
+
+def _deeper(nested: Nested) -> tuple[Raw, ...]:
+    return (
         nested.payload_result.error,
         nested.payload_result_context.error,
         nested.result.error,
@@ -25,10 +30,6 @@ def read_error(event: WireEvent) -> str | None:
         nested.result_inner.error,
         nested.result_inner_context.error,
     )
-    for raw in places:
-        if raw and (error := _error(raw)):
-            return error
-    return None
 
 
 def _error(raw: Raw) -> str:

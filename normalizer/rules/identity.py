@@ -74,7 +74,7 @@ def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 def read_id(value: Value) -> int | NoId:
     """Give the id that a value is; where it is none, what it is instead (I1, I2)."""
     if type(value) is int:
-        return _of_number(value, value)
+        return value if 0 < value <= MAX_ID else _of_number(value, value)
     if type(value) is str and value:
         return _of_number(int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1, value)
     if value is None or value == "":

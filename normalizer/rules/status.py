@@ -117,14 +117,14 @@ def _of_call(event: WireEvent, declared: str) -> Status:
 
 def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     of_name = status_of_name(event_type)
-    ends = of_name in _ENDINGS
     if declared and not _says_nothing(declared):
         declared_word = _other_word(declared)
-        if not ends or declared_word not in _WEAKER:
+        if declared_word not in _WEAKER or of_name not in _ENDINGS:
             return _as_declared(event, declared, declared_word)
         event.coerce("status_overruled", "status", declared)
         return of_name, 0
     _keep_declared(event, declared)
+    ends = of_name in _ENDINGS
     for value in (event.nested.payload.status, event.nested.result.status):
         found = _nested_word(value) if type(value) is str else None
         # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).

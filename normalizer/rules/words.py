@@ -6,7 +6,17 @@ Source: wire-shapes, section 4 and section 9, A, E, K, P, L1.
 import re
 from typing import Final
 
-from normalizer.wire_event import Refused, Value, WireEvent, limited, part, text, whole, word
+from normalizer.wire_event import (
+    Nested,
+    Refused,
+    Value,
+    WireEvent,
+    limited,
+    part,
+    text,
+    whole,
+    word,
+)
 
 MAX_EVENT_TYPE_BYTES: Final = 200
 MAX_WORD_BYTES: Final = 1000
@@ -35,16 +45,8 @@ def read_command_id(event: WireEvent) -> str | None:
     top, nested = event.sent.command_id, event.nested
     if top is not None and top != "" and not _command(top):
         event.keep("command_id")
-    places = (
-        top,
-        nested.payload.command_id,
-        event.meta.command_id,
-        nested.payload_result.command_id,
-        nested.payload_result_context.command_id,
-        nested.result.command_id,
-        nested.result_context.command_id,
-    )
-    for value in places:
+    places = (top, nested.payload.command_id, event.meta.command_id)
+    for value in (*places, *_deeper_commands(nested)) if nested.deep else places:
         if value is not None and (command_id := _command(value)):
             return limited("command_id", command_id, MAX_WORD_BYTES)
     return None
@@ -53,7 +55,8 @@ def read_command_id(event: WireEvent) -> str | None:
 def read_step(event: WireEvent, command_id: str | None) -> str:
     """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
     sent = event.sent
-    step, node_name = _step(sent.step), _step(sent.node_name)
+    step = "" if sent.step is None else _step(sent.step)
+    node_name = "" if sent.node_name is None else _step(sent.node_name)
     if not step and sent.step is not None and sent.step != "":
         event.keep("step")
     if node_name and step and node_name != step:
@@ -67,22 +70,27 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
 def read_worker_id(event: WireEvent) -> str | None:
     """Give the worker (K1). Raises Refused if it is too long."""
     sent = event.sent
-    worker_id = word(sent.worker_id)
-    if not worker_id and sent.worker_id is not None and sent.worker_id != "":
+    if sent.worker_id is not None and sent.worker_id != "" and not word(sent.worker_id):
         event.keep("worker_id")
-    worker_id = (
-        worker_id
-        or word(event.nested.payload.worker_id)
-        or word(event.meta.worker_id)
-        or (word(part(part(sent.trace_component).worker).id) if sent.trace_component else "")
+    places = (
+        sent.worker_id,
+        event.nested.payload.worker_id,
+        event.meta.worker_id,
+        part(part(sent.trace_component).worker).id if sent.trace_component else None,
     )
-    return limited("worker_id", worker_id, MAX_WORD_BYTES) if worker_id else None
+    for value in places:
+        if value is not None and (worker_id := word(value)):
+            return limited("worker_id", worker_id, MAX_WORD_BYTES)
+    return None
 
 
 def read_node_type(event: WireEvent) -> str | None:
     """Give the node's type, None if there is none."""
-    node_type = word(event.sent.node_type)
-    if not node_type and event.sent.node_type not in (None, ""):
+    sent = event.sent.node_type
+    if sent is None or sent == "":
+        return None
+    node_type = word(sent)
+    if not node_type:
         event.keep("node_type")
     return node_type or None
 
@@ -92,6 +100,15 @@ def read_iteration(command_id: str | None) -> int | None:
     match = _ITERATION_OF_COMMAND.search(command_id) if command_id else None
     iteration = int(match[1]) if match else None
     return None if iteration is None or iteration > MAX_ITERATION else iteration
+
+
+def _deeper_commands(nested: Nested) -> tuple[Value, ...]:
+    return (
+        nested.payload_result.command_id,
+        nested.payload_result_context.command_id,
+        nested.result.command_id,
+        nested.result_context.command_id,
+    )
 
 
 def _command(value: Value) -> str:

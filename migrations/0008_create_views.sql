@@ -4,6 +4,7 @@
 -- A view that counts or rates has its hour or minute among its columns: put your time range there,
 -- it reaches an index. Rates come with numerator and denominator, so that hours can be added up.
 -- No view has a CTE at its top: PostgreSQL would not pull it up, and no `where` would get inside.
+-- Shares are compared in whole numbers: numeric is several times slower, and floats round.
 
 create view projector.attempts_by_status as
 select   minute, event_type, status, attempts, sum(events)::bigint as events
@@ -24,6 +25,15 @@ having   sum(events) <> 0;
 
 comment on view projector.attempts_by_status_hourly is
     'How many events of each step and type ended in which status at which attempt, by hour?';
+
+create view projector.event_counts as
+select hour, step, event_type, status, attempts, events
+from   projector.event_hours;
+
+comment on view projector.event_counts is
+    'What does attempts_by_status_hourly add up? Ask it for long windows: adding up once takes a '
+    'fifth of the time. Rows are parts: several have the same keys, some take back others, only '
+    'sums are true.';
 
 create view projector.events_per_second as
 select   minute, event_type, sum(events)::bigint as events,
@@ -116,6 +126,18 @@ comment on view projector.attempts_per_success is
     'nothing succeeded.';
 
 
+create view projector.call_counts as
+select hour, playbook, step, attempts, status, calls,
+       case when status = 'COMPLETED' then calls else 0 end as succeeded,
+       case when status <> 'COMPLETED' then calls else 0 end as failed,
+       exhausted
+from   projector.call_hours;
+
+comment on view projector.call_counts is
+    'What do the views of outcomes, rates and retries add up? Ask it for long windows. Rows are '
+    'parts, as in event_counts.';
+
+
 create view projector.retries_by_minute as
 select   minute, step, sum(retries)::bigint as retries
 from     projector.retry_minutes
@@ -165,16 +187,18 @@ comment on view projector.call_duration_histogram is
     'duration_s, the middle of a bucket, is at most 4.5 % off.';
 
 create view projector.call_durations_by_attempt as
-select   hour, step, attempts, max(total)::bigint as calls,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+select   hour, step, attempts, max(total) as calls,
+         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
 from     (
              select   hour, step, attempts, bucket,
-                      sum(sum(calls)) over (
+                      (sum(sum(calls)::bigint) over (
                           partition by hour, step, attempts order by bucket
-                      ) as up_to,
-                      sum(sum(calls)) over (partition by hour, step, attempts) as total
+                      ))::bigint as up_to,
+                      (sum(sum(calls)::bigint) over (
+                          partition by hour, step, attempts
+                      ))::bigint as total
              from     projector.call_times
              where    measure = 'duration'
              group by hour, step, attempts, bucket
@@ -187,14 +211,16 @@ comment on view projector.call_durations_by_attempt is
     'off? For more than an hour add up call_duration_histogram.';
 
 create view projector.call_queue_waits as
-select   hour, step, max(total)::bigint as calls,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+select   hour, step, max(total) as calls,
+         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
 from     (
              select   hour, step, bucket,
-                      sum(sum(calls)) over (partition by hour, step order by bucket) as up_to,
-                      sum(sum(calls)) over (partition by hour, step) as total
+                      (sum(sum(calls)::bigint) over (
+                          partition by hour, step order by bucket
+                      ))::bigint as up_to,
+                      (sum(sum(calls)::bigint) over (partition by hour, step))::bigint as total
              from     projector.call_times
              where    measure = 'queue'
              group by hour, step, bucket
@@ -207,16 +233,18 @@ comment on view projector.call_queue_waits is
     'the hour; what still waits is in open_calls.';
 
 create view projector.retry_backoffs as
-select   hour, step, attempts, max(total)::bigint as retries,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.50 * total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.95 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where up_to >= 0.99 * total)) as p99_s
+select   hour, step, attempts, max(total) as retries,
+         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
+         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
+         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
 from     (
              select   hour, step, attempts, bucket,
-                      sum(sum(calls)) over (
+                      (sum(sum(calls)::bigint) over (
                           partition by hour, step, attempts order by bucket
-                      ) as up_to,
-                      sum(sum(calls)) over (partition by hour, step, attempts) as total
+                      ))::bigint as up_to,
+                      (sum(sum(calls)::bigint) over (
+                          partition by hour, step, attempts
+                      ))::bigint as total
              from     projector.call_times
              where    measure = 'backoff'
              group by hour, step, attempts, bucket
@@ -226,6 +254,14 @@ group by hour, step, attempts;
 
 comment on view projector.retry_backoffs is
     'How long is waited between a failure and the retry after it, by step and attempt?';
+
+create view projector.call_time_counts as
+select hour, measure, playbook, step, attempts, status, bucket, calls
+from   projector.call_times;
+
+comment on view projector.call_time_counts is
+    'What do the views of durations, queue waits and backoffs add up? Ask it for long windows. Rows '
+    'are parts, as in event_counts; projector.seconds_of(bucket) is the middle of a bucket.';
 
 create view projector.failures_by_error as
 select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
@@ -311,6 +347,14 @@ having   sum(executions) <> 0;
 
 comment on view projector.executions_begun is
     'How many executions began, over time? By the hour of their first event.';
+
+create view projector.execution_counts as
+select hour, playbook, outcome, executions
+from   projector.execution_hours;
+
+comment on view projector.execution_counts is
+    'What do execution_outcomes and executions_begun add up? Ask it for long windows. Rows are '
+    'parts, as in event_counts.';
 
 create view projector.stuck_executions as
 select execution_id, projector.hour_of(first_at) as hour,
@@ -680,6 +724,7 @@ begin
                    ('', 'max_attempts', 'how many tries are allowed in all'),
                    ('', 'mean_duration_s', 'mean of the durations that are known'),
                    ('', 'meta', 'the producer''s JSON, with attempts'),
+                   ('', 'measure', 'what was timed: duration, queue or backoff'),
                    ('', 'minute', 'the minute, UTC'),
                    ('', 'next_offset', 'the offset that is read next'),
                    ('', 'node_type', 'what kind of step'),
@@ -687,6 +732,7 @@ begin
                    ('', 'offsets', 'how many offsets'),
                    ('', 'on_time', 'under a second, or not to be told'),
                    ('', 'ordinal', 'which try of this step and iteration it was, by time, from 0'),
+                   ('', 'outcome', 'BEGUN, or how they ended: COMPLETED, FAILED or CANCELLED'),
                    ('', 'p50_s', 'median, seconds'),
                    ('', 'p95_s', '95th percentile, seconds'),
                    ('', 'p99_s', '99th percentile, seconds'),

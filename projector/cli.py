@@ -28,6 +28,7 @@ from projector.maintain import Keep, MaintainerBusy
 from projector.maintain import maintain as run_maintain
 from projector.rebuild import Progress, drop, state_of, swap
 from projector.rebuild import rebuild as run_rebuild
+from projector.recount import RECOUNTED, recount
 from projector.units import UNITS, unit_of
 from projector.verify import Verdict, record
 from projector.verify import verify as compare
@@ -172,7 +173,7 @@ def wait(*, place: str, timeout: float) -> None:
 @click.argument(
     "name",
     type=click.Choice(
-        [*(unit.name for unit in UNITS), *(t for unit in UNITS for t in unit.tables)]
+        [*(unit.name for unit in UNITS), *(t for unit in UNITS for t in unit.tables), RECOUNTED]
     ),
     metavar="NAME",
 )
@@ -211,6 +212,7 @@ def rebuild(
     projector rebuild executions             executions, calls and their roll-ups
     projector rebuild counters               events by minute and hour, arrivals, coercions
     projector rebuild call_hours             the same as executions: they go together
+    projector rebuild quarantine_hours       refusals, from the quarantine, in one transaction
     projector rebuild executions --rollback  the old ones again, just as true
     projector rebuild executions --finish    drop what is not live
 
@@ -218,11 +220,17 @@ def rebuild(
     the log before they take their place. Whatever stops it, the live ones serve on: type the same
     command to go on, or --cancel.
     """
-    unit = unit_of(name)
+    if name == RECOUNTED and (no_swap or rollback or finish or cancel or restart):
+        raise click.UsageError(f"{name} is counted anew at once: nothing to swap, finish or cancel")
     scope = _scope(None, None, None, sample, None)
 
     async def run() -> None:
         async with connected(database_url()) as connection:
+            if name == RECOUNTED:
+                async for line in recount(connection, scope):
+                    _say(str(line))
+                return
+            unit = unit_of(name)
             if rollback or finish or cancel:
                 state = await state_of(connection)
                 if state is not None and cancel == (state.state == "swapped"):

@@ -23,6 +23,8 @@ added, never taken away or changed in meaning. The tables behind them are not.
 - **Rates come with numerator and denominator.** To add hours up, add those, then divide.
 - **Percentiles** are read from histograms whose buckets are 9 % wide: at most 4.5 % off. They
   cannot be added up; `call_duration_histogram` can.
+- **For weeks** ask `event_counts`, `call_counts`, `call_time_counts` and `execution_counts`: what
+  the others add up by hour and key they leave to you, so it is added up once.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
 This page is made by `projector views --markdown` from the comments in the database.

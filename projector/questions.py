@@ -37,6 +37,17 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "event_counts",
+        """
+        select   attempts, status, sum(events) as events
+        from     projector.event_counts
+        where    hour >= now() - interval '30 days' and event_type = 'call.done'
+        group by attempts, status
+        having   sum(events) <> 0
+        order by attempts, status
+        """,
+    ),
+    View(
         "events_per_second",
         """
         select   minute, sum(events_per_s) as events_per_s
@@ -127,6 +138,18 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "call_counts",
+        """
+        select   attempts, sum(failed)::double precision / sum(calls) as error_rate,
+                 sum(calls) as calls
+        from     projector.call_counts
+        where    hour >= now() - interval '30 days'
+        group by attempts
+        having   sum(calls) <> 0
+        order by attempts
+        """,
+    ),
+    View(
         "executions",
         """
         select   execution_id, playbook, status, first_at, duration_s, failed_calls
@@ -154,6 +177,17 @@ VIEWS: Final[tuple[View, ...]] = (
         where    hour >= now() - interval '1 day'
         group by hour
         order by hour
+        """,
+    ),
+    View(
+        "execution_counts",
+        """
+        select   outcome, sum(executions) as executions
+        from     projector.execution_counts
+        where    hour >= now() - interval '30 days'
+        group by outcome
+        having   sum(executions) <> 0
+        order by outcome
         """,
     ),
     View(
@@ -261,6 +295,17 @@ VIEWS: Final[tuple[View, ...]] = (
         from     projector.retry_backoffs
         where    hour >= now() - interval '2 hours'
         order by step, attempts
+        """,
+    ),
+    View(
+        "call_time_counts",
+        """
+        select   bucket, projector.seconds_of(bucket) as duration_s, sum(calls) as calls
+        from     projector.call_time_counts
+        where    hour >= now() - interval '30 days' and measure = 'duration' and attempts = 0
+        group by bucket
+        having   sum(calls) <> 0
+        order by bucket
         """,
     ),
     View(

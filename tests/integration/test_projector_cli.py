@@ -156,6 +156,21 @@ async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) ->
     assert await process.wait() == 0
 
 
+async def test_refusals_are_rebuilt_at_once(database: Database) -> None:
+    async def typed(*options: str) -> tuple[int | None, str]:
+        return await projector(
+            "rebuild", "quarantine_hours", *options, database_url=database.admin_url
+        )
+
+    done = await typed()
+    refused = await typed("--rollback")
+
+    assert done[0] == 0
+    assert "counted 0 refusals anew\nquarantine_hours  match" in done[1]
+    assert refused[0] == 2
+    assert "quarantine_hours is counted anew at once" in refused[1]
+
+
 async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> None:
     async def typed(*options: str) -> tuple[int | None, str]:
         return await projector("rebuild", "event_hours", *options, database_url=database.admin_url)

@@ -21,6 +21,7 @@ from projector import shadow
 from projector.comparisons import COMPARISONS
 from projector.maintain import Keep, maintain
 from projector.rebuild import RebuildDiffers, RebuildPending, drop, rebuild, state_of, swap
+from projector.recount import RECOUNTED, recount
 from projector.units import UNITS, Unit, unit_of
 from projector.verify import verify
 from projector.windows import Scope
@@ -378,10 +379,55 @@ async def test_beside_live_traffic_every_read_is_answered_and_the_result_is_a_fr
     assert [str(one) for one in verdicts if one.verdict != "match"] == []
 
 
+_SOMEBODY_WAITS_FOR_IT: Final = """
+    select exists (
+        select
+        from   pg_locks
+        where  relation = 'normalizer.quarantine'::regclass
+        and    not granted
+    )
+"""
+
+
+async def test_refusals_are_counted_anew_and_what_was_let_go_of_stays(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    refuse = """
+        insert into normalizer.quarantine
+               (reason, detail, shape, normalizer_version, source_topic, source_generation,
+                source_partition, source_offset, source_index, value_bytes, batch_id)
+        select 'invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, number, 0, 1, 1
+        from   generate_series($1::integer, $2::integer) as number
+    """
+    await connection.execute(refuse, 1, 50)
+    async with connection.transaction():
+        await connection.execute("set local projector.archiving = 'on'")
+        await connection.execute("delete from normalizer.quarantine where source_offset <= 10")
+    await connection.execute("update projector.quarantine_hours set refused = 7 where shard >= 0")
+    writer = await asyncpg.connect(database.admin_url)
+    refusing = writer.transaction()
+    await refusing.start()
+    await writer.execute(refuse, 51, 60)
+
+    async def count() -> list[str]:
+        return [str(said) async for said in recount(connection)]
+
+    counting = asyncio.create_task(count())
+    await until(partial(writer.fetchval, _SOMEBODY_WAITS_FOR_IT))
+    await refusing.commit()
+    await writer.close()
+    told, verdict = await counting
+
+    assert told == "counted 50 refusals anew"
+    assert "match" in verdict
+    shown_now = "select sum(refused) from projector.quarantine_by_reason"
+    assert await connection.fetchval(shown_now) == 60
+
+
 def test_every_table_that_is_verified_can_be_rebuilt() -> None:
     rebuilt = {table for unit in UNITS for table in unit.tables}
 
-    assert {one.name for one in COMPARISONS} - rebuilt == {"quarantine_hours"}
+    assert {one.name for one in COMPARISONS} == rebuilt | {RECOUNTED}
     assert unit_of("call_times") is EXECUTIONS
     assert shadow.in_shadow("from call_facts as call", EXECUTIONS) == (
         "from projector_next.call_facts as call"

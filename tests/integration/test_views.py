@@ -147,6 +147,76 @@ async def test_every_example_query_gives_rows(filled: asyncpg.Connection) -> Non
     assert silent == []
 
 
+async def test_parts_add_up_to_what_the_views_show(
+    filled: asyncpg.Connection, database: Database
+) -> None:
+    """Of several shards, some of which take back what others say."""
+    other = await asyncpg.connect(database.admin_url)
+    async with other.transaction():
+        await other.execute("select projector.take_shard()")
+        # Another name for the playbook: its executions and calls are counted anew.
+        started = datetime.now(UTC) - timedelta(minutes=45)
+        told = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
+        await shown.insert(filled, [told])
+    await other.close()
+    added = {
+        "attempts_by_status_hourly": """
+            select   hour, step, event_type, status, attempts, sum(events)::bigint
+            from     projector.event_counts
+            group by hour, step, event_type, status, attempts
+            having   sum(events) <> 0
+        """,
+        "call_outcomes_by_attempt": """
+            select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls
+            from     projector.call_counts
+            group by hour, playbook, step, attempts, status
+            having   sum(calls) <> 0
+        """,
+        "retry_exhaustion": """
+            select   hour, playbook, step, sum(failed)::bigint as failed,
+                     sum(exhausted)::bigint as exhausted,
+                     sum(exhausted)::double precision / sum(failed)::double precision
+            from     projector.call_counts
+            group by hour, playbook, step
+            having   sum(failed) <> 0
+        """,
+        "attempts_per_success": """
+            select   hour, playbook, step, sum(calls)::bigint, sum(succeeded)::bigint,
+                     sum(calls)::double precision / nullif(sum(succeeded), 0)::double precision
+            from     projector.call_counts
+            group by hour, playbook, step
+            having   sum(calls) <> 0
+        """,
+        "call_duration_histogram": """
+            select   hour, playbook, step, attempts, status, bucket, projector.seconds_of(bucket),
+                     sum(calls)::bigint
+            from     projector.call_time_counts
+            where    measure = 'duration'
+            group by hour, playbook, step, attempts, status, bucket
+            having   sum(calls) <> 0
+        """,
+        "execution_outcomes": """
+            select   hour, playbook, outcome, sum(executions)::bigint
+            from     projector.execution_counts
+            where    outcome <> 'BEGUN'
+            group by hour, playbook, outcome
+            having   sum(executions) <> 0
+        """,
+        "executions_begun": """
+            select   hour, playbook, sum(executions)::bigint
+            from     projector.execution_counts
+            where    outcome = 'BEGUN'
+            group by hour, playbook
+            having   sum(executions) <> 0
+        """,
+    }
+
+    assert await filled.fetchval("select min(calls) from projector.call_counts") < 0
+    for view, query in added.items():
+        of_view = {tuple(row) for row in await filled.fetch(f"select * from projector.{view}")}
+        assert {tuple(row) for row in await filled.fetch(query)} == of_view != set(), view
+
+
 def life(
     execution_id: int, started: datetime, *, outcome: str, tries: tuple[str, ...]
 ) -> list[Row]:

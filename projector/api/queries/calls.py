@@ -9,6 +9,8 @@ from projector.api.parameters import By, Counted, HourOrDay, Numbers, Texts
 from projector.api.queries.asking import counts
 from projector.api.queries.grouping import columns, conditions, grouped, ordinals, ratio, total
 
+_ANY_CALLS = "sum(calls) <> 0"
+
 
 class OfSteps(Counted, frozen=True, kw_only=True):
     """Of calls by step, whichever try it was."""
@@ -68,9 +70,10 @@ class CallOutcomes(OfTry, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _CALL_OUTCOMES = grouped(
-    "call_outcomes_by_attempt",
+    "call_counts",
     keys=("playbook", "step", "attempts", "status"),
     measures=(total("calls"),),
+    having=_ANY_CALLS,
 )
 
 
@@ -90,9 +93,10 @@ class ErrorRate(OfTry, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _ERROR_RATE = grouped(
-    "error_rate_by_attempt",
+    "call_counts",
     keys=("playbook", "step", "attempts"),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
+    having=_ANY_CALLS,
 )
 
 
@@ -110,9 +114,11 @@ class FirstAttempts(OfStep, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _FIRST_ATTEMPTS = grouped(
-    "first_attempt_success",
+    "call_counts",
     keys=("playbook", "step"),
     measures=(total("calls"), total("succeeded"), ratio("succeeded", "calls", "success_rate")),
+    where="attempts = 0",
+    having=_ANY_CALLS,
 )
 
 
@@ -130,9 +136,15 @@ class Recovery(OfTry, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _RECOVERY = grouped(
-    "retry_recovery",
+    "call_counts",
     keys=("playbook", "step", "attempts"),
-    measures=(total("retries"), total("recovered"), ratio("recovered", "retries", "recovery_rate")),
+    measures=(
+        total("calls", "retries"),
+        total("succeeded", "recovered"),
+        ratio("succeeded", "calls", "recovery_rate"),
+    ),
+    where="attempts > 0",
+    having=_ANY_CALLS,
 )
 
 
@@ -150,9 +162,10 @@ class Exhaustion(OfStep, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _EXHAUSTION = grouped(
-    "retry_exhaustion",
+    "call_counts",
     keys=("playbook", "step"),
     measures=(total("failed"), total("exhausted"), ratio("exhausted", "failed", "exhausted_rate")),
+    having="sum(failed) <> 0",
 )
 
 
@@ -170,13 +183,14 @@ class Cost(OfStep, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _COST = grouped(
-    "attempts_per_success",
+    "call_counts",
     keys=("playbook", "step"),
     measures=(
-        total("tries"),
+        total("calls", "tries"),
         total("succeeded"),
-        ratio("tries", "succeeded", "attempts_per_success"),
+        ratio("calls", "succeeded", "attempts_per_success"),
     ),
+    having=_ANY_CALLS,
 )
 
 
@@ -212,24 +226,26 @@ class Durations(OfTry, frozen=True, kw_only=True, omit_defaults=True):
 _DURATION_KEYS = ("playbook", "step", "attempts", "status")
 _DURATIONS = Statement(
     f"""
-    select   at, playbook, step, attempts, status, max(total)::bigint as calls,
-             min(duration_s) filter (where up_to >= 0.50 * total) as p50_s,
-             min(duration_s) filter (where up_to >= 0.95 * total) as p95_s,
-             min(duration_s) filter (where up_to >= 0.99 * total) as p99_s
+    select   at, playbook, step, attempts, status, max(total) as calls,
+             projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
+             projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
+             projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
     from     (
-                 select   at, playbook, step, attempts, status, duration_s,
-                          sum(calls) over (
-                              partition by at, playbook, step, attempts, status order by duration_s
-                          ) as up_to,
-                          sum(calls) over (
+                 select   at, playbook, step, attempts, status, bucket,
+                          (sum(calls) over (
+                              partition by at, playbook, step, attempts, status order by bucket
+                          ))::bigint as up_to,
+                          (sum(calls) over (
                               partition by at, playbook, step, attempts, status
-                          ) as total
+                          ))::bigint as total
                  from     (
-                              select   {columns(_DURATION_KEYS, "hour")}, duration_s,
-                                       sum(calls) as calls
-                              from     projector.call_duration_histogram
+                              select   {columns(_DURATION_KEYS, "hour")}, bucket,
+                                       sum(calls)::bigint as calls
+                              from     projector.call_time_counts
                               where    {conditions(_DURATION_KEYS, "hour")}
-                              group by {ordinals(_DURATION_KEYS)}, duration_s
+                              and      measure = 'duration'
+                              group by {ordinals(_DURATION_KEYS)}, bucket
+                              having   sum(calls) <> 0
                           ) as added
              ) as cumulated
     group by at, playbook, step, attempts, status

@@ -46,7 +46,10 @@ _RATE_BY_MINUTES = grouped(
     time="minute",
 )
 _RATE_BY_HOURS = grouped(
-    "attempts_by_status_hourly", keys=("event_type",), measures=(total("events"), _PER_SECOND)
+    "event_counts",
+    keys=("event_type",),
+    measures=(total("events"), _PER_SECOND),
+    having="sum(events) <> 0",
 )
 
 
@@ -83,9 +86,10 @@ class AttemptsByStatus(Row, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _ATTEMPTS = grouped(
-    "attempts_by_status_hourly",
+    "event_counts",
     keys=("step", "event_type", "status", "attempts"),
     measures=(total("events"),),
+    having="sum(events) <> 0",
 )
 
 
@@ -296,17 +300,19 @@ class Choices(Row, frozen=True, kw_only=True):
 _CHOICES = Statement("""
     with outcome as materialized (
         select   playbook, step, status, attempts
-        from     projector.call_outcomes_by_attempt
+        from     projector.call_counts
         where    hour >= :since::timestamptz and hour < :until::timestamptz
         group by playbook, step, status, attempts
+        having   sum(calls) <> 0
     )
     select array(select playbook from outcome group by 1 order by 1 limit 500) as playbooks,
            array(select step from outcome group by 1 order by 1 limit 500) as steps,
            array(
                select   event_type
-               from     projector.attempts_by_status_hourly
+               from     projector.event_counts
                where    hour >= :since and hour < :until
                group by event_type
+               having   sum(events) <> 0
                order by event_type
                limit    500
            ) as event_types,

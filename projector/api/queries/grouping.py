@@ -18,20 +18,23 @@ def grouped(
     *,
     keys: Sequence[str],
     measures: Sequence[str],
-    filters: Sequence[str] = (),
     time: str = "hour",
+    where: str = "true",
+    having: str = "true",
 ) -> Statement:
     """Of the newest `at` first, then of the greatest first measure; the others are named `as`.
 
-    `filters` are keys by which the answer cannot be grouped.
+    `having` is for views of parts: those that take each other back are no group.
     """
     return Statement(
         f"""
         select   {columns(keys, time)},
                  {", ".join(measures)}
         from     projector.{view}
-        where    {conditions([*keys, *filters], time)}
+        where    {conditions(keys, time)}
+        and      {where}
         group by {ordinals(keys)}
+        having   {having}
         order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {ordinals(keys)}
         limit    :limit::integer
         """  # noqa: S608 - names of ours, put together once, at import
@@ -74,9 +77,9 @@ def ratio(part: str, whole: str, name: str) -> str:
     return f"sum({part})::double precision / nullif(sum({whole}), 0)::double precision as {name}"
 
 
-def total(name: str) -> str:
+def total(column: str, name: str | None = None) -> str:
     """A count over everything in a group."""
-    return f"sum({name})::bigint as {name}"
+    return f"sum({column})::bigint as {name or column}"
 
 
 def _column(key: str) -> str:

@@ -31,19 +31,16 @@ class Outcomes(Row, frozen=True, kw_only=True, omit_defaults=True):
 
 _OUTCOMES = Statement(f"""
     select   {columns(("playbook",), "hour")},
-             coalesce(sum(executions) filter (where status = 'BEGUN'), 0)::bigint as begun,
-             coalesce(sum(executions) filter (where status = 'COMPLETED'), 0)::bigint as completed,
-             coalesce(sum(executions) filter (where status = 'FAILED'), 0)::bigint as failed,
-             coalesce(sum(executions) filter (where status = 'CANCELLED'), 0)::bigint as cancelled
-    from     (
-                 select hour, playbook, 'BEGUN' as status, executions
-                 from   projector.executions_begun
-                 union all
-                 select hour, playbook, status, executions
-                 from   projector.execution_outcomes
-             ) as told
+             coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0)::bigint as begun,
+             coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0)::bigint
+                 as completed,
+             coalesce(sum(executions) filter (where outcome = 'FAILED'), 0)::bigint as failed,
+             coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0)::bigint
+                 as cancelled
+    from     projector.execution_counts
     where    {conditions(("playbook",), "hour")}
     group by 1, 2
+    having   sum(executions) <> 0
     order by 1 desc nulls last, 3 desc, 2
     limit    :limit::integer
 """)  # noqa: S608 - names of ours, put together once, at import

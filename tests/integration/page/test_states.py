@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
 import pytest
@@ -12,6 +13,7 @@ from tests.integration.page.browsing import looking, serving, settled
 from tests.integration.page.conftest import Platform
 from tests.proxy import Proxy
 from tests.stack import Database
+from tests.waiting import until
 
 _TOKEN: Final = "a-token-that-only-this-test-knows"
 
@@ -85,6 +87,28 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
         assert await page.get_attribute("#first", "aria-busy") == "false"
         await settled(page)
         await page.unroute_all(behavior="ignoreErrors")
+
+
+async def test_what_adds_up_many_days_is_asked_less_often(
+    browser: Browser, platform: Platform
+) -> None:
+    asked: list[str] = []
+
+    async def noted(route: Route) -> None:
+        asked.append(route.request.url.partition("/api/v1/")[2].partition("?")[0])
+        await route.continue_()
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/*", noted)
+        await page.goto(f"{platform.url}/?last=30d")
+        await until(partial(_times, asked, "stuck-executions"), is_so=lambda times: times == 3)
+
+        assert asked.count("error-rate-by-attempt") == 1
+        await page.unroute_all(behavior="ignoreErrors")
+
+
+async def _times(asked: list[str], name: str) -> int:
+    return asked.count(name)
 
 
 async def test_a_question_that_fails_is_no_zero(browser: Browser, platform: Platform) -> None:

@@ -14,9 +14,9 @@ const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name]
 export const PANELS = [
   {
     id: "outcomes", title: "Outcome over time", width: "wide", knows: ["playbook"],
-    says: "How executions ended, by the hour of their end",
+    says: "How executions ended, by when; a bar opens them",
     asks: (address) => ({
-      outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) })],
+      outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
     }),
     draws: drawOutcomes,
   },
@@ -34,7 +34,7 @@ export const PANELS = [
     knows: ["playbook", "step", "attempts"],
     says: "Share of calls that failed at each try; a cell opens them",
     asks: (address) => ({
-      errors: ["error-rate-by-attempt", parameters(address, ["playbook", "step", "attempts"], { limit: 5000 })],
+      errors: ["error-rate-by-attempt", parameters(address, ["playbook", "step", "attempts"], { limit: 5000 }), pace(address)],
     }),
     draws: drawErrors,
   },
@@ -42,7 +42,7 @@ export const PANELS = [
     id: "first", title: "First-attempt success", width: "narrow", knows: ["playbook", "step"],
     says: "Calls that needed no retry; worst step first, few calls last",
     asks: (address) => ({
-      first: ["first-attempt-success", parameters(address, ["playbook", "step"])],
+      first: ["first-attempt-success", parameters(address, ["playbook", "step"]), pace(address)],
     }),
     draws: drawFirst,
   },
@@ -68,7 +68,7 @@ export const PANELS = [
     says: "Median, 95th and 99th percentile, on a scale of powers of ten",
     asks: (address) => ({
       durations: ["call-durations-by-attempt",
-        parameters(address, ["playbook", "step", "attempts", "status"])],
+        parameters(address, ["playbook", "step", "attempts", "status"]), pace(address)],
     }),
     draws: drawDurations,
   },
@@ -117,12 +117,16 @@ function only(address, filters, more = {}) {
   return query;
 }
 
-function grain(address) {
-  const hours = address.since
+function hours(address) {
+  return address.since
     ? (new Date(address.until ?? Date.now()) - new Date(address.since)) / 3600000
     : { "15m": 0.25, "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 }[address.last] ?? 24;
-  return hours > 200 ? "day" : "hour";
 }
+
+const grain = (address) => (hours(address) > 200 ? "day" : "hour");
+
+/** What adds up many days costs more and moves slowly: it is asked less often. */
+const pace = (address) => (hours(address) > 25 ? { every: 30000 } : {});
 
 /** The filters that are set and that a panel's question does not know. */
 export function passedOver(panel, address) {

@@ -107,7 +107,12 @@ def backfill_topic(
 
 
 @backfill.command("file")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, allow_dash=True, path_type=Path),
+)
 @click.option(
     "--format",
     "form",
@@ -139,7 +144,9 @@ def backfill_file(
     normalizer backfill file events.ndjson.zst
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
-    A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates.
+    A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates. All
+    that is in a folder is read, but hidden files; what is no event goes to quarantine, line by
+    line. A stream must be saved first: a run that goes on reads the file again.
     """
     settings = settings_for("database_url")
     given = checked(lambda: parse_defaults(defaults))

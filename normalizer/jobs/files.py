@@ -19,6 +19,7 @@ from normalizer.jobs.dumps import is_dump, rows
 from normalizer.jobs.source import At, Page, Part, PartKey
 from normalizer.lines import NAMED_BY_BYTES, pages, record_of, topic_named_by
 from normalizer.record import RawRecord
+from normalizer.telemetry import get_logger
 from normalizer.unpack import Unpacked, beginning
 
 Form = Literal["auto", "lines", "dump"]
@@ -26,8 +27,13 @@ Form = Literal["auto", "lines", "dump"]
 LONGEST_LINE_BYTES: Final = 1 << 26
 """A line in record form escapes its value: one of 8 MiB may take six times as much."""
 
+STANDARD_INPUT: Final = Path("-")
+
 GenerationOf = Callable[[str, int], int]
 """The generation that records of a topic and partition belong to."""
+
+
+_log: Final = get_logger()
 
 
 class ShortFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +106,9 @@ class FileSource:
         for file in self._files:
             at = positions.get(file.key)
             if at is not None:
+                _log.info(
+                    "reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
+                )
                 read = self._read(file, at.next_offset)
                 while (page := await asyncio.to_thread(next, read, None)) is not None:
                     yield page
@@ -116,6 +125,7 @@ class FileSource:
         for path in _files_in(self._paths):
             first = beginning(path, NAMED_BY_BYTES)
             if not first:
+                _log.info("left_out", file=str(path), why="it is empty")
                 continue
             topic, named_by_bytes = self._name_of(first)
             file = _File(
@@ -131,6 +141,8 @@ class FileSource:
                     f"{same.path} and {path} begin with the same {named_by_bytes} bytes, so they "
                     "count as one file: name one of them"
                 )
+        if not files:
+            _log.warning("nothing_to_read", paths=[str(path) for path in self._paths])
         return list(files.values())
 
     def _name_of(self, first: bytes) -> tuple[str, int]:
@@ -230,8 +242,13 @@ def _files_in(paths: Sequence[Path]) -> Iterator[Path]:
                 if found.is_file()
                 and not any(part.startswith(".") for part in found.relative_to(path).parts)
             )
-        elif path.exists():
+        elif path.is_file():
             yield path
+        elif path.exists() or path == STANDARD_INPUT:
+            raise FatalError(
+                f"{path}: a stream can be read only once, and a run must be able to go on: "
+                "save it as a file first"
+            )
         else:
             raise FatalError(f"{path}: no such file or folder")
 

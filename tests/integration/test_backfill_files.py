@@ -1,5 +1,6 @@
 """Files of history: every form and packing, once and again, cut off, damaged and grown."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,36 @@ async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_pa
 
     assert verdict.state == "failed"
     assert "count as one file" in verdict.reason
+
+
+async def test_a_stream_is_refused_before_a_byte_of_it_is_read(
+    database: Database, tmp_path: Path
+) -> None:
+    """To name a file its beginning is read first: of a pipe that would be gone."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    verdicts = [await backfill_files(database, path) for path in (pipe, Path("-"))]
+
+    assert {verdict.state for verdict in verdicts} == {"failed"}
+    assert all("save it as a file first" in verdict.reason for verdict in verdicts)
+
+
+async def test_a_run_says_which_file_a_topic_stands_for(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused lines name the topic."""
+    path = written(tmp_path / "notes.txt", b"no event\n")
+    written(tmp_path / "empty.ndjson", b"")
+
+    await backfill_files(database, tmp_path)
+
+    async with connected(database) as connection:
+        topic = await connection.fetchval("select source_topic from normalizer.quarantine")
+    said = capsys.readouterr()
+    lines = (said.out + said.err).splitlines()
+    assert [str(path) in line for line in lines if topic in line and "reading" in line] == [True]
+    assert any("left_out" in line and "empty.ndjson" in line for line in lines)
 
 
 async def test_blank_lines_are_holes(database: Database, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ import zstandard
 
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill, Normalize
+from normalizer.jobs.diff import Diff
+from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
 from normalizer.jobs.known import look_up
 from normalizer.jobs.pace import Pace
@@ -124,6 +126,17 @@ async def backfill_files(database: Database, *paths: Path, **options: Any) -> Ve
         **source,
     )
     return await backfill_of(settings, files, " ".join(map(str, paths))).run()
+
+
+async def tried_out(database: Database, *paths: Path) -> Diff:
+    """What a backfill of the files would change."""
+    diff = Diff()
+    batch_rows = settings_of(database).batch_rows
+    async with DryRun(
+        database.url, FileSource(paths), NORMALIZE, diff, batch_rows=batch_rows
+    ) as trial:
+        await trial.run()
+    return diff
 
 
 async def contents(connection: asyncpg.Connection) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Diff:
         self._places: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """How many rows of a kind: new, joined, changed, refused, unchanged."""
+        """How many rows of a kind: new, joined, changed, refused, unchanged, expired."""
         return self._rows.get(what, 0)
 
     def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
@@ -70,7 +70,7 @@ class Diff:
         return self._fields.get(what, {}).get(field, _Pairs()).counts
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """A row that is `new` or `unchanged`."""
+        """A row that is `new` or `unchanged`, or `expired`: it would be ignored."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(Change(what=what, event_id=str(event.event_id)))
@@ -110,9 +110,10 @@ class Diff:
 
     def lines(self) -> Iterator[str]:
         """The whole diff, as an operator reads it."""
-        for what in ("new", "joined", "changed", "refused", "unchanged"):
+        for what in ("new", "joined", "changed", "refused", "unchanged", "expired"):
             if what in self._rows:
-                yield f"{self._rows[what]:>12,} {what}"
+                why = ", for retention has closed their bucket" if what == "expired" else ""
+                yield f"{self._rows[what]:>12,} {what}{why}"
             if what == "refused":
                 for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
                     yield f"{count:>20,} {reason}, as {', '.join(self._places[reason])}"

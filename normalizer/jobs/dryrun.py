@@ -14,7 +14,7 @@ import asyncpg
 
 from normalizer.batch import Batch
 from normalizer.buckets import Buckets
-from normalizer.envelope import RULES_VERSION, Envelope, Rejected
+from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import Normalize, normalized
 from normalizer.jobs.diff import Diff, changes_between, refused_place
@@ -90,6 +90,8 @@ class DryRun:
                 self._say_changes(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
+        for low in await self._session.at_once(_closed_buckets):
+            self._buckets.close(low)
         parts = await self._source.parts()
         positions = {part.key: At(next_offset=part.start, end=part.end) for part in parts}
         filling = Filling(0)
@@ -103,13 +105,7 @@ class DryRun:
         await self._compare(filling.sealed(), overlay)
 
     async def _compare(self, batch: Batch, overlay: Overlay) -> None:
-        events: list[Envelope] = []
-        refusals: list[Refusal] = []
-        for record, outcomes in batch.items():
-            events += [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
-            refusals += [
-                Refusal(record, outcome) for outcome in outcomes if isinstance(outcome, Rejected)
-            ]
+        events, refusals = self._sorted_out(batch)
         settled, stored = await self._settle(events, overlay)
         overlay.keep(settled.new, ((stored.before[_id_of(row)], row) for row in settled.changed))
         for fate, _ in settled.fates:
@@ -119,6 +115,23 @@ class DryRun:
             if 0 < row.normalizer_version < self._rules_version:
                 self._note_stale(row)
         await self._note_refusals(refusals, overlay)
+
+    def _sorted_out(self, batch: Batch) -> tuple[list[Envelope], list[Refusal]]:
+        """Events to settle, and refusals; what retention closed is counted, and no more."""
+        events: list[Envelope] = []
+        refusals: list[Refusal] = []
+        for record, outcomes in batch.items():
+            for outcome in outcomes:
+                match outcome:
+                    case Envelope() if self._buckets.is_closed(outcome.event_id):
+                        self._diff.add("expired")
+                    case Envelope():
+                        events.append(outcome)
+                    case Rejected():
+                        refusals.append(Refusal(record, outcome))
+                    case Ignored():
+                        pass
+        return events, refusals
 
     async def _note_refusals(self, refusals: Sequence[Refusal], overlay: Overlay) -> None:
         known = await self._refused_before([refusal.record for refusal in refusals])
@@ -230,6 +243,11 @@ class _Reading:
             for low, high, ids in self._buckets.grouped(event_ids)
             for row in await self._connection.fetch(statements.READ_EVENTS, low, high, ids)
         }
+
+
+async def _closed_buckets(connection: asyncpg.Connection) -> list[int]:
+    """The least id of each bucket that retention has closed: events of it are ignored."""
+    return [row["low"] for row in await connection.fetch(statements.CLOSED_BUCKETS)]
 
 
 def _id_of(row: Envelope) -> int:

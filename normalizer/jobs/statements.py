@@ -208,6 +208,8 @@ FIND_REFUSED: Final = """
            using (source_topic, source_generation, source_partition, source_offset)
 """
 
+CLOSED_BUCKETS: Final = "select low from normalizer.closed_bucket order by low"
+
 # Buckets with rows, in the order of their ids; the statistics say about how many.
 BUCKETS: Final = """
     with bucket as (

@@ -17,7 +17,7 @@ from projector.windows import Scope
 from tests import shown
 from tests.factories import after, batch_of, envelope, raw_event, snowflake
 from tests.fold import Row, Shown
-from tests.replays import backfill_files, found_wrong, written
+from tests.replays import backfill_files, found_wrong, tried_out, written
 from tests.shown import differences, disagreements, event
 from tests.stack import Database
 from tests.tables import claimed, open_store, stored_events
@@ -213,6 +213,25 @@ async def test_what_a_writer_brings_for_a_bucket_that_was_closed_or_dropped_is_i
     assert (dropped.stored, dropped.ignored) == (1, 1)
     assert [one.event_id for one in await stored_events(connection)] == [id_of(NOW)]
     assert await found_wrong(database) == []
+
+
+async def test_a_dry_run_knows_what_retention_has_closed(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """Both of an event that was stored there and of one that never was."""
+    old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
+    young = raw_event(3, event_id=id_of(NOW))
+    told = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
+    await store(connection, [event(event_id=id_of(OLD))], OLD)
+    await retention._close(connection, await bucket_of(connection, id_of(OLD)))
+    path = written(tmp_path / "history.ndjson", told)
+
+    diff = await tried_out(database, path)
+
+    verdict = await backfill_files(database, path)
+    assert (diff.count("new"), diff.count("expired")) == (1, 3)
+    assert (verdict.totals.stored, verdict.totals.ignored) == (1, 3)
+    assert "3 expired, for retention has closed their bucket" in "\n".join(diff.lines())
 
 
 async def test_a_closed_bucket_that_an_event_came_into_just_before_waits(

@@ -180,14 +180,12 @@ class WireEvent(msgspec.Struct, gc=False):
         for name in layout.unread:
             if fields[name] != NULL:
                 event.extra[name] = fields[name]
-        if sent.context is not ABSENT or sent.payload is not ABSENT:
-            event.context = event._read_context()
-        if sent.result is not ABSENT:
-            event.result = present(sent.result)
-        if sent.meta is not ABSENT:
-            event.meta_sent, event.meta = event._read_meta()
-        if event.context is not ABSENT or event.result is not ABSENT:
-            event.nested = _read_nested(part(event.context), part(event.result))
+        event.context = (
+            present(sent.context) if sent.payload is ABSENT else event._stronger_payload()
+        )
+        event.result = present(sent.result)
+        event.meta_sent, event.meta = event._read_meta()
+        event.nested = _read_nested(part(event.context), part(event.result))
         return event
 
     def keep(self, name: str) -> None:
@@ -215,7 +213,7 @@ class WireEvent(msgspec.Struct, gc=False):
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
-    def _read_context(self) -> Raw:
+    def _stronger_payload(self) -> Raw:
         context, payload = present(self.sent.context), present(self.sent.payload)
         if context is ABSENT or payload is ABSENT:
             return payload if context is ABSENT else context
@@ -226,7 +224,7 @@ class WireEvent(msgspec.Struct, gc=False):
     def _read_meta(self) -> tuple[Raw, Part]:
         """Give the meta if it is an object, else nothing (N2)."""
         meta = present(self.sent.meta)
-        if not meta:
+        if meta is ABSENT:
             return ABSENT, NOTHING
         try:
             return meta, _part_decoder.decode(meta)

@@ -5,7 +5,7 @@ Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
 
 import re
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.envelope import CALL_DONE
 from normalizer.wire_event import Nested, WireEvent, limited
@@ -116,14 +116,15 @@ def _of_call(event: WireEvent, declared: str) -> Status:
 
 
 def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
-    of_name = status_of_name(event_type)
-    if declared and not _says_nothing(declared):
-        declared_word = _other_word(declared)
-        if declared_word not in _WEAKER or of_name not in _ENDINGS:
-            return _as_declared(event, declared, declared_word)
+    judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
+    judged = judge(declared, event_type)
+    if judged.overruled:
         event.coerce("status_overruled", "status", declared)
-        return of_name, 0
-    _keep_declared(event, declared)
+    elif judged.kept:
+        event.keep("status")
+    if judged.decided:
+        return judged.status, judged.rank
+    of_name = judged.status
     ends = of_name in _ENDINGS
     for value in (event.nested.payload.status, event.nested.result.status):
         found = _nested_word(value) if type(value) is str else None
@@ -131,6 +132,31 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
         if found is not None and ends != (found in _WEAKER):
             return found, _rank(found)
     return of_name, 0
+
+
+class _Judged(NamedTuple):
+    """What the declared word and the event's name come to.
+
+    `decided`: what nests has no say. `overruled`: the name decided. `kept`: the word says more.
+    """
+
+    status: str
+    rank: Rank
+    decided: bool = True
+    overruled: bool = False
+    kept: bool = False
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _judge(declared: str, event_type: str) -> _Judged:
+    of_name = status_of_name(event_type)
+    if _says_nothing(declared):
+        return _Judged(of_name, 0, decided=False, kept=declared != "")
+    canonical = _other_word(declared)
+    if canonical in _WEAKER and of_name in _ENDINGS:
+        return _Judged(of_name, 0, overruled=True)
+    kept = declared.upper() != canonical
+    return _Judged(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
 
 
 def _nested_outcomes(nested: Nested) -> list[str]:

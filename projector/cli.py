@@ -1,7 +1,7 @@
 """The command line of the projections: each command calls one flow and says what came of it.
 
-Exit codes: 0 done; 1 something was found, or the database did not answer; 2 wrong usage; 130 ended
-by a signal.
+Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 the database did not answer,
+or trying again cannot cure it; 130 ended by a signal.
 """
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from normalizer.errors import NormalizerError, StoreUnavailable
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from projector.api.command import serve
 from projector.comparisons import COMPARISONS
 from projector.database import connected, database_url
@@ -36,6 +36,7 @@ from projector.wait import wait_for
 from projector.windows import Scope
 
 FOUND: Final = 1
+BROKEN: Final = 3
 
 _T = TypeVar("_T")
 
@@ -432,7 +433,17 @@ def _run(flow: Coroutine[Any, Any, _T]) -> _T:
     """What the flow gives; errors become one line."""
     try:
         return asyncio.run(flow)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
-        raise click.ClickException(f"no answer from the database: {error}") from error
+        raise _Broken(f"no answer from the database: {error}") from error
+    except FatalError as error:
+        raise _Broken(str(error)) from error
     except NormalizerError as error:
         raise click.ClickException(str(error)) from error
+
+
+class _Broken(click.ClickException):
+    """Not for 1: that is what was found."""
+
+    exit_code = BROKEN

@@ -44,14 +44,14 @@ async def test_every_view_is_listed_with_its_question(database: Database) -> Non
 async def test_without_a_database_it_says_what_to_type() -> None:
     code, printed = await projector("views")
 
-    assert code == 1
+    assert code == 2
     assert "export DATABASE_URL" in printed
 
 
 async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
     code, printed = await projector("views", database_url="postgresql://u:secret@127.0.0.1:1/none")
 
-    assert code == 1
+    assert code == 3
     assert "no answer from the database" in printed
     assert "secret" not in printed
 

@@ -192,6 +192,7 @@ class _Database:
         self._url = settings.database_url
         self.answers = False
         self.migrated = False
+        self.readable = False
         self.trouble = (
             f"database {masked_url(self._url)}",
             "see DATABASE_URL: host, port, name, user, password; and pg_hba.conf of the server",
@@ -216,23 +217,38 @@ class _Database:
         """Applied, none edited."""
         if not self.answers:
             return
-        states = {one.name: one.state for one in await read_status(self._url)}
-        wrong = [f"{name} is {state}" for name, state in states.items() if state != "applied"]
-        self.migrated = not any(state == "pending" for state in states.values())
-        if wrong:
-            yield Finding("migrations", "; ".join(wrong), "normalizer migrate")
-        else:
-            yield Finding("migrations", f"{len(states)} applied")
+        names: dict[str, list[str]] = {"applied": [], "pending": [], "edited": [], "unknown": []}
+        for one in await read_status(self._url):
+            names[one.state].append(one.name)
+        self.migrated = not names["pending"]
+        if names["pending"]:
+            yield Finding(
+                "migrations", f"pending: {', '.join(names['pending'])}", "normalizer migrate"
+            )
+        if names["edited"]:
+            yield Finding(
+                "migrations",
+                f"edited after they were applied: {', '.join(names['edited'])}",
+                "put the file back as it was, and write the change as a new migration",
+            )
+        newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
+        if self.migrated and not names["edited"]:
+            yield Finding("migrations", f"{len(names['applied'])} applied{newer}")
 
     async def rights(self) -> AsyncIterator[Finding]:
         """Everything that a batch does."""
         if not self.migrated:
             return
         async with reading(self._url) as connection:
-            missing = await connection.fetch(_RIGHTS)
+            user = await connection.fetchval("select quote_ident(current_user)")
+            missing = ["usage on schema normalizer"]
+            if await connection.fetchval("select has_schema_privilege('normalizer', 'usage')"):
+                rows = await connection.fetch(_RIGHTS)
+                missing = [f"{row['type']} on {row['what']}" for row in rows]
+                self.readable = "select on normalizer.source_position" not in missing
         if missing:
-            named = ", ".join(f"{row['type']} on {row['what']}" for row in missing)
-            yield Finding("rights", f"missing: {named}", "grant normalizer_writer to THIS_USER;")
+            named = ", ".join(missing)
+            yield Finding("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
         else:
             yield Finding("rights", "may write events, positions, quarantine and projections")
 
@@ -259,7 +275,7 @@ class _Database:
 
 async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Finding]:
     """The stored positions lie within the logs they speak of."""
-    if not kafka.bounds or not database.migrated:
+    if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
     rows = await database.positions(sorted(topics))

@@ -23,6 +23,7 @@ import msgspec
 
 from normalizer.child import Child
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.sqlstate import FOREIGN_ERRORS, translated
 
 FOLDER: Final = Path(__file__).with_name("migrations")
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
@@ -155,6 +156,12 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
         raise ConfigurationError(f"the database refuses the connection: {error}") from error
     try:
         yield connection
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MigrationFailed(
+            "this user may not migrate: DATABASE_URL must name the owner of the database"
+        ) from error
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error
     finally:
         await connection.close()
 

@@ -1,10 +1,12 @@
 """The commands against a real broker and database, as a person types them."""
 
 import asyncio
+import secrets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import pytest
@@ -97,6 +99,54 @@ async def test_check_says_who_does_not_answer(settings: Settings) -> None:
     assert "see KAFKA_BOOTSTRAP_SERVERS" in said
     assert "database postgresql://u:***@127.0.0.1:1/n" in said
     assert SECRET not in said
+
+
+@ONE_PARTITION
+async def test_who_has_no_rights_is_told_which_and_how_to_get_them(
+    settings: Settings, database: Database, topic: Topic, producer: AIOKafkaProducer
+) -> None:
+    await send(producer, topic, range(1))
+    role = f"test_{secrets.token_hex(6)}"
+    parts = urlsplit(database.url)
+    poor = msgspec.structs.replace(
+        settings,
+        database_url=parts._replace(netloc=f"{role}:x@{parts.hostname}:{parts.port}").geturl(),
+    )
+    async with watching(database.admin_url) as admin:
+        await admin.connection.execute(f"create role {role} login password 'x'")
+        try:
+            _, nothing = await typed(poor, "check")
+            code, migrated = await typed(poor, "migrate")
+            await admin.connection.execute(f"grant projector_reader to {role}")
+            _, views_only = await typed(poor, "check")
+            await admin.connection.execute(f"grant normalizer_writer to {role}")
+            enough = await typed(poor, "check")
+        finally:
+            await admin.connection.execute(f"drop role {role}")
+
+    for said, missing in ((nothing, "usage on schema normalizer"), (views_only, "insert on ")):
+        assert said.count("FAIL") == 1
+        assert f"FAIL  rights: missing: {missing}" in said
+        assert f"grant normalizer_writer to {role};" in said
+    assert code == 3
+    assert "must name the owner of the database" in migrated
+    assert enough[0] == 0, enough[1]
+
+
+async def test_check_tells_an_edited_migration_from_one_of_a_newer_version(
+    settings: Settings, watcher: Watcher
+) -> None:
+    await watcher.connection.execute("insert into migrations.applied (version) values ('9999')")
+    newer = await typed(settings, "check")
+    await watcher.connection.execute(
+        "update migrations.applied set checksum = 'another' where version = '0001'"
+    )
+    edited = await typed(settings, "check")
+
+    assert newer[0] == 0, newer[1]
+    assert "applied, 1 of a newer version" in newer[1]
+    assert edited[0] == 1
+    assert "edited after they were applied: 0001_create_normalizer\n      put the file" in edited[1]
 
 
 @ONE_PARTITION

@@ -8,6 +8,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
+from normalizer.telemetry import described
 
 
 class Fault(Enum):
@@ -81,7 +82,7 @@ def translated(error: BaseException) -> NormalizerError:
     Detail and context carry content; the primary message may quote a value, so it stays out too.
     """
     if not isinstance(error, asyncpg.PostgresError):
-        return StoreUnavailable(f"database: {type(error).__name__}")
+        return StoreUnavailable(f"database: {described(error)}")
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
     if fault_of(error, copying=False) is Fault.OURS:
         return FatalError(f"{sentence}: {_name_of(error)}")

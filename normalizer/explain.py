@@ -76,7 +76,11 @@ _GAPS: Final = {
     "expired": "retention took it before it was read",
     "skipped": "an operator skipped it",
 }
-_ATTEMPTS: Final = ("nobody said, so 0", "a number that counts from 1, less one", "said outright")
+_ATTEMPTS: Final = (
+    "silence, so the first try",
+    "a number that counts from 1, less one",
+    "said outright",
+)
 _STATUS: Final = ("the event's name", "a word the producer sent", "a failure, declared or nested")
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 

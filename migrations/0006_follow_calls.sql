@@ -238,7 +238,7 @@ begin
             where  retried.failed_before is null
             or     retried.failed_before < failure.finished_at
             union
-            -- Retries that note a failure that is no longer there.
+            -- Retries that note a failure that changed: it may be of another iteration now.
             select retried.execution_id, retried.call_key, retried.attempts
             from   unnest(misdated_retries.were) as was
             cross join lateral (
@@ -252,16 +252,6 @@ begin
             ) as retried
             where  was.status not in ('', 'COMPLETED')
             and    retried.failed_before = was.finished_at
-            and    not exists (
-                       select
-                       from   call_facts as now
-                       where  now.execution_id = was.execution_id
-                       and    now.call_key = was.call_key collate "C"
-                       and    now.attempts = was.attempts
-                       and    now.finished_at = was.finished_at
-                       and    substr(now.told_outcome, 19) <> 'COMPLETED'
-                       and    undated(now.told_step) = was.step collate "C"
-                   )
         )
         select known.execution_id, known.call_key, known.attempts, failure.finished_at
         from   candidate

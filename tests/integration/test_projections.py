@@ -369,6 +369,26 @@ _WRITES_AS_ITS_OWNER: Final = """
 """Functions by which this role could change what it may not."""
 
 
+async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_any_more(
+    connection: asyncpg.Connection,
+) -> None:
+    failed = {"command_id": "1:fetch:9", "attempts": 0}
+    await shown.insert(
+        connection,
+        [
+            call(1, "call.done", status="FAILED", iteration=2, **failed),
+            call(5, "command.issued", command_id="1:fetch:10", attempts=1, iteration=2),
+        ],
+    )
+    waited = "select backoff_s from projector.calls where attempts = 1"
+    assert await connection.fetchval(waited) == 4
+
+    await shown.insert(connection, [call(3, "command.started", iteration=1, **failed)])
+
+    assert await connection.fetchval(waited) is None
+    assert await disagreements(connection) == {}
+
+
 ROWS_READ: Final = """
     select seq_tup_read + idx_tup_fetch
     from   pg_stat_xact_user_tables

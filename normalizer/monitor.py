@@ -132,7 +132,7 @@ class Monitor:
         if waiting := service.ownership.missing():
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
         for partition, why in sorted(dict(service.ownership.stopped).items()):
-            yield f"partition {partition} is stopped: {why}"
+            yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
     def _look_now(self) -> None:
         """Look, unless somebody did a moment ago; where that takes long, go on without."""

@@ -280,7 +280,7 @@ async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
             service = started.enter_context(Apart(scene.settings))
             await until_reason(service.url, "partitions assigned and not claimed: own[0]")
         await scene.alerts.until_red(*told)
-        await until_reason(service.url, "partition own[1] is stopped: own[1]: cluster is ")
+        await until_reason(service.url, "partition own[1] is stopped: cluster is ")
         await scene.alerts.until_green("NormalizerDown", told[0])
 
     with Apart(scene.settings, accept_reset=True) as service:

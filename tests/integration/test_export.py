@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, PackedFile, Selection
 from tests.factories import raw_event
@@ -18,6 +19,7 @@ from tests.replays import (
     written,
 )
 from tests.stack import Database
+from tests.tables import connected, stored_events
 
 
 async def exported(database: Database, path: Path, **selection: Any) -> bytes:
@@ -46,6 +48,31 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     assert returned.totals.stored == returned.totals.quarantined == 0
     assert await found_wrong(database) == []
     assert not list(tmp_path.glob(".*"))
+
+
+async def test_what_comes_back_from_an_export_lacks_only_how_it_was_told(
+    database: Database, tmp_path: Path, cluster: Any
+) -> None:
+    """Where its record stood, what of it was a default or changed, and what no column is for."""
+    await backfill_files(database, written(tmp_path / "f.zst", record_lines(played(12_000))))
+    await exported(database, tmp_path / "first.zst")
+
+    async with cluster.database() as other:
+        await backfill_files(other, tmp_path / "first.zst")
+        async with connected(other) as connection:
+            imported = await stored_events(connection)
+    async with connected(database) as connection:
+        stored = await stored_events(connection)
+
+    differing = {
+        name
+        for before, after in zip(stored, imported, strict=True)
+        for name in Envelope.__struct_fields__
+        if getattr(before, name) != getattr(after, name)
+    }
+    source = {"source_topic", "source_partition", "source_offset", "source_index", "recorded_at"}
+    told = {"shape", "evidence", "coercions", "extra", "headers", "trace_id"}
+    assert differing == source | told
 
 
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:

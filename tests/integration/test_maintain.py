@@ -234,6 +234,32 @@ async def test_a_dry_run_knows_what_retention_has_closed(
     assert "3 expired, for retention has closed their bucket" in "\n".join(diff.lines())
 
 
+async def test_an_event_without_time_in_its_id_comes_in_again_once_it_was_deleted(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """A limit: no bucket of its own is closed, and nothing tells it from one that is new."""
+    young = id_of(NOW)
+    told = [raw_event(0, event_id=young, execution_id=one, step=f"s{one}") for one in (1, 2)]
+    path = written(
+        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in told)
+    )
+    first = await backfill_files(database, path)
+    await connection.execute(
+        "update normalizer.events set ingested_at = $1 where event_id >= $2",
+        OLD,
+        retention.HASHED_FROM,
+    )
+    said = await run(connection)
+
+    diff = await tried_out(database, path)
+
+    again = await backfill_files(database, path)
+    assert first.totals.stored == 2
+    assert "deleted 1 events of events_hashed" in said
+    assert (diff.count("new"), diff.count("unchanged")) == (1, 1)
+    assert (again.totals.stored, again.totals.duplicate) == (1, 1)
+
+
 async def test_a_closed_bucket_that_an_event_came_into_just_before_waits(
     connection: asyncpg.Connection,
 ) -> None:

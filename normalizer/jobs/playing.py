@@ -51,9 +51,7 @@ class Player:
 
     def stop(self) -> None:
         """Let the work write what it has in hand, within the deadline."""
-        _log.info(
-            "stopping", deadline_s=self.settings.stop_timeout_s, again="the same command goes on"
-        )
+        _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._over.set()
         now_s = asyncio.get_running_loop().time()

@@ -76,7 +76,7 @@ def backfill_topic(
     changes: Path | None,
     **pacing: Any,
 ) -> None:
-    """A topic: all of it, or by offsets or times, up to where it ends now.
+    """A topic, whole or by offsets or times, up to its end now.
 
     \b
     normalizer backfill topic noetl.events
@@ -137,7 +137,7 @@ def backfill_file(
     changes: Path | None,
     **pacing: Any,
 ) -> None:
-    """Files, and folders of files: plain, gzip or zstd.
+    """Files and folders: plain, gzip or zstd, whatever their names.
 
     \b
     kcat -b kafka:9092 -t noetl.events -C -e -J | zstd > events.ndjson.zst
@@ -196,7 +196,7 @@ def backfill_table(
     changes: Path | None,
     **pacing: Any,
 ) -> None:
-    """A PostgreSQL table, first of all noetl.event of a NoETL database, or a query.
+    """A PostgreSQL table, as NoETL's noetl.event, or a query.
 
     \b
     SOURCE_DATABASE_URL=postgresql://reader@noetl/noetl normalizer backfill table noetl.event

@@ -271,6 +271,8 @@ def check() -> None:
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer check
     """
     settings = _settings("database_url", "kafka_bootstrap_servers")
+    for mistake in settings_of.unknown_variables(os.environ):
+        click.echo(mistake, err=True)
 
     async def report() -> bool:
         failed = False

@@ -32,12 +32,12 @@ def settings(database: Database, topic: Topic, bootstrap_servers: str) -> Settin
     return settings_for(database, topic, bootstrap_servers)
 
 
-async def typed(settings: Settings, *arguments: str) -> tuple[int | None, str]:
+async def typed(settings: Settings, *arguments: str, **environ: str) -> tuple[int | None, str]:
     """The exit code and what was said."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "normalizer", *arguments),
-        env=environment(settings),
+        env=environment(settings) | environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -85,16 +85,17 @@ async def test_check_says_what_to_type_for_each_failure(
     assert "normalizer migrate" in said
 
 
-async def test_check_says_who_does_not_answer(settings: Settings) -> None:
+async def test_check_says_who_does_not_answer_and_what_may_be_misspelt(settings: Settings) -> None:
     wrong = msgspec.structs.replace(
         settings,
         database_url=f"postgresql://u:{SECRET}@127.0.0.1:1/n",
         kafka_bootstrap_servers=("127.0.0.1:1",),
     )
 
-    code, said = await typed(wrong, "check")
+    code, said = await typed(wrong, "check", KAFKA_TOPICZ="events")
 
     assert code == 1
+    assert "KAFKA_TOPICZ is not known; did you mean KAFKA_TOPICS?" in said
     assert said.count("FAIL") == 2
     assert "see KAFKA_BOOTSTRAP_SERVERS" in said
     assert "database postgresql://u:***@127.0.0.1:1/n" in said

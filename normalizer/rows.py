@@ -127,12 +127,13 @@ async def copy_rows(
     """Insert new rows, ascending by event_id: every writer touches projections in one order."""
     if not rows:
         return
+    last_column = (batch_id,)
     try:
         await connection.copy_records_to_table(
             "events",
             schema_name="normalizer",
             columns=statements.EVENT_COLUMNS,
-            records=[(*msgspec.structs.astuple(row), batch_id) for row in rows],
+            records=[msgspec.structs.astuple(row) + last_column for row in rows],
         )
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=True) is Fault.RECORD:

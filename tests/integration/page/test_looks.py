@@ -4,15 +4,20 @@ PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the REA
 """
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import asyncpg
 import pytest
 from playwright.async_api import Browser
 
-from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, settled
+from bench.history import make_history
+from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, serving, settled
 from tests.integration.page.conftest import Platform
+from tests.stack import Database
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
 
@@ -60,3 +65,44 @@ async def test_the_theme_can_be_chosen_and_is_remembered(
 
         assert dark != light
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+@pytest.fixture
+async def busy(database: Database) -> AsyncIterator[str]:
+    """A month of millions of calls: a short history in which each stands for 2,000."""
+    connection = await asyncpg.connect(database.admin_url)
+    await make_history(connection, 20_000, until=datetime.now(UTC), per_day=20_000 / 30)
+    await connection.execute(_MANY_TIMES)
+    await connection.close()
+    async with serving(database.url) as url:
+        yield url
+
+
+@pytest.mark.parametrize("size", ["desk", "phone"])
+async def test_figures_of_many_digits_stay_in_their_panels(
+    browser: Browser, busy: str, size: str
+) -> None:
+    async with looking(browser, f"{busy}/?last=30d", size=_SIZES[size]) as page:
+        await settled(page)
+
+        outside = await page.evaluate(_OUTSIDE)
+
+        assert re.search(r"\d{3},\d{3} of \d{3},\d{3}", await page.inner_text("#first"))
+        assert outside == []
+
+
+_MANY_TIMES: Final = "update projector.call_hours set calls = calls * 2000"
+
+_OUTSIDE: Final = """
+    () => [...document.querySelectorAll(".panel")].flatMap((panel) => {
+        const edge = panel.querySelector(".body").getBoundingClientRect().right;
+        const written = document.createRange();
+        return [...panel.querySelectorAll(".body *")]
+            .filter((one) => !one.closest(".scroll, .chart, .figures, table"))
+            .filter((one) => {
+                written.selectNodeContents(one);
+                return written.getBoundingClientRect().right > edge + 1;
+            })
+            .map((one) => `${panel.id}: ${one.textContent}`);
+    })
+"""

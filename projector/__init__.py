@@ -7,7 +7,7 @@ the events. Here is what an operator does with them, in the order a question mee
     document.py         views in a database -> docs/views.md
     database.py         a database URL -> a connection with its limits
     wait.py             until an event is visible
-    comparisons.py      what each projection shows, beside the fold of its events
+    comparisons/        what each projection shows, beside the fold of its events
     windows.py          everything, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
     units.py            which tables are rebuilt together

@@ -1,0 +1,149 @@
+"""Executions, and how many began and ended by hour."""
+
+from typing import Final
+
+from projector.comparisons.comparison import Comparison
+
+EXECUTIONS: Final = Comparison(
+    name="execution_facts",
+    bounds="executions",
+    keys="execution_id",
+    measure="events",
+    shown="""
+        select execution_id, events, first_at, last_at,
+               split_part(undated(last_told), chr(31), 1) as last_event_type,
+               split_part(undated(last_told), chr(31), 2) as last_step, active_at, least_event_id,
+               greatest_event_id, highest_attempts, playbook_of(told_playbook) as playbook,
+               version_of(told_playbook) as version, catalog_id, parent_execution_id, completed,
+               completed_at, failed, failed_at, cancelled, cancelled_at,
+               (counted_told, counted_begun, counted_outcome, counted_ended)
+                   is not distinct from (
+                       told_playbook, hour_of(first_at),
+                       outcome_of(completed_at, failed_at, cancelled_at),
+                       hour_of(least(completed_at, failed_at, cancelled_at))
+                   ) as counted_as_it_is
+        from   execution_facts
+        where  execution_id between $1::bigint and $2::bigint
+        and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
+        and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
+        and    archived = 0
+    """,
+    folded="""
+        select   execution_id, count(*) as events, min(created_at) as first_at,
+                 max(created_at) as last_at,
+                 (array_agg(event_type order by created_at desc, words desc))[1]
+                     as last_event_type,
+                 (array_agg(step order by created_at desc, words desc))[1] as last_step,
+                 max(created_at) filter (where is_activity) as active_at,
+                 min(event_id) as least_event_id, max(event_id) as greatest_event_id,
+                 max(attempts) as highest_attempts,
+                 coalesce(
+                     (
+                         array_agg(name order by begins desc, created_at, name, version)
+                             filter (where name is not null)
+                     )[1],
+                     ''
+                 ) as playbook,
+                 nullif(
+                     (
+                         array_agg(version order by begins desc, created_at, name, version)
+                             filter (where name is not null)
+                     )[1],
+                     ''
+                 ) as version,
+                 min(catalog_id) as catalog_id, min(parent_execution_id) as parent_execution_id,
+                 count(*) filter (where outcome = 'COMPLETED') as completed,
+                 min(created_at) filter (where outcome = 'COMPLETED') as completed_at,
+                 count(*) filter (where outcome = 'FAILED') as failed,
+                 min(created_at) filter (where outcome = 'FAILED') as failed_at,
+                 count(*) filter (where outcome = 'CANCELLED') as cancelled,
+                 min(created_at) filter (where outcome = 'CANCELLED') as cancelled_at,
+                 true as counted_as_it_is
+        from     (
+                     select event.execution_id, event.event_id, event.event_type, event.step,
+                            event.attempts, event.created_at, event.catalog_id,
+                            event.parent_execution_id,
+                            (event.event_type || chr(31) || event.step) collate "C" as words,
+                            coalesce(kind.role not in ('ends', 'ended'), true)
+                                and left(event.event_type, 8) <> 'workflow' as is_activity,
+                            case
+                                when kind.role = 'ends' then
+                                    case
+                                        when event.status in ('COMPLETED', 'FAILED', 'CANCELLED')
+                                        then event.status
+                                        else kind.outcome
+                                    end
+                            end as outcome,
+                            path.path is not null as begins,
+                            replace(left(coalesce(path.path, nullif(life.step, '')), 200), chr(31),
+                                    ' ') collate "C" as name,
+                            coalesce(
+                                left(case when path.path is not null
+                                          then event.context ->> 'version' end, 100),
+                                ''
+                            ) collate "C" as version
+                     from   normalizer.events as event
+                     left join event_kinds as kind on kind.event_type = event.event_type
+                     left join lateral (
+                         select nullif(event.context ->> 'path', '') as path
+                         where  kind.role = 'begins'
+                         and    jsonb_typeof(event.context -> 'path') = 'string'
+                     ) as path on true
+                     left join lateral (
+                         select event.step where kind.subject = 'execution'
+                     ) as life on true
+                     where  event.execution_id between $1::bigint and $2::bigint
+                     and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
+                     and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer)
+                            = $4::integer
+                     and    not exists (
+                                select
+                                from   execution_facts as known
+                                where  known.execution_id = event.execution_id
+                                and    known.archived > 0
+                            )
+                 ) as told
+        group by execution_id
+    """,
+    archived="""
+        select count(*)
+        from   execution_facts
+        where  execution_id between $1::bigint and $2::bigint and archived > 0
+    """,
+)
+
+EXECUTION_HOURS: Final = Comparison(
+    name="execution_hours",
+    bounds="begun",
+    keys="hour playbook outcome",
+    measure="executions",
+    shown="""
+        select   hour, playbook, outcome, sum(executions)::bigint as executions
+        from     execution_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
+        group by hour, playbook, outcome
+        having   sum(executions) <> 0
+    """,
+    folded="""
+        select   hour, playbook, outcome, count(*) as executions
+        from     (
+                     select hour_of(first_at) as hour, playbook_of(told_playbook) as playbook,
+                            'BEGUN' as outcome
+                     from   execution_facts
+                     where  hour_of(first_at) >= $1::timestamptz
+                     and    hour_of(first_at) < $2::timestamptz
+                     union all
+                     select hour_of(least(completed_at, failed_at, cancelled_at)),
+                            playbook_of(told_playbook),
+                            outcome_of(completed_at, failed_at, cancelled_at)
+                     from   execution_facts
+                     where  hour_of(least(completed_at, failed_at, cancelled_at))
+                            >= $1::timestamptz
+                     and    hour_of(least(completed_at, failed_at, cancelled_at)) < $2::timestamptz
+                 ) as marked
+        where    mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
+        group by hour, playbook, outcome
+    """,
+)

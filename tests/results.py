@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,15 @@ _PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
 
 
 def write_results(
-    name: str, title: str, command: str, figures: Mapping[str, object], servers: str
+    name: str,
+    title: str,
+    command: str,
+    figures: Mapping[str, object],
+    servers: str,
+    *,
+    columns: Sequence[str] = ("", ""),
 ) -> None:
-    """One page of figures; a new run replaces it."""
+    """One page of figures; a new run replaces it. Of more than two columns, figures hold `|`."""
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
     lines = [
@@ -30,8 +36,8 @@ def write_results(
         f"- versions: Python {platform.python_version()}, {packages}; {servers}",
         f"- command: `{command}`",
         "",
-        "| | |",
-        "|---|---|",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
         *(f"| {what} | {value} |" for what, value in figures.items()),
         "",
     ]

@@ -189,7 +189,7 @@ $$;
 -- failures that changed, `were` how changed tries were counted before.
 --
 -- offset 0: each is looked up by its key. A plan that was made while there were no retries, and joins
--- freely, goes through all that there are by now.
+-- freely, goes through all that there are by now, or through all of the execution.
 create function projector.misdated_retries(
     changed projector.call_id[], were projector.call_count[]
 )
@@ -221,7 +221,6 @@ begin
                 where  failure.execution_id = changed.execution_id
                 and    failure.call_key = changed.call_key collate "C"
                 and    failure.attempts = changed.attempts
-                and    substr(failure.told_outcome, 19) <> 'COMPLETED'
                 offset 0
             ) as failure
             cross join lateral (
@@ -235,8 +234,11 @@ begin
                 and    retried.attempts > 0
                 offset 0
             ) as retried
-            where  retried.failed_before is null
-            or     retried.failed_before < failure.finished_at
+            where  substr(failure.told_outcome, 19) <> 'COMPLETED'
+            and    (
+                       retried.failed_before is null
+                       or retried.failed_before < failure.finished_at
+                   )
             union
             -- Retries that note a failure that changed: it may be of another iteration now.
             select retried.execution_id, retried.call_key, retried.attempts
@@ -261,18 +263,21 @@ begin
             where  known.execution_id = candidate.execution_id
             and    known.call_key = candidate.call_key collate "C"
             and    known.attempts = candidate.attempts
-            and    known.attempts > 0
             offset 0
         ) as known
         cross join lateral (
             select max(finished_at) as finished_at
             from   (
                        select failure.finished_at
-                       from   call_facts as failure
-                       where  failure.execution_id = known.execution_id
-                       and    failure.call_key = known.call_key
-                       and    failure.attempts = known.attempts - 1
-                       and    failure.finished_at <= known.begun_at
+                       from   (
+                                  select *
+                                  from   call_facts
+                                  where  call_facts.execution_id = known.execution_id
+                                  and    call_facts.call_key = known.call_key
+                                  and    call_facts.attempts = known.attempts - 1
+                                  offset 0
+                              ) as failure
+                       where  failure.finished_at <= known.begun_at
                        and    substr(failure.told_outcome, 19) <> 'COMPLETED'
                        union all
                        (
@@ -289,7 +294,8 @@ begin
                        )
                    ) as candidate
         ) as failure
-        where  known.failed_before is distinct from failure.finished_at;
+        where  known.attempts > 0
+        and    known.failed_before is distinct from failure.finished_at;
 end
 $$;
 

@@ -396,25 +396,24 @@ ROWS_READ: Final = """
 """
 
 
+@pytest.mark.parametrize("executions", [1, 500])
 async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
-    connection: asyncpg.Connection,
+    executions: int, connection: asyncpg.Connection
 ) -> None:
     """Also by a session whose plans are from when there were none."""
 
-    def tried_again(execution: int, first_id: int) -> list[Row]:
-        columns = {"execution_id": execution, "command_id": f"{execution}:fetch:9"}
+    def tried_again(number: int) -> list[Row]:
+        columns = {"execution_id": number % executions, "command_id": f"{number}:fetch:9"}
         return [
-            call(first_id, "call.done", status="FAILED", attempts=0, **columns),
-            call(first_id + 1, "command.issued", attempts=1, **columns),
+            call(2 * number, "call.done", status="FAILED", attempts=0, **columns),
+            call(2 * number + 1, "command.issued", attempts=1, **columns),
         ]
 
-    await shown.insert(connection, tried_again(1, 1))
-    await shown.insert(
-        connection, [row for number in range(2, 502) for row in tried_again(number, 2 * number)]
-    )
+    await shown.insert(connection, tried_again(1))
+    await shown.insert(connection, [row for number in range(2, 500) for row in tried_again(number)])
     async with connection.transaction():
         before = await connection.fetchval(ROWS_READ)
-        await shown.insert(connection, tried_again(9_999, 9_998))
+        await shown.insert(connection, tried_again(500))
         read = await connection.fetchval(ROWS_READ) - before
 
     assert read < 50

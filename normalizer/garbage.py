@@ -4,9 +4,9 @@ import gc
 from typing import Final
 
 ALLOCATIONS: Final = 200_000
-"""More objects than were freed before the collector looks: many batches, 20 MB where all of it was
-garbage. Its default of 700 makes it go through the rows in hand again and again, a twentieth of
-all work; 50,000 still one in fifty."""
+"""More objects than were freed before the collector looks: many batches, 20 MB at 100 bytes each.
+Its default of 700 makes it go through the rows in hand again and again, a twentieth of all work;
+50,000 still one in fifty."""
 
 
 def collect_rarely() -> None:

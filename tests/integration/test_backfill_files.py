@@ -20,6 +20,18 @@ from tests.replays import (
 from tests.stack import Database
 from tests.tables import connected, stored_events
 
+_CHANGED_APART = """
+    select count(*)
+    from   normalizer.events
+    where  not exists (select from normalizer.job_batch where job_batch.xmin = events.xmin)
+"""
+_CHANGED_LATER = """
+    select count(*)
+    from   normalizer.events
+    join   normalizer.job_batch using (batch_id)
+    where  job_batch.xmin <> events.xmin
+"""
+
 ADDED = ("stored", "joined", "quarantined")
 
 
@@ -48,6 +60,21 @@ async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
     assert {verdict.state for verdict in again} == {"complete"}
     assert [getattr(verdict.totals, name) for verdict in again for name in ADDED] == [0] * 12
     assert await found_wrong(database) == []
+
+
+async def test_a_batch_of_record_lines_is_one_transaction(
+    database: Database, tmp_path: Path
+) -> None:
+    """Also where it changes a row of a batch before it: no other writer shares its executions."""
+    path = written(tmp_path / "f.zst", record_lines(played(6_000)))
+
+    await backfill_files(database, path, batch_rows=300)
+
+    async with connected(database) as connection:
+        changed_apart = await connection.fetchval(_CHANGED_APART)
+        changed_later = await connection.fetchval(_CHANGED_LATER)
+    assert changed_later > 0
+    assert changed_apart == 0
 
 
 async def test_a_folder_is_its_files_in_the_order_of_their_names(

@@ -3,8 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-CORE := envelope errors event_types headers join jsontext normalize radar rebuild record rules/* sanitize \
-	shapes snowflake wire wire_event
+CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach module,$(CORE),normalizer/$(module).py))

@@ -32,6 +32,7 @@ import zstandard
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+from normalizer.cli.ledger import verify
 from normalizer.embedded import (
     KAFKA_VERSION,
     KafkaBroker,
@@ -39,9 +40,8 @@ from normalizer.embedded import (
     kafka_jars,
     remove_folder,
 )
-from normalizer.ledger import verify
-from normalizer.migrate import migrate
 from normalizer.snowflake import SnowflakeGenerator
+from normalizer.store.migrate import migrate
 from projector.database import connected
 from projector.verify import verify as verify_projections
 from projector.windows import Scope

@@ -34,8 +34,8 @@ from normalizer.embedded import (
     kafka_jars,
     remove_folder,
 )
-from normalizer.migrate import migrate
-from normalizer.statements import EVENT_COLUMNS
+from normalizer.store.migrate import migrate
+from normalizer.store.statements import EVENT_COLUMNS
 from tests.results import write_results
 
 TOPIC: Final = "noetl.events"

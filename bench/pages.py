@@ -26,14 +26,14 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from bench.history import make_history
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.embedded import PostgresServer, remove_folder
-from normalizer.filling import Filling
+from normalizer.files.lines import open_lines, pages, record_of
 from normalizer.kafka import Chunk, Partition
-from normalizer.lines import open_lines, pages, record_of
-from normalizer.migrate import migrate
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
-from normalizer.store import Claim, Store
+from normalizer.service.filling import Filling
+from normalizer.store.migrate import migrate
+from normalizer.store.store import Claim, Store
 from tests.results import write_results
 
 TOPIC: Final = "noetl.events"

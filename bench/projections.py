@@ -23,7 +23,7 @@ from typing import Any, Final
 import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
-from normalizer.statements import EVENT_COLUMNS
+from normalizer.store.statements import EVENT_COLUMNS
 from tests.results import write_results
 
 IN_FLIGHT: Final = 2_000

@@ -25,7 +25,7 @@ from bench.drain import connected, copy
 from bench.history import make_history
 from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 from tests.results import write_results
 
 UNIT: Final = "executions"

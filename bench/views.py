@@ -27,7 +27,7 @@ import asyncpg
 
 from bench.history import make_history
 from normalizer.embedded import PostgresServer, remove_folder
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 from projector.questions import VIEWS
 from tests.results import write_results
 

@@ -23,7 +23,7 @@ grant usage on schema projector to normalizer_writer, projector_reader;
 
 
 -- What an event says of an execution or a call, by its type in every spelling.
--- Filled from KINDS of normalizer/event_types.py; a test compares them.
+-- Filled from KINDS of normalizer/core/event_types.py; a test compares them.
 create table projector.event_kinds (
     event_type  text not null,
     event_class text not null,

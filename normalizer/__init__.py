@@ -1,52 +1,26 @@
 """Raw events of four producers in, one canonical envelope out, exactly once in PostgreSQL.
 
-In the order an event meets them; docs/flow.md walks the same way with one event in hand.
+In the order an event meets them; docs/flow.md walks the same way with one event in hand, and each
+package lists its modules like this one.
 
-The loop
-    service       fetch, normalise, store, advance: every step named, none done
-    kafka/        records in; the only importer of aiokafka
-    membership    the group joined, its partitions kept claimed and watched
-    ownership     which partitions are ours, by claims in PostgreSQL
-    filling       chunks of partitions become a batch
+service/      the loop: fetch, normalise, store, advance; and how it goes
+kafka/        records in; the only importer of aiokafka
+core/         no I/O, no clock, no chance: a record becomes canonical events, and tellings one row
+envelope      the canonical event and its bytes: a library for producers too
+snowflake     ids: minted, read, derived
+jsontext      JSON that keeps its numbers as they were written
+store/        one batch, one transaction: the only place that writes events
 
-The core: no I/O, no clock, no chance
-    record        what a log holds
-    sanitize      one look for secrets, unstorable text and extreme numbers
-    wire          bytes to wire events: wrappers undone, batches exploded
-    wire_event    one of them, as the rules read it
-    shapes        who wrote it: provenance only
-    normalize     asks each rule its question
-    rules/        one question a module
-    headers, jsontext, snowflake, event_types
-    envelope      the canonical event and its bytes: a library for producers too
-    filter        the core alone, a line in, a line out
-    rebuild       a stored row back to a raw record
+jobs/         backfill, renormalise, redrive, export: the same core and store
+files/        records of files
+cli/          the commands, and what an operator asks
+up/           the whole stack on this machine
+embedded/     real servers as child processes, for `up` and the tests
+process/      signals, the screen, child processes
+settings      from the environment
+telemetry     log lines and counters
+errors        what the caller must do
 
-One batch, one transaction
-    batch         a stretch of each partition, with the outcomes of its records
-    delivery      tries again, halves, sets one record aside
-    store         the only place that writes events
-    session       a transaction; the database's errors die there
-    sqlstate      whose fault an error is
-    positions     locked, checked, moved with their running totals
-    settle        same record, same event, or two events with one id
-    join          two tellings, one row
-    buckets, rows, statements, refusals
-
-How it goes
-    metrics       every name with what it means and what to do
-    counting      a committed transaction into counts
-    radar         what producers send that nobody documented
-    standing      where broker and database stand, asked at each scrape
-    monitor       /metrics, /livez, /readyz
-    probes        the HTTP server under them, on threads of its own
-
-Around it
-    jobs/         backfill, renormalise, redrive, export: the same normalise and store
-    playback      a file instead of a broker
-    ledger        is every offset accounted for?
-    explain, quarantine, check
-    migrate, settings, telemetry, errors, signals, database, lines, unpack
-    embedded/, up/, child, become   real servers as child processes
-    cli           the commands
+Imports point one way, and import-linter sees to it: cli > up, jobs > service > kafka, files, store,
+embedded > process > telemetry > settings > core > envelope > snowflake, jsontext > errors.
 """

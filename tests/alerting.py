@@ -12,8 +12,8 @@ from typing import Final, Self
 import msgspec
 
 from normalizer.embedded.ports import free_port
-from normalizer.monitor import Monitor
-from normalizer.service import Service
+from normalizer.service.monitor import Monitor
+from normalizer.service.service import Service
 from normalizer.settings import Settings
 from tests.monitored import asked
 from tests.running import until

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.batch import Batch, Item, PartitionBatch
+from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Outcome, Rejected
-from normalizer.record import RawRecord
 from normalizer.snowflake import EPOCH_MS
-from normalizer.store import Claim
+from normalizer.store.store import Claim
 
 TOPIC: Final = "noetl.events"
 RECORDED_MS: Final = 1_764_000_000_000

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.record import RawRecord
 from normalizer.errors import Reason
-from normalizer.record import RawRecord
 from tests import factories
 from tests.factories import raw_record
 

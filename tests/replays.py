@@ -10,6 +10,8 @@ import asyncpg
 import msgspec
 import zstandard
 
+from normalizer.cli.ledger import verify
+from normalizer.core.normalize import Normalizer
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill, Normalize
 from normalizer.jobs.diff import Diff
@@ -20,11 +22,9 @@ from normalizer.jobs.pace import Pace
 from normalizer.jobs.playing import Player
 from normalizer.jobs.reporting import Progress, Verdict
 from normalizer.jobs.source import Source
-from normalizer.ledger import verify
-from normalizer.normalize import Normalizer
+from normalizer.process.screen import Screen
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
-from normalizer.up.screen import Screen
 from projector.database import connected
 from projector.verify import verify as verify_projections
 from projector.windows import Scope

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from normalizer.service import Service
+from normalizer.service.service import Service
 from normalizer.settings import Settings, variable
 from tests.factories import raw_event
 from tests.stack import Database, Topic

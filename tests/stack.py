@@ -23,7 +23,7 @@ from normalizer.embedded import (
     remove_folder,
 )
 from normalizer.embedded.postgres import replace_database
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 
 DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL") or None
 BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS") or None

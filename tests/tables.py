@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from normalizer.batch import Totals
+from normalizer.core.batch import Totals
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.store import Claim, Store
+from normalizer.store.store import Claim, Store
 from tests.factories import TOPIC
 from tests.stack import Database
 from tests.waiting import until

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from normalizer.child import Child
 from normalizer.embedded.errors import EmbeddedError, last_words
 from normalizer.embedded.jars import java
 from normalizer.embedded.ports import keep_ports
+from normalizer.process.child import Child
 
 _CONTROLLER: Final = "CONTROLLER"
 _PLAIN: Final = "PLAINTEXT"

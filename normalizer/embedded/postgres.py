@@ -18,9 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from normalizer.child import Child, until_ended
 from normalizer.embedded.errors import EmbeddedError, last_words
 from normalizer.embedded.ports import keep_ports
+from normalizer.process.child import Child, until_ended
 
 OWNER: Final = "noetl"
 """The role that owns the databases: no superuser, may create roles."""

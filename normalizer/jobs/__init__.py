@@ -9,7 +9,6 @@ asked              what was asked, and the id of its job
 known              what the database knows of sources
 source             what every source gives: parts, and pages of records
 files              lines of files and folders
-dumps              rows of an API dump
 defaults           what rows lack
 topics             stretches of a topic
 tables             rows of a PostgreSQL table or query

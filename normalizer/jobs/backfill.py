@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Final
 
-from normalizer.batch import Batch, Item
-from normalizer.delivery import deliver
+from normalizer.core.batch import Batch, Item
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome
 from normalizer.errors import FatalError, RetryableError
 from normalizer.jobs.filling import Filling, pieces
@@ -19,9 +19,9 @@ from normalizer.jobs.positions import JobPositions
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Page, PartKey, Source
-from normalizer.quarantine import RefusalLines
-from normalizer.record import RawRecord
-from normalizer.store import Store
+from normalizer.store.delivery import deliver
+from normalizer.store.quarantine import RefusalLines
+from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
 RECORDS_A_SLICE: Final = 100

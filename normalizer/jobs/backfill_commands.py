@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from normalizer import settings as settings_of
+from normalizer.core.normalize import Normalizer
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.defaults import Defaults, parse_defaults
@@ -36,7 +37,6 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.source import Source
 from normalizer.jobs.tables import TableSource
 from normalizer.jobs.topics import Range, TopicSource
-from normalizer.normalize import Normalizer
 from normalizer.settings import Settings
 
 

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.wire_event import CANONICAL_NAME, NULL
 from normalizer.errors import ConfigurationError
-from normalizer.wire_event import CANONICAL_NAME, NULL
 
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
 _BOM: Final = b"\xef\xbb\xbf"

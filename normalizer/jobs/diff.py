@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, Rejected, canonical_json
-from normalizer.record import RawRecord
 
 FIELDS: Final = tuple(
     name

@@ -12,8 +12,9 @@ from typing import Final, Self
 
 import asyncpg
 
-from normalizer.batch import Batch
-from normalizer.buckets import Buckets
+from normalizer.core.batch import Batch
+from normalizer.core.record import RawRecord
+from normalizer.core.settle import Place, Settled, place_of, settle, source_of
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import Normalize, normalized
@@ -23,11 +24,10 @@ from normalizer.jobs.overlay import Overlay
 from normalizer.jobs.positions import EVERYTHING
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.source import At, Source
-from normalizer.record import RawRecord
-from normalizer.refusals import Refusal
-from normalizer.rows import StoredRows
-from normalizer.session import ANSWER_S, Session
-from normalizer.settle import Place, Settled, place_of, settle, source_of
+from normalizer.store.buckets import Buckets
+from normalizer.store.refusals import Refusal
+from normalizer.store.rows import StoredRows
+from normalizer.store.session import ANSWER_S, Session
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 

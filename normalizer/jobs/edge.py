@@ -20,7 +20,6 @@ import uvloop
 from normalizer import settings as settings_of
 from normalizer import telemetry
 from normalizer.errors import ConfigurationError, NormalizerError
-from normalizer.garbage import collect_rarely
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Normalize
 from normalizer.jobs.diff import Diff
@@ -30,9 +29,10 @@ from normalizer.jobs.playing import Player
 from normalizer.jobs.reporting import Progress, Verdict
 from normalizer.jobs.source import Source
 from normalizer.kafka import LogReader
+from normalizer.process.garbage import collect_rarely
+from normalizer.process.screen import Screen
+from normalizer.process.signals import stopping
 from normalizer.settings import Settings
-from normalizer.signals import stopping
-from normalizer.up.screen import Screen
 
 FOUND: Final = 1
 MISUSED: Final = 2

@@ -15,12 +15,12 @@ import asyncpg
 import msgspec
 import zstandard
 
-from normalizer.buckets import Buckets
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs import statements
 from normalizer.jobs.chunks import Chunks
-from normalizer.session import ANSWER_S, Session
+from normalizer.store.buckets import Buckets
+from normalizer.store.session import ANSWER_S, Session
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3

@@ -13,14 +13,14 @@ from typing import Final, Literal, Self
 
 import msgspec
 
+from normalizer.core.record import RawRecord
 from normalizer.errors import ConfigurationError, FatalError
+from normalizer.files.dumps import is_dump, rows
+from normalizer.files.lines import NAMED_BY_BYTES, pages, record_of, topic_named_by
+from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.defaults import Defaults
-from normalizer.jobs.dumps import is_dump, rows
 from normalizer.jobs.source import At, Page, Part, PartKey
-from normalizer.lines import NAMED_BY_BYTES, pages, record_of, topic_named_by
-from normalizer.record import RawRecord
 from normalizer.telemetry import get_logger
-from normalizer.unpack import Unpacked, beginning
 
 Form = Literal["auto", "lines", "dump"]
 

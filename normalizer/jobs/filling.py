@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from normalizer.batch import Batch, Item, PartitionBatch
+from normalizer.core.batch import Batch, Item, PartitionBatch
 from normalizer.errors import FatalError
 from normalizer.jobs.source import Page, PartKey
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from normalizer.database import reading
 from normalizer.errors import ConfigurationError
+from normalizer.files.lines import NAMED_BY_BYTES
 from normalizer.jobs import statements
 from normalizer.jobs.files import ShortFile
-from normalizer.lines import NAMED_BY_BYTES
-from normalizer.store import Claim
+from normalizer.store.database import reading
+from normalizer.store.store import Claim
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):

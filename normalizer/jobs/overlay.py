@@ -10,8 +10,8 @@ from typing import Final, Self
 
 import msgspec
 
+from normalizer.core.settle import Place, place_of
 from normalizer.envelope import Envelope
-from normalizer.settle import Place, place_of
 
 _SCHEMA: Final = """
     create table event (

@@ -15,10 +15,10 @@ from typing import Final, Literal, Protocol
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
-from normalizer.database import reading
 from normalizer.errors import RetryableError
 from normalizer.jobs import statements
 from normalizer.kafka import Bounds, LogReader, Partition
+from normalizer.store.database import reading
 
 LOOK_EVERY_S: Final = 0.5
 REMEMBERED_S: Final = 120.0

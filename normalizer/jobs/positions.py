@@ -6,15 +6,15 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.batch import PartitionBatch, Totals
+from normalizer.core.batch import PartitionBatch, Totals
+from normalizer.core.settle import NOTHING_REACHED, Reached, Source
 from normalizer.jobs import statements
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import PartKey
-from normalizer.positions import already_there
-from normalizer.refusals import Refusal
-from normalizer.session import OnceMore
-from normalizer.settle import NOTHING_REACHED, Reached, Source
-from normalizer.statements import ADD_REACHED, LOCK_REACHED
+from normalizer.store.positions import already_there
+from normalizer.store.refusals import Refusal
+from normalizer.store.session import OnceMore
+from normalizer.store.statements import ADD_REACHED, LOCK_REACHED
 
 NO_CHANGES = (0, 0, 0)
 """changed, unchanged, refused: a backfill stores or leaves, it rewrites nothing."""

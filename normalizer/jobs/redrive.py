@@ -13,8 +13,9 @@ from typing import Final, Self
 import asyncpg
 import msgspec
 
-from normalizer.batch import PartitionBatch, Totals
-from normalizer.database import reading
+from normalizer.core.batch import PartitionBatch, Totals
+from normalizer.core.record import RawRecord
+from normalizer.core.rules.times import EPOCH
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import Normalize
@@ -22,9 +23,8 @@ from normalizer.jobs.defaults import Defaults
 from normalizer.jobs.positions import JobPositions
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Page, Part, PartKey
-from normalizer.record import RawRecord
-from normalizer.refusals import Refusal
-from normalizer.rules.times import EPOCH
+from normalizer.store.database import reading
+from normalizer.store.refusals import Refusal
 
 ENTRIES_A_PAGE: Final = 200
 """Of up to 1 MiB each, all of them in memory."""

@@ -14,7 +14,6 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from normalizer.buckets import Buckets
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs import statements
@@ -27,8 +26,9 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Part, PartKey
-from normalizer.rows import RowRefused, change_rows, refused_rows
-from normalizer.session import ANSWER_S, OnceMore, Session
+from normalizer.store.buckets import Buckets
+from normalizer.store.rows import RowRefused, change_rows, refused_rows
+from normalizer.store.session import ANSWER_S, OnceMore, Session
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000

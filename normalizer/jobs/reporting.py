@@ -7,11 +7,11 @@ from typing import Final
 
 import msgspec
 
-from normalizer.database import reading
 from normalizer.jobs import statements
 from normalizer.jobs.pace import Holder
 from normalizer.jobs.runs import RunTotals, State
-from normalizer.up.screen import Screen
+from normalizer.process.screen import Screen
+from normalizer.store.database import reading
 
 PLAIN_EVERY_S: Final = 10.0
 RATE_OVER_S: Final = 15.0

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.rebuild import rebuild
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, Outcome, Rejected, canonical_json
-from normalizer.rebuild import rebuild
-from normalizer.record import RawRecord
 
 KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_generation"),

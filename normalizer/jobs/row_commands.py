@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from normalizer import telemetry
-from normalizer.database import reading
+from normalizer.core.normalize import Normalizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.errors import REASONS
 from normalizer.jobs import statements
@@ -46,7 +46,7 @@ from normalizer.jobs.redrive import Selection as RedriveSelection
 from normalizer.jobs.renormalise import Renormalise, RenormaliseDryRun
 from normalizer.jobs.renormalise import Selection as RenormaliseSelection
 from normalizer.jobs.reporting import Verdict, list_runs
-from normalizer.normalize import Normalizer
+from normalizer.store.database import reading
 
 SHOWN_REFUSALS: Final = 20
 

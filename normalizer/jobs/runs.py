@@ -16,7 +16,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs import statements
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.source import At, Part, PartKey
-from normalizer.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 State = Literal["running", "stopped", "complete", "truncated", "failed"]
 

@@ -6,7 +6,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from normalizer.record import RawRecord
+from normalizer.core.record import RawRecord
 
 PartKey = tuple[str, int, int]
 """(topic, generation, partition): names a part of a source, and the position in it."""

@@ -13,11 +13,11 @@ from typing import Any, Final, Self
 import asyncpg
 import msgspec
 
+from normalizer.core.record import RawRecord
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from normalizer.jobs.defaults import Defaults
 from normalizer.jobs.source import At, Page, Part, PartKey
-from normalizer.record import RawRecord
-from normalizer.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
 
 ROWS_A_PAGE: Final = 2_000
 

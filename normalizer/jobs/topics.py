@@ -14,9 +14,9 @@ from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.source import At, Page, Part, PartKey
 from normalizer.kafka import Bounds, Chunk, LogReader, Partition
 from normalizer.kafka.stretches import Lost, Stretch, StretchReader
-from normalizer.ownership import why_reset
+from normalizer.service.ownership import why_reset
 from normalizer.settings import Settings
-from normalizer.store import Claim
+from normalizer.store.store import Claim
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):

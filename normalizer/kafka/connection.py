@@ -14,8 +14,8 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from normalizer.core.record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError, PositionError
-from normalizer.record import RawRecord
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000

@@ -15,6 +15,7 @@ from aiokafka.errors import (
     OffsetOutOfRangeError,
 )
 
+from normalizer.core.record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
     Bounds,
@@ -23,7 +24,6 @@ from normalizer.kafka.connection import (
     raw_record,
     translated,
 )
-from normalizer.record import RawRecord
 from normalizer.settings import Settings
 
 _COORDINATOR_TRIES: Final = 40

@@ -7,10 +7,8 @@ external.py   may we play into this database and topic
 programs.py   normalizer, projector and traffic as child processes, each with its own environment
 parts.py      what runs: started in order, kept running, stopped in the reverse order
 figures.py    the live line and the table
-screen.py     where lines go: a terminal, or not
 """
 
 from normalizer.up.flow import Options, up
-from normalizer.up.screen import Screen
 
-__all__ = ["Options", "Screen", "up"]
+__all__ = ["Options", "up"]

@@ -11,7 +11,7 @@ import msgspec
 
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka import LogReader
-from normalizer.up.screen import Screen
+from normalizer.process.screen import Screen
 
 _EVERY_S: Final = 1.0
 _FIRST_TABLE_S: Final = 5.0

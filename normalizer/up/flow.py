@@ -13,13 +13,13 @@ import msgspec
 
 from normalizer.errors import NormalizerError
 from normalizer.kafka import LogReader
-from normalizer.migrate import migrate
+from normalizer.process.screen import Screen
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
 from normalizer.up.external import claim_for_play
 from normalizer.up.figures import show_calls, show_figures
 from normalizer.up.parts import Parts
 from normalizer.up.programs import FILE_TOPIC, Programs
-from normalizer.up.screen import Screen
 from normalizer.up.servers import find_external, start_kafka, start_postgres
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
 

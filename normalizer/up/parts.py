@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-from normalizer.child import Child
 from normalizer.embedded.errors import EmbeddedError, last_words
+from normalizer.process.child import Child
 
 _ENDS_AT_MOST: Final = 10
 _WITHIN_S: Final = 60.0

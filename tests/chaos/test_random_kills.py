@@ -19,8 +19,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker, PostgresServer
-from normalizer.migrate import migrate
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
 from tests.chaos.accounts import (
     assert_every_record_is_accounted_for,
     ends_of,

@@ -19,13 +19,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from normalizer import monitor as monitor_module
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port
 from normalizer.embedded.postgres import replace_database
 from normalizer.kafka import GroupReader
-from normalizer.migrate import migrate
+from normalizer.service import monitor as monitor_module
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
 from tests.alerting import (
     BEAT_LIMIT_S,
     RULES,

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from normalizer.embedded import PostgresServer
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 from projector.api import database as api_database
 from projector.api import sharing
 from projector.api.database import Reader

@@ -15,7 +15,7 @@ from normalizer.jobs.files import FileSource
 from normalizer.jobs.pace import Lag, LiveTraffic
 from normalizer.jobs.runs import Run
 from normalizer.kafka import LogReader
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 from tests.factories import raw_event
 from tests.replays import backfill_files, backfill_of, found_wrong, settings_of, written
 from tests.running import environment, running, send, settings_for, watching

@@ -6,12 +6,12 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.diff import Change, Diff
 from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
 from normalizer.jobs.topics import Range, TopicSource
-from normalizer.record import RawRecord
 from simulator.kafka import producer as play_into
 from simulator.record import Record
 from tests.factories import raw_event

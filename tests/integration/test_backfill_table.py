@@ -7,10 +7,10 @@ import asyncpg
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.tables import TableSource
-from normalizer.record import RawRecord
 from simulator.mix import Mix
 from simulator.record import Record
 from tests.replays import NORMALIZE, backfill_of, found_wrong, played, settings_of

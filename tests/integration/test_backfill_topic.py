@@ -8,11 +8,11 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from normalizer.cli.ledger import verify
 from normalizer.jobs.known import look_up
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.topics import Range, TopicSource
 from normalizer.kafka import LogReader
-from normalizer.ledger import verify
 from normalizer.settings import Settings
 from tests.replays import backfill_of
 from tests.running import Watcher, running, send, settings_for, until, watching

@@ -4,10 +4,10 @@ import asyncio
 import re
 from pathlib import Path
 
+from normalizer.cli.ledger import verify as verify_ledger
 from normalizer.embedded.postgres import wheel_binaries
-from normalizer.ledger import verify as verify_ledger
-from normalizer.migrate import read_status
-from normalizer.playback import Playback
+from normalizer.service.playback import Playback
+from normalizer.store.migrate import read_status
 from projector.database import connected
 from projector.verify import verify
 from projector.windows import Scope

@@ -20,9 +20,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.embedded import PostgresServer
-from normalizer.migrate import migrate
-from normalizer.playback import Playback
+from normalizer.service.playback import Playback
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
 from projector.api.app import build
 from projector.api.database import Reader
 from tests.documents import copy_tree

@@ -2,9 +2,9 @@
 
 import asyncpg
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
 from tests.hostile import hostile_values
 from tests.stack import Database
 

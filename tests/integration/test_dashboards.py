@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from normalizer.playback import Playback
+from normalizer.service.playback import Playback
 from simulator.mix import Mix
 from simulator.play import now_us
 from tests.dashboards import DASHBOARDS, Query, filled, queries

@@ -12,9 +12,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.child import until_ended
 from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port, is_free, keep_ports
+from normalizer.process.child import until_ended
 from tests.stack import Cluster, Database, Stack, Topic
 
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from normalizer.embedded import PostgresServer
-from normalizer.migrate import migrate
+from normalizer.store.migrate import migrate
 from tests.factories import raw_event
 from tests.replays import found_wrong, settings_of, written
 from tests.running import process

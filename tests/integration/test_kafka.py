@@ -8,10 +8,10 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
-from normalizer.batch import record_crc
+from normalizer.core.batch import record_crc
+from normalizer.core.record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, UnreadableBatch, mending
-from normalizer.record import RawRecord
 from normalizer.settings import Settings
 from tests.factories import raw_record
 from tests.running import until

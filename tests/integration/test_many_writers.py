@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.batch import Totals
+from normalizer.core.batch import Totals
 from normalizer.envelope import Envelope
 from normalizer.errors import StoreUnavailable
-from normalizer.store import Store
+from normalizer.store.store import Store
 from tests.factories import after, batch_of, envelope, snowflake
 from tests.integration.test_store_refusals import refusing
 from tests.stack import Database

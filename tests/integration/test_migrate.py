@@ -11,7 +11,7 @@ import pytest
 
 from normalizer.embedded.postgres import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
-from normalizer.migrate import (
+from normalizer.store.migrate import (
     FOLDER,
     MigrationFailed,
     migrate,
@@ -166,7 +166,8 @@ async def test_one_killed_in_the_middle_is_done_again(
     await gate.execute("select pg_advisory_lock(1)")
     _write(folder, "0003_gate", "select pg_advisory_xact_lock(1);\ncreate table three (a integer);")
     program = (
-        "import asyncio, os; from pathlib import Path; from normalizer.migrate import migrate;"
+        "import asyncio, os; from pathlib import Path;"
+        "from normalizer.store.migrate import migrate;"
         f"asyncio.run(migrate(os.environ['DATABASE_URL'], folder=Path({str(folder)!r})))"
     )
     killed = await asyncio.create_subprocess_exec(

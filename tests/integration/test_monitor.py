@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import Partition
-from normalizer.metrics import CATALOGUE
-from normalizer.monitor import Monitor
-from normalizer.service import Service
+from normalizer.service.metrics import CATALOGUE
+from normalizer.service.monitor import Monitor
+from normalizer.service.service import Service
 from normalizer.settings import Settings
 from tests.factories import raw_event
 from tests.monitored import asked, scraped, value

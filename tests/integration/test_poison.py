@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from normalizer.delivery import deliver
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.store.delivery import deliver
 from tests.factories import batch_of_records, raw_event, raw_record
 from tests.hostile import hostile_values
 from tests.poison import BIG, POISON, Poison

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from aiokafka import AIOKafkaConsumer
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
 from tests.documents import blocks
 from tests.stack import Database, Topic
 from tests.tables import connected

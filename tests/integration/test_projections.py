@@ -9,9 +9,9 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from normalizer.core.event_types import KINDS, spellings_of
+from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
-from normalizer.event_types import KINDS, spellings_of
-from normalizer.normalize import Normalizer
 from tests import shown
 from tests.factories import raw_record
 from tests.fold import Row

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome, Rejected
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill
@@ -19,7 +20,6 @@ from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
 from normalizer.jobs.redrive import QuarantineSource, Selection
 from normalizer.jobs.reporting import Verdict
-from normalizer.record import RawRecord
 from tests.factories import raw_event
 from tests.replays import (
     NORMALIZE,

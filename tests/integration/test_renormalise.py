@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Outcome, Rejected
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.diff import Change, Diff, changes_between
@@ -13,7 +14,6 @@ from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
 from normalizer.jobs.renormalise import Renormalise, RenormaliseDryRun, Selection
 from normalizer.jobs.reporting import Verdict
-from normalizer.record import RawRecord
 from tests.factories import raw_event, snowflake
 from tests.replays import (
     NORMALIZE,

@@ -9,12 +9,12 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.batch import Totals
-from normalizer.join import conflict_id
-from normalizer.record import RawRecord
+from normalizer.core.batch import Totals
+from normalizer.core.join import conflict_id
+from normalizer.core.record import RawRecord
+from normalizer.core.wire_event import Refused
 from normalizer.snowflake import derive_id, hash_event_id
-from normalizer.store import Store
-from normalizer.wire_event import Refused
+from normalizer.store.store import Store
 from tests.factories import (
     RECORDED_MS,
     after,
@@ -53,24 +53,26 @@ ROWS: Final = 7
 
 def derived(patch: pytest.MonkeyPatch) -> None:
     """An event without an id gets another one."""
-    patch.setattr("normalizer.normalize.derive_id", partial(derive_id, salt=9))
+    patch.setattr("normalizer.core.normalize.derive_id", partial(derive_id, salt=9))
 
 
 def opaque(patch: pytest.MonkeyPatch) -> None:
     """An id that is text gets another number."""
-    patch.setattr("normalizer.rules.identity.hash_event_id", lambda text: hash_event_id(text + "2"))
+    patch.setattr(
+        "normalizer.core.rules.identity.hash_event_id", lambda text: hash_event_id(text + "2")
+    )
 
 
 def keyed_anew(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
-        "normalizer.settle.conflict_id_of", lambda event, salt: conflict_id(event, salt + 9)
+        "normalizer.core.settle.conflict_id_of", lambda event, salt: conflict_id(event, salt + 9)
     )
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
     """What was one event told again is another event."""
-    patch.setattr("normalizer.settle.same_event", lambda *_: False)
+    patch.setattr("normalizer.core.settle.same_event", lambda *_: False)
 
 
 def refusal(patch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,7 @@ def refusal(patch: pytest.MonkeyPatch) -> None:
     def refuse(_: object) -> int:
         raise Refused("invalid_id", "today it is")
 
-    patch.setattr("normalizer.normalize.read_execution_id", refuse)
+    patch.setattr("normalizer.core.normalize.read_execution_id", refuse)
 
 
 def everything(patch: pytest.MonkeyPatch) -> None:
@@ -274,7 +276,7 @@ async def test_records_no_one_reached_are_not_looked_for(
     async def looked(*_: object) -> dict[Any, int]:
         raise AssertionError("looked for new records by their coordinates")
 
-    monkeypatch.setattr("normalizer.rows.StoredRows.at", looked)
+    monkeypatch.setattr("normalizer.store.rows.StoredRows.at", looked)
     async with open_store(database) as store:
         assert (await read(store, told())).stored == ROWS
 

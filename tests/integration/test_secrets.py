@@ -14,9 +14,9 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 
-from normalizer.delivery import deliver
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.store.delivery import deliver
 from tests import factories
 from tests.factories import batch_of_records, raw_record
 from tests.running import process, settings_for

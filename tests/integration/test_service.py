@@ -12,11 +12,11 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from normalizer.batch import Batch, PartitionBatch
+from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import FatalError, Fenced
 from normalizer.kafka import LogReader, Partition
-from normalizer.service import Service
-from normalizer.store import Store
+from normalizer.service.service import Service
+from normalizer.store.store import Store
 from tests.factories import raw_event
 from tests.running import Watcher, process, running, send, settings_for, until, watching
 from tests.stack import Database, Topic

@@ -8,8 +8,8 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.kafka import LogReader, Partition
-from normalizer.migrate import migrate
 from normalizer.settings import Settings
+from normalizer.store.migrate import migrate
 from tests.running import process, running, send, settings_for, until, watching
 from tests.stack import Database, Topic
 

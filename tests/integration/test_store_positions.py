@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.batch import Batch, Totals
+from normalizer.core.batch import Batch, Totals
 from normalizer.errors import Fenced, PositionMoved, StoreUnavailable
-from normalizer.store import Claim, Store
+from normalizer.store.store import Claim, Store
 from tests.factories import (
     TOPIC,
     after,

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from normalizer.batch import Batch, Totals
-from normalizer.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, deliver
+from normalizer.core.batch import Batch, Totals
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.store import Store
+from normalizer.store.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, deliver
+from normalizer.store.store import Store
 from tests.factories import after, batch_of, envelope, rejected, snowflake, together
 from tests.stack import Database
 from tests.tables import (

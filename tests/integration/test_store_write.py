@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.batch import Batch, Totals, record_crc
+from normalizer.core.batch import Batch, Totals, record_crc
+from normalizer.core.join import conflict_id
+from normalizer.core.record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.join import conflict_id
-from normalizer.record import RawRecord
 from normalizer.snowflake import derive_id, hash_event_id
 from tests.factories import (
     RECORDED_MS,

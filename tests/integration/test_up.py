@@ -15,8 +15,8 @@ import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from normalizer.child import until_ended
 from normalizer.embedded import remove_folder
+from normalizer.process.child import until_ended
 from normalizer.up.stackfile import Stack as StackFile
 from tests.monitored import asked
 from tests.stack import Cluster, Database, Stack, Topic

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from normalizer.record import RawRecord
+from normalizer.core.record import RawRecord
 
 RECORDED_MS: Final = 1_784_000_000_000
 """2026-07-14T03:33:20Z."""

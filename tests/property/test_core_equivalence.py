@@ -7,9 +7,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
 from tests.property.raw_events import RECORDED_MS, as_json, trees
 
 normalizer = Normalizer()

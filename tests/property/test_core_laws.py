@@ -4,10 +4,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.rebuild import rebuild
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, canonical_json, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.rebuild import rebuild
-from normalizer.record import RawRecord
 from tests.hostile import hostile_values
 from tests.property.raw_events import records
 

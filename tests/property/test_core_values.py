@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from hypothesis import given
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.rebuild import rebuild
+from normalizer.core.record import RawRecord
+from normalizer.core.rules.times import SOURCES, parse_time
+from normalizer.core.sanitize import mend
 from normalizer.envelope import Envelope
-from normalizer.normalize import Normalizer
-from normalizer.rebuild import rebuild
-from normalizer.record import RawRecord
-from normalizer.rules.times import SOURCES, parse_time
-from normalizer.sanitize import mend
 from tests.property.raw_events import RECORDED_MS, as_json, events
 
 normalizer = Normalizer()

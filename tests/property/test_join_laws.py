@@ -9,8 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normalizer.core.join import MOST, TOLD_OTHERWISE, join, same_event
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.join import MOST, TOLD_OTHERWISE, join, same_event
 from tests.factories import envelope, recorded_at
 
 _WHERE: Final = frozenset(

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from normalizer.batch import Batch, PartitionBatch
+from normalizer.core.batch import Batch, PartitionBatch
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.errors import StoreUnavailable
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
-from normalizer.store import Store
+from normalizer.store.store import Store
 from simulator.mix import Mix
 from simulator.topic import records
 from tests import shown

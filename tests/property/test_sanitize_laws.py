@@ -6,10 +6,10 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, redact_text
+from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import canonical_json
 from normalizer.jsontext import parse, write
-from normalizer.rules.redaction import REDACTED, SECRET_WORDS, redact_text
-from normalizer.sanitize import Sanitizer
 from tests.property.raw_events import as_json, trees
 
 sanitizer = Sanitizer(["iban", "NAME"])

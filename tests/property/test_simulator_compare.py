@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from simulator.compare import compare
 from simulator.database import Quarantined, Row, Totals
 from simulator.expected import Placed, expected

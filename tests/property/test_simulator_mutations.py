@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer import normalize, settle, snowflake, wire, wire_event
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
-from normalizer.rules import attempts, durations, identity, redaction, status, times, words
-from normalizer.wire_event import Refused, WireEvent
+from normalizer import snowflake
+from normalizer.core import normalize, settle, wire, wire_event
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.core.rules import attempts, durations, identity, redaction, status, times, words
+from normalizer.core.wire_event import Refused, WireEvent
 from simulator.ledger import Line
 from simulator.mix import Mix
 from tests.unit.simulator_pipeline import compared, played

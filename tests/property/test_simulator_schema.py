@@ -3,8 +3,8 @@
 import jsonschema
 import msgspec
 
+from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, json_schema, to_canonical
-from normalizer.normalize import Normalizer
 from simulator.mix import Mix
 from tests.unit.simulator_pipeline import played
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from normalizer.metrics import CATALOGUE
+from normalizer.service.metrics import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
 from tests.documents import blocks
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.metrics import CATALOGUE
+from normalizer.service.metrics import CATALOGUE
 from projector.api.metrics import Metrics
 from tests.dashboards import Query, queries
 from tests.stack import CI

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
+from normalizer.core.record import RawRecord
+from normalizer.core.settle import Place, place_of, settle
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
-from normalizer.record import RawRecord
-from normalizer.settle import Place, place_of, settle
 from simulator.compare import compare
 from simulator.database import Quarantined, Row, Totals
 from simulator.ledger import Ledger, Line, decode

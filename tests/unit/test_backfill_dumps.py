@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from normalizer.jobs.dumps import is_dump, rows
-from normalizer.unpack import Unpacked
+from normalizer.files.dumps import is_dump, rows
+from normalizer.files.unpack import Unpacked
 
 ROWS: list[Any] = [{"a": 1, "b": "é]}{"}, {"x": [1, 2.50, {"y": '\\"'}]}, 12345, None, "text"]
 DUMP = msgspec.json.encode({"error": None, "result": ROWS, "status": {"ok": [1, "]"]}})

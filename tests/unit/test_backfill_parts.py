@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.settle import place_of
 from normalizer.errors import BrokerUnavailable, ConfigurationError
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.defaults import Defaults, parse_defaults
@@ -21,9 +22,8 @@ from normalizer.jobs.reporting import Progress, Verdict, balance, duration
 from normalizer.jobs.runs import RunTotals
 from normalizer.jobs.source import Page
 from normalizer.kafka import Partition
-from normalizer.settle import place_of
+from normalizer.process.screen import Screen
 from normalizer.telemetry import get_logger
-from normalizer.up.screen import Screen
 from tests.factories import envelope, ignored, raw_record
 
 ONE = Partition("noetl.events", 1)

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from normalizer.errors import FatalError
-from normalizer.unpack import Unpacked
+from normalizer.files.unpack import Unpacked
 
 CONTENT: Final = b"".join(b"line %d of many\n" % number for number in range(20_000))
 ZSTD: Final = zstandard.ZstdCompressor(write_checksum=True).compress(CONTENT)

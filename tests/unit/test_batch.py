@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from normalizer.batch import Batch, Totals, record_crc
+from normalizer.core.batch import Batch, Totals, record_crc
 from tests.factories import (
     batch_of,
     claim_of,

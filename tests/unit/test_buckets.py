@@ -1,6 +1,6 @@
 """Buckets: which ids one query looks up, and which buckets a batch needs."""
 
-from normalizer.buckets import Buckets
+from normalizer.store.buckets import Buckets
 
 HASHED_FROM = 3 << 61
 LAST = (1 << 63) - 1

@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 from normalizer.cli import main
+from normalizer.cli.explain import Coordinates, parse_coordinates
+from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
-from normalizer.explain import Coordinates, parse_coordinates
-from normalizer.filter import filter_lines
-from normalizer.lines import LONGEST_BYTES, pages, record_of
+from normalizer.files.lines import LONGEST_BYTES, pages, record_of
 
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
 

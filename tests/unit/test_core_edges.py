@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.core.wire import MAX_NAMED
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, to_canonical
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
-from normalizer.wire import MAX_NAMED
 
 
 def _alike(bits: int) -> list[bytes]:

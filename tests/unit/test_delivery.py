@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from normalizer import delivery
-from normalizer.batch import Batch, Totals
-from normalizer.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, Writer, deliver
+from normalizer.core.batch import Batch, Totals
 from normalizer.envelope import Envelope, Outcome, Rejected
 from normalizer.errors import FatalError, Fenced, StoreUnavailable
+from normalizer.store import delivery
+from normalizer.store.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, Writer, deliver
 from tests.factories import (
     TOPIC,
     after,

@@ -8,6 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from normalizer.core.rules import RULES as SAME_RULES
 from normalizer.envelope import (
     CALL_OUTCOMES,
     RULES,
@@ -17,7 +18,6 @@ from normalizer.envelope import (
     to_canonical,
     with_attempts,
 )
-from normalizer.rules import RULES as SAME_RULES
 
 
 def envelope(**changes: Any) -> Envelope:

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from normalizer.event_types import KINDS, SPELLINGS, event_class, spellings_of
+from normalizer.core.event_types import KINDS, SPELLINGS, event_class, spellings_of
 
 # Source: wire-shapes, section 4, as it stands there.
 STATED = (

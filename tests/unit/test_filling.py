@@ -2,11 +2,11 @@
 
 import pytest
 
-from normalizer.batch import Item
+from normalizer.core.batch import Item
 from normalizer.errors import FatalError
-from normalizer.filling import Filling
 from normalizer.kafka import Chunk, Partition
-from normalizer.store import Claim
+from normalizer.service.filling import Filling
+from normalizer.store.store import Claim
 from tests.factories import TOPIC, envelope, raw_record
 
 ZERO = Partition(TOPIC, 0)

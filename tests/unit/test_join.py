@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.join import MOST, conflict_id, join, rekeyed, same_event
 from normalizer.envelope import Envelope
-from normalizer.join import MOST, conflict_id, join, rekeyed, same_event
 from tests.factories import envelope, recorded_at
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prometheus_client.exposition import generate_latest
 
-from normalizer.metrics import CATALOGUE, DRIFTS, SQLSTATE_CLASSES, Tallies, documented
+from normalizer.service.metrics import CATALOGUE, DRIFTS, SQLSTATE_CLASSES, Tallies, documented
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 

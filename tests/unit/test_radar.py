@@ -3,10 +3,16 @@
 from collections import Counter
 from typing import Any
 
-from normalizer.batch import Batch, PartitionBatch
-from normalizer.normalize import Normalizer
-from normalizer.radar import EVENTS_A_SECOND, EXAMPLE_LETTERS, FIELDS_A_SHAPE, LARGEST_BYTES, Radar
-from normalizer.record import RawRecord
+from normalizer.core.batch import Batch, PartitionBatch
+from normalizer.core.normalize import Normalizer
+from normalizer.core.radar import (
+    EVENTS_A_SECOND,
+    EXAMPLE_LETTERS,
+    FIELDS_A_SHAPE,
+    LARGEST_BYTES,
+    Radar,
+)
+from normalizer.core.record import RawRecord
 from tests.factories import TOPIC, raw_event, raw_record
 from tests.hostile import hostile_values
 from tests.poison import POISON

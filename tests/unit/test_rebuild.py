@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.join import join, rekeyed
+from normalizer.core.normalize import Normalizer
+from normalizer.core.rebuild import rebuild
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, canonical_json
-from normalizer.join import join, rekeyed
-from normalizer.normalize import Normalizer
-from normalizer.rebuild import rebuild
-from normalizer.record import RawRecord
 from normalizer.snowflake import EPOCH_MS, derive_id
 
 RECORDED_MS = 1_784_000_000_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from normalizer.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy, redact_text
+from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy, redact_text
 
 secrecy = Redaction().secrecy
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from normalizer.core.sanitize import Cleaned, Sanitizer
 from normalizer.jsontext import parse
-from normalizer.sanitize import Cleaned, Sanitizer
 
 sanitizer = Sanitizer()
 

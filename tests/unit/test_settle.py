@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from normalizer.core.join import conflict_id, rekeyed
+from normalizer.core.settle import Place, Settled, place_of, settle
 from normalizer.envelope import Envelope
-from normalizer.join import conflict_id, rekeyed
-from normalizer.settle import Place, Settled, place_of, settle
 from normalizer.snowflake import derive_id
 from tests.factories import RECORDED_MS, TOPIC, envelope, recorded_at, snowflake
 

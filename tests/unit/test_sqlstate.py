@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.sqlstate import Fault, fault_of, line_of, translated
+from normalizer.store.sqlstate import Fault, fault_of, line_of, translated
 
 SECRET = "content of a row"
 

@@ -2,8 +2,8 @@
 
 import io
 
+from normalizer.process.screen import Screen
 from normalizer.up.figures import Figures
-from normalizer.up.screen import Screen
 
 
 class _Terminal(io.StringIO):

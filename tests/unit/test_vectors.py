@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.join import conflict_id, join, same_event
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.join import conflict_id, join, same_event
 from normalizer.snowflake import decode, derive_id, hash_text_id
 from tests.vectors.corpus import (
     FOLDER,

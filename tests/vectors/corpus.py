@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.join import join
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, canonical_json, to_canonical
-from normalizer.join import join
-from normalizer.normalize import Normalizer
-from normalizer.record import RawRecord
 
 FOLDER: Final = Path(__file__).parent
 FROZEN: Final = FOLDER / "frozen"

@@ -5,8 +5,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.rebuild import rebuild
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.rebuild import rebuild
 from projector.api.answers import Answer, Page, Row
 from projector.api.database import Snapshot, Statement
 from projector.api.errors import NotFoundError

@@ -1,0 +1,298 @@
+"""Settings in, what this process may and may not do at both ends out, line by line."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import FatalError, NormalizerError
+from normalizer.kafka import Bounds, LogReader, Partition
+from normalizer.settings import Settings, masked_url
+from normalizer.store.database import reading
+from normalizer.store.migrate import read_status
+
+ANSWER_S: Final = 20.0
+SKEW_S: Final = 5.0
+OLDEST_POSTGRES: Final = 150_000
+
+_RIGHTS: Final = """
+    select   wanted.what, wanted.type
+    from     (
+                 values ('normalizer.events', 'select'), ('normalizer.events', 'insert'),
+                        ('normalizer.events', 'update'), ('normalizer.source_position', 'select'),
+                        ('normalizer.source_position', 'insert'),
+                        ('normalizer.source_position', 'update'), ('normalizer.gap', 'insert'),
+                        ('normalizer.quarantine', 'insert'),
+                        ('normalizer.quarantine_raw', 'insert'),
+                        ('normalizer.assigned_id', 'insert')
+             ) as wanted (what, type)
+    where    not has_table_privilege(wanted.what, wanted.type)
+    order by wanted.what, wanted.type
+"""
+
+_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, partition, generation, cluster_id, next_offset
+    from     normalizer.source_position
+    where    topic = any($1::text[])
+    order by topic, partition, generation desc
+"""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the report; `remedy`, what to type, is set where something fails."""
+
+    about: str
+    said: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        if self.remedy:
+            return f"FAIL  {self.about}: {self.said}\n      {self.remedy}"
+        return f"ok    {self.about}: {self.said}"
+
+
+async def check(settings: Settings, log: LogReader) -> AsyncIterator[Finding]:
+    """Look at Kafka, then at the database, then at what they say together. Changes nothing.
+
+    What cannot be looked at because of an earlier failure is left out.
+    """
+    kafka = _Kafka(settings, log)
+    database = _Database(settings)
+    steps: list[tuple[_Kafka | _Database, Callable[[], AsyncIterator[Finding]]]] = [
+        (kafka, kafka.connects),
+        *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
+        (kafka, kafka.group),
+        (database, database.connects),
+        (database, database.migrations),
+        (database, database.rights),
+        (database, database.clock),
+        (kafka, partial(_positions, kafka, database)),
+    ]
+    for end, step in steps:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                findings = [finding async for finding in step()]
+        except (NormalizerError, TimeoutError) as error:
+            about, remedy = end.trouble
+            findings = [Finding(about, str(error) or f"no answer in {ANSWER_S:.0f} s", remedy)]
+        for finding in findings:
+            yield finding
+
+
+class _Kafka:
+    """The brokers, as far as the service needs them."""
+
+    def __init__(self, settings: Settings, log: LogReader) -> None:
+        self._settings = settings
+        self._log = log
+        self.cluster_id: str | None = None
+        self.bounds: dict[Partition, Bounds] = {}
+        servers = ",".join(settings.kafka_bootstrap_servers)
+        self.trouble = (
+            f"kafka {servers}",
+            "see KAFKA_BOOTSTRAP_SERVERS and the security settings (`normalizer config`)",
+        )
+
+    async def connects(self) -> AsyncIterator[Finding]:
+        """Where to, as whom, how secured."""
+        self.cluster_id = await self._log.cluster_id()
+        settings = self._settings
+        how: str = settings.kafka_security_protocol
+        if how.startswith("SASL"):
+            how += f", {settings.kafka_sasl_mechanism} as {settings.kafka_sasl_username}"
+        yield Finding(self.trouble[0], f"cluster {self.cluster_id}, {how}")
+
+    async def topic(self, topic: str) -> AsyncIterator[Finding]:
+        """There, readable, and kept for how long."""
+        if self.cluster_id is None:
+            return
+        partitions = await self._log.partitions(topic)
+        if not partitions:
+            yield Finding(
+                f"topic {topic}",
+                "there is none, or no right to see it",
+                f"kafka-topics.sh --create --topic {topic} --partitions 6",
+            )
+            return
+        bounds = await self._log.bounds(partitions)
+        self.bounds |= bounds
+        records = sum(bound.end - bound.start for bound in bounds.values())
+        yield Finding(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
+        async for finding in self._readable(topic, bounds):
+            yield finding
+        async for finding in self._retention(topic):
+            yield finding
+
+    async def group(self) -> AsyncIterator[Finding]:
+        """May be seen, and who is in it."""
+        if self.cluster_id is None:
+            return
+        group = self._settings.kafka_group_id
+        try:
+            state, members = await self._log.group_members(group)
+        except FatalError as error:
+            yield Finding(
+                f"group {group}",
+                str(error),
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
+            )
+        else:
+            yield Finding(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+
+    async def _readable(
+        self, topic: str, bounds: dict[Partition, Bounds]
+    ) -> AsyncIterator[Finding]:
+        filled = [
+            partition for partition, bound in sorted(bounds.items()) if bound.end > bound.start
+        ]
+        if not filled:
+            yield Finding(f"topic {topic}", "empty: whether it may be read shows with a record")
+            return
+        partition = filled[0]
+        try:
+            await self._log.records(
+                partition, bounds[partition].start, bounds[partition].end, max_records=1
+            )
+        except FatalError as error:
+            yield Finding(
+                f"topic {topic}",
+                str(error),
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
+            )
+        else:
+            yield Finding(f"topic {topic}", "may be read")
+
+    async def _retention(self, topic: str) -> AsyncIterator[Finding]:
+        try:
+            configs = await self._log.topic_configs(topic)
+        except FatalError:
+            yield Finding(f"topic {topic}", "its settings may not be seen; that does no harm")
+            return
+        if "compact" in configs.get("cleanup.policy", ""):
+            yield Finding(
+                f"topic {topic}",
+                "compacted: an event is lost when a younger one of its execution comes",
+                f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
+            )
+        kept_ms = int(configs.get("retention.ms", "-1"))
+        kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
+        yield Finding(f"topic {topic}", f"records are kept {kept}")
+
+
+class _Database:
+    """PostgreSQL, as far as the service needs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.database_url
+        self._url = settings.database_url
+        self.answers = False
+        self.migrated = False
+        self.readable = False
+        self.trouble = (
+            f"database {masked_url(self._url)}",
+            "see DATABASE_URL: host, port, name, user, password; and pg_hba.conf of the server",
+        )
+
+    async def connects(self) -> AsyncIterator[Finding]:
+        """New enough, and not a standby."""
+        async with reading(self._url) as connection:
+            version = int(await connection.fetchval("show server_version_num"))
+            user = await connection.fetchval("select current_user")
+            standby = await connection.fetchval("select pg_is_in_recovery()")
+        self.answers = True
+        about = self.trouble[0]
+        if version < OLDEST_POSTGRES:
+            yield Finding(about, f"version {version}", "PostgreSQL 15 or newer is needed")
+        elif standby:
+            yield Finding(about, "a standby: it only reads", "name the primary in DATABASE_URL")
+        else:
+            yield Finding(about, f"PostgreSQL {version // 10_000}, as {user}")
+
+    async def migrations(self) -> AsyncIterator[Finding]:
+        """Applied, none edited."""
+        if not self.answers:
+            return
+        names: dict[str, list[str]] = {"applied": [], "pending": [], "edited": [], "unknown": []}
+        for one in await read_status(self._url):
+            names[one.state].append(one.name)
+        self.migrated = not names["pending"]
+        if names["pending"]:
+            yield Finding(
+                "migrations", f"pending: {', '.join(names['pending'])}", "normalizer migrate"
+            )
+        if names["edited"]:
+            yield Finding(
+                "migrations",
+                f"edited after they were applied: {', '.join(names['edited'])}",
+                "put the file back as it was, and write the change as a new migration",
+            )
+        newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
+        if self.migrated and not names["edited"]:
+            yield Finding("migrations", f"{len(names['applied'])} applied{newer}")
+
+    async def rights(self) -> AsyncIterator[Finding]:
+        """Everything that a batch does."""
+        if not self.migrated:
+            return
+        async with reading(self._url) as connection:
+            user = await connection.fetchval("select quote_ident(current_user)")
+            missing = ["usage on schema normalizer"]
+            if await connection.fetchval("select has_schema_privilege('normalizer', 'usage')"):
+                rows = await connection.fetch(_RIGHTS)
+                missing = [f"{row['type']} on {row['what']}" for row in rows]
+                self.readable = "select on normalizer.source_position" not in missing
+        if missing:
+            named = ", ".join(missing)
+            yield Finding("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
+        else:
+            yield Finding("rights", "may write events, positions, quarantine and projections")
+
+    async def clock(self) -> AsyncIterator[Finding]:
+        """Ours and the server's agree."""
+        if not self.answers:
+            return
+        async with reading(self._url) as connection:
+            before_s = time.time()
+            theirs_s = float(
+                await connection.fetchval("select extract(epoch from clock_timestamp())")
+            )
+            skew_s = theirs_s - (before_s + time.time()) / 2
+        said = f"the database's is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
+        remedy = "run an NTP client on both" if abs(skew_s) > SKEW_S else ""
+        yield Finding("clock", said, remedy)
+
+    async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
+        """The newest position of each partition."""
+        async with reading(self._url) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(_POSITIONS, list(topics))
+        return rows
+
+
+async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Finding]:
+    """The stored positions lie within the logs they speak of."""
+    if not kafka.bounds or not database.readable:
+        return
+    topics = {partition.topic for partition in kafka.bounds}
+    rows = await database.positions(sorted(topics))
+    wrong = 0
+    for row in rows:
+        partition = Partition(row["topic"], row["partition"])
+        bounds = kafka.bounds.get(partition)
+        about, remedy = f"position of {partition}", "normalizer run --accept-reset"
+        if row["cluster_id"] != kafka.cluster_id:
+            wrong += 1
+            yield Finding(about, f"is of another cluster, {row['cluster_id']}", remedy)
+        elif bounds and row["next_offset"] > bounds.end:
+            wrong += 1
+            said = f"is {row['next_offset']}, the log ends at {bounds.end}: it was made anew"
+            yield Finding(about, said, remedy)
+        elif bounds and row["next_offset"] < bounds.start:
+            said = f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"
+            yield Finding(about, said)
+    if not wrong:
+        yield Finding("positions", f"{len(rows)} partitions were read before, all fit their logs")

@@ -1,0 +1,242 @@
+"""Coordinates in, the story of that record out: where it went, and by which rules.
+
+What the tables say comes first; what the record itself says follows where it can still be read.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from normalizer.core.join import conflict_id
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import (
+    RULES_VERSION,
+    Envelope,
+    Ignored,
+    Outcome,
+    Rejected,
+    to_canonical,
+)
+from normalizer.errors import BrokerUnavailable, ConfigurationError
+from normalizer.kafka import LogReader, Partition
+from normalizer.store.database import reading
+
+_POSITION: Final = """
+    select   generation, cluster_id, start_offset, next_offset, updated_at
+    from     normalizer.source_position
+    where    topic = $1::text and partition = $2::integer
+    and      ($3::integer is null or generation = $3::integer)
+    order by generation desc
+    limit    1
+"""
+
+_COLUMNS: Final = """
+    event_id, execution_id, event_type, step, status, attempts, created_at, evidence, shape,
+    normalizer_version, coercions::text as coercions, source_topic, source_generation,
+    source_partition, source_offset, source_index, ingested_at
+"""
+
+_EVENTS_OF: Final = f"""
+    select   {_COLUMNS}
+    from     normalizer.events
+    where    source_topic = $1::text and source_generation = $2::integer
+    and      source_partition = $3::integer and source_offset = $4::bigint
+    order by source_index
+"""  # noqa: S608 - a constant
+
+_EVENT_BY_ID: Final = f"""
+    select {_COLUMNS}
+    from   normalizer.events
+    where  event_id = $1::bigint
+"""  # noqa: S608 - a constant
+
+_REFUSALS_OF: Final = """
+    select   quarantine_id, reason, detail, sqlstate, shape, normalizer_version, source_index,
+             redriven_at
+    from     normalizer.quarantine
+    where    source_topic = $1::text and source_generation = $2::integer
+    and      source_partition = $3::integer and source_offset = $4::bigint
+    order by source_index
+"""
+
+_GAP_OF: Final = """
+    select first_offset, next_offset, reason
+    from   normalizer.gap
+    where  topic = $1::text and generation = $2::integer and partition = $3::integer
+    and    first_offset <= $4::bigint and next_offset > $4::bigint
+"""
+
+_GAPS: Final = {
+    "hole": "the log had no record there (a transaction's marker, an aborted record, compaction)",
+    "expired": "retention took it before it was read",
+    "skipped": "an operator skipped it",
+}
+_ATTEMPTS: Final = (
+    "silence, so the first try",
+    "a number that counts from 1, less one",
+    "said outright",
+)
+_STATUS: Final = ("the event's name", "a word the producer sent", "a failure, declared or nested")
+_CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
+
+
+_COORDINATES: Final = re.compile("(.+):([0-9]{1,9}):([0-9]{1,18})")
+
+
+class Coordinates(NamedTuple):
+    """One offset of one partition."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def parse_coordinates(text: str) -> Coordinates:
+    """TOPIC:PARTITION:OFFSET; the topic may hold colons. Raises ConfigurationError."""
+    match = _COORDINATES.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(
+            f"expected TOPIC:PARTITION:OFFSET, as noetl.events:3:1042; got {text!r}"
+        )
+    return Coordinates(match[1], int(match[2]), int(match[3]))
+
+
+async def explain(
+    database_url: str,
+    log: LogReader | None,
+    at: Coordinates,
+    *,
+    generation: int | None = None,
+    redact_keys: Sequence[str] = (),
+) -> list[str]:
+    """Lines that say what became of the record. Raises StoreUnavailable and FatalError."""
+    async with reading(database_url) as connection:
+        position = await connection.fetchrow(_POSITION, at.topic, at.partition, generation)
+        if position is None:
+            return [f"{at.topic}[{at.partition}] was never read into this database"]
+        record, seen = await _read_again(log, at, position)
+        outcomes: tuple[Outcome, ...] = ()
+        if record is not None:
+            record = msgspec.structs.replace(record, generation=position["generation"])
+            outcomes = Normalizer(redact_keys).normalize(record)
+        told = await _told(connection, at, position, outcomes)
+    return [
+        f"{at.topic}[{at.partition}]@{at.offset}, generation {position['generation']}",
+        *told,
+        f"in the log: {seen}",
+        *_by_todays_rules(outcomes),
+    ]
+
+
+async def _read_again(
+    log: LogReader | None, at: Coordinates, position: asyncpg.Record
+) -> tuple[RawRecord | None, str]:
+    """The record as the log has it now, and what is to be said of that."""
+    if log is None:
+        return None, "not looked: KAFKA_BOOTSTRAP_SERVERS is not set"
+    partition = Partition(at.topic, at.partition)
+    try:
+        if await log.cluster_id() != position["cluster_id"]:
+            return None, f"not looked: it was read from cluster {position['cluster_id']}"
+        if partition not in await log.partitions(at.topic):
+            return None, "the partition is not there now"
+        bounds = (await log.bounds([partition]))[partition]
+        if at.offset >= bounds.end:
+            return None, f"not there: the log ends at {bounds.end}"
+        if at.offset < bounds.start:
+            return None, f"expired: the log begins at {bounds.start}"
+        record = await log.record_at(partition, at.offset)
+    except BrokerUnavailable as error:
+        return None, f"not looked: {error}"
+    if record is None:
+        return None, "no committed record at this offset"
+    size = "no value" if record.value is None else f"{len(record.value)} bytes"
+    return record, f"still there: {size}, recorded {_time_of(record.recorded_ms)}"
+
+
+async def _told(
+    connection: asyncpg.Connection,
+    at: Coordinates,
+    position: asyncpg.Record,
+    outcomes: tuple[Outcome, ...],
+) -> list[str]:
+    """What the tables know of this record."""
+    if at.offset >= position["next_offset"]:
+        return [f"not read yet: the position is {position['next_offset']}"]
+    if at.offset < position["start_offset"]:
+        return [f"before the beginning: reading began at {position['start_offset']}"]
+    key = (at.topic, position["generation"], at.partition, at.offset)
+    events = await connection.fetch(_EVENTS_OF, *key)
+    refusals = await connection.fetch(_REFUSALS_OF, *key)
+    lines = [line for event in events for line in _stored(event)]
+    lines += [_refused(refusal) for refusal in refusals]
+    known = {row["source_index"] for row in (*events, *refusals)}
+    for outcome in outcomes:
+        if isinstance(outcome, Envelope) and outcome.source_index not in known:
+            lines += await _told_before(connection, outcome)
+    if lines:
+        return lines
+    if gap := await connection.fetchrow(_GAP_OF, *key):
+        between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
+        return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
+    return ["read, and left no row of its own: ignored, or told again what another record had told"]
+
+
+async def _told_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
+    """Where an event is that has no row from this record: in the row of another telling."""
+    ids = [event.event_id, *(conflict_id(event, salt) for salt in range(4))]
+    for event_id in ids:
+        row = await connection.fetchrow(_EVENT_BY_ID, event_id)
+        if row and (row["execution_id"], row["step"]) == (event.execution_id, event.step):
+            return [
+                f"event {event.source_index} was told before: duplicate of, or joined into,",
+                *_stored(row),
+            ]
+    return [f"event {event.source_index} has no row: id {event.event_id} is not stored"]
+
+
+def _stored(row: asyncpg.Record) -> Iterator[str]:
+    attempts, status, created_at = (int(digit) for digit in f"{row['evidence']:03d}")
+    place = f"{row['source_topic']}[{row['source_partition']}]@{row['source_offset']}"
+    yield (
+        f"event {row['source_index']} of {place} is stored as {row['event_id']}: "
+        f"{row['event_type']} of execution {row['execution_id']}, step {row['step'] or '(none)'}"
+    )
+    yield f"  shape {row['shape']}, rules version {row['normalizer_version']}"
+    yield f"  attempts {row['attempts']}: from {_ATTEMPTS[attempts]}"
+    yield f"  status {row['status']}: from {_STATUS[status]}"
+    yield f"  created_at {row['created_at']:%Y-%m-%d %H:%M:%S.%f}Z: from {_CREATED_AT[created_at]}"
+    if row["coercions"]:
+        yield f"  coercions {row['coercions']}"
+
+
+def _refused(row: asyncpg.Record) -> str:
+    code = f" (SQLSTATE {row['sqlstate']})" if row["sqlstate"] else ""
+    was = "was" if row["redriven_at"] else "is"
+    return (
+        f"event {row['source_index']} {was} in quarantine as {row['quarantine_id']}: "
+        f"{row['reason']}: {row['detail']}{code}"
+    )
+
+
+def _by_todays_rules(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        match outcome:
+            case Envelope():
+                line = to_canonical(outcome).decode()
+                yield f"today's rules (version {RULES_VERSION}) make of it: {line}"
+            case Rejected():
+                yield f"today's rules refuse it: {outcome.reason}: {outcome.detail}"
+            case Ignored():
+                yield f"today's rules ignore it: {outcome.why}"
+
+
+def _time_of(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "at no time"
+    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,48 @@
+"""Raw records in, canonical events out, one a line: the core alone, without a place in a log.
+
+A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+"""
+
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import msgspec
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+from normalizer.files.lines import Readable, pages
+
+
+def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str] = ()) -> int:
+    """Normalise every line of the source; how many records or events were refused.
+
+    What was read is written before more is waited for. Raises what the sink raises.
+    """
+    normalize = Normalizer(redact_keys).normalize
+    refused = 0
+    for page in pages(source):
+        for number, line in page:
+            for outcome in normalize(RawRecord(value=line, offset=number)):
+                match outcome:
+                    case Envelope():
+                        sink.write(to_canonical(outcome) + b"\n")
+                    case Rejected():
+                        refused += 1
+                        sink.write(_refusal(number, outcome) + b"\n")
+                    case Ignored():
+                        pass
+        sink.flush()
+    return refused
+
+
+def _refusal(number: int, rejected: Rejected) -> bytes:
+    return msgspec.json.encode(
+        {
+            "quarantine": {
+                "line": number,
+                "reason": rejected.reason,
+                "detail": rejected.detail,
+            }
+        }
+    )

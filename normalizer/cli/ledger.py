@@ -1,0 +1,391 @@
+"""Positions, tables and broker in; for each partition, whether every offset is explained.
+
+`explained`: every offset up to the position gave a record or lies in a known gap, and the tables
+hold as many rows as the totals say. `lost`: a record can still be read inside a gap, or rows are
+missing. What is older than the log's retention cannot be told, and is counted. Rows that a job
+stored (backfill, redrive) are in the totals of its run, whatever their coordinates. Rows that
+retention has taken are counted where it noted them.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+import asyncpg
+import msgspec
+
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+_ROWS_A_CHUNK: Final = 500_000
+_INT64_MAX: Final = (1 << 63) - 1
+
+Key = tuple[str, int, int]
+"""(topic, generation, partition)."""
+
+RunKey = tuple[str, int]
+"""(job_id, run)."""
+
+
+class Log(Protocol):
+    """The broker, as far as the ledger asks it. Source: normalizer.kafka."""
+
+    async def log_start(self, topic: str, partition: int) -> int | None:
+        """The least offset that can still be read; None if there is no such partition now."""
+
+    async def data_offsets(self, topic: str, partition: int, first: int, after: int) -> list[int]:
+        """The offsets in first <= offset < after that hold a record a consumer would get."""
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of source_position: where the partition stands, and its running totals."""
+
+    topic: str
+    generation: int
+    partition: int
+    cluster_id: str
+    start_offset: int
+    next_offset: int
+    records: int
+    holes: int
+    outcomes: int
+    stored: int
+    duplicate: int
+    joined: int
+    quarantined: int
+    ignored: int
+
+    @property
+    def key(self) -> Key:
+        """(topic, generation, partition)."""
+        return (self.topic, self.generation, self.partition)
+
+
+class Explained(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verification found of one partition.
+
+    `wrong` are sentences, each a reason to call the partition lost. `untold` are offsets in gaps
+    that the log no longer reaches: nobody can tell whether they held a record.
+    """
+
+    position: Position
+    wrong: tuple[str, ...]
+    untold: int
+    skipped: int
+
+    def __str__(self) -> str:
+        at = self.position
+        verdict = [f"LOST: {sentence}" for sentence in self.wrong] or ["explained"]
+        if self.untold:
+            verdict.append(f"cannot tell for {self.untold} offsets: older than the log")
+        if self.skipped:
+            verdict.append(f"{self.skipped} offsets were skipped by an operator")
+        return (
+            f"{at.topic}[{at.partition}] generation {at.generation}: "
+            f"offsets {at.start_offset} to {at.next_offset}: {at.records} records, "
+            f"{at.holes} in gaps; {at.outcomes} outcomes: {at.stored} stored, "
+            f"{at.duplicate} duplicate, {at.joined} joined, {at.quarantined} quarantined, "
+            f"{at.ignored} ignored: {'; '.join(verdict)}"
+        )
+
+
+class ExplainedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What the verification found of one run of a job; `wrong` as of a partition."""
+
+    job_id: str
+    run: int
+    asked: str
+    stored: int
+    quarantined: int
+    wrong: tuple[str, ...]
+
+    def __str__(self) -> str:
+        verdict = [f"LOST: {sentence}" for sentence in self.wrong] or ["explained"]
+        return (
+            f"job {self.job_id} run {self.run}, {self.asked}: {self.stored} stored, "
+            f"{self.quarantined} quarantined: {'; '.join(verdict)}"
+        )
+
+
+async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained | ExplainedRun]:
+    """Explain every position, partition by partition; without a log, against the tables only.
+
+    Runs of jobs follow, those that wrote anything.
+
+    The tables are read in chunks, each with a snapshot of its own: rows beyond the positions
+    noted at the start are left out, so the chunks prove the whole.
+    Raises StoreUnavailable, FatalError, and what the log raises.
+    """
+    async with _connection(database_url) as connection:
+        positions = [Position(**row) for row in await connection.fetch(_POSITIONS)]
+        runs = await connection.fetch(_RUNS)
+        stored, stored_by_run, quarantined, refused_by_run = await _rows(
+            connection, positions, runs
+        )
+        for position in positions:
+            yield await _explain(
+                connection,
+                log,
+                position,
+                stored[position.key],
+                quarantined[position.key],
+            )
+        for run in runs:
+            key = (run["job_id"], run["run"])
+            wrong = _differences(
+                ("stored", run["stored"], stored_by_run[key]),
+                ("quarantined", run["quarantined"], refused_by_run[key]),
+            )
+            yield ExplainedRun(
+                job_id=run["job_id"],
+                run=run["run"],
+                asked=run["asked"],
+                stored=run["stored"],
+                quarantined=run["quarantined"],
+                wrong=tuple(wrong),
+            )
+
+
+async def _explain(
+    connection: asyncpg.Connection, log: Log | None, position: Position, stored: int, refused: int
+) -> Explained:
+    wrong = _differences(
+        ("stored", position.stored, stored), ("quarantined", position.quarantined, refused)
+    )
+    gaps = await connection.fetch(_GAPS, *position.key, position.next_offset)
+    in_gaps = sum(gap["next_offset"] - gap["first_offset"] for gap in gaps)
+    if in_gaps != position.holes:
+        wrong.append(f"gaps: the totals say {position.holes} offsets, the table holds {in_gaps}")
+    is_file = position.cluster_id == ""
+    log_start = (
+        None if log is None or is_file else await log.log_start(position.topic, position.partition)
+    )
+    untold = skipped = 0
+    for gap in gaps:
+        first, after = gap["first_offset"], gap["next_offset"]
+        if gap["reason"] == "skipped":
+            skipped += after - first
+            continue
+        readable = after if log_start is None else min(max(first, log_start), after)
+        untold += readable - first
+        if log is not None and readable < after:
+            found = await log.data_offsets(position.topic, position.partition, readable, after)
+            if found:
+                wrong.append(f"{len(found)} records in gaps, the first at offset {found[0]}")
+    return Explained(position=position, wrong=tuple(wrong), untold=untold, skipped=skipped)
+
+
+def _differences(*compared: tuple[str, int, int]) -> list[str]:
+    return [
+        f"{name}: the totals say {total}, the table holds {rows}"
+        for name, total, rows in compared
+        if total != rows
+    ]
+
+
+async def _rows(
+    connection: asyncpg.Connection, positions: Sequence[Position], runs: Sequence[asyncpg.Record]
+) -> tuple[Counter[Key], Counter[RunKey], Counter[Key], Counter[RunKey]]:
+    """Rows stored, by partition and by run, and refused: those there are, and those archived.
+
+    Counted again when retention took rows meanwhile: they would be missed, or be counted twice.
+    """
+    taken = await connection.fetch(_ARCHIVED)
+    while True:
+        stored, stored_by_run = await _stored_rows(connection, positions, runs)
+        refused = Counter(await _counts(connection, _QUARANTINED, positions))
+        refused_by_run = Counter(await _counts_by_run(connection, _QUARANTINED_BY_RUN, runs))
+        before, taken = taken, await connection.fetch(_ARCHIVED)
+        if before == taken:
+            break
+    for row in taken:
+        if row["job_id"]:
+            run = (row["job_id"], row["run"])
+            stored_by_run[run] += row["events"]
+            refused_by_run[run] += row["quarantined"]
+        else:
+            key = (row["source_topic"], row["source_generation"], row["source_partition"])
+            stored[key] += row["events"]
+            refused[key] += row["quarantined"]
+    return stored, stored_by_run, refused, refused_by_run
+
+
+async def _stored_rows(
+    connection: asyncpg.Connection, positions: Sequence[Position], runs: Sequence[asyncpg.Record]
+) -> tuple[Counter[Key], Counter[RunKey]]:
+    """Rows of `events` by the partition or the run that stored them, up to those given."""
+    by_partition: Counter[Key] = Counter()
+    by_run: Counter[RunKey] = Counter()
+    for bucket in await connection.fetch(_BUCKETS):
+        for low, high in _chunks(bucket["low"], bucket["high"], bucket["rows"]):
+            by_partition.update(await _counts(connection, _STORED, positions, low, high))
+            by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, low, high))
+    return by_partition, by_run
+
+
+async def _counts(
+    connection: asyncpg.Connection, query: str, positions: Sequence[Position], *bounds: int
+) -> dict[Key, int]:
+    rows = await connection.fetch(
+        query,
+        [position.topic for position in positions],
+        [position.generation for position in positions],
+        [position.partition for position in positions],
+        [position.next_offset for position in positions],
+        *bounds,
+    )
+    return {(topic, generation, partition): count for topic, generation, partition, count in rows}
+
+
+async def _counts_by_run(
+    connection: asyncpg.Connection, query: str, runs: Sequence[asyncpg.Record], *bounds: int
+) -> dict[RunKey, int]:
+    if not runs:
+        return {}
+    rows = await connection.fetch(
+        query,
+        [run["job_id"] for run in runs],
+        [run["run"] for run in runs],
+        [run["last_batch_id"] for run in runs],
+        *bounds,
+    )
+    return {(job_id, run): count for job_id, run, count in rows}
+
+
+def _chunks(low: int, high: int, rows: int) -> Iterator[tuple[int, int]]:
+    """The ids from low to high in stretches of about as many rows as 10 seconds allow."""
+    width = (high - low) // (1 + rows // _ROWS_A_CHUNK) + 1
+    while low <= high:
+        yield low, min(low + width - 1, high)
+        low += width
+
+
+@asynccontextmanager
+async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=10,
+            server_settings={
+                "application_name": "normalizer ledger",
+                "default_transaction_read_only": "on",
+                "statement_timeout": "120s",
+            },
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error
+
+
+_POSITIONS: Final = """
+    select   topic, generation, partition, cluster_id, start_offset, next_offset, records, holes,
+             outcomes, stored, duplicate, joined, quarantined, ignored
+    from     normalizer.source_position
+    order by topic, generation, partition
+"""
+
+_ARCHIVED: Final = """
+    select   source_topic, source_generation, source_partition, job_id, run, events, quarantined
+    from     normalizer.archived_rows
+    order by source_topic, source_generation, source_partition, job_id, run
+"""
+
+_BUCKETS: Final = f"""
+    with buckets as (
+        select   child.oid,
+                 greatest(child.reltuples, 0)::bigint as rows,
+                 pg_get_expr(child.relpartbound, child.oid) as bounds
+        from     pg_inherits
+        join     pg_class as child on child.oid = pg_inherits.inhrelid
+        where    pg_inherits.inhparent = 'normalizer.events'::regclass
+    )
+    select   substring(bounds from $$FROM \\('?(\\d+)$$)::bigint as low,
+             coalesce(substring(bounds from $$TO \\('?(\\d+)$$)::bigint - 1, {_INT64_MAX}) as high,
+             rows
+    from     buckets
+    order by low
+"""  # noqa: S608 - a constant
+
+_STORED: Final = """
+    select   event.source_topic, event.source_generation, event.source_partition, count(*)
+    from     normalizer.events as event
+    join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                 as read (topic, generation, partition, next_offset)
+             on  event.source_topic = read.topic
+             and event.source_generation = read.generation
+             and event.source_partition = read.partition
+             and event.source_offset < read.next_offset
+    where    event.event_id between $5::bigint and $6::bigint
+    and      not exists (
+                 select from normalizer.job_batch as written
+                 where  written.batch_id = event.batch_id
+             )
+    group by 1, 2, 3
+"""
+
+# Batches of a run ascend as they commit, so one of them says how far the totals reach.
+_RUNS: Final = """
+    select   job.job_id, job.run, job.asked, written.last_batch_id,
+             sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined
+    from     normalizer.job      as job
+    join     normalizer.job_part as part using (job_id, run)
+    join     (
+                 select   job_id, run, max(batch_id) as last_batch_id
+                 from     normalizer.job_batch
+                 group by job_id, run
+             ) as written using (job_id, run)
+    group by job.job_id, job.run, written.last_batch_id
+    order by job.job_id, job.run
+"""
+
+_STORED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.events    as event
+    join     normalizer.job_batch as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    where    event.event_id between $4::bigint and $5::bigint
+    group by 1, 2
+"""
+
+_QUARANTINED: Final = """
+    select   refused.source_topic, refused.source_generation, refused.source_partition, count(*)
+    from     normalizer.quarantine as refused
+    join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                 as read (topic, generation, partition, next_offset)
+             on  refused.source_topic = read.topic
+             and refused.source_generation = read.generation
+             and refused.source_partition = read.partition
+             and refused.source_offset < read.next_offset
+    where    not exists (
+                 select from normalizer.job_batch as written
+                 where  written.batch_id = refused.batch_id
+             )
+    group by 1, 2, 3
+"""
+
+_QUARANTINED_BY_RUN: Final = """
+    select   written.job_id, written.run, count(*)
+    from     normalizer.quarantine as refused
+    join     normalizer.job_batch  as written using (batch_id)
+    join     unnest($1::text[], $2::integer[], $3::bigint[])
+                 as noted (job_id, run, last_batch_id)
+             on  written.job_id = noted.job_id
+             and written.run = noted.run
+             and written.batch_id <= noted.last_batch_id
+    group by 1, 2
+"""
+
+_GAPS: Final = """
+    select   first_offset, next_offset, reason
+    from     normalizer.gap
+    where    topic = $1::text and generation = $2::integer and partition = $3::integer
+             and next_offset <= $4::bigint
+    order by first_offset
+"""

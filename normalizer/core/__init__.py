@@ -1,0 +1,19 @@
+"""What is decided about a record and its events: no I/O, no clock, no chance.
+
+In the order an event meets them:
+
+record        what a log holds
+sanitize      one look for secrets, unstorable text and extreme numbers
+headers       redacted, and the trace id
+wire          bytes to wire events: wrappers undone, batches exploded
+wire_event    one of them, as the rules read it
+shapes        who wrote it: provenance only
+normalize     asks each rule its question
+rules/        one question a module
+event_types   which spellings are one type
+batch         a stretch of each partition, with the outcomes of its records
+settle        same record, same event, or two events with one id
+join          two tellings, one row
+rebuild       a stored row back to a raw record
+radar         what producers send that nobody documented
+"""

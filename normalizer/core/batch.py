@@ -1,0 +1,116 @@
+"""What one transaction writes: a stretch of each partition, with the outcomes of its records."""
+
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Outcome
+
+Item = tuple[RawRecord, tuple[Outcome, ...]]
+"""A record and what became of it: at least one outcome."""
+
+
+class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets from_offset up to, not including, next_offset of one partition, or part of a source.
+
+    Every offset in between is the record of an item or lies in a hole (first, next), both in
+    ascending order. Of a Kafka partition the records' own offsets are these; of a job's source
+    they need not be. `epoch` is the one this process claimed the partition with.
+    """
+
+    topic: str
+    generation: int
+    partition: int
+    epoch: int
+    from_offset: int
+    next_offset: int
+    items: list[Item]
+    holes: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(topic, generation, partition): the position's primary key, and the locking order."""
+        return (self.topic, self.generation, self.partition)
+
+    def without_records(self) -> "PartitionBatch":
+        """The same stretch as if the log held nothing there."""
+        whole = ((self.from_offset, self.next_offset),)
+        holes = whole if self.from_offset < self.next_offset else ()
+        return msgspec.structs.replace(self, items=[], holes=holes)
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """The stretches of one transaction, at most one of each partition."""
+
+    parts: tuple[PartitionBatch, ...]
+
+    def items(self) -> Iterator[Item]:
+        """Every record of the batch with its outcomes, partition by partition."""
+        for part in self.parts:
+            yield from part.items
+
+    def halves(self) -> "tuple[Batch, Batch] | None":
+        """The batch cut in two at a record boundary; None for a batch of one record or none."""
+        count = sum(len(part.items) for part in self.parts)
+        if count < 2:
+            return None
+        remaining = count // 2
+        first: list[PartitionBatch] = []
+        second: list[PartitionBatch] = []
+        for part in self.parts:
+            if remaining >= len(part.items):
+                first.append(part)
+            elif remaining <= 0:
+                second.append(part)
+            else:
+                head, tail = _cut(part, remaining)
+                first.append(head)
+                second.append(tail)
+            remaining -= len(part.items)
+        return Batch(parts=tuple(first)), Batch(parts=tuple(second))
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a batch: records and holes by offset, outcomes by kind."""
+
+    records: int = 0
+    holes: int = 0
+    outcomes: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    joined: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            **{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
+        )
+
+
+def record_crc(record: RawRecord) -> int:
+    """CRC-32 of key and value: tells whether an offset still holds the record we read there."""
+    return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
+
+
+def _cut(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
+    """The first `count` records with the holes before the next one, and the rest."""
+    boundary = part.from_offset + count
+    for first, after in part.holes:
+        if first <= boundary:
+            boundary += after - first
+    head = msgspec.structs.replace(
+        part,
+        next_offset=boundary,
+        items=part.items[:count],
+        holes=tuple(hole for hole in part.holes if hole[0] < boundary),
+    )
+    tail = msgspec.structs.replace(
+        part,
+        from_offset=boundary,
+        items=part.items[count:],
+        holes=tuple(hole for hole in part.holes if hole[0] >= boundary),
+    )
+    return head, tail

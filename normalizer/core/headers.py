@@ -1,0 +1,63 @@
+"""The headers of a record in; their JSON, without secrets, and the trace id out."""
+
+import re
+from base64 import b64encode
+from typing import Final
+
+import msgspec
+
+from normalizer.core.sanitize import Path, Sanitizer
+from normalizer.jsontext import Json, write
+
+_TRACE: Final = re.compile(
+    "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+NOT_TEXT: Final = "base64:"
+"""What stands before a value that is not UTF-8."""
+
+
+class Headers(msgspec.Struct, frozen=True, gc=False):
+    """`json` is an object: name -> text or null, or a list of them where a name comes again."""
+
+    json: bytes | None = None
+    trace_id: str | None = None
+    mended: set[Path] = set()
+
+
+NO_HEADERS: Final = Headers()
+
+
+def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
+    """Give what is kept of a record's headers."""
+    if not sent:
+        return NO_HEADERS
+    headers: dict[str, Json] = {}
+    trace_id: str | None = None
+    for name, value in sent:
+        text = None if value is None else header_text(value)
+        if name not in headers:
+            headers[name] = text
+        elif isinstance(earlier := headers[name], list):
+            earlier.append(text)
+        else:
+            headers[name] = [earlier, text]
+        if trace_id is None and text is not None and name.lower() == "traceparent":
+            match = _TRACE.fullmatch(text)
+            trace_id = match[1] if match else None
+    if "".join(headers).isascii():
+        json = _encode(headers)
+        if json.isascii() and not sanitizer.suspects(json):
+            return Headers(json, trace_id)
+    cleaned, mended = sanitizer.clean_headers(headers)
+    return Headers(write(cleaned).encode(), trace_id, mended)
+
+
+def header_text(value: bytes) -> str:
+    """Give a header's value as text; what is not UTF-8 in base64."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return NOT_TEXT + b64encode(value).decode()
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -1,0 +1,186 @@
+"""RawRecord in; for each of its events an Envelope, or a Rejected, or an Ignored out."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from normalizer.core.headers import Headers, read_headers
+from normalizer.core.record import RawRecord
+from normalizer.core.rules.attempts import read_attempts, read_max_attempts, says_attempts
+from normalizer.core.rules.durations import read_duration
+from normalizer.core.rules.errors import read_error
+from normalizer.core.rules.identity import read_event_id, read_execution_id, read_secondary_id
+from normalizer.core.rules.status import read_status
+from normalizer.core.rules.times import read_created_at, recorded_at
+from normalizer.core.rules.words import (
+    read_command_id,
+    read_event_type,
+    read_iteration,
+    read_node_type,
+    read_step,
+    read_worker_id,
+)
+from normalizer.core.sanitize import Sanitizer
+from normalizer.core.shapes import detect_shape
+from normalizer.core.wire import Fault, mended_coercions, read_events
+from normalizer.core.wire_event import NOTHING, Refused, WireEvent
+from normalizer.envelope import (
+    RULES_VERSION,
+    Envelope,
+    Ignored,
+    Outcome,
+    Rejected,
+    canonical_json,
+    with_attempts,
+)
+from normalizer.errors import Reason
+from normalizer.snowflake import derive_id
+
+
+class Normalizer:
+    """The rules as one function; it keeps nothing between two records.
+
+    `redact_keys` are words added to those that make a key secret.
+    """
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        self._sanitizer: Final = Sanitizer(redact_keys)
+
+    def normalize(self, record: RawRecord) -> tuple[Outcome, ...]:
+        """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
+        if record.value is None:
+            return (Ignored(why="tombstone"),)
+        try:
+            events = tuple(read_events(record.value, self._sanitizer))
+        except Refused as refusal:
+            return (_rejected(record, refusal.reason, refusal.detail, ""),)
+        if not events:
+            return (Ignored(why="a batch of no events"),)
+        headers = read_headers(record.headers, self._sanitizer)
+        recorded = recorded_at(record.recorded_ms)
+        if len(events) == 1:
+            return (_outcome(record, events[0], headers, recorded),)
+        return tuple([_outcome(record, event, headers, recorded) for event in events])
+
+
+def _outcome(
+    record: RawRecord, event: WireEvent | Fault, headers: Headers, recorded: datetime | None
+) -> Outcome:
+    if isinstance(event, Fault):
+        return _rejected(record, event.reason, event.detail, "", event.index)
+    shape = ""
+    try:
+        event_type = read_event_type(event)
+        shape = record.shape or detect_shape(
+            event.layout.keys, event_type, payload_is_object=event.nested.payload is not NOTHING
+        )
+        return _envelope(record, event, event_type, shape, headers, recorded)
+    except Refused as refusal:
+        return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
+
+
+def _envelope(
+    record: RawRecord,
+    event: WireEvent,
+    event_type: str,
+    shape: str,
+    headers: Headers,
+    recorded: datetime | None,
+) -> Envelope:
+    """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
+    if headers.mended:
+        event.coercions += mended_coercions(headers.mended)
+    index = record.index + event.index
+
+    command_id = read_command_id(event)
+    step = read_step(event, command_id)
+    worker_id = read_worker_id(event)
+    status, status_rank = read_status(event, event_type)
+
+    execution_id = read_execution_id(event)
+    own_id = read_event_id(event)
+    created_at, created_rank = read_created_at(
+        event, own_id, recorded, in_log=record.topic is not None
+    )
+    if created_at is None and record.topic is not None:
+        raise Refused("missing_time", "created_at: expected a time, got none, nor has the log one")
+    attempts, attempts_rank = read_attempts(event)
+
+    return Envelope(
+        event_id=_derived_id(record, index, recorded) if own_id is None else own_id,
+        execution_id=execution_id,
+        event_type=event_type,
+        step=step,
+        status=status,
+        attempts=attempts,
+        max_attempts=read_max_attempts(event),
+        created_at=created_at,
+        worker_id=worker_id,
+        command_id=command_id,
+        iteration=read_iteration(command_id),
+        node_type=read_node_type(event),
+        catalog_id=read_secondary_id(event, "catalog_id"),
+        parent_event_id=read_secondary_id(event, "parent_event_id"),
+        parent_execution_id=read_secondary_id(event, "parent_execution_id"),
+        duration=read_duration(event),
+        error=read_error(event),
+        context=bytes(event.context) if event.context else None,
+        result=bytes(event.result) if event.result else None,
+        meta=_meta(event, attempts),
+        extra=_encode(event.extra) if event.extra else None,
+        coercions=_coercions(event.coercions) if event.coercions else None,
+        evidence=attempts_rank * 100 + status_rank * 10 + created_rank,
+        shape=shape,
+        normalizer_version=RULES_VERSION,
+        source_topic=record.topic,
+        source_generation=record.generation,
+        source_partition=record.partition,
+        source_offset=record.offset,
+        source_index=index,
+        headers=headers.json,
+        trace_id=headers.trace_id,
+        recorded_at=recorded,
+    )
+
+
+def _derived_id(record: RawRecord, index: int, recorded: datetime | None) -> int | None:
+    if record.topic is None:
+        return None
+    return derive_id(
+        record.topic,
+        record.generation,
+        record.partition,
+        record.offset,
+        index,
+        None if recorded is None else record.recorded_ms,
+    )
+
+
+def _meta(event: WireEvent, attempts: int) -> bytes:
+    meta = bytes(event.meta_sent)
+    return meta if says_attempts(event, attempts) else with_attempts(meta, attempts)
+
+
+def _coercions(coercions: list[dict[str, object]]) -> bytes:
+    """Each once, ordered by bytes: as two tellings that are joined have them."""
+    if len(coercions) < 2:
+        return _encode(coercions)
+    entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}
+    return b"[" + b",".join(sorted(entries)) + b"]"
+
+
+def _rejected(
+    record: RawRecord, reason: Reason, detail: str, shape: str, index: int = 0
+) -> Rejected:
+    item = f" events[{index}]" if index else ""
+    return Rejected(
+        reason=reason,
+        detail=f"{record.place}{item}: {detail}",
+        shape=shape,
+        index=record.index + index,
+    )
+
+
+_encode: Final = msgspec.json.Encoder().encode

@@ -1,0 +1,101 @@
+"""A wire event in; how many retries came before this try, and where that is said.
+
+Source: wire-shapes, section 4 (attempts) and section 9, N1 and N2.
+"""
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from normalizer.core.wire_event import Value, WireEvent, part, whole
+
+MAX_ATTEMPTS: Final = 32_767
+
+_COUNTED_FROM_ONE: Final = (
+    "meta.attempt",
+    "correlation.attempt",
+    "meta.correlation.attempt",
+    "context.attempt",
+    "context.retry.attempt",
+    "meta.queue_meta.attempts",
+    "attempt_number",
+)
+"""In the order in which they are asked."""
+
+_DIGITS: Final = re.compile("0*[0-9]{1,5}")
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: nobody said, so it is the first try; 1: a place that counts from 1; 2: said explicitly."""
+
+
+Attempts: TypeAlias = tuple[int, Rank]
+"""How many retries came before this try, and the rank of its evidence."""
+
+
+def read_attempts(event: WireEvent) -> Attempts:
+    """Give the first count that is one; a bad one on the way is a coercion."""
+    if event.meta.attempts is not None:
+        explicit = _count(event, "meta.attempts", event.meta.attempts)
+        if explicit is not None:
+            return explicit, 2
+    for place, value in enumerate(_counted_from_one(event)):
+        if value is not None:
+            count = _count(event, _COUNTED_FROM_ONE[place], value)
+            if count is not None:
+                return max(count - 1, 0), 1
+    if event.sent.retry_count is not None:
+        retries = _count(event, "retry_count", event.sent.retry_count)
+        if retries is not None:
+            return retries, 2
+    return 0, 0
+
+
+def read_max_attempts(event: WireEvent) -> int | None:
+    """Give how many tries there may be, if anybody says so."""
+    meta, payload = event.meta, event.nested.payload
+    for value in (
+        meta.max_attempts,
+        part(meta.queue_meta).max_attempts if meta.queue_meta else None,
+        part(payload.retry).max_attempts if payload.retry else None,
+        event.sent.max_attempts,
+    ):
+        if value is not None and (count := _as_count(value)) is not None:
+            return count
+    return None
+
+
+def says_attempts(event: WireEvent, count: int) -> bool:
+    """Tell whether the meta already says this number, as an integer."""
+    said = event.meta.attempts
+    return said is not None and type(said) is not str and whole(said) == count
+
+
+def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
+    """Give what was sent at each place that counts from one, in the order of their names."""
+    sent, meta, payload = event.sent, event.meta, event.nested.payload
+    return (
+        meta.attempt,
+        part(sent.correlation).attempt if sent.correlation else None,
+        part(meta.correlation).attempt if meta.correlation else None,
+        payload.attempt,
+        part(payload.retry).attempt if payload.retry else None,
+        part(meta.queue_meta).attempts if meta.queue_meta else None,
+        sent.attempt_number,
+    )
+
+
+def _count(event: WireEvent, field: str, value: Value) -> int | None:
+    count = _as_count(value)
+    if count is None and value != "":
+        event.coerce("attempts_invalid", field, event.original(field))
+    return count
+
+
+def _as_count(value: Value) -> int | None:
+    """Give a count from 0 to the limit; an integer or digits."""
+    if type(value) is int:
+        number: int | None = value
+    elif type(value) is str:
+        number = int(value.lstrip("0") or "0") if _DIGITS.fullmatch(value) else None
+    else:
+        number = whole(value)
+    return number if number is not None and 0 <= number <= MAX_ATTEMPTS else None

@@ -1,0 +1,98 @@
+"""A wire event in; how long it took, in seconds.
+
+Source: wire-shapes, section 9, U1.
+"""
+
+from decimal import Context, Decimal
+from math import isfinite
+from typing import Final
+
+from msgspec import Raw
+
+from normalizer.core.wire_event import Nested, Value, WireEvent
+from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
+
+_PLACES: Final = (
+    "context.duration_ms",
+    "context.result.duration_ms",
+    "context.result.context.duration_ms",
+    "result.context.result.duration_ms",
+    "result.context.result.context.duration_ms",
+)
+"""Where milliseconds nest, in the order in which they are asked."""
+
+# Exact: no number that is accepted has more digits than this.
+_EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
+
+
+def read_duration(event: WireEvent) -> float | None:
+    """Give the duration declared at the top, else the first one nested."""
+    seconds = _declared(event)
+    return _nested(event) if seconds is None else seconds
+
+
+def _declared(event: WireEvent) -> float | None:
+    value = event.sent.duration
+    if value is None or value == "":
+        return None
+    number = _number(value)
+    if number is None:
+        event.keep("duration")
+        return None
+    if type(value) is int and (
+        event.sent.event_time is not None or event.sent.ingest_time is not None
+    ):
+        number = _seconds(number)
+    seconds = _storable(number)
+    if seconds is None:
+        event.coerce("duration_invalid", "duration", event.fields["duration"])
+    elif repr(seconds) != value and Decimal(repr(seconds)) != number:
+        event.extra["duration"] = Raw(_with_point(number).encode())
+    return seconds
+
+
+def _nested(event: WireEvent) -> float | None:
+    nested = event.nested
+    if nested.payload.duration_ms is None and not nested.deep:
+        return None  # nearly every event
+    for place, value in enumerate(_values(nested)):
+        if value is None:
+            continue
+        number = _number(value)
+        if number is not None:
+            seconds = _storable(_seconds(number))
+            if seconds is not None:
+                return seconds
+            event.coerce("duration_invalid", _PLACES[place], event.original(_PLACES[place]))
+    return None
+
+
+def _values(nested: Nested) -> tuple[Value, ...]:
+    """Give what was sent at each of _PLACES."""
+    return (
+        nested.payload.duration_ms,
+        nested.payload_result.duration_ms,
+        nested.payload_result_context.duration_ms,
+        nested.result_inner.duration_ms,
+        nested.result_inner_context.duration_ms,
+    )
+
+
+def _number(value: Value) -> Decimal | None:
+    return Decimal(value) if isinstance(value, Number) or type(value) is int else None
+
+
+def _seconds(milliseconds: Decimal) -> Decimal:
+    return _EXACT.scaleb(milliseconds, -3)
+
+
+def _storable(number: Decimal) -> float | None:
+    """Give the float nearest to a duration; None if it is negative or beyond every float."""
+    seconds = abs(float(number)) if number >= 0 else -1.0
+    return seconds if seconds >= 0 and isfinite(seconds) else None
+
+
+def _with_point(number: Decimal) -> str:
+    """Give the number so that nobody takes it for milliseconds."""
+    text = canonical_number(str(number))
+    return text if "." in text else f"{text}.0"

@@ -1,0 +1,232 @@
+"""A wire event in; how it went, and who says so.
+
+Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from normalizer.core.wire_event import Nested, WireEvent, limited
+from normalizer.envelope import CALL_DONE
+
+MAX_STATUS_BYTES: Final = 100
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: the event's name says so; 1: a declared word; 2: a failure, declared or found nested."""
+
+
+Status: TypeAlias = tuple[str, Rank]
+"""The canonical word, and the rank of its evidence."""
+
+
+def _in_both_cases(words: dict[str, str]) -> dict[str, str]:
+    """Give the words also in lower case: nearly every word is found as it comes."""
+    return words | {word.lower(): canonical for word, canonical in words.items()}
+
+
+_OUTCOMES: Final = {
+    word: outcome
+    for outcome, words in {
+        "COMPLETED": "COMPLETED COMPLETE SUCCESS SUCCEEDED SUCCESSFUL DONE OK FINISHED PASSED",
+        "FAILED": "FAILED FAIL FAILURE REJECTED",
+        "ERROR": "ERROR ERRORED EXCEPTION ERR TIMEOUT TIMED_OUT",
+        "CANCELLED": "CANCELLED CANCELED CANCEL ABORTED TERMINATED KILLED",
+    }.items()
+    for word in words.split()
+}
+_CALL_OUTCOMES: Final = _in_both_cases(
+    _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
+)
+_OTHER_WORDS: Final = _in_both_cases(
+    _OUTCOMES
+    | {word: "FAILED" for word, outcome in _OUTCOMES.items() if outcome == "ERROR"}
+    | dict.fromkeys(("STARTED", "INITIATED"), "STARTED")
+    | dict.fromkeys(("PENDING", "QUEUED", "CREATED"), "PENDING")
+    | {"INITIALIZED": "INITIALIZED"}
+)
+_FAILED_PREFIX: Final = "FAILED_"
+_FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
+_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED", "SKIPPED"))
+_WEAKER: Final = frozenset(
+    ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
+)
+_REMEMBERED: Final = 1024
+"""Answers that are kept: the words of a platform are few, and an open word costs one place."""
+_SAYS_NOTHING: Final = "UNKNOWN"
+
+_NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
+_OF_NAME: Final = (
+    ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
+    ("FAILED", frozenset(("error", "failed", "fail", "failure"))),
+    (
+        "COMPLETED",
+        frozenset(("done", "exit", "exited", "complete", "completed", "finished")),
+    ),
+    ("SKIPPED", frozenset(("skipped",))),
+    ("PENDING", frozenset(("issued",))),
+)
+
+
+def read_status(event: WireEvent, event_type: str) -> Status:
+    """Give the status of the event. Raises Refused if the word is too long (L1)."""
+    declared = _declared(event)
+    if event_type in CALL_DONE:
+        return _of_call(event, declared)
+    return _of_other(event, event_type, declared)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def status_of_name(event_type: str) -> str:
+    """Give what the name of an event says of its status (S1)."""
+    words = set(_NAME_WORDS.split(event_type.lower()))
+    return next((status for status, named in _OF_NAME if words & named), "RUNNING")
+
+
+def _declared(event: WireEvent) -> str:
+    """Give the status declared at the top, '' for none (S5)."""
+    value = event.sent.status
+    if value is None:
+        return ""
+    if type(value) is str:
+        return value
+    event.keep("status")
+    event.note("status_not_text", "status")
+    return ""
+
+
+def _of_call(event: WireEvent, declared: str) -> Status:
+    """Give one of the four words: a failure at the top, else a failure nested, else COMPLETED."""
+    outcome = _call_outcome(declared)
+    if outcome in _FAILURES:
+        return _as_declared(event, declared, outcome)
+    nested = _nested_outcomes(event.nested)
+    failure = next((found for found in nested if found in _FAILURES), None)
+    if failure is None and outcome is not None:
+        return _as_declared(event, declared, outcome)
+    if _says_nothing(declared):
+        _keep_declared(event, declared)
+    elif outcome is not None or _other_word(declared) in _WEAKER:
+        event.coerce("status_overruled", "status", declared)
+    else:
+        event.coerce("status_unmapped", "status", declared)
+    if failure is not None:
+        return failure, 2
+    return "COMPLETED", 1 if nested else 0
+
+
+def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
+    judge = _judge if len(declared) <= MAX_STATUS_BYTES else _judge.__wrapped__
+    judged = judge(declared, event_type)
+    if judged.overruled:
+        event.coerce("status_overruled", "status", declared)
+    elif judged.kept:
+        event.keep("status")
+    if judged.decided:
+        return judged.status, judged.rank
+    of_name = judged.status
+    ends = of_name in _ENDINGS
+    for value in (event.nested.payload.status, event.nested.result.status):
+        found = _nested_word(value) if type(value) is str else None
+        # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
+        if found is not None and ends != (found in _WEAKER):
+            return found, _rank(found)
+    return of_name, 0
+
+
+class _Judged(NamedTuple):
+    """What the declared word and the event's name come to.
+
+    `decided`: what nests has no say. `overruled`: the name decided. `kept`: the word says more.
+    """
+
+    status: str
+    rank: Rank
+    decided: bool = True
+    overruled: bool = False
+    kept: bool = False
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _judge(declared: str, event_type: str) -> _Judged:
+    of_name = status_of_name(event_type)
+    if _says_nothing(declared):
+        return _Judged(of_name, 0, decided=False, kept=declared != "")
+    canonical = _other_word(declared)
+    if canonical in _WEAKER and of_name in _ENDINGS:
+        return _Judged(of_name, 0, overruled=True)
+    kept = declared.upper() != canonical
+    return _Judged(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
+
+
+def _nested_outcomes(nested: Nested) -> list[str]:
+    """Give the outcomes nested in a call, the place to be asked first at first."""
+    places = (
+        nested.payload.status,
+        nested.payload_result.status,
+        nested.payload_result_context.status,
+        nested.payload_result_context.terminal_state,
+        nested.payload_response.status,
+        nested.result.status,
+        nested.result_context.status,
+        nested.result_context.terminal_state,
+        nested.result_inner.status,
+        nested.result_inner_context.status,
+    )
+    return [
+        outcome
+        for value in places
+        if type(value) is str and (outcome := _call_outcome(value)) is not None
+    ]
+
+
+def _call_outcome(sent: str) -> str | None:
+    return _known_call_outcome(sent[:MAX_STATUS_BYTES])
+
+
+def _other_word(sent: str) -> str:
+    """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
+    return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
+
+
+# Both look at the beginning of a word only: no word of the tables is longer, and a text of
+# megabytes must not be kept.
+@lru_cache(maxsize=_REMEMBERED)
+def _known_call_outcome(sent: str) -> str | None:
+    folded = _fold(sent)
+    return "FAILED" if folded.startswith(_FAILED_PREFIX) else _CALL_OUTCOMES.get(folded)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known_other_word(sent: str) -> str | None:
+    folded = _fold(sent)
+    return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
+
+
+def _nested_word(sent: str) -> str | None:
+    found = _other_word(sent)
+    counts = found in _WEAKER or (found in _ENDINGS and found != "SKIPPED")
+    return found if counts else None
+
+
+def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
+    if declared != canonical and declared.upper() != canonical:
+        event.keep("status")
+    return limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
+
+
+def _keep_declared(event: WireEvent, declared: str) -> None:
+    if declared:
+        event.keep("status")
+
+
+def _says_nothing(declared: str) -> bool:
+    return not declared or declared.upper() == _SAYS_NOTHING
+
+
+def _rank(canonical: str) -> Rank:
+    return 2 if canonical in _FAILURES else 1
+
+
+def _fold(sent: str) -> str:
+    return sent.upper().replace("-", "_").replace(" ", "_")

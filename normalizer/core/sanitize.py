@@ -1,0 +1,259 @@
+"""JSON text in; the same text out, without secrets and with all text that Postgres can hold.
+
+Looking costs less than a microsecond and nearly always finds nothing, so the text is only taken
+apart on a hit, and its own bytes stay unless something in it had to change.
+Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R1-R6.
+"""
+
+import re
+from collections.abc import Iterable
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
+
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from normalizer.core.rules.redaction import (
+    REDACTED,
+    SECRET_WHOLE_WORD,
+    SECRET_WORDS,
+    Redaction,
+    Secrecy,
+    cut_secrets,
+    redact_text,
+)
+from normalizer.core.shapes import is_batch, is_wrapper
+from normalizer.jsontext import MAX_DIGITS, Json, Number, Repeated, write
+
+Path: TypeAlias = tuple[str, ...]
+"""Keys from the event down to a text, `[]` for any item of a list; at most MAX_PATH of them."""
+
+MAX_PATH: Final = 8
+REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
+
+NEVER_SECRET: Final = frozenset(
+    (
+        *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
+        *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
+        *("catalog_id", "parent_event_id", "parent_execution_id", "node_type", "duration"),
+        *("context", "payload", "result", "meta", "events"),
+    )
+)
+"""The envelope's own keys. A word that an operator adds hides what is in them, never them: with
+`name` added, node_name must still say which step it was."""
+
+_REFERENCE: Final = "reference"
+_REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
+
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+_MAY_HIDE: Final = (str, list, dict)
+"""Only such a value is ever a secret, or holds one."""
+_SEPARATORS: Final = b"-_+ "
+_LOWER_AND_ZERO: Final = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000"
+)
+_ESCAPES: Final = (b"\\u", b"\\/")
+"""Behind these any word may hide."""
+_LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
+"""A number beyond the limits has a run of so many digits before or after its point."""
+_WEAK_SIGNS: Final = {
+    b"://": re.compile(rb"://[^/]*@"),
+    b"eyj": re.compile(rb"eyJ"),
+    b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
+    SECRET_WHOLE_WORD.encode(): re.compile(rb"(?<![A-Za-z])pin(?![a-z])|P[Ii][Nn](?![a-z])"),
+}
+"""Common in harmless text: a hit counts only if the expression finds it in the text as it is."""
+
+
+class Cleaned(NamedTuple):
+    """The text, and where U+FFFD was written: for each item of a batch, None for all else."""
+
+    text: str
+    mended: dict[int | None, set[Path]]
+
+
+class Sanitizer:
+    """Looks for what must not be stored, and takes it out."""
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        self._redaction: Final = Redaction(redact_keys)
+        words = (*SECRET_WORDS, *self._redaction.added_words, "basic")
+        strong = {_looked_at(word.encode()) for word in words} - {b""}
+        self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
+        self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
+
+    def suspects(self, text: bytes) -> bool:
+        """Tell whether the text has to be looked into. Never misses; may be wrong the other way."""
+        hits = self._looker.find_matches_as_indexes(_looked_at(text), overlapping=True)
+        if not hits:
+            return False
+        return any(
+            sign >= len(_WEAK_SIGNS) or _WEAK_SIGNS[self._signs[sign]].search(text) is not None
+            for sign in {hit[0] for hit in hits}
+        )
+
+    def clean(self, text: str, tree: Json) -> Cleaned:
+        """Give `text`, whose tree is `tree`, as it may be stored; unchanged where nothing is wrong.
+
+        A text within the text (a JSON string, the payload of a feed wrapper, a string in a batch)
+        is left alone: its turn comes when it is unwrapped. Idempotent.
+        """
+        rewriter = _Rewriter(self._redaction)
+        cleaned = rewriter.record(tree)
+        return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.mended)
+
+    def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
+        """Give the headers of a record as they may be stored, and where they were mended."""
+        rewriter = _Rewriter(self._redaction)
+        cleaned = rewriter.walk(headers, ("headers",), _Mode.PLAIN)
+        return cleaned, rewriter.mended.get(None, set())
+
+
+def under(path: Path, key: str) -> Path:
+    """Give the path of what is under a key, or `[]`, of what is at `path`."""
+    return (*path, key) if len(path) < MAX_PATH else path
+
+
+def dotted(path: Path) -> str:
+    """Give a path as coercions name it: `context.rows[].error`."""
+    return ".".join(path).replace(".[]", "[]")
+
+
+def mend(text: str) -> str:
+    """Give the text with U+FFFD for each U+0000 and each lone surrogate."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return _UNSTORABLE.sub(REPLACEMENT, text)
+
+
+def _looked_at(text: bytes) -> bytes:
+    return text.translate(_LOWER_AND_ZERO, _SEPARATORS)
+
+
+class _Mode(Enum):
+    """How much of a part of the tree may be changed."""
+
+    ROOT = "an event's own keys are the envelope's, not secrets"
+    PLAIN = "everything"
+    REFERENCE = "everything but what says where a result lies"
+    UNTOUCHED = "only text that cannot be stored"
+
+
+class _Rewriter:
+    """One walk over one tree: what becomes of it, and what was done."""
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._item: int | None = None
+        self.changed = False
+        self.mended: dict[int | None, set[Path]] = {}
+
+    def record(self, tree: Json) -> Json:
+        """A record's own value: an event, a batch of events, or either one wrapped."""
+        if not isinstance(tree, dict) or not is_batch(tree) or not isinstance(tree["events"], list):
+            return self._event(tree)
+        self.changed |= isinstance(tree, Repeated)
+        batch = self.walk({**tree, "events": None}, (), _Mode.ROOT)
+        assert isinstance(batch, dict)
+        events: list[Json] = []
+        for self._item, item in enumerate(tree["events"]):
+            events.append(self._event(item))
+        return batch | {"events": events}
+
+    def _event(self, tree: Json) -> Json:
+        if isinstance(tree, str) and not isinstance(tree, Number):
+            return self._wrapped(tree)
+        if isinstance(tree, dict) and is_wrapper(tree):
+            payload = tree["payload"]
+            if isinstance(payload, str) and not isinstance(payload, Number):
+                self.changed |= isinstance(tree, Repeated)
+                wrapper = self.walk({**tree, "payload": None}, (), _Mode.ROOT)
+                assert isinstance(wrapper, dict)
+                return wrapper | {"payload": self._wrapped(payload)}
+        return self.walk(tree, (), _Mode.ROOT)
+
+    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:
+        """Give the tree as it may be stored; one frame a level."""
+        if isinstance(tree, str):
+            return tree if isinstance(tree, Number) else self._text(tree, path, mode)
+        if isinstance(tree, list):
+            items: list[Json] = []
+            inner = under(path, "[]")
+            inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
+            for item in tree:
+                items.append(self.walk(item, inner, inside))  # noqa: PERF401 - two frames a level
+            return items
+        if not isinstance(tree, dict):
+            return tree
+        # The value that lost is still in the text, and may be a secret.
+        self.changed |= isinstance(tree, Repeated)
+        members: dict[str, Json] = {}
+        for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
+            if not isinstance(value, _MAY_HIDE):
+                members[key] = value
+                continue
+            mode_inside = _mode_under(key, mode)
+            if self._hides(key, value, mode, mode_inside):
+                self.changed |= value != REDACTED
+                members[key] = REDACTED
+            elif type(value) is Number:
+                members[key] = value
+            else:
+                members[key] = self.walk(value, under(path, key), mode_inside)
+        return members
+
+    def _wrapped(self, text: str) -> str:
+        """Give JSON text with escapes that say which unstorable characters stood in it."""
+        escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        self.changed |= escaped != text
+        return escaped
+
+    def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
+        if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
+            return False
+        secrecy = self._redaction.secrecy(key)
+        if secrecy is Secrecy.NOTHING:
+            return False
+        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
+
+    def _text(self, text: str, path: Path, mode: _Mode) -> str:
+        mended = mend(text)
+        kept = mended if mode is _Mode.UNTOUCHED else redact_text(mended)
+        if kept != text:
+            self._note(path, text, mended, kept)
+        return kept
+
+    def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
+        """Give the keys as they may be stored, no two alike."""
+        together = "\n".join(tree)
+        if cut_secrets(mend(together)) == together:
+            return list(tree)
+        keys: list[str] = []
+        taken: set[str] = set()
+        numbers: dict[str, int] = {}
+        for sent in tree:
+            mended = mend(sent)
+            kept = key = mended if mode is _Mode.UNTOUCHED else cut_secrets(mended)
+            if kept != sent:
+                taken = taken or set(tree)
+                while key in taken:
+                    numbers[kept] = numbers.get(kept, 1) + 1
+                    key = f"{kept} ({numbers[kept]})"
+                taken.add(key)
+                self._note(under(path, key), sent, mended, key)
+            keys.append(key)
+        return keys
+
+    def _note(self, path: Path, sent: str, mended: str, kept: str) -> None:
+        self.changed = True
+        if mended != sent and REPLACEMENT in kept:
+            self.mended.setdefault(self._item, set()).add(path)
+
+
+def _mode_under(key: str, mode: _Mode) -> _Mode:
+    if mode is _Mode.UNTOUCHED:
+        return _Mode.UNTOUCHED
+    if mode is _Mode.REFERENCE:
+        named = key in _REFERENCE_KEYS or key.endswith("_id")
+        return _Mode.UNTOUCHED if named else _Mode.REFERENCE
+    return _Mode.REFERENCE if key == _REFERENCE else _Mode.PLAIN

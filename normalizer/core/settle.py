@@ -1,0 +1,283 @@
+"""A batch's events in; rows to insert, rows to change and each event's outcome out.
+
+Decides identity: the same record read again, one event told more than once, or two events with
+one id. Knows nothing of SQL: it asks a `Stored` for the rows it must compare with.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
+
+import msgspec
+
+from normalizer.core.join import HASHED_REGION, join, rekeyed, same_event
+from normalizer.core.join import conflict_id as conflict_id_of
+from normalizer.envelope import Envelope
+from normalizer.snowflake import derive_id
+
+Place = tuple[str | None, int, int, int, int]
+"""Coordinates of an event: topic, generation, partition, offset, index in the record."""
+
+Source = tuple[str | None, int, int]
+"""Topic, generation and partition of a record."""
+
+Reached = Mapping[Source, int]
+"""Below which offset somebody may have written records of a source before; others are new."""
+
+NOTHING_REACHED: Final[Reached] = MappingProxyType({})
+
+Fate = Literal["stored", "duplicate", "joined"]
+
+DERIVED_REGION = 1 << 62
+_SALTS = range(4)
+
+
+class Stored(Protocol):
+    """What the database knows; every row it hands out is locked until the transaction ends."""
+
+    async def places(self, event_ids: Sequence[int]) -> dict[int, Place]:
+        """The coordinates of those of the ids (ascending) that are stored."""
+
+    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        """The whole rows of those of the ids (ascending) that are stored."""
+
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The row that each of these records went to before, whatever id that has today."""
+
+    async def assigned(self, place: Place) -> int | None:
+        """The id that was assigned to the event of these coordinates."""
+
+    async def assign(self, place: Place) -> int:
+        """A new id for the event of these coordinates, remembered under them."""
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What the batch does to the log; rows ascend by event_id.
+
+    `fates` is parallel to the events that were given: each one's outcome and its row's id.
+    `tellings` are the records that went to a row of other coordinates, and its id.
+    """
+
+    new: list[Envelope]
+    changed: list[Envelope]
+    fates: list[tuple[Fate, int]]
+    tellings: list[tuple[Place, int]] = []
+
+
+def place_of(event: Envelope) -> Place:
+    """The coordinates that name the event for ever."""
+    return (
+        event.source_topic,
+        event.source_generation,
+        event.source_partition,
+        event.source_offset,
+        event.source_index,
+    )
+
+
+def source_of(event: Envelope) -> Source:
+    """The partition that the event's record came from."""
+    return (event.source_topic, event.source_generation, event.source_partition)
+
+
+async def settle(
+    events: Sequence[Envelope], stored: Stored, reached: Reached = NOTHING_REACHED
+) -> Settled:
+    """Give each event its row: a new one, one to join, or none. Rows come ascending by event_id.
+
+    The same coordinates are the same record, whatever id today's rules give it: below what was
+    reached, a record that its id does not find is looked for by its coordinates.
+    """
+    ids = [_id_of(event) for event in events]
+    told = Counter(ids)
+    known = await stored.places(sorted(told))
+    doubtful = (
+        [
+            number
+            for number, event_id in enumerate(ids)
+            if event_id in known
+            or told[event_id] > 1
+            or (reached and _is_below(events[number], reached))
+        ]
+        if known or reached or len(told) < len(ids)
+        else []
+    )
+    if not doubtful:
+        return Settled(
+            new=sorted(events, key=_id_of),
+            changed=[],
+            fates=[("stored", event_id) for event_id in ids],
+        )
+    return await _Settling(stored, known, reached).settle(events, doubtful)
+
+
+class _Settling:
+    """The state while one batch is settled: rows of the database, and of the batch so far."""
+
+    def __init__(self, stored: Stored, known: dict[int, Place], reached: Reached) -> None:
+        self._stored = stored
+        self._known = known
+        self._reached = reached
+        self._seen: dict[Place, int] = {}
+        self._rows: dict[int, Envelope | None] = {}
+        self._new: set[int] = set()
+        self._changed: set[int] = set()
+        self._tellings: list[tuple[Place, int]] = []
+
+    async def settle(self, events: Sequence[Envelope], doubtful: Sequence[int]) -> Settled:
+        """Settle the doubtful ones (by their number) one by one; the others are new as they are."""
+        self._rows = {_id_of(event): event for event in events}
+        fates: list[tuple[Fate, int]] = [("stored", _id_of(event)) for event in events]
+        some = [events[number] for number in doubtful]
+        for event in some:
+            self._rows.pop(_id_of(event), None)
+        self._new = set(self._rows)
+        self._rows |= {one: None for event in some if (one := _id_of(event)) not in self._known}
+        await self._look_up(some)
+        for number, event in zip(doubtful, some, strict=True):
+            fates[number] = await self._settle(event)
+        return Settled(
+            new=self._sorted(self._new),
+            changed=self._sorted(self._changed),
+            fates=fates,
+            tellings=self._tellings,
+        )
+
+    async def _look_up(self, events: Sequence[Envelope]) -> None:
+        """Where these records went before; every row they tell of again is locked, in one order."""
+        unknown = [event for event in events if not self._is_stored(event)]
+        if self._reached:
+            below = {place_of(event) for event in unknown if _is_below(event, self._reached)}
+            self._seen = await self._stored.at(below) if below else {}
+        again = [event for event in unknown if place_of(event) not in self._seen]
+        told = {event_id for event in again if (event_id := _id_of(event)) in self._known}
+        await self._lock({event_id for event_id in told if event_id < HASHED_REGION})
+        await self._lock(
+            {event_id for event_id in told if event_id >= HASHED_REGION}
+            | {conflict_id_of(event, 0) for event in self._clashing(again)} - self._rows.keys()
+        )
+
+    async def _lock(self, event_ids: Collection[int]) -> None:
+        if event_ids:
+            found = await self._stored.rows(sorted(event_ids))
+            self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
+
+    def _clashing(self, events: Sequence[Envelope]) -> Iterator[Envelope]:
+        """Those whose id is another event's, in the log or before them in the batch."""
+        first: dict[int, Envelope] = {}
+        for event in events:
+            row = self._rows.get(_id_of(event)) or first.setdefault(_id_of(event), event)
+            if not same_event(row, event) and not _is_derived(event):
+                yield event
+
+    async def _settle(self, event: Envelope) -> tuple[Fate, int]:
+        if self._is_stored(event):
+            return "duplicate", _id_of(event)
+        row = self._seen.get(place_of(event))
+        if row is not None:
+            return "duplicate", row
+        fate = self._add(event) if self._is_free(_id_of(event)) else await self._place(event)
+        self._seen[place_of(event)] = fate[1]
+        return fate
+
+    def _is_stored(self, event: Envelope) -> bool:
+        """Whether the row of the event's id is the one that this very record made."""
+        return self._known.get(_id_of(event)) == place_of(event)
+
+    async def _place(self, event: Envelope) -> tuple[Fate, int]:
+        derived = _is_derived(event)
+        for candidate in _candidates(event, derived=derived):
+            event_id = _id_of(candidate)
+            row = await self._row(event_id)
+            if row is None:
+                return self._add(candidate)
+            if place_of(row) == place_of(event):
+                return "duplicate", event_id
+            if same_event(row, event) and not (derived and _is_derived(row)):
+                return self._join(row, candidate)
+        return await self._assign(event, derived=derived)
+
+    async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Fate, int]:
+        """Every id that could be derived is taken: the database gives one, and remembers it."""
+        assigned = await self._stored.assigned(place_of(event))
+        if assigned is not None:
+            return "duplicate", assigned
+        event_id = await self._stored.assign(place_of(event))
+        if derived:
+            return self._add(msgspec.structs.replace(event, event_id=event_id))
+        return self._add(rekeyed(event, event_id))
+
+    def _is_free(self, event_id: int) -> bool:
+        """Whether neither the database nor the batch so far has a row of this id."""
+        return event_id in self._rows and self._rows[event_id] is None
+
+    async def _row(self, event_id: int) -> Envelope | None:
+        """The row of this id; asked for only where the look-up of the batch did not tell."""
+        if event_id not in self._rows:
+            self._rows[event_id] = (await self._stored.rows([event_id])).get(event_id)
+        return self._rows[event_id]
+
+    def _add(self, event: Envelope) -> tuple[Fate, int]:
+        event_id = _id_of(event)
+        self._rows[event_id] = event
+        self._new.add(event_id)
+        return "stored", event_id
+
+    def _join(self, row: Envelope, telling: Envelope) -> tuple[Fate, int]:
+        joined = join(row, telling)
+        event_id = _id_of(row)
+        self._tellings.append((place_of(telling), event_id))
+        if joined is row:
+            return "duplicate", event_id
+        self._rows[event_id] = joined
+        if event_id not in self._new:
+            self._changed.add(event_id)
+        return "joined", event_id
+
+    def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
+        rows = (self._rows[event_id] for event_id in sorted(event_ids))
+        return [row for row in rows if row is not None]
+
+
+def _is_below(event: Envelope, reached: Reached) -> bool:
+    return event.source_offset < reached.get(source_of(event), 0)
+
+
+def _id_of(event: Envelope) -> int:
+    if event.event_id is None:
+        message = f"an event without an id has no row: {event.source_topic}@{event.source_offset}"
+        raise ValueError(message)
+    return event.event_id
+
+
+def _candidates(event: Envelope, *, derived: bool) -> Iterator[Envelope]:
+    """The event under each id it may be stored under, in order."""
+    yield event
+    if derived:
+        for salt in _SALTS[1:]:
+            yield msgspec.structs.replace(event, event_id=_derived_id(event, salt))
+    else:
+        for salt in _SALTS:
+            yield rekeyed(event, conflict_id_of(event, salt))
+
+
+def _is_derived(event: Envelope) -> bool:
+    """Whether the event's id was made from its own coordinates: then it brought none."""
+    return _id_of(event) >= DERIVED_REGION and any(
+        _derived_id(event, salt) == event.event_id for salt in _SALTS
+    )
+
+
+def _derived_id(event: Envelope, salt: int) -> int:
+    recorded = event.recorded_at
+    return derive_id(
+        event.source_topic or "",
+        event.source_generation,
+        event.source_partition,
+        event.source_offset,
+        event.source_index,
+        None if recorded is None else round(recorded.timestamp() * 1000),
+        salt,
+    )

@@ -1,0 +1,303 @@
+"""The bytes of a record in, its wire events out: decoded once, unwrapped, batches exploded.
+
+Source: wire-shapes, section 3 and section 9, B, W, L.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.sanitize import Path, Sanitizer, dotted
+from normalizer.core.shapes import is_batch, is_named, is_wrapper
+from normalizer.core.wire_event import (
+    ASKED_FOR,
+    CANONICAL_NAME,
+    NULL,
+    Refused,
+    WireEvent,
+    canonical_path,
+    decode_value,
+    first_byte,
+    same_json,
+    word,
+)
+from normalizer.envelope import Rule
+from normalizer.errors import Reason
+from normalizer.jsontext import Json, NumberError, parse
+
+MAX_VALUE_BYTES: Final = 8 * 1024 * 1024
+MAX_DEPTH: Final = 256
+MAX_BATCH_BYTES: Final = 64 * 1024 * 1024
+"""What a batch may come to with its outer fields written into each of its items. A record of a few
+megabytes could otherwise become terabytes of rows."""
+ITEM_BYTES: Final = 256
+"""What an item costs by itself: even `{}` becomes an outcome with a sentence of its own."""
+MAX_NAMED: Final = 20
+"""A coercion for each place that was mended, up to so many; the last says that there are more."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
+_POSITION: Final = re.compile(r"\(byte (\d+)\)")
+_KIND: Final = re.compile(r"got `(\w+)`")
+
+
+class Fault(msgspec.Struct, frozen=True, gc=False):
+    """An item of a batch that was refused before it could be read."""
+
+    index: int
+    reason: Reason
+    detail: str
+
+
+class _Level(msgspec.Struct, frozen=True, gc=False):
+    """One event or batch, unwrapped: its JSON object, and what had to be done to get at it."""
+
+    text: bytes
+    fields: dict[str, Raw]
+    mended: dict[int | None, set[Path]]
+    bom: bool
+    wrapper: "_Level | None" = None
+
+
+def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Fault]:
+    """Give the events of a record, in order; none for an empty batch.
+
+    Raises Refused, before anything is given, where the whole record is refused.
+    """
+    if len(value) > MAX_VALUE_BYTES:
+        raise Refused("too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}")
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise Refused("invalid_utf8", f"byte {error.start} is not UTF-8") from None
+    suspicious = sanitizer.suspects(value)
+    if not suspicious and not value.startswith(_BOM):
+        content = _decode(value)
+        if not isinstance(content, str) and is_named(content):
+            return (WireEvent.read(value, content),)  # nothing to undo: nearly every record
+    return _Reader(sanitizer, suspicious=suspicious).read(value)
+
+
+class _Reader:
+    """Reads one record. `suspicious` text is looked into, at each of its levels."""
+
+    def __init__(self, sanitizer: Sanitizer, *, suspicious: bool) -> None:
+        self._sanitizer = sanitizer
+        self._suspicious = suspicious
+
+    def read(self, value: bytes) -> Iterable[WireEvent | Fault]:
+        level = self._open(self._decode(value))
+        if is_batch(level.fields) and first_byte(level.fields["events"]) == b"[":
+            return self._read_batch(level)
+        return (_wire_event(level, None, 0, {}),)
+
+    def _read_batch(self, batch: _Level) -> Iterator[WireEvent | Fault]:
+        items = _list_decoder.decode(batch.fields["events"])
+        shared = {k: raw for k, raw in batch.fields.items() if k != "events" and raw != NULL}
+        _check_batch_size(shared, len(items))
+        return (self._read_item(batch, shared, index, item) for index, item in enumerate(items))
+
+    def _read_item(
+        self, batch: _Level, shared: dict[str, Raw], index: int, item: Raw
+    ) -> WireEvent | Fault:
+        """Give one item with what it inherits (B1); strings and wrappers are undone once (B2)."""
+        text = bytes(item)
+        try:
+            content = _decode(text)
+            level = self._open(
+                content
+                if isinstance(content, str)
+                else _Level(text, content, {None: batch.mended.get(index, set())}, bom=False)
+            )
+            return _wire_event(level, batch, index, shared)
+        except Refused as refusal:
+            return Fault(index, refusal.reason, refusal.detail)
+
+    def _open(self, content: "_Level | str") -> _Level:
+        """Undo a JSON string, then a feed wrapper, each once (W1, W2)."""
+        level = self._open_text(content) if isinstance(content, str) else content
+        if not is_wrapper(level.fields) or first_byte(level.fields["payload"]) != b'"':
+            return level
+        payload = _text_decoder.decode(level.fields["payload"])
+        return msgspec.structs.replace(self._open_text(payload), wrapper=level)
+
+    def _open_text(self, text: str) -> _Level:
+        content = self._decode(text.encode())
+        if isinstance(content, str):
+            raise Refused("not_an_event", "expected an object, got a JSON string twice encoded")
+        return content
+
+    def _decode(self, text: bytes) -> "_Level | str":
+        """Give one level of text: an object, or the text within a JSON string."""
+        bom = text.startswith(_BOM)
+        if bom:
+            text = text[len(_BOM) :]
+        mended: dict[int | None, set[Path]] = {}
+        if self._suspicious:
+            as_sent = text.decode()
+            tree = _parse(as_sent, text)
+            _check_depth(text)
+            as_kept, mended = self._sanitizer.clean(as_sent, tree)
+            text = as_kept.encode()
+        content = _decode(text)
+        if not isinstance(content, str):
+            return _Level(text, content, mended, bom)
+        # A mark before a JSON string is one before the text within it.
+        return "\ufeff" + content.removeprefix("\ufeff") if bom else content
+
+
+def _wire_event(
+    level: _Level, batch: _Level | None, index: int, shared: dict[str, Raw]
+) -> WireEvent:
+    """Give the event with what it inherits, what wrappers held, and what was done to its text."""
+    text, fields = level.text, level.fields
+    inherited = _inherited(shared, fields) if shared else {}
+    if inherited:
+        fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
+        text = msgspec.json.encode(fields)
+    levels = [level] if batch is None else [level, batch]
+    paths = {canonical_path(path) for path in level.mended.get(None, ())}
+    if batch is not None and batch.mended:
+        outer = batch.mended.get(None, ())
+        paths |= {canonical_path(path) for path in outer if path[0] in inherited}
+    extra: dict[str, Raw] = {}
+    for wrapper in [each.wrapper for each in levels if each.wrapper is not None]:
+        levels.append(wrapper)
+        names = _adopt(wrapper, fields, extra)
+        outer = wrapper.mended.get(None, ())
+        paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
+    marked = any(each.bom for each in levels)
+    coercions = [_coercion("bom_stripped", "value")] if marked else []
+    coercions += mended_coercions(paths)
+    return WireEvent.read(text, fields, index, extra, coercions)
+
+
+def _adopt(wrapper: _Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
+    """Keep what else a feed wrapper held in `extra`; under which names."""
+    names: dict[str, str] = {}
+    for key, raw in wrapper.fields.items():
+        if key == "payload" or raw == NULL or (key in fields and _same_value(fields[key], raw)):
+            continue
+        names[key] = key
+        while names[key] in ASKED_FOR or names[key] in fields or names[key] in extra:
+            names[key] = f"wrapper.{names[key]}"
+        extra[names[key]] = raw
+    return names
+
+
+def mended_coercions(paths: Iterable[Path]) -> list[dict[str, object]]:
+    """Give a coercion for each place where text was mended, in order of their names."""
+    places = sorted(set(map(dotted, paths)))
+    coercions = [_coercion("unstorable_text", place) for place in places[:MAX_NAMED]]
+    if len(places) > MAX_NAMED:
+        coercions[-1]["more"] = True
+    return coercions
+
+
+def _inherited(shared: dict[str, Raw], own: dict[str, Raw]) -> dict[str, Raw]:
+    """Give the outer fields that an item takes over: all but those it has a value of its own for.
+
+    An item's own value, under any name of a pair, shuts out the outer values of that pair.
+    """
+    has_own = {CANONICAL_NAME.get(key, key) for key, raw in own.items() if raw != NULL}
+    return {k: raw for k, raw in shared.items() if CANONICAL_NAME.get(k, k) not in has_own}
+
+
+def _same_value(a: Raw, b: Raw) -> bool:
+    """Tell whether two values say the same; an id may be text in one and a number in the other."""
+    return same_json(a, b) or word(decode_value(a)) == word(decode_value(b)) != ""
+
+
+def _coercion(rule: Rule, field: str) -> dict[str, object]:
+    return {"rule": rule, "field": field}
+
+
+def _check_batch_size(shared: dict[str, Raw], items: int) -> None:
+    shared_bytes = sum(len(key) + len(bytes(raw)) for key, raw in shared.items())
+    total = items * (shared_bytes + ITEM_BYTES)
+    if total > MAX_BATCH_BYTES:
+        raise Refused(
+            "too_large",
+            f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
+            f"item, got {total}",
+        )
+
+
+def _decode(text: bytes) -> dict[str, Raw] | str:
+    """Give the fields of a JSON object or the text of a JSON string, valid to the last byte."""
+    try:
+        content = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        # It begins as something else, and may be broken further on: that would come first (L2).
+        _validate(text)
+        _check_depth(text)
+        kind = _KIND.search(str(error))
+        got = kind[1] if kind else "a number"
+        raise Refused("not_an_event", f"expected an object, got {got}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+    _check_depth(text)
+    return content
+
+
+def _validate(text: bytes) -> None:
+    try:
+        _raw_decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+
+
+def _parse(text: str, encoded: bytes) -> Json:
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(encoded, error) from None
+
+
+def _unreadable(text: bytes, error: Exception) -> Refused:
+    """Say why, in words of our own: an error's message may hold content."""
+    if isinstance(error, RecursionError):
+        # Too deep to be read to its end; what is cut off is broken first of all (L2).
+        if sum(_nesting(text)) == 0:
+            return _too_deep()
+        return Refused("invalid_json", "expected one JSON value, got one that is cut off")
+    if isinstance(error, NumberError):
+        return Refused("invalid_json", str(error))
+    position = _POSITION.search(str(error))
+    where = f"broken at byte {position[1]}" if position else "broken or cut off"
+    return Refused("invalid_json", f"expected one JSON value, got one that is {where}")
+
+
+def _check_depth(text: bytes) -> None:
+    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand.
+    if (
+        len(text) > 2 * MAX_DEPTH
+        and text.count(b"{") + text.count(b"[") > MAX_DEPTH
+        and max(accumulate(_nesting(text)), default=0) > MAX_DEPTH
+    ):
+        raise _too_deep()
+
+
+def _nesting(text: bytes) -> "array[int]":
+    """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
+    return array("b", _STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
+
+
+def _too_deep() -> Refused:
+    return Refused("too_deep", f"expected at most {MAX_DEPTH} levels of nesting, got more")
+
+
+_decoder: Final[msgspec.json.Decoder[dict[str, Raw] | str]] = msgspec.json.Decoder(
+    dict[str, Raw] | str
+)
+_raw_decoder: Final[msgspec.json.Decoder[Raw]] = msgspec.json.Decoder(Raw)
+_list_decoder: Final[msgspec.json.Decoder[list[Raw]]] = msgspec.json.Decoder(list[Raw])
+_text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)

@@ -1,0 +1,194 @@
+"""An API dump in, its rows out: `{"result":[...]}` or a bare list, however long, row by row.
+
+A dump is one JSON document over any number of lines. Only its list is read, the rest is skipped;
+a row is given as the bytes it was written as.
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.errors import FatalError
+from normalizer.files.unpack import Unpacked
+
+LIST_KEY: Final = "result"
+"""Where the dumps of the platform's APIs have their rows."""
+
+_ROWS_A_PAGE: Final = 1_000
+_PAGE_BYTES: Final = 1 << 20
+_LONGEST: Final = 1 << 26
+"""Letters of one row, or of one value beside the list."""
+
+_WORD_LETTERS: Final = len("-Infinity")
+"""A word or an escape that is cut off begins so near the end."""
+
+_EVENT_KEYS: Final = frozenset(("event_type", "name", "events"))
+_SCALAR: Final = r'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\]|\\.)*")'
+_OPENING: Final = re.compile(
+    rf'\s*\{{(?P<before>(?:\s*"[^"\\]*"\s*:\s*{_SCALAR}\s*,)*)\s*"{LIST_KEY}"\s*:\s*\[', re.DOTALL
+)
+_KEY: Final = re.compile(r'"([^"\\]*)"\s*:')
+_LIST: Final = re.compile(r"\s*\[\s*(?:\{|\Z)")
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+
+
+def is_dump(beginning: bytes) -> bool:
+    """Whether a file that begins so (64 KiB, or all of it) is a dump and not lines of records."""
+    text = beginning.decode(errors="replace").removeprefix("\ufeff")
+    first, newline, rest = text.lstrip().partition("\n")
+    try:
+        whole = msgspec.json.decode(first.encode())
+    except (msgspec.MsgspecError, RecursionError):
+        opening = _OPENING.match(text)
+        if opening:
+            return not _EVENT_KEYS.intersection(_KEY.findall(opening["before"]))
+        return _LIST.match(text) is not None
+    match whole:
+        case {"result": list()}:
+            return not _EVENT_KEYS.intersection(whole)
+        case [dict(), *_]:
+            return not (newline and rest.strip())
+        case _:
+            return False
+
+
+def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
+    """Pages of (number from 1, row). A stream that ends too early sets its `cut`.
+
+    Raises FatalError at a place that is not JSON: rows after it cannot be told apart.
+    """
+    reader = _Reader(stream, name)
+    page: list[tuple[int, bytes]] = []
+    page_bytes = 0
+    try:
+        for number, row in enumerate(reader.rows(), 1):
+            page.append((number, row))
+            page_bytes += len(row)
+            if len(page) >= _ROWS_A_PAGE or page_bytes >= _PAGE_BYTES:
+                yield page
+                page, page_bytes = [], 0
+    except EOFError:
+        stream.cut = True
+    except FatalError:
+        if page:
+            yield page
+        raise
+    if page:
+        yield page
+
+
+class _Reader:
+    """Walks one document with a window over its text; never holds more than a value and a chunk."""
+
+    def __init__(self, stream: Unpacked, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        # Bytes that are not UTF-8 pass through: the rules say what is wrong with their row.
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
+        self._text = ""
+        self._at = 0
+        self._dropped = 0
+        self._ended = False
+
+    def rows(self) -> Iterator[bytes]:
+        if self._peek() == "\ufeff":
+            self._at += 1
+        if self._peek() == "[":
+            yield from self._list()
+        else:
+            yield from self._object()
+        if not self._is_at_end():
+            raise self._broken("there is more after the end of the dump")
+
+    def _object(self) -> Iterator[bytes]:
+        self._take("{")
+        while self._peek() != "}":
+            key, _ = self._value()
+            self._take(":")
+            if key == LIST_KEY and self._peek() == "[":
+                yield from self._list()
+            else:
+                self._value()
+            if self._peek() == ",":
+                self._at += 1
+        self._take("}")
+
+    def _list(self) -> Iterator[bytes]:
+        self._take("[")
+        while self._peek() != "]":
+            _, text = self._value()
+            # What is cut off ends before the mark after it: half a number looks like a whole one.
+            if self._peek() == ",":
+                self._at += 1
+            yield text.encode(errors="surrogateescape")
+        self._take("]")
+
+    def _value(self) -> tuple[Any, str]:
+        """The next value and its text."""
+        self._peek()
+        while True:
+            try:
+                value, end = _json.raw_decode(self._text, self._at)
+            except (JSONDecodeError, RecursionError) as error:
+                if not self._may_go_on(error):
+                    raise self._broken("this is not JSON") from error
+                if not self._read():
+                    raise EOFError from None
+                continue
+            if end == len(self._text) and self._read():
+                continue  # a number may go on
+            text = self._text[self._at : end]
+            self._at = end
+            return value, text
+
+    def _may_go_on(self, error: JSONDecodeError | RecursionError) -> bool:
+        """Whether the value is only not all here yet, by where the decoder stopped."""
+        if isinstance(error, RecursionError) or len(self._text) - self._at > _LONGEST:
+            return False
+        return error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _WORD_LETTERS
+
+    def _peek(self) -> str:
+        """The next letter that is no space. Raises EOFError at the end."""
+        while True:
+            space = _SPACE.match(self._text, self._at)
+            assert space is not None
+            self._at = space.end()
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._read():
+                raise EOFError
+
+    def _is_at_end(self) -> bool:
+        try:
+            self._peek()
+        except EOFError:
+            return True
+        return False
+
+    def _take(self, letter: str) -> None:
+        if self._peek() != letter:
+            raise self._broken(f"expected {letter!r}")
+        self._at += 1
+
+    def _read(self) -> bool:
+        """Read on; whether there was more."""
+        self._dropped += self._at
+        self._text, self._at = self._text[self._at :], 0
+        while not self._ended:
+            chunk = self._stream.read1()
+            self._ended = not chunk
+            text = self._decoder.decode(chunk, self._ended)
+            if text:
+                self._text += text
+                return True
+        return False
+
+    def _broken(self, why: str) -> FatalError:
+        return FatalError(f"{self._name}: letter {self._dropped + self._at + 1}: {why}")
+
+
+_json: Final = JSONDecoder(parse_float=str, parse_int=str, parse_constant=str, strict=False)

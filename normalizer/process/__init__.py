@@ -1,0 +1,8 @@
+"""This process and its children.
+
+signals  the first asks for an end, the second ends at once
+garbage  Python's collector, seldom at work
+screen   where lines go: a terminal, or not
+child    a child process that dies with its parent
+become   the step between: drops root's rights, becomes the command
+"""

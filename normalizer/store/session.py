@@ -1,0 +1,176 @@
+"""Work in, one READ COMMITTED transaction out; the database's errors die here."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeVar
+
+import asyncpg
+
+from normalizer.errors import StoreUnavailable
+from normalizer.store import statements
+from normalizer.store.buckets import Buckets
+from normalizer.store.rows import RowRefused
+from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS, Fault, fault_of, translated
+
+_T = TypeVar("_T")
+_Work = Callable[[asyncpg.Connection], Awaitable[_T]]
+
+_SETTINGS: Final = {
+    # A frozen process must not hold its positions for ever, nor a statement wait for ever.
+    "statement_timeout": "120s",
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "60s",
+    "search_path": "normalizer, public",
+    "TimeZone": "UTC",
+}
+
+
+ANSWER_S: Final = 150.0
+"""Longer than any statement may take: a network that swallows answers must not hold us for ever."""
+
+_CONNECT_S: Final = 10.0
+_GOODBYE_S: Final = 2.0
+
+
+class OnceMore(Exception):  # noqa: N818 - never leaves the store
+    """Another writer was first, or a bucket was missing: the batch is done again at once."""
+
+
+class Session:
+    """One connection, made when it is needed and again after an outage; not for two tasks.
+
+    An answer is waited for `answer_s` at most; whatever leaves a connection in doubt ends it.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        application_name: str,
+        buckets: Buckets,
+        answer_s: float,
+        settings: Mapping[str, str],
+    ) -> None:
+        self._database_url = database_url
+        self._answer_s = answer_s
+        self._settings = {**_SETTINGS, "application_name": application_name, **settings}
+        self._buckets = buckets
+        self._connection: asyncpg.Connection | None = None
+        self.commit_s = 0.0
+        """How long the last COMMIT took."""
+
+    async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+        """Do the work in a READ COMMITTED transaction; foreign errors die here.
+
+        Raises RowRefused, OnceMore, StoreUnavailable or FatalError; nothing is written then.
+        """
+        try:
+            return await self._in_transaction(work, rolled_back=rolled_back)
+        except FOREIGN_ERRORS as error:
+            match fault_of(error, copying=False):
+                case Fault.RECORD:
+                    raise RowRefused from error
+                case Fault.RACE:
+                    raise OnceMore from error
+                case Fault.BUCKET:
+                    self._buckets.forget()
+                    raise OnceMore from error
+                case Fault.MOMENT | Fault.OURS:
+                    raise translated(error) from error
+
+    async def at_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+        """Work that has no rows of a batch: what a batch would do again, the caller does."""
+        try:
+            return await self.transaction(work, rolled_back=rolled_back)
+        except (RowRefused, OnceMore) as error:
+            message = "database: another writer was first"
+            raise StoreUnavailable(message) from error
+
+    def hang_up(self) -> None:
+        """End the connection at once."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
+        """The work's answer, committed or rolled back; a connection left in doubt is ended."""
+        try:
+            connection = await self._connected()
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                answer = await work(connection)
+            except BaseException as error:
+                if not _is_in_doubt_after(error):
+                    await self._roll_back(transaction)
+                raise
+            begun_s = time.monotonic()
+            await (transaction.rollback() if rolled_back else transaction.commit())
+            self.commit_s = time.monotonic() - begun_s
+        except BaseException as error:
+            if _is_in_doubt_after(error):
+                await self._give_up()
+            raise
+        return answer
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _connect(self) -> asyncpg.Connection:
+        """A connection that takes jsonb as bytes; one that is half set up is given up."""
+        connection = await asyncpg.connect(
+            self._database_url,
+            server_settings=self._settings,
+            timeout=_CONNECT_S,
+            command_timeout=self._answer_s,
+        )
+        try:
+            await connection.set_type_codec(
+                "jsonb",
+                schema="pg_catalog",
+                encoder=_encode_jsonb,
+                decoder=_decode_jsonb,
+                format="binary",
+            )
+            self._buckets.shift = await connection.fetchval(statements.BUCKET_SHIFT)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+    async def _give_up(self) -> None:
+        """End a connection in doubt; the server is asked to stop what it may still be doing.
+
+        It would go on by itself, and hold the positions of the partitions meanwhile.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                await connection.close(timeout=_GOODBYE_S)
+
+    async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
+        """Roll back, or give the connection up: then the server does."""
+        try:
+            await transaction.rollback()
+        except FOREIGN_ERRORS:
+            self.hang_up()
+
+
+def _is_in_doubt_after(error: BaseException) -> bool:
+    """Whether the connection may be anywhere: left in the middle, silent, or gone."""
+    return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
+        error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
+    )
+
+
+def _encode_jsonb(value: bytes) -> bytes:
+    """JSON text as jsonb's binary form takes it: a version byte, then the bytes as they are."""
+    return b"\x01" + value
+
+
+def _decode_jsonb(value: bytes) -> bytes:
+    return bytes(value[1:])

@@ -1,0 +1,488 @@
+"""One batch in, one transaction out: the only place that writes events.
+
+locked positions: still mine, and where I think they are?
+-> events settled against the stored rows -> new rows by COPY, told-again rows by UPDATE
+-> refused records to quarantine -> positions and running totals moved -> commit
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType, TracebackType
+from typing import Final, Self
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import Batch, PartitionBatch, Totals
+from normalizer.core.settle import (
+    NOTHING_REACHED,
+    Fate,
+    Place,
+    Reached,
+    Settled,
+    place_of,
+    settle,
+    source_of,
+)
+from normalizer.envelope import Envelope, Ignored, Rejected
+from normalizer.errors import StoreUnavailable
+from normalizer.store import statements
+from normalizer.store.buckets import Buckets
+from normalizer.store.positions import (
+    Counts,
+    Positions,
+    SourcePositions,
+    add_gaps,
+    lock_positions,
+    move_positions,
+)
+from normalizer.store.refusals import Refusal, quarantine
+from normalizer.store.rows import (
+    RowRefused,
+    StoredRows,
+    add_tellings,
+    change_rows,
+    copy_rows,
+    refused_rows,
+)
+from normalizer.store.session import ANSWER_S, OnceMore, Session
+
+_ROUNDS: Final = 10
+_APART_FOR: Final = 1_000
+"""So many batches are written in two steps once rows of other partitions were told again."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition that is ours: where to read on, and what the last record there looked like."""
+
+    topic: str
+    generation: int
+    partition: int
+    epoch: int
+    next_offset: int
+    cluster_id: str
+    last_offset: int | None
+    last_recorded_ms: int | None
+    last_crc: int | None
+
+
+class _Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows were changed, and nothing else of the batch was written; by these records."""
+
+    places: frozenset[Place]
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What one committed transaction did, for whoever counts.
+
+    `fates` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
+    """
+
+    events: Sequence[Envelope]
+    new: Sequence[Envelope]
+    fates: Sequence[tuple[Fate, int]]
+    refusals: Sequence[Refusal]
+    kept: Sequence[bool]
+    totals: Totals
+    commit_s: float = 0.0
+
+
+class Store:
+    """One connection that writes batches; it reconnects by itself after an outage.
+
+    `async with Store(url, owner=...) as store`; not for two tasks at once.
+    Every method raises StoreUnavailable (nothing was written: do it again) or FatalError.
+    A job gives `positions` of its own, and `session`: server settings for its connection.
+    `on_written` is called after each commit, but not where only its answer was lost.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        owner: str,
+        application_name: str = "normalizer",
+        answer_s: float = ANSWER_S,
+        positions: Positions | None = None,
+        session: Mapping[str, str] = MappingProxyType({}),
+        on_written: Callable[[Written], None] | None = None,
+    ) -> None:
+        self._owner = owner
+        self._on_written = on_written
+        self._positions = positions or SourcePositions()
+        self._buckets = Buckets()
+        self._apart = 0
+        self._session = Session(
+            database_url,
+            application_name=application_name,
+            buckets=self._buckets,
+            answer_s=answer_s,
+            settings=session,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session.hang_up()
+
+    async def claim(self, topic: str, partition: int, *, cluster_id: str, log_start: int) -> Claim:
+        """Make the partition ours: epoch + 1. Waits for a batch in flight, so the answer is final.
+
+        A partition never read before begins generation 0 at `log_start`.
+        """
+
+        async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
+            mine = (statements.CLAIM, topic, partition, self._owner)
+            if row := await connection.fetchrow(*mine):
+                return row
+            first = ([topic], [0], [partition])
+            await connection.execute(statements.ADD_REACHED, *first)
+            await connection.fetch(statements.LOCK_REACHED, *first)
+            return await connection.fetchrow(
+                statements.BEGIN_FIRST_GENERATION,
+                topic,
+                partition,
+                cluster_id,
+                self._owner,
+                log_start,
+            ) or await connection.fetchrow(*mine)
+
+        row = await self._session.at_once(claim)
+        return Claim(topic=topic, partition=partition, **row)
+
+    async def new_generation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+        """Begin the next generation at `log_start`: the topic was made anew (--accept-reset).
+
+        Raises Fenced and PositionMoved as `write` does: of two that see a reset, one begins.
+        """
+
+        async def begin(connection: asyncpg.Connection) -> asyncpg.Record:
+            await lock_positions(connection, (_stretch(claim, claim.next_offset),))
+            return await connection.fetchrow(
+                statements.BEGIN_NEXT_GENERATION,
+                claim.topic,
+                claim.generation,
+                claim.partition,
+                cluster_id,
+                self._owner,
+                log_start,
+            )
+
+        row = await self._session.at_once(begin)
+        return Claim(topic=claim.topic, partition=claim.partition, **row)
+
+    async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
+        """Move the position over offsets that can no longer be read; the gap becomes a row.
+
+        `reason` is expired or skipped. Raises Fenced and PositionMoved as `write` does.
+        """
+        part = _stretch(claim, next_offset)
+
+        async def record(connection: asyncpg.Connection) -> None:
+            if await lock_positions(connection, (part,)) is None:
+                return
+            await add_gaps(connection, (part,), reason)
+            await move_positions(connection, [(part, Counts().totals(part))])
+
+        await self._session.at_once(record)
+        return msgspec.structs.replace(claim, next_offset=next_offset)
+
+    async def write(self, batch: Batch) -> Totals:
+        """Write the batch in one transaction; rows that the database refuses go to quarantine.
+
+        Where partitions share executions, rows that were told again are changed in a transaction
+        before it: a writer goes through the projections once a transaction, in their order, or
+        two writers wait for each other. A kill between the two leaves tellings to be told again.
+
+        A batch whose commit took effect although its answer was lost is recognised, and not
+        written again: its totals are then empty.
+        Raises Fenced (a younger epoch owns a partition) and PositionMoved (an operator's hand).
+        """
+        refused: dict[Place, Rejected] = {}
+        joined: frozenset[Place] = frozenset()
+        fault: BaseException | None = None
+        rounds = 0
+        while rounds < _ROUNDS:
+            try:
+                await self._make_buckets(batch)
+                if isinstance(fault, RowRefused):
+                    refused = refused | await self._find_refused(batch, refused)
+                written = await self._session.transaction(
+                    partial(self._write, batch, refused, joined)
+                )
+            except (RowRefused, OnceMore) as again:
+                fault = again
+                rounds += 1
+            else:
+                if not isinstance(written, _Joined):
+                    return self._told(written)
+                joined, fault = joined | written.places, None
+        message = f"database: a batch did not get through in {_ROUNDS} rounds"
+        raise StoreUnavailable(message) from fault
+
+    async def probe(self, batch: Batch) -> bool:
+        """Whether the batch could be written without its records; what is tried is rolled back.
+
+        A row goes in and the positions move: then it is the records that are to blame. Raises
+        Fenced and PositionMoved as `write` does.
+        """
+        try:
+            await self._session.at_once(_make_todays_bucket)
+            await self._session.at_once(partial(self._write_none, batch), rolled_back=True)
+        except StoreUnavailable:
+            return False
+        return True
+
+    def _told(self, written: Written | None) -> Totals:
+        if written is None:
+            return Totals()
+        if self._on_written:
+            self._on_written(msgspec.structs.replace(written, commit_s=self._session.commit_s))
+        return written.totals
+
+    async def _write_none(self, batch: Batch, connection: asyncpg.Connection) -> None:
+        if await self._positions.lock(connection, batch.parts) is None:
+            return
+        await connection.execute(statements.PROBE)
+        nothing = [part.without_records() for part in batch.parts]
+        await self._positions.move(
+            connection, [(part, Counts().totals(part)) for part in nothing], 0, ()
+        )
+
+    async def _write(
+        self,
+        batch: Batch,
+        refused: dict[Place, Rejected],
+        joined: frozenset[Place],
+        connection: asyncpg.Connection,
+    ) -> Written | _Joined | None:
+        """None: this batch's commit had taken effect already. `joined` are joined by now."""
+        reached = await self._positions.lock(connection, batch.parts)
+        if reached is None:
+            return None
+        batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
+        sorted_out = _sort_out(batch, refused, self._buckets)
+        stored = StoredRows(connection, self._buckets)
+        settled = await settle(sorted_out.events, stored, reached)
+        if self._go_apart(sorted_out.events, settled):
+            changing = _changing(sorted_out.events, settled)
+            if not changing <= joined:
+                return await self._join(connection, settled, changing)
+        fates: list[tuple[Fate, int]] = [
+            ("joined", row) if fate == "duplicate" and place_of(event) in joined else (fate, row)
+            for event, (fate, row) in zip(sorted_out.events, settled.fates, strict=True)
+        ]
+        await copy_rows(connection, settled.new, batch_id)
+        await change_rows(connection, settled.changed, self._buckets)
+        await add_tellings(connection, [one for one in settled.tellings if one[0] not in joined])
+        kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
+        for counts, (fate, _) in zip(sorted_out.counts_of_events, fates, strict=True):
+            counts.add(fate)
+        for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
+            counts.add("quarantined" if is_new else "duplicate")
+        moves = [
+            (part, counts.totals(part))
+            for part, counts in zip(batch.parts, sorted_out.counts, strict=True)
+        ]
+        await self._positions.move(connection, moves, batch_id, sorted_out.refusals)
+        return Written(
+            events=sorted_out.events,
+            new=settled.new,
+            fates=fates,
+            refusals=sorted_out.refusals,
+            kept=kept,
+            totals=sum((totals for _, totals in moves), Totals()),
+        )
+
+    def _go_apart(self, events: Sequence[Envelope], settled: Settled) -> bool:
+        """Whether the rows to change are changed in a transaction of their own."""
+        if settled.changed:
+            sources = {source_of(event) for event in events}
+            if any(source_of(row) not in sources for row in settled.changed):
+                self._apart = _APART_FOR
+        self._apart = max(self._apart - 1, 0)
+        return bool(self._apart and settled.new and settled.changed)
+
+    async def _join(
+        self, connection: asyncpg.Connection, settled: Settled, changing: frozenset[Place]
+    ) -> _Joined:
+        """Change the rows that were told again, and nothing else: the batch follows."""
+        await change_rows(connection, settled.changed, self._buckets)
+        await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
+        return _Joined(places=changing)
+
+    async def _quarantine(
+        self,
+        connection: asyncpg.Connection,
+        refusals: Sequence[Refusal],
+        batch_id: int,
+        reached: Reached,
+    ) -> list[bool]:
+        """Whether each refusal is new; what was stored before is no refusal, whatever the rules."""
+        below = {
+            refusal.place
+            for refusal in refusals
+            if refusal.record.offset < reached.get(refusal.place[:3], 0)
+        }
+        seen = await StoredRows(connection, self._buckets).at(below) if below else {}
+        kept = iter(
+            await quarantine(
+                connection, [one for one in refusals if one.place not in seen], batch_id
+            )
+        )
+        return [refusal.place not in seen and next(kept) for refusal in refusals]
+
+    async def _find_refused(
+        self, batch: Batch, refused: dict[Place, Rejected]
+    ) -> dict[Place, Rejected]:
+        """Which events' rows the database refuses, by writing and rolling back."""
+        find = partial(self._try_rows, batch, refused)
+        found = await self._session.transaction(find, rolled_back=True)
+        if not found:
+            raise StoreUnavailable("database: it refused a row, and none when asked for which")
+        return found
+
+    async def _try_rows(
+        self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
+    ) -> dict[Place, Rejected]:
+        reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
+        events = _sort_out(batch, refused, self._buckets).events
+        codes, settled = await self._refusals(connection, events, reached)
+        tellings: dict[int, list[Envelope]] = {}
+        for event, (fate, row) in zip(events, settled.fates, strict=True):
+            if row in codes and fate != "duplicate":
+                tellings.setdefault(row, []).append(event)
+        return {
+            place_of(event): Rejected(
+                reason="rejected_by_database",
+                detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
+                shape=event.shape,
+                index=event.source_index,
+                sqlstate=codes[row],
+            )
+            for row, told in tellings.items()
+            for event in await self._to_blame(connection, told, reached)
+        }
+
+    async def _refusals(
+        self, connection: asyncpg.Connection, events: Sequence[Envelope], reached: Reached
+    ) -> tuple[dict[int, str | None], Settled]:
+        """The SQLSTATE of each row (by id) that is refused; nothing stays written."""
+        settled = await settle(events, StoredRows(connection, self._buckets), reached)
+
+        async def copy(rows: Sequence[Envelope]) -> None:
+            await copy_rows(connection, rows, 0)
+
+        async def change(rows: Sequence[Envelope]) -> None:
+            await change_rows(connection, rows, self._buckets)
+
+        codes = await refused_rows(connection, settled.new, copy)
+        return codes | await refused_rows(connection, settled.changed, change), settled
+
+    async def _to_blame(
+        self, connection: asyncpg.Connection, tellings: Sequence[Envelope], reached: Reached
+    ) -> Sequence[Envelope]:
+        """Of the tellings of one refused row those that are refused alone, else the last."""
+        if len(tellings) == 1:
+            return tellings
+        alone = [
+            event for event in tellings if (await self._refusals(connection, [event], reached))[0]
+        ]
+        return alone or tellings[-1:]
+
+    async def _make_buckets(self, batch: Batch) -> None:
+        """Make the buckets the batch needs, each in a transaction of its own."""
+        ids = {
+            outcome.event_id or 0
+            for part in batch.parts
+            for _, outcomes in part.items
+            for outcome in outcomes
+            if isinstance(outcome, Envelope)
+        }
+        for low in self._buckets.missing(ids):
+            if await self._session.at_once(partial(_make_bucket, low)) is None:
+                self._buckets.close(low)
+            else:
+                self._buckets.made(low)
+
+
+def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
+    """The records that change stored rows."""
+    changed = {row.event_id for row in settled.changed}
+    return frozenset(
+        place_of(event)
+        for event, (fate, row) in zip(events, settled.fates, strict=True)
+        if fate == "joined" and row in changed
+    )
+
+
+async def _make_todays_bucket(connection: asyncpg.Connection) -> None:
+    await connection.execute(statements.ENSURE_BUCKET_NOW)
+
+
+async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> str | None:
+    """Its name; None where retention has closed it."""
+    name: str | None = await connection.fetchval(statements.ENSURE_BUCKET, event_id)
+    return name
+
+
+def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
+    """From the claim's position up to next_offset, without a record."""
+    return PartitionBatch(
+        topic=claim.topic,
+        generation=claim.generation,
+        partition=claim.partition,
+        epoch=claim.epoch,
+        from_offset=claim.next_offset,
+        next_offset=next_offset,
+        items=[],
+        holes=((claim.next_offset, next_offset),),
+    )
+
+
+class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
+
+    `counts` are parallel to the batch's parts; the other two say whose an event or a refusal is.
+    """
+
+    counts: list[Counts]
+    events: list[Envelope] = []
+    counts_of_events: list[Counts] = []
+    refusals: list[Refusal] = []
+    counts_of_refusals: list[Counts] = []
+
+    def add_event(self, event: Envelope, counts: Counts) -> None:
+        self.events.append(event)
+        self.counts_of_events.append(counts)
+
+    def add_refusal(self, refusal: Refusal, counts: Counts) -> None:
+        self.refusals.append(refusal)
+        self.counts_of_refusals.append(counts)
+
+
+def _sort_out(batch: Batch, refused: dict[Place, Rejected], buckets: Buckets) -> _SortedOut:
+    sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
+    for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
+        for record, outcomes in part.items:
+            for outcome in outcomes:
+                match outcome:
+                    case Envelope() if buckets.is_closed(outcome.event_id):
+                        counts.add("ignored")
+                    case Envelope():
+                        rejected = refused.get(place_of(outcome)) if refused else None
+                        if rejected is None:
+                            sorted_out.add_event(outcome, counts)
+                        else:
+                            sorted_out.add_refusal(Refusal(record, rejected), counts)
+                    case Rejected():
+                        sorted_out.add_refusal(Refusal(record, outcome), counts)
+                    case Ignored():
+                        counts.add("ignored")
+    return sorted_out

@@ -248,7 +248,11 @@ def leave_json_in_a_string(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire_event.WireEvent, "_keep_unread", lambda event: None)
+    def layout(names: tuple[str, ...]) -> wire_event.Layout:
+        return wire_event.Layout(frozenset(names), ())
+
+    patch.setattr(wire_event, "_layout", layout)
+    patch.setattr(wire_event, "_remembered_layout", layout)
 
 
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
@@ -317,6 +321,22 @@ _SEEN_AS: dict[Mutation, str] = {
 }
 
 
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """Answers that a rule remembers were given by the rule as it was."""
+    _forget()
+    yield
+    _forget()
+
+
+def _forget() -> None:
+    for module in (status, wire_event):
+        for known in vars(module).values():
+            if hasattr(known, "cache_clear"):
+                known.cache_clear()
+
+
+@pytest.mark.usefixtures("afresh")
 @pytest.mark.parametrize(
     ("mutation", "kind"),
     [pytest.param(mutation, kind, id=mutation.__name__) for mutation, kind in _SEEN_AS.items()],

@@ -102,6 +102,20 @@ def test_an_exponent_that_jsonb_drops_is_put_back() -> None:
     assert canonical_json(told.coercions or b"") == stored.coercions
 
 
+def test_times_that_did_not_count_come_back_beside_the_one_that_did() -> None:
+    times = {
+        "created_at": "soon",
+        "timestamp": "2026-07-10T09:00:00Z",
+        "event_time": "2026-07-10T09:00:07Z",
+    }
+    event = envelope(times)
+
+    assert again(event) == event
+    assert sent(event).keys() >= times.keys()
+    assert sent(event)["created_at"] == "soon"
+    assert sent(event)["event_time"] == times["event_time"]
+
+
 def test_headers_come_back_as_they_were() -> None:
     headers = (
         ("a", b"1"),

@@ -17,8 +17,8 @@ from normalizer.core.wire import Fault, read_events
 from normalizer.core.wire_event import WireEvent, first_byte
 from normalizer.envelope import Envelope
 
-EVENTS_A_SECOND: Final = 32
-"""Of each shape: about a millisecond of work."""
+EVENTS_A_SECOND: Final = 8
+"""Of each shape: less than a millisecond of work."""
 LARGEST_BYTES: Final = 65_536
 """Larger records are passed over: reading one once more could take as long as its batch."""
 FIELDS_A_SHAPE: Final = 100

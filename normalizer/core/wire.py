@@ -44,6 +44,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 _NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
+_NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _KIND: Final = re.compile(r"got `(\w+)`")
 
@@ -288,6 +289,11 @@ def _check_depth(text: bytes) -> None:
 
 def _nesting(text: bytes) -> "array[int]":
     """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
+    if b"\\" not in text:
+        # Each quote begins or ends a string, and two of them side by side hold no bracket.
+        outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
+        if b'"' not in outline:
+            return array("b", outline.translate(_NESTING))
     return array("b", _STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
 
 

@@ -96,7 +96,7 @@ CATALOGUE: Final = (
         name="normalizer_drift_total",
         kind="counter",
         means="Sightings of a top-level key that nobody documented, or of a known one with a new "
-        "type of value. A sample: at most 32 events of a shape are looked at in a second.",
+        "type of value. A sample: at most 8 events of a shape are looked at in a second.",
         look="`select * from projector.drift` names key, type, first offset and an example; "
         "nothing is lost (the value is in events.extra): teach the rules, or the producer.",
         labels={"shape": SHAPES, "kind": DRIFTS},

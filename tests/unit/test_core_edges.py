@@ -129,8 +129,9 @@ def test_256_levels_are_read_and_257_are_not(secret: bytes) -> None:
     assert refused(head + b"[" * 256 + b"]" * 256 + b"}").reason == "too_deep"
 
 
-def test_brackets_in_strings_are_no_levels() -> None:
-    text = "[{" * 1000 + '\\"[{'
+@pytest.mark.parametrize("end", ["", '\\"[{'])
+def test_brackets_in_strings_are_no_levels(end: str) -> None:
+    text = "[{" * 1000 + end
 
     assert envelope({"context": {"a": text}}).context is not None
     (doubled,) = outcomes(json.dumps({"execution_id": 1, "event_type": "x", "a": text}))

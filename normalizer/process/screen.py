@@ -9,14 +9,15 @@ _CLEAR = "\r\x1b[K"
 class Screen:
     """`say` writes a line that stays; `live` one that the next replaces, where that is possible.
 
-    Where nobody reads any more, the first write raises BrokenPipeError and further ones do nothing.
+    Where nobody reads any more (`is_read`), the first write raises BrokenPipeError and further ones
+    do nothing.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stdout if stream is None else stream
         self.rewrites = self._stream.isatty()
         self._is_live = False
-        self._is_read = True
+        self.is_read = True
 
     def say(self, text: str) -> None:
         """Write lines that stay."""
@@ -27,12 +28,12 @@ class Screen:
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
     def _write(self, text: str, *, is_live: bool) -> None:
-        if not self._is_read:
+        if not self.is_read:
             return
         try:
             self._stream.write(f"{_CLEAR}{text}" if self._is_live else text)
             self._stream.flush()
         except BrokenPipeError:
-            self._is_read = False
+            self.is_read = False
             raise
         self._is_live = is_live

@@ -62,9 +62,10 @@ async def up(
         run.screen.say(f"error: {_first(errors)}")
         code = 1
     except* BrokenPipeError:
+        code = 1
+    if not run.screen.is_read:
         # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
     return code
 
 

@@ -27,6 +27,8 @@ Reached = Mapping[Source, int]
 """Below which offset somebody may have written records of a source before; others are new."""
 
 NOTHING_REACHED: Final[Reached] = MappingProxyType({})
+EVERYTHING: Final = 1 << 62
+"""Below this lies every offset: of a source that others may write at this moment."""
 
 Fate = Literal["stored", "duplicate", "joined"]
 

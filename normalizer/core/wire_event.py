@@ -174,7 +174,8 @@ class WireEvent(msgspec.Struct, gc=False):
     ) -> Self:
         """Give the event of a JSON object; `fields` are its members."""
         names = tuple(fields)
-        layout = _remembered_layout(names) if len(text) <= _COMMON_BYTES else _layout(names)
+        common = len(names) <= _COMMON_KEYS and len(text) <= _COMMON_BYTES
+        layout = _remembered_layout(names) if common else _layout(names)
         sent = _sent_decoder.decode(text)
         event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
         for name in layout.unread:
@@ -308,7 +309,9 @@ def _layout(names: tuple[str, ...]) -> Layout:
 
 _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
 _COMMON_BYTES: Final = 8192
-"""Only so small an event's keys are remembered: producers have few layouts, a hostile one any."""
+_COMMON_KEYS: Final = 64
+"""Only so small an event's keys are remembered: producers have few layouts, a hostile one any.
+What is kept comes to ten megabytes at most."""
 
 
 def _canonical(raw: Raw) -> str:

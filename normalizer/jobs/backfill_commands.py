@@ -145,8 +145,8 @@ def backfill_file(
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
     A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates. All
-    that is in a folder is read, but hidden files; what is no event goes to quarantine, line by
-    line. A stream must be saved first: a run that goes on reads the file again.
+    regular files in a folder are read, but hidden ones; what is no event goes to quarantine, line
+    by line. A stream must be saved first: a run that goes on reads the file again.
     """
     settings = settings_for("database_url")
     given = checked(lambda: parse_defaults(defaults))

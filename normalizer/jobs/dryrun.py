@@ -14,14 +14,13 @@ import asyncpg
 
 from normalizer.core.batch import Batch
 from normalizer.core.record import RawRecord
-from normalizer.core.settle import Place, Settled, place_of, settle, source_of
+from normalizer.core.settle import EVERYTHING, Place, Settled, place_of, settle, source_of
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import Normalize, normalized
 from normalizer.jobs.diff import Diff, changes_between, refused_place
 from normalizer.jobs.filling import Filling
 from normalizer.jobs.overlay import Overlay
-from normalizer.jobs.positions import EVERYTHING
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.source import At, Source
 from normalizer.store.buckets import Buckets

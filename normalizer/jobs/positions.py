@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import PartitionBatch, Totals
-from normalizer.core.settle import NOTHING_REACHED, Reached, Source
+from normalizer.core.settle import EVERYTHING, NOTHING_REACHED, Reached, Source
 from normalizer.jobs import statements
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import PartKey
@@ -21,7 +21,6 @@ NO_CHANGES = (0, 0, 0)
 
 AHEAD: Final = 65_536
 """Told in steps of so many offsets: it waits for the service's batch in flight."""
-EVERYTHING: Final = 1 << 62
 
 
 class JobPositions:

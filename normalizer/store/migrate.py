@@ -79,7 +79,13 @@ async def migrate(
         _refuse_edited(files, applied)
         pending = tuple(file.name for file in files if file.version not in applied)
         if pending:
-            await _run_dbmate(await _dbmate_url(connection, database_url), folder, say)
+            url = await _dbmate_url(connection, database_url)
+            try:
+                said = await _run_dbmate(url, folder)
+            except OSError as error:
+                raise MigrationFailed(f"dbmate could not be run: {error}") from error
+            for line in said:
+                say(line)
             await _reconcile(connection)
         await _note_checksums(connection, files)
     return pending
@@ -160,6 +166,8 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
         raise MigrationFailed(
             "this user may not migrate: DATABASE_URL must name the owner of the database"
         ) from error
+    except BrokenPipeError:
+        raise  # nobody reads what is said any more
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
     finally:
@@ -249,8 +257,11 @@ async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> st
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-async def _run_dbmate(url: str, folder: Path, say: Callable[[str], None]) -> None:
-    """The address with its password goes through the environment, never through arguments."""
+async def _run_dbmate(url: str, folder: Path) -> list[str]:
+    """A line for each file that was applied.
+
+    The address with its password goes through the environment, never through arguments.
+    """
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     with tempfile.TemporaryDirectory() as scratch:
         log = Path(scratch) / "dbmate.log"
@@ -273,15 +284,13 @@ async def _run_dbmate(url: str, folder: Path, say: Callable[[str], None]) -> Non
         finally:
             await child.kill()
         said = log.read_text(errors="replace")
-    for line in said.splitlines():
-        if line.startswith("Applied"):
-            say(line)
     if code != 0:
         password = urlsplit(url).password
         secrets = {password, unquote(password)} if password else set()
         for secret in secrets:
             said = said.replace(secret, "***")
         raise MigrationFailed(f"a migration failed and was rolled back:\n{said.strip()}")
+    return [line for line in said.splitlines() if line.startswith("Applied")]
 
 
 def _dbmate() -> Path:

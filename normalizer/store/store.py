@@ -15,6 +15,7 @@ import msgspec
 
 from normalizer.core.batch import Batch, PartitionBatch, Totals
 from normalizer.core.settle import (
+    EVERYTHING,
     NOTHING_REACHED,
     Fate,
     Place,
@@ -270,7 +271,7 @@ class Store:
         sorted_out = _sort_out(batch, refused, self._buckets)
         stored = StoredRows(connection, self._buckets)
         settled = await settle(sorted_out.events, stored, reached)
-        if self._go_apart(sorted_out.events, settled):
+        if self._go_apart(sorted_out.events, settled, reached):
             changing = _changing(sorted_out.events, settled)
             if not changing <= joined:
                 return await self._join(connection, settled, changing)
@@ -300,11 +301,15 @@ class Store:
             totals=sum((totals for _, totals in moves), Totals()),
         )
 
-    def _go_apart(self, events: Sequence[Envelope], settled: Settled) -> bool:
-        """Whether the rows to change are changed in a transaction of their own."""
+    def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
+        """Whether the rows to change are changed in a transaction of their own.
+
+        They are where others may write the same executions at this moment.
+        """
         if settled.changed:
             sources = {source_of(event) for event in events}
-            if any(source_of(row) not in sources for row in settled.changed):
+            alone = {one for one in sources if reached.get(one, 0) < EVERYTHING}
+            if any(source_of(row) not in alone for row in settled.changed):
                 self._apart = _APART_FOR
         self._apart = max(self._apart - 1, 0)
         return bool(self._apart and settled.new and settled.changed)

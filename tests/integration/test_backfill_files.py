@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from normalizer.jobs.defaults import Defaults
+from normalizer.store.store import Store
 from tests.factories import EXECUTION_ID, raw_event, snowflake
 from tests.replays import (
     backfill_files,
@@ -75,6 +76,22 @@ async def test_a_batch_of_record_lines_is_one_transaction(
         changed_later = await connection.fetchval(_CHANGED_LATER)
     assert changed_later > 0
     assert changed_apart == 0
+
+
+async def test_rows_told_again_go_first_where_the_service_may_write_the_same_records(
+    database: Database, tmp_path: Path
+) -> None:
+    """Two writers that both insert and then change would wait for each other."""
+    path = written(tmp_path / "f.zst", record_lines(played(6_000)))
+    async with Store(database.url, owner="service") as service:
+        for partition in range(6):
+            await service.claim("noetl.events", partition, cluster_id="c", log_start=0)
+
+    await backfill_files(database, path, batch_rows=300)
+
+    async with connected(database) as connection:
+        assert await connection.fetchval(_CHANGED_APART) > 0
+    assert await found_wrong(database) == []
 
 
 async def test_a_folder_is_its_files_in_the_order_of_their_names(

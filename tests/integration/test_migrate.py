@@ -128,6 +128,25 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
     assert empty_database.url.split(":")[2].split("@")[0] not in str(failed.value)
 
 
+async def test_a_machine_without_room_for_files_is_not_the_database_s_fault(
+    empty_database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
+
+    with pytest.raises(MigrationFailed, match=r"dbmate could not be run: .*No such file"):
+        await migrate(empty_database.url, folder=folder, say=_quiet)
+
+
+async def test_whoever_stops_reading_is_not_the_database_s_fault(
+    empty_database: Database, folder: Path
+) -> None:
+    def say(_: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await migrate(empty_database.url, folder=folder, say=say)
+
+
 async def test_two_at_once_apply_each_file_once(empty_database: Database, folder: Path) -> None:
     _write(folder, "0003_wait", "select pg_sleep(0.3);\ncreate table three (a integer);")
     said: list[str] = []

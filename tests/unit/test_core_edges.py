@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from normalizer.core import wire_event
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.core.wire import MAX_NAMED
@@ -127,6 +128,16 @@ def test_256_levels_are_read_and_257_are_not(secret: bytes) -> None:
     assert isinstance(read, Envelope)
     assert to_canonical(read)
     assert refused(head + b"[" * 256 + b"]" * 256 + b"}").reason == "too_deep"
+
+
+@pytest.mark.parametrize(("keys", "remembered"), [(60, 1), (70, 0)])
+def test_an_event_of_many_keys_is_not_remembered(keys: int, remembered: int) -> None:
+    kept = wire_event._remembered_layout.cache_info
+    wire_event._remembered_layout.cache_clear()
+
+    assert envelope({f"own_{keys}_{number}": 1 for number in range(keys)}).extra is not None
+
+    assert kept().currsize == remembered
 
 
 @pytest.mark.parametrize("end", ["", '\\"[{'])

@@ -31,9 +31,9 @@ select hour, step, event_type, status, attempts, events
 from   projector.event_hours;
 
 comment on view projector.event_counts is
-    'What does attempts_by_status_hourly add up? Ask it for long windows: adding up once takes a '
-    'fifth of the time. Rows are parts: several have the same keys, some take back others, only '
-    'sums are true.';
+    'What does attempts_by_status_hourly add up? Ask it for long windows: adding up once takes '
+    'less time. Rows are parts: several have the same keys, some take back others, only sums are '
+    'true.';
 
 create view projector.events_per_second as
 select   minute, event_type, sum(events)::bigint as events,

@@ -25,8 +25,7 @@ added, never taken away or changed in meaning. The tables behind them are not.
   cannot be added up; `call_duration_histogram` can.
 - **For weeks** ask `event_counts`, `call_counts`, `call_time_counts` and `execution_counts`: what
   the others add up by hour and key they leave to you, so it is added up once.
-- **What they cost** with ten million events is in [results/views.md](results/views.md). The dearest
-  for a whole day is `tries_in_order`, which numbers the tries of each execution: name one.
+- **`tries_in_order`** is dear for a whole day: it numbers the tries of each execution. Name one.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
 This page is made by `projector views --markdown` from the comments in the database.

@@ -213,7 +213,7 @@ def rebuild(
     projector rebuild executions             executions, calls and their roll-ups
     projector rebuild counters               events by minute and hour, arrivals, coercions
     projector rebuild call_hours             the same as executions: they go together
-    projector rebuild quarantine_hours       refusals, from the quarantine, in one transaction
+    projector rebuild quarantine_hours       refusals, hours at a time, from the quarantine
     projector rebuild executions --rollback  the old ones again, just as true
     projector rebuild executions --finish    drop what is not live
 

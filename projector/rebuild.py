@@ -40,7 +40,7 @@ class RebuildPending(NormalizerError):  # noqa: N818 - a state, not a mistake
 
 
 class RebuildDiffers(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """The new tables are not as the log says; nothing was swapped."""
+    """What was made anew is not proven to be as the log says; nothing was swapped."""
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -171,6 +171,32 @@ async def test_refusals_are_rebuilt_at_once(database: Database) -> None:
     assert "quarantine_hours is counted anew at once" in refused[1]
 
 
+async def test_refusals_that_are_not_proven_anew_end_as_a_rebuild_that_differs(
+    database: Database,
+) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            """
+            insert into normalizer.quarantine
+                   (reason, detail, shape, normalizer_version, source_topic, source_generation,
+                    source_partition, source_offset, source_index, value_bytes, batch_id)
+            values ('invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, 1, 0, 1, 1);
+
+            create function public.miscount() returns trigger language plpgsql
+            as $$ begin new.refused := 7; return new; end $$;
+
+            create trigger miscount before insert on projector.quarantine_hours
+            for each row execute function public.miscount();
+            """
+        )
+
+    code, printed = await projector("rebuild", "quarantine_hours", database_url=database.admin_url)
+
+    assert code == 1
+    assert "quarantine_hours  divergent" in printed
+    assert "quarantine_hours is not proven to be as the quarantine says" in printed
+
+
 async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> None:
     async def typed(*options: str) -> tuple[int | None, str]:
         return await projector("rebuild", "event_hours", *options, database_url=database.admin_url)

@@ -424,6 +424,42 @@ async def test_refusals_are_counted_anew_and_what_was_let_go_of_stays(
     assert await connection.fetchval(shown_now) == 60
 
 
+async def test_no_writer_waits_for_more_than_a_stretch_of_refusals(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute(
+        """
+        insert into normalizer.quarantine
+               (reason, detail, shape, normalizer_version, source_topic, source_generation,
+                source_partition, source_offset, source_index, value_bytes, batch_id,
+                quarantined_at)
+        select 'invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, number, 0, 1, 1,
+               $1::timestamptz + number * interval '20 minutes'
+        from   generate_series(0, 14) as number
+        """,
+        T0,
+    )
+    before = await connection.fetch(_REFUSED_BY_HOUR)
+    await connection.execute("update projector.quarantine_hours set refused = 7")
+    nowhere = "insert into projector.quarantine_hours values ($1::timestamptz, 'no', 'no', 3, 1)"
+    await connection.execute(nowhere, T0 - timedelta(days=9))
+
+    told, _ = [str(said) async for said in recount(connection, most=5)]
+
+    assert told == "counted 15 refusals anew"
+    assert await connection.fetch(_REFUSED_BY_HOUR) == before
+    transactions = "select count(distinct xmin::text) from projector.quarantine_hours"
+    assert await connection.fetchval(transactions) == 3
+
+
+_REFUSED_BY_HOUR: Final = """
+    select   hour, sum(refused) as refused
+    from     projector.quarantine_by_reason
+    group by hour
+    order by hour
+"""
+
+
 def test_every_table_that_is_verified_can_be_rebuilt() -> None:
     rebuilt = {table for unit in UNITS for table in unit.tables}
 

@@ -63,7 +63,8 @@ def main() -> None:
     DATABASE_URL=postgresql://reader:secret@db/noetl projector views
 
     \b
-    Exit codes: 0 done; 1 something was found, or the database did not answer; 2 wrong usage.
+    Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 the database did not
+    answer, or trying again cannot cure it; 130 ended by a signal.
     """
 
 

@@ -182,16 +182,29 @@ end
 $$;
 
 
+-- A try that failed, at the place where retries look for it: of a step and iteration, -1 for none.
+create type projector.call_failure as (
+    execution_id bigint,
+    call_key     text,
+    attempts     integer,
+    step         text,
+    iteration    integer,
+    finished_at  timestamptz
+);
+
+
 -- The retries whose failure before is not the one that is noted: they, and what it is.
 --
 -- The failure before a retry is the last one, of the same command or of the same step and
 -- iteration, with one attempt less, that came before the retry began. `changed` are retries and
--- failures that changed, `were` how changed tries were counted before.
+-- failures that changed, `were` the failures among the changed tries as they were before. A retry
+-- that did not change noted a failure that left its place, or misses one that is new there; both
+-- lie before the next failure, so no retry beyond that is read.
 --
 -- offset 0: each is looked up by its key. A plan that was made while there were no retries, and joins
 -- freely, goes through all that there are by now, or through all of the execution.
 create function projector.misdated_retries(
-    changed projector.call_id[], were projector.call_count[]
+    changed projector.call_id[], were projector.call_failure[]
 )
     returns table (execution_id bigint, call_key text, attempts integer, failed_before timestamptz)
     language plpgsql stable
@@ -200,20 +213,10 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        with candidate as (
-            select changed.execution_id, changed.call_key, changed.attempts
-            from   unnest(misdated_retries.changed) as changed
-            union
-            -- The next try of the same command.
-            select changed.execution_id, changed.call_key, changed.attempts + 1
-            from   unnest(misdated_retries.changed) as changed
-            union
-            select was.execution_id, was.call_key, was.attempts + 1
-            from   unnest(misdated_retries.were) as was
-            where  was.status not in ('', 'COMPLETED')
-            union
-            -- Retries of the same step and iteration after a failure that is new.
-            select retried.execution_id, retried.call_key, retried.attempts
+        with arrived as (
+            select changed.execution_id, changed.call_key, changed.attempts,
+                   undated(failure.told_step) as step,
+                   coalesce(failure.iteration, -1) as iteration, failure.finished_at
             from   unnest(misdated_retries.changed) as changed
             cross join lateral (
                 select *
@@ -223,37 +226,80 @@ begin
                 and    failure.attempts = changed.attempts
                 offset 0
             ) as failure
+            where  substr(failure.told_outcome, 19) <> 'COMPLETED'
+            except
+            select * from unnest(misdated_retries.were)
+        ),
+        candidate as (
+            select changed.execution_id, changed.call_key, changed.attempts
+            from   unnest(misdated_retries.changed) as changed
+            union
+            -- The next try of the same command.
+            select changed.execution_id, changed.call_key, changed.attempts + 1
+            from   unnest(misdated_retries.changed) as changed
+            union
+            select was.execution_id, was.call_key, was.attempts + 1
+            from   unnest(misdated_retries.were) as was
+            union
+            -- Retries of the same step and iteration after a failure that is new.
+            select retried.execution_id, retried.call_key, retried.attempts
+            from   arrived
+            left join lateral (
+                select   failure.finished_at
+                from     call_facts as failure
+                where    failure.execution_id = arrived.execution_id
+                and      undated(failure.told_step) = arrived.step
+                and      coalesce(failure.iteration, -1) = arrived.iteration
+                and      failure.attempts = arrived.attempts
+                and      failure.finished_at > arrived.finished_at
+                and      substr(failure.told_outcome, 19) <> 'COMPLETED'
+                order by failure.finished_at
+                limit    1
+            ) as next on true
             cross join lateral (
                 select *
                 from   call_facts as retried
-                where  retried.execution_id = failure.execution_id
-                and    undated(retried.told_step) = undated(failure.told_step)
-                and    coalesce(retried.iteration, -1) = coalesce(failure.iteration, -1)
-                and    retried.attempts = failure.attempts + 1
-                and    retried.begun_at >= failure.finished_at
+                where  retried.execution_id = arrived.execution_id
+                and    undated(retried.told_step) = arrived.step
+                and    coalesce(retried.iteration, -1) = arrived.iteration
+                and    retried.attempts = arrived.attempts + 1
+                and    retried.begun_at >= arrived.finished_at
+                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
                 and    retried.attempts > 0
                 offset 0
             ) as retried
-            where  substr(failure.told_outcome, 19) <> 'COMPLETED'
-            and    (
-                       retried.failed_before is null
-                       or retried.failed_before < failure.finished_at
-                   )
+            where  retried.failed_before is null
+            or     retried.failed_before < arrived.finished_at
             union
-            -- Retries that note a failure that changed: it may be of another iteration now.
+            -- Retries that note a failure that was there: none if it is still there, as then it is
+            -- the next itself.
             select retried.execution_id, retried.call_key, retried.attempts
             from   unnest(misdated_retries.were) as was
+            left join lateral (
+                select   failure.finished_at
+                from     call_facts as failure
+                where    failure.execution_id = was.execution_id
+                and      undated(failure.told_step) = was.step collate "C"
+                and      coalesce(failure.iteration, -1) = was.iteration
+                and      failure.attempts = was.attempts
+                and      failure.finished_at >= was.finished_at
+                and      substr(failure.told_outcome, 19) <> 'COMPLETED'
+                order by failure.finished_at
+                limit    1
+            ) as next on true
             cross join lateral (
                 select *
                 from   call_facts as retried
                 where  retried.execution_id = was.execution_id
                 and    undated(retried.told_step) = was.step collate "C"
+                and    coalesce(retried.iteration, -1) = was.iteration
                 and    retried.attempts = was.attempts + 1
+                and    retried.begun_at >= was.finished_at
+                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
                 and    retried.attempts > 0
                 offset 0
             ) as retried
-            where  was.status not in ('', 'COMPLETED')
-            and    retried.failed_before = was.finished_at
+            where  retried.failed_before = was.finished_at
         )
         select known.execution_id, known.call_key, known.attempts, failure.finished_at
         from   candidate
@@ -313,6 +359,7 @@ declare
     roles    jsonb;
     outcomes jsonb;
     counts   call_count[];
+    were     call_failure[];
     touched  call_id[];
     changed  call_id[];
     refolded call_group[];
@@ -395,7 +442,8 @@ begin
                    max(call_facts.attempts) filter (where call_facts.numbered) as greatest_known,
                    bool_or(call_facts.unnumbered) as unnumbered_known,
                    bool_or(call_facts.finished_at is not null or call_facts.attempts > 0)
-                       as counted_known
+                       as counted_known,
+                   bool_or(substr(call_facts.told_outcome, 19) <> 'COMPLETED') as failed_known
             from   call_facts
             where  call_facts.execution_id = delta.execution_id
             and    call_facts.call_key = delta.call_key
@@ -497,6 +545,32 @@ begin
                left join execution_facts as execution
                       on execution.execution_id = counted.execution_id
            ),
+           -- Also of calls that are not counted: retries of theirs note them too.
+           (
+               select array_agg(
+                          (
+                              failure.execution_id, failure.call_key, failure.attempts,
+                              undated(failure.told_step), coalesce(failure.iteration, -1),
+                              failure.finished_at
+                          )::call_failure
+                      )
+               from   (
+                          select distinct execution_id, call_key,
+                                 case when not refold then attempts end as attempts
+                          from   placed
+                          where  failed_known
+                      ) as written_over
+               cross join lateral (
+                   select *
+                   from   call_facts
+                   where  call_facts.execution_id = written_over.execution_id
+                   and    call_facts.call_key = written_over.call_key
+                   and    call_facts.attempts
+                          = coalesce(written_over.attempts, call_facts.attempts)
+                   offset 0
+               ) as failure
+               where  substr(failure.told_outcome, 19) <> 'COMPLETED'
+           ),
            (
                select array_agg((execution_id, call_key, attempts)::call_id)
                from   written
@@ -533,7 +607,7 @@ begin
                             group by placed.execution_id, placed.call_key
                         ) as refolding
            )
-    into   counts, touched, changed, refolded;
+    into   counts, were, touched, changed, refolded;
 
     if refolded is not null then
         changed := changed || refold_calls(refolded);
@@ -545,7 +619,7 @@ begin
 
     select array_agg((execution_id, call_key, attempts)::call_id), array_agg(failed_before)
     into   misdated, failures
-    from   misdated_retries(changed, counts);
+    from   misdated_retries(changed, were);
     if misdated is not null then
         counts := counts || (
             select array_agg(counted)

@@ -62,9 +62,8 @@ def call(number: int, kind: str, **columns: Any) -> Row:
     return event(
         event_id=number,
         event_type=kind,
-        step="fetch",
         created_at=T0 + timedelta(seconds=number),
-        **{"command_id": "1:fetch:9", "status": "RUNNING"} | columns,
+        **{"command_id": "1:fetch:9", "status": "RUNNING", "step": "fetch"} | columns,
     )
 
 
@@ -369,19 +368,21 @@ _WRITES_AS_ITS_OWNER: Final = """
 """Functions by which this role could change what it may not."""
 
 
+@pytest.mark.parametrize("step", ["fetch", "__orchestrate__"])
 async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_any_more(
-    connection: asyncpg.Connection,
+    step: str, connection: asyncpg.Connection
 ) -> None:
-    failed = {"command_id": "1:fetch:9", "attempts": 0}
+    """Also where the call is not counted."""
+    failed = {"command_id": "1:fetch:9", "attempts": 0, "step": step}
     await shown.insert(
         connection,
         [
             call(1, "call.done", status="FAILED", iteration=2, **failed),
-            call(5, "command.issued", command_id="1:fetch:10", attempts=1, iteration=2),
+            call(5, "command.issued", command_id="1:fetch:10", attempts=1, iteration=2, step=step),
         ],
     )
-    waited = "select backoff_s from projector.calls where attempts = 1"
-    assert await connection.fetchval(waited) == 4
+    waited = "select begun_at - failed_before from projector.call_facts where attempts = 1"
+    assert await connection.fetchval(waited) == timedelta(seconds=4)
 
     await shown.insert(connection, [call(3, "command.started", iteration=1, **failed)])
 
@@ -396,24 +397,40 @@ ROWS_READ: Final = """
 """
 
 
+@pytest.mark.parametrize("iterations", [0, 1, 1_000])
 @pytest.mark.parametrize("executions", [1, 500])
 async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
-    executions: int, connection: asyncpg.Connection
+    executions: int, iterations: int, connection: asyncpg.Connection
 ) -> None:
     """Also by a session whose plans are from when there were none."""
 
+    def columns(number: int) -> dict[str, Any]:
+        return {
+            "execution_id": number % executions,
+            "command_id": f"{number}:fetch:9",
+            "iteration": number % iterations if iterations else None,
+        }
+
     def tried_again(number: int) -> list[Row]:
-        columns = {"execution_id": number % executions, "command_id": f"{number}:fetch:9"}
         return [
-            call(2 * number, "call.done", status="FAILED", attempts=0, **columns),
-            call(2 * number + 1, "command.issued", attempts=1, **columns),
+            call(2 * number, "call.done", status="FAILED", attempts=0, **columns(number)),
+            call(2 * number + 1, "command.issued", attempts=1, **columns(number)),
         ]
+
+    async def read(rows: list[Row]) -> int:
+        async with connection.transaction():
+            before: int = await connection.fetchval(ROWS_READ)
+            await shown.insert(connection, rows)
+            after: int = await connection.fetchval(ROWS_READ)
+            return after - before
 
     await shown.insert(connection, tried_again(1))
     await shown.insert(connection, [row for number in range(2, 500) for row in tried_again(number)])
-    async with connection.transaction():
-        before = await connection.fetchval(ROWS_READ)
-        await shown.insert(connection, tried_again(500))
-        read = await connection.fetchval(ROWS_READ) - before
 
-    assert read < 50
+    assert await read(tried_again(500)) < 50
+    for number in (2, 250, 500):
+        failed_too = call(2_000 + number, "command.failed", attempts=0, **columns(number))
+        assert await read([failed_too]) < 50
+        moved = call(-number, "call.done", status="FAILED", attempts=0, **columns(number))
+        assert await read([moved | {"event_id": 3_000 + number}]) < 50
+    assert await disagreements(connection) == {}

@@ -5,7 +5,6 @@ The Compose client itself reads compose.yaml: what it makes of anchors and varia
 
 import inspect
 import json
-import os
 import re
 import shlex
 import shutil
@@ -29,6 +28,7 @@ from projector.api.command import serve
 from projector.api.serve import ApiSettings
 from projector.cli import main as projector
 from simulator.__main__ import main as simulator
+from tests.stack import leave_out
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -279,9 +279,8 @@ def test_prometheus_scrapes_the_ports_that_answer() -> None:
 
 def test_prometheus_takes_its_file() -> None:
     promtool = shutil.which("promtool")
-    if promtool is None and os.environ.get("CI") != "true":
-        pytest.skip("no promtool: type `apt-get install prometheus`")
-    assert promtool
+    if promtool is None:
+        leave_out("no promtool: type `apt-get install prometheus`")
 
     done = subprocess.run(
         [promtool, "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],

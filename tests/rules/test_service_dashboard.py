@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from normalizer.service.metrics import CATALOGUE
 from projector.api.metrics import Metrics
 from tests.dashboards import Query, queries
-from tests.stack import CI
+from tests.stack import leave_out
 
 ASKED = [query for query in queries() if query.source == "prometheus"]
 SCRAPED = {"instance", "job"}
@@ -72,8 +72,7 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
 def test_prometheus_can_read_every_question(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        assert not CI, "no promtool: type `apt-get install prometheus`"
-        pytest.skip("no promtool: type `apt-get install prometheus`")
+        leave_out("no promtool: type `apt-get install prometheus`")
     rules = [
         {"record": f"panel:{number}", "expr": query.text.replace("$__rate_interval", "1m")}
         for number, query in enumerate(ASKED)

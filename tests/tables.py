@@ -41,8 +41,15 @@ async def claimed(store: Store, partition: int = 0, topic: str = TOPIC) -> Claim
 
 async def stored_events(connection: asyncpg.Connection) -> list[Envelope]:
     """Every stored event by id, its JSON in canonical bytes."""
-    rows = await connection.fetch(f"select {_COLUMNS} from normalizer.events order by event_id")
-    return [canonical(Envelope(**row)) for row in rows]
+    return [event async for event in each_stored_event(connection)]
+
+
+async def each_stored_event(connection: asyncpg.Connection) -> AsyncIterator[Envelope]:
+    """The same, one by one: for more of them than memory should hold."""
+    async with connection.transaction():
+        rows = f"select {_COLUMNS} from normalizer.events order by event_id"
+        async for row in connection.cursor(rows, prefetch=1_000):
+            yield canonical(Envelope(**row))
 
 
 def canonical(event: Envelope) -> Envelope:

@@ -1,4 +1,4 @@
-"""The same history as a topic, as record lines, bare and as a dry run: the same rows each time."""
+"""The same history as a topic, as record lines and as a dry run: the same rows each time."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -6,8 +6,7 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Envelope, to_canonical
+from normalizer.envelope import Envelope
 from normalizer.jobs.diff import Change, Diff
 from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
@@ -77,35 +76,6 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
     assert by_place(rows_by_topic.pop("rows")) == by_place(rows_by_file.pop("rows"))
     assert rows_by_topic == rows_by_file
     assert await found_wrong(database) == []
-
-
-async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
-    database: Database, tmp_path: Path
-) -> None:
-    """Compared where the log's own time plays no part, and no other telling joins in."""
-    told: dict[int, list[tuple[bytes, bytes]]] = {}
-    for number, record in enumerate(played(20_000)):
-        raw = RawRecord(
-            value=record.value, topic="t", offset=number, recorded_ms=record.timestamp_ms
-        )
-        outcomes = NORMALIZE(raw)
-        if len(outcomes) == 1 and isinstance(outcomes[0], Envelope):
-            event = outcomes[0]
-            brought = event.event_id is not None and event.event_id < 1 << 62
-            if brought and event.evidence % 10 == 2 and b"\n" not in (record.value or b""):
-                assert event.event_id
-                told.setdefault(event.event_id, []).append(
-                    (record.value or b"", to_canonical(event))
-                )
-    alone = {event_id: tellings[0] for event_id, tellings in told.items() if len(tellings) == 1}
-    lines = b"".join(value + b"\n" for value, _ in alone.values())
-
-    verdict = await backfill_files(database, written(tmp_path / "bare.zst", lines))
-
-    async with connected(database) as connection:
-        stored = {event.event_id: to_canonical(event) for event in await stored_events(connection)}
-    assert verdict.totals.stored == len(alone) > 5_000
-    assert stored == {event_id: canonical for event_id, (_, canonical) in alone.items()}
 
 
 async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[Change]]:

@@ -1,116 +1,21 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and told apart."""
 
-import re
-from typing import Any, Final
+from typing import Any
 
-import asyncpg
-import msgspec
 import pytest
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Envelope, to_canonical
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.tables import TableSource
-from simulator.mix import Mix
-from simulator.record import Record
-from tests.replays import NORMALIZE, backfill_of, found_wrong, played, settings_of
+from tests.noetl_event import EVENT_TABLE, insert
+from tests.replays import backfill_of, settings_of
 from tests.stack import Database
 from tests.tables import connected, stored_events
-
-# As the platform's schema has it; prev_event_id since the Rust server writes it.
-EVENT_TABLE: Final = """
-    create schema noetl;
-    create table noetl.event (
-        execution_id bigint, catalog_id bigint, event_id bigint, parent_event_id bigint,
-        parent_execution_id bigint, created_at timestamp not null default current_timestamp,
-        event_type varchar, node_id varchar, node_name varchar, node_type varchar, status varchar,
-        duration double precision, context jsonb, result jsonb, meta jsonb, error text,
-        current_index integer, current_item text, worker_id varchar, distributed_state varchar,
-        context_key varchar, context_value text, trace_component jsonb, stack_trace text,
-        prev_event_id bigint,
-        primary key (execution_id, event_id)
-    ) partition by range (execution_id);
-    create table noetl.event_early partition of noetl.event
-        for values from (minvalue) to (200000000000000000);
-    create table noetl.event_default partition of noetl.event default;
-    grant usage on schema noetl to public;
-    grant select on noetl.event to public;
-"""
-
-
-COLUMNS: Final = frozenset(
-    re.findall(r"(\w+) (?:bigint|varchar|jsonb|text|timestamp)", EVENT_TABLE)
-)
-BIGINTS: Final = {
-    *("event_id", "execution_id", "catalog_id", "parent_event_id"),
-    *("parent_execution_id", "prev_event_id"),
-}
 
 
 async def backfilled(database: Database, **asked: Any) -> Verdict:
     """The verdict of one run over a table or a query of the same database."""
     source = TableSource(database.url, **asked)
     return await backfill_of(settings_of(database), source, str(asked)).run()
-
-
-async def insert(connection: asyncpg.Connection, rows: list[dict[str, Any]]) -> None:
-    """Rows as the servers store them."""
-    await connection.execute(
-        """
-        insert into noetl.event
-        select row.* from jsonb_array_elements($1::jsonb) as given (item)
-        cross join lateral jsonb_populate_record(null::noetl.event, given.item) as row
-        on conflict do nothing
-        """,
-        msgspec.json.encode(rows).decode(),
-    )
-
-
-def stream_rows(records: list[Record]) -> list[dict[str, Any]]:
-    """The bodies of stream rows: what the Rust server stores, column by column."""
-    rows = []
-    for record in records:
-        try:
-            body = msgspec.json.decode(record.value or b"null")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            continue
-        if not isinstance(body, dict) or "prev_event_id" not in body or body.keys() - COLUMNS:
-            continue
-        ids = (body.get(name) for name in body if name.endswith("_id") and name in BIGINTS)
-        if all(type(number) in {int, type(None)} for number in ids) and (
-            b"\\u0000" not in (record.value or b"")
-        ):
-            # A column has microseconds; the servers' drivers cut what is beyond, a cast rounds it.
-            rows.append(body | {"created_at": body["created_at"].rstrip("Z")[:26] + "Z"})
-    return rows
-
-
-async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
-    database: Database,
-) -> None:
-    rows = stream_rows(list(played(12_000, mix=Mix(odd=0.0, odd_text=0.0))))
-    wanted: dict[tuple[int, int], bytes] = {}
-    for row in rows:
-        for outcome in NORMALIZE(RawRecord(value=msgspec.json.encode(row), topic="wire")):
-            if isinstance(outcome, Envelope) and outcome.evidence % 10 == 2:
-                key = (outcome.execution_id, outcome.event_id or 0)
-                wanted.setdefault(key, to_canonical(outcome))
-    async with connected(database) as connection:
-        await connection.execute(EVENT_TABLE)
-        await insert(connection, rows)
-
-        first = await backfilled(database, table="noetl.event")
-        again = await backfilled(database, table="noetl.event")
-
-        stored = {
-            (event.execution_id, event.event_id or 0): to_canonical(event)
-            for event in await stored_events(connection)
-        }
-    assert len(wanted) > 500
-    assert {key: stored.get(key) for key in wanted} == wanted
-    assert first.totals.stored == first.totals.records
-    assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
-    assert await found_wrong(database) == []
 
 
 async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:

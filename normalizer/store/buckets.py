@@ -1,7 +1,7 @@
 """Ids in, the buckets of `events` they fall into out."""
 
-from collections.abc import Iterable
-from itertools import groupby
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _HASHED_FROM: Final = 1 << 62 | 1 << 61
@@ -23,11 +23,18 @@ class Buckets:
         low = event_id >> self.shift << self.shift
         return low, low + (1 << self.shift) - 1
 
-    def grouped(self, event_ids: Iterable[int]) -> list[tuple[int, int, list[int]]]:
+    def grouped(self, event_ids: Sequence[int]) -> list[tuple[int, int, Sequence[int]]]:
         """Ascending ids by bucket: (least, greatest, ids)."""
-        return [(*bounds, list(ids)) for bounds, ids in groupby(event_ids, key=self.bounds)]
+        groups = []
+        first = 0
+        while first < len(event_ids):
+            low, high = self.bounds(event_ids[first])
+            after = bisect_right(event_ids, high, first)
+            groups.append((low, high, event_ids[first:after]))
+            first = after
+        return groups
 
-    def missing(self, event_ids: set[int]) -> list[int]:
+    def missing(self, event_ids: Iterable[int]) -> list[int]:
         """The least id of each bucket not known to be there, the hashed one among them."""
         wanted = {event_id >> self.shift for event_id in event_ids if event_id < _HASHED_FROM}
         lows = {bucket << self.shift for bucket in wanted} | {_HASHED_FROM}
@@ -40,6 +47,11 @@ class Buckets:
     def close(self, low: int) -> None:
         """The bucket of this least id takes no event any more, and never will again."""
         self._closed.add(low)
+
+    @property
+    def any_closed(self) -> bool:
+        """Whether any bucket that was asked for is closed."""
+        return bool(self._closed)
 
     def is_closed(self, event_id: int | None) -> bool:
         """Whether retention has closed the bucket that the id falls into."""

@@ -1,16 +1,20 @@
 """A batch's stretches in; their positions locked, checked, and moved with their totals."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, Protocol
 
 import asyncpg
 import msgspec
 
 from normalizer.core.batch import PartitionBatch, Totals, record_crc
-from normalizer.core.settle import NOTHING_REACHED, Reached
+from normalizer.core.settle import NOTHING_REACHED, Fate, Reached
 from normalizer.errors import Fenced, PositionMoved
 from normalizer.store import statements
 from normalizer.store.refusals import Refusal
+
+_fate_of: Final = itemgetter(0)
 
 
 class Positions(Protocol):
@@ -65,6 +69,11 @@ class Counts:
     def add(self, fate: str) -> None:
         """Count one outcome: stored, duplicate, joined, quarantined or ignored."""
         self._counts[fate] += 1
+
+    def add_fates(self, fates: Iterable[tuple[Fate, int]]) -> None:
+        """Count the outcomes of settled events."""
+        for fate, count in Counter(map(_fate_of, fates)).items():
+            self._counts[fate] += count
 
     def totals(self, part: PartitionBatch) -> Totals:
         """The counts, with the stretch's records and holes."""

@@ -133,7 +133,7 @@ async def copy_rows(
             "events",
             schema_name="normalizer",
             columns=statements.EVENT_COLUMNS,
-            records=[msgspec.structs.astuple(row) + last_column for row in rows],
+            records=(msgspec.structs.astuple(row) + last_column for row in rows),
         )
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=True) is Fault.RECORD:

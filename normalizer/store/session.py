@@ -31,6 +31,8 @@ ANSWER_S: Final = 150.0
 """Longer than any statement may take: a network that swallows answers must not hold us for ever."""
 
 _CONNECT_S: Final = 10.0
+_JSONB_VERSION: Final = b"\x01"
+"""What stands before JSON text in jsonb's binary form."""
 _GOODBYE_S: Final = 2.0
 
 
@@ -132,7 +134,7 @@ class Session:
             await connection.set_type_codec(
                 "jsonb",
                 schema="pg_catalog",
-                encoder=_encode_jsonb,
+                encoder=_JSONB_VERSION.__add__,
                 decoder=_decode_jsonb,
                 format="binary",
             )
@@ -165,11 +167,6 @@ def _is_in_doubt_after(error: BaseException) -> bool:
     return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
         error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
     )
-
-
-def _encode_jsonb(value: bytes) -> bytes:
-    """JSON text as jsonb's binary form takes it: a version byte, then the bytes as they are."""
-    return b"\x01" + value
 
 
 def _decode_jsonb(value: bytes) -> bytes:

@@ -7,6 +7,7 @@ locked positions: still mine, and where I think they are?
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
@@ -275,16 +276,22 @@ class Store:
             changing = _changing(sorted_out.events, settled)
             if not changing <= joined:
                 return await self._join(connection, settled, changing)
-        fates: list[tuple[Fate, int]] = [
-            ("joined", row) if fate == "duplicate" and place_of(event) in joined else (fate, row)
-            for event, (fate, row) in zip(sorted_out.events, settled.fates, strict=True)
-        ]
+        fates = settled.fates
+        if joined:
+            fates = [
+                ("joined", row)
+                if fate == "duplicate" and place_of(event) in joined
+                else (fate, row)
+                for event, (fate, row) in zip(sorted_out.events, fates, strict=True)
+            ]
         await copy_rows(connection, settled.new, batch_id)
         await change_rows(connection, settled.changed, self._buckets)
         await add_tellings(connection, [one for one in settled.tellings if one[0] not in joined])
         kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
-        for counts, (fate, _) in zip(sorted_out.counts_of_events, fates, strict=True):
-            counts.add(fate)
+        for counts, (first, after) in zip(
+            sorted_out.counts, pairwise((0, *sorted_out.ends)), strict=True
+        ):
+            counts.add_fates(fates[first:after])
         for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
             counts.add("quarantined" if is_new else "duplicate")
         moves = [
@@ -403,13 +410,13 @@ class Store:
 
     async def _make_buckets(self, batch: Batch) -> None:
         """Make the buckets the batch needs, each in a transaction of its own."""
-        ids = {
+        ids = (
             outcome.event_id or 0
             for part in batch.parts
             for _, outcomes in part.items
             for outcome in outcomes
             if isinstance(outcome, Envelope)
-        }
+        )
         for low in self._buckets.missing(ids):
             if await self._session.at_once(partial(_make_bucket, low)) is None:
                 self._buckets.close(low)
@@ -454,18 +461,15 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
 class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
     """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
 
-    `counts` are parallel to the batch's parts; the other two say whose an event or a refusal is.
+    `counts` are parallel to the batch's parts, and `ends` say where in `events` those of a part
+    end; `counts_of_refusals` say whose a refusal is.
     """
 
     counts: list[Counts]
     events: list[Envelope] = []
-    counts_of_events: list[Counts] = []
+    ends: list[int] = []
     refusals: list[Refusal] = []
     counts_of_refusals: list[Counts] = []
-
-    def add_event(self, event: Envelope, counts: Counts) -> None:
-        self.events.append(event)
-        self.counts_of_events.append(counts)
 
     def add_refusal(self, refusal: Refusal, counts: Counts) -> None:
         self.refusals.append(refusal)
@@ -474,20 +478,21 @@ class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
 
 def _sort_out(batch: Batch, refused: dict[Place, Rejected], buckets: Buckets) -> _SortedOut:
     sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
+    events, any_closed = sorted_out.events, buckets.any_closed
     for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
                 match outcome:
-                    case Envelope() if buckets.is_closed(outcome.event_id):
-                        counts.add("ignored")
                     case Envelope():
-                        rejected = refused.get(place_of(outcome)) if refused else None
-                        if rejected is None:
-                            sorted_out.add_event(outcome, counts)
-                        else:
+                        if any_closed and buckets.is_closed(outcome.event_id):
+                            counts.add("ignored")
+                        elif refused and (rejected := refused.get(place_of(outcome))):
                             sorted_out.add_refusal(Refusal(record, rejected), counts)
+                        else:
+                            events.append(outcome)
                     case Rejected():
                         sorted_out.add_refusal(Refusal(record, outcome), counts)
                     case Ignored():
                         counts.add("ignored")
+        sorted_out.ends.append(len(events))
     return sorted_out

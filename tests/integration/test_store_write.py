@@ -13,6 +13,8 @@ from normalizer.core.join import conflict_id
 from normalizer.core.record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id, hash_event_id
+from normalizer.store.buckets import Buckets
+from normalizer.store.statements import FIND_PLACES
 from tests.factories import (
     RECORDED_MS,
     TOPIC,
@@ -381,6 +383,23 @@ async def test_ids_of_all_regions_find_their_buckets(database: Database) -> None
             "the first hashed": "events_hashed",
             "the last derived": "events_3071",
         }
+
+
+async def test_a_look_up_goes_through_the_index_of_one_bucket_and_weighs_no_id(
+    database: Database,
+) -> None:
+    low, high = Buckets().bounds(snowflake())
+    ids = [snowflake(number) for number in range(5_000)]
+
+    async with open_store(database) as store, connected(database) as connection:
+        await store.write(batch_of(*map(envelope, range(1_000)), claim=await claimed(store)))
+        plan = await connection.fetch(f"explain {FIND_PLACES}", low, high, ids)
+
+    lines = [row[0].strip() for row in plan]
+    assert [line for line in lines if " on events" in line] == lines[:1]
+    assert lines[0].startswith("Index Scan")
+    # An array that the planner sees is part of the plan: it then looks at each id of it.
+    assert str(ids[0]) not in " ".join(lines)
 
 
 async def test_the_edges_of_a_bucket_lie_in_it_and_beside_it(database: Database) -> None:

@@ -128,6 +128,8 @@ def _bytes(text: str | None, packed: str | None) -> bytes | None:
 
 def _headers(flat: list[str | None]) -> tuple[tuple[str, bytes | None], ...]:
     """Kcat prints name, value, name, value."""
+    if not flat:
+        return ()
     return tuple(
         (name or "", None if value is None else value.encode(errors="surrogatepass"))
         for name, value in zip(flat[::2], flat[1::2], strict=False)

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Outcome
 from normalizer.errors import FatalError
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.files import FileSource
@@ -17,7 +19,14 @@ from normalizer.jobs.runs import Run
 from normalizer.kafka import LogReader
 from normalizer.store.migrate import migrate
 from tests.factories import raw_event
-from tests.replays import backfill_files, backfill_of, found_wrong, settings_of, written
+from tests.replays import (
+    NORMALIZE,
+    backfill_files,
+    backfill_of,
+    found_wrong,
+    settings_of,
+    written,
+)
 from tests.running import environment, running, send, settings_for, watching
 from tests.stack import Database, Topic
 from tests.tables import connected
@@ -100,11 +109,11 @@ class LagsAtFirst:
     """Live traffic that is behind for so many looks."""
 
     def __init__(self, looks: int) -> None:
-        self._looks = looks
+        self.left = looks
 
     async def look(self) -> Lag:
-        self._looks -= 1
-        return Lag(seconds=3.5, partition="noetl.events[2]") if self._looks >= 0 else Lag()
+        self.left -= 1
+        return Lag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else Lag()
 
 
 async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
@@ -127,6 +136,46 @@ async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
     assert "noetl.events[2]" in said
     assert "went_on" in said
     assert "by live lag" in "\n".join(verdict.lines())
+
+
+async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
+    database: Database, history: Path
+) -> None:
+    normalised: list[RawRecord] = []
+
+    def normalize(record: RawRecord) -> tuple[Outcome, ...]:
+        normalised.append(record)
+        return NORMALIZE(record)
+
+    async def in_hand() -> int:
+        return len(normalised)
+
+    async def looks_left() -> int:
+        return live.left
+
+    settings = settings_of(database, batch_rows=100)
+    live = LagsAtFirst(1_000)
+    flow = backfill_of(
+        settings,
+        FileSource([history]),
+        str(history),
+        normalize=normalize,
+        live=live,
+        yield_at_s=2.0,
+    )
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        seen = await until(in_hand, is_so=lambda count: count >= 300) and live.left
+        await until(looks_left, is_so=lambda left: left < seen - 1)
+        most = await in_hand()
+        flow.player.stop()
+        stopped = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert most == 300
+    assert (stopped.state, stopped.totals.records) == ("stopped", 0)
+    assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
 
 
 @pytest.mark.every_postgres

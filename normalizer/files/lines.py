@@ -80,7 +80,7 @@ def topic_named_by(first_bytes: bytes) -> str:
     return f"file:{hashlib.blake2b(first_bytes, digest_size=8).hexdigest()}"
 
 
-class _KcatLine(msgspec.Struct, frozen=True):
+class _KcatLine(msgspec.Struct, frozen=True, gc=False):
     """A record as `kcat -J` prints it; *_b64 for bytes that are not UTF-8 (ours)."""
 
     topic: str
@@ -89,7 +89,7 @@ class _KcatLine(msgspec.Struct, frozen=True):
     ts: int | None = None
     key: str | None = None
     key_b64: str | None = None
-    headers: list[str | None] = []
+    headers: tuple[str | None, ...] = ()
     payload: str | msgspec.UnsetType | None = msgspec.UNSET
     payload_b64: str | None = None
 
@@ -126,7 +126,7 @@ def _bytes(text: str | None, packed: str | None) -> bytes | None:
     return None if text is None else text.encode(errors="surrogatepass")
 
 
-def _headers(flat: list[str | None]) -> tuple[tuple[str, bytes | None], ...]:
+def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
     """Kcat prints name, value, name, value."""
     if not flat:
         return ()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from decimal import Decimal
 from json.encoder import encode_basestring
+from types import NoneType
 from typing import Final, TypeAlias, cast
 
 MAX_DIGITS: Final = 400
@@ -87,31 +88,38 @@ def _check_limits(text: str) -> None:
 
 def _write(tree: Json, out: Callable[[str], None]) -> None:
     # One frame a level: depth 256 must fit into any caller's stack.
-    if isinstance(tree, Number):
-        out(tree)
-    elif isinstance(tree, str):
-        out(quote(tree))
+    if (scalar := _SCALARS.get(type(tree))) is not None:
+        out(scalar(tree))
     elif isinstance(tree, dict):
         separator = "{"
         for key, value in tree.items():
-            if type(value) is Number:
-                out(f"{separator}{quote(key)}:{value}")
-            elif type(value) is str:
-                out(f"{separator}{quote(key)}:{quote(value)}")
+            if (scalar := _SCALARS.get(type(value))) is not None:
+                out(f"{separator}{quote(key)}:{scalar(value)}")
             else:
                 out(f"{separator}{quote(key)}:")
                 _write(value, out)
             separator = ","
         out("}" if tree else "{}")
-    elif isinstance(tree, list):
+    else:
+        assert isinstance(tree, list)
         separator = "["
         for value in tree:
-            out(separator)
-            _write(value, out)
+            if (scalar := _SCALARS.get(type(value))) is not None:
+                out(f"{separator}{scalar(value)}")
+            else:
+                out(separator)
+                _write(value, out)
             separator = ","
         out("]" if tree else "[]")
-    else:
-        out({None: "null", True: "true", False: "false"}[tree])
+
+
+_SCALARS: Final[dict[type, Callable[..., str]]] = {
+    Number: str,
+    str: quote,
+    bool: {True: "true", False: "false"}.__getitem__,
+    NoneType: {None: "null"}.__getitem__,
+}
+"""How each is written that holds nothing else."""
 
 
 def _refuse_constant(name: str) -> Number:

@@ -29,8 +29,6 @@ NO_HEADERS: Final = Headers()
 
 def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
     """Give what is kept of a record's headers."""
-    if not sent:
-        return NO_HEADERS
     headers: dict[str, Json] = {}
     trace_id: str | None = None
     for name, value in sent:

@@ -16,6 +16,7 @@ from normalizer.core.rules.redaction import (
     REDACTED,
     SECRET_WHOLE_WORD,
     SECRET_WORDS,
+    SHORTEST_SECRET,
     Redaction,
     Secrecy,
     cut_secrets,
@@ -126,6 +127,18 @@ def mend(text: str) -> str:
     return _UNSTORABLE.sub(REPLACEMENT, text)
 
 
+def _is_harmless(value: Json) -> bool:
+    """Tell at a glance that a value holds no secret, and nothing that cannot be stored."""
+    if type(value) is not str:
+        return not isinstance(value, _MAY_HIDE) or type(value) is Number
+    return (
+        len(value) < SHORTEST_SECRET
+        and value.isascii()
+        and "\0" not in value
+        and "://" not in value
+    )
+
+
 def _looked_at(text: bytes) -> bytes:
     return text.translate(_LOWER_AND_ZERO, _SEPARATORS)
 
@@ -143,7 +156,7 @@ class _Rewriter:
     """One walk over one tree: what becomes of it, and what was done."""
 
     def __init__(self, redaction: Redaction) -> None:
-        self._redaction = redaction
+        self._secrecy = redaction.secrecy
         self._item: int | None = None
         self.changed = False
         self.mended: dict[int | None, set[Path]] = {}
@@ -181,7 +194,8 @@ class _Rewriter:
             inner = under(path, "[]")
             inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
             for item in tree:
-                items.append(self.walk(item, inner, inside))  # noqa: PERF401 - two frames a level
+                kept = _is_harmless(item)
+                items.append(item if kept else self.walk(item, inner, inside))
             return items
         if not isinstance(tree, dict):
             return tree
@@ -192,11 +206,15 @@ class _Rewriter:
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value
                 continue
-            mode_inside = _mode_under(key, mode)
-            if self._hides(key, value, mode, mode_inside):
+            mode_inside = mode
+            if mode is not _Mode.PLAIN or key == _REFERENCE:
+                mode_inside = _mode_under(key, mode)
+            if self._secrecy(key) is not Secrecy.NOTHING and self._hides(
+                key, value, mode, mode_inside
+            ):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
-            elif type(value) is Number:
+            elif _is_harmless(value):
                 members[key] = value
             else:
                 members[key] = self.walk(value, under(path, key), mode_inside)
@@ -209,12 +227,10 @@ class _Rewriter:
         return escaped
 
     def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
+        """Tell whether what is under a secret key has to go."""
         if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
             return False
-        secrecy = self._redaction.secrecy(key)
-        if secrecy is Secrecy.NOTHING:
-            return False
-        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
+        return self._secrecy(key) is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
         mended = mend(text)

@@ -63,8 +63,15 @@ def is_batch(fields: Collection[str]) -> bool:
     return "events" in fields and not is_named(fields)
 
 
-def detect_shape(fields: frozenset[str], event_type: str, *, payload_is_object: bool) -> Shape:
-    """Give the shape of one event; a key counts when it is there, also with null (D1)."""
+def detect_shape(of_keys: Shape, event_type: str) -> Shape:
+    """Give the shape of one event whose keys have this one."""
+    if of_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
+        return "python_legacy"
+    return of_keys
+
+
+def shape_of(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
+    """Give the shape that the keys have; one counts when it is there, also with null (D1)."""
     if "prev_event_id" in fields:
         return "rust_row"
     if not _RUST_REQUEST.isdisjoint(fields):
@@ -74,7 +81,7 @@ def detect_shape(fields: frozenset[str], event_type: str, *, payload_is_object: 
     if "timestamp" in fields and "event_id" in fields and "created_at" not in fields:
         return "rust_projector"
     if not _PYTHON.isdisjoint(fields):
-        return _python_shape(fields, event_type)
+        return _python_shape(fields)
     if "name" in fields:
         return "python_request"
     if not _RUST_FLAGS.isdisjoint(fields):
@@ -82,9 +89,7 @@ def detect_shape(fields: frozenset[str], event_type: str, *, payload_is_object: 
     return "executor" if _EXECUTOR.issubset(fields) else "unknown"
 
 
-def _python_shape(fields: frozenset[str], event_type: str) -> Shape:
+def _python_shape(fields: frozenset[str]) -> Shape:
     if not _PYTHON_ROW.isdisjoint(fields):
         return "python_row"
-    if not _PYTHON_LEGACY.isdisjoint(fields) or event_type.startswith(_LEGACY_EVENT_TYPES):
-        return "python_legacy"
-    return "python_emit"
+    return "python_emit" if _PYTHON_LEGACY.isdisjoint(fields) else "python_legacy"

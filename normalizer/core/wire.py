@@ -116,7 +116,7 @@ class _Reader:
             level = self._open(
                 content
                 if isinstance(content, str)
-                else _Level(text, content, {None: batch.mended.get(index, set())}, bom=False)
+                else _Level(text, content, _mended_at(batch, index), bom=False)
             )
             return _wire_event(level, batch, index, shared)
         except Refused as refusal:
@@ -155,6 +155,10 @@ class _Reader:
         return "\ufeff" + content.removeprefix("\ufeff") if bom else content
 
 
+def _mended_at(batch: _Level, index: int) -> dict[int | None, set[Path]]:
+    return {None: batch.mended[index]} if index in batch.mended else {}
+
+
 def _wire_event(
     level: _Level, batch: _Level | None, index: int, shared: dict[str, Raw]
 ) -> WireEvent:
@@ -165,17 +169,19 @@ def _wire_event(
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
         text = msgspec.json.encode(fields)
     levels = [level] if batch is None else [level, batch]
+    extra: dict[str, Raw] = {}
+    wrappers = [each.wrapper for each in levels if each.wrapper is not None]
+    adopted = [(wrapper, _adopt(wrapper, fields, extra)) for wrapper in wrappers]
+    if not any(each.bom or each.mended for each in (*levels, *wrappers)):
+        return WireEvent.read(text, fields, index, extra)  # nearly always
     paths = {canonical_path(path) for path in level.mended.get(None, ())}
     if batch is not None and batch.mended:
         outer = batch.mended.get(None, ())
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
-    extra: dict[str, Raw] = {}
-    for wrapper in [each.wrapper for each in levels if each.wrapper is not None]:
-        levels.append(wrapper)
-        names = _adopt(wrapper, fields, extra)
+    for wrapper, names in adopted:
         outer = wrapper.mended.get(None, ())
         paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
-    marked = any(each.bom for each in levels)
+    marked = any(each.bom for each in (*levels, *wrappers))
     coercions = [_coercion("bom_stripped", "value")] if marked else []
     coercions += mended_coercions(paths)
     return WireEvent.read(text, fields, index, extra, coercions)

@@ -11,6 +11,7 @@ from typing import Final, Self, TypeAlias
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.shapes import Shape, shape_of
 from normalizer.envelope import Rule
 from normalizer.errors import Reason
 from normalizer.jsontext import Number, canonical_number, parse_canonical, write
@@ -52,42 +53,6 @@ class Refused(Exception):  # noqa: N818 - control flow inside the core: it becom
         self.detail = detail
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
-    """Every top-level field that a rule reads."""
-
-    attempt_number: Value = None
-    catalog_id: Value = None
-    command_id: Value = None
-    context: Raw = ABSENT
-    correlation: Raw = ABSENT
-    created_at: Value = None
-    duration: Value = None
-    error: Raw = ABSENT
-    event_id: Value = None
-    event_time: Value = None
-    event_type: Value = None
-    execution_id: Value = None
-    ingest_time: Value = None
-    max_attempts: Value = None
-    meta: Raw = ABSENT
-    name: Value = None
-    node_name: Value = None
-    node_type: Value = None
-    parent_event_id: Value = None
-    parent_execution_id: Value = None
-    payload: Raw = ABSENT
-    result: Raw = ABSENT
-    retry_count: Value = None
-    status: Value = None
-    step: Value = None
-    timestamp: Value = None
-    trace_component: Raw = ABSENT
-    worker_id: Value = None
-
-
-ASKED_FOR: Final = frozenset(Sent.__struct_fields__)
-
-
 class Part(msgspec.Struct, frozen=True, gc=False):
     """Everything that a rule reads inside a payload, a meta or a result."""
 
@@ -110,6 +75,42 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     terminal_state: Value = None
     worker: Raw = ABSENT
     worker_id: Value = None
+
+
+class Sent(msgspec.Struct, frozen=True, gc=False):
+    """Every top-level field that a rule reads. Absent, null, and no object in a Part: all None."""
+
+    attempt_number: Value = None
+    catalog_id: Value = None
+    command_id: Value = None
+    context: Part | None = None
+    correlation: Raw = ABSENT
+    created_at: Value = None
+    duration: Value = None
+    error: Value = None
+    event_id: Value = None
+    event_time: Value = None
+    event_type: Value = None
+    execution_id: Value = None
+    ingest_time: Value = None
+    max_attempts: Value = None
+    meta: Part | None = None
+    name: Value = None
+    node_name: Value = None
+    node_type: Value = None
+    parent_event_id: Value = None
+    parent_execution_id: Value = None
+    payload: Part | None = None
+    result: Part | None = None
+    retry_count: Value = None
+    status: Value = None
+    step: Value = None
+    timestamp: Value = None
+    trace_component: Raw = ABSENT
+    worker_id: Value = None
+
+
+ASKED_FOR: Final = frozenset(Sent.__struct_fields__)
 
 
 NOTHING: Final = Part()
@@ -138,10 +139,14 @@ NOTHING_NESTED: Final = Nested(NOTHING)
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """The top-level keys of an event, and those of them that no rule reads into a column."""
+    """What the top-level keys of an event say.
 
-    keys: frozenset[str]
+    `unread`: those that no rule reads into a column. `shapes`: who sends such keys, without an
+    object as payload and with one.
+    """
+
     unread: tuple[str, ...]
+    shapes: tuple[Shape, Shape]
 
 
 class WireEvent(msgspec.Struct, gc=False):
@@ -176,17 +181,28 @@ class WireEvent(msgspec.Struct, gc=False):
         names = tuple(fields)
         common = len(names) <= _COMMON_KEYS and len(text) <= _COMMON_BYTES
         layout = _remembered_layout(names) if common else _layout(names)
-        sent = _sent_decoder.decode(text)
+        try:
+            sent = _sent_decoder.decode(text)
+            others = _NO_OTHERS
+        except msgspec.ValidationError:
+            sent, others = _read_others(fields)
         event = cls(sent, fields, layout, index, {} if extra is None else extra, [*coercions])
         for name in layout.unread:
             if fields[name] != NULL:
                 event.extra[name] = fields[name]
-        event.context = (
-            present(sent.context) if sent.payload is ABSENT else event._stronger_payload()
-        )
-        event.result = present(sent.result)
-        event.meta_sent, event.meta = event._read_meta()
-        event.nested = _read_nested(part(event.context), part(event.result))
+        payload = event._read_payload(others)
+        if sent.result is not None:
+            event.result = fields["result"]
+            event.nested = _read_deep(payload, sent.result)
+        else:
+            event.result = others.get("result", ABSENT)
+            if payload is not NOTHING:
+                event.nested = _read_nested(payload)
+        if sent.meta is not None:
+            event.meta_sent, event.meta = fields["meta"], sent.meta
+        elif "meta" in others:
+            event.keep("meta")
+            event.note("meta_not_object", "meta")  # N2
         return event
 
     def keep(self, name: str) -> None:
@@ -214,30 +230,18 @@ class WireEvent(msgspec.Struct, gc=False):
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
-    def _stronger_payload(self) -> Raw:
-        context, payload = present(self.sent.context), present(self.sent.payload)
-        if context is ABSENT or payload is ABSENT:
-            return payload if context is ABSENT else context
-        if not same_json(context, payload):
+    def _read_payload(self, others: dict[str, Raw]) -> Part:
+        """Give what counts of the pair context and payload, and keep it as it came (A1)."""
+        sent, fields = self.sent, self.fields
+        context = others.get("context", ABSENT) if sent.context is None else fields["context"]
+        payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
+        if context is ABSENT:
+            self.context = payload
+            return sent.payload or NOTHING
+        if payload is not ABSENT and not same_json(context, payload):
             self.lose("payload")
-        return context
-
-    def _read_meta(self) -> tuple[Raw, Part]:
-        """Give the meta if it is an object, else nothing (N2)."""
-        meta = present(self.sent.meta)
-        if meta is ABSENT:
-            return ABSENT, NOTHING
-        try:
-            return meta, _part_decoder.decode(meta)
-        except msgspec.ValidationError:
-            self.keep("meta")
-            self.note("meta_not_object", "meta")
-            return ABSENT, NOTHING
-
-
-def present(raw: Raw) -> Raw:
-    """Give a raw value, ABSENT for null."""
-    return ABSENT if raw is ABSENT or raw == NULL else raw
+        self.context = context
+        return sent.context or NOTHING
 
 
 def part(raw: Raw) -> Part:
@@ -304,7 +308,11 @@ def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _layout(names: tuple[str, ...]) -> Layout:
-    return Layout(frozenset(names), tuple(name for name in names if name not in READ))
+    keys = frozenset(names)
+    return Layout(
+        tuple(name for name in names if name not in READ),
+        (shape_of(keys, payload_is_object=False), shape_of(keys, payload_is_object=True)),
+    )
 
 
 _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
@@ -318,9 +326,24 @@ def _canonical(raw: Raw) -> str:
     return write(parse_canonical(bytes(raw).decode()))
 
 
-def _read_nested(payload: Part, result: Part) -> Nested:
-    if payload.result is ABSENT and payload.response is ABSENT and result is NOTHING:
+def _read_others(fields: dict[str, Raw]) -> tuple[Sent, dict[str, Raw]]:
+    """Give an event's fields, and apart from them what came where an object is read."""
+    others = {
+        name: raw
+        for name, raw in fields.items()
+        if name in _OBJECTS and raw != NULL and first_byte(raw) != b"{"
+    }
+    text = msgspec.json.encode(fields | dict.fromkeys(others, NULL))
+    return _sent_decoder.decode(text), others
+
+
+def _read_nested(payload: Part) -> Nested:
+    if payload.result is ABSENT and payload.response is ABSENT:
         return Nested(payload)  # nearly every event
+    return _read_deep(payload, NOTHING)
+
+
+def _read_deep(payload: Part, result: Part) -> Nested:
     payload_result = part(payload.result)
     result_context = part(result.context)
     result_inner = part(result_context.result)
@@ -337,6 +360,8 @@ def _read_nested(payload: Part, result: Part) -> Nested:
     )
 
 
+_OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
+_NO_OTHERS: Final[dict[str, Raw]] = {}
 _sent_decoder: Final[msgspec.json.Decoder[Sent]] = msgspec.json.Decoder(Sent, float_hook=Number)
 _part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part, float_hook=Number)
 _value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(

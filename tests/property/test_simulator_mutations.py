@@ -248,8 +248,10 @@ def leave_json_in_a_string(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
+    read = wire_event._layout
+
     def layout(names: tuple[str, ...]) -> wire_event.Layout:
-        return wire_event.Layout(frozenset(names), ())
+        return msgspec.structs.replace(read(names), unread=())
 
     patch.setattr(wire_event, "_layout", layout)
     patch.setattr(wire_event, "_remembered_layout", layout)

@@ -42,6 +42,15 @@ def test_a_producer_names_only_what_it_knows() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["execution_id", "event_type", "status"])
+def test_what_every_event_has_must_be_given(name: str) -> None:
+    given: dict[str, Any] = {"execution_id": 1, "event_type": "x", "status": "OPEN"}
+    del given[name]
+
+    with pytest.raises(TypeError, match="an execution_id, an event_type and a status"):
+        Envelope(**given)
+
+
 def test_the_nine_fields_come_first_and_always() -> None:
     assert to_canonical(envelope()) == (
         b'{"event_id":5,"execution_id":1001,"event_type":"step.enter","step":"s",'

@@ -27,13 +27,16 @@ _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 def read_duration(event: WireEvent) -> float | None:
     """Give the duration declared at the top, else the first one nested."""
-    seconds = _declared(event)
-    return _nested(event) if seconds is None else seconds
+    if event.sent.duration is not None and (seconds := _declared(event)) is not None:
+        return seconds
+    if event.nested.payload.duration_ms is None and not event.nested.deep:
+        return None  # nearly every event
+    return _nested(event)
 
 
 def _declared(event: WireEvent) -> float | None:
     value = event.sent.duration
-    if value is None or value == "":
+    if value == "":
         return None
     number = _number(value)
     if number is None:
@@ -52,10 +55,7 @@ def _declared(event: WireEvent) -> float | None:
 
 
 def _nested(event: WireEvent) -> float | None:
-    nested = event.nested
-    if nested.payload.duration_ms is None and not nested.deep:
-        return None  # nearly every event
-    for place, value in enumerate(_values(nested)):
+    for place, value in enumerate(_values(event.nested)):
         if value is None:
             continue
         number = _number(value)

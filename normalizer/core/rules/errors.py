@@ -7,13 +7,13 @@ worker found: the same event has the same bytes whichever shape brought it (sect
 from msgspec import Raw
 
 from normalizer.core.wire_event import (
+    ABSENT,
     NULL,
     Nested,
     Value,
     WireEvent,
     decode_value,
     part,
-    present,
     text,
 )
 from normalizer.envelope import canonical_json
@@ -21,10 +21,16 @@ from normalizer.envelope import canonical_json
 
 def read_error(event: WireEvent) -> str | None:
     """Give the text of the first error that is one."""
-    top, nested = present(event.sent.error), event.nested
-    if top and type(decode_value(top)) is not str:
+    top, nested = event.sent.error, event.nested
+    if top is None and nested.payload.error is ABSENT and not nested.deep:
+        return None  # nearly every event
+    if top and type(top) is str:
+        return top
+    places = (nested.payload.error, *(_deeper(nested) if nested.deep else ()))
+    if top is not None and top != "":
         event.keep("error")
-    for raw in (top, nested.payload.error, *(_deeper(nested) if nested.deep else ())):
+        places = (event.fields["error"], *places)
+    for raw in places:
         if raw and (error := _error(raw)):
             return error
     return None

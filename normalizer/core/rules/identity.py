@@ -55,10 +55,7 @@ def read_event_id(event: WireEvent) -> int | None:
 
 def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
-    value = getattr(event.sent, name)
-    if value is None:
-        return None
-    sent = read_id(value)
+    sent = read_id(getattr(event.sent, name))
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":
@@ -76,15 +73,14 @@ def read_id(value: Value) -> int | NoId:
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _of_number(value, value)
     if type(value) is str and value:
-        return _of_number(int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1, value)
+        number = int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1
+        return number if 0 < number <= MAX_ID else _of_number(number, value)
     if value is None or value == "":
         return _MISSING
     return NoId("invalid", value if isinstance(value, Number) else type(value).__name__)
 
 
-def _of_number(number: int, sent: int | str) -> int | NoId:
-    if 0 < number <= MAX_ID:
-        return number
+def _of_number(number: int, sent: int | str) -> NoId:
     if number > MAX_ID:
         return NoId("opaque", str(sent))
     return NoId("negative" if number else "missing", str(sent))

@@ -68,10 +68,12 @@ _secret_words: Final = _any_of(SECRET_WORDS)
 _CREDENTIAL: Final = re.compile(
     r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
 )
-_SHORTEST_CREDENTIAL: Final = len("basic 12345678")
 _JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
 _JWT_LONGER_THAN: Final = 50
 _URL_PASSWORD: Final = re.compile(r"""(://[^\s/:"'<>]*+:)[^\s/"'<>]+@""")
+
+SHORTEST_SECRET: Final = len("basic 12345678")
+"""No text that is shorter is a secret or holds one, but for a URL's password."""
 
 
 class Secrecy(Enum):
@@ -144,7 +146,7 @@ def _without_lookalike(marked: str) -> str:
 
 def _is_secret(text: str) -> bool:
     return (
-        (len(text) >= _SHORTEST_CREDENTIAL and _CREDENTIAL.fullmatch(text) is not None)
+        (len(text) >= SHORTEST_SECRET and _CREDENTIAL.fullmatch(text) is not None)
         or (text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN)
         or ("-----BEGIN" in text and "PRIVATE KEY" in text)
     )

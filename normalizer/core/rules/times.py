@@ -13,6 +13,8 @@ from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
 from normalizer.snowflake import decode
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
+_NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
+"""What most events say in all places but the first."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -84,9 +86,10 @@ def _declared(event: WireEvent, latest: datetime) -> datetime | None:
     """Give the first time that is readable; a differing one after it is kept in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
+    asked = values[:1] if values[1:] == _NO_OTHERS else values
     chosen: datetime | None = None
     chosen_value: Value = None
-    for place, value in enumerate(values):
+    for place, value in enumerate(asked):
         if value is None or value in ("", chosen_value):
             continue
         name = SOURCES[place]

@@ -13,7 +13,6 @@ from normalizer.core.wire_event import (
     WireEvent,
     limited,
     part,
-    text,
     whole,
     word,
 )
@@ -22,6 +21,8 @@ MAX_EVENT_TYPE_BYTES: Final = 200
 MAX_WORD_BYTES: Final = 1000
 MAX_ITERATION: Final = 2**31 - 1
 
+_SHORT_CHARS: Final = 50
+"""So short a word is within every limit, whatever its characters."""
 _NO_STEP: Final = "unknown"
 _STEP_OF_COMMAND: Final = re.compile(r"[^:]+:(.+?):[0-9]+(?::i[0-9]+)?", re.DOTALL)
 _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
@@ -31,18 +32,22 @@ def read_event_type(event: WireEvent) -> str:
     """Give the event's type as it came. Raises Refused (E1)."""
     first, second = event.sent.event_type, event.sent.name
     chosen = second if first is None else first
-    event_type = text(chosen)
+    event_type = chosen if type(chosen) is str else ""
     if not event_type:
         expected = "expected event_type or name" if chosen is None else "event_type: expected text"
         raise Refused("not_an_event", f"{expected}, got {_kind(chosen)}")
     if first is not None and second is not None and second != first:
         event.lose("name")
+    if len(event_type) <= _SHORT_CHARS:
+        return event_type
     return limited("event_type", event_type, MAX_EVENT_TYPE_BYTES)
 
 
 def read_command_id(event: WireEvent) -> str | None:
     """Give the command as text (K2). Raises Refused if it is too long."""
     top, nested = event.sent.command_id, event.nested
+    if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
+        return top
     if top is not None and top != "" and not _command(top):
         event.keep("command_id")
     places = (top, nested.payload.command_id, event.meta.command_id)
@@ -56,6 +61,8 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
     """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
     sent = event.sent
     step = "" if sent.step is None else _step(sent.step)
+    if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
+        return step
     node_name = "" if sent.node_name is None else _step(sent.node_name)
     if not step and sent.step is not None and sent.step != "":
         event.keep("step")
@@ -64,16 +71,19 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
     elif not node_name and sent.node_name is not None and sent.node_name != "":
         event.keep("node_name")
     step = step or node_name or _step(event.nested.payload.step) or _step_of_command(command_id)
-    return limited("step", step, MAX_WORD_BYTES)
+    return step if len(step) <= _SHORT_CHARS else limited("step", step, MAX_WORD_BYTES)
 
 
 def read_worker_id(event: WireEvent) -> str | None:
     """Give the worker (K1). Raises Refused if it is too long."""
     sent = event.sent
-    if sent.worker_id is not None and sent.worker_id != "" and not word(sent.worker_id):
+    top = sent.worker_id
+    if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
+        return top
+    if top is not None and top != "" and not word(top):
         event.keep("worker_id")
     places = (
-        sent.worker_id,
+        top,
         event.nested.payload.worker_id,
         event.meta.worker_id,
         part(part(sent.trace_component).worker).id if sent.trace_component else None,
@@ -87,7 +97,7 @@ def read_worker_id(event: WireEvent) -> str | None:
 def read_node_type(event: WireEvent) -> str | None:
     """Give the node's type, None if there is none."""
     sent = event.sent.node_type
-    if sent is None or sent == "":
+    if sent == "":
         return None
     node_type = word(sent)
     if not node_type:
@@ -95,9 +105,9 @@ def read_node_type(event: WireEvent) -> str | None:
     return node_type or None
 
 
-def read_iteration(command_id: str | None) -> int | None:
+def read_iteration(command_id: str) -> int | None:
     """Give the turn of a loop that the command was for: the n of `:i{n}` at its end."""
-    match = _ITERATION_OF_COMMAND.search(command_id) if command_id else None
+    match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
     return None if iteration is None or iteration > MAX_ITERATION else iteration
 
@@ -122,7 +132,7 @@ def _command(value: Value) -> str:
 def _step(value: Value) -> str:
     if value is None:
         return ""
-    step = word(value)
+    step = value if type(value) is str else word(value)
     return "" if step == _NO_STEP else step
 
 

@@ -154,7 +154,7 @@ create index events_by_execution on normalizer.events (execution_id, event_id);
 -- Several ranges a block: partitions stand at offsets far apart (measured: 40 times less to read).
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
-    with (pages_per_range = 16, autosummarize = on);
+    with (pages_per_range = 16);
 
 
 -- What its states mean, and who sets them: 0009_let_events_go.sql.
@@ -219,7 +219,13 @@ begin
     end if;
     -- Never "partition of": that locks the parent against every writer. The check lets the
     -- attach skip its scan.
-    execute format('create table normalizer.%I (like normalizer.events including all)', name);
+    -- Summaries of new ranges are autovacuum's: asked for range by range, they would overflow its
+    -- queue at a few hundred events a second, and each lost one is lines in the server's log.
+    execute format(
+        'create table normalizer.%I (like normalizer.events including all) with ('
+        'autovacuum_vacuum_insert_threshold = 50000, autovacuum_vacuum_insert_scale_factor = 0.01)',
+        name
+    );
     execute format(
         'alter table normalizer.%I add constraint events_bucket_bounds check (event_id >= %s%s)',
         name, low, case when high = 'maxvalue' then '' else ' and event_id < ' || high end

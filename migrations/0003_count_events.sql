@@ -107,6 +107,7 @@ begin
              ) as moved
     group by 1, 2, 3, 4, 5
     having   sum(moved.sign) <> 0
+    order by 1, 2, 3, 4, 5
     on conflict (hour, step, event_type, status, attempts, shard)
     do update set events = counted.events + excluded.events;
 
@@ -121,6 +122,7 @@ begin
     where    moved.created_at >= minutes_from
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
+    order by 1, 2, 3, 4
     on conflict (minute, event_type, status, attempts, shard)
     do update set events = counted.events + excluded.events;
 
@@ -135,6 +137,7 @@ begin
              ) as moved
     group by 1, 2, 3, 4
     having   sum(moved.sign) <> 0
+    order by 1, 2, 3, 4
     on conflict (hour, shape, evidence, lateness, shard)
     do update set events = counted.events + excluded.events;
 
@@ -150,6 +153,7 @@ begin
     where    coercion.value ->> 'rule' is not null
     group by 1, 2, 3
     having   sum(moved.sign) <> 0
+    order by 1, 2, 3
     on conflict (hour, shape, rule, shard)
     do update set coercions = counted.coercions + excluded.coercions;
     return null;

@@ -249,7 +249,7 @@ $$;
 
 
 -- Adds the counts up and moves the roll-ups by what is left, in this transaction's own shard if
--- none is named.
+-- none is named. New rows lie in the order of their keys: a window of time is then few pages.
 create function projector.count_calls(
     counts projector.call_count[], into_shard smallint default null
 ) returns void
@@ -280,6 +280,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3, 4, 5
+        order by 1, 2, 3, 4, 5
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -303,6 +304,7 @@ begin
         and      taken.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
         having   sum(moved.calls) <> 0
+        order by 1, 2, 3, 4, 5, 6, 7
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
@@ -316,6 +318,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3
+        order by 1, 2, 3
         on conflict (hour, worker_id, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -333,6 +336,7 @@ begin
         and      status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
+        order by 1, 2, 3, 4, 5
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
@@ -342,6 +346,7 @@ begin
     where    attempts > 0
     group by 1, 2
     having   sum(calls) <> 0
+    order by 1, 2
     on conflict (minute, step, shard)
     do update set retries = counted.retries + excluded.retries;
 end

@@ -53,9 +53,9 @@ create trigger follow_truncated
 
 -- The events of one hour, for projector verify: by when they happened, and by when they arrived.
 create index events_by_created on normalizer.events using brin (created_at)
-    with (pages_per_range = 32, autosummarize = on);
+    with (pages_per_range = 32);
 create index events_by_arrival on normalizer.events using brin ((coalesce(recorded_at, created_at)))
-    with (pages_per_range = 32, autosummarize = on);
+    with (pages_per_range = 32);
 
 
 -- What projector verify found, run by run and projection by projection.

@@ -62,6 +62,20 @@ async def _buffers(cluster: Cluster, events: int, days: int) -> dict[str, int]:
             await connection.close()
 
 
+async def test_a_flood_of_events_leaves_nothing_in_the_servers_log(cluster: Cluster) -> None:
+    """More ranges of a BRIN index than autovacuum has room to note, one line for each lost one."""
+    log = cluster.server.folder / "postgres.log"
+    before = log.stat().st_size
+    async with cluster.database() as database:
+        connection = await asyncpg.connect(database.admin_url)
+        try:
+            await make_history(connection, 100_000, until=datetime.now(UTC))
+        finally:
+            await connection.close()
+
+    assert b"summarization" not in log.read_bytes()[before:]
+
+
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
     opened = await connected(database.admin_url)

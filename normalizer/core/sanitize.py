@@ -57,6 +57,7 @@ _ESCAPES: Final = (b"\\u", b"\\/")
 """Behind these any word may hide."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
 """A number beyond the limits has a run of so many digits before or after its point."""
+_AT_ONCE_BYTES: Final = 1 << 16
 _WEAK_SIGNS: Final = {
     b"://": re.compile(rb"://[^/]*@"),
     b"eyj": re.compile(rb"eyJ"),
@@ -85,12 +86,17 @@ class Sanitizer:
 
     def suspects(self, text: bytes) -> bool:
         """Tell whether the text has to be looked into. Never misses; may be wrong the other way."""
-        hits = self._looker.find_matches_as_indexes(_looked_at(text), overlapping=True)
-        if not hits:
-            return False
+        looked_at = _looked_at(text)
+        if len(looked_at) > _AT_ONCE_BYTES:
+            signs = self._signs_in_long(looked_at)
+        else:
+            hits = self._looker.find_matches_as_indexes(looked_at, overlapping=True)
+            if not hits:
+                return False
+            signs = {hit[0] for hit in hits}
         return any(
             sign >= len(_WEAK_SIGNS) or _WEAK_SIGNS[self._signs[sign]].search(text) is not None
-            for sign in {hit[0] for hit in hits}
+            for sign in signs
         )
 
     def clean(self, text: str, tree: Json) -> Cleaned:
@@ -108,6 +114,18 @@ class Sanitizer:
         rewriter = _Rewriter(self._redaction)
         cleaned = rewriter.walk(headers, ("headers",), _Mode.PLAIN)
         return cleaned, rewriter.mended.get(None, set())
+
+    def _signs_in_long(self, looked_at: bytes) -> set[int]:
+        """Look piece by piece, up to the first strong sign: each byte may be a hit of 160 bytes."""
+        longest = max(map(len, self._signs))
+        signs: set[int] = set()
+        for start in range(0, len(looked_at), _AT_ONCE_BYTES):
+            piece = looked_at[start : start + _AT_ONCE_BYTES + longest]
+            hits = self._looker.find_matches_as_indexes(piece, overlapping=True)
+            signs |= {hit[0] for hit in hits}
+            if any(sign >= len(_WEAK_SIGNS) for sign in signs):
+                break
+        return signs
 
 
 def under(path: Path, key: str) -> Path:

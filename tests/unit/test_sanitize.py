@@ -171,6 +171,17 @@ def test_what_is_plainly_harmless_is_not(text: str) -> None:
     assert not sanitizer.suspects(text.encode())
 
 
+@pytest.mark.parametrize("before", [0, 65_535 - 3, 65_536, 200_000])
+def test_a_long_text_is_looked_at_in_pieces(before: int) -> None:
+    long = "x" * before + "%s" + "y" * 70_000
+
+    assert sanitizer.suspects((long % ("1" * 200)).encode())
+    assert sanitizer.suspects((long % "pass_word").encode())
+    assert sanitizer.suspects((long % "z://u:p@h").encode())
+    assert not sanitizer.suspects((long % "z://h/u@h").encode())
+    assert not sanitizer.suspects((long % "").encode())
+
+
 def test_an_added_word_is_looked_for() -> None:
     added = Sanitizer(["Session-Key9", " - "])
 

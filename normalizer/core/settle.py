@@ -95,24 +95,24 @@ async def settle(
     ids = [_id_of(event) for event in events]
     told = Counter(ids)
     known = await stored.places(sorted(told))
+    again = {*known, *(event_id for event_id, times in told.items() if times > 1)}
     doubtful = (
         [
             number
             for number, event_id in enumerate(ids)
-            if event_id in known
-            or told[event_id] > 1
-            or (reached and _is_below(events[number], reached))
+            if event_id in again or (reached and _is_below(events[number], reached))
         ]
-        if known or reached or len(told) < len(ids)
+        if again or reached
         else []
     )
     if not doubtful:
+        rows = dict(zip(ids, events, strict=True))
         return Settled(
-            new=sorted(events, key=_id_of),
+            new=[rows[event_id] for event_id in sorted(rows)],
             changed=[],
             fates=[("stored", event_id) for event_id in ids],
         )
-    return await _Settling(stored, known, reached).settle(events, doubtful)
+    return await _Settling(stored, known, reached).settle(events, ids, doubtful)
 
 
 class _Settling:
@@ -128,15 +128,20 @@ class _Settling:
         self._changed: set[int] = set()
         self._tellings: list[tuple[Place, int]] = []
 
-    async def settle(self, events: Sequence[Envelope], doubtful: Sequence[int]) -> Settled:
-        """Settle the doubtful ones (by their number) one by one; the others are new as they are."""
-        self._rows = {_id_of(event): event for event in events}
-        fates: list[tuple[Fate, int]] = [("stored", _id_of(event)) for event in events]
-        some = [events[number] for number in doubtful]
-        for event in some:
-            self._rows.pop(_id_of(event), None)
+    async def settle(
+        self, events: Sequence[Envelope], ids: Sequence[int], doubtful: Sequence[int]
+    ) -> Settled:
+        """Settle the doubtful ones (by their number) one by one; the others are new as they are.
+
+        `ids` are those of the events.
+        """
+        self._rows = dict(zip(ids, events, strict=True))
+        fates: list[tuple[Fate, int]] = [("stored", event_id) for event_id in ids]
+        for number in doubtful:
+            self._rows.pop(ids[number], None)
         self._new = set(self._rows)
-        self._rows |= {one: None for event in some if (one := _id_of(event)) not in self._known}
+        self._rows |= {ids[number]: None for number in doubtful if ids[number] not in self._known}
+        some = [events[number] for number in doubtful]
         await self._look_up(some)
         for number, event in zip(doubtful, some, strict=True):
             fates[number] = await self._settle(event)
@@ -239,8 +244,8 @@ class _Settling:
         return "joined", event_id
 
     def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
-        rows = (self._rows[event_id] for event_id in sorted(event_ids))
-        return [row for row in rows if row is not None]
+        rows = self._rows
+        return [row for event_id in sorted(event_ids) if (row := rows[event_id]) is not None]
 
 
 def _is_below(event: Envelope, reached: Reached) -> bool:

@@ -219,7 +219,8 @@ class Store:
                     partial(self._write, batch, refused, joined)
                 )
             except (RowRefused, OnceMore) as again:
-                fault = again
+                # With its traceback it would hold this frame, and so the batch, for the collector.
+                fault = again.with_traceback(None)
                 rounds += 1
             else:
                 if not isinstance(written, _Joined):

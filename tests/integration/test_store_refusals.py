@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -131,6 +133,22 @@ async def test_a_row_refused_in_copy_costs_its_record_only(database: Database) -
             assert (await quarantined(connection))[start + 7] == sqlstate
             claim = after(claim, batch)
         await assert_ledger_holds(connection)
+
+
+async def test_a_batch_with_a_refused_row_is_let_go_without_the_collector(
+    database: Database,
+) -> None:
+    """The collector looks once in many batches: what it has to find stays that long."""
+    async with refusing(database, "22000"), open_store(database) as store:
+        batch = batch_of(*events(7), claim=await claimed(store))
+        held = sys.getrefcount(batch)
+        gc.disable()
+        try:
+            await store.write(batch)
+
+            assert sys.getrefcount(batch) == held
+        finally:
+            gc.enable()
 
 
 async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(

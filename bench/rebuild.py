@@ -26,6 +26,7 @@ from bench.history import make_history
 from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
+from normalizer.store.statements import NEXT_BATCH_ID
 from tests.results import write_results
 
 UNIT: Final = "executions"
@@ -86,12 +87,12 @@ async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Na
 
 
 def _batches(rows: int) -> Iterator[list[Row]]:
-    """Of events that happen from now on."""
+    """Of events that happen from now on, without the number of their batch."""
     now = datetime.now(UTC)
     first_id = int(now.timestamp() * 1000) - _EPOCH_MS
     stream = lives(IN_FLIGHT, 1 << 40, began_at=now, first_id=first_id)
     while True:
-        yield [next(stream) for _ in range(rows)]
+        yield [next(stream)[:-1] for _ in range(rows)]
 
 
 async def _written(
@@ -104,8 +105,10 @@ async def _written(
     took_ms = []
     while (until and time.monotonic() < until) or (beside and beside.returncode is None):
         due = time.monotonic() + 1 / COMMITS_A_SECOND
-        batch = next(batches)
+        rows = next(batches)
         began = time.perf_counter()
+        number = (await connection.fetchval(NEXT_BATCH_ID),)
+        batch = [row + number for row in rows]
         await copy(connection, batch)
         took_ms.append((time.perf_counter() - began) * 1000)
         if not await connection.fetchval(_READ, batch[-1][1]):

@@ -14,6 +14,7 @@ the events. Here is what an operator does with them, in the order a question mee
     shadow.py           a unit's tables and functions once more, in a schema of their own
     adoption.py         what no event can tell any more, taken over
     rebuild.py          a unit made anew beside the live one, compared, and swapped
+    report.py           what a rebuild does, said to whoever waits
     recount.py          refusals counted anew
     upkeep.py           buckets ahead, shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay

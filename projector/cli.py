@@ -26,9 +26,10 @@ from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
 from projector.maintain import Keep, MaintainerBusy
 from projector.maintain import maintain as run_maintain
-from projector.rebuild import Progress, drop, state_of, swap
+from projector.rebuild import drop, state_of, swap
 from projector.rebuild import rebuild as run_rebuild
 from projector.recount import RECOUNTED, recount
+from projector.report import Report
 from projector.units import UNITS, unit_of
 from projector.verify import Verdict, record
 from projector.verify import verify as compare
@@ -225,8 +226,13 @@ def rebuild(
     if name == RECOUNTED and (no_swap or rollback or finish or cancel or restart):
         raise click.UsageError(f"{name} is counted anew at once: nothing to swap, finish or cancel")
     scope = _scope(None, None, None, sample, None)
+    report = Report(_say)
 
     async def run() -> None:
+        with report.noted():
+            await made_anew()
+
+    async def made_anew() -> None:
         async with connected(database_url()) as connection:
             if name == RECOUNTED:
                 async for line in recount(connection, scope):
@@ -242,8 +248,9 @@ def rebuild(
             async for said in run_rebuild(
                 connection, unit, restart=restart, share=share, scope=scope
             ):
-                _report(said)
+                report.tell(said)
             if not no_swap:
+                report.doing = "swapping"
                 _say(await swap(connection))
                 _say(f"type `projector rebuild {name} --finish` to drop the old ones")
 
@@ -255,15 +262,6 @@ _NOT_NOW: Final = {
     "filled": "the new tables are not live: --cancel drops them",
     "filling": "the new tables are not done: --cancel drops them",
 }
-
-
-def _report(said: Progress | Verdict | str) -> None:
-    """One line; progress on a terminal is written over itself, elsewhere left out but the last."""
-    if isinstance(said, Progress):
-        if sys.stderr.isatty() or said.folded == said.events:
-            click.echo(f"\r{said}", err=True, nl=said.folded == said.events)
-    else:
-        _say(str(said))
 
 
 @main.command()

@@ -22,7 +22,7 @@ from normalizer.errors import NormalizerError
 from projector import shadow
 from projector.adoption import adopt
 from projector.comparisons import COMPARISONS, Comparison
-from projector.database import patiently
+from projector.database import SNAPSHOT_S, patiently
 from projector.maintain import alone
 from projector.units import UNITS, Unit
 from projector.verify import Verdict, verify
@@ -33,6 +33,17 @@ CHUNK_S: Final = 0.05
 
 LEAST_EVENTS: Final = 100
 MOST_EVENTS: Final = 20_000
+
+CHUNK_LIMIT_S: Final = 1.0
+"""A chunk that holds writers up for longer is given up, and tried again with fewer events."""
+
+GIVEN_UP: Final = 20
+"""So many chunks given up in a row, the last of a few events, are no chance any more."""
+
+PAUSE_S: Final = 1.0
+
+ANALYZED_FIRST: Final = 5_000
+"""Events folded when the new tables are analyzed first; again whenever they are twice as many."""
 
 
 class RebuildPending(NormalizerError):  # noqa: N818 - a state, not a mistake
@@ -56,6 +67,18 @@ class Progress(msgspec.Struct, frozen=True):
         return f"folded {self.folded:,} of {self.events:,} events ({share:.0%}{left})"
 
 
+class Comparing(msgspec.Struct, frozen=True):
+    """Which comparison begins, of how many; `whole` is what the new tables are compared with."""
+
+    projection: str
+    whole: str
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"comparing {self.projection} with {self.whole} ({self.number} of {self.of})"
+
+
 class State(msgspec.Struct, frozen=True):
     """The row of projector.rebuild."""
 
@@ -67,6 +90,9 @@ class State(msgspec.Struct, frozen=True):
     folded: int
 
 
+Said = Progress | Comparing | Verdict | str
+
+
 async def rebuild(
     connection: asyncpg.Connection,
     unit: Unit,
@@ -74,7 +100,7 @@ async def rebuild(
     restart: bool = False,
     share: float = 0.5,
     scope: Scope = Scope(),  # noqa: B008 - frozen
-) -> AsyncGenerator[Progress | Verdict | str, None]:
+) -> AsyncGenerator[Said, None]:
     """Everything up to the swap, which is left to `swap`. Goes on with what was begun.
 
     `share` of the time is spent folding, the rest is the writers'. Raises RebuildPending, and
@@ -93,20 +119,14 @@ async def rebuild(
         else:
             yield "going on where it stopped"
         await shadow.create_feed(connection, unit)
-        async for progress in _fold(connection, share):
+        async for progress in _fold(connection, unit, share):
             yield progress
         adopted = await adopt(connection, unit)
         if adopted:
             yield f"took over what {adopted:,} archived rows are counted as"
         await connection.execute("update projector.rebuild set state = 'filled'")
-        yield "against the live tables:"
-        async for verdict in verify(connection, scope, comparisons=_against_live(unit)):
-            yield verdict
-        yield "against the log:"
-        async for verdict in verify(connection, scope, comparisons=_against_log(unit)):
-            yield verdict
-            if verdict.verdict != "match":
-                raise RebuildDiffers(f"{verdict.projection} is not proven to be as the log says")
+        async for said in _compared(connection, unit, scope):
+            yield said
 
 
 async def swap(connection: asyncpg.Connection) -> str:
@@ -162,6 +182,26 @@ async def _alone_as_owner(connection: asyncpg.Connection) -> AsyncIterator[None]
                 await connection.execute("reset role")
 
 
+async def _compared(
+    connection: asyncpg.Connection, unit: Unit, scope: Scope
+) -> AsyncIterator[Comparing | Verdict | str]:
+    """Verdicts on the new tables. Raises RebuildDiffers where they are not as the log says."""
+    sides = (("the live tables", _against_live(unit)), ("the log", _against_log(unit)))
+    of = sum(len(comparisons) for _, comparisons in sides)
+    number = 0
+    for whole, comparisons in sides:
+        yield f"against {whole}:"
+        for comparison in comparisons:
+            number += 1
+            yield Comparing(comparison.name, whole, number, of)
+            async for verdict in verify(connection, scope, comparisons=[comparison]):
+                yield verdict
+                if whole == "the log" and verdict.verdict != "match":
+                    raise RebuildDiffers(
+                        f"{verdict.projection} is not proven to be as the log says"
+                    )
+
+
 async def _begin(connection: asyncpg.Connection, unit: Unit, version: str) -> None:
     """Make the shadow and cut: from the lock on, every row is the writers' or the fold's."""
 
@@ -178,50 +218,64 @@ async def _begin(connection: asyncpg.Connection, unit: Unit, version: str) -> No
     await patiently(connection, work)
 
 
-async def _fold(connection: asyncpg.Connection, share: float) -> AsyncIterator[Progress]:
+async def _fold(
+    connection: asyncpg.Connection, unit: Unit, share: float
+) -> AsyncIterator[Progress]:
     """Every row up to the cut, in the order of ids, through the functions that feed the shadow."""
     state = await state_of(connection)
     assert state is not None
     began, begun_at, folded = time.monotonic(), state.folded, state.folded
-    size = LEAST_EVENTS
+    size, given_up, analyzed = LEAST_EVENTS, 0, 0
     while True:
         started = time.monotonic()
         try:
-            chunk = await _fold_chunk(connection, size)
+            chunk = await _fold_chunk(connection, size, CHUNK_LIMIT_S * (1 + given_up))
         except asyncpg.QueryCanceledError:
-            if size == LEAST_EVENTS:
+            given_up += 1
+            if given_up == GIVEN_UP:
                 raise
-            size = LEAST_EVENTS
+            # Whatever made it slow, a busy machine or a stale plan: fewer events, and fresh plans.
+            size = max(size // 4, 1)
+            await shadow.analyze(connection, unit)
+            await asyncio.sleep(PAUSE_S)
             continue
         took = time.monotonic() - started
         if chunk is None:
             return
+        given_up = 0
         folded += chunk
         rate = (folded - begun_at) / (time.monotonic() - began)
         left = max(state.events - folded, 0)
         yield Progress(folded, max(state.events, folded), left / rate if rate else None)
         wanted = round(size * CHUNK_S / took) if took else MOST_EVENTS
-        size = min(max(LEAST_EVENTS, min(wanted, 2 * size)), MOST_EVENTS)
+        size = min(max(LEAST_EVENTS, wanted), 2 * size, MOST_EVENTS)
+        if folded >= max(2 * analyzed, ANALYZED_FIRST):
+            # Plans of the fold and of every writer were made while the tables were empty.
+            await shadow.analyze(connection, unit)
+            analyzed = folded
         await asyncio.sleep(took * (1 / share - 1))
 
 
-async def _fold_chunk(connection: asyncpg.Connection, size: int) -> int | None:
+async def _fold_chunk(connection: asyncpg.Connection, size: int, limit_s: float) -> int | None:
     """How many rows of the next `size` ids went in; None behind the last.
 
-    Alone at the gate: whoever feeds the shadow has committed, or has not begun to.
+    Alone at the gate: whoever feeds the shadow has committed, or has not begun to. Raises
+    QueryCanceledError where one of its statements takes longer than the limit.
     """
     chunk: int | None = None
+    limit_ms = round(min(limit_s, SNAPSHOT_S) * 1000)
 
     async def work() -> None:
         nonlocal chunk
         await connection.execute(f"select pg_advisory_xact_lock({shadow.GATE})")
+        await connection.execute(f"set local statement_timeout = {limit_ms}")
         frontier: int = await connection.fetchval("select frontier from projector_next.cut")
         last: int | None = await connection.fetchval(_NEXT_FRONTIER, frontier, size)
         if last is None:
             chunk = None
             return
         await connection.execute("update projector_next.cut set frontier = $1::bigint", last)
-        done = await connection.execute(_FEED, frontier, last)
+        done = await connection.execute(FEED, frontier, last)
         chunk = int(done.rpartition(" ")[2])
         await connection.execute(_ADVANCE, chunk)
 
@@ -261,6 +315,17 @@ def _unit(state: State) -> Unit:
     return next(unit for unit in UNITS if unit.name == state.unit)
 
 
+FEED: Final = """
+    insert into feed
+    select   *
+    from     normalizer.events
+    where    event_id > $1::bigint
+    and      event_id <= $2::bigint
+    and      batch_id <= (select batch_id from projector_next.cut)
+    and      (select true from projector_next.fed_early where fed_id = event_id) is null
+    order by event_id
+"""
+
 _OWNER: Final = """
     select quote_ident(pg_get_userbyid(nspowner)) from pg_namespace where nspname = 'projector'
 """
@@ -297,17 +362,6 @@ _NEXT_FRONTIER: Final = """
                order by event_id
                limit    $2::integer
            ) as following
-"""
-
-_FEED: Final = """
-    insert into feed
-    select   *
-    from     normalizer.events
-    where    event_id > $1::bigint
-    and      event_id <= $2::bigint
-    and      batch_id <= (select batch_id from projector_next.cut)
-    and      event_id not in (select event_id from projector_next.fed_early)
-    order by event_id
 """
 
 _ADVANCE: Final = "update projector.rebuild set folded = folded + $1::bigint, changed_at = now()"

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -16,12 +16,14 @@ import asyncpg
 import pytest
 
 from bench.history import make_history
+from normalizer.errors import StoreUnavailable
+from projector import adoption, shadow
 from projector import rebuild as rebuilding
-from projector import shadow
 from projector.comparisons import COMPARISONS
 from projector.maintain import Keep, maintain
 from projector.rebuild import RebuildDiffers, RebuildPending, drop, rebuild, state_of, swap
 from projector.recount import RECOUNTED, recount
+from projector.report import Report
 from projector.units import UNITS, Unit, unit_of
 from projector.verify import verify
 from projector.windows import Scope
@@ -291,9 +293,138 @@ async def test_one_at_a_time_and_in_its_order(connection: asyncpg.Connection) ->
         await run(connection, COUNTERS)
 
 
-async def test_retention_waits_and_what_is_archived_is_taken_over(
+async def test_what_was_fed_early_is_looked_up_by_key_however_much_it_is(
     connection: asyncpg.Connection,
 ) -> None:
+    await fill(connection)
+    running = rebuild(connection, EXECUTIONS)
+    for _ in range(3):
+        await anext(running)
+    await running.aclose()
+    await connection.execute(
+        "insert into projector_next.fed_early select * from generate_series(1, 20000);"
+        "analyze projector_next.fed_early"
+    )
+
+    fed = "select * from normalizer.events where" + rebuilding.FEED.partition("where")[2]
+    read = "select * from projector_next.events where event_id > $1::bigint and $2::bigint > 0"
+
+    for statement in (fed, read):
+        asked = statement.replace("$1", "0").replace("$2", str(1 << 62))
+        plan = "\n".join([row[0] for row in await connection.fetch(f"explain {asked}")])
+        assert "using fed_early_pkey" in plan
+        assert "hashed" not in plan
+        assert "Seq Scan on fed_early" not in plan
+
+
+async def test_plans_know_how_the_new_tables_grow(connection: asyncpg.Connection) -> None:
+    await fill(connection, 2 * rebuilding.ANALYZED_FIRST)
+
+    await run(connection, EXECUTIONS)
+
+    known = "select reltuples from pg_class where oid = 'projector_next.execution_facts'::regclass"
+    assert await connection.fetchval(known) > 0
+
+
+async def test_a_chunk_that_is_given_up_is_tried_again(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "PAUSE_S", 0.01)
+    await fill(connection)
+    other = await asyncpg.connect(database.admin_url)
+    running = rebuild(connection, EXECUTIONS)
+    await anext(running)
+    await anext(running)
+    await other.execute(f"select pg_advisory_lock_shared({shadow.GATE})")
+    rest = asyncio.create_task(to_the_end(running))
+
+    for _ in range(3):
+        await until(partial(other.fetchval, _CANCEL_WHO_WAITS_AT_THE_GATE))
+    await other.execute("select pg_advisory_unlock_all()")
+    await other.close()
+    await rest
+    await swap(connection)
+
+    assert await disagreements(connection) == {}
+
+
+async def test_chunks_that_are_given_up_again_and_again_end_it(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "PAUSE_S", 0.01)
+    monkeypatch.setattr(rebuilding, "GIVEN_UP", 2)
+    await fill(connection)
+    other = await asyncpg.connect(database.admin_url)
+    running = rebuild(connection, EXECUTIONS)
+    await anext(running)
+    await anext(running)
+    await other.execute(f"select pg_advisory_lock_shared({shadow.GATE})")
+    rest = asyncio.create_task(to_the_end(running))
+
+    while not rest.done():
+        await other.fetchval(_CANCEL_WHO_WAITS_AT_THE_GATE)
+        await moment()
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await rest
+    await other.close()
+    await connection.execute("drop table feed")
+
+    await run(connection, EXECUTIONS)
+    await swap(connection)
+    assert await disagreements(connection) == {}
+
+
+async def to_the_end(running: AsyncGenerator[object, None]) -> None:
+    async for _ in running:
+        pass
+
+
+_CANCEL_WHO_WAITS_AT_THE_GATE: Final = """
+    select bool_or(pg_cancel_backend(pid))
+    from   pg_locks
+    where  locktype = 'advisory' and mode = 'ExclusiveLock' and not granted
+"""
+
+
+async def test_where_nothing_can_be_written_over_progress_is_noted_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    noted: list[str] = []
+    report = Report(lambda _: None, every_s=0.01)
+
+    async def see() -> bool:
+        noted.append(capsys.readouterr().err)
+        return "".join(noted).count("folded 3 of 12 events (25%, 9 s left)\n") > 1
+
+    with report.noted():
+        report.tell(rebuilding.Progress(3, 12, 9.0))
+        await until(see)
+    report.tell(rebuilding.Progress(12, 12, 0.0))
+
+    assert capsys.readouterr().err.endswith("folded 12 of 12 events (100%, 0 s left)\n")
+
+
+async def test_an_error_says_what_was_being_done() -> None:
+    report = Report(lambda _: None)
+
+    async def compare() -> None:
+        with report.noted():
+            report.tell(rebuilding.Comparing("call_facts", "the log", 3, 16))
+            raise StoreUnavailable("database: too late")
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await compare()
+
+    assert str(caught.value) == (
+        "database: too late, while comparing call_facts with the log (3 of 16); "
+        "the same command goes on from there"
+    )
+
+
+async def test_retention_waits_and_what_is_archived_is_taken_over(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "ROWS_A_STEP", 20)
     keep = Keep(events=timedelta(days=1), executions=timedelta(days=1),
                 minutes=timedelta(days=20_000))  # fmt: skip
     now = datetime.now(UTC)

@@ -130,11 +130,14 @@ async def _verify(connection: asyncpg.Connection, comparison: Comparison, scope:
     compared = divergent = archived = controls = 0
     examples: list[str] = []
     untold: list[str] = []
+    shares = 1
     async for stretch in stretches(connection, comparison.bounds, scope):
         if comparison.archived is not None:
             archived += await connection.fetchval(comparison.archived, stretch.low, stretch.high)
         try:
-            for found in await _compare(connection, comparison, stretch):
+            for found in await _compare(connection, comparison, stretch, shares):
+                # What was too much for one stretch is for the next.
+                shares = found.shares
                 compared += found.compared
                 divergent += max(found.shown_only, found.folded_only)
                 examples += found.examples
@@ -159,13 +162,12 @@ async def _verify(connection: asyncpg.Connection, comparison: Comparison, scope:
 
 
 async def _compare(
-    connection: asyncpg.Connection, comparison: Comparison, stretch: Stretch
+    connection: asyncpg.Connection, comparison: Comparison, stretch: Stretch, shares: int
 ) -> list[_Difference]:
-    """The stretch in one statement; in shares, each in one, where it takes too long.
+    """The stretch in so many shares, each in one statement; in more where one takes too long.
 
     Raises QueryCanceledError when the smallest shares do.
     """
-    shares = 1
     while True:
         try:
             return [

@@ -123,15 +123,16 @@ def _weights(*sources: tuple[str, str, str]) -> str:
     return summed.format(selects)
 
 
+# A call is told by four events or more, and counted in several rows; an execution likewise.
 _WEIGHTS: Final[dict[Bounds, str]] = {
     "created": _weights(("event_hours", "hour", "sum(events)")),
     "arrived": _weights(("arrival_hours", "hour", "sum(events)")),
     "refused": _weights(("quarantine_hours", "hour", "sum(refused)")),
     "begun": _weights(
-        ("execution_hours", "hour", "sum(executions)"),
-        ("retry_minutes", "hour_of(minute)", "sum(retries)"),
+        ("execution_hours", "hour", "4 * sum(executions)"),
+        ("retry_minutes", "hour_of(minute)", "4 * sum(retries)"),
     ),
-    "finished": _weights(("call_hours", "hour", "sum(calls)")),
+    "finished": _weights(("call_hours", "hour", "4 * sum(calls)")),
 }
 
 _NEXT_EXECUTIONS: Final = """

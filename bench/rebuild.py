@@ -26,12 +26,13 @@ from bench.history import make_history
 from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
-from normalizer.store.statements import NEXT_BATCH_ID
+from normalizer.store.statements import EVENT_COLUMNS, NEXT_BATCH_ID
 from tests.results import write_results
 
 UNIT: Final = "executions"
 COMMITS_A_SECOND: Final = 20
 IN_FLIGHT: Final = 2_000
+_EXECUTION_ID: Final = EVENT_COLUMNS.index("execution_id")
 _EPOCH_MS: Final = 1_704_067_200_000
 _READ: Final = "select events from projector.executions where execution_id = $1::bigint"
 
@@ -111,7 +112,7 @@ async def _written(
         batch = [row + number for row in rows]
         await copy(connection, batch)
         took_ms.append((time.perf_counter() - began) * 1000)
-        if not await connection.fetchval(_READ, batch[-1][1]):
+        if not await connection.fetchval(_READ, batch[-1][_EXECUTION_ID]):
             raise SystemExit("a read found nothing of what was written before it")
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     return took_ms

@@ -223,7 +223,7 @@ begin
     -- queue at a few hundred events a second, and each lost one is lines in the server's log.
     execute format(
         'create table normalizer.%I (like normalizer.events including all) with ('
-        'autovacuum_vacuum_insert_threshold = 50000, autovacuum_vacuum_insert_scale_factor = 0.01)',
+        'autovacuum_vacuum_insert_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0.01)',
         name
     );
     execute format(

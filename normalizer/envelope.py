@@ -16,7 +16,7 @@ await producer.send("noetl.events", to_canonical(event), key=b"33389511966751539
 import contextlib
 import re
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Final, Literal, get_args
 
 import msgspec
 
@@ -67,30 +67,22 @@ duration_invalid        a duration that cannot be one
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
 
 
-def _required() -> object:
-    msg = "an event has an execution_id, an event_type and a status"
-    raise TypeError(msg)
-
-
-_GIVEN: Final[Any] = msgspec.field(default_factory=_required)
-"""Not `kw_only`, as every event is made by place: msgspec looks long for each of many names."""
-
-
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """One canonical event with its provenance; the fields are the columns of `events`, in order.
+    """One canonical event with its provenance; the fields are the columns of `events`.
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
     Postgres can hold: a producer's own bytes wherever nothing had to be mended or redacted.
     None is absent. `event_id` and `created_at` are None only for an event without a place in a
     log, whose producer gave none. Only execution_id, event_type and status must be given: a
-    producer names what it knows; `attempts` is written into the meta.
+    producer names what it knows; `attempts` is written into the meta. Name what you give: the
+    order may change. (Not `kw_only`: msgspec looks long for each of many names.)
     """
 
+    execution_id: int
+    event_type: str
+    status: str
     event_id: int | None = None
-    execution_id: int = _GIVEN
-    event_type: str = _GIVEN
     step: str = ""
-    status: str = _GIVEN
     attempts: int = 0
     max_attempts: int | None = None
     created_at: datetime | None = None

@@ -116,7 +116,10 @@ class Sanitizer:
         return cleaned, rewriter.mended.get(None, set())
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Look piece by piece, up to the first strong sign: each byte may be a hit of 160 bytes."""
+        """Look piece by piece, up to the first strong sign: a hit takes 160 bytes, at each byte.
+
+        A sign may begin in one piece and end in the next. Weak ones are judged in the whole text.
+        """
         longest = max(map(len, self._signs))
         signs: set[int] = set()
         for start in range(0, len(looked_at), _AT_ONCE_BYTES):
@@ -148,7 +151,7 @@ def mend(text: str) -> str:
 def _is_harmless(value: Json) -> bool:
     """Tell at a glance that a value holds no secret, and nothing that cannot be stored."""
     if type(value) is not str:
-        return not isinstance(value, _MAY_HIDE) or type(value) is Number
+        return not isinstance(value, (list, dict))
     return (
         len(value) < SHORTEST_SECRET
         and value.isascii()
@@ -224,12 +227,8 @@ class _Rewriter:
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value
                 continue
-            mode_inside = mode
-            if mode is not _Mode.PLAIN or key == _REFERENCE:
-                mode_inside = _mode_under(key, mode)
-            if self._secrecy(key) is not Secrecy.NOTHING and self._hides(
-                key, value, mode, mode_inside
-            ):
+            mode_inside = _mode_under(key, mode)
+            if self._hides(key, value, mode, mode_inside):
                 self.changed |= value != REDACTED
                 members[key] = REDACTED
             elif _is_harmless(value):
@@ -245,10 +244,13 @@ class _Rewriter:
         return escaped
 
     def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
-        """Tell whether what is under a secret key has to go."""
+        """Tell whether what is under the key has to go."""
         if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
             return False
-        return self._secrecy(key) is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
+        secrecy = self._secrecy(key)
+        if secrecy is Secrecy.NOTHING:
+            return False
+        return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
         mended = mend(text)

@@ -64,7 +64,7 @@ def is_batch(fields: Collection[str]) -> bool:
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:
-    """Give the shape of one event whose keys have this one."""
+    """Give the shape of an event: its type may say more than what `shape_of` gave for its keys."""
     if of_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"
     return of_keys

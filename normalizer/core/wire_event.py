@@ -1,7 +1,8 @@
 """One wire event as the rules read it: its fields, what nests in them, and what is left over.
 
-Every field a producer may send and a rule reads is named here. Payloads stay the bytes they came
-as: scalars are decoded with what holds them, objects only when something in them is asked for.
+Every field a producer may send and a rule reads is named here. Values stay the bytes they came as;
+beside them, scalars are decoded with what holds them, and so are the four objects that rules look
+into (context, payload, result, meta). What nests deeper is decoded when it is asked for.
 """
 
 from collections.abc import Iterable
@@ -78,7 +79,10 @@ class Part(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sent(msgspec.Struct, frozen=True, gc=False):
-    """Every top-level field that a rule reads. Absent, null, and no object in a Part: all None."""
+    """Every top-level field that a rule reads. None: absent, null, or no object where one is read.
+
+    A Raw is ABSENT, or as it came.
+    """
 
     attempt_number: Value = None
     catalog_id: Value = None
@@ -87,7 +91,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     correlation: Raw = ABSENT
     created_at: Value = None
     duration: Value = None
-    error: Value = None
+    error: Raw = ABSENT
     event_id: Value = None
     event_time: Value = None
     event_type: Value = None
@@ -141,12 +145,13 @@ NOTHING_NESTED: Final = Nested(NOTHING)
 class Layout(msgspec.Struct, frozen=True, gc=False):
     """What the top-level keys of an event say.
 
-    `unread`: those that no rule reads into a column. `shapes`: who sends such keys, without an
-    object as payload and with one.
+    `unread`: those that no rule reads into a column. `shape`: who sends such keys without an
+    object as payload; `shape_with_payload`: with one.
     """
 
     unread: tuple[str, ...]
-    shapes: tuple[Shape, Shape]
+    shape: Shape
+    shape_with_payload: Shape
 
 
 class WireEvent(msgspec.Struct, gc=False):
@@ -311,7 +316,8 @@ def _layout(names: tuple[str, ...]) -> Layout:
     keys = frozenset(names)
     return Layout(
         tuple(name for name in names if name not in READ),
-        (shape_of(keys, payload_is_object=False), shape_of(keys, payload_is_object=True)),
+        shape_of(keys, payload_is_object=False),
+        shape_of(keys, payload_is_object=True),
     )
 
 
@@ -319,7 +325,7 @@ _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
 _COMMON_BYTES: Final = 8192
 _COMMON_KEYS: Final = 64
 """Only so small an event's keys are remembered: producers have few layouts, a hostile one any.
-What is kept comes to ten megabytes at most."""
+What is kept comes to forty megabytes at most."""
 
 
 def _canonical(raw: Raw) -> str:

@@ -179,6 +179,11 @@ def test_a_long_text_is_looked_at_in_pieces(before: int) -> None:
     assert sanitizer.suspects((long % "pass_word").encode())
     assert sanitizer.suspects((long % "z://u:p@h").encode())
     assert not sanitizer.suspects((long % "z://h/u@h").encode())
+    assert sanitizer.suspects((long % "-PIN-").encode())
+    assert not sanitizer.suspects((long % "mapping").encode())
+    assert sanitizer.suspects((long % ",1e999,").encode())
+    assert not sanitizer.suspects((long % "x1e400").encode())
+    assert Sanitizer(["q" * 700]).suspects((long % ("q" * 700)).encode())
     assert not sanitizer.suspects((long % "").encode())
 
 

@@ -104,13 +104,17 @@ def frozen_lines(name: str) -> Iterator[str]:
             yield _frozen(vector["id"], (joined(tellings(vector)),))
 
 
+_FIRST = ("event_id", "execution_id", "event_type", "step", "status")
+_COLUMNS = (*_FIRST, *(name for name in Envelope.__struct_fields__ if name not in _FIRST))
+
+
 def row_text(event: Envelope) -> str:
-    """The row as one JSON object in the order of its columns; JSON is canonical, null left out.
+    """The row as one JSON object, columns as the table has them; JSON is canonical, null left out.
 
     `normalizer_version` is left out too: it says whose answer this was, not what it was.
     """
     members = []
-    for column in Envelope.__struct_fields__:
+    for column in _COLUMNS:
         value = getattr(event, column)
         if value is None or column == "normalizer_version":
             continue

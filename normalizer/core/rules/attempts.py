@@ -41,7 +41,7 @@ def read_attempts(event: WireEvent) -> Attempts:
             return explicit, 2
     values = _counted_from_one(event)
     if values != _NOWHERE:
-        for place, value in zip(_COUNTED_FROM_ONE, values, strict=False):
+        for place, value in zip(_COUNTED_FROM_ONE, values, strict=True):
             if value is not None:
                 count = _count(event, place, value)
                 if count is not None:

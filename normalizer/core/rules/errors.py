@@ -13,6 +13,7 @@ from normalizer.core.wire_event import (
     Value,
     WireEvent,
     decode_value,
+    first_byte,
     part,
     text,
 )
@@ -22,15 +23,13 @@ from normalizer.envelope import canonical_json
 def read_error(event: WireEvent) -> str | None:
     """Give the text of the first error that is one."""
     top, nested = event.sent.error, event.nested
-    if top is None and nested.payload.error is ABSENT and not nested.deep:
+    if top == NULL:
+        top = ABSENT
+    if top is ABSENT and nested.payload.error is ABSENT and not nested.deep:
         return None  # nearly every event
-    if top and type(top) is str:
-        return top
-    places = (nested.payload.error, *(_deeper(nested) if nested.deep else ()))
-    if top is not None and top != "":
+    if top and first_byte(top) != b'"':
         event.keep("error")
-        places = (event.fields["error"], *places)
-    for raw in places:
+    for raw in (top, nested.payload.error, *(_deeper(nested) if nested.deep else ())):
         if raw and (error := _error(raw)):
             return error
     return None

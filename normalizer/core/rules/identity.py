@@ -55,7 +55,10 @@ def read_event_id(event: WireEvent) -> int | None:
 
 def read_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
-    sent = read_id(getattr(event.sent, name))
+    value = getattr(event.sent, name)
+    if value is None:
+        return None
+    sent = read_id(value)
     if isinstance(sent, int):
         return sent
     if sent.kind == "opaque":

@@ -65,6 +65,7 @@ def _any_of(words: Iterable[str]) -> Callable[[str], object]:
 
 _secret_words: Final = _any_of(SECRET_WORDS)
 
+_REMEMBERED_CHARS: Final = 100
 _CREDENTIAL: Final = re.compile(
     r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
 )
@@ -93,7 +94,11 @@ class Redaction:
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         self.added_words: Final = tuple(word for given in added_words if (word := _fold(given)))
         self._number_words = _any_of((*_NUMBER_WORDS, *self.added_words))
-        self.secrecy = lru_cache(maxsize=4096)(self._secrecy)
+        self._remembered = lru_cache(maxsize=4096)(self._secrecy)
+
+    def secrecy(self, key: str) -> Secrecy:
+        """Tell what this key hides; short keys are remembered, for a hostile one may be any."""
+        return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
         """Tell what this key hides, spelled plain, with `-` or in camel case."""

@@ -21,8 +21,8 @@ MAX_EVENT_TYPE_BYTES: Final = 200
 MAX_WORD_BYTES: Final = 1000
 MAX_ITERATION: Final = 2**31 - 1
 
-_SHORT_CHARS: Final = 50
-"""So short a word is within every limit, whatever its characters."""
+_SHORT_CHARS: Final = MAX_EVENT_TYPE_BYTES // 4
+"""So short a word is within each of these limits, whatever its characters."""
 _NO_STEP: Final = "unknown"
 _STEP_OF_COMMAND: Final = re.compile(r"[^:]+:(.+?):[0-9]+(?::i[0-9]+)?", re.DOTALL)
 _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
@@ -71,7 +71,7 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
     elif not node_name and sent.node_name is not None and sent.node_name != "":
         event.keep("node_name")
     step = step or node_name or _step(event.nested.payload.step) or _step_of_command(command_id)
-    return step if len(step) <= _SHORT_CHARS else limited("step", step, MAX_WORD_BYTES)
+    return limited("step", step, MAX_WORD_BYTES)
 
 
 def read_worker_id(event: WireEvent) -> str | None:
@@ -97,7 +97,7 @@ def read_worker_id(event: WireEvent) -> str | None:
 def read_node_type(event: WireEvent) -> str | None:
     """Give the node's type, None if there is none."""
     sent = event.sent.node_type
-    if sent == "":
+    if sent is None or sent == "":
         return None
     node_type = word(sent)
     if not node_type:

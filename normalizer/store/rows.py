@@ -192,7 +192,8 @@ async def _tried(
     try:
         await write(rows)
     except RowRefused as found:
-        refusal = found
+        # Its traceback holds this frame, which holds the rows: kept here, it would be a cycle.
+        refusal = RowRefused(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=False) is not Fault.RECORD:
             raise

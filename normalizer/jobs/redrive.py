@@ -26,8 +26,8 @@ from normalizer.jobs.source import At, Page, Part, PartKey
 from normalizer.store.database import reading
 from normalizer.store.refusals import Refusal
 
-ENTRIES_A_PAGE: Final = 200
-"""Of up to 1 MiB each, all of them in memory."""
+ENTRIES_A_PAGE: Final = 50
+"""Of up to 1 MiB each, all of them in memory, and up to three batches of them."""
 PART: Final[PartKey] = ("quarantine", 0, 0)
 
 Place = tuple[str | None, int, int, int]
@@ -79,8 +79,10 @@ class QuarantineSource:
         self._defaults = defaults or Defaults({})
         self._rules_version = rules_version
         self._run: tuple[str, int] = ("", 0)
-        self._entries: dict[Place, list[_Entry]] = {}
+        self._entries: dict[int, list[_Entry]] = {}
+        """By the part's offset of their record: a record may come again in a later page."""
         self._gone: dict[Place, str] = {}
+        self._last_id = 0
         self._taken = 0
         self._wanted = 0
 
@@ -120,16 +122,25 @@ class QuarantineSource:
         return [Part(key=PART, start=0)]
 
     async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
-        """Entries by id, each once; entries of one record in a page are one record."""
+        """Entries by id, each once, also where reading broke and goes on.
+
+        Entries of one record in a page are one record.
+        """
         next_offset = positions[PART].next_offset
-        last_id = 0
-        while entries := await self._next_entries(last_id):
-            last_id = entries[-1]["quarantine_id"]
-            self._taken += len(entries)
+        while entries := await self._next_entries():
             records: dict[Place, RawRecord] = {}
+            offsets: dict[Place, int] = {}
             for entry in entries:
                 record = self._record(entry)
-                records.setdefault(_place(record), record)
+                place = _place(record)
+                records.setdefault(place, record)
+                offset = offsets.setdefault(place, next_offset + len(offsets))
+                self._entries.setdefault(offset, []).append(
+                    _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
+                )
+            # What was given is in a batch that may not be written yet: the tables do not tell.
+            self._last_id = entries[-1]["quarantine_id"]
+            self._taken += len(entries)
             yield Page(
                 part=PART,
                 from_offset=next_offset,
@@ -147,9 +158,9 @@ class QuarantineSource:
             for refusal in refusals
         }
         fates = []
-        for record, _ in part.items:
+        for offset, (record, _) in enumerate(part.items, part.from_offset):
             place = _place(record)
-            for entry in self._entries.get(place, ()):
+            for entry in self._entries[offset]:
                 if place in self._gone:
                     fates.append((entry.quarantine_id, "gone", self._gone[place]))
                 elif (detail := refused.get((*place, entry.index))) is not None:
@@ -158,14 +169,14 @@ class QuarantineSource:
                     fates.append((entry.quarantine_id, "redriven", ""))
         return fates
 
-    async def _next_entries(self, last_id: int) -> list[asyncpg.Record]:
+    async def _next_entries(self) -> list[asyncpg.Record]:
         limit = self._selection.limit
         left = ENTRIES_A_PAGE if limit is None else min(ENTRIES_A_PAGE, limit - self._taken)
         if left <= 0:
             return []
         async with reading(self._database_url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(
-                statements.ENTRIES, *self._parameters(last_id, left)
+                statements.ENTRIES, *self._parameters(self._last_id, left)
             )
         return rows
 
@@ -203,12 +214,8 @@ class QuarantineSource:
             if recorded is None
             else round((recorded - EPOCH).total_seconds() * 1000),
         )
-        place = _place(record)
-        self._entries.setdefault(place, []).append(
-            _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
-        )
         if not entry["whole"]:
-            self._gone[place] = (
+            self._gone[_place(record)] = (
                 "its bytes were deleted by age"
                 if entry["whole"] is None
                 else "only the beginning of its bytes was kept: read it from its source again"

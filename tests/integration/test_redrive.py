@@ -12,6 +12,8 @@ import pytest
 
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome, Rejected
+from normalizer.errors import StoreUnavailable
+from normalizer.jobs import redrive
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.defaults import Defaults
@@ -82,6 +84,12 @@ async def refused(database: Database, tmp_path: Path, count: int = 30) -> None:
 async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: Any) -> Verdict:
     defaults = Defaults(selection.pop("defaults", {}))
     source = QuarantineSource(database.url, Selection(**selection), defaults=defaults)
+    return await redriven_from(source, database, normalize, **selection)
+
+
+async def redriven_from(
+    source: QuarantineSource, database: Database, normalize: Any = NORMALIZE, **selection: Any
+) -> Verdict:
     asked = Asked(kind="redrive", source="quarantine", options={"s": str(selection)})
     flow = Backfill(
         player(settings_of(database), asked),
@@ -193,6 +201,48 @@ async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
     assert same.totals.records == 0
     assert (asked_again.totals.records, asked_again.totals.refused) == (6, 6)
     assert len(await tries(database)) == 12 + 6 + 6
+
+
+class FailingOnce(QuarantineSource):
+    """The database is away when the second page is read."""
+
+    pages = 0
+
+    async def _next_entries(self) -> Any:
+        self.pages += 1
+        if self.pages == 2:
+            raise StoreUnavailable("away for a moment")
+        return await super()._next_entries()
+
+
+async def test_entries_that_were_read_are_not_read_again_after_an_outage(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 5)
+    await refused(database, tmp_path)
+    source = FailingOnce(database.url, Selection())
+
+    verdict = await redriven_from(source, database)
+
+    assert (verdict.state, verdict.totals.records) == ("complete", 18)
+    assert (verdict.totals.stored, verdict.totals.refused) == (12, 6)
+    assert len(await tries(database)) == 18
+    assert source.share() == 1.0
+    assert await found_wrong(database) == []
+
+
+async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 2)
+    batch = msgspec.json.encode({"events": [{"no": "event"} for _ in range(3)]}) + b"\n"
+    path = written(tmp_path / "file.ndjson", batch)
+    await backfill_of(settings_of(database), FileSource([path]), "f").run()
+
+    verdict = await redriven(database)
+
+    assert verdict.state == "complete"
+    assert len(await tries(database)) == 3
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ doubles nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Final
 
@@ -91,8 +92,9 @@ class Backfill:
         writing = tasks.create_task(self._write_each(store, filled), name="write")
         broken: FatalError | None = None
         try:
-            async for filling in self._filled(run, positions):
-                await filled.put(filling)
+            async with contextlib.aclosing(self._filled(run, positions)) as fillings:
+                async for filling in fillings:
+                    await filled.put(filling)
         except FatalError as error:
             broken = error
         await filled.put(None)
@@ -100,20 +102,21 @@ class Backfill:
         if broken:
             raise broken
 
-    async def _filled(self, run: Run, positions: JobPositions) -> AsyncIterator[Filling]:
+    async def _filled(self, run: Run, positions: JobPositions) -> AsyncGenerator[Filling, None]:
         """Full batches, and at last what is left, also where the source broke."""
         parts = await self._source.parts()
         filling = Filling(run.epoch)
         try:
-            async for page in self._pages(await run.positions(parts)):
-                if page.expired:
-                    positions.note_expired(page.part, page.expired)
-                filling.add(page, await normalized(page, self._normalize))
-                if filling.rows >= self._batch_rows or filling.value_bytes >= self._batch_bytes:
-                    yield filling
-                    filling = Filling(run.epoch)
-                if self._stopping.is_set():
-                    break
+            async with contextlib.aclosing(self._pages(await run.positions(parts))) as pages:
+                async for page in pages:
+                    if page.expired:
+                        positions.note_expired(page.part, page.expired)
+                    filling.add(page, await normalized(page, self._normalize))
+                    if filling.rows >= self._batch_rows or filling.value_bytes >= self._batch_bytes:
+                        yield filling
+                        filling = Filling(run.epoch)
+                    if self._stopping.is_set():
+                        break
         except FatalError:
             yield filling
             raise
@@ -125,19 +128,20 @@ class Backfill:
             if filling:
                 await self._write(store, filling.sealed(), filling.records)
 
-    async def _pages(self, positions: dict[PartKey, At]) -> AsyncIterator[Page]:
+    async def _pages(self, positions: dict[PartKey, At]) -> AsyncGenerator[Page, None]:
         """The source's pages; where it is away, it is read on when it is back."""
         tries = 0
         while True:
             try:
-                async for whole in self._source.read(positions):
-                    if self._outage.over():
-                        tries = 0
-                    for page in pieces(whole, self._batch_rows):
-                        yield page
-                        positions[page.part] = _after(
-                            page, positions[page.part], keyed=self._source.keyed
-                        )
+                async with contextlib.aclosing(self._source.read(positions)) as read:
+                    async for whole in read:
+                        if self._outage.over():
+                            tries = 0
+                        for page in pieces(whole, self._batch_rows):
+                            yield page
+                            positions[page.part] = _after(
+                                page, positions[page.part], keyed=self._source.keyed
+                            )
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1

@@ -6,7 +6,7 @@ coordinates and time, in the live generation of its topic. Source: wire-shapes, 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -101,7 +101,7 @@ class FileSource:
             Part(key=file.key, start=1, named_by_bytes=file.named_by_bytes) for file in self._files
         ]
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
         """File after file, from the line that each position says."""
         for file in self._files:
             at = positions.get(file.key)

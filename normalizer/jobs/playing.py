@@ -50,7 +50,10 @@ class Player:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Let the work write what it has in hand, within the deadline."""
+        """Let the transaction under way end, within the deadline, and begin no other.
+
+        What else is in hand is dropped: the next run reads it again.
+        """
         _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
         self._over.set()

@@ -5,7 +5,7 @@ what fails again stays, and no run takes an entry twice. Entries that came throu
 """
 
 import base64
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
@@ -121,7 +121,7 @@ class QuarantineSource:
             self._wanted = min(self._wanted, self._selection.limit)
         return [Part(key=PART, start=0)]
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
         """Entries by id, each once, also where reading broke and goes on.
 
         Entries of one record in a page are one record.

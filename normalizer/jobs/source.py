@@ -1,6 +1,6 @@
 """What every source gives: its parts, and pages of records of them, from any position on."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -74,8 +74,8 @@ class Source(Protocol):
     async def parts(self) -> list[Part]:
         """The parts there are now, with their ends. Raises what reading raises."""
 
-    def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
-        """Pages from the positions on; a part without one is not read.
+    def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
+        """Pages from the positions on; a part without one is not read. Whoever reads closes it.
 
         Raises FatalError where it cannot go on, RetryableError where it can later.
         """

@@ -6,7 +6,7 @@ rows of one event_id, so the partition is made from the execution's. Source: wir
 
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -107,7 +107,7 @@ class TableSource:
             raise self._translated(error) from error
         return [Part(key=self._part, start=0)]
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
         """Rows after the position's key. Raises StoreUnavailable where the database is away."""
         at = positions[self._part]
         next_offset, cursor = at.next_offset, at.cursor

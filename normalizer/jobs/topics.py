@@ -4,7 +4,7 @@ Its records belong to the live generation, so what the service has stored, or wi
 a job stores are the same records. Source: design, promise 2; wire-shapes, section 6.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -92,7 +92,7 @@ class TopicSource:
             for one in partitions
         ]
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncIterator[Page]:
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
         """Every partition from its position to its end."""
         for key, at in positions.items():
             _, generation, _ = key

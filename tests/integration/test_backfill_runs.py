@@ -1,8 +1,10 @@
 """Runs of jobs: one runner at a time, stopped and resumed, paced, and seen in a table."""
 
 import asyncio
+import contextlib
 import signal
 import sys
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from normalizer.envelope import Outcome
 from normalizer.errors import FatalError
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.files import FileSource
+from normalizer.jobs.filling import pieces
 from normalizer.jobs.pace import Lag, LiveTraffic
 from normalizer.jobs.runs import Run
+from normalizer.jobs.source import At, Page, PartKey
 from normalizer.kafka import LogReader
 from normalizer.store.migrate import migrate
 from tests.factories import raw_event
@@ -176,6 +180,104 @@ async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
     assert most == 300
     assert (stopped.state, stopped.totals.records) == ("stopped", 0)
     assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+
+
+async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
+    database: Database, history: Path
+) -> None:
+    live = LagsAtFirst(1_000)
+    read = 0
+
+    def normalize(record: RawRecord) -> tuple[Outcome, ...]:
+        nonlocal read
+        read += 1
+        return NORMALIZE(record)
+
+    async def in_hand() -> int:
+        return read
+
+    flow = backfill_of(
+        settings_of(database, batch_rows=100),
+        FileSource([history]),
+        str(history),
+        normalize=normalize,
+        live=live,
+        yield_at_s=2.0,
+    )
+    async with connected(database) as connection, asyncio.TaskGroup() as tasks:
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'not allowed' using errcode = '42501';
+            end
+            $$;
+            create trigger refuse before insert on normalizer.events
+                for each row execute function refuse()
+            """
+        )
+        task = tasks.create_task(flow.run(), name="backfill")
+        await until(in_hand, is_so=lambda count: count >= 300)
+        live.left = 0
+        failed = await task
+        await connection.execute("drop function refuse cascade")
+
+    resumed = await backfill_files(database, history)
+
+    assert (failed.state, failed.totals.records) == ("failed", 0)
+    assert "42501" in failed.reason
+    assert read == 300
+    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
+        "complete",
+        COUNT,
+        0,
+    )
+    assert await found_wrong(database) == []
+
+
+class BreaksAfter(FileSource):
+    """A file that cannot be read on after so many records."""
+
+    def __init__(self, path: Path, records: int) -> None:
+        super().__init__([path])
+        self._left = records
+        self.broke = asyncio.Event()
+
+    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
+        async with contextlib.aclosing(super().read(positions)) as read:
+            async for whole in read:
+                for page in pieces(whole, 50):
+                    if self._left <= 0:
+                        self.broke.set()
+                        raise FatalError("the disk is broken")
+                    self._left -= len(page.records)
+                    yield page
+
+
+async def test_what_was_read_before_the_source_broke_is_written(
+    database: Database, history: Path
+) -> None:
+    live = LagsAtFirst(1_000)
+    source = BreaksAfter(history, 250)
+    flow = backfill_of(
+        settings_of(database, batch_rows=100), source, str(history), live=live, yield_at_s=2.0
+    )
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(flow.run(), name="backfill")
+        await source.broke.wait()
+        live.left = 0
+        failed = await task
+
+    resumed = await backfill_files(database, history)
+
+    assert (failed.state, failed.totals.stored) == ("failed", 250)
+    assert "the disk is broken" in failed.reason
+    assert (resumed.state, resumed.totals.stored, resumed.totals.duplicate) == (
+        "complete",
+        COUNT,
+        0,
+    )
+    assert await found_wrong(database) == []
 
 
 @pytest.mark.every_postgres

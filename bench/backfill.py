@@ -81,10 +81,11 @@ async def main(asked: argparse.Namespace) -> int:
         good = await _kills(bench, path, asked.kills) and good
         good = await _beside_live(bench, path, asked.probe_s) and good
         if asked.results:
+            good = ratio >= AIM and good
+        if asked.results and good:
             command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
             title = "Backfill, beside the live path"
             write_results("backfill", title, command, bench.figures, SERVERS)
-            good = ratio >= AIM and good
     return 0 if good else 1
 
 
@@ -127,6 +128,7 @@ async def _drain(bench: Bench, database: str, records: int) -> Ran:
         while (read := await connection.fetchval(_READ)) < records:
             await asyncio.sleep(0.02)
         return Ran(
+            records=read,
             rate=float(read - first) / (time.monotonic() - began_s),
             cpu_us=ticks_of(service.pid) / os.sysconf("SC_CLK_TCK") / read * 1e6,
             peak_mb=peak_kb_of(service.pid) / 1024,
@@ -157,7 +159,8 @@ async def _sources(bench: Bench, path: Path, records: int, rounds: int) -> tuple
         compared = f"{ratio:.2f} of live (aim: at least {AIM})"
         bench.say(f"backfill of the {name}, one process", f"{best[name]}, {compared}")
     added_nothing = [
-        await _adds_nothing(bench, name, arguments) for name, arguments in sources.items()
+        await _adds_nothing(bench, name, arguments, ran[name][-1].records)
+        for name, arguments in sources.items()
     ]
     topic, file = (bench.urls[name] for name in sources)
     same = await _fingerprint(topic, _SAME_ELSEWHERE) == await _fingerprint(file, _SAME_ELSEWHERE)
@@ -165,20 +168,23 @@ async def _sources(bench: Bench, path: Path, records: int, rounds: int) -> tuple
     return min(ratios.values()), all(added_nothing) and same
 
 
-async def _adds_nothing(bench: Bench, name: str, arguments: tuple[str, ...]) -> bool:
-    """The source once more, into the database that has it."""
+async def _adds_nothing(bench: Bench, name: str, arguments: tuple[str, ...], records: int) -> bool:
+    """The source once more, all of its records, into the database that has them."""
     bench.note(f"the {name} again")
     before = await _fingerprint(bench.urls[name])
     again = await bench.backfill(bench.urls[name], *arguments)
     same = before == await _fingerprint(bench.urls[name]) and not await _wrong(bench.urls[name])
     verdict = "nothing added" if same else "ROWS ADDED OR CHANGED"
+    if again.records != records:
+        verdict += f", BUT {again.records:,} OF {records:,} RECORDS READ"
     bench.say(f"the {name} again", f"{again}, {verdict}")
-    return same
+    return same and again.records == records
 
 
 def _best(runs: list[Ran]) -> Ran:
     """The best rate and the least CPU of several runs, each for itself."""
     return Ran(
+        records=runs[-1].records,
         rate=max(run.rate for run in runs),
         cpu_us=min(run.cpu_us for run in runs),
         peak_mb=max(run.peak_mb for run in runs),
@@ -186,32 +192,42 @@ def _best(runs: list[Ran]) -> Ran:
 
 
 async def _kills(bench: Bench, path: Path, kills: int) -> bool:
-    """The file again, killed at random moments; compared with the run that was left alone."""
+    """The file again, killed at random moments; compared with the run that was left alone.
+
+    Each kill must meet a process that has committed and still runs.
+    """
     seed = random.randrange(2**32)
     draw = random.Random(seed)
-    whole = await _records(bench.urls["zstd file"]) // 2
+    # Two runs have read it; the last tenth is left alone, so that each kill finds work.
+    latest = await _records(bench.urls["zstd file"]) // 2 * 9 // 10
     url = await bench.database("killed")
     connection = await asyncpg.connect(url)
-    for number, at in enumerate(sorted(draw.randrange(whole) for _ in range(kills)), 1):
+    met = 0
+    for number, at in enumerate(sorted(draw.randrange(latest) for _ in range(kills)), 1):
         bench.note(f"kill {number} of {kills} at {at:,} records")
+        least = max(at, await connection.fetchval(RECORDS) + 1)
         process = await bench.start(url, "backfill", "file", str(path))
-        while await connection.fetchval(RECORDS) < at and process.returncode is None:
+        while await connection.fetchval(RECORDS) < least and process.returncode is None:
             await asyncio.sleep(0.005)
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
-        await process.wait()
+        met += await process.wait() == -signal.SIGKILL
     await connection.close()
     await bench.backfill(url, "file", str(path))
     unharmed = await _fingerprint(bench.urls["zstd file"])
     same = await _fingerprint(url) == unharmed and not await _wrong(url)
-    bench.say(f"killed {kills} times (seed {seed})", "identical" if same else "DIFFERENT")
-    return same
+    verdict = "identical" if same else "DIFFERENT"
+    if met < kills:
+        verdict += f", BUT {kills - met} KILLS OF {kills} MET NO RUNNING JOB"
+    bench.say(f"killed {met} times after a commit (seed {seed})", verdict)
+    return same and met == kills
 
 
 async def _beside_live(bench: Bench, path: Path, seconds: float) -> bool:
     """Produce-to-visible of live events, without and with a backfill beside them.
 
-    Only probes that a backfill was writing beside count; false where they are too few.
+    Only probes that were sent while a backfill was writing count; false where they are too few,
+    and where the backfill failed.
     """
     bench.note("live events, without and with a backfill beside them")
     url = await bench.database("beside")
@@ -222,14 +238,19 @@ async def _beside_live(bench: Bench, path: Path, seconds: float) -> bool:
         while not await _records(url) and backfill.returncode is None:
             await asyncio.sleep(0.01)
         beside = await _probed(bench, url, seconds, lambda: backfill.returncode is None)
+        ends = {0}
         if backfill.returncode is None:
             backfill.terminate()
-        await backfill.wait()
+            ends.add(-signal.SIGTERM)
+        exit_code = await backfill.wait()
     finally:
         service.terminate()
         await service.wait()
     bench.say("produce to visible, alone", _as_text(alone))
     bench.say("produce to visible, beside a backfill", _as_text(beside))
+    if exit_code not in ends:
+        bench.say("the backfill beside", f"EXITED WITH {exit_code}")
+        return False
     if len(beside) < PROBES_AT_LEAST:
         bench.say("the backfill beside", f"ENDED BEFORE {PROBES_AT_LEAST} PROBES WERE DONE")
         return False
@@ -240,23 +261,21 @@ def _as_text(waits: list[float]) -> str:
     if not waits:
         return "NONE SEEN"
     median_ms = statistics.median(waits) * 1000
-    p99_ms = sorted(waits)[int(len(waits) * 0.99)] * 1000
-    return f"p50 {median_ms:.0f} ms, p99 {p99_ms:.0f} ms ({len(waits)} events)"
+    high = sorted(waits)[int(len(waits) * 0.99)] * 1000
+    name = "p99" if len(waits) > 100 else "slowest"
+    return f"p50 {median_ms:.0f} ms, {name} {high:.0f} ms ({len(waits)} events)"
 
 
 async def _probed(bench: Bench, url: str, seconds: float, still: Callable[[], bool]) -> list[float]:
-    """Seconds from a producer's send until a reader sees the row, while `still` holds."""
+    """Seconds from a producer's send until a reader sees the row; sent while `still` holds."""
     mint = SnowflakeGenerator(9, lambda: time.time_ns() // 1_000_000)
     connection = await asyncpg.connect(url)
     waits = []
     async with AIOKafkaProducer(bootstrap_servers=bench.bootstrap_servers) as producer:
         await _probe(producer, connection, mint)
         end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s:
-            wait_s = await _probe(producer, connection, mint)
-            if not still():
-                break
-            waits.append(wait_s)
+        while time.monotonic() < end_s and still():
+            waits.append(await _probe(producer, connection, mint))
             await asyncio.sleep(PROBE_S)
     await connection.close()
     return waits

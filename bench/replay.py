@@ -30,11 +30,12 @@ RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_p
 
 
 class Ran(NamedTuple):
-    """A run: records a second between its first and its last commit, its CPU a record, its peak.
+    """A run: its records, their rate between its first and last commit, CPU a record, its peak.
 
     On a shared machine the CPU of the process a record says more than the rate.
     """
 
+    records: int
     rate: float
     cpu_us: float
     peak_mb: float
@@ -116,10 +117,12 @@ class Bench:
                     await process.wait()
         if process.returncode != 0:
             raise SystemExit(f"backfill exited with {process.returncode}")
+        records = await connection.fetchval(RECORDS) - before
         await connection.close()
         return Ran(
+            records=records,
             rate=(read - first) / (ended_s - began_s) if ended_s > began_s else 0.0,
-            cpu_us=ticks / os.sysconf("SC_CLK_TCK") / max(read - before, 1) * 1e6,
+            cpu_us=ticks / os.sysconf("SC_CLK_TCK") / max(records, 1) * 1e6,
             peak_mb=peak_kb / 1024,
         )
 

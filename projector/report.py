@@ -47,6 +47,9 @@ class Report:
 
     def tell(self, said: Said) -> None:
         """One line, or a new text for the line that is written over."""
+        if str(said) == self.doing:
+            # Behind the cut the fold goes on through ids that writers have fed already.
+            return
         if not isinstance(said, Verdict):
             self.doing = str(said)
         if isinstance(said, Verdict | str):

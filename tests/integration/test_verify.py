@@ -39,7 +39,7 @@ TAMPERING: Final[dict[str, str]] = {
     "call_hours": "update projector.call_hours set exhausted = exhausted + 1",
     "call_times": "update projector.call_times set bucket = bucket + 1",
     "worker_hours": "update projector.worker_hours set duration_us = 1",
-    "error_hours": "update projector.error_hours set attempts = attempts + 1",
+    "error_hours": "update projector.error_hours set attempts = attempts + 100",
     "retry_minutes": "delete from projector.retry_minutes",
 }
 

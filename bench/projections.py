@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
+from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -129,7 +130,8 @@ async def _copied_us(
 
 async def _buckets(connection: asyncpg.Connection, rows: list[Row]) -> None:
     """Make room, as the service does before it copies."""
-    for first_id in {row[0] >> 51 << 51 for row in rows}:
+    ids = map(itemgetter(EVENT_COLUMNS.index("event_id")), rows)
+    for first_id in {event_id >> 51 << 51 for event_id in ids}:
         await connection.execute("select normalizer.ensure_bucket($1::bigint)", max(first_id, 1))
 
 

@@ -32,8 +32,9 @@ from projector.questions import VIEWS
 from tests.results import write_results
 
 GROWTH: Final = 1.5
-SMALL_BUFFERS: Final = 32
-"""So few pages are the way down an index and what chance puts into an hour: that is no growth."""
+SMALL_BUFFERS: Final = 64
+"""So few pages are no growth. A table of three days that is not larger is read whole, one of thirty
+by its index, whose way down and a page for each hour may be more than all of the former."""
 DAYS: Final = 30
 AIM_MS: Final = 50.0
 REPEATS: Final = 40

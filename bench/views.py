@@ -33,8 +33,8 @@ from tests.results import write_results
 
 GROWTH: Final = 1.5
 SMALL_BUFFERS: Final = 64
-"""So few pages are no growth. A table of three days that is not larger is read whole, one of thirty
-by its index, whose way down and a page for each hour may be more than all of the former."""
+"""So few pages are no growth: the way down an index, or a small table read whole instead, and what
+chance puts into an hour. Source: docs/decisions/0007-speed.md."""
 DAYS: Final = 30
 AIM_MS: Final = 50.0
 REPEATS: Final = 40

@@ -76,6 +76,38 @@ async def test_a_flood_of_events_leaves_nothing_in_the_servers_log(cluster: Clus
     assert b"summarization" not in log.read_bytes()[before:]
 
 
+@pytest.mark.parametrize(
+    ("table", "key"),
+    [
+        ("event_minutes", "minute, event_type, status, attempts"),
+        ("call_hours", "hour, playbook, step, attempts, status"),
+        ("call_times", "hour, measure, playbook, step, attempts, status, bucket"),
+    ],
+)
+async def test_new_rows_of_a_roll_up_lie_in_the_order_of_their_keys(
+    database: Database, table: str, key: str
+) -> None:
+    """Else a window of time, read by its index, goes to another page for nearly each row."""
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        await make_history(connection, 20_000, until=datetime.now(UTC))
+        rows, elsewhere = await connection.fetchrow(_PAGE_CHANGES.format(table=table, key=key))
+    finally:
+        await connection.close()
+
+    assert rows > 1_000
+    assert elsewhere < rows / 5
+
+
+_PAGE_CHANGES: Final = """
+    select count(*), count(*) filter (where page <> before)
+    from   (
+               select page, lag(page) over (order by {key}) as before
+               from   (select *, (ctid::text::point)[0] as page from projector.{table}) as placed
+           ) as beside
+"""
+
+
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
     opened = await connected(database.admin_url)

@@ -33,8 +33,8 @@ from tests.results import write_results
 
 GROWTH: Final = 1.5
 SMALL_BUFFERS: Final = 64
-"""So few pages are no growth: the way down an index, or a small table read whole instead, and what
-chance puts into an hour. Source: docs/decisions/0007-speed.md."""
+"""So few pages are no growth: an index that is a level deeper, and where a few hundred rows happen
+to lie. Source: docs/decisions/0007-speed.md."""
 DAYS: Final = 30
 AIM_MS: Final = 50.0
 REPEATS: Final = 40

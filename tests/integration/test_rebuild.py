@@ -326,17 +326,24 @@ async def test_plans_know_how_the_new_tables_grow(connection: asyncpg.Connection
     assert await connection.fetchval(known) > 0
 
 
-async def test_a_chunk_that_is_given_up_is_tried_again(
-    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rebuilding, "PAUSE_S", 0.01)
+async def held_at_the_gate(
+    connection: asyncpg.Connection, database: Database
+) -> tuple[asyncpg.Connection, asyncio.Task[None]]:
+    """A session that keeps the gate shut, and a rebuild whose next chunk waits there."""
     await fill(connection)
     other = await asyncpg.connect(database.admin_url)
     running = rebuild(connection, EXECUTIONS)
     await anext(running)
     await anext(running)
     await other.execute(f"select pg_advisory_lock_shared({shadow.GATE})")
-    rest = asyncio.create_task(to_the_end(running))
+    return other, asyncio.create_task(to_the_end(running))
+
+
+async def test_a_chunk_that_is_given_up_is_tried_again(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuilding, "PAUSE_S", 0.01)
+    other, rest = await held_at_the_gate(connection, database)
 
     for _ in range(3):
         await until(partial(other.fetchval, _CANCEL_WHO_WAITS_AT_THE_GATE))
@@ -353,13 +360,7 @@ async def test_chunks_that_are_given_up_again_and_again_end_it(
 ) -> None:
     monkeypatch.setattr(rebuilding, "PAUSE_S", 0.01)
     monkeypatch.setattr(rebuilding, "GIVEN_UP", 2)
-    await fill(connection)
-    other = await asyncpg.connect(database.admin_url)
-    running = rebuild(connection, EXECUTIONS)
-    await anext(running)
-    await anext(running)
-    await other.execute(f"select pg_advisory_lock_shared({shadow.GATE})")
-    rest = asyncio.create_task(to_the_end(running))
+    other, rest = await held_at_the_gate(connection, database)
 
     while not rest.done():
         await other.fetchval(_CANCEL_WHO_WAITS_AT_THE_GATE)

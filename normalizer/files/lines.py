@@ -4,9 +4,8 @@ A blank line holds no record: it is left out, but counted in the line numbers.
 """
 
 import base64
-import binascii
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
@@ -41,25 +40,57 @@ def pages(
     A page holds what could be read without waiting: whoever passes it on should flush after it.
     A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
     """
+    for number, text in texts(stream, longest_bytes=longest_bytes):
+        yield _lines_of(number, text, longest_bytes)
+
+
+def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[tuple[int, bytes]]:
+    """(number of the first line, whole lines between newlines), about a mebibyte at a time.
+
+    A text is what could be read without waiting, empty where that ended no line. A line that comes
+    in several chunks is cut to `longest_bytes`; one that does not is in memory anyway.
+    """
     number = 1
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
-        first, *others = chunk.split(b"\n")
-        begun += first[: longest_bytes - len(begun)]
-        if not others:
-            yield []
+        end = chunk.rfind(b"\n")
+        if end < 0:
+            begun += chunk[: longest_bytes - len(begun)]
+            yield number, b""
             continue
-        *ended, last = others
-        lines = [bytes(begun), *ended]
-        yield [
-            (at, line)
-            for at, whole in enumerate(lines, number)
-            if (line := whole[:longest_bytes]) and not line.isspace()
-        ]
-        number += len(lines)
-        begun = bytearray(last[:longest_bytes])
-    if begun and not begun.isspace():
-        yield [(number, bytes(begun))]
+        if begun:
+            first_end = chunk.find(b"\n")
+            begun += chunk[: min(first_end, longest_bytes - len(begun))]
+            whole = bytes(begun) + chunk[first_end:end]
+        else:
+            whole = chunk[:end]
+        for text in _cut(whole):
+            yield number, text
+            number += text.count(b"\n") + 1
+        begun = bytearray(chunk[end + 1 : end + 1 + longest_bytes])
+    if begun:
+        yield number, bytes(begun)
+
+
+def _cut(text: bytes) -> Iterator[bytes]:
+    """The text cut at newlines: what was packed well is many times as long as it was read."""
+    begin = 0
+    while len(text) - begin > 2 * _CHUNK_BYTES:
+        end = text.find(b"\n", begin + _CHUNK_BYTES)
+        if end < 0:
+            break
+        yield text[begin:end]
+        begin = end + 1
+    yield text[begin:] if begin else text
+
+
+def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
+    """The lines of a text with their numbers; blank ones are left out."""
+    return [
+        (at, line)
+        for at, whole in enumerate(text.split(b"\n"), number)
+        if (line := whole[:longest_bytes]) and not line.isspace()
+    ]
 
 
 def open_lines(file: Path) -> Unpacked:
@@ -94,7 +125,23 @@ class _KcatLine(msgspec.Struct, frozen=True, gc=False):
     payload_b64: str | None = None
 
 
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""Not JSON or not kcat's, not UTF-8, not base64; too deep."""
+
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
+
+
+def records_in(
+    number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
+) -> tuple[Sequence[int], list[RawRecord]]:
+    """Numbers of the lines of a text that are not blank, and the record of each.
+
+    `number` is that of its first line; see `record_of`.
+    """
+    if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
+        return range(number, number + len(records)), records
+    lines = _lines_of(number, text, longest_bytes)
+    return [at for at, _ in lines], [record_of(line, at, topic) for at, line in lines]
 
 
 def record_of(line: bytes, number: int, topic: str) -> RawRecord:
@@ -103,34 +150,71 @@ def record_of(line: bytes, number: int, topic: str) -> RawRecord:
     `topic` and `number`, the line's own number from 1, are the place of such a value.
     """
     try:
-        parsed = _kcat.decode(line)
-        if parsed.payload is msgspec.UNSET and parsed.payload_b64 is None:
-            return RawRecord(value=line, topic=topic, offset=number)
-        payload = None if parsed.payload is msgspec.UNSET else parsed.payload
-        return RawRecord(
-            value=_bytes(payload, parsed.payload_b64),
-            topic=parsed.topic,
-            partition=parsed.partition,
-            offset=parsed.offset,
-            key=_bytes(parsed.key, parsed.key_b64),
-            headers=_headers(parsed.headers),
-            recorded_ms=parsed.ts if parsed.ts is not None and parsed.ts >= 0 else None,
-        )
-    except (msgspec.MsgspecError, UnicodeError, RecursionError, binascii.Error):
-        return RawRecord(value=line, topic=topic, offset=number)
+        record = _recorded(_kcat.decode(line))
+    except _UNREADABLE:
+        record = None
+    return record or RawRecord(value=line, topic=topic, offset=number)
 
 
-def _bytes(text: str | None, packed: str | None) -> bytes | None:
-    if packed is not None:
-        return base64.b64decode(packed, validate=True)
-    return None if text is None else text.encode(errors="surrogatepass")
+def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
+    """The records of its lines, decoded together in half the time; None unless each holds one.
+
+    After `}` and a newline no value goes on with `{`: where as many values as lines lie between
+    such newlines, each line is one.
+    """
+    lines = _objects(text)
+    if not lines:
+        return None
+    try:
+        found = [_recorded(parsed) for parsed in _kcat.decode_lines(text)]
+    except _UNREADABLE:
+        return None
+    records = [record for record in found if record]
+    return records if len(records) == len(found) == lines else None
+
+
+def _objects(text: bytes) -> int:
+    """How many lines there are, if each begins with `{` and each but the last ends in `}`; else 0.
+
+    To count such newlines would take twice as long: the search for one letter skips all others.
+    """
+    if not text.startswith(b"{"):
+        return 0
+    lines = 1
+    newline = -1
+    while (newline := text.find(b"\n", newline + 1)) >= 0:
+        if text[newline - 1 : newline + 2] != b"}\n{":
+            return 0
+        lines += 1
+    return lines
+
+
+def _recorded(parsed: _KcatLine) -> RawRecord | None:
+    """None for an object without a payload. Raises what is `_UNREADABLE`."""
+    payload, key, at_ms = parsed.payload, parsed.key, parsed.ts
+    if parsed.payload_b64 is not None:
+        value: bytes | None = base64.b64decode(parsed.payload_b64, validate=True)
+    elif payload is msgspec.UNSET:
+        return None
+    else:
+        value = None if payload is None else payload.encode()
+    if parsed.key_b64 is not None:
+        key_bytes: bytes | None = base64.b64decode(parsed.key_b64, validate=True)
+    else:
+        key_bytes = None if key is None else key.encode()
+    return RawRecord(
+        value,
+        parsed.topic,
+        0,
+        parsed.partition,
+        parsed.offset,
+        key_bytes,
+        _headers(parsed.headers) if parsed.headers else (),
+        at_ms if at_ms is not None and at_ms >= 0 else None,
+    )
 
 
 def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
     """Kcat prints name, value, name, value."""
-    if not flat:
-        return ()
-    return tuple(
-        (name or "", None if value is None else value.encode(errors="surrogatepass"))
-        for name, value in zip(flat[::2], flat[1::2], strict=False)
-    )
+    values = [None if value is None else value.encode() for value in flat[1::2]]
+    return tuple(zip([name or "" for name in flat[::2]], values, strict=False))

@@ -10,8 +10,8 @@ import zstandard
 from normalizer.errors import FatalError
 
 _PLAIN_BYTES: Final = 1 << 20
-_PACKED_BYTES: Final = 1 << 16
-"""Unpacked these may be many times as much, all of it in memory at once."""
+_PACKED_BYTES: Final = 1 << 17
+"""Unpacked about as much as of a plain file; it may be many times that, all in memory at once."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))

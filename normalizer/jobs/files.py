@@ -6,17 +6,22 @@ coordinates and time, in the live generation of its topic. Source: wire-shapes, 
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
 import msgspec
+from msgspec.structs import replace
 
 from normalizer.core.record import RawRecord
 from normalizer.errors import ConfigurationError, FatalError
 from normalizer.files.dumps import is_dump, rows
-from normalizer.files.lines import NAMED_BY_BYTES, pages, record_of, topic_named_by
+from normalizer.files.lines import NAMED_BY_BYTES, records_in, texts, topic_named_by
 from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.defaults import Defaults
 from normalizer.jobs.source import At, Page, Part, PartKey
@@ -32,6 +37,13 @@ STANDARD_INPUT: Final = Path("-")
 GenerationOf = Callable[[str, int], int]
 """The generation that records of a topic and partition belong to."""
 
+_Numbered = tuple[Sequence[int], list[RawRecord]]
+"""Numbers of lines or rows, ascending, and their records."""
+_Unmade = Callable[[], _Numbered]
+"""Makes records of what was read, in some milliseconds: not in the thread that reads, for two
+threads that take turns at Python's work need longer for it."""
+
+_PLACE: Final = attrgetter("topic", "partition")
 
 _log: Final = get_logger()
 
@@ -80,6 +92,7 @@ class FileSource:
         self._files: list[_File] = []
         self._read_bytes = 0
         self._open: Unpacked | None = None
+        self._cut = False
         self.truncated: str | None = None
 
     async def __aenter__(self) -> Self:
@@ -109,9 +122,14 @@ class FileSource:
                 _log.info(
                     "reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
                 )
-                read = self._read(file, at.next_offset)
-                while (page := await asyncio.to_thread(next, read, None)) is not None:
-                    yield page
+                next_offset = at.next_offset
+                reading = self._read(file, next_offset)
+                while (made := await asyncio.to_thread(next, reading, None)) is not None:
+                    if page := self._page(file, next_offset, *made()):
+                        next_offset = page.next_offset
+                        yield page
+                if self._cut:
+                    self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
             self._read_bytes += file.packed_bytes
 
     def share(self) -> float | None:
@@ -151,68 +169,73 @@ class FileSource:
                 return known.topic, known.named_by_bytes
         return topic_named_by(first), len(first)
 
-    def _read(self, file: _File, next_offset: int) -> Iterator[Page]:
+    def _read(self, file: _File, from_line: int) -> Iterator[_Unmade]:
+        """In a thread, for a disk may be slow; lines before that one may be among what it gives."""
+        self._cut = False
         with Unpacked.open(file.path) as stream:
             self._open = stream
-            for numbered in self._numbered(stream, file):
-                unread = [line for line in numbered if line[0] >= next_offset]
-                if unread:
-                    page = self._page(file, next_offset, unread)
-                    next_offset = page.next_offset
-                    yield page
-            self._open = None
-            if stream.cut:
-                self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
-
-    def _numbered(self, stream: Unpacked, file: _File) -> Iterator[list[tuple[int, bytes]]]:
-        """Numbered lines, or rows of a dump; a last line that is cut off is left out."""
-        if file.dump:
-            yield from rows(stream, str(file.path))
-            return
-        watched = _Watched(stream)
-        for page in pages(watched, longest_bytes=LONGEST_LINE_BYTES):
-            if not watched.ended:
-                yield page
-                continue
-            # What comes after the end is the last line, without its newline.
-            ((number, line),) = page
-            if stream.cut:
-                return
-            if _is_whole(line):
-                yield page
+            if file.dump:
+                for page in rows(stream, str(file.path)):
+                    yield partial(_records_of, page, file.topic)
             else:
-                self._is_truncated(f"{file.path} is cut off in line {number}")
+                yield from self._lines(stream, file, from_line)
+            self._open = None
+            self._cut = stream.cut
 
-    def _page(self, file: _File, from_offset: int, lines: list[tuple[int, bytes]]) -> Page:
-        """The records, with the blank lines before and between them as holes."""
-        holes = []
-        expected = from_offset
-        for number, _ in lines:
-            if number > expected:
-                holes.append((expected, number))
-            expected = number + 1
+    def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Unmade]:
+        """A last line that is cut off is left out."""
+        watched = _Watched(stream)
+        for number, text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
+            if watched.ended and not self._ends_whole(stream, file, number, text):
+                return
+            if number < from_line and number + text.count(b"\n") < from_line:
+                continue
+            yield partial(records_in, number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES)
+
+    def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
+        """Whether the line at the end, without its newline, is whole all the same."""
+        if stream.cut:
+            return False
+        if _is_whole(line) or line.isspace():
+            return True
+        self._is_truncated(f"{file.path} is cut off in line {number}")
+        return False
+
+    def _page(
+        self, file: _File, from_offset: int, numbers: Sequence[int], records: list[RawRecord]
+    ) -> Page | None:
+        """Those from there on, with the blank lines before and between them as holes.
+
+        None if there are none.
+        """
+        unread = bisect_left(numbers, from_offset)
+        numbers, records = numbers[unread:], records[unread:]
+        if not records:
+            return None
+        next_offset = numbers[-1] + 1
         return Page(
             part=file.key,
             from_offset=from_offset,
-            next_offset=expected,
-            records=[self._record(line, number, file) for number, line in lines],
-            holes=tuple(holes),
+            next_offset=next_offset,
+            records=self._completed(records, file),
+            holes=_holes(from_offset, numbers) if next_offset - from_offset > len(numbers) else (),
         )
 
-    def _record(self, line: bytes, number: int, file: _File) -> RawRecord:
-        if file.dump:
-            record = RawRecord(value=line, topic=file.topic, offset=number)
-        else:
-            record = record_of(line, number, file.topic)
-        value = self._defaults.complete(record.value)
-        if record.topic != file.topic:
-            assert record.topic
-            generation = self._generation_of(record.topic, record.partition)
-        else:
-            generation = 0
-        if generation == record.generation and value is record.value:
-            return record
-        return msgspec.structs.replace(record, value=value, generation=generation)
+    def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
+        """Each with what it lacks, those that name their topic in its generation."""
+        if self._defaults:
+            records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
+        generations = {
+            (topic, partition): self._generation_of(topic or "", partition)
+            for topic, partition in dict.fromkeys(map(_PLACE, records))
+            if topic != file.topic
+        }
+        if any(generations.values()):
+            records = [
+                replace(one, generation=generations.get((one.topic, one.partition), 0))
+                for one in records
+            ]
+        return records
 
     def _is_truncated(self, why: str) -> None:
         self.truncated = why if self.truncated is None else f"{self.truncated}; {why}"
@@ -251,6 +274,22 @@ def _files_in(paths: Sequence[Path]) -> Iterator[Path]:
             )
         else:
             raise FatalError(f"{path}: no such file or folder")
+
+
+def _records_of(page: Sequence[tuple[int, bytes]], topic: str) -> _Numbered:
+    """Rows of a dump with their numbers."""
+    return (
+        [number for number, _ in page],
+        [RawRecord(value=row, topic=topic, offset=number) for number, row in page],
+    )
+
+
+def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The stretches (first, next) from there on that hold none of the numbers."""
+    befores = (from_offset - 1, *numbers)
+    return tuple(
+        (before + 1, number) for before, number in pairwise(befores) if number > before + 1
+    )
 
 
 def _is_whole(line: bytes) -> bool:

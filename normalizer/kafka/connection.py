@@ -98,14 +98,14 @@ def translated(doing: str) -> Iterator[None]:
 def raw_record(record: Any, generation: int) -> RawRecord:
     """The client's record as ours."""
     return RawRecord(
-        value=record.value,
-        topic=record.topic,
-        generation=generation,
-        partition=record.partition,
-        offset=record.offset,
-        key=record.key,
-        headers=record.headers,
-        recorded_ms=record.timestamp if record.timestamp >= 0 else None,
+        record.value,
+        record.topic,
+        generation,
+        record.partition,
+        record.offset,
+        record.key,
+        record.headers,
+        record.timestamp if record.timestamp >= 0 else None,
     )
 
 

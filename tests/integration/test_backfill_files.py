@@ -69,7 +69,7 @@ async def test_a_batch_of_record_lines_is_one_transaction(
     """Also where it changes a row of a batch before it: no other writer shares its executions."""
     path = written(tmp_path / "f.zst", record_lines(played(6_000)))
 
-    await backfill_files(database, path, batch_rows=300)
+    await backfill_files(database, path, batch_rows=100)
 
     async with connected(database) as connection:
         changed_apart = await connection.fetchval(_CHANGED_APART)
@@ -87,7 +87,7 @@ async def test_rows_told_again_go_first_where_the_service_may_write_the_same_rec
         for partition in range(6):
             await service.claim("noetl.events", partition, cluster_id="c", log_start=0)
 
-    await backfill_files(database, path, batch_rows=300)
+    await backfill_files(database, path, batch_rows=100)
 
     async with connected(database) as connection:
         assert await connection.fetchval(_CHANGED_APART) > 0

@@ -198,7 +198,7 @@ async def _pace(settings: Settings, pacing: Pacing, opened: contextlib.AsyncExit
     if settings.kafka_bootstrap_servers and pacing.yield_at_s is not None:
         assert settings.database_url
         log = await opened.enter_async_context(LogReader(settings))
-        live = LiveTraffic(settings.database_url, log)
+        live = await opened.enter_async_context(LiveTraffic(settings.database_url, log))
     elif pacing.yield_at_s is not None:
         logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
     return Pace(logger, live=live, yield_at_s=pacing.yield_at_s, max_rate=pacing.max_rate)

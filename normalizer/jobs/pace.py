@@ -10,17 +10,22 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, Protocol
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
 
+import asyncpg
 import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.errors import RetryableError
 from normalizer.jobs import statements
 from normalizer.kafka import Bounds, LogReader, Partition
-from normalizer.store.database import reading
+from normalizer.store.database import connect_reading
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 LOOK_EVERY_S: Final = 0.5
+ANSWER_S: Final = 65.0
+"""Longer than a statement may take: a network that swallows answers must not blind us for ever."""
 REMEMBERED_S: Final = 120.0
 LINE_EVERY_S: Final = 10.0
 
@@ -66,7 +71,10 @@ class Watching(Protocol):
 
 
 class LiveTraffic:
-    """The service as a broker and the positions show it; `async with` the log it is given."""
+    """The service as a broker and the positions show it. `async with`, inside that of the log.
+
+    One connection stays: to make one at each look would cost both ends several milliseconds.
+    """
 
     def __init__(
         self, database_url: str, log: LogReader, clock: Callable[[], float] = time.monotonic
@@ -76,16 +84,29 @@ class LiveTraffic:
         self._clock = clock
         self._history = LagHistory()
         self._cluster_id: str | None = None
+        self._connection: asyncpg.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                await connection.close(timeout=5)
 
     async def look(self) -> Lag:
         """How far live traffic is behind now. Raises RetryableError."""
         if self._cluster_id is None:
             self._cluster_id = await self._log.cluster_id()
-        async with reading(self._database_url) as connection:
-            rows = await connection.fetch(statements.LIVE_POSITIONS)
         positions = {
             Partition(row["topic"], row["partition"]): row["next_offset"]
-            for row in rows
+            for row in await self._rows()
             if row["cluster_id"] == self._cluster_id
         }
         bounds = await self._bounds(positions)
@@ -94,6 +115,31 @@ class LiveTraffic:
         waits = {one: self._history.waited_s(now_s, one, positions[one]) for one in bounds}
         worst = max(waits, key=lambda one: waits[one], default=None)
         return Lag() if worst is None else Lag(seconds=waits[worst], partition=str(worst))
+
+    async def _rows(self) -> list[asyncpg.Record]:
+        try:
+            if self._connection is not None:
+                # It may have been lost since the last look: then a new one tells.
+                with contextlib.suppress(*FOREIGN_ERRORS):
+                    return await self._fetch(self._connection)
+                self._hang_up()
+            self._connection = await connect_reading(self._database_url)
+            return await self._fetch(self._connection)
+        except FOREIGN_ERRORS as error:
+            self._hang_up()
+            raise translated(error) from error
+
+    @staticmethod
+    async def _fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await connection.fetch(
+            statements.LIVE_POSITIONS, timeout=ANSWER_S
+        )
+        return rows
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     async def _bounds(self, positions: Mapping[Partition, int]) -> dict[Partition, Bounds]:
         known: set[Partition] = set()

@@ -1,6 +1,8 @@
 """A batch of a job in; the job's own positions locked, checked, and moved with its totals."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter, lt
 from typing import Final
 
 import asyncpg
@@ -23,6 +25,21 @@ AHEAD: Final = 65_536
 """Told in steps of so many offsets: it waits for the service's batch in flight."""
 
 
+_SOURCE: Final = attrgetter("topic", "generation", "partition")
+_OFFSET: Final = attrgetter("offset")
+
+
+class _Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets `first` up to `end` of a source; `shuffled`: they do not ascend.
+
+    Then a record may come twice.
+    """
+
+    first: int
+    end: int
+    shuffled: bool
+
+
 class JobPositions:
     """The positions of one run, in place of those of the source: the same locks, the same checks.
 
@@ -34,6 +51,8 @@ class JobPositions:
         self._run = run
         self._keyed = keyed
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
+        self._stretches: dict[Source, _Stretch] = {}
+        """Of the batch that was locked last."""
 
     def note_expired(self, part: PartKey, stretches: Iterable[tuple[int, int]]) -> None:
         """Offsets (first, next) that retention took before they could be read."""
@@ -54,7 +73,10 @@ class JobPositions:
             [part.generation for part in parts],
             [part.partition for part in parts],
         )
-        return None if already_there(parts, rows) else await _reached(connection, parts)
+        if already_there(parts, rows):
+            return None
+        self._stretches = _stretches(parts)
+        return await _reached(connection, self._stretches)
 
     async def move(
         self,
@@ -63,7 +85,10 @@ class JobPositions:
         batch_id: int,
         refusals: Sequence[Refusal],
     ) -> None:
-        """Move each position to the end of its stretch and add to the run's totals."""
+        """Move each position to the end of its stretch and add to the run's totals.
+
+        After `lock` of the same batch, in the same transaction.
+        """
         rows = [
             (
                 *part.key,
@@ -75,10 +100,10 @@ class JobPositions:
             for part, totals in moves
         ]
         await move_parts(connection, self._run, rows)
-        ends, _ = _ends(part for part, _ in moves)
-        if ends:
-            sources = [list(column) for column in zip(*ends, strict=True)]
-            await connection.execute(statements.MOVE_REACHED, *sources, list(ends.values()))
+        if self._stretches:
+            sources = [list(column) for column in zip(*self._stretches, strict=True)]
+            ends = [stretch.end for stretch in self._stretches.values()]
+            await connection.execute(statements.MOVE_REACHED, *sources, ends)
         await connection.execute(
             statements.ADD_BATCH, batch_id, self._run.asked.job_id, self._run.number
         )
@@ -105,43 +130,44 @@ class JobPositions:
         )
 
 
-async def _reached(connection: asyncpg.Connection, parts: Sequence[PartitionBatch]) -> Reached:
+async def _reached(connection: asyncpg.Connection, stretches: Mapping[Source, _Stretch]) -> Reached:
     """Below which offsets somebody may have written the records of this batch before.
 
     A job's own positions do not tell: other jobs read the same records, and so does the service,
     which is told first where records ahead of it will not be new to it.
     """
-    ends, shuffled = _ends(parts)
-    if not ends:
+    if not stretches:
         return NOTHING_REACHED
-    wanted = [list(column) for column in zip(*ends, strict=True)]
-    await connection.execute(statements.TELL_AHEAD, *wanted, list(ends.values()), AHEAD)
+    wanted = [list(column) for column in zip(*stretches, strict=True)]
+    ends = [stretch.end for stretch in stretches.values()]
+    await connection.execute(statements.TELL_AHEAD, *wanted, ends, AHEAD)
     await connection.execute(ADD_REACHED, *wanted)
     written = _offsets(await connection.fetch(LOCK_REACHED, *wanted))
     live = _offsets(await connection.fetch(statements.LIVE_REACHED, *wanted))
-    if any(reached < ends[source] for source, reached in live.items()):
+    if any(reached < stretches[source].end for source, reached in live.items()):
         raise OnceMore("a partition was claimed meanwhile")
-    if shuffled:
-        return dict.fromkeys(ends, EVERYTHING)
-    return written | dict.fromkeys(live, EVERYTHING)
+    if any(stretch.shuffled for stretch in stretches.values()):
+        return dict.fromkeys(stretches, EVERYTHING)
+    below = {
+        source: reached for source, reached in written.items() if reached > stretches[source].first
+    }
+    return below | dict.fromkeys(live, EVERYTHING)
 
 
-def _ends(parts: Iterable[PartitionBatch]) -> tuple[dict[Source, int], bool]:
-    """The offset after the last record of each source; whether a source's offsets do not ascend.
-
-    Where they do not, a record may come twice.
-    """
-    ends: dict[Source, int] = {}
-    shuffled = False
-    for part in parts:
-        for record, _ in part.items:
-            source = (record.topic or "", record.generation, record.partition)
-            end = ends.get(source, 0)
-            if record.offset >= end:
-                ends[source] = record.offset + 1
-            else:
-                shuffled = True
-    return ends, shuffled
+def _stretches(parts: Iterable[PartitionBatch]) -> dict[Source, _Stretch]:
+    """What the records take up of each source."""
+    records = [record for part in parts for record, _ in part.items]
+    offsets: dict[Source, list[int]] = defaultdict(list)
+    for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):
+        offsets[source].append(offset)
+    return {
+        source: _Stretch(
+            first=min(of_source),
+            end=max(of_source) + 1,
+            shuffled=not all(map(lt, of_source, of_source[1:])),
+        )
+        for source, of_source in offsets.items()
+    }
 
 
 def _offsets(rows: Iterable[asyncpg.Record]) -> dict[Source, int]:

@@ -1,4 +1,4 @@
-"""A database URL in, one short-lived connection out that only reads."""
+"""A database URL in, one connection out that only reads."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,11 +18,16 @@ _SESSION: Final = {
 }
 
 
+async def connect_reading(database_url: str) -> asyncpg.Connection:
+    """A connection that only reads, to be closed by the caller; its errors are asyncpg's own."""
+    return await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
+
+
 @asynccontextmanager
 async def reading(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection that only reads. Raises StoreUnavailable and FatalError, by SQLSTATE."""
+    """One for a short while. Raises StoreUnavailable and FatalError, by SQLSTATE."""
     try:
-        connection = await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
+        connection = await connect_reading(database_url)
         try:
             yield connection
         finally:

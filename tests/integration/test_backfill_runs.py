@@ -37,6 +37,11 @@ from tests.tables import connected
 from tests.waiting import until
 
 COUNT = 3_000
+END_LOOKING = """
+    select pg_terminate_backend(pid)
+    from   pg_stat_activity
+    where  application_name = 'normalizer command' and datname = current_database()
+"""
 
 
 @pytest.fixture
@@ -329,11 +334,14 @@ async def test_live_traffic_is_seen_to_wait(
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
     now_s = 100.0
-    async with watching(database.url) as watcher, LogReader(settings) as log:
+    async with (
+        watching(database.url) as watcher,
+        LogReader(settings) as log,
+        LiveTraffic(database.url, log, clock=lambda: now_s) as live,
+    ):
         await send(producer, topic, range(5))
         async with running(settings):
             await watcher.until_read(topic, {0: 5})
-        live = LiveTraffic(database.url, log, clock=lambda: now_s)
         read = await live.look()
         await send(producer, topic, range(5, 6))
         seen = await live.look()
@@ -342,6 +350,31 @@ async def test_live_traffic_is_seen_to_wait(
         waiting = await live.look()
 
     assert (read.seconds, seen.seconds) == (0.0, 0.0)
+    assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
+
+
+@pytest.mark.parametrize("topic", [1], indirect=True)
+async def test_live_traffic_is_seen_also_after_its_connection_was_lost(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    now_s = 100.0
+    async with (
+        watching(database.url) as watcher,
+        LogReader(settings) as log,
+        LiveTraffic(database.url, log, clock=lambda: now_s) as live,
+        connected(database) as connection,
+    ):
+        await send(producer, topic, range(5))
+        async with running(settings):
+            await watcher.until_read(topic, {0: 5})
+        await send(producer, topic, range(5, 6))
+        await live.look()
+        ended = await connection.fetch(END_LOOKING)
+        now_s += 7
+        waiting = await live.look()
+
+    assert [tuple(row) for row in ended] == [(True,)]
     assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
 
 

@@ -58,8 +58,8 @@ class Filling:
         stretch.holes.extend(page.holes)
         stretch.next_offset = page.next_offset
         self.records += len(items)
-        self.rows += sum(len(outcomes) for _, outcomes in items)
-        self.value_bytes += sum(len(record.value or b"") for record, _ in items)
+        self.rows += sum([len(outcomes) for _, outcomes in items])
+        self.value_bytes += sum([len(record.value or b"") for record, _ in items])
 
     def sealed(self) -> Batch:
         """What was added, ready to be written."""

@@ -411,13 +411,13 @@ class Store:
 
     async def _make_buckets(self, batch: Batch) -> None:
         """Make the buckets the batch needs, each in a transaction of its own."""
-        ids = (
+        ids = [
             outcome.event_id or 0
             for part in batch.parts
             for _, outcomes in part.items
             for outcome in outcomes
             if isinstance(outcome, Envelope)
-        )
+        ]
         for low in self._buckets.missing(ids):
             if await self._session.at_once(partial(_make_bucket, low)) is None:
                 self._buckets.close(low)

@@ -30,7 +30,7 @@ RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_p
 
 
 class Ran(NamedTuple):
-    """A run: its records, their rate between its first and last commit, CPU a record, its peak.
+    """A run: its records, their rate (see `Seen`), CPU a record, its peak.
 
     On a shared machine the CPU of the process a record says more than the rate.
     """
@@ -43,6 +43,31 @@ class Ran(NamedTuple):
     def __str__(self) -> str:
         """Rate and CPU."""
         return f"{self.rate:,.0f} records/s, {self.cpu_us:.0f} us of CPU a record"
+
+
+class Seen:
+    """How many records were seen committed, and when."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def add(self, records: int) -> None:
+        """So many are committed now."""
+        if not self._seen or records > self._seen[-1][1]:
+            self._seen.append((time.monotonic(), records))
+
+    def rate(self) -> float:
+        """Records a second of the middle three fifths; 0 if too few commits were seen.
+
+        At the first commit more batches are in hand, read and normalised, the more lanes there
+        are; at the end they are only written.
+        """
+        if not self._seen:
+            return 0.0
+        first, last = self._seen[0][1], self._seen[-1][1]
+        begun_s, begun = next(one for one in self._seen if one[1] >= first + (last - first) / 5)
+        ended_s, ended = next(one for one in self._seen if one[1] >= last - (last - first) / 5)
+        return (ended - begun) / (ended_s - begun_s) if ended > begun else 0.0
 
 
 class Bench:
@@ -73,6 +98,15 @@ class Bench:
         self.urls[name] = url
         return url
 
+    async def forget(self, name: str) -> None:
+        """Drop a database, if it is there, or it is vacuumed beside the next run."""
+        connection = await asyncpg.connect(self._postgres.url)
+        try:
+            await connection.execute(f'drop database if exists "{name}" with (force)')
+        finally:
+            await connection.close()
+        self.urls.pop(name, None)
+
     def environment(self, url: str, topic: str = TOPIC) -> dict[str, str]:
         """Of a process of ours."""
         return {
@@ -96,19 +130,18 @@ class Bench:
     async def backfill(self, url: str, *arguments: str) -> "Ran":
         """One run to its end."""
         connection = await asyncpg.connect(url)
-        before = read = first = await connection.fetchval(RECORDS)
+        before = await connection.fetchval(RECORDS)
         process = await self.start(url, "backfill", *arguments)
-        began_s = ended_s = noted_s = time.monotonic()
+        seen = Seen()
+        noted_s = time.monotonic()
         peak_kb = ticks = 0
         while process.returncode is None:
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 peak_kb = max(peak_kb, peak_kb_of(process.pid))
                 ticks = max(ticks, ticks_of(process.pid))
-            if (now := await connection.fetchval(RECORDS)) > read:
-                ended_s = time.monotonic()
-                if read == before:
-                    began_s, first = ended_s, now
-                read = now
+            read = await connection.fetchval(RECORDS)
+            if read > before:
+                seen.add(read)
             if time.monotonic() - noted_s > NOTE_EVERY_S:
                 noted_s = time.monotonic()
                 self.note(f"{read - before:,} records read, {peak_kb / 1024:.0f} MB")
@@ -117,11 +150,13 @@ class Bench:
                     await process.wait()
         if process.returncode != 0:
             raise SystemExit(f"backfill exited with {process.returncode}")
-        records = await connection.fetchval(RECORDS) - before
+        read = await connection.fetchval(RECORDS)
+        seen.add(read)
+        records = read - before
         await connection.close()
         return Ran(
             records=records,
-            rate=(read - first) / (ended_s - began_s) if ended_s > began_s else 0.0,
+            rate=seen.rate(),
             cpu_us=ticks / os.sysconf("SC_CLK_TCK") / max(records, 1) * 1e6,
             peak_mb=peak_kb / 1024,
         )

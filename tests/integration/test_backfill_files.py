@@ -197,6 +197,22 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     assert (mended.state, mended.run, mended.totals.stored) == ("complete", cut.run, 2_000)
 
 
+async def test_a_last_line_that_cannot_be_told_to_be_whole_is_cut_off(
+    database: Database, tmp_path: Path
+) -> None:
+    deep = b"[" * 20_000 + b"]" * 20_000
+    path = tmp_path / "file.ndjson"
+
+    path.write_bytes(ndjson(raw_event(0)) + deep)
+    cut = await backfill_files(database, path)
+    path.write_bytes(ndjson(raw_event(0)) + deep + b"\n")
+    mended = await backfill_files(database, path)
+
+    assert (cut.state, cut.totals.stored) == ("truncated", 1)
+    assert "is cut off in line 2" in cut.reason
+    assert (mended.state, mended.totals.quarantined) == ("complete", 1)
+
+
 async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
     database: Database, tmp_path: Path
 ) -> None:

@@ -27,8 +27,8 @@ from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
 RECORDS_A_SLICE: Final = 50
-"""Normalised without a pause, two milliseconds: each round trip of the one writer waits for one or
-two of them, and so short that a batch is written before the next is full."""
+"""Normalised without a pause, two milliseconds. Each round trip of the one writer waits for one or
+two of these slices; longer ones, and a batch is not written before the next is full."""
 BATCHES_WAITING: Final = 1
 """Filled, beside the one that is written and the one that fills: neither waits for the other where
 one batch takes longer than the next. All of them are in memory."""

@@ -101,7 +101,7 @@ class LiveTraffic:
                 await connection.close(timeout=5)
 
     async def look(self) -> Lag:
-        """How far live traffic is behind now. Raises RetryableError."""
+        """How far live traffic is behind now. Raises RetryableError and FatalError."""
         if self._cluster_id is None:
             self._cluster_id = await self._log.cluster_id()
         positions = {

@@ -7,15 +7,21 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, Outcome
 from normalizer.jobs.defaults import Defaults
+from normalizer.jobs.files import FileSource
 from normalizer.store.store import Store
 from tests.factories import EXECUTION_ID, raw_event, snowflake
 from tests.replays import (
+    NORMALIZE,
     backfill_files,
+    backfill_of,
     contents,
     found_wrong,
     played,
     record_lines,
+    settings_of,
     written,
 )
 from tests.stack import Database
@@ -251,6 +257,41 @@ async def test_a_record_that_a_file_holds_twice_is_counted_once(
     verdict = await backfill_files(database, written(tmp_path / "file.ndjson", line + line))
 
     assert (verdict.totals.quarantined, verdict.totals.duplicate) == (1, 1)
+    assert await found_wrong(database) == []
+
+
+async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the_rules_say(
+    database: Database, tmp_path: Path
+) -> None:
+    """Of a batch that was read before in part, that part is looked for by its coordinates."""
+
+    def recorded(offsets: range) -> bytes:
+        return ndjson(
+            *(
+                {
+                    "topic": "t",
+                    "partition": 0,
+                    "offset": offset,
+                    "ts": 1764000000000,
+                    "payload": msgspec.json.encode(raw_event(offset)).decode(),
+                }
+                for offset in offsets
+            )
+        )
+
+    def with_another_id(record: RawRecord) -> tuple[Outcome, ...]:
+        (event,) = NORMALIZE(record)
+        assert isinstance(event, Envelope)
+        return (msgspec.structs.replace(event, event_id=(event.event_id or 0) + 1_000_000),)
+
+    await backfill_files(database, written(tmp_path / "one.ndjson", recorded(range(10))))
+    other = FileSource([written(tmp_path / "other.ndjson", recorded(range(5, 15)))])
+
+    verdict = await backfill_of(
+        settings_of(database), other, "other", normalize=with_another_id
+    ).run()
+
+    assert (verdict.totals.duplicate, verdict.totals.stored) == (5, 5)
     assert await found_wrong(database) == []
 
 

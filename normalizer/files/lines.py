@@ -40,48 +40,46 @@ def pages(
     A page holds what could be read without waiting: whoever passes it on should flush after it.
     A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
     """
-    for number, text in texts(stream, longest_bytes=longest_bytes):
+    number = 1
+    for text in texts(stream, longest_bytes=longest_bytes):
         yield _lines_of(number, text, longest_bytes)
+        number += text.count(b"\n")
 
 
-def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[tuple[int, bytes]]:
-    """(number of the first line, whole lines between newlines), about a mebibyte at a time.
+def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
+    """Whole lines with their newlines, which the last of a stream may lack; about a mebibyte each.
 
     A text is what could be read without waiting, empty where that ended no line. A line that comes
     in several chunks is cut to `longest_bytes`; one that does not is in memory anyway.
     """
-    number = 1
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
-        end = chunk.rfind(b"\n")
-        if end < 0:
+        after = chunk.rfind(b"\n") + 1
+        if not after:
             begun += chunk[: longest_bytes - len(begun)]
-            yield number, b""
+            yield b""
             continue
         if begun:
             first_end = chunk.find(b"\n")
             begun += chunk[: min(first_end, longest_bytes - len(begun))]
-            whole = bytes(begun) + chunk[first_end:end]
+            whole = bytes(begun) + chunk[first_end:after]
         else:
-            whole = chunk[:end]
-        for text in _cut(whole):
-            yield number, text
-            number += text.count(b"\n") + 1
-        begun = bytearray(chunk[end + 1 : end + 1 + longest_bytes])
+            whole = chunk[:after]
+        yield from _cut(whole)
+        begun = bytearray(chunk[after : after + longest_bytes])
     if begun:
-        yield number, bytes(begun)
+        yield bytes(begun)
 
 
 def _cut(text: bytes) -> Iterator[bytes]:
-    """The text cut at newlines: what was packed well is many times as long as it was read."""
+    """The text cut after newlines: what was packed well is many times as long as it was read."""
     begin = 0
     while len(text) - begin > 2 * _CHUNK_BYTES:
-        end = text.find(b"\n", begin + _CHUNK_BYTES)
-        if end < 0:
-            break
-        yield text[begin:end]
-        begin = end + 1
-    yield text[begin:] if begin else text
+        after = text.index(b"\n", begin + _CHUNK_BYTES) + 1
+        yield text[begin:after]
+        begin = after
+    if begin < len(text):
+        yield text[begin:] if begin else text
 
 
 def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
@@ -133,15 +131,20 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
-) -> tuple[Sequence[int], list[RawRecord]]:
-    """Numbers of the lines of a text that are not blank, and the record of each.
+) -> tuple[int, Sequence[int], list[RawRecord]]:
+    """The first line's number of the next text; those of lines that are not blank; their records.
 
-    `number` is that of its first line; see `record_of`.
+    `number` is that of this text's first line. See `record_of`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
-        return range(number, number + len(records)), records
+        after = number + len(records)
+        return after, range(number, after), records
     lines = _lines_of(number, text, longest_bytes)
-    return [at for at, _ in lines], [record_of(line, at, topic) for at, line in lines]
+    return (
+        number + text.count(b"\n"),
+        [at for at, _ in lines],
+        [record_of(line, at, topic) for at, line in lines],
+    )
 
 
 def record_of(line: bytes, number: int, topic: str) -> RawRecord:
@@ -182,7 +185,8 @@ def _objects(text: bytes) -> int:
         return 0
     lines = 1
     newline = -1
-    while (newline := text.find(b"\n", newline + 1)) >= 0:
+    last = len(text) - 1
+    while 0 <= (newline := text.find(b"\n", newline + 1)) < last:
         if text[newline - 1 : newline + 2] != b"}\n{":
             return 0
         lines += 1
@@ -216,5 +220,6 @@ def _recorded(parsed: _KcatLine) -> RawRecord | None:
 
 def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
     """Kcat prints name, value, name, value."""
-    values = [None if value is None else value.encode() for value in flat[1::2]]
-    return tuple(zip([name or "" for name in flat[::2]], values, strict=False))
+    each = iter(flat)
+    pairs = zip(each, each, strict=False)
+    return tuple([(name or "", None if value is None else value.encode()) for name, value in pairs])

@@ -12,6 +12,8 @@ from normalizer.errors import FatalError
 _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
 """Unpacked about as much as of a plain file; it may be many times that, all in memory at once."""
+_AHEAD_BYTES: Final = 1 << 22
+"""Read of the file at once, packed or not: many times what is taken of it."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))
@@ -22,12 +24,14 @@ class Unpacked:
     """The bytes of a file; `with` closes it. Any number of frames or members may follow another.
 
     `cut` is true once the end was reached inside a frame: the file is not whole.
-    `read_bytes` counts what was read of the file itself, packed as it is.
+    `read_bytes` counts what was taken of the file itself, packed as it is.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
         self._name = name
+        self._ahead = b""
+        self._taken_of_ahead = 0
         self._packed = b""
         self._frame: Any = None
         self._begun = False
@@ -53,6 +57,22 @@ class Unpacked:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether `read1` has to wait for the disk."""
+        return self._taken_of_ahead >= len(self._ahead)
+
+    def read_ahead(self) -> None:
+        """Read what `read1` takes next. In another thread, between its calls: a disk may hang.
+
+        Raises FatalError where the file cannot be read.
+        """
+        try:
+            self._ahead = self._file.read(_AHEAD_BYTES)
+        except OSError as error:
+            raise FatalError(f"{self._name}: {error.strerror}") from error
+        self._taken_of_ahead = 0
 
     def read1(self, _size: int = -1, /) -> bytes:
         """Some bytes, none at the end. Raises FatalError where the file is damaged."""
@@ -106,10 +126,13 @@ class Unpacked:
         return packed
 
     def _read(self) -> bytes:
-        try:
-            chunk = self._file.read(_PLAIN_BYTES if self._kind == "plain" else _PACKED_BYTES)
-        except OSError as error:
-            raise FatalError(f"{self._name}: {error.strerror}") from error
+        if self.is_drained:
+            self.read_ahead()
+        begin = self._taken_of_ahead
+        chunk = self._ahead[
+            begin : begin + (_PLAIN_BYTES if self._kind == "plain" else _PACKED_BYTES)
+        ]
+        self._taken_of_ahead += len(chunk)
         self.read_bytes += len(chunk)
         return chunk
 

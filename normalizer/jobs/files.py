@@ -8,7 +8,7 @@ coordinates and time, in the live generation of its topic. Source: wire-shapes, 
 import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from contextlib import aclosing
 from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
@@ -39,10 +39,6 @@ GenerationOf = Callable[[str, int], int]
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
 """Numbers of lines or rows, ascending, and their records."""
-_Unmade = Callable[[], _Numbered]
-"""Makes records of what was read, in some milliseconds: not in the thread that reads, for two
-threads that take turns at Python's work need longer for it."""
-
 _PLACE: Final = attrgetter("topic", "partition")
 
 _log: Final = get_logger()
@@ -123,11 +119,13 @@ class FileSource:
                     "reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
                 )
                 next_offset = at.next_offset
-                reading = self._read(file, next_offset)
-                while (made := await asyncio.to_thread(next, reading, None)) is not None:
-                    if page := self._page(file, next_offset, *made()):
-                        next_offset = page.next_offset
-                        yield page
+                async with aclosing(self._read(file, next_offset)) as read:
+                    async for numbers, records in read:
+                        if page := self._page(file, next_offset, numbers, records):
+                            next_offset = page.next_offset
+                            yield page
+                        else:
+                            await asyncio.sleep(0)
                 if self._cut:
                     self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
             self._read_bytes += file.packed_bytes
@@ -169,28 +167,46 @@ class FileSource:
                 return known.topic, known.named_by_bytes
         return topic_named_by(first), len(first)
 
-    def _read(self, file: _File, from_line: int) -> Iterator[_Unmade]:
-        """In a thread, for a disk may be slow; lines before that one may be among what it gives."""
+    async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
+        """About a mebibyte at a time; lines before `from_line` may be among it.
+
+        What may take long is done in a thread: to wait for a disk, to look for the rows of a dump.
+        Lines are unpacked and decoded here: two threads that take turns at Python's work need
+        longer for it.
+        """
         self._cut = False
         with Unpacked.open(file.path) as stream:
             self._open = stream
             if file.dump:
-                for page in rows(stream, str(file.path)):
-                    yield partial(_records_of, page, file.topic)
+                reading = _rows(stream, file)
+                while numbered := await asyncio.to_thread(next, reading, None):
+                    yield numbered
             else:
-                yield from self._lines(stream, file, from_line)
+                lines = self._lines(stream, file, from_line)
+                while True:
+                    if stream.is_drained:
+                        await asyncio.to_thread(stream.read_ahead)
+                    if (numbered := next(lines, None)) is None:
+                        break
+                    yield numbered
             self._open = None
             self._cut = stream.cut
 
-    def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Unmade]:
+    def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
         """A last line that is cut off is left out."""
         watched = _Watched(stream)
-        for number, text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
+        number = 1
+        for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
             if watched.ended and not self._ends_whole(stream, file, number, text):
                 return
-            if number < from_line and number + text.count(b"\n") < from_line:
+            if number < from_line and (after := number + text.count(b"\n")) <= from_line:
+                number = after
+                yield (), []
                 continue
-            yield partial(records_in, number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES)
+            number, numbers, records = records_in(
+                number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES
+            )
+            yield numbers, records
 
     def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
         """Whether the line at the end, without its newline, is whole all the same."""
@@ -276,12 +292,13 @@ def _files_in(paths: Sequence[Path]) -> Iterator[Path]:
             raise FatalError(f"{path}: no such file or folder")
 
 
-def _records_of(page: Sequence[tuple[int, bytes]], topic: str) -> _Numbered:
-    """Rows of a dump with their numbers."""
-    return (
-        [number for number, _ in page],
-        [RawRecord(value=row, topic=topic, offset=number) for number, row in page],
-    )
+def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
+    """The rows of a dump."""
+    for page in rows(stream, str(file.path)):
+        yield (
+            [number for number, _ in page],
+            [RawRecord(row, topic=file.topic, offset=number) for number, row in page],
+        )
 
 
 def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:

@@ -6,7 +6,8 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.files.lines import pages, record_of, records_in, texts
+from normalizer.core.record import RawRecord
+from normalizer.files.lines import LONGEST_BYTES, pages, record_of, records_in, texts
 from tests.factories import raw_event
 
 TOPIC = "file:0123456789abcdef"
@@ -60,6 +61,16 @@ class Chunks:
         return chunk
 
 
+def together(stream: Chunks, *, longest_bytes: int = LONGEST_BYTES) -> list[tuple[int, RawRecord]]:
+    """The records of a stream, read text by text, with the numbers of their lines."""
+    found: list[tuple[int, RawRecord]] = []
+    number = 1
+    for text in texts(stream, longest_bytes=longest_bytes):
+        number, *numbered = records_in(number, text, TOPIC, longest_bytes=longest_bytes)
+        found += zip(*numbered, strict=True)
+    return found
+
+
 LINES = st.lists(st.sampled_from(IN_KCATS_FORM) | st.sampled_from(OTHERS), max_size=12) | st.lists(
     st.sampled_from(IN_KCATS_FORM), max_size=12
 )
@@ -85,13 +96,7 @@ def test_lines_read_together_are_the_records_they_are_alone(
         if line.strip()
     ]
 
-    together = [
-        numbered
-        for number, text in texts(Chunks(content, lengths))
-        for numbered in zip(*records_in(number, text, TOPIC), strict=True)
-    ]
-
-    assert together == alone
+    assert together(Chunks(content, lengths)) == alone
 
 
 @given(LINES, LENGTHS, st.integers(1, 300))
@@ -106,21 +111,20 @@ def test_a_long_line_is_cut_wherever_its_chunks_end(
     read = [
         line for page in pages(Chunks(content, lengths), longest_bytes=longest) for line in page
     ]
-    together = [
-        numbered
-        for number, text in texts(Chunks(content, lengths), longest_bytes=longest)
-        for numbered in zip(*records_in(number, text, TOPIC, longest_bytes=longest), strict=True)
-    ]
 
     assert read == cut
-    assert together == [(number, record_of(line, number, TOPIC)) for number, line in cut]
+    numbered = together(Chunks(content, lengths), longest_bytes=longest)
+    assert numbered == [(number, record_of(line, number, TOPIC)) for number, line in cut]
 
 
 def test_a_file_in_kcats_form_is_decoded_together() -> None:
-    numbers, records = records_in(4, b"\n".join(IN_KCATS_FORM), TOPIC)
+    count = len(IN_KCATS_FORM)
 
-    assert numbers == range(4, 4 + len(IN_KCATS_FORM))
-    assert [record.topic for record in records] == ["noetl.events"] * len(IN_KCATS_FORM)
+    after, numbers, records = records_in(4, b"\n".join([*IN_KCATS_FORM, b""]), TOPIC)
+
+    assert after == 4 + count
+    assert numbers == range(4, 4 + count)
+    assert [record.topic for record in records] == ["noetl.events"] * count
 
 
 def test_what_was_packed_well_is_read_in_parts() -> None:
@@ -129,7 +133,7 @@ def test_what_was_packed_well_is_read_in_parts() -> None:
 
     read = list(texts(Chunks(b"\n".join([*lines, b""]), [])))
 
-    assert b"\n".join(text for _, text in read).split(b"\n") == lines
-    assert [lines[number - 1] for number, _ in read] == [text.split(b"\n")[0] for _, text in read]
-    assert max(len(text.replace(lines[700], b"")) for _, text in read) < 3 << 20
+    assert b"".join(read).split(b"\n") == [*lines, b""]
+    assert all(text.endswith(b"\n") for text in read)
+    assert max(len(text.replace(lines[700], b"")) for text in read) < 3 << 20
     assert len(read) > 3

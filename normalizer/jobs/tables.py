@@ -7,6 +7,7 @@ rows of one event_id, so the partition is made from the execution's. Source: wir
 import hashlib
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import pairwise
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -20,11 +21,14 @@ from normalizer.jobs.source import At, Page, Part, PartKey
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
 
 ROWS_A_PAGE: Final = 2_000
+BYTES_A_PAGE: Final = 8 << 20
+"""Of rows as text: a page ends once it holds more, or rows with large results filled all memory."""
+ROWS_A_FETCH: Final = 100
 
 _SESSION: Final = {
     "application_name": "normalizer backfill source",
     "default_transaction_read_only": "on",
-    # No snapshot of ours lives longer than 10 seconds, in whatever database.
+    # A snapshot of ours lives for a page, in whatever database: for a few short statements.
     "statement_timeout": "10s",
     "TimeZone": "UTC",
 }
@@ -113,8 +117,6 @@ class TableSource:
         next_offset, cursor = at.next_offset, at.cursor
         self._read_rows = next_offset
         while rows := await self._page(cursor):
-            self._check_key([row["key"] for row in rows])
-            del rows[ROWS_A_PAGE:]
             cursor = rows[-1]["key"]
             yield Page(
                 part=self._part,
@@ -146,21 +148,32 @@ class TableSource:
 
     def _check_key(self, keys: Sequence[str]) -> None:
         """Rows that share a key, or have none, would be lost where a page ends."""
-        for key, following in zip(keys, [*keys[1:], ""], strict=True):
+        for key, following in pairwise((*keys, "")):
             if key == following:
                 raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
             if "null" in key and None in msgspec.json.decode(key):
                 raise FatalError(f"{self._name}: a row's key holds null: {key}")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
-        """The next rows, one more than a page has."""
+        """The next rows; one more is read and looked at, if there is one."""
+        statement = self._first_page if cursor is None else self._next_page
+        values = [] if cursor is None else _values_of(cursor)
+        rows: list[asyncpg.Record] = []
+        row_bytes = 0
+        is_last = False
         try:
             connection = await self._connected()
-            if cursor is None:
-                return list(await connection.fetch(self._first_page))
-            return list(await connection.fetch(self._next_page, *_values_of(cursor)))
+            async with connection.transaction():
+                found = await connection.cursor(statement, *values)
+                while len(rows) <= ROWS_A_PAGE and row_bytes <= BYTES_A_PAGE and not is_last:
+                    some = await found.fetch(ROWS_A_FETCH)
+                    rows += some
+                    row_bytes += sum(len(row["value"]) for row in some)
+                    is_last = len(some) < ROWS_A_FETCH
         except FOREIGN_ERRORS as error:
             raise self._translated(error) from error
+        self._check_key([row["key"] for row in rows])
+        return rows if is_last and len(rows) <= ROWS_A_PAGE else rows[:-1]
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         if self._table is None:

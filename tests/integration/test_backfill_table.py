@@ -1,11 +1,13 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and told apart."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from normalizer.jobs.reporting import Verdict
-from normalizer.jobs.tables import TableSource
+from normalizer.jobs.source import At
+from normalizer.jobs.tables import ROWS_A_FETCH, TableSource
 from tests.noetl_event import EVENT_TABLE, insert
 from tests.replays import backfill_of, settings_of
 from tests.stack import Database
@@ -57,6 +59,23 @@ async def test_rows_are_read_page_by_page_to_the_last(database: Database) -> Non
     verdict = await backfilled(database, table="public.history", key=["execution_id", "event_id"])
 
     assert (verdict.state, verdict.totals.stored) == ("complete", 4567)
+
+
+async def test_pages_of_large_rows_are_short(database: Database) -> None:
+    """By rows alone they would all be one page, and all in memory."""
+    source = TableSource(
+        database.url,
+        query="select number as event_id, repeat('x', 100000) as result, 9 as execution_id "
+        "from generate_series(1, 300) as number",
+        key=["event_id"],
+    )
+    async with source:
+        (part,) = await source.parts()
+        pages = [page async for page in source.read({part.key: At(next_offset=0)})]
+
+    assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
+    assert max(len(page.records) for page in pages) < ROWS_A_FETCH
+    assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
 
 
 async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(

@@ -132,9 +132,10 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
-    """The first line's number of the next text; those of lines that are not blank; their records.
+    """The number of the next text's first line; those of lines that are not blank; their records.
 
-    `number` is that of this text's first line. See `record_of`.
+    `number` is that of this text's first line; after a line without its newline nothing comes, so
+    what is said of a next one counts for nothing. See `record_of`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)

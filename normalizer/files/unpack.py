@@ -13,7 +13,7 @@ _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
 """Unpacked about as much as of a plain file; it may be many times that, all in memory at once."""
 _AHEAD_BYTES: Final = 1 << 22
-"""Read of the file at once, packed or not: many times what is taken of it."""
+"""Read of the file at once, packed or not; at first only as much as is unpacked at once."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))
@@ -32,6 +32,8 @@ class Unpacked:
         self._name = name
         self._ahead = b""
         self._taken_of_ahead = 0
+        self._ended = False
+        self._broken: FatalError | None = None
         self._packed = b""
         self._frame: Any = None
         self._begun = False
@@ -60,22 +62,25 @@ class Unpacked:
 
     @property
     def is_drained(self) -> bool:
-        """Whether `read1` has to wait for the disk."""
-        return self._taken_of_ahead >= len(self._ahead)
+        """Whether all that was read ahead is taken, and there may be more."""
+        return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
-        """Read what `read1` takes next. In another thread, between its calls: a disk may hang.
+        """Read what `read1` takes next, once drained; in another thread, for a disk may hang.
 
-        Raises FatalError where the file cannot be read.
+        What goes wrong is raised by `read1`, which may have something to give before.
         """
+        assert self.is_drained
         try:
-            self._ahead = self._file.read(_AHEAD_BYTES)
+            self._ahead = self._file.read(_AHEAD_BYTES if self._ahead else _PACKED_BYTES)
         except OSError as error:
-            raise FatalError(f"{self._name}: {error.strerror}") from error
+            self._broken = FatalError(f"{self._name}: {error.strerror}")
+            self._broken.__cause__ = error
         self._taken_of_ahead = 0
+        self._ended = not self._ahead
 
     def read1(self, _size: int = -1, /) -> bytes:
-        """Some bytes, none at the end. Raises FatalError where the file is damaged."""
+        """Some bytes, none at the end. Raises FatalError where the file is broken."""
         if not self._kind:
             self._detect()
         if self._kind == "plain":
@@ -128,6 +133,8 @@ class Unpacked:
     def _read(self) -> bytes:
         if self.is_drained:
             self.read_ahead()
+        if self._broken:
+            raise self._broken
         begin = self._taken_of_ahead
         chunk = self._ahead[
             begin : begin + (_PLAIN_BYTES if self._kind == "plain" else _PACKED_BYTES)

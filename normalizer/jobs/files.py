@@ -175,7 +175,7 @@ class FileSource:
         longer for it.
         """
         self._cut = False
-        with Unpacked.open(file.path) as stream:
+        with await asyncio.to_thread(Unpacked.open, file.path) as stream:
             self._open = stream
             if file.dump:
                 reading = _rows(stream, file)

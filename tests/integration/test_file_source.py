@@ -1,12 +1,14 @@
 """A file as a source of history: it goes on at any line, and holds nobody up meanwhile."""
 
 import asyncio
+import random
 import threading
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from normalizer.files import unpack
 from normalizer.files.lines import texts
 from normalizer.files.unpack import Unpacked
 from normalizer.jobs.files import FileSource
@@ -80,21 +82,28 @@ async def test_others_have_their_turn_while_lines_are_passed_over(tmp_path: Path
 async def test_a_disk_that_hangs_holds_nobody_else_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = FileSource([written(tmp_path / "f.zst", b"\n".join(lines_of("kcat")))])
+    """Each of many reads waits until somebody else had a turn."""
+    draw = random.Random(1)
+    lines = [b'"%s"' % draw.randbytes(500).hex().encode() for _ in range(LINES)]
+    source = FileSource([written(tmp_path / "f.zst", b"\n".join(lines))])
     (part,) = await source.parts()
-    hangs = threading.Event()
-    goes_on = threading.Event()
+    turn = threading.Event()
     read_ahead = Unpacked.read_ahead
+    reads = 0
 
     def hang(stream: Unpacked) -> None:
-        hangs.set()
-        assert goes_on.wait(5), "nobody else had a turn"
+        nonlocal reads
+        turn.clear()
+        assert turn.wait(5), "nobody else had a turn"
         read_ahead(stream)
+        reads += 1
 
+    monkeypatch.setattr(unpack, "_AHEAD_BYTES", 1 << 18)
     monkeypatch.setattr(Unpacked, "read_ahead", hang)
     reading = asyncio.create_task(read_part(source, part, 1))
-    await asyncio.to_thread(hangs.wait, 5)
-    assert not reading.done()
-    goes_on.set()
+    while not reading.done():
+        turn.set()
+        await asyncio.sleep(0.001)
 
-    assert sum(len(page.records) for page in await reading) == LINES - 9
+    assert sum(len(page.records) for page in await reading) == LINES
+    assert reads > 5

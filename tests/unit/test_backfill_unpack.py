@@ -1,13 +1,17 @@
 """Files unpacked: whole ones to the last byte, cut ones said to be cut, damaged ones refused."""
 
+import errno
 import gzip
 import io
+import random
+from collections.abc import Callable
 from typing import Final
 
 import pytest
 import zstandard
 
 from normalizer.errors import FatalError
+from normalizer.files import unpack
 from normalizer.files.unpack import Unpacked
 
 CONTENT: Final = b"".join(b"line %d of many\n" % number for number in range(20_000))
@@ -54,6 +58,35 @@ def test_a_file_that_is_cut_off_says_so(packed: bytes) -> None:
 def test_a_damaged_file_is_refused_and_says_where(packed: bytes) -> None:
     with pytest.raises(FatalError, match=r"^file: the \w+ is damaged before byte \d+$"):
         unpacked(packed)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.ZstdCompressor().compress])
+def test_nothing_is_lost_between_what_is_read_at_once(
+    monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    """Of what cannot be packed, so that it is read in many parts."""
+    monkeypatch.setattr(unpack, "_AHEAD_BYTES", 10_007)
+    monkeypatch.setattr(unpack, "_PACKED_BYTES", 1_009)
+    monkeypatch.setattr(unpack, "_PLAIN_BYTES", 2_003)
+    content = random.Random(1).randbytes(200_000)
+
+    assert unpacked(pack(content)) == (content, False)
+
+
+def test_a_disk_that_breaks_gives_what_was_read_before() -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    stream = Unpacked(Breaking(CONTENT), "file")
+    first = stream.read1()
+    stream.read_ahead()
+
+    with pytest.raises(FatalError, match=r"^file: Input/output error$"):
+        stream.read1()
+    assert first == CONTENT[: len(first)] != b""
 
 
 def test_an_empty_file_is_empty_and_whole() -> None:

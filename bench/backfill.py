@@ -1,7 +1,7 @@
 """How fast history is replayed, beside the live path, and whether kills change what comes of it.
 
     python -m bench.backfill                        the short form: 100,000 events, three kills
-    python -m bench.backfill --events 1000000 --kills 20 --results
+    python -m bench.backfill --events 1000000 --kills 20 --rounds 5 --results
                                                     the full form: docs/results/backfill.md
 
 In one run, on one machine: one process of the service drains a topic; a backfill, which is one

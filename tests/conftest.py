@@ -108,9 +108,16 @@ async def admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 @pytest.fixture
 async def topic(admin: AIOKafkaAdminClient, request: pytest.FixtureRequest) -> AsyncIterator[Topic]:
-    """A topic of this test alone, of 3 partitions, or as many as its indirect parameter says."""
+    """A topic of this test alone, of 3 partitions, or as many as its indirect parameter says.
+
+    It keeps records however old they say they are: a broker looks for such a second after its
+    start and every five minutes, and so in the middle of some test.
+    """
     made = Topic(name=f"test.{secrets.token_hex(6)}", partitions=getattr(request, "param", 3))
-    answer = await admin.create_topics([NewTopic(made.name, made.partitions, 1)])
+    keeping = {"retention.ms": "-1"}
+    answer = await admin.create_topics(
+        [NewTopic(made.name, made.partitions, 1, topic_configs=keeping)]
+    )
     assert [code for _, code, *_ in answer.topic_errors] == [0], answer
     yield made
     await admin.delete_topics([made.name])

@@ -79,7 +79,7 @@ def _cut(text: bytes) -> Iterator[bytes]:
         yield text[begin:after]
         begin = after
     if begin < len(text):
-        yield text[begin:] if begin else text
+        yield text[begin:]
 
 
 def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:

@@ -100,8 +100,7 @@ class TableSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
+        self._hang_up()
 
     async def parts(self) -> list[Part]:
         """The one part there is: rows are only counted. Raises ConfigurationError, FatalError."""
@@ -163,14 +162,18 @@ class TableSource:
         is_last = False
         try:
             connection = await self._connected()
-            async with connection.transaction():
-                found = await connection.cursor(statement, *values)
-                while len(rows) <= ROWS_A_PAGE and row_bytes <= BYTES_A_PAGE and not is_last:
-                    some = await found.fetch(ROWS_A_FETCH)
-                    rows += some
-                    row_bytes += sum(len(row["value"]) for row in some)
-                    is_last = len(some) < ROWS_A_FETCH
+            # Not `async with`: a job that is cancelled would wait for a silent server's ROLLBACK.
+            transaction = connection.transaction()
+            await transaction.start()
+            found = await connection.cursor(statement, *values)
+            while len(rows) <= ROWS_A_PAGE and row_bytes <= BYTES_A_PAGE and not is_last:
+                some = await found.fetch(ROWS_A_FETCH)
+                rows += some
+                row_bytes += sum(len(row["value"]) for row in some)
+                is_last = len(some) < ROWS_A_FETCH
+            await transaction.rollback()
         except FOREIGN_ERRORS as error:
+            self._hang_up()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
         return rows if is_last and len(rows) <= ROWS_A_PAGE else rows[:-1]
@@ -201,6 +204,11 @@ class TableSource:
                 self._database_url, timeout=_CONNECT_S, server_settings=_SESSION
             )
         return self._connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
 
     def _translated(self, error: BaseException) -> NormalizerError:
         """The source's error as ours. Its message is about what the operator wrote, or left out."""

@@ -1,5 +1,6 @@
 """Rows of a table replayed, first of all of noetl.event: paged, resumed, and told apart."""
 
+import asyncio
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.source import At
 from normalizer.jobs.tables import ROWS_A_FETCH, TableSource
 from tests.noetl_event import EVENT_TABLE, insert
+from tests.proxy import Proxy
 from tests.replays import backfill_of, settings_of
 from tests.stack import Database
 from tests.tables import connected, stored_events
@@ -76,6 +78,26 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
     assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
     assert max(len(page.records) for page in pages) < ROWS_A_FETCH
     assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
+
+
+async def test_a_database_that_says_nothing_more_keeps_no_job_from_its_end(
+    database: Database,
+) -> None:
+    query = "select number as event_id from generate_series(1, 3) as number"
+    async with (
+        Proxy(database.url) as proxy,
+        TableSource(proxy.url, query=query, key=["event_id"]) as source,
+    ):
+        (part,) = await source.parts()
+        reading = asyncio.create_task(anext(source.read({part.key: At(next_offset=0)})))
+        proxy.lose(b"row_to_json", "silence", passed_on=False)
+        await proxy.lost.wait()
+        reading.cancel()
+
+        done, _ = await asyncio.wait([reading], timeout=5)
+
+    assert done == {reading}
+    assert reading.cancelled()
 
 
 async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.settings import Settings
 from tests.factories import raw_event
@@ -48,8 +50,12 @@ async def typed(settings: Settings, *arguments: str, **environ: str) -> tuple[in
 
 @ONE_PARTITION
 async def test_check_says_what_may_be_done(
-    settings: Settings, topic: Topic, producer: AIOKafkaProducer
+    settings: Settings, topic: Topic, admin: AIOKafkaAdminClient, producer: AIOKafkaProducer
 ) -> None:
+    kept = ConfigResource(
+        ConfigResourceType.TOPIC, topic.name, {"retention.ms": str(36 * 3_600_000)}
+    )
+    await admin.alter_configs([kept])
     await send(producer, topic, range(3))
 
     code, said = await typed(settings, "check")
@@ -59,7 +65,7 @@ async def test_check_says_what_may_be_done(
     for line in (
         f"topic {topic.name}: 1 partitions, 3 offsets held",
         f"topic {topic.name}: may be read",
-        f"topic {topic.name}: records are kept 168 hours",
+        f"topic {topic.name}: records are kept 36 hours",
         f"group {settings.kafka_group_id}: ",
         "migrations: ",
         "rights: may write",

@@ -11,6 +11,7 @@ source             what every source gives: parts, and pages of records
 files              lines of files and folders
 defaults           what rows lack
 topics             stretches of a topic
+pages              rows of a statement, as many as fit in memory
 tables             rows of a PostgreSQL table or query
 playing            around the work of every job: progress, a stop, a verdict
 runs               one run of a job: its lock, its epoch, its totals

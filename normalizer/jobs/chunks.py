@@ -1,4 +1,4 @@
-"""The whole log of events in, stretches of ids out: each small enough for one short statement."""
+"""The whole log of events in, stretches of ids out: each of few rows, read page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from normalizer.jobs import statements
+from normalizer.jobs.pages import fetch_page
 
 Ask = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
 """Does work on a connection, as `Session.at_once`."""
@@ -16,6 +17,14 @@ class Chunk(NamedTuple):
 
     low: int
     high: int
+
+
+async def fetch_rows(
+    connection: asyncpg.Connection, statement: str, chunk: Chunk, *values: object
+) -> tuple[list[asyncpg.Record], int]:
+    """The first rows of a chunk, as far as they fit in memory, and up to which id they are all."""
+    rows, are_all = await fetch_page(connection, statement, *chunk, *values)
+    return rows, chunk.high if are_all else rows[-1]["event_id"]
 
 
 class Chunks:

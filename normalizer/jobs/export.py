@@ -1,12 +1,13 @@
 """Stored events in, canonical lines out, in one order and one packing: the same bytes every time.
 
-Events come by id, a chunk a statement, so that no snapshot is old. The lines are those that the
+Events come by id, a page a statement, so that no snapshot is old. The lines are those that the
 filter gives, and a backfill takes them again.
 """
 
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -18,7 +19,8 @@ import zstandard
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs import statements
-from normalizer.jobs.chunks import Chunks
+from normalizer.jobs.chunks import Chunk, Chunks, fetch_rows
+from normalizer.jobs.pages import fetch_page
 from normalizer.store.buckets import Buckets
 from normalizer.store.session import ANSWER_S, Session
 
@@ -42,6 +44,7 @@ class Export:
 
     def __init__(self, database_url: str, selection: Selection) -> None:
         self._selection = selection
+        self._times = (selection.from_time, selection.to_time)
         self._session = Session(
             database_url,
             application_name="normalizer export",
@@ -62,25 +65,31 @@ class Export:
         return events
 
     async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
-        times = (self._selection.from_time, self._selection.to_time)
         if self._selection.executions:
-            executions = sorted(self._selection.executions)
             last_id = -1
-            while rows := await self._fetch(
-                statements.EVENTS_OF_EXECUTIONS, executions, last_id, ROWS_A_CHUNK, *times
-            ):
+            while rows := await self._session.at_once(partial(self._fetch_after, last_id)):
                 yield rows
                 last_id = rows[-1]["event_id"]
             return
         async for chunk in Chunks(self._session.at_once, ROWS_A_CHUNK).after(-1):
-            yield await self._fetch(statements.EVENTS_BETWEEN, *chunk, *times)
+            last_id = chunk.low - 1
+            while last_id < chunk.high:
+                left = Chunk(last_id + 1, chunk.high)
+                rows, last_id = await self._session.at_once(partial(self._fetch_between, left))
+                yield rows
 
-    async def _fetch(self, statement: str, *values: object) -> Sequence[asyncpg.Record]:
-        async def fetch(connection: asyncpg.Connection) -> Sequence[asyncpg.Record]:
-            rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *values)
-            return rows
+    async def _fetch_after(
+        self, event_id: int, connection: asyncpg.Connection
+    ) -> list[asyncpg.Record]:
+        executions = sorted(self._selection.executions)
+        values = (executions, event_id, ROWS_A_CHUNK, *self._times)
+        rows, _ = await fetch_page(connection, statements.EVENTS_OF_EXECUTIONS, *values)
+        return rows
 
-        return await self._session.at_once(fetch)
+    async def _fetch_between(
+        self, chunk: Chunk, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        return await fetch_rows(connection, statements.EVENTS_BETWEEN, chunk, *self._times)
 
 
 class PackedFile:

@@ -6,6 +6,7 @@ triggers of the projections see an update like any other.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -18,7 +19,7 @@ from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import LONGEST_WAIT_S, RECORDS_A_SLICE, SESSION, Normalize
-from normalizer.jobs.chunks import Chunk, Chunks
+from normalizer.jobs.chunks import Chunk, Chunks, fetch_rows
 from normalizer.jobs.diff import Diff, changes_between
 from normalizer.jobs.playing import Player, pause
 from normalizer.jobs.positions import move_parts
@@ -55,7 +56,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Reread(msgspec.Struct):
-    """What became of the rows of one chunk."""
+    """What became of the rows of one page."""
 
     rows: int = 0
     changed: list[Envelope] = []
@@ -94,16 +95,17 @@ class Renormalise:
             self._session.hang_up()
 
     async def _work(self, run: Run, _tasks: asyncio.TaskGroup) -> None:
-        """Chunk by chunk from the position on; after an outage, from the last chunk written."""
+        """Page by page from the position on; after an outage, from the last page written."""
         at = (await run.positions([Part(key=PART, start=0)]))[PART]
         tries = 0
         while not self._stopping.is_set():
             try:
-                async for chunk in self._chunks.after(int(at.cursor or -1)):
-                    at = await self._rewrite(run, chunk, at)
-                    tries = 0 if self._outage.over() else tries
-                    if self._stopping.is_set():
-                        return
+                async for chunk in self._chunks.after(_last_id(at)):
+                    while _last_id(at) < chunk.high:
+                        at = await self._rewrite(run, chunk, at)
+                        tries = 0 if self._outage.over() else tries
+                        if self._stopping.is_set():
+                            return
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
@@ -120,26 +122,28 @@ class Renormalise:
             return at
 
     async def _rewrite(self, run: Run, chunk: Chunk, at: At) -> At:
-        """Write one chunk in a transaction; the position after it."""
-        await self._player.pace.turn(self._player.pace.rows_at_once(ROWS_A_CHUNK), self._stopping)
+        """Write the next page of a chunk in a transaction; the position after it."""
+        # A chunk is let through as a whole, when its first page is.
+        whole = self._player.pace.rows_at_once(ROWS_A_CHUNK) if _last_id(at) < chunk.low else 0
+        await self._player.pace.turn(whole, self._stopping)
         if self._stopping.is_set():
             return at
+        left = chunk._replace(low=max(chunk.low, _last_id(at) + 1))
         refused: dict[int, str | None] = {}
         for _ in range(_ROUNDS):
-            try:
-                write = partial(self._write, run, chunk, at, refused)
-                return await self._session.transaction(write)
-            except RowRefused:
-                find = partial(self._find_refused, chunk, refused)
-                refused = refused | await self._session.transaction(find, rolled_back=True)
-            except OnceMore:
-                continue
-        raise FatalError(f"events {chunk.low} to {chunk.high}: rows are refused in every round")
+            with contextlib.suppress(OnceMore):
+                try:
+                    write = partial(self._write, run, left, at, refused)
+                    return await self._session.transaction(write)
+                except RowRefused:
+                    find = partial(self._find_refused, left, refused)
+                    refused = refused | await self._session.transaction(find, rolled_back=True)
+        raise FatalError(f"events {left.low} to {left.high}: rows are refused in every round")
 
     async def _write(
         self,
         run: Run,
-        chunk: Chunk,
+        left: Chunk,
         at: At,
         refused: dict[int, str | None],
         connection: asyncpg.Connection,
@@ -148,7 +152,9 @@ class Renormalise:
         locked = await connection.fetch(statements.LOCK_PARTS, *job, *([value] for value in PART))
         if not locked or locked[0]["epoch"] != run.epoch:
             raise Fenced("another runner has the job", topic=PART[0], partition=0)
-        rows = await connection.fetch(statements.LOCK_OUTDATED, *chunk, *self._parameters)
+        rows, last_id = await fetch_rows(
+            connection, statements.LOCK_OUTDATED, left, *self._parameters
+        )
         found = await _read_again(rows, self._normalize, refused)
         await change_rows(connection, found.changed, self._buckets)
         if found.unreadable:
@@ -156,17 +162,17 @@ class Renormalise:
             await connection.execute(
                 statements.ADD_REFUSALS, *job, *map(list, zip(*listed, strict=True))
             )
-        after = At(next_offset=at.next_offset + found.rows, cursor=str(chunk.high))
+        after = At(next_offset=at.next_offset + found.rows, cursor=str(last_id))
         fates = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
         moved = (*PART, after.next_offset, after.cursor, 0, found.rows, 0, found.rows, *fates)
         await move_parts(connection, run, [moved])
         return after
 
     async def _find_refused(
-        self, chunk: Chunk, refused: dict[int, str | None], connection: asyncpg.Connection
+        self, left: Chunk, refused: dict[int, str | None], connection: asyncpg.Connection
     ) -> dict[int, str | None]:
         """Which rows the database refuses as today's rules make them; nothing stays written."""
-        rows = await connection.fetch(statements.LOCK_OUTDATED, *chunk, *self._parameters)
+        rows, _ = await fetch_rows(connection, statements.LOCK_OUTDATED, left, *self._parameters)
         found = await _read_again(rows, self._normalize, refused)
 
         async def change(some: Sequence[Envelope]) -> None:
@@ -202,20 +208,17 @@ class RenormaliseDryRun:
         """Read every outdated row again. Raises StoreUnavailable and FatalError."""
         try:
             async for chunk in self._chunks.after(-1):
-                await self._compare(chunk)
-                if self._stopping.is_set():
-                    return
+                last_id = chunk.low - 1
+                while last_id < chunk.high:
+                    last_id = await self._compare(Chunk(last_id + 1, chunk.high))
+                    if self._stopping.is_set():
+                        return
         finally:
             self._session.hang_up()
 
-    async def _compare(self, chunk: Chunk) -> None:
-        async def read(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-            rows: list[asyncpg.Record] = await connection.fetch(
-                statements.READ_OUTDATED, *chunk, *self._parameters
-            )
-            return rows
-
-        rows = await self._session.at_once(read)
+    async def _compare(self, left: Chunk) -> int:
+        """Compare the next page of a chunk; up to which id it goes."""
+        rows, last_id = await self._session.at_once(partial(self._fetch, left))
         found = await _read_again(rows, self._normalize, {})
         before = {row["event_id"]: Envelope(**row) for row in rows}
         for event_id, why in found.unreadable:
@@ -225,6 +228,17 @@ class RenormaliseDryRun:
             self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
         for _ in range(found.unchanged):
             self._diff.add("unchanged")
+        return last_id
+
+    async def _fetch(
+        self, left: Chunk, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        return await fetch_rows(connection, statements.READ_OUTDATED, left, *self._parameters)
+
+
+def _last_id(at: At) -> int:
+    """Up to which id rows were read again."""
+    return int(at.cursor or -1)
 
 
 async def _read_again(

@@ -17,13 +17,11 @@ import msgspec
 from normalizer.core.record import RawRecord
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from normalizer.jobs.defaults import Defaults
+from normalizer.jobs.pages import fetch_page
 from normalizer.jobs.source import At, Page, Part, PartKey
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
 
 ROWS_A_PAGE: Final = 2_000
-BYTES_A_PAGE: Final = 8 << 20
-"""Of rows as text: a page ends once it holds more, or rows with large results filled all memory."""
-ROWS_A_FETCH: Final = 100
 
 _SESSION: Final = {
     "application_name": "normalizer backfill source",
@@ -157,26 +155,18 @@ class TableSource:
         """The next rows; one more is read and looked at, if there is one."""
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else _values_of(cursor)
-        rows: list[asyncpg.Record] = []
-        row_bytes = 0
-        is_last = False
         try:
             connection = await self._connected()
             # Not `async with`: a job that is cancelled would wait for a silent server's ROLLBACK.
             transaction = connection.transaction()
             await transaction.start()
-            found = await connection.cursor(statement, *values)
-            while len(rows) <= ROWS_A_PAGE and row_bytes <= BYTES_A_PAGE and not is_last:
-                some = await found.fetch(ROWS_A_FETCH)
-                rows += some
-                row_bytes += sum(len(row["value"]) for row in some)
-                is_last = len(some) < ROWS_A_FETCH
+            rows, are_all = await fetch_page(connection, statement, *values)
             await transaction.rollback()
         except FOREIGN_ERRORS as error:
             self._hang_up()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
-        return rows if is_last and len(rows) <= ROWS_A_PAGE else rows[:-1]
+        return rows if are_all and len(rows) <= ROWS_A_PAGE else rows[:-1]
 
     async def _prepare(self, connection: asyncpg.Connection) -> None:
         if self._table is None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from normalizer.jobs.pages import BYTES_A_PAGE
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.source import At
-from normalizer.jobs.tables import ROWS_A_FETCH, TableSource
+from normalizer.jobs.tables import TableSource
 from tests.noetl_event import EVENT_TABLE, insert
 from tests.proxy import Proxy
 from tests.replays import backfill_of, settings_of
@@ -76,7 +77,7 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
         pages = [page async for page in source.read({part.key: At(next_offset=0)})]
 
     assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
-    assert max(len(page.records) for page in pages) < ROWS_A_FETCH
+    assert max(len(page.records) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
     assert all(one.next_offset == after.from_offset for one, after in pairwise(pages))
 
 

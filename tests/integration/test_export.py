@@ -10,6 +10,7 @@ import pytest
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs.export import Export, PackedFile, Selection
+from normalizer.jobs.pages import BYTES_A_PAGE
 from tests.factories import raw_event
 from tests.replays import (
     backfill_files,
@@ -73,6 +74,23 @@ async def test_what_comes_back_from_an_export_lacks_only_how_it_was_told(
     source = {"source_topic", "source_partition", "source_offset", "source_index", "recorded_at"}
     told = {"shape", "evidence", "coercions", "extra", "headers", "trace_id"}
     assert differing == source | told
+
+
+@pytest.mark.parametrize("executions", [(), (7,)])
+async def test_large_rows_are_in_memory_a_few_at_a_time(
+    database: Database, tmp_path: Path, executions: tuple[int, ...]
+) -> None:
+    told = [raw_event(number, execution_id=7, result="x" * 100_000) for number in range(300)]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+    pieces: list[bytes] = []
+
+    count = await Export(database.url, Selection(executions=executions)).run(pieces.append)
+
+    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
+    assert count == len(ids) == 300
+    assert ids == sorted(set(ids), key=int)
+    assert max(map(len, pieces)) < 1.1 * BYTES_A_PAGE
 
 
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:

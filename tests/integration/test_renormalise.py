@@ -8,6 +8,7 @@ import pytest
 
 from normalizer.core.record import RawRecord
 from normalizer.envelope import RULES_VERSION, Envelope, Outcome, Rejected
+from normalizer.jobs import chunks, pages
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.diff import Change, Diff, changes_between
 from normalizer.jobs.dryrun import DryRun
@@ -112,6 +113,68 @@ async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
     assert await found_wrong(database) == []
 
 
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every row counts as large. How many rows each page had."""
+    sizes: list[int] = []
+
+    async def noted(*asked: Any) -> tuple[list[Any], bool]:
+        rows, are_all = await pages.fetch_page(*asked)
+        sizes.append(len(rows))
+        return rows, are_all
+
+    monkeypatch.setattr(pages, "BYTES_A_PAGE", 0)
+    monkeypatch.setattr(chunks, "fetch_page", noted)
+    return sizes
+
+
+async def test_large_rows_are_in_memory_a_few_at_a_time(
+    database: Database, tmp_path: Any, short_pages: list[int]
+) -> None:
+    await backfill_files(database, written(tmp_path / "file.zst", events(1_500)))
+
+    diff, changes = await dry_run(database)
+    asked = len(short_pages)
+    verdict = await renormalised(database)
+
+    assert sum(short_pages[:asked]) == sum(short_pages[asked:]) == 1_500
+    assert max(short_pages) == pages.FIRST_ROWS
+    assert diff.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 500}
+    assert len({change.event_id for change in changes}) == 500
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (500, 1_000)
+    assert await found_wrong(database) == []
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_stopped_between_two_pages_the_same_command_goes_on_there(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, written(tmp_path / "file.zst", events(90)))
+    seen: list[RawRecord] = []
+    asked = Asked(kind="renormalise", source="events")
+    first, then = (player(settings_of(database), asked) for _ in range(2))
+
+    def stopping(record: RawRecord) -> tuple[Outcome, ...]:
+        seen.append(record)
+        if len(seen) == pages.FIRST_ROWS + 1:
+            first.stopping.set()
+        return changed_rules(record)
+
+    stopped, ended = [
+        await Renormalise(each, Selection(), stopping, rules_version=NEXT).run()
+        for each in (first, then)
+    ]
+
+    async with connected(database) as connection:
+        statuses = {event.status for event in await stored_events(connection)}
+    assert (stopped.state, stopped.totals.records) == ("stopped", 2 * pages.FIRST_ROWS)
+    assert (ended.state, ended.run, ended.totals.records) == ("complete", 1, 90)
+    assert (ended.totals.changed, ended.totals.unchanged) == (30, 60)
+    assert len(seen) == 90
+    assert statuses == {"COMPLETED", "ERROR"}
+    assert await found_wrong(database) == []
+
+
 async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -> None:
     await backfill_files(database, written(tmp_path / "file.zst", events(30)))
     await renormalised(database)
@@ -154,11 +217,12 @@ async def test_what_would_be_refused_stays_and_is_listed(database: Database, tmp
     assert {event.step for event in kept} == {"fetch", "poison"}
 
 
+@pytest.mark.usefixtures("short_pages")
 async def test_a_row_that_the_database_refuses_stays_and_the_others_change(
     database: Database, tmp_path: Any
 ) -> None:
     await backfill_files(database, written(tmp_path / "file.zst", events(30)))
-    bad = snowflake(9)
+    bad = snowflake(24)
 
     def broken(record: RawRecord) -> tuple[Outcome, ...]:
         (outcome,) = changed_rules(record)

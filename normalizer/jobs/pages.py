@@ -1,0 +1,33 @@
+"""A statement in, its rows out as far as they fit in memory: one row may hold megabytes."""
+
+from typing import Final
+
+import asyncpg
+
+BYTES_A_PAGE: Final = 8 << 20
+"""Of JSON and texts: about where a page ends, by the size of the rows that were read."""
+FIRST_ROWS: Final = 16
+MOST_ROWS: Final = 250
+"""At once: of these the sizes are not known yet. More save little: an answer comes within 1 ms."""
+
+_SIZED: Final = (str, bytes)
+
+
+async def fetch_page(
+    connection: asyncpg.Connection, statement: str, *values: object
+) -> tuple[list[asyncpg.Record], bool]:
+    """Rows in the statement's order, and whether they are all; for within a transaction."""
+    rows: list[asyncpg.Record] = []
+    page_bytes = 0
+    asked = FIRST_ROWS
+    cursor = await connection.cursor(statement, *values)
+    while True:
+        some = await cursor.fetch(asked)
+        rows += some
+        if len(some) < asked:
+            return rows, True
+        page_bytes += sum(len(value) for row in some for value in row if isinstance(value, _SIZED))
+        if page_bytes >= BYTES_A_PAGE:
+            return rows, False
+        fitting = (BYTES_A_PAGE - page_bytes) * len(rows) // max(page_bytes, 1)
+        asked = min(max(fitting, 1), len(rows), MOST_ROWS)

@@ -275,6 +275,7 @@ async def test_tables_that_do_not_agree_with_the_log_are_not_swapped(
     with pytest.raises(RebuildDiffers, match="event_hours"):
         await run(connection, COUNTERS)
 
+    assert await connection.fetchval("show enable_nestloop") == "on"
     assert await disagreements(connection) == {}
 
 

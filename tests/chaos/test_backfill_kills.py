@@ -67,8 +67,8 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     records = list(played(EVENTS))
     path = written(tmp_path / "history.zst", record_lines(records))
     settings = settings_of(database, batch_rows=1_000)
-    # The last tenth is left alone: a job that is done when it is killed would be run anew.
-    latest = len(records) * 9 // 10
+    # The last quarter is left alone: a job that is done when it is killed would be run anew.
+    latest = len(records) * 3 // 4
     moments = sorted(draw.randrange(latest) for _ in range(KILLS))
 
     async with connected(database) as connection:

@@ -3,6 +3,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
+# Each process starts a stack of its own, and keeps the files that share one together.
+TWO := --numprocesses 2 --dist loadfile
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=
@@ -15,9 +17,11 @@ run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic;
 	@exec $(BIN)/normalizer up $(ARGS)
 
 test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
-	$(BIN)/coverage run -m pytest tests/unit tests/property
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(TWO) tests/unit tests/property
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="$(CORE_FILES)" --fail-under=100
-	$(BIN)/pytest tests/rules tests/integration tests/chaos
+	$(BIN)/pytest $(TWO) tests/rules tests/integration tests/chaos
 
 soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
@@ -47,7 +51,7 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 	@test ! -e .noetl/lock || flock --nonblock .noetl/lock true || \
 		{ echo "normalizer up runs here: stop it first"; exit 1; }
 	@test ! -L .noetl/postgres/outside || rm -rf "$$(readlink .noetl/postgres/outside)"
-	rm -rf .noetl build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf .noetl build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 		.import_linter_cache
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 

@@ -204,6 +204,10 @@ class Pace:
             self._let_through += records
             await self._hold("max_rate", self._ahead_s, stop)
 
+    def give_back(self, records: int) -> None:
+        """So many of those that were let through were not there."""
+        self._let_through -= records
+
     def _lag_s(self) -> float:
         """How long to look again at the earliest; 0: go."""
         return LOOK_EVERY_S / 5 if self._lag.seconds > self._yield_at_s else 0.0

@@ -123,9 +123,9 @@ class Renormalise:
 
     async def _rewrite(self, run: Run, chunk: Chunk, at: At) -> At:
         """Write the next page of a chunk in a transaction; the position after it."""
-        # A chunk is let through as a whole, when its first page is.
-        whole = self._player.pace.rows_at_once(ROWS_A_CHUNK) if _last_id(at) < chunk.low else 0
-        await self._player.pace.turn(whole, self._stopping)
+        pace = self._player.pace
+        most = pace.rows_at_once(ROWS_A_CHUNK)
+        await pace.turn(most, self._stopping)
         if self._stopping.is_set():
             return at
         left = chunk._replace(low=max(chunk.low, _last_id(at) + 1))
@@ -134,10 +134,13 @@ class Renormalise:
             with contextlib.suppress(OnceMore):
                 try:
                     write = partial(self._write, run, left, at, refused)
-                    return await self._session.transaction(write)
+                    after = await self._session.transaction(write)
                 except RowRefused:
                     find = partial(self._find_refused, left, refused)
                     refused = refused | await self._session.transaction(find, rolled_back=True)
+                else:
+                    pace.give_back(most - (after.next_offset - at.next_offset))
+                    return after
         raise FatalError(f"events {left.low} to {left.high}: rows are refused in every round")
 
     async def _write(

@@ -175,6 +175,21 @@ async def test_stopped_between_two_pages_the_same_command_goes_on_there(
     assert await found_wrong(database) == []
 
 
+@pytest.mark.usefixtures("short_pages")
+async def test_a_rate_is_of_rows_however_many_pages_they_take(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, written(tmp_path / "file.zst", events(90)))
+    asked = Asked(kind="renormalise", source="events")
+    paced = player(settings_of(database), asked, max_rate=200)
+
+    verdict = await Renormalise(paced, Selection(), changed_rules, rules_version=NEXT).run()
+
+    # Ninety rows and the wait before the first; an empty bucket or a short page is no hundred.
+    assert verdict.totals.records == 90
+    assert 0.4 < paced.pace.held_s["max_rate"] < 2
+
+
 async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -> None:
     await backfill_files(database, written(tmp_path / "file.zst", events(30)))
     await renormalised(database)

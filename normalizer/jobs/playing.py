@@ -67,19 +67,23 @@ class Player:
         async with run:
             self.pace.held_before(run.held_before_s)
             _log.info("started", job=self.asked.job_id, run=run.number, resumed=run.resumed)
+            before = await run.totals()
             state, reason = await self._played(run, work, share)
             totals = await run.totals()
             if state == "complete" and totals.expired:
                 state = "truncated"
                 reason = f"retention took {totals.expired:,} offsets before they were read"
-            await run.end(state, reason)
+            took_s = self.clock() - began_s
+            records_per_s = (totals.records - before.records) / took_s
+            await run.end(state, reason, self._beat(share(), records_per_s))
             return Verdict(
                 job_id=self.asked.job_id,
                 run=run.number,
                 state=state,
                 reason=reason,
                 totals=totals,
-                took_s=self.clock() - began_s,
+                took_s=took_s,
+                records_per_s=records_per_s,
                 held_s=dict(self.pace.held_s),
             )
 
@@ -117,14 +121,15 @@ class Player:
                 totals = await run.totals()
                 self._progress.see(totals.records, share())
                 self._progress.say(totals, self.pace.held_by)
-                await run.beat(
-                    Beat(
-                        share=share(),
-                        records_per_s=self._progress.records_per_s,
-                        held_by_lag_s=self.pace.held_s["live_lag"],
-                        held_by_rate_s=self.pace.held_s["max_rate"],
-                    )
-                )
+                await run.beat(self._beat(share(), self._progress.records_per_s))
+
+    def _beat(self, share: float | None, records_per_s: float) -> Beat:
+        return Beat(
+            share=share,
+            records_per_s=records_per_s,
+            held_by_lag_s=self.pace.held_s["live_lag"],
+            held_by_rate_s=self.pace.held_s["max_rate"],
+        )
 
 
 async def pause(event: asyncio.Event, wait_s: float) -> None:

@@ -23,7 +23,10 @@ _FATES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index("o
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run. `reason` says why it is truncated or where it failed."""
+    """What came of a run. `reason` says why it is truncated or where it failed.
+
+    Totals and what held it are the run's; time and rate are this process's, which may have resumed.
+    """
 
     job_id: str
     run: int
@@ -31,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     totals: RunTotals
     took_s: float
+    records_per_s: float
     held_s: dict[Holder, float]
 
     def lines(self) -> list[str]:
@@ -40,9 +44,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         held = [
             f"{seconds:.1f} s by {_HOLDERS[by]}" for by, seconds in self.held_s.items() if seconds
         ]
-        rate = self.totals.records / self.took_s if self.took_s > 0 else 0.0
         lines.append(
-            f"took {duration(self.took_s)}, {rate:,.0f} records/s"
+            f"took {duration(self.took_s)}, {self.records_per_s:,.0f} records/s"
             + (f"; held {' and '.join(held)}" if held else "")
         )
         if self.state == "stopped":

@@ -117,9 +117,10 @@ class Run:
         if not await self._fetch(statements.BEAT, self.epoch, *msgspec.structs.astuple(beat)):
             raise self._lost()
 
-    async def end(self, state: State, reason: str = "") -> None:
+    async def end(self, state: State, reason: str, beat: Beat) -> None:
         """Write the verdict, or that the run was stopped and can be gone on with."""
-        if not await self._fetch(statements.END_RUN, self.epoch, state, reason):
+        last = (*msgspec.structs.astuple(beat), state, reason)
+        if not await self._fetch(statements.END_RUN, self.epoch, *last):
             raise self._lost()
 
     def _lost(self) -> FatalError:

@@ -99,9 +99,10 @@ BEAT: Final = """
 
 END_RUN: Final = """
     update normalizer.job
-    set    state = $4::text, reason = $5::text, updated_at = now(),
-           ended_at = case when $4::text = 'stopped' then null else now() end,
-           share = case when $4::text = 'complete' then 1 else share end
+    set    share = case when $8::text = 'complete' then 1 else $4::double precision end,
+           records_per_s = $5::double precision, held_by_lag_s = $6::double precision,
+           held_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
+           updated_at = now(), ended_at = case when $8::text = 'stopped' then null else now() end
     where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
     returning true
 """

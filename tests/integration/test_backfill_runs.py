@@ -101,6 +101,9 @@ async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: P
     assert 0 < stopped.totals.stored < COUNT
     assert (resumed.run, resumed.state) == (stopped.run, "complete")
     assert (resumed.totals.stored, resumed.totals.duplicate) == (COUNT, 0)
+    # The rate is of what it read itself, not of what was there when it came.
+    its_own = resumed.records_per_s * resumed.took_s
+    assert its_own == pytest.approx(COUNT - stopped.totals.records)
     assert await found_wrong(database) == []
 
 
@@ -297,15 +300,18 @@ async def test_progress_and_verdict_stand_in_the_view(database: Database, histor
             )
         )
         flow.player.stop()
-        await task
-        stopped = await connection.fetchval("select state from projector.jobs")
+        verdict = await task
+        stopped = await connection.fetchrow(
+            "select state, records_per_s, held_by_rate_s from projector.jobs"
+        )
         await connection.execute("update normalizer.job set state = 'running'")
         dead = await connection.fetchval("select state from projector.jobs")
 
     assert running_row["kind"] == "backfill"
     assert 0 < running_row["records"] < COUNT
     assert running_row["held_by_rate_s"] > 0
-    assert (stopped, dead) == ("stopped", "interrupted")
+    assert tuple(stopped) == ("stopped", verdict.records_per_s, verdict.held_s["max_rate"])
+    assert dead == "interrupted"
 
 
 async def test_a_run_through_an_outage_of_the_database_ends_whole(

@@ -243,6 +243,7 @@ def test_a_verdict_says_balance_time_and_what_held_it() -> None:
         reason="there is no such topic",
         totals=totals,
         took_s=4.0,
+        records_per_s=2.4,
         held_s={"live_lag": 1.5, "max_rate": 0.0},
     )
 

@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-# Each process starts a stack of its own, and keeps the files that share one together.
+# Two processes, each with a stack of its own; the tests of one file stay together.
 TWO := --numprocesses 2 --dist loadfile
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,

@@ -199,9 +199,11 @@ class Pace:
             await self._looked.wait()
             await self._hold("live_lag", self._lag_s, stop)
         if self._max_rate:
-            if self._began_s is None:
-                self._began_s = self._clock()
+            now_s = self._clock()
             self._let_through += records
+            # Whatever time went by without records, no more than this turn is owed.
+            earliest_s = now_s - self._let_through / self._max_rate
+            self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
             await self._hold("max_rate", self._ahead_s, stop)
 
     def give_back(self, records: int) -> None:

@@ -75,7 +75,8 @@ class Player:
                 reason = f"retention took {totals.expired:,} offsets before they were read"
             took_s = self.clock() - began_s
             records_per_s = (totals.records - before.records) / took_s
-            await run.end(state, reason, self._beat(share(), records_per_s))
+            # A source that is closed no longer knows how far it was: the last beat does.
+            await run.end(state, reason, self._beat(None, records_per_s))
             return Verdict(
                 job_id=self.asked.job_id,
                 run=run.number,

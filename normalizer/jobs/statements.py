@@ -99,7 +99,8 @@ BEAT: Final = """
 
 END_RUN: Final = """
     update normalizer.job
-    set    share = case when $8::text = 'complete' then 1 else $4::double precision end,
+    set    share = case when $8::text = 'complete' then 1
+                        else coalesce($4::double precision, share) end,
            records_per_s = $5::double precision, held_by_lag_s = $6::double precision,
            held_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
            updated_at = now(), ended_at = case when $8::text = 'stopped' then null else now() end

@@ -31,16 +31,17 @@ def small_disk(postgres_server: PostgresServer) -> Iterator[Path]:
     owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
     options = f"size=24m,uid={owner},mode=700"
     try:
-        _mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+        _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
     except (OSError, subprocess.CalledProcessError) as error:
         leave_out(f"needs the right to mount a file system: {error}")
     yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    _as_root("umount", "--lazy", str(folder))
     folder.rmdir()
 
 
-def _mount(*arguments: str) -> None:
-    subprocess.run(["mount", *arguments], check=True, capture_output=True)
+def _as_root(*command: str) -> None:
+    sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    subprocess.run([*sudo, *command], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
         async with connected(database) as connection:
             before = await connection.fetchval("select count(*) from normalizer.events")
         assert 0 <= before < EVENTS
-        _mount("-o", "remount,size=200m", str(small_disk))
+        _as_root("mount", "-o", "remount,size=200m", str(small_disk))
         rest, _ = await backfill.communicate()
 
     assert backfill.returncode == 0, said + rest.decode()

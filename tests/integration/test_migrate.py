@@ -196,7 +196,10 @@ async def test_one_killed_in_the_middle_is_done_again(
         env={"DATABASE_URL": empty_database.url, "PATH": os.defpath},
         stdout=asyncio.subprocess.DEVNULL,
     )
-    waiting = "select count(*) from pg_stat_activity where wait_event = 'advisory'"
+    waiting = (
+        "select count(*) from pg_stat_activity "
+        "where wait_event = 'advisory' and datname = current_database()"
+    )
     async with asyncio.timeout(20):
         while await gate.fetchval(waiting) == 0:
             pass

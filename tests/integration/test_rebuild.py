@@ -385,6 +385,7 @@ _CANCEL_WHO_WAITS_AT_THE_GATE: Final = """
     select bool_or(pg_cancel_backend(pid))
     from   pg_locks
     where  locktype = 'advisory' and mode = 'ExclusiveLock' and not granted
+    and    database = (select oid from pg_database where datname = current_database())
 """
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -152,6 +153,27 @@ async def test_where_nobody_can_tell_the_job_goes_on() -> None:
         stop.set()
 
     assert pace.held_s["live_lag"] == 0.0
+
+
+async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
+    stop = asyncio.Event()
+    passed_s = 0.0
+
+    def clock() -> float:
+        return time.monotonic() + passed_s
+
+    pace = Pace(get_logger(), live=None, yield_at_s=None, max_rate=1_000.0, clock=clock)
+    await pace.turn(0, stop)
+    passed_s = 3_600.0
+    await pace.turn(100, stop)
+    held_at_first_s = pace.held_s["max_rate"]
+
+    await pace.turn(100, stop)
+    pace.give_back(100)
+    await pace.turn(100, stop)
+
+    assert held_at_first_s == 0.0
+    assert 0.05 < pace.held_s["max_rate"] < 0.2
 
 
 def test_a_low_rate_makes_small_batches() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
+from normalizer.jobs import export, pages
 from normalizer.jobs.export import Export, PackedFile, Selection
 from normalizer.jobs.pages import BYTES_A_PAGE
 from tests.factories import raw_event
@@ -91,6 +92,23 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
     assert count == len(ids) == 300
     assert ids == sorted(set(ids), key=int)
     assert max(map(len, pieces)) < 1.1 * BYTES_A_PAGE
+
+
+async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids without a gap: the next page begins with the very next id."""
+    monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
+    monkeypatch.setattr(pages, "BYTES_A_PAGE", 0)
+    told = [raw_event(number, event_id=str(1_000 + number)) for number in range(100)]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+    pieces: list[bytes] = []
+
+    await Export(database.url, Selection()).run(pieces.append)
+
+    ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
+    assert ids == [1_000 + number for number in range(100)]
 
 
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:

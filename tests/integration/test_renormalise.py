@@ -72,10 +72,15 @@ async def dry_run(database: Database, **selection: Any) -> tuple[Diff, list[Chan
     return diff, changes
 
 
-def events(count: int) -> bytes:
+def events(count: int, id_of: Callable[[int], int] = snowflake) -> bytes:
     """Calls, every third of them failed."""
     told = (
-        raw_event(number, status=("FAILED", "COMPLETED", "ERROR")[number % 3], meta={"n": number})
+        raw_event(
+            number,
+            event_id=id_of(number),
+            status=("FAILED", "COMPLETED", "ERROR")[number % 3],
+            meta={"n": number},
+        )
         for number in range(count)
     )
     return b"".join(msgspec.json.encode(event) + b"\n" for event in told)
@@ -131,7 +136,8 @@ def short_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_large_rows_are_in_memory_a_few_at_a_time(
     database: Database, tmp_path: Any, short_pages: list[int]
 ) -> None:
-    await backfill_files(database, written(tmp_path / "file.zst", events(1_500)))
+    """Their ids have no gap: the next page, or chunk, begins with the very next one."""
+    await backfill_files(database, written(tmp_path / "file.zst", events(1_500, (1_000).__add__)))
 
     diff, changes = await dry_run(database)
     asked = len(short_pages)

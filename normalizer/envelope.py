@@ -23,7 +23,7 @@ import msgspec
 from normalizer.errors import Reason
 from normalizer.jsontext import MAX_DIGITS, canonical_number, parse_canonical, quote, write
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its answer."""
 
 

@@ -58,10 +58,12 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     """Everything that a rule reads inside a payload, a meta or a result."""
 
     attempt: Value = None
+    attempt_number: Value = None
     attempts: Value = None
     command_id: Value = None
     context: Raw = ABSENT
     correlation: Raw = ABSENT
+    data: Raw = ABSENT
     duration_ms: Value = None
     error: Raw = ABSENT
     id: Value = None
@@ -84,6 +86,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     A Raw is ABSENT, or as it came.
     """
 
+    attempt: Value = None
     attempt_number: Value = None
     catalog_id: Value = None
     command_id: Value = None
@@ -124,7 +127,8 @@ class Nested(msgspec.Struct, frozen=True, gc=False):
     """The places where an outcome, an error, a duration or a command may nest.
 
     `payload` is what counts of the pair context and payload; the names read as paths:
-    payload_result_context is payload.result.context, result_inner is result.context.result.
+    payload_result_context is payload.result.context, result_inner is result.context.result and
+    result_response is result.context.response.
     `deep`: something nests elsewhere than in the payload itself; of most events nothing does.
     """
 
@@ -136,6 +140,7 @@ class Nested(msgspec.Struct, frozen=True, gc=False):
     result_context: Part = NOTHING
     result_inner: Part = NOTHING
     result_inner_context: Part = NOTHING
+    result_response: Part = NOTHING
     deep: bool = False
 
 
@@ -362,6 +367,7 @@ def _read_deep(payload: Part, result: Part) -> Nested:
         result_context,
         result_inner,
         part(result_inner.context),
+        part(result_context.response),
         deep=True,
     )
 

@@ -6,20 +6,23 @@ import pytest
 
 from normalizer.core.event_types import KINDS, SPELLINGS, event_class, spellings_of
 
-# Source: wire-shapes, section 4, as it stands there.
+# Source: wire-shapes, section 4, with section 10, S11 and S12.
 STATED = (
     "playbook.initialized|playbook_initialized|playbook.started|playbook_started"
-    "|execution.started|execution_start; "
-    "playbook.completed|playbook_completed|execution.completed|execution_complete; "
-    "playbook.failed|playbook_failed|execution.failed|execution_error; "
-    "playbook.cancelled|playbook_cancelled|execution.cancelled; "
-    "step.enter|step_enter|step_started; "
+    "|execution.started|execution_start|execution.start|execution_started; "
+    "playbook.completed|playbook_completed|execution.completed|execution_complete"
+    "|execution_completed; "
+    "playbook.failed|playbook_failed|execution.failed|execution_error|execution_failed; "
+    "playbook.cancelled|playbook_cancelled|execution.cancelled|execution_cancelled; "
+    "step.enter|step_enter|step_started|step.start|step_start; "
     "step.exit|step_completed|step_complete; "
     "step.failed|step_failed; "
     "step.skipped|step_skipped; "
-    "command.started|action_started; "
+    "command.issued|command_issued; "
+    "command.claimed|command_claimed; "
+    "command.started|action_started|command_started; "
     "command.completed|action_completed; "
-    "command.failed|action_failed; "
+    "command.failed|action_failed|command.timed_out|command.timeout; "
     "call.done|action_done|call_done"
 )
 CLASSES = [one.split("|") for one in STATED.split("; ")]

@@ -1,6 +1,6 @@
 """A wire event in; how many retries came before this try, and where that is said.
 
-Source: wire-shapes, section 4 (attempts) and section 9, N1 and N2.
+Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10, S6 and N3.
 """
 
 import re
@@ -18,6 +18,12 @@ _COUNTED_FROM_ONE: Final = (
     "context.retry.attempt",
     "meta.queue_meta.attempts",
     "attempt_number",
+    "meta.retry.attempt_number",
+    "context.data.attempt_number",
+    "attempt",
+    "result.context.attempt",
+    "result.context.retry.attempt",
+    "result.context.data.attempt_number",
 )
 """In the order in which they are asked."""
 _NOWHERE: Final = (None,) * len(_COUNTED_FROM_ONE)
@@ -55,12 +61,14 @@ def read_attempts(event: WireEvent) -> Attempts:
 
 def read_max_attempts(event: WireEvent) -> int | None:
     """Give how many tries there may be, if anybody says so."""
-    meta, payload = event.meta, event.nested.payload
+    meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
     for value in (
         meta.max_attempts,
         part(meta.queue_meta).max_attempts if meta.queue_meta else None,
         part(payload.retry).max_attempts if payload.retry else None,
         event.sent.max_attempts,
+        part(meta.retry).max_attempts if meta.retry else None,
+        part(stored.retry).max_attempts if stored.retry else None,
     ):
         if value is not None and (count := _as_count(value)) is not None:
             return count
@@ -78,6 +86,7 @@ def says_attempts(event: WireEvent, count: int) -> bool:
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
     """Give what was sent at each place that counts from one, in the order of their names."""
     sent, meta, payload = event.sent, event.meta, event.nested.payload
+    stored = event.nested.result_context
     return (
         meta.attempt,
         part(sent.correlation).attempt if sent.correlation else None,
@@ -86,6 +95,12 @@ def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
         part(payload.retry).attempt if payload.retry else None,
         part(meta.queue_meta).attempts if meta.queue_meta else None,
         sent.attempt_number,
+        part(meta.retry).attempt_number if meta.retry else None,
+        part(payload.data).attempt_number if payload.data else None,
+        sent.attempt,
+        stored.attempt,
+        part(stored.retry).attempt if stored.retry else None,
+        part(stored.data).attempt_number if stored.data else None,
     )
 
 

@@ -16,6 +16,7 @@ _PLACES: Final = (
     "context.duration_ms",
     "context.result.duration_ms",
     "context.result.context.duration_ms",
+    "result.context.duration_ms",
     "result.context.result.duration_ms",
     "result.context.result.context.duration_ms",
 )
@@ -73,6 +74,7 @@ def _values(nested: Nested) -> tuple[Value, ...]:
         nested.payload.duration_ms,
         nested.payload_result.duration_ms,
         nested.payload_result_context.duration_ms,
+        nested.result_context.duration_ms,
         nested.result_inner.duration_ms,
         nested.result_inner_context.duration_ms,
     )

@@ -1,13 +1,15 @@
 """A wire event in; how it went, and who says so.
 
-Source: wire-shapes, section 4 (both tables) and section 9, S1-S5.
+Source: wire-shapes, section 4 (both tables), section 9, S1-S5, and section 10, S6-S11.
 """
 
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from normalizer.core.wire_event import Nested, WireEvent, limited
+from normalizer.core.event_types import event_class
+from normalizer.core.wire_event import Nested, Value, WireEvent, limited
 from normalizer.envelope import CALL_DONE
 
 MAX_STATUS_BYTES: Final = 100
@@ -44,10 +46,13 @@ _OTHER_WORDS: Final = _in_both_cases(
     | dict.fromkeys(("STARTED", "INITIATED"), "STARTED")
     | dict.fromkeys(("PENDING", "QUEUED", "CREATED"), "PENDING")
     | {"INITIALIZED": "INITIALIZED"}
+    | dict.fromkeys(("IN_PROGRESS", "PROGRESS"), "RUNNING")
 )
 _FAILED_PREFIX: Final = "FAILED_"
 _FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
-_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED", "SKIPPED"))
+_NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))
+_ENDINGS: Final = _NESTED_ENDINGS | {"SKIPPED"}
+_NOWHERE: Final = (None, None, None)
 _WEAKER: Final = frozenset(
     ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
 )
@@ -55,10 +60,12 @@ _REMEMBERED: Final = 1024
 """Answers that are kept: the words of a platform are few, and an open word costs one place."""
 _SAYS_NOTHING: Final = "UNKNOWN"
 
+_WORK: Final = frozenset(("call", "command", "step", "action"))
+"""First words of the names of events that tell of a call, a command or a step."""
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
 _OF_NAME: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
-    ("FAILED", frozenset(("error", "failed", "fail", "failure"))),
+    ("FAILED", frozenset(("error", "failed", "fail", "failure", "timeout", "timedout"))),
     (
         "COMPLETED",
         frozenset(("done", "exit", "exited", "complete", "completed", "finished")),
@@ -66,6 +73,20 @@ _OF_NAME: Final = (
     ("SKIPPED", frozenset(("skipped",))),
     ("PENDING", frozenset(("issued",))),
 )
+
+
+class Name(NamedTuple):
+    """What the name of an event says of its status, and whose word counts beside it.
+
+    `ends`: the event ends something. `by_servers`: servers write the same word at the top because
+    of the name, so that the word there says no more than the name. `any_word`: a user's own word
+    may nest.
+    """
+
+    status: str
+    ends: bool
+    by_servers: bool
+    any_word: bool
 
 
 def read_status(event: WireEvent, event_type: str) -> Status:
@@ -77,10 +98,17 @@ def read_status(event: WireEvent, event_type: str) -> Status:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def status_of_name(event_type: str) -> str:
-    """Give what the name of an event says of its status (S1)."""
-    words = set(_NAME_WORDS.split(event_type.lower()))
-    return next((status for status, named in _OF_NAME if words & named), "RUNNING")
+def read_name(event_type: str) -> Name:
+    """Give what the name of an event says (S1, S7, S10, S11)."""
+    listed = _NAME_WORDS.split(event_type.lower())
+    words = {*listed, *map("".join, pairwise(listed))} if "timed" in listed else set(listed)
+    status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
+    return Name(
+        status,
+        ends=status in _ENDINGS,
+        by_servers=status == "COMPLETED" and listed[0] in _WORK,
+        any_word=event_class(event_type) == "step.exit",
+    )
 
 
 def _declared(event: WireEvent) -> str:
@@ -103,7 +131,8 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     nested = _nested_outcomes(event.nested)
     failure = next((found for found in nested if found in _FAILURES), None)
     if failure is None and outcome is not None:
-        return _as_declared(event, declared, outcome)
+        status, _ = _as_declared(event, declared, outcome)
+        return status, 1 if nested else 0
     if _says_nothing(declared):
         _keep_declared(event, declared)
     elif outcome is not None or _other_word(declared) in _WEAKER:
@@ -124,14 +153,29 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
         event.keep("status")
     if judged.decided:
         return judged.status, judged.rank
-    of_name = judged.status
-    ends = of_name in _ENDINGS
-    for value in (event.nested.payload.status, event.nested.result.status):
-        found = _nested_word(value) if type(value) is str else None
-        # A weak word does not undo an ending, and a strong one ends nothing that goes on (S3).
-        if found is not None and ends != (found in _WEAKER):
-            return found, _rank(found)
-    return of_name, 0
+    nested = event.nested
+    found = _nested_status(
+        read_name(event_type),
+        (nested.payload.status, nested.result_context.status, nested.result.status),
+    )
+    if found is None:
+        return judged.status, 0
+    if found != judged.status and not judged.overruled and not _says_nothing(declared):
+        event.extra.pop("status", None)
+        event.coerce("status_overruled", "status", declared)
+    return found, _rank(found)
+
+
+def _nested_status(name: Name, values: tuple[Value, ...]) -> str | None:
+    """Give what a word that nests says of the event: a failure before all else, else the first."""
+    if values == _NOWHERE:
+        return None  # nearly every event
+    words = [
+        found
+        for value in values
+        if type(value) is str and (found := _nested_word(value, name)) is not None
+    ]
+    return next((found for found in words if found in _FAILURES), words[0] if words else None)
 
 
 class _Judged(NamedTuple):
@@ -149,13 +193,15 @@ class _Judged(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Judged:
-    of_name = status_of_name(event_type)
+    name = read_name(event_type)
     if _says_nothing(declared):
-        return _Judged(of_name, 0, decided=False, kept=declared != "")
+        return _Judged(name.status, 0, decided=False, kept=declared != "")
     canonical = _other_word(declared)
-    if canonical in _WEAKER and of_name in _ENDINGS:
-        return _Judged(of_name, 0, overruled=True)
+    if canonical in _WEAKER and name.ends:
+        return _Judged(name.status, 0, decided=not name.by_servers, overruled=True)
     kept = declared.upper() != canonical
+    if name.by_servers and canonical == name.status:
+        return _Judged(name.status, 0, decided=False, kept=kept)
     return _Judged(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
 
 
@@ -167,11 +213,14 @@ def _nested_outcomes(nested: Nested) -> list[str]:
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        nested.result.status,
+        # A stored row keeps the payload under result.context: the same places once more (S6).
         nested.result_context.status,
         nested.result_context.terminal_state,
         nested.result_inner.status,
         nested.result_inner_context.status,
+        nested.result_inner_context.terminal_state,
+        nested.result_response.status,
+        nested.result.status,
     )
     return [
         outcome
@@ -203,10 +252,18 @@ def _known_other_word(sent: str) -> str | None:
     return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
 
 
-def _nested_word(sent: str) -> str | None:
+def _nested_word(sent: str, name: Name) -> str | None:
+    """Give the word if it is evidence: of an end only where something ends (S3, S8, S10)."""
+    if _says_nothing(sent):
+        return None
     found = _other_word(sent)
-    counts = found in _WEAKER or (found in _ENDINGS and found != "SKIPPED")
-    return found if counts else None
+    if found in _WEAKER:
+        return None if name.ends else found
+    if found == "COMPLETED" and name.status in _FAILURES:
+        return None
+    if found in _NESTED_ENDINGS:
+        return found if name.ends else None
+    return found if name.any_word and len(found.encode()) <= MAX_STATUS_BYTES else None
 
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:

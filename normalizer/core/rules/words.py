@@ -1,6 +1,6 @@
 """A wire event in; its names out: event_type, step, worker_id, command_id, node_type.
 
-Source: wire-shapes, section 4 and section 9, A, E, K, P, L1.
+Source: wire-shapes, section 4, section 9, A, E, K, P, L1, and section 10, S6.
 """
 
 import re
@@ -70,7 +70,9 @@ def read_step(event: WireEvent, command_id: str | None) -> str:
         event.lose("node_name")
     elif not node_name and sent.node_name is not None and sent.node_name != "":
         event.keep("node_name")
-    step = step or node_name or _step(event.nested.payload.step) or _step_of_command(command_id)
+    nested = event.nested
+    step = step or node_name or _step(nested.payload.step) or _step_of_command(command_id)
+    step = step or _step(nested.result_context.step)
     return limited("step", step, MAX_WORD_BYTES)
 
 
@@ -87,6 +89,7 @@ def read_worker_id(event: WireEvent) -> str | None:
         event.nested.payload.worker_id,
         event.meta.worker_id,
         part(part(sent.trace_component).worker).id if sent.trace_component else None,
+        event.nested.result_context.worker_id,
     )
     for value in places:
         if value is not None and (worker_id := word(value)):
@@ -118,6 +121,8 @@ def _deeper_commands(nested: Nested) -> tuple[Value, ...]:
         nested.payload_result_context.command_id,
         nested.result.command_id,
         nested.result_context.command_id,
+        nested.result_inner.command_id,
+        nested.result_inner_context.command_id,
     )
 
 

@@ -26,7 +26,6 @@ async def make_history(
     executions = max(events // EVENTS_AN_EXECUTION, 1)
     gap = timedelta(days=1) / per_day * EVENTS_AN_EXECUTION
     begin = until - gap * executions
-    await connection.execute(_BUCKETS, begin, until)
     made = 0
     for number in range(0, executions, EXECUTIONS_A_STATEMENT):
         last = min(number + EXECUTIONS_A_STATEMENT, executions) - 1
@@ -34,14 +33,6 @@ async def make_history(
         made += int(done.rpartition(" ")[2])
     return made
 
-
-_BUCKETS: Final = """
-    select normalizer.ensure_bucket(
-               (((extract(epoch from moment) * 1000)::bigint - 1704067200000) << 22)
-           )
-    from   generate_series($1::timestamptz, $2::timestamptz + interval '7 days',
-                           interval '1 day') as moment
-"""
 
 # Every chance is drawn from a hash of the numbers it is about.
 _LIVES: Final = """

@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import product
-from operator import itemgetter
 from typing import Any, Final
 
 import asyncpg
@@ -121,18 +120,10 @@ async def _copied_us(
     connection: asyncpg.Connection, rows: list[Row], size: int, projections: Sequence[str]
 ) -> float:
     await _only(connection, projections)
-    await _buckets(connection, rows)
     began = time.monotonic()
     for batch in _batches(rows, size):
         await copy(connection, batch)
     return (time.monotonic() - began) / len(rows) * 1e6
-
-
-async def _buckets(connection: asyncpg.Connection, rows: list[Row]) -> None:
-    """Make room, as the service does before it copies."""
-    ids = map(itemgetter(EVENT_COLUMNS.index("event_id")), rows)
-    for first_id in {event_id >> 51 << 51 for event_id in ids}:
-        await connection.execute("select normalizer.ensure_bucket($1::bigint)", max(first_id, 1))
 
 
 def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
@@ -148,7 +139,6 @@ async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
     for row in rows:
         shares[hash(row[execution]) % WRITERS].append(row)
     watcher = await asyncpg.connect(url)
-    await _buckets(watcher, rows)
     seen = samples = 0
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:

@@ -27,17 +27,28 @@ $$;
 set search_path = "$user", public, normalizer;
 
 
--- How events are cut into buckets: bucket = event_id >> bucket_shift, 51 is 6.2 days of ids.
--- A setting of the first migration only: PGOPTIONS='-c normalizer.bucket_shift=50'.
+-- What every writer must agree on.
+-- partition_shift: a partition of events holds 2^55 ids, which are 99 days of them. A setting of the
+-- first migration only: PGOPTIONS='-c normalizer.partition_shift=56'.
+-- protocol: how ids and identity are decided. A migration that changes that raises it, and fences
+-- whoever writes by the old rules:
+--     update normalizer.layout set protocol = 2;
+--     update normalizer.source_position set epoch = epoch + 1;
+--     update normalizer.job set epoch = epoch + 1;
 create table normalizer.layout (
-    bucket_shift integer not null,
-    one_row      boolean not null default true primary key,
+    partition_shift integer not null,
+    protocol        integer not null default 1,
+    one_row         boolean not null default true primary key,
     constraint layout_one_row check (one_row),
-    constraint layout_bucket_shift check (bucket_shift between 40 and 58)
+    -- 226 partitions at the most.
+    constraint layout_partition_shift check (partition_shift between 54 and 58)
 );
 
-insert into normalizer.layout (bucket_shift)
-values (coalesce(nullif(current_setting('normalizer.bucket_shift', true), '')::integer, 51));
+insert into normalizer.layout (partition_shift)
+values (coalesce(nullif(current_setting('normalizer.partition_shift', true), '')::integer, 55));
+
+comment on column normalizer.layout.protocol is
+    'Code of another protocol than this refuses to write: it would give events other ids.';
 
 
 -- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 of sequence.
@@ -177,74 +188,98 @@ comment on column normalizer.closed_bucket.archived_to is
     'Events up to this id are counted as archived.';
 
 
--- Ids live in five regions: small numbers, the application's layout, the doubled layout (in the
--- years ahead), derived ids (bit 62) and hashed ids (bits 62 and 61). Hashed ids have no time:
--- they share one bucket.
-create function normalizer.ensure_bucket(event_id bigint) returns text
-    language plpgsql volatile security definer
-    set search_path = pg_catalog
-as $$
+-- The first id that was made from a record's coordinates and time, and the first that is a hash.
+create function normalizer.least_derived_id() returns bigint
+    language sql immutable parallel safe
+    return 4611686018427387904;
+
+create function normalizer.least_hashed_id() returns bigint
+    language sql immutable parallel safe
+    return 6917529027641081856;
+
+
+-- The grid: every bigint has its partition from now on, and none is ever made, detached or dropped
+-- in operation. Time cells reach from 2024 to 2034 for each layout that holds a time; five
+-- partitions catch what lies outside. Numbers name the cells, not dates: an id of the doubled layout
+-- lies where one of the application's lies that is twice as far from 2024.
+create table normalizer.event_partitions (
+    name             text   not null,
+    low              bigint not null,
+    high             bigint not null,
+    application_from timestamptz,
+    doubled_from     timestamptz,
+    constraint event_partitions_pkey primary key (name),
+    constraint event_partitions_low unique (low),
+    constraint event_partitions_not_empty check (low <= high)
+);
+
+comment on table normalizer.event_partitions is
+    'The partitions of events, each with its least and greatest event_id. A migration that adds some '
+    'adds them here too: readers and writers name these bounds, or they would visit every partition.';
+comment on column normalizer.event_partitions.application_from is
+    'Of a time cell: when ids of the application''s (or the derived) layout begin to fall into it.';
+comment on column normalizer.event_partitions.doubled_from is
+    'Of a time cell: when ids of the doubled layout begin to fall into it.';
+
+with grid as (
+    select partition_shift as shift,
+           (extract(epoch from timestamptz '2034-01-01 00:00:00Z' - timestamptz '2024-01-01 00:00:00Z')
+            * 1000)::bigint << 22 as reach
+    from   normalizer.layout
+),
+edge (name, low, first_tick) as (
+    values ('events_negative', -9223372036854775808, null::bigint),
+           ('events_small', 0, null),
+           ('events_hashed', normalizer.least_hashed_id(), null)
+    union all
+    -- What lies below 2^40 is no snowflake.
+    select format('events_%s', lpad(cell::text, 3, '0')),
+           greatest(cell << grid.shift, 1::bigint << 40), cell << grid.shift
+    from   grid
+    cross join generate_series(0::bigint, (2 * grid.reach) >> grid.shift) as cell
+    union all
+    select 'events_future', (((2 * grid.reach) >> grid.shift) + 1) << grid.shift, null
+    from   grid
+    union all
+    select format('events_derived_%s', lpad(cell::text, 3, '0')),
+           normalizer.least_derived_id() + (cell << grid.shift), cell << grid.shift
+    from   grid
+    cross join generate_series(0::bigint, grid.reach >> grid.shift) as cell
+    union all
+    select 'events_derived_future',
+           normalizer.least_derived_id() + (((grid.reach >> grid.shift) + 1) << grid.shift), null
+    from   grid
+)
+insert into normalizer.event_partitions (name, low, high, application_from, doubled_from)
+select name, low, coalesce(lead(low) over (order by low) - 1, 9223372036854775807),
+       timestamptz '2024-01-01 00:00:00Z' + (first_tick >> 22) * interval '1 millisecond',
+       case
+           when low < normalizer.least_derived_id()
+           then timestamptz '2024-01-01 00:00:00Z' + (first_tick >> 23) * interval '1 millisecond'
+       end
+from   edge;
+
+do $$
 declare
-    hashed_from constant bigint := 6917529027641081856;
-    shift       integer := (select bucket_shift from normalizer.layout);
-    low         bigint := ensure_bucket.event_id >> shift << shift;
-    name        text;
-    high        text;
+    part normalizer.event_partitions;
 begin
-    if ensure_bucket.event_id < 0 then
-        raise exception 'event_id % is negative', ensure_bucket.event_id using errcode = '22003';
-    end if;
-    if ensure_bucket.event_id >= hashed_from then
-        low := hashed_from;
-        high := 'maxvalue';
-        name := 'events_hashed';
-    else
-        high := least(low::numeric + (1::bigint << shift), hashed_from)::text;
-        name := format('events_%s', low >> shift);
-    end if;
-    if exists (select from normalizer.closed_bucket where closed_bucket.bucket = name) then
-        return null;
-    end if;
-    if to_regclass('normalizer.' || name) is not null then
-        return name;
-    end if;
-    -- One maker at a time; whoever waited finds the bucket made.
-    perform pg_advisory_xact_lock(5203947410813);
-    -- to_regclass would answer from a cache that this lock does not refresh.
-    if exists (
-        select from pg_class
-        where  relnamespace = 'normalizer'::regnamespace and relname = name
-    ) then
-        return name;
-    end if;
-    -- Never "partition of": that locks the parent against every writer. The check lets the
-    -- attach skip its scan.
     -- Summaries of new ranges are autovacuum's: asked for range by range, they would overflow its
     -- queue at a few hundred events a second, and each lost one is lines in the server's log.
-    execute format(
-        'create table normalizer.%I (like normalizer.events including all) with ('
-        'autovacuum_vacuum_insert_threshold = 5000, autovacuum_vacuum_insert_scale_factor = 0.01)',
-        name
-    );
-    execute format(
-        'alter table normalizer.%I add constraint events_bucket_bounds check (event_id >= %s%s)',
-        name, low, case when high = 'maxvalue' then '' else ' and event_id < ' || high end
-    );
-    execute format(
-        'alter table normalizer.events attach partition normalizer.%I for values from (%s) to (%s)',
-        name, low, high
-    );
-    return name;
+    for part in select * from normalizer.event_partitions order by low loop
+        execute format(
+            'create table normalizer.%I partition of normalizer.events for values from (%s) to (%s) '
+            'with (autovacuum_vacuum_insert_threshold = 5000, '
+            'autovacuum_vacuum_insert_scale_factor = 0.01)',
+            part.name,
+            case when part.low = -9223372036854775808 then 'minvalue' else part.low::text end,
+            case
+                when part.high = 9223372036854775807 then 'maxvalue'
+                else (part.high::numeric + 1)::text
+            end
+        );
+    end loop;
 end
 $$;
-
-comment on function normalizer.ensure_bucket(bigint) is
-    'Makes the bucket that this id falls into, if it is missing; returns its name, or null if '
-    'retention has closed it.';
-
--- Today's bucket and the next four, so that a row inserted by hand finds its place.
-select normalizer.ensure_bucket(normalizer.gen_snowflake() + (ahead << (select bucket_shift from normalizer.layout)))
-from   generate_series(0::bigint, 4) as ahead;
 
 
 -- How far each partition was read, by whom, and what became of every record and event in it.
@@ -468,10 +503,8 @@ grant select, insert on normalizer.telling to normalizer_writer;
 grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
-grant select on normalizer.layout, normalizer.closed_bucket to normalizer_writer;
--- It writes as its owner.
-revoke execute on function normalizer.ensure_bucket(bigint) from public;
-grant execute on function normalizer.ensure_bucket(bigint) to normalizer_writer;
+grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
+grant select on normalizer.closed_bucket to normalizer_writer;
 grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 

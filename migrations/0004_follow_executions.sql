@@ -12,6 +12,10 @@ create table projector.execution_facts (
     active_at           timestamptz,
     least_event_id      bigint,
     greatest_event_id   bigint,
+    least_derived_id    bigint,
+    greatest_derived_id bigint,
+    least_hashed_id     bigint,
+    greatest_hashed_id  bigint,
     highest_attempts    integer,
     told_playbook       text collate "C",
     catalog_id          bigint,
@@ -103,12 +107,70 @@ create type projector.execution_move as (
 );
 
 
+-- The events of these executions. The bounds of their ids are literals in each query: they name the
+-- few partitions to visit, where a join would lock every one with all its indexes (21 ms and 1,378
+-- locks, against 0.25 and 14). Least and greatest are kept apart for ids below 2^62, derived and
+-- hashed ones: what lies between them is most of the grid.
+create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    near record;
+begin
+    for near in
+        select   min(region.least) as low, max(region.greatest) as high,
+                 array_agg(known.execution_id) as execution_ids
+        from     execution_facts as known
+        cross join lateral (
+            values (known.least_event_id, known.greatest_event_id),
+                   (known.least_derived_id, known.greatest_derived_id),
+                   (known.least_hashed_id, known.greatest_hashed_id)
+        ) as region (least, greatest)
+        where    known.execution_id = any(events_of.execution_ids)
+        and      region.least is not null
+        group by width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+    loop
+        return query execute
+            'select * from normalizer.events '
+            'where event_id between $1 and $2 and execution_id = any((select $3)::bigint[])'
+            using near.low, near.high, near.execution_ids;
+    end loop;
+end
+$$;
+
+-- The events of these ids, each looked for in its own partition.
+create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    near record;
+begin
+    for near in
+        select   min(event_id) as low, max(event_id) as high,
+                 array_agg(distinct event_id) as event_ids
+        from     unnest(events_at.event_ids) as event_id
+        group by width_bucket(event_id, lows)
+    loop
+        return query execute
+            'select * from normalizer.events '
+            'where event_id between $1 and $2 and event_id = any((select $3)::bigint[])'
+            using near.low, near.high, near.event_ids;
+    end loop;
+end
+$$;
+
+
 -- The row of each execution as all its events tell it.
 create function projector.folded_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, last_at timestamptz,
         last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
-        highest_attempts integer, told_playbook text, catalog_id bigint,
+        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -130,14 +192,7 @@ as $$
                end as path,
                event.context ->> 'version' as version,
                kind.subject is not distinct from 'execution' as lifecycle
-        from   unnest(folded_executions.execution_ids) as wanted (execution_id)
-        join   execution_facts as known using (execution_id)
-        cross join lateral (
-            select *
-            from   normalizer.events
-            where  events.execution_id = known.execution_id
-            and    events.event_id between known.least_event_id and known.greatest_event_id
-        ) as event
+        from   events_of(folded_executions.execution_ids) as event
         left join event_kinds as kind using (event_type)
     )
     select   told.execution_id, count(*), min(created_at), max(created_at),
@@ -146,7 +201,19 @@ as $$
                  where coalesce(role, '') not in ('ends', 'ended')
                  and   not starts_with(event_type, 'workflow')
              ),
-             min(event_id), max(event_id), max(attempts),
+             min(event_id) filter (where event_id < normalizer.least_derived_id()),
+             max(event_id) filter (where event_id < normalizer.least_derived_id()),
+             min(event_id) filter (
+                 where event_id >= normalizer.least_derived_id()
+                 and   event_id < normalizer.least_hashed_id()
+             ),
+             max(event_id) filter (
+                 where event_id >= normalizer.least_derived_id()
+                 and   event_id < normalizer.least_hashed_id()
+             ),
+             min(event_id) filter (where event_id >= normalizer.least_hashed_id()),
+             max(event_id) filter (where event_id >= normalizer.least_hashed_id()),
+             max(attempts),
              min(
                  case
                      when path is not null then '0' || moment || named(path, version)
@@ -179,6 +246,10 @@ begin
            active_at           = folded.active_at,
            least_event_id      = folded.least_event_id,
            greatest_event_id   = folded.greatest_event_id,
+           least_derived_id    = folded.least_derived_id,
+           greatest_derived_id = folded.greatest_derived_id,
+           least_hashed_id     = folded.least_hashed_id,
+           greatest_hashed_id  = folded.greatest_hashed_id,
            highest_attempts    = folded.highest_attempts,
            told_playbook       = folded.told_playbook,
            catalog_id          = folded.catalog_id,
@@ -313,6 +384,11 @@ begin
     ),
     told as (
         select sign, execution_id, event_id, attempts, created_at, catalog_id,
+               case
+                   when event_id < normalizer.least_derived_id() then 0
+                   when event_id < normalizer.least_hashed_id() then 1
+                   else 2
+               end as region,
                parent_execution_id, moment || event_type || chr(31) || step as last_told,
                case
                    when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
@@ -336,7 +412,8 @@ begin
     written as (
         insert into execution_facts as known (
             execution_id, events, first_at, last_at, last_told, active_at, least_event_id,
-            greatest_event_id, highest_attempts, told_playbook, catalog_id, parent_execution_id,
+            greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
+            greatest_hashed_id, highest_attempts, told_playbook, catalog_id, parent_execution_id,
             completed, completed_at, failed, failed_at, cancelled, cancelled_at
         )
         select   execution_id, sum(sign),
@@ -344,8 +421,12 @@ begin
                  max(created_at) filter (where sign > 0),
                  max(last_told collate "C") filter (where sign > 0),
                  max(active_at) filter (where sign > 0),
-                 min(event_id) filter (where sign > 0),
-                 max(event_id) filter (where sign > 0),
+                 min(event_id) filter (where sign > 0 and region = 0),
+                 max(event_id) filter (where sign > 0 and region = 0),
+                 min(event_id) filter (where sign > 0 and region = 1),
+                 max(event_id) filter (where sign > 0 and region = 1),
+                 min(event_id) filter (where sign > 0 and region = 2),
+                 max(event_id) filter (where sign > 0 and region = 2),
                  max(attempts) filter (where sign > 0),
                  min(told_playbook collate "C") filter (where sign > 0),
                  min(catalog_id) filter (where sign > 0),
@@ -368,6 +449,12 @@ begin
             active_at           = greatest(known.active_at, excluded.active_at),
             least_event_id      = least(known.least_event_id, excluded.least_event_id),
             greatest_event_id   = greatest(known.greatest_event_id, excluded.greatest_event_id),
+            least_derived_id    = least(known.least_derived_id, excluded.least_derived_id),
+            greatest_derived_id = greatest(
+                                      known.greatest_derived_id, excluded.greatest_derived_id
+                                  ),
+            least_hashed_id     = least(known.least_hashed_id, excluded.least_hashed_id),
+            greatest_hashed_id  = greatest(known.greatest_hashed_id, excluded.greatest_hashed_id),
             highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
             told_playbook       = least(known.told_playbook, excluded.told_playbook),
             catalog_id          = least(known.catalog_id, excluded.catalog_id),
@@ -410,7 +497,11 @@ begin
                               select execution_id, event_id from after
                           ) as lost
                    join   execution_facts as known using (execution_id)
-                   where  lost.event_id in (known.least_event_id, known.greatest_event_id)
+                   where  lost.event_id in (
+                              known.least_event_id, known.greatest_event_id,
+                              known.least_derived_id, known.greatest_derived_id,
+                              known.least_hashed_id, known.greatest_hashed_id
+                          )
                    union all
                    select known.execution_id
                    from   (

@@ -39,6 +39,7 @@ create function projector.folded_calls(groups projector.call_group[])
     )
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
 as $$
     with event as (
         select found.*, kind.role, kind.outcome, dated(found.created_at) as moment,
@@ -51,24 +52,30 @@ as $$
                        and coalesce(found.context @> '{"pending_callback": true}', false)
                    ) then '1'
                end as closes
-        from   unnest(folded_calls.groups) as wanted
-        cross join lateral (
-            select events.*
-            from   (select distinct unnest(wanted.event_ids) as event_id) as one
-            join   normalizer.events using (event_id)
-            where  events.execution_id = wanted.execution_id
-            union all
-            select events.*
-            from   execution_facts as known
-            join   normalizer.events
-                   on  events.execution_id = known.execution_id
-                   and events.event_id between known.least_event_id and known.greatest_event_id
-            where  wanted.event_ids is null
-            and    known.execution_id = wanted.execution_id
-        ) as found
+        from   (
+                   select listed.call_key as wanted_key, one.*
+                   from   events_at(
+                              array(select unnest(event_ids) from unnest(folded_calls.groups))
+                          ) as one
+                   join   (
+                              select distinct execution_id, call_key, unnest(event_ids) as event_id
+                              from   unnest(folded_calls.groups)
+                          ) as listed using (execution_id, event_id)
+                   union all
+                   select whole.call_key, one.*
+                   from   events_of(
+                              array(
+                                  select execution_id
+                                  from   unnest(folded_calls.groups)
+                                  where  event_ids is null
+                              )
+                          ) as one
+                   join   unnest(folded_calls.groups) as whole using (execution_id)
+                   where  whole.event_ids is null
+               ) as found
         join   event_kinds as kind on kind.event_type = found.event_type and kind.subject = 'call'
-        where  wanted.call_key is null
-        or     call_key(found.command_id, found.step, found.iteration) = wanted.call_key
+        where  found.wanted_key is null
+        or     call_key(found.command_id, found.step, found.iteration) = found.wanted_key
     ),
     numbered as (
         select *,

@@ -305,10 +305,12 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
        coalesce(active_at > ended_at, false) as active_after_end,
        split_part(last_told, chr(31), 1) as last_event_type,
        split_part(last_told, chr(31), 2) as last_step,
-       least_event_id, greatest_event_id, archived
+       least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
+       greatest_hashed_id, archived
 from   (
            select execution_id, events, first_at, last_at, active_at, least_event_id,
-                  greatest_event_id, highest_attempts, catalog_id, parent_execution_id, completed,
+                  greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
+                  greatest_hashed_id, highest_attempts, catalog_id, parent_execution_id, completed,
                   failed, cancelled, archived,
                   projector.hour_of(first_at) as hour,
                   projector.playbook_of(told_playbook) as playbook,
@@ -546,7 +548,11 @@ select event.execution_id, event.created_at, event.event_id, event.event_type, e
 from   projector.execution_facts as facts
 join   normalizer.events as event
        on  event.execution_id = facts.execution_id
-       and event.event_id between facts.least_event_id and facts.greatest_event_id;
+       and (
+               event.event_id between facts.least_event_id and facts.greatest_event_id
+               or event.event_id between facts.least_derived_id and facts.greatest_derived_id
+               or event.event_id between facts.least_hashed_id and facts.greatest_hashed_id
+           );
 
 comment on view projector.execution_timeline is
     'What happened in one execution, event by event? Always name the execution_id: this is the one '
@@ -700,7 +706,9 @@ begin
                    ('', 'first_offset', 'the first offset without a record'),
                    ('', 'found_at', 'when the gap was met'),
                    ('', 'generation', 'how often the topic was made anew'),
-                   ('', 'greatest_event_id', 'bounds of its events'' ids, to find them fast'),
+                   ('', 'greatest_derived_id', 'bounds of its derived ids, 2^62 and more'),
+                   ('', 'greatest_event_id', 'bounds of its ids below 2^62, to find them fast'),
+                   ('', 'greatest_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'headers', 'the record''s headers, redacted'),
                    ('', 'highest_attempts', 'the most retries any of its events speaks of'),
                    ('', 'hour', 'the hour, UTC'),
@@ -720,7 +728,9 @@ begin
                    ('', 'last_recorded_at', 'the log''s time of the last record read'),
                    ('', 'last_step', 'step of its last event'),
                    ('', 'lateness', 'how long after it happened the log got it'),
-                   ('', 'least_event_id', 'bounds of its events'' ids, to find them fast'),
+                   ('', 'least_derived_id', 'bounds of its derived ids, 2^62 and more'),
+                   ('', 'least_event_id', 'bounds of its ids below 2^62, to find them fast'),
+                   ('', 'least_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'max_attempts', 'how many tries are allowed in all'),
                    ('', 'mean_duration_s', 'mean of the durations that are known'),
                    ('', 'meta', 'the producer''s JSON, with attempts'),

@@ -16,7 +16,7 @@ the events. Here is what an operator does with them, in the order a question mee
     rebuild.py          a unit made anew beside the live one, compared, and swapped
     report.py           what a rebuild does, said to whoever waits
     recount.py          refusals counted anew
-    upkeep.py           buckets ahead, shards added up, minutes dropped, statistics
+    upkeep.py           shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
     maintain.py         both, in a safe order, one maintainer at a time
     api/                an HTTP API over the views, and the dashboard on it

@@ -20,7 +20,7 @@ from projector.retention import (
     drop_quarantine,
     drop_raw,
 )
-from projector.upkeep import drop_minutes, fold_shards, make_buckets, refresh_statistics
+from projector.upkeep import drop_minutes, fold_shards, refresh_statistics
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
 
@@ -77,7 +77,7 @@ async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
 async def _steps(
     connection: asyncpg.Connection, keep: Keep, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    steps = [make_buckets(connection, dry_run=dry_run)]
+    steps: list[AsyncIterator[str]] = []
     rebuilt = await connection.fetchval("select unit from projector.rebuild")
     if rebuilt is not None:
         # Its tables know nothing of rows that go.

@@ -27,6 +27,8 @@ UNITS: Final[tuple[Unit, ...]] = (
             ("follow_2_calls", "follow_calls"),
         ),
         functions=(
+            "events_of",
+            "events_at",
             "folded_executions",
             "refold_executions",
             "execution_moves",

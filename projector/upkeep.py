@@ -1,4 +1,4 @@
-"""What keeps reading and writing fast: buckets ahead, shards added up, old minutes dropped, freeze.
+"""What keeps reading and writing fast: shards added up, old minutes dropped, freeze.
 
 Each step is small, can stop anywhere and can be done again.
 """
@@ -11,7 +11,6 @@ from typing import Final
 import asyncpg
 
 ROWS_A_STEP: Final = 5_000
-AHEAD: Final = 4
 
 _QUIET: Final = timedelta(hours=2)
 """Nobody but a late event writes to minutes and hours that are older."""
@@ -39,14 +38,6 @@ HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("error_hours", "hour", ("calls",)),
 )
 """Sharded tables: their time, and what they add up."""
-
-
-async def make_buckets(connection: asyncpg.Connection, *, dry_run: bool) -> AsyncIterator[str]:
-    """Today's bucket and the next four: of the application's ids, doubled ids and derived ids."""
-    for row in await connection.fetch(_MISSING_BUCKETS, AHEAD):
-        if not dry_run:
-            await connection.execute("select normalizer.ensure_bucket($1::bigint)", row["event_id"])
-        yield f"{'would make' if dry_run else 'made'} {row['name']} ahead"
 
 
 async def drop_minutes(
@@ -101,7 +92,7 @@ async def fold_shards(
 async def refresh_statistics(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Analyse what autovacuum does not (a partitioned table), freeze buckets that have settled."""
+    """Analyse what autovacuum does not (a partitioned table), freeze settled partitions."""
     if not dry_run:
         await connection.execute("set statement_timeout = 0")
     try:
@@ -117,31 +108,6 @@ async def refresh_statistics(
         if not dry_run:
             await connection.execute("reset statement_timeout")
 
-
-_MISSING_BUCKETS: Final = """
-    with region as (
-        select layout.bucket_shift as shift, base.now_id
-        from   normalizer.layout
-        cross join lateral (
-            select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22
-                       as id
-        ) as clock
-        cross join lateral (
-            values (clock.id), (clock.id * 2), (4611686018427387904 | clock.id)
-        ) as base (now_id)
-    )
-    select   (now_id >> shift) + ahead as bucket, ((now_id >> shift) + ahead) << shift as event_id,
-             format('events_%s', (now_id >> shift) + ahead) as name
-    from     region
-    cross join generate_series(0, $1::integer) as ahead
-    where    to_regclass(format('normalizer.events_%s', (now_id >> shift) + ahead)) is null
-    and      not exists (
-                 select
-                 from   normalizer.closed_bucket
-                 where  closed_bucket.bucket = format('events_%s', (now_id >> shift) + ahead)
-             )
-    order by bucket
-"""
 
 _MOVE_HORIZON: Final = """
     update horizon
@@ -192,26 +158,21 @@ _STALE_STATISTICS: Final = """
     where  relid = 'normalizer.events'::regclass
 """
 
+# Not those that today's ids fall into, nor the one of hashed ids, which come at all times.
 _UNFROZEN: Final = """
-    select   child.relname::text as name
-    from     pg_inherits
-    join     pg_class            as child on child.oid = pg_inherits.inhrelid
-    join     pg_stat_user_tables as told  on told.relid = child.oid
-    cross join normalizer.layout
-    where    pg_inherits.inhparent = 'normalizer.events'::regclass
-    and      not pg_inherits.inhdetachpending
-    and      told.n_live_tup > 0
+    with clock (id) as (
+        select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22
+    )
+    select   part.name
+    from     normalizer.event_partitions as part
+    join     pg_stat_user_tables as told
+             on told.schemaname = 'normalizer' and told.relname = part.name
+    cross join clock
+    where    told.n_live_tup > 0
     and      (told.n_ins_since_vacuum > 0 or told.n_mod_since_analyze > 0)
-    and      child.relname not in (
-                 select format('events_%s', base.id >> layout.bucket_shift)
-                 from   (
-                            select ((extract(epoch from clock_timestamp()) * 1000)::bigint
-                                    - 1704067200000) << 22
-                        ) as clock (id)
-                 cross join lateral (
-                     values (clock.id), (clock.id * 2), (4611686018427387904 | clock.id)
-                 ) as base (id)
-             )
-    and      child.relname <> 'events_hashed'
-    order by child.relname
+    and      not clock.id between part.low and part.high
+    and      not 2 * clock.id between part.low and part.high
+    and      not normalizer.least_derived_id() + clock.id between part.low and part.high
+    and      part.low <> normalizer.least_hashed_id()
+    order by part.low
 """

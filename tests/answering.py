@@ -14,8 +14,6 @@ from projector.api.database import Reader
 from tests.stack import Database
 
 _REST: Final = """
-    select normalizer.ensure_bucket(1);
-
     insert into normalizer.source_position
            (topic, generation, partition, cluster_id, owner, start_offset, next_offset, records,
             holes, last_recorded_ms)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -13,11 +14,14 @@ from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, LogReader, Partition
 from normalizer.settings import Settings, masked_url
 from normalizer.store.database import reading
-from normalizer.store.migrate import read_status
+from normalizer.store.migrate import REMEDY, read_status
 
 ANSWER_S: Final = 20.0
 SKEW_S: Final = 5.0
 OLDEST_POSTGRES: Final = 150_000
+AT_ONCE: Final = 4
+"""Statements over all of events: a dump, a comparison, an export by hand, and one more."""
+GRID_WARNING: Final = timedelta(days=730)
 
 _RIGHTS: Final = """
     select   wanted.what, wanted.type
@@ -32,6 +36,33 @@ _RIGHTS: Final = """
              ) as wanted (what, type)
     where    not has_table_privilege(wanted.what, wanted.type)
     order by wanted.what, wanted.type
+"""
+
+# A statement over all of events locks every partition with every index.
+_GRID: Final = """
+    select (select count(*) from normalizer.event_partitions)
+           * (
+                 select 1 + count(*)
+                 from   pg_index
+                 where  indrelid = 'normalizer.events'::regclass
+             ) as locks,
+           current_setting('max_locks_per_transaction')::bigint
+           * (
+                 current_setting('max_connections')::bigint
+                 + current_setting('max_prepared_transactions')::bigint
+             ) as room,
+           (
+               select timestamptz '2024-01-01 00:00:00Z'
+                      + (low >> 23) * interval '1 millisecond'
+               from   normalizer.event_partitions
+               where  name = 'events_future'
+           ) as doubled_until,
+           (
+               select timestamptz '2024-01-01 00:00:00Z'
+                      + ((low - normalizer.least_derived_id()) >> 22) * interval '1 millisecond'
+               from   normalizer.event_partitions
+               where  name = 'events_derived_future'
+           ) as derived_until
 """
 
 _POSITIONS: Final = """
@@ -56,13 +87,15 @@ class Finding(msgspec.Struct, frozen=True):
         return f"ok    {self.about}: {self.said}"
 
 
-async def check(settings: Settings, log: LogReader) -> AsyncIterator[Finding]:
+async def check(
+    settings: Settings, log: LogReader, *, clock: Callable[[], float] = time.time
+) -> AsyncIterator[Finding]:
     """Look at Kafka, then at the database, then at what they say together. Changes nothing.
 
     What cannot be looked at because of an earlier failure is left out.
     """
     kafka = _Kafka(settings, log)
-    database = _Database(settings)
+    database = _Database(settings, clock)
     steps: list[tuple[_Kafka | _Database, Callable[[], AsyncIterator[Finding]]]] = [
         (kafka, kafka.connects),
         *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
@@ -70,6 +103,7 @@ async def check(settings: Settings, log: LogReader) -> AsyncIterator[Finding]:
         (database, database.connects),
         (database, database.migrations),
         (database, database.rights),
+        (database, database.partitions),
         (database, database.clock),
         (kafka, partial(_positions, kafka, database)),
     ]
@@ -187,9 +221,10 @@ class _Kafka:
 class _Database:
     """PostgreSQL, as far as the service needs it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         assert settings.database_url
         self._url = settings.database_url
+        self._clock = clock
         self.answers = False
         self.migrated = False
         self.readable = False
@@ -229,7 +264,7 @@ class _Database:
             yield Finding(
                 "migrations",
                 f"edited after they were applied: {', '.join(names['edited'])}",
-                "put the file back as it was, and write the change as a new migration",
+                REMEDY,
             )
         newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
         if self.migrated and not names["edited"]:
@@ -251,6 +286,28 @@ class _Database:
             yield Finding("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
         else:
             yield Finding("rights", "may write events, positions, quarantine and projections")
+
+    async def partitions(self) -> AsyncIterator[Finding]:
+        """The lock table has room for them, and their grid reaches far enough ahead."""
+        if not self.readable:
+            return
+        async with reading(self._url) as connection:
+            locks, room, *ends = await connection.fetchrow(_GRID)
+        yield Finding(
+            "locks",
+            f"a statement over all of events takes {locks:,}, the server has about {room:,}",
+            ""
+            if room >= AT_ONCE * locks
+            else "raise max_locks_per_transaction in postgresql.conf, and restart the server",
+        )
+        end = min(ends)
+        yield Finding(
+            "partitions",
+            f"their grid reaches to {end:%Y-%m}",
+            ""
+            if datetime.fromtimestamp(self._clock(), UTC) < end - GRID_WARNING
+            else "a newer version of normalizer extends it: stop the writers, `normalizer migrate`",
+        )
 
     async def clock(self) -> AsyncIterator[Finding]:
         """Ours and the server's agree."""

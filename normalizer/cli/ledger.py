@@ -18,7 +18,6 @@ import msgspec
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 _ROWS_A_CHUNK: Final = 500_000
-_INT64_MAX: Final = (1 << 63) - 1
 
 Key = tuple[str, int, int]
 """(topic, generation, partition)."""
@@ -216,8 +215,8 @@ async def _stored_rows(
     """Rows of `events` by the partition or the run that stored them, up to those given."""
     by_partition: Counter[Key] = Counter()
     by_run: Counter[RunKey] = Counter()
-    for bucket in await connection.fetch(_BUCKETS):
-        for low, high in _chunks(bucket["low"], bucket["high"], bucket["rows"]):
+    for part in await connection.fetch(_PARTITIONS):
+        for low, high in _chunks(part["low"], part["high"], part["rows"]):
             by_partition.update(await _counts(connection, _STORED, positions, low, high))
             by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, low, high))
     return by_partition, by_run
@@ -293,21 +292,13 @@ _ARCHIVED: Final = """
     order by source_topic, source_generation, source_partition, job_id, run
 """
 
-_BUCKETS: Final = f"""
-    with buckets as (
-        select   child.oid,
-                 greatest(child.reltuples, 0)::bigint as rows,
-                 pg_get_expr(child.relpartbound, child.oid) as bounds
-        from     pg_inherits
-        join     pg_class as child on child.oid = pg_inherits.inhrelid
-        where    pg_inherits.inhparent = 'normalizer.events'::regclass
-    )
-    select   substring(bounds from $$FROM \\('?(\\d+)$$)::bigint as low,
-             coalesce(substring(bounds from $$TO \\('?(\\d+)$$)::bigint - 1, {_INT64_MAX}) as high,
-             rows
-    from     buckets
-    order by low
-"""  # noqa: S608 - a constant
+_PARTITIONS: Final = """
+    select   part.low, part.high, greatest(known.reltuples, 0)::bigint as rows
+    from     normalizer.event_partitions as part
+    join     pg_class as known on known.oid = ('normalizer.' || quote_ident(part.name))::regclass
+    where    pg_relation_size(known.oid) > 0
+    order by part.low
+"""
 
 _STORED: Final = """
     select   event.source_topic, event.source_generation, event.source_partition, count(*)

@@ -1,7 +1,7 @@
 """The whole log of events in, stretches of ids out: each of few rows, read page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import asyncpg
 
@@ -10,6 +10,10 @@ from normalizer.jobs.pages import fetch_page
 
 Ask = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
 """Does work on a connection, as `Session.at_once`."""
+
+
+BEFORE_ALL: Final = -(1 << 63) - 1
+"""No id is below the one that follows it."""
 
 
 class Chunk(NamedTuple):
@@ -28,7 +32,7 @@ async def fetch_rows(
 
 
 class Chunks:
-    """Walks the buckets in the order of ids, so many stored ids at a time."""
+    """Walks the partitions in the order of ids, so many stored ids at a time."""
 
     def __init__(self, ask: Ask, rows: int) -> None:
         self._ask = ask
@@ -42,15 +46,16 @@ class Chunks:
 
     async def after(self, event_id: int) -> AsyncIterator[Chunk]:
         """Chunks of all ids above this one. Raises what asking raises; can be walked again then."""
-        buckets = await self._fetch(statements.BUCKETS)
-        self._all = sum(bucket["rows"] for bucket in buckets)
+        partitions = await self._fetch(statements.PARTITIONS)
+        self._all = sum(partition["rows"] for partition in partitions)
         self._walked = 0
-        for bucket in buckets:
-            low = max(bucket["low"], event_id + 1)
-            left = bucket["rows"]
-            while low <= bucket["high"]:
-                end = await self._fetch(statements.CHUNK_END, low, bucket["high"], self._rows - 1)
-                high = end[0]["event_id"] if end else bucket["high"]
+        for partition in partitions:
+            low = max(partition["low"], event_id + 1)
+            left = partition["rows"]
+            while low <= partition["high"]:
+                bounds = (low, partition["high"])
+                end = await self._fetch(statements.CHUNK_END, *bounds, self._rows - 1)
+                high = end[0]["event_id"] if end else partition["high"]
                 yield Chunk(low, high)
                 low = high + 1
                 self._walked += min(self._rows, left)

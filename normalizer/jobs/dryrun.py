@@ -23,7 +23,7 @@ from normalizer.jobs.filling import Filling
 from normalizer.jobs.overlay import Overlay
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.source import At, Source
-from normalizer.store.buckets import Buckets
+from normalizer.store.grid import Grid
 from normalizer.store.refusals import Refusal
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import ANSWER_S, Session
@@ -49,11 +49,11 @@ class DryRun:
         self._diff = diff
         self._batch_rows = batch_rows
         self._rules_version = rules_version
-        self._buckets = Buckets()
+        self._grid = Grid()
         self._session = Session(
             database_url,
             application_name="normalizer dry run",
-            buckets=self._buckets,
+            grid=self._grid,
             answer_s=ANSWER_S,
             settings=READ_ONLY,
         )
@@ -89,8 +89,6 @@ class DryRun:
                 self._say_changes(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
-        for low in await self._session.at_once(_closed_buckets):
-            self._buckets.close(low)
         parts = await self._source.parts()
         positions = {part.key: At(next_offset=part.start, end=part.end) for part in parts}
         filling = Filling(0)
@@ -116,14 +114,12 @@ class DryRun:
         await self._note_refusals(refusals, overlay)
 
     def _sorted_out(self, batch: Batch) -> tuple[list[Envelope], list[Refusal]]:
-        """Events to settle, and refusals; what retention closed is counted, and no more."""
+        """Events to settle, and refusals."""
         events: list[Envelope] = []
         refusals: list[Refusal] = []
         for record, outcomes in batch.items():
             for outcome in outcomes:
                 match outcome:
-                    case Envelope() if self._buckets.is_closed(outcome.event_id):
-                        self._diff.add("expired")
                     case Envelope():
                         events.append(outcome)
                     case Rejected():
@@ -145,9 +141,7 @@ class DryRun:
         self, events: Sequence[Envelope], overlay: Overlay
     ) -> tuple[Settled, "_Reading"]:
         async def settle_in(connection: asyncpg.Connection) -> tuple[Settled, _Reading]:
-            reading = _Reading(
-                StoredRows(connection, self._buckets), connection, self._buckets, overlay
-            )
+            reading = _Reading(StoredRows(connection, self._grid), connection, self._grid, overlay)
             # Whoever wrote them: a dry run takes part in no agreement about that.
             everything = {source_of(event): EVERYTHING for event in events}
             settled = await settle(events, reading, everything)
@@ -172,7 +166,7 @@ class DryRun:
 
     async def _stored_before(self, places: AbstractSet[Place]) -> set[Place]:
         async def find(connection: asyncpg.Connection) -> set[Place]:
-            return set(await StoredRows(connection, self._buckets).at(places))
+            return set(await StoredRows(connection, self._grid).at(places))
 
         return await self._session.at_once(find)
 
@@ -197,11 +191,11 @@ class _Reading:
     """What is stored and what would be: reads only, and remembers the rows before a change."""
 
     def __init__(
-        self, stored: StoredRows, connection: asyncpg.Connection, buckets: Buckets, overlay: Overlay
+        self, stored: StoredRows, connection: asyncpg.Connection, grid: Grid, overlay: Overlay
     ) -> None:
         self._stored = stored
         self._connection = connection
-        self._buckets = buckets
+        self._grid = grid
         self._overlay = overlay
         self._known: dict[int, Place] = {}
         self.before: dict[int, Envelope] = {}
@@ -239,14 +233,9 @@ class _Reading:
     async def _read(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
         return {
             row["event_id"]: Envelope(**row)
-            for low, high, ids in self._buckets.grouped(event_ids)
+            for low, high, ids in self._grid.grouped(event_ids)
             for row in await self._connection.fetch(statements.READ_EVENTS, low, high, ids)
         }
-
-
-async def _closed_buckets(connection: asyncpg.Connection) -> list[int]:
-    """The least id of each bucket that retention has closed: events of it are ignored."""
-    return [row["low"] for row in await connection.fetch(statements.CLOSED_BUCKETS)]
 
 
 def _id_of(row: Envelope) -> int:

@@ -19,9 +19,8 @@ import zstandard
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
 from normalizer.jobs import statements
-from normalizer.jobs.chunks import Chunk, Chunks, fetch_rows
-from normalizer.jobs.pages import fetch_page
-from normalizer.store.buckets import Buckets
+from normalizer.jobs.chunks import BEFORE_ALL, Chunk, Chunks, fetch_rows
+from normalizer.store.grid import Grid
 from normalizer.store.session import ANSWER_S, Session
 
 ROWS_A_CHUNK: Final = 5_000
@@ -48,7 +47,7 @@ class Export:
         self._session = Session(
             database_url,
             application_name="normalizer export",
-            buckets=Buckets(),
+            grid=Grid(),
             answer_s=ANSWER_S,
             settings=READ_ONLY,
         )
@@ -65,31 +64,34 @@ class Export:
         return events
 
     async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
-        if self._selection.executions:
-            last_id = -1
-            while rows := await self._session.at_once(partial(self._fetch_after, last_id)):
-                yield rows
-                last_id = rows[-1]["event_id"]
-            return
-        async for chunk in Chunks(self._session.at_once, ROWS_A_CHUNK).after(-1):
+        async for chunk in self._chunks():
             last_id = chunk.low - 1
             while last_id < chunk.high:
                 left = Chunk(last_id + 1, chunk.high)
                 rows, last_id = await self._session.at_once(partial(self._fetch_between, left))
                 yield rows
 
-    async def _fetch_after(
-        self, event_id: int, connection: asyncpg.Connection
-    ) -> list[asyncpg.Record]:
-        executions = sorted(self._selection.executions)
-        values = (executions, event_id, ROWS_A_CHUNK, *self._times)
-        rows, _ = await fetch_page(connection, statements.EVENTS_OF_EXECUTIONS, *values)
-        return rows
+    async def _chunks(self) -> AsyncIterator[Chunk]:
+        """Of all ids; of named executions the index finds the few in a whole partition."""
+        if not self._selection.executions:
+            async for chunk in Chunks(self._session.at_once, ROWS_A_CHUNK).after(BEFORE_ALL):
+                yield chunk
+            return
+        for low, high, _ in await self._session.at_once(_partitions):
+            yield Chunk(low, high)
 
     async def _fetch_between(
         self, chunk: Chunk, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        return await fetch_rows(connection, statements.EVENTS_BETWEEN, chunk, *self._times)
+        if not self._selection.executions:
+            return await fetch_rows(connection, statements.EVENTS_BETWEEN, chunk, *self._times)
+        wanted = (sorted(self._selection.executions), *self._times)
+        return await fetch_rows(connection, statements.EVENTS_OF_EXECUTIONS, chunk, *wanted)
+
+
+async def _partitions(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+    rows: list[asyncpg.Record] = await connection.fetch(statements.PARTITIONS)
+    return rows
 
 
 class PackedFile:

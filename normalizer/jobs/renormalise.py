@@ -19,7 +19,7 @@ from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs import statements
 from normalizer.jobs.backfill import LONGEST_WAIT_S, RECORDS_A_SLICE, SESSION, Normalize
-from normalizer.jobs.chunks import Chunk, Chunks, fetch_rows
+from normalizer.jobs.chunks import BEFORE_ALL, Chunk, Chunks, fetch_rows
 from normalizer.jobs.diff import Diff, changes_between
 from normalizer.jobs.playing import Player, pause
 from normalizer.jobs.positions import move_parts
@@ -27,7 +27,7 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Part, PartKey
-from normalizer.store.buckets import Buckets
+from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, change_rows, refused_rows
 from normalizer.store.session import ANSWER_S, OnceMore, Session
 from normalizer.telemetry import Outage, get_logger
@@ -82,8 +82,8 @@ class Renormalise:
         self._stopping = player.stopping
         self._parameters = selection.parameters(rules_version)
         self._normalize = normalize
-        self._buckets = Buckets()
-        self._session = _session(player.database_url, self._buckets, SESSION)
+        self._grid = Grid()
+        self._session = _session(player.database_url, self._grid, SESSION)
         self._chunks = Chunks(self._session.at_once, player.pace.rows_at_once(ROWS_A_CHUNK))
         self._outage = Outage(_log, player.clock)
 
@@ -159,7 +159,7 @@ class Renormalise:
             connection, statements.LOCK_OUTDATED, left, *self._parameters
         )
         found = await _read_again(rows, self._normalize, refused)
-        await change_rows(connection, found.changed, self._buckets)
+        await change_rows(connection, found.changed, self._grid)
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
             await connection.execute(
@@ -179,7 +179,7 @@ class Renormalise:
         found = await _read_again(rows, self._normalize, refused)
 
         async def change(some: Sequence[Envelope]) -> None:
-            await change_rows(connection, some, self._buckets)
+            await change_rows(connection, some, self._grid)
 
         return await refused_rows(connection, found.changed, change)
 
@@ -199,7 +199,7 @@ class RenormaliseDryRun:
         self._parameters = selection.parameters(rules_version)
         self._normalize = normalize
         self._diff = diff
-        self._session = _session(database_url, Buckets(), READ_ONLY)
+        self._session = _session(database_url, Grid(), READ_ONLY)
         self._chunks = Chunks(self._session.at_once, ROWS_A_CHUNK)
         self._stopping = asyncio.Event()
 
@@ -210,7 +210,7 @@ class RenormaliseDryRun:
     async def run(self) -> None:
         """Read every outdated row again. Raises StoreUnavailable and FatalError."""
         try:
-            async for chunk in self._chunks.after(-1):
+            async for chunk in self._chunks.after(BEFORE_ALL):
                 last_id = chunk.low - 1
                 while last_id < chunk.high:
                     last_id = await self._compare(Chunk(last_id + 1, chunk.high))
@@ -241,7 +241,7 @@ class RenormaliseDryRun:
 
 def _last_id(at: At) -> int:
     """Up to which id rows were read again."""
-    return int(at.cursor or -1)
+    return int(at.cursor or BEFORE_ALL)
 
 
 async def _read_again(
@@ -267,11 +267,11 @@ async def _read_again(
     return found
 
 
-def _session(database_url: str, buckets: Buckets, settings: dict[str, str]) -> Session:
+def _session(database_url: str, grid: Grid, settings: dict[str, str]) -> Session:
     return Session(
         database_url,
         application_name="normalizer renormalise",
-        buckets=buckets,
+        grid=grid,
         answer_s=ANSWER_S,
         settings=settings,
     )

@@ -16,6 +16,8 @@ from normalizer.errors import FatalError
 from normalizer.jobs import statements
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.source import At, Part, PartKey
+from normalizer.store.migrate import refuse_edited
+from normalizer.store.protocol import check_protocol
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 State = Literal["running", "stopped", "complete", "truncated", "failed"]
@@ -81,6 +83,9 @@ class Run:
             await run._begin(await run._locked())
         except FOREIGN_ERRORS as error:
             raise translated(error) from error
+        except FatalError:
+            await run.__aexit__(None, None, None)
+            raise
         return run
 
     async def __aenter__(self) -> Self:
@@ -163,6 +168,12 @@ class Run:
         )
 
     async def _begin(self, connection: asyncpg.Connection) -> None:
+        await refuse_edited(connection)
+        async with connection.transaction():
+            await self._take(connection)
+            await check_protocol(connection)
+
+    async def _take(self, connection: asyncpg.Connection) -> None:
         job_id = self.asked.job_id
         last = await connection.fetchrow(statements.LAST_RUN, job_id)
         self.resumed = last is not None and last["state"] != "complete"

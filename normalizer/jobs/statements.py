@@ -198,7 +198,8 @@ _SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 READ_EVENTS: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
     order by event_id
 """  # noqa: S608 - column names of our own
 
@@ -210,26 +211,16 @@ FIND_REFUSED: Final = """
            using (source_topic, source_generation, source_partition, source_offset)
 """
 
-CLOSED_BUCKETS: Final = "select low from normalizer.closed_bucket order by low"
-
-# Buckets with rows, in the order of their ids; the statistics say about how many.
-BUCKETS: Final = """
-    with bucket as (
-        select child.reltuples, pg_get_expr(child.relpartbound, child.oid) as bounds
-        from   pg_inherits
-        join   pg_class as child on child.oid = pg_inherits.inhrelid
-        where  pg_inherits.inhparent = 'normalizer.events'::regclass
-    )
-    select   substring(bounds from $$FROM \\('?(\\d+)$$)::bigint as low,
-             coalesce(
-                 substring(bounds from $$TO \\('?(\\d+)$$)::bigint - 1, 9223372036854775807
-             ) as high,
-             greatest(reltuples, 1)::bigint as rows
-    from     bucket
-    order by low
+# Partitions with rows, in the order of their ids; the statistics say about how many.
+PARTITIONS: Final = """
+    select   part.low, part.high, greatest(known.reltuples, 1)::bigint as rows
+    from     normalizer.event_partitions as part
+    join     pg_class as known on known.oid = ('normalizer.' || quote_ident(part.name))::regclass
+    where    pg_relation_size(known.oid) > 0
+    order by part.low
 """
 
-# Where a chunk of so many ids ends; null: the bucket holds fewer.
+# Where a chunk of so many ids ends; null: the partition holds fewer.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
@@ -240,7 +231,6 @@ CHUNK_END: Final = """
 """
 
 # Rows made by an older version of the rules; 0 is no version: a row inserted by hand in SQL.
-# Nothing changes any more in a bucket that retention has closed.
 _OUTDATED: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
@@ -250,10 +240,6 @@ _OUTDATED: Final = f"""
     and      ($5::jsonb is null or coercions @> $5::jsonb)
     and      ($6::timestamptz is null or created_at >= $6::timestamptz)
     and      ($7::timestamptz is null or created_at < $7::timestamptz)
-    and      not exists (
-                 select from normalizer.closed_bucket as closed
-                 where  events.event_id between closed.low and closed.high
-             )
     order by event_id
 """  # noqa: S608 - column names of our own
 
@@ -330,12 +316,11 @@ EVENTS_BETWEEN: Final = f"""
 EVENTS_OF_EXECUTIONS: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
-    where    execution_id = any($1::bigint[])
-    and      event_id > $2::bigint
+    where    event_id between $1::bigint and $2::bigint
+    and      execution_id = any((select $3::bigint[])::bigint[])
     and      ($4::timestamptz is null or created_at >= $4::timestamptz)
     and      ($5::timestamptz is null or created_at < $5::timestamptz)
     order by event_id
-    limit    $3::bigint
 """  # noqa: S608 - column names of our own
 
 LIST_RUNS: Final = """

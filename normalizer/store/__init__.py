@@ -5,7 +5,8 @@ store         the only place that writes events
 session       a transaction; the database's errors die there
 sqlstate      whose fault an error is
 positions     locked, checked, moved with their running totals
-buckets       ids to partitions of the table
+protocol      whether this code may write there
+grid          ids to partitions of the table
 rows          the table `events` changed, or which rows it refuses
 refusals      quarantine rows, in the transaction of their batch
 statements    every SQL text of the store

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -28,6 +29,11 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
+REMEDY: Final = (
+    "This database is of an earlier state that was never released: drop it and make it anew "
+    "(`make clean` does that for the one of `make run`), then `normalizer migrate`"
+)
+
 _LOCK_KEY: Final = 5_203_947_410_801
 _LOCK_POLL_S: Final = 0.2
 _CONNECT_S: Final = 15.0
@@ -37,6 +43,10 @@ _PASSED_ON: Final = ("PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGP
 
 class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
     """A file could not be applied, or is not the one that was; the database is as it was."""
+
+
+class OtherSchema(MigrationFailed):
+    """The database was made by other files than these: an earlier state that was never released."""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +145,16 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
     )
 
 
+async def refuse_edited(connection: "asyncpg.Connection") -> None:
+    """Raises OtherSchema where a file was edited after it was applied here."""
+    _refuse_edited(_files(), await _read_applied(connection))
+
+
+@cache
+def _files() -> tuple[Migration, ...]:
+    return read_migrations()
+
+
 def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]) -> None:
     edited = [
         status.name
@@ -142,10 +162,7 @@ def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]
         if (status := _status(file.version, file, applied.get(file.version))).state == "edited"
     ]
     if edited:
-        raise MigrationFailed(
-            f"edited after it was applied: {', '.join(edited)}. "
-            "Put the file back as it was, and write the change as a new migration"
-        )
+        raise OtherSchema(f"edited after it was applied: {', '.join(edited)}. {REMEDY}")
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from operator import itemgetter
 from typing import Final
 
@@ -12,7 +12,7 @@ import msgspec
 from normalizer.core.settle import Place
 from normalizer.envelope import Envelope
 from normalizer.store import statements
-from normalizer.store.buckets import Buckets
+from normalizer.store.grid import Grid, joined_ranges
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 
 RUNS_A_SOURCE: Final = 8
@@ -32,15 +32,15 @@ class RowRefused(Exception):  # noqa: N818 - never leaves the store
 class StoredRows:
     """The stored rows, as `settle` asks for them."""
 
-    def __init__(self, connection: asyncpg.Connection, buckets: Buckets) -> None:
+    def __init__(self, connection: asyncpg.Connection, grid: Grid) -> None:
         self._connection = connection
-        self._buckets = buckets
+        self._grid = grid
 
     async def places(self, event_ids: Sequence[int]) -> dict[int, Place]:
-        """The coordinates of those of the ids that are stored, one query a bucket."""
+        """The coordinates of those of the ids that are stored, one query a partition."""
         return {
             row[0]: tuple(row)[1:]
-            for low, high, ids in self._buckets.grouped(event_ids)
+            for low, high, ids in self._grid.grouped(event_ids)
             for row in await self._connection.fetch(statements.FIND_PLACES, low, high, ids)
         }
 
@@ -48,7 +48,7 @@ class StoredRows:
         """The rows of those of the ids that are stored, locked in ascending order."""
         return {
             row["event_id"]: Envelope(**row)
-            for low, high, ids in self._buckets.grouped(event_ids)
+            for low, high, ids in self._grid.grouped(event_ids)
             for row in await self._connection.fetch(statements.LOCK_EVENTS, low, high, ids)
         }
 
@@ -57,8 +57,10 @@ class StoredRows:
         if not places:
             return {}
         found = await self._told(places)
-        for run in _runs(places - found.keys()):
-            for event_id, *place in await self._connection.fetch(statements.FIND_AT, *run):
+        filled = joined_ranges(await self._connection.fetch(statements.FILLED))
+        for run, bounds in product(_runs(places - found.keys()), filled):
+            rows = await self._connection.fetch(statements.FIND_AT, *run, *bounds)
+            for event_id, *place in rows:
                 found[tuple(place)] = event_id
         return found
 
@@ -74,7 +76,7 @@ class StoredRows:
         ]
         batches = {
             event_id: batch_id
-            for low, high, ids in self._buckets.grouped(sorted({one for _, one, _ in told}))
+            for low, high, ids in self._grid.grouped(sorted({one for _, one, _ in told}))
             for event_id, batch_id in await self._connection.fetch(
                 statements.FIND_BATCHES, low, high, ids
             )
@@ -91,9 +93,8 @@ class StoredRows:
         return found
 
     async def assign(self, place: Place) -> int:
-        """A new id from gen_snowflake(), kept under the coordinates; its bucket is there."""
+        """A new id from gen_snowflake(), kept under the coordinates."""
         event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
-        await self._connection.execute(statements.ENSURE_BUCKET, event_id)
         return event_id
 
 
@@ -141,15 +142,13 @@ async def copy_rows(
         raise
 
 
-async def change_rows(
-    connection: asyncpg.Connection, rows: Sequence[Envelope], buckets: Buckets
-) -> None:
+async def change_rows(connection: asyncpg.Connection, rows: Sequence[Envelope], grid: Grid) -> None:
     """Write joined rows, ascending by event_id, over those they were read from (and locked)."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
     columns = [[getattr(row, name) for row in rows] for name, _ in statements.JOINED_COLUMNS]
-    bounds = [bound for low, high, _ in buckets.grouped(ids) for bound in (low, high)]
+    bounds = [bound for low, high, _ in grid.grouped(ids) for bound in (low, high)]
     await connection.execute(statements.change_events(len(bounds) // 2), ids, *columns, *bounds)
 
 

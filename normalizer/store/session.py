@@ -10,7 +10,7 @@ import asyncpg
 
 from normalizer.errors import StoreUnavailable
 from normalizer.store import statements
-from normalizer.store.buckets import Buckets
+from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
 from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS, Fault, fault_of, translated
 
@@ -22,6 +22,8 @@ _SETTINGS: Final = {
     "statement_timeout": "120s",
     "idle_in_transaction_session_timeout": "60s",
     "lock_timeout": "60s",
+    # A plan for any bounds would lock every partition of events, with all indexes.
+    "plan_cache_mode": "force_custom_plan",
     "search_path": "normalizer, public",
     "TimeZone": "UTC",
 }
@@ -37,7 +39,7 @@ _GOODBYE_S: Final = 2.0
 
 
 class OnceMore(Exception):  # noqa: N818 - never leaves the store
-    """Another writer was first, or a bucket was missing: the batch is done again at once."""
+    """Another writer was first: the batch is done again at once."""
 
 
 class Session:
@@ -51,14 +53,14 @@ class Session:
         database_url: str,
         *,
         application_name: str,
-        buckets: Buckets,
+        grid: Grid,
         answer_s: float,
         settings: Mapping[str, str],
     ) -> None:
         self._database_url = database_url
         self._answer_s = answer_s
         self._settings = {**_SETTINGS, "application_name": application_name, **settings}
-        self._buckets = buckets
+        self._grid = grid
         self._connection: asyncpg.Connection | None = None
         self.commit_s = 0.0
         """How long the last COMMIT took."""
@@ -75,9 +77,6 @@ class Session:
                 case Fault.RECORD:
                     raise RowRefused from error
                 case Fault.RACE:
-                    raise OnceMore from error
-                case Fault.BUCKET:
-                    self._buckets.forget()
                     raise OnceMore from error
                 case Fault.MOMENT | Fault.OURS:
                     raise translated(error) from error
@@ -138,7 +137,8 @@ class Session:
                 decoder=_decode_jsonb,
                 format="binary",
             )
-            self._buckets.shift = await connection.fetchval(statements.BUCKET_SHIFT)
+            rows = await connection.fetch(statements.PARTITIONS)
+            self._grid.load([(low, high) for low, high in rows])
         except BaseException:
             connection.terminate()
             raise

@@ -18,8 +18,6 @@ class Fault(Enum):
     """One row is to blame: find it, set it aside, write the rest."""
     RACE = "race"
     """Another writer was first: roll back and do the batch again at once."""
-    BUCKET = "bucket"
-    """The bucket of an id is missing or closed: see to it, do the batch again."""
     MOMENT = "moment"
     """The database is away or overloaded: back off, then the same batch again."""
     OURS = "ours"
@@ -65,8 +63,6 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     code = error.sqlstate or ""
     if code[:2] == "22" or code in _RECORD_CODES or (code == "08P01" and copying):
         return Fault.RECORD
-    if code == "23514" and error.constraint_name in (None, "", "events_bucket_closed"):
-        return Fault.BUCKET
     if code in _CHECKS and _is_of_an_event(error):
         return Fault.RECORD
     if code == "23505":

@@ -118,13 +118,11 @@ MOVE_POSITIONS: Final = """
 
 NEXT_BATCH_ID: Final = "select nextval('normalizer.batch_id')"
 
-BUCKET_SHIFT: Final = "select bucket_shift from normalizer.layout"
+PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
-ENSURE_BUCKET: Final = "select normalizer.ensure_bucket($1::bigint)"
+PROTOCOL: Final = "select protocol from normalizer.layout"
 
-ENSURE_BUCKET_NOW: Final = "select normalizer.ensure_bucket(normalizer.gen_snowflake())"
-
-# One query a bucket: "= any" alone visits every bucket there is. The array hides in a select of
+# One query a partition: "= any" alone visits every one there is. The array hides in a select of
 # its own: the planner would weigh each of a batch's ids, which takes longer than looking them up.
 FIND_PLACES: Final = """
     select event_id, source_topic, source_generation, source_partition, source_offset, source_index
@@ -136,13 +134,15 @@ FIND_PLACES: Final = """
 FIND_BATCHES: Final = """
     select event_id, batch_id
     from   normalizer.events
-    where  event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+    where  event_id between $1::bigint and $2::bigint
+    and    event_id = any((select $3::bigint[])::bigint[])
 """
 
 LOCK_EVENTS: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
-    where    event_id between $1::bigint and $2::bigint and event_id = any($3::bigint[])
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
     order by event_id
     for update
 """  # noqa: S608 - column names of our own
@@ -162,13 +162,22 @@ ASSIGN_ID: Final = """
     returning event_id
 """
 
-# Of one partition, a run of offsets; the index tells blocks, not rows.
+# The partitions that hold anything. Rows of this moment's snapshot are in a file that has a size.
+FILLED: Final = """
+    select   low, high
+    from     normalizer.event_partitions
+    where    pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    order by low
+"""
+
+# Of one source, a run of offsets, among some ids; the index tells blocks, not rows.
 FIND_AT: Final = """
     select event_id, source_topic, source_generation, source_partition, source_offset, source_index
     from   normalizer.events
     where  source_topic = $1::text and source_generation = $2::integer
            and source_partition = $3::integer
            and source_offset between $4::bigint and $5::bigint
+           and event_id between $6::bigint and $7::bigint
 """
 
 ADD_TELLINGS: Final = """
@@ -241,22 +250,22 @@ _JOINED_NAMES: Final = ", ".join(name for name, _ in JOINED_COLUMNS)
 
 
 @cache
-def change_events(buckets: int) -> str:
-    """Change rows of so many buckets, their bounds given last, in one statement.
+def change_events(partitions: int) -> str:
+    """Change rows of so many partitions, their bounds given last, in one statement.
 
     Triggers fire once a statement: two would go through the projections twice.
     """
     first = len(JOINED_COLUMNS) + 2
     changes = ", ".join(
         f"""
-        bucket_{low} as (
+        partition_{low} as (
             update normalizer.events as event
             set    {_SET_JOINED}
             from   unnest($1::bigint[], {_JOINED_ARRAYS}) as joined (event_id, {_JOINED_NAMES})
             where  event.event_id between ${low}::bigint and ${low + 1}::bigint
             and    event.event_id = joined.event_id
         )"""  # noqa: S608 - column names of our own
-        for low in range(first, first + 2 * buckets, 2)
+        for low in range(first, first + 2 * partitions, 2)
     )
     return f"with {changes} select"
 

@@ -29,7 +29,8 @@ from normalizer.core.settle import (
 from normalizer.envelope import Envelope, Ignored, Rejected
 from normalizer.errors import StoreUnavailable
 from normalizer.store import statements
-from normalizer.store.buckets import Buckets
+from normalizer.store.grid import Grid
+from normalizer.store.migrate import refuse_edited
 from normalizer.store.positions import (
     Counts,
     Positions,
@@ -38,6 +39,7 @@ from normalizer.store.positions import (
     lock_positions,
     move_positions,
 )
+from normalizer.store.protocol import check_protocol
 from normalizer.store.refusals import Refusal, quarantine
 from normalizer.store.rows import (
     RowRefused,
@@ -112,12 +114,12 @@ class Store:
         self._owner = owner
         self._on_written = on_written
         self._positions = positions or SourcePositions()
-        self._buckets = Buckets()
+        self._grid = Grid()
         self._apart = 0
         self._session = Session(
             database_url,
             application_name=application_name,
-            buckets=self._buckets,
+            grid=self._grid,
             answer_s=answer_s,
             settings=session,
         )
@@ -136,10 +138,17 @@ class Store:
     async def claim(self, topic: str, partition: int, *, cluster_id: str, log_start: int) -> Claim:
         """Make the partition ours: epoch + 1. Waits for a batch in flight, so the answer is final.
 
-        A partition never read before begins generation 0 at `log_start`.
+        A partition never read before begins generation 0 at `log_start`. Raises FatalError where
+        the database is not one that this code may write to.
         """
 
         async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
+            await refuse_edited(connection)
+            row = await take(connection)
+            await check_protocol(connection)
+            return row
+
+        async def take(connection: asyncpg.Connection) -> asyncpg.Record:
             mine = (statements.CLAIM, topic, partition, self._owner)
             if row := await connection.fetchrow(*mine):
                 return row
@@ -212,7 +221,6 @@ class Store:
         rounds = 0
         while rounds < _ROUNDS:
             try:
-                await self._make_buckets(batch)
                 if isinstance(fault, RowRefused):
                     refused = refused | await self._find_refused(batch, refused)
                 written = await self._session.transaction(
@@ -236,7 +244,6 @@ class Store:
         Fenced and PositionMoved as `write` does.
         """
         try:
-            await self._session.at_once(_make_todays_bucket)
             await self._session.at_once(partial(self._write_none, batch), rolled_back=True)
         except StoreUnavailable:
             return False
@@ -270,8 +277,8 @@ class Store:
         if reached is None:
             return None
         batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
-        sorted_out = _sort_out(batch, refused, self._buckets)
-        stored = StoredRows(connection, self._buckets)
+        sorted_out = _sort_out(batch, refused)
+        stored = StoredRows(connection, self._grid)
         settled = await settle(sorted_out.events, stored, reached)
         if self._go_apart(sorted_out.events, settled, reached):
             changing = _changing(sorted_out.events, settled)
@@ -286,7 +293,7 @@ class Store:
                 for event, (fate, row) in zip(sorted_out.events, fates, strict=True)
             ]
         await copy_rows(connection, settled.new, batch_id)
-        await change_rows(connection, settled.changed, self._buckets)
+        await change_rows(connection, settled.changed, self._grid)
         await add_tellings(connection, [one for one in settled.tellings if one[0] not in joined])
         kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
         for counts, (first, after) in zip(
@@ -326,7 +333,7 @@ class Store:
         self, connection: asyncpg.Connection, settled: Settled, changing: frozenset[Place]
     ) -> _Joined:
         """Change the rows that were told again, and nothing else: the batch follows."""
-        await change_rows(connection, settled.changed, self._buckets)
+        await change_rows(connection, settled.changed, self._grid)
         await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
         return _Joined(places=changing)
 
@@ -343,7 +350,7 @@ class Store:
             for refusal in refusals
             if refusal.record.offset < reached.get(refusal.place[:3], 0)
         }
-        seen = await StoredRows(connection, self._buckets).at(below) if below else {}
+        seen = await StoredRows(connection, self._grid).at(below) if below else {}
         kept = iter(
             await quarantine(
                 connection, [one for one in refusals if one.place not in seen], batch_id
@@ -365,7 +372,7 @@ class Store:
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
         reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
-        events = _sort_out(batch, refused, self._buckets).events
+        events = _sort_out(batch, refused).events
         codes, settled = await self._refusals(connection, events, reached)
         tellings: dict[int, list[Envelope]] = {}
         for event, (fate, row) in zip(events, settled.fates, strict=True):
@@ -387,13 +394,13 @@ class Store:
         self, connection: asyncpg.Connection, events: Sequence[Envelope], reached: Reached
     ) -> tuple[dict[int, str | None], Settled]:
         """The SQLSTATE of each row (by id) that is refused; nothing stays written."""
-        settled = await settle(events, StoredRows(connection, self._buckets), reached)
+        settled = await settle(events, StoredRows(connection, self._grid), reached)
 
         async def copy(rows: Sequence[Envelope]) -> None:
             await copy_rows(connection, rows, 0)
 
         async def change(rows: Sequence[Envelope]) -> None:
-            await change_rows(connection, rows, self._buckets)
+            await change_rows(connection, rows, self._grid)
 
         codes = await refused_rows(connection, settled.new, copy)
         return codes | await refused_rows(connection, settled.changed, change), settled
@@ -409,21 +416,6 @@ class Store:
         ]
         return alone or tellings[-1:]
 
-    async def _make_buckets(self, batch: Batch) -> None:
-        """Make the buckets the batch needs, each in a transaction of its own."""
-        ids = [
-            outcome.event_id or 0
-            for part in batch.parts
-            for _, outcomes in part.items
-            for outcome in outcomes
-            if isinstance(outcome, Envelope)
-        ]
-        for low in self._buckets.missing(ids):
-            if await self._session.at_once(partial(_make_bucket, low)) is None:
-                self._buckets.close(low)
-            else:
-                self._buckets.made(low)
-
 
 def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
     """The records that change stored rows."""
@@ -433,16 +425,6 @@ def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
         for event, (fate, row) in zip(events, settled.fates, strict=True)
         if fate == "joined" and row in changed
     )
-
-
-async def _make_todays_bucket(connection: asyncpg.Connection) -> None:
-    await connection.execute(statements.ENSURE_BUCKET_NOW)
-
-
-async def _make_bucket(event_id: int, connection: asyncpg.Connection) -> str | None:
-    """Its name; None where retention has closed it."""
-    name: str | None = await connection.fetchval(statements.ENSURE_BUCKET, event_id)
-    return name
 
 
 def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
@@ -460,7 +442,7 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
 
 
 class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
+    """A batch's outcomes by kind; those that were ignored are only counted.
 
     `counts` are parallel to the batch's parts, and `ends` say where in `events` those of a part
     end; `counts_of_refusals` say whose a refusal is.
@@ -477,17 +459,15 @@ class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
         self.counts_of_refusals.append(counts)
 
 
-def _sort_out(batch: Batch, refused: dict[Place, Rejected], buckets: Buckets) -> _SortedOut:
+def _sort_out(batch: Batch, refused: dict[Place, Rejected]) -> _SortedOut:
     sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
-    events, any_closed = sorted_out.events, buckets.any_closed
+    events = sorted_out.events
     for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
                 match outcome:
                     case Envelope():
-                        if any_closed and buckets.is_closed(outcome.event_id):
-                            counts.add("ignored")
-                        elif refused and (rejected := refused.get(place_of(outcome))):
+                        if refused and (rejected := refused.get(place_of(outcome))):
                             sorted_out.add_refusal(Refusal(record, rejected), counts)
                         else:
                             events.append(outcome)

@@ -15,7 +15,7 @@ from normalizer.errors import NormalizerError
 from normalizer.kafka import LogReader
 from normalizer.process.screen import Screen
 from normalizer.settings import Settings
-from normalizer.store.migrate import migrate
+from normalizer.store.migrate import OtherSchema, migrate
 from normalizer.up.external import claim_for_play
 from normalizer.up.figures import show_calls, show_figures
 from normalizer.up.parts import Parts
@@ -58,6 +58,9 @@ async def up(
             playing = tasks.create_task(run.play(), name="up")
             with _signals(playing.cancel, run.abort):
                 await asyncio.wait([playing])
+    except* OtherSchema as errors:
+        run.screen.say(f"error: {_first(errors)}")
+        code = 3
     except* NormalizerError as errors:
         run.screen.say(f"error: {_first(errors)}")
         code = 1

@@ -13,7 +13,8 @@ EXECUTIONS: Final = Comparison(
         select execution_id, events, first_at, last_at,
                split_part(undated(last_told), chr(31), 1) as last_event_type,
                split_part(undated(last_told), chr(31), 2) as last_step, active_at, least_event_id,
-               greatest_event_id, highest_attempts, playbook_of(told_playbook) as playbook,
+               greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
+               greatest_hashed_id, highest_attempts, playbook_of(told_playbook) as playbook,
                version_of(told_playbook) as version, catalog_id, parent_execution_id, completed,
                completed_at, failed, failed_at, cancelled, cancelled_at,
                (counted_told, counted_begun, counted_outcome, counted_ended)
@@ -35,7 +36,12 @@ EXECUTIONS: Final = Comparison(
                      as last_event_type,
                  (array_agg(step order by created_at desc, words desc))[1] as last_step,
                  max(created_at) filter (where is_activity) as active_at,
-                 min(event_id) as least_event_id, max(event_id) as greatest_event_id,
+                 min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
+                 max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
+                 min(event_id) filter (where event_id >> 61 = 2) as least_derived_id,
+                 max(event_id) filter (where event_id >> 61 = 2) as greatest_derived_id,
+                 min(event_id) filter (where event_id >> 61 = 3) as least_hashed_id,
+                 max(event_id) filter (where event_id >> 61 = 3) as greatest_hashed_id,
                  max(attempts) as highest_attempts,
                  coalesce(
                      (

@@ -216,7 +216,6 @@ async def test_an_event_is_shown_as_sent_and_canonical(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     big = 9_007_199_254_740_993  # the first integer that a browser cannot tell from its neighbour
-    await connection.execute("select normalizer.ensure_bucket($1)", big)
     await connection.execute(
         """
         insert into normalizer.events (event_id, execution_id, event_type, step, status, context,

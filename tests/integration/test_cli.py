@@ -153,7 +153,7 @@ async def test_check_tells_an_edited_migration_from_one_of_a_newer_version(
     assert newer[0] == 0, newer[1]
     assert "applied, 1 of a newer version" in newer[1]
     assert edited[0] == 1
-    assert "edited after they were applied: 0001_create_normalizer\n      put the file" in edited[1]
+    assert "edited after they were applied: 0001_create_normalizer\n      This" in edited[1]
 
 
 @ONE_PARTITION

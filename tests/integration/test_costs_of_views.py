@@ -111,7 +111,6 @@ _PAGE_CHANGES: Final = """
 @pytest.fixture
 async def writer(database: Database) -> AsyncIterator[asyncpg.Connection]:
     opened = await connected(database.admin_url)
-    await opened.execute("select normalizer.ensure_bucket(1)")
     yield opened
     await opened.close()
 

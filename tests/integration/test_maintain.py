@@ -79,8 +79,6 @@ def life(execution_id: int, began: datetime, *, numbers: int = 0) -> list[Row]:
 
 
 async def store(connection: asyncpg.Connection, rows: list[Row], ingested_at: datetime) -> None:
-    for row in rows:
-        await connection.execute("select normalizer.ensure_bucket($1::bigint)", row["event_id"])
     await shown.insert(connection, rows)
     await connection.execute(
         "update normalizer.events set ingested_at = $1 where event_id = any($2::bigint[])",

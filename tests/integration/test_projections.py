@@ -24,8 +24,6 @@ pytestmark = pytest.mark.every_postgres
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     made = await asyncpg.connect(database.admin_url)
-    for event_id in (1, 1 << 62):
-        await made.execute("select normalizer.ensure_bucket($1::bigint)", event_id)
     yield made
     await made.close()
 

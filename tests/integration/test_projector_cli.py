@@ -222,7 +222,6 @@ async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> No
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    await connection.execute("select normalizer.ensure_bucket(1)")
     await shown.insert(connection, [event()])
 
 

@@ -41,7 +41,6 @@ BY_NAME: Final = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.na
 @pytest.fixture
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     made = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
-    await made.execute("select normalizer.ensure_bucket(1)")
     yield made
     await made.close()
 

@@ -279,7 +279,7 @@ async def test_a_commit_that_never_arrived_is_done_again(database: Database) -> 
 
 
 async def _begun(store: Store) -> Claim:
-    """A claim with a first batch written: what is made once, like a bucket, is there."""
+    """A claim with a first batch written: its connection is there."""
     claim = await claimed(store)
     first = batch_of(envelope(0), claim=claim)
     await store.write(first)
@@ -312,7 +312,7 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
 ) -> None:
     """Without its codec every row would be refused, healthy ones too."""
     async with Proxy(database.url) as proxy, Store(proxy.url, owner="me", answer_s=0.5) as store:
-        proxy.lose(b"bucket_shift", "silence", passed_on=False)
+        proxy.lose(b"event_partitions", "silence", passed_on=False)
         with pytest.raises(StoreUnavailable):
             await claimed(store)
 
@@ -326,12 +326,11 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
 async def test_a_connection_that_was_refused_while_it_was_set_up_is_not_used(
     database: Database,
 ) -> None:
-    """It would not know how wide the buckets are."""
+    """It would not know the bounds of the partitions."""
     async with connected(database) as connection, open_store(database, "me") as store:
-        await connection.execute("update normalizer.layout set bucket_shift = 45")
         blocking = connection.transaction()
         await blocking.start()
-        await connection.execute("lock table normalizer.layout in access exclusive mode")
+        await connection.execute("lock table normalizer.event_partitions in access exclusive mode")
         claiming = asyncio.ensure_future(claimed(store))
         await wait_for_lock(connection, "me")
         for pid in await pids_of(connection, "me"):
@@ -560,31 +559,6 @@ async def _surely(store: Store, batch: Batch) -> Totals:
         with contextlib.suppress(StoreUnavailable):
             return await store.write(batch)
     raise AssertionError("never got through")
-
-
-async def test_a_bucket_that_two_writers_need_at_once_is_made_once(database: Database) -> None:
-    async with (
-        open_store(database, "one") as one,
-        open_store(database, "two") as two,
-        connected(database) as connection,
-    ):
-        claims = [await claimed(one, 0), await claimed(two, 1)]
-        blocking = connection.transaction()
-        await blocking.start()
-        await connection.execute("select pg_advisory_xact_lock(5203947410813)")
-        writing = [
-            asyncio.ensure_future(
-                store.write(batch_of(envelope(event_id=(700 << 51) + at), claim=claim))
-            )
-            for at, (store, claim) in enumerate(zip((one, two), claims, strict=True))
-        ]
-        for owner in ("one", "two"):
-            await wait_for_lock(connection, owner)
-        await blocking.rollback()
-
-        totals = await asyncio.gather(*writing)
-
-        assert [one.stored for one in totals] == [1, 1]
 
 
 async def test_a_batch_that_ends_where_the_position_stands_is_known_by_its_epoch_too(

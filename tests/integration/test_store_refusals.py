@@ -511,19 +511,6 @@ async def test_a_record_that_fails_again_and_again_while_others_go_in_is_set_asi
         await assert_ledger_holds(connection)
 
 
-async def test_a_record_is_set_aside_where_todays_bucket_is_missing_too(
-    database: Database,
-) -> None:
-    """A probe's row is of today: without a bucket it would never go in."""
-    async with refusing(database, "XX000") as connection, open_store(database) as store:
-        today = await connection.fetchval("select normalizer.ensure_bucket(gen_snowflake())")
-        await connection.execute(f"drop table normalizer.{today}")
-
-        totals = await delivered(store, batch_of(*events(1, of=2), claim=await claimed(store)))
-
-        assert (totals.stored, totals.quarantined) == (1, 1)
-
-
 async def test_a_row_refused_at_the_commit_is_set_aside_too(database: Database) -> None:
     """No row can be found for it: it goes in, and only the end of the transaction fails."""
     async with connected(database) as connection, open_store(database) as store:

@@ -12,9 +12,6 @@ from normalizer.core.batch import Batch, Totals, record_crc
 from normalizer.core.join import conflict_id
 from normalizer.core.record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.snowflake import derive_id, hash_event_id
-from normalizer.store.buckets import Buckets
-from normalizer.store.statements import FIND_PLACES
 from tests.factories import (
     RECORDED_MS,
     TOPIC,
@@ -319,28 +316,10 @@ async def _everything(connection: asyncpg.Connection) -> list[Any]:
     ]
 
 
-async def test_an_id_that_no_salt_frees_is_assigned_and_found_again_in_a_bucket_not_there_yet(
-    database: Database,
-) -> None:
-    """gen_snowflake()'s bucket may be missing: the migration made it for a few weeks only."""
+async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Database) -> None:
     event = envelope(9, event_id=5, step="z")
     taken = [5, *(conflict_id(event, salt) for salt in range(4))]
     async with open_store(database) as store, connected(database) as connection:
-        await connection.execute(
-            """
-            do $$
-            declare
-                bucket text;
-            begin
-                for bucket in select inhrelid::regclass::text from pg_inherits
-                              where inhparent = 'normalizer.events'::regclass
-                loop
-                    execute format('drop table %s', bucket);
-                end loop;
-            end
-            $$
-            """
-        )
         claim = await claimed(store)
         first = batch_of(*(envelope(event_id=one, step="a") for one in taken), event, claim=claim)
 
@@ -351,105 +330,6 @@ async def test_an_id_that_no_salt_frees_is_assigned_and_found_again_in_a_bucket_
         assert assigned["source_offset"] == 5
         assert (await stored_events(connection))[1].event_id == assigned["event_id"]
         await assert_ledger_holds(connection)
-
-
-async def test_ids_of_all_regions_find_their_buckets(database: Database) -> None:
-    ids = {
-        "small": 7,
-        "application": snowflake(),
-        "doubled": 2 * snowflake(),
-        "derived": derive_id(TOPIC, 0, 0, 0, 0, RECORDED_MS),
-        "hashed": hash_event_id("opaque"),
-        "the last": (1 << 63) - 1,
-        "the first hashed": 3 << 61,
-        "the last derived": (3 << 61) - 1,
-    }
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(
-            batch_of(*(envelope(event_id=one) for one in ids.values()), claim=await claimed(store))
-        )
-
-        rows = await connection.fetch(
-            "select event_id, tableoid::regclass::text as bucket from normalizer.events"
-        )
-        bucket_of = {row["event_id"]: row["bucket"].removeprefix("normalizer.") for row in rows}
-        assert {name: bucket_of[one] for name, one in ids.items()} == {
-            "small": "events_0",
-            "application": f"events_{snowflake() >> 51}",
-            "doubled": f"events_{2 * snowflake() >> 51}",
-            "derived": f"events_{ids['derived'] >> 51}",
-            "hashed": "events_hashed",
-            "the last": "events_hashed",
-            "the first hashed": "events_hashed",
-            "the last derived": "events_3071",
-        }
-
-
-async def test_a_look_up_goes_through_the_index_of_one_bucket_and_weighs_no_id(
-    database: Database,
-) -> None:
-    low, high = Buckets().bounds(snowflake())
-    ids = [snowflake(number) for number in range(5_000)]
-
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(batch_of(*map(envelope, range(1_000)), claim=await claimed(store)))
-        plan = await connection.fetch(f"explain {FIND_PLACES}", low, high, ids)
-
-    lines = [row[0].strip() for row in plan]
-    assert [line for line in lines if " on events" in line] == lines[:1]
-    assert lines[0].startswith("Index Scan")
-    # An array that the planner sees is part of the plan: it then looks at each id of it.
-    assert str(ids[0]) not in " ".join(lines)
-
-
-async def test_the_edges_of_a_bucket_lie_in_it_and_beside_it(database: Database) -> None:
-    edge = 900 << 51
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(
-            batch_of(
-                *(envelope(event_id=edge + step) for step in (-1, 0, (1 << 51) - 1, 1 << 51)),
-                claim=await claimed(store),
-            )
-        )
-
-        rows = await connection.fetch(
-            "select tableoid::regclass::text from normalizer.events order by event_id"
-        )
-        assert [row[0].removeprefix("normalizer.") for row in rows] == [
-            *("events_899", "events_900", "events_900", "events_901")
-        ]
-
-
-async def test_a_bucket_that_was_dropped_meanwhile_is_made_again(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        claim = await claimed(store)
-        first = batch_of(envelope(0), claim=claim)
-        await store.write(first)
-        await connection.execute(f"drop table normalizer.events_{snowflake() >> 51}")
-
-        totals = await store.write(batch_of(envelope(1), claim=after(claim, first)))
-
-        assert totals.stored == 1
-
-
-async def test_bucket_width_is_the_one_of_the_first_migration(database: Database) -> None:
-    async with connected(database) as connection:
-        await connection.execute("update normalizer.layout set bucket_shift = 45")
-    async with open_store(database) as store, connected(database) as connection:
-        await store.write(batch_of(envelope(0), claim=await claimed(store)))
-
-        bucket = await connection.fetchval("select tableoid::regclass::text from normalizer.events")
-        assert bucket.removeprefix("normalizer.") == f"events_{snowflake() >> 45}"
-
-
-async def test_ids_scattered_over_many_buckets_are_one_batch(database: Database) -> None:
-    async with open_store(database) as store, connected(database) as connection:
-        events = [envelope(event_id=1 + (at << 51)) for at in range(40)]
-
-        totals = await store.write(batch_of(*events, claim=await claimed(store)))
-
-        assert totals.stored == 40
-        assert await count(connection, "normalizer.events") == 40
 
 
 async def test_holes_are_gaps_and_an_expired_stretch_is_one_too(database: Database) -> None:
@@ -594,7 +474,7 @@ async def test_several_events_refused_in_one_record_keep_its_bytes_once(
         assert await count(connection, "normalizer.quarantine_raw") == 1
 
 
-async def test_rows_by_hand_find_their_id_and_their_bucket_and_keep_the_mission(
+async def test_rows_by_hand_find_their_id_and_keep_the_mission(
     database: Database,
 ) -> None:
     async with connected(database) as connection:
@@ -631,7 +511,6 @@ async def test_a_row_by_hand_is_joined_with_a_telling_of_the_same_event(
     async with open_store(database) as store, connected(database) as connection:
         await connection.execute(
             """
-            select ensure_bucket(7);
             insert into events (event_id, execution_id, event_type, status)
             values (7, 1000, 'call.done', 'FAILED')
             """

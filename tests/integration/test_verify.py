@@ -18,7 +18,7 @@ from projector.comparisons import COMPARISONS, Comparison
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
 from tests import shown
-from tests.histories import BASES, logs
+from tests.histories import logs
 from tests.shown import T0, event
 from tests.stack import Database
 
@@ -48,8 +48,6 @@ TAMPERING: Final[dict[str, str]] = {
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     settings_of = {"search_path": "projector, normalizer, public", "TimeZone": "UTC"}
     made = await asyncpg.connect(database.admin_url, server_settings=settings_of)
-    for event_id in BASES:
-        await made.execute("select normalizer.ensure_bucket($1::bigint)", event_id)
     yield made
     await made.close()
 
@@ -141,11 +139,11 @@ async def test_a_row_changed_by_hand_is_named_with_what_it_should_be(
 async def test_rows_written_behind_the_triggers_are_missed(
     connection: asyncpg.Connection,
 ) -> None:
-    """A bucket written directly moves no projection: also where nothing is shown at all."""
+    """A partition written directly moves no projection: also where nothing is shown at all."""
     await fill(connection)
-    bucket = await connection.fetchval("select normalizer.ensure_bucket(1)")
     await connection.execute(
-        f"insert into normalizer.{bucket} (event_id, execution_id, event_type, status, created_at) "
+        "insert into normalizer.events_small "
+        "(event_id, execution_id, event_type, status, created_at) "
         "values (7, 77, 'call.done', 'COMPLETED', '2001-01-01')"
     )
 

@@ -262,8 +262,6 @@ def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any
 
 
 _REST: Final = """
-    select normalizer.ensure_bucket(1);
-
     insert into normalizer.source_position
            (topic, generation, partition, cluster_id, owner, start_offset, next_offset, records,
             holes, last_recorded_ms)

@@ -56,14 +56,6 @@ def test_a_missing_value_in_a_column_of_ours_is_the_records_fault(schema: str) -
     assert fault_of(error, copying=True) is Fault.RECORD
 
 
-def test_a_row_for_a_closed_bucket_is_no_fault_of_its_own() -> None:
-    closed = refusal(
-        "23514", schema="normalizer", table="events_7", constraint="events_bucket_closed"
-    )
-
-    assert fault_of(closed, copying=True) is Fault.BUCKET
-
-
 @pytest.mark.parametrize("code", ["23502", "23514"])
 @pytest.mark.parametrize("table", ["source_position", "gap", "quarantine", "assigned_id"])
 def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, table: str) -> None:
@@ -77,13 +69,6 @@ def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> 
     error = refusal(code, schema="audit", table="copied", constraint="copied_check")
 
     assert fault_of(error, copying=True) is Fault.OURS
-
-
-def test_a_check_without_a_name_is_a_missing_bucket() -> None:
-    assert (
-        fault_of(refusal("23514", schema="normalizer", table="events"), copying=True)
-        is Fault.BUCKET
-    )
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:

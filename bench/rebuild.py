@@ -26,7 +26,7 @@ from bench.history import make_history
 from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
-from normalizer.store.statements import EVENT_COLUMNS, NEXT_BATCH_ID
+from normalizer.store.statements import BEGIN_BATCH, EVENT_COLUMNS
 from tests.results import write_results
 
 UNIT: Final = "executions"
@@ -108,7 +108,7 @@ async def _written(
         due = time.monotonic() + 1 / COMMITS_A_SECOND
         rows = next(batches)
         began = time.perf_counter()
-        number = (await connection.fetchval(NEXT_BATCH_ID),)
+        number = (await connection.fetchval(BEGIN_BATCH),)
         batch = [row + number for row in rows]
         await copy(connection, batch)
         took_ms.append((time.perf_counter() - began) * 1000)

@@ -168,24 +168,18 @@ create index events_by_source on normalizer.events
     with (pages_per_range = 16);
 
 
--- What its states mean, and who sets them: 0009_let_events_go.sql.
-create table normalizer.closed_bucket (
-    bucket      text        not null,
-    low         bigint      not null,
-    high        bigint      not null,
-    state       text        not null default 'closed',
-    archived_to bigint      not null,
-    events      bigint      not null default 0,
-    closed_at   timestamptz not null default now(),
-    changed_at  timestamptz not null default now(),
-    constraint closed_bucket_pkey primary key (bucket),
-    constraint closed_bucket_state check (state in ('closed', 'archived', 'detached', 'dropped'))
+-- The one line of retention; who raises it, and what it promises: 0009_let_events_go.sql.
+create table normalizer.retention_horizon (
+    expired_before timestamptz not null default '-infinity',
+    one_row        boolean     not null default true primary key,
+    constraint retention_horizon_one_row check (one_row)
 );
 
-comment on table normalizer.closed_bucket is
-    'Buckets of events that retention has closed: an event of its ids (low to high) is ignored.';
-comment on column normalizer.closed_bucket.archived_to is
-    'Events up to this id are counted as archived.';
+insert into normalizer.retention_horizon default values;
+
+comment on table normalizer.retention_horizon is
+    'An event is ignored as expired if its record''s time in the log (without one, its created_at) '
+    'lies before expired_before. Read by every transaction that writes events; it never falls.';
 
 
 -- The first id that was made from a record's coordinates and time, and the first that is a hash.
@@ -504,7 +498,7 @@ grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
 grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
-grant select on normalizer.closed_bucket to normalizer_writer;
+grant select on normalizer.retention_horizon to normalizer_writer;
 grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 

@@ -93,10 +93,6 @@ declare
         select kept_from from horizon where rows_of = 'minutes'
     );
 begin
-    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        return null;
-    end if;
-
     insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
     select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
              moved.status collate "C", moved.attempts, own_shard, sum(moved.sign)
@@ -188,14 +184,6 @@ begin
         insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
         select   hour_of(quarantined_at), reason collate "C", shape collate "C", own_shard,
                  -count(*)
-        from     before
-        group by 1, 2, 3
-        on conflict (hour, reason, shape, shard)
-        do update set refused = counted.refused + excluded.refused;
-    end if;
-    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
-        select   hour_of(quarantined_at), reason collate "C", shape collate "C", -1, count(*)
         from     before
         group by 1, 2, 3
         on conflict (hour, reason, shape, shard)

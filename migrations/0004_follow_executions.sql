@@ -6,7 +6,9 @@ create table projector.execution_facts (
     execution_id        bigint      not null,
     events              bigint      not null,
     archived            bigint      not null default 0,
+    forgotten           boolean     not null default false,
     first_at            timestamptz,
+    begin_at            timestamptz,
     last_at             timestamptz,
     last_told           text collate "C",
     active_at           timestamptz,
@@ -36,7 +38,11 @@ create table projector.execution_facts (
 comment on table projector.execution_facts is
     'What the events of each execution say of it, merged. Only lifecycle events end an execution.';
 comment on column projector.execution_facts.archived is
-    'How many of its events were dropped with a bucket; nothing is folded anew then.';
+    'How many of its events retention has taken; what they said is in archived_executions.';
+comment on column projector.execution_facts.forgotten is
+    'Retention has taken its calls too, and no view shows it; the next event of it ends that.';
+comment on column projector.execution_facts.begin_at is
+    'The first event that begins it; an execution without one is counted as begun nowhere.';
 comment on column projector.execution_facts.last_told is
     'The last event: its time, type and step. The greatest wins.';
 comment on column projector.execution_facts.active_at is
@@ -76,6 +82,41 @@ create function projector.outcome_of(
         when completed_at then 'COMPLETED'
         else ''
     end;
+
+
+-- What those events said that retention has taken: the other half of an execution. What is left is
+-- folded over it (merged_executions), so that no event that went takes anything back.
+create table projector.archived_executions (
+    execution_id        bigint      not null,
+    events              bigint      not null,
+    first_at            timestamptz not null,
+    begin_at            timestamptz,
+    last_at             timestamptz not null,
+    last_told           text collate "C",
+    active_at           timestamptz,
+    highest_attempts    integer,
+    told_playbook       text collate "C",
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed           bigint      not null,
+    completed_at        timestamptz,
+    failed              bigint      not null,
+    failed_at           timestamptz,
+    cancelled           bigint      not null,
+    cancelled_at        timestamptz,
+    counted_told        text collate "C",
+    counted_begun       timestamptz,
+    counted_outcome     text collate "C",
+    counted_ended       timestamptz,
+    constraint archived_executions_pkey primary key (execution_id)
+);
+
+comment on table projector.archived_executions is
+    'The archived part of each execution that has archived events. It stays when the execution is '
+    'forgotten: so that what still comes for it finds id and begin.';
+comment on column projector.archived_executions.counted_told is
+    'Of an execution that was forgotten: as what it is counted in the archived part of '
+    'execution_hours, as in execution_facts.';
 
 
 -- Executions begun and ended by hour and playbook. outcome: BEGUN, or how they ended.
@@ -164,10 +205,13 @@ end
 $$;
 
 
--- The row of each execution as all its events tell it.
-create function projector.folded_executions(execution_ids bigint[])
+-- The row of each execution as its stored events tell it, or those of them that are named.
+create function projector.folded_executions(
+    execution_ids bigint[], event_ids bigint[] default null
+)
     returns table (
-        execution_id bigint, events bigint, first_at timestamptz, last_at timestamptz,
+        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
+        last_at timestamptz,
         last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
         greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
@@ -192,10 +236,20 @@ as $$
                end as path,
                event.context ->> 'version' as version,
                kind.subject is not distinct from 'execution' as lifecycle
-        from   events_of(folded_executions.execution_ids) as event
+        from   (
+                   select *
+                   from   events_of(folded_executions.execution_ids)
+                   where  folded_executions.event_ids is null
+                   union all
+                   select *
+                   from   events_at(folded_executions.event_ids)
+                   where  folded_executions.event_ids is not null
+                   and    execution_id = any(folded_executions.execution_ids)
+               ) as event
         left join event_kinds as kind using (event_type)
     )
-    select   told.execution_id, count(*), min(created_at), max(created_at),
+    select   told.execution_id, count(*), min(created_at),
+             min(created_at) filter (where role = 'begins'), max(created_at),
              max((moment || event_type || chr(31) || step) collate "C"),
              max(created_at) filter (
                  where coalesce(role, '') not in ('ends', 'ended')
@@ -232,6 +286,41 @@ as $$
 $$;
 
 
+-- The row of each execution: its stored events folded over what those said that are archived.
+create function projector.merged_executions(execution_ids bigint[])
+    returns table (
+        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
+        last_at timestamptz,
+        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
+        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
+        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
+             max(last_told collate "C"), max(active_at), min(least_event_id),
+             max(greatest_event_id), min(least_derived_id), max(greatest_derived_id),
+             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts), min(told_playbook collate "C"),
+             min(catalog_id), min(parent_execution_id), sum(completed)::bigint,
+             min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
+             min(cancelled_at)
+    from     (
+                 select * from folded_executions(merged_executions.execution_ids)
+                 union all
+                 select execution_id, events, first_at, begin_at, last_at, last_told, active_at,
+                        null, null, null, null, null, null, highest_attempts, told_playbook, catalog_id,
+                        parent_execution_id, completed, completed_at, failed, failed_at,
+                        cancelled, cancelled_at
+                 from   archived_executions
+                 where  execution_id = any(merged_executions.execution_ids)
+             ) as part
+    group by part.execution_id
+$$;
+
+
 -- Folds executions anew; those whose events are all gone are left with none.
 create function projector.refold_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
@@ -241,6 +330,7 @@ begin
     update execution_facts as known
     set    events              = coalesce(folded.events, 0),
            first_at            = folded.first_at,
+           begin_at            = folded.begin_at,
            last_at             = folded.last_at,
            last_told           = folded.last_told,
            active_at           = folded.active_at,
@@ -261,9 +351,8 @@ begin
            cancelled           = coalesce(folded.cancelled, 0),
            cancelled_at        = folded.cancelled_at
     from   unnest(refold_executions.execution_ids) as doubtful (execution_id)
-    left join folded_executions(refold_executions.execution_ids) as folded using (execution_id)
-    where  known.execution_id = doubtful.execution_id
-    and    known.archived = 0;
+    left join merged_executions(refold_executions.execution_ids) as folded using (execution_id)
+    where  known.execution_id = doubtful.execution_id;
 end
 $$;
 
@@ -276,7 +365,7 @@ create function projector.execution_moves(execution_ids bigint[])
 as $$
     select known.execution_id, known.counted_told, known.counted_begun,
            known.counted_outcome, known.counted_ended, known.told_playbook,
-           hour_of(known.first_at),
+           hour_of(known.begin_at),
            outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
            hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
     from   unnest(execution_moves.execution_ids) as wanted (execution_id)
@@ -286,7 +375,7 @@ as $$
                known.counted_told, known.counted_begun, known.counted_outcome,
                known.counted_ended
            ) is distinct from (
-               known.told_playbook, hour_of(known.first_at),
+               known.told_playbook, hour_of(known.begin_at),
                outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
                hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
            )
@@ -319,7 +408,7 @@ begin
     if exists (
         select
         from   unnest(count_executions.moved) as move
-        where  move.was_begun is not null
+        where  move.was_outcome is not null
         and    playbook_of(move.was_told) <> playbook_of(move.told)
     ) then
         perform move_calls(count_executions.moved);
@@ -336,8 +425,7 @@ begin
     delete from execution_facts as known
     using  unnest(count_executions.moved) as move
     where  known.execution_id = move.execution_id
-    and    known.events = 0
-    and    known.archived = 0;
+    and    known.events = 0;
 end
 $$;
 
@@ -358,10 +446,6 @@ declare
     doubtful bigint[];
     moved    execution_move[];
 begin
-    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        return null;
-    end if;
-
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds;
@@ -390,6 +474,7 @@ begin
                    else 2
                end as region,
                parent_execution_id, moment || event_type || chr(31) || step as last_told,
+               case when role = 'begins' then created_at end as begin_at,
                case
                    when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
                    else created_at
@@ -411,13 +496,14 @@ begin
     ),
     written as (
         insert into execution_facts as known (
-            execution_id, events, first_at, last_at, last_told, active_at, least_event_id,
+            execution_id, events, first_at, begin_at, last_at, last_told, active_at, least_event_id,
             greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
             greatest_hashed_id, highest_attempts, told_playbook, catalog_id, parent_execution_id,
             completed, completed_at, failed, failed_at, cancelled, cancelled_at
         )
         select   execution_id, sum(sign),
                  min(created_at) filter (where sign > 0),
+                 min(begin_at) filter (where sign > 0),
                  max(created_at) filter (where sign > 0),
                  max(last_told collate "C") filter (where sign > 0),
                  max(active_at) filter (where sign > 0),
@@ -443,7 +529,9 @@ begin
         on conflict (execution_id)
         do update set
             events              = known.events + excluded.events,
+            forgotten           = false,
             first_at            = least(known.first_at, excluded.first_at),
+            begin_at            = least(known.begin_at, excluded.begin_at),
             last_at             = greatest(known.last_at, excluded.last_at),
             last_told           = greatest(known.last_told, excluded.last_told),
             active_at           = greatest(known.active_at, excluded.active_at),
@@ -470,14 +558,14 @@ begin
     select array_agg(
                (
                    execution_id, counted_told, counted_begun, counted_outcome, counted_ended,
-                   told_playbook, hour_of(first_at),
+                   told_playbook, hour_of(begin_at),
                    outcome_of(completed_at, failed_at, cancelled_at),
                    hour_of(least(completed_at, failed_at, cancelled_at))
                )::execution_move
            ) filter (
                where counted_told is distinct from told_playbook
-               or    counted_begun is distinct from hour_of(first_at)
-               or    counted_outcome <> outcome_of(completed_at, failed_at, cancelled_at)
+               or    counted_begun is distinct from hour_of(begin_at)
+               or    counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
                or    counted_ended is distinct from
                      hour_of(least(completed_at, failed_at, cancelled_at))
            ),
@@ -515,8 +603,8 @@ begin
                           ) as lost
                    join   execution_facts as known using (execution_id)
                    where  lost.created_at in (
-                              known.first_at, known.last_at, known.active_at, known.completed_at,
-                              known.failed_at, known.cancelled_at
+                              known.first_at, known.begin_at, known.last_at, known.active_at,
+                              known.completed_at, known.failed_at, known.cancelled_at
                           )
                    or     dated(lost.created_at) = substr(known.told_playbook, 2, 17)
                    union all
@@ -569,12 +657,13 @@ create trigger follow_1_executions_deleted
 
 -- None of these may hold a column that changes with each event: that would end hot updates.
 -- List by hour of the first event; those that still run, however old; those that ended in an hour.
-create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
+create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at))
+    where not forgotten;
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
-    where completed_at is null and failed_at is null and cancelled_at is null;
+    where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
-);
+) where not forgotten;
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;
 

@@ -43,6 +43,31 @@ comment on column projector.call_facts.event_ids is
     'The events it was made from, to fold it anew at their price; null when they are over 64.';
 
 
+-- What those events said of calls that retention has taken: as they are told, by the number that
+-- they say (null: none), because which try those without a number are of can still change.
+create table projector.archived_calls (
+    execution_id  bigint           not null,
+    call_key      text collate "C" not null,
+    told          integer,
+    begun_at      timestamptz      not null,
+    issued_at     timestamptz,
+    claimed_at    timestamptz,
+    started_at    timestamptz,
+    told_outcome  text collate "C",
+    told_duration text collate "C",
+    told_error    text collate "C",
+    told_step     text collate "C",
+    told_worker   text collate "C",
+    told_limit    text collate "C",
+    iteration     integer,
+    constraint archived_calls_key unique nulls not distinct (execution_id, call_key, told)
+);
+
+comment on table projector.archived_calls is
+    'The archived part of calls: what is left of their events is folded over it. Gone with the '
+    'calls when their execution is forgotten.';
+
+
 -- None of these holds a column that changes before a try is finished: until then updates are hot.
 -- List by hour of the end, or of the begin of what still runs.
 create index calls_by_hour on projector.call_facts (
@@ -377,7 +402,7 @@ begin
     cross join lateral (
         values (-1, playbook_of(move.was_told)), (1, playbook_of(move.told))
     ) as way (sign, playbook)
-    where  move.was_begun is not null
+    where  move.was_outcome is not null
     and    playbook_of(move.was_told) <> playbook_of(move.told);
     if counts is not null then
         perform count_calls(counts);

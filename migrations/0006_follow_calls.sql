@@ -29,11 +29,11 @@ create type projector.call_group as (
 );
 
 
--- Commands as all their events tell them.
-create function projector.folded_calls(groups projector.call_group[])
+-- What the stored events of commands tell of each try that they number, and (told null) without.
+create function projector.told_calls(groups projector.call_group[])
     returns table (
-        execution_id bigint, call_key text, attempts integer, numbered boolean,
-        unnumbered boolean, begun_at timestamptz, issued_at timestamptz, claimed_at timestamptz,
+        execution_id bigint, call_key text, told integer, begun_at timestamptz,
+        issued_at timestamptz, claimed_at timestamptz,
         started_at timestamptz, told_outcome text, told_duration text, told_error text,
         told_step text, told_worker text, told_limit text, iteration integer, event_ids bigint[]
     )
@@ -55,38 +55,29 @@ as $$
         from   (
                    select listed.call_key as wanted_key, one.*
                    from   events_at(
-                              array(select unnest(event_ids) from unnest(folded_calls.groups))
+                              array(select unnest(event_ids) from unnest(told_calls.groups))
                           ) as one
                    join   (
                               select distinct execution_id, call_key, unnest(event_ids) as event_id
-                              from   unnest(folded_calls.groups)
+                              from   unnest(told_calls.groups)
                           ) as listed using (execution_id, event_id)
                    union all
                    select whole.call_key, one.*
                    from   events_of(
                               array(
                                   select execution_id
-                                  from   unnest(folded_calls.groups)
+                                  from   unnest(told_calls.groups)
                                   where  event_ids is null
                               )
                           ) as one
-                   join   unnest(folded_calls.groups) as whole using (execution_id)
+                   join   unnest(told_calls.groups) as whole using (execution_id)
                    where  whole.event_ids is null
                ) as found
         join   event_kinds as kind on kind.event_type = found.event_type and kind.subject = 'call'
         where  found.wanted_key is null
         or     call_key(found.command_id, found.step, found.iteration) = found.wanted_key
-    ),
-    numbered as (
-        select *,
-               min(told) over command as least_told,
-               max(told) over command as greatest_told
-        from   event
-        window command as (partition by execution_id, call_key)
     )
-    select   execution_id, call_key,
-             coalesce(told, case when least_told = greatest_told then least_told else 0 end) as try,
-             bool_or(told is not null), bool_or(told is null),
+    select   execution_id, call_key, told,
              min(created_at),
              min(created_at) filter (where role = 'issued'),
              min(created_at) filter (where role = 'claimed'),
@@ -99,6 +90,49 @@ as $$
              min((moment || sortable(max_attempts)) collate "C"),
              min(iteration),
              case when count(*) <= 64 then array_agg(event_id order by event_id) end
+    from     event
+    group by execution_id, call_key, told
+$$;
+
+
+-- Commands: what their stored events tell, folded over what those told that are archived.
+create function projector.folded_calls(groups projector.call_group[])
+    returns table (
+        execution_id bigint, call_key text, attempts integer, numbered boolean,
+        unnumbered boolean, begun_at timestamptz, issued_at timestamptz, claimed_at timestamptz,
+        started_at timestamptz, told_outcome text, told_duration text, told_error text,
+        told_step text, told_worker text, told_limit text, iteration integer, event_ids bigint[]
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    with part as (
+        select * from told_calls(folded_calls.groups)
+        union all
+        select kept.*, '{}'::bigint[]
+        from   unnest(folded_calls.groups) as wanted
+        join   archived_calls as kept
+               on  kept.execution_id = wanted.execution_id
+               and (wanted.call_key is null or kept.call_key = wanted.call_key collate "C")
+    ),
+    numbered as (
+        select *,
+               min(told) over command as least_told,
+               max(told) over command as greatest_told
+        from   part
+        window command as (partition by execution_id, call_key)
+    )
+    select   execution_id, call_key,
+             coalesce(told, case when least_told = greatest_told then least_told else 0 end) as try,
+             bool_or(told is not null), bool_or(told is null), min(begun_at), min(issued_at),
+             min(claimed_at), min(started_at), min(told_outcome collate "C"),
+             min(told_duration collate "C"), min(told_error collate "C"),
+             min(told_step collate "C"), min(told_worker collate "C"),
+             min(told_limit collate "C"), min(iteration),
+             case
+                 when bool_and(event_ids is not null) and sum(cardinality(event_ids)) <= 64
+                 then concatenated(event_ids)
+             end
     from     numbered
     group by execution_id, call_key, try
 $$;
@@ -113,33 +147,7 @@ declare
     touched call_id[];
 begin
     with folded as materialized (
-        select   execution_id, call_key, attempts, bool_or(numbered) as numbered,
-                 bool_or(unnumbered) as unnumbered, min(begun_at) as begun_at,
-                 min(issued_at) as issued_at, min(claimed_at) as claimed_at,
-                 min(started_at) as started_at, min(told_outcome collate "C") as told_outcome,
-                 min(told_duration collate "C") as told_duration,
-                 min(told_error collate "C") as told_error, min(told_step collate "C") as told_step,
-                 min(told_worker collate "C") as told_worker,
-                 min(told_limit collate "C") as told_limit, min(iteration) as iteration,
-                 case when count(*) = 1 then min(event_ids) end as event_ids
-        from     (
-                     select * from folded_calls(refold_calls.groups)
-                     union all
-                     -- Where events are gone, what they said stays.
-                     select known.execution_id, known.call_key, known.attempts, known.numbered,
-                            known.unnumbered, known.begun_at, known.issued_at, known.claimed_at,
-                            known.started_at, known.told_outcome, known.told_duration,
-                            known.told_error, known.told_step, known.told_worker, known.told_limit,
-                            known.iteration, null
-                     from   unnest(refold_calls.groups) as wanted
-                     join   execution_facts as execution
-                            on  execution.execution_id = wanted.execution_id
-                            and execution.archived > 0
-                     join   call_facts as known
-                            on  known.execution_id = wanted.execution_id
-                            and known.call_key = wanted.call_key collate "C"
-                 ) as told
-        group by execution_id, call_key, attempts
+        select * from folded_calls(refold_calls.groups)
     ),
     gone as (
         delete from call_facts as known
@@ -373,10 +381,6 @@ declare
     misdated call_id[];
     failures timestamptz[];
 begin
-    if tg_op = 'DELETE' and current_setting('projector.archiving', true) = 'on' then
-        return null;
-    end if;
-
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds

@@ -19,7 +19,8 @@ begin
         and    relname in (
                    'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours',
                    'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times',
-                   'worker_hours', 'error_hours', 'retry_minutes'
+                   'worker_hours', 'error_hours', 'retry_minutes', 'archived_executions',
+                   'archived_calls'
                )
     loop
         -- One that the same statement has truncated cannot be truncated again.

@@ -322,6 +322,7 @@ from   (
                       'RUNNING'
                   ) as status
            from   projector.execution_facts
+           where  not forgotten
        ) as facts;
 
 
@@ -348,7 +349,7 @@ group by hour, playbook
 having   sum(executions) <> 0;
 
 comment on view projector.executions_begun is
-    'How many executions began, over time? By the hour of their first event.';
+    'How many executions began, over time? By the hour of the event that began them.';
 
 create view projector.execution_counts as
 select hour, playbook, outcome, executions
@@ -370,6 +371,7 @@ from   projector.execution_facts
 where  completed_at is null
 and    failed_at is null
 and    cancelled_at is null
+and    not forgotten
 and    last_at < now() - interval '5 minutes';
 
 comment on view projector.stuck_executions is
@@ -392,6 +394,7 @@ cross join lateral (
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
+and    not facts.forgotten
 and    tries.all_finished;
 
 comment on view projector.executions_without_end is
@@ -412,6 +415,7 @@ from   (
                   coalesce(active_at > least(completed_at, failed_at, cancelled_at), false)
                       as active_after_end
            from   projector.execution_facts
+           where  not forgotten
        ) as facts
 where  contradicting or active_after_end;
 
@@ -433,6 +437,7 @@ cross join lateral (
     and    coalesce(projector.undated(failure.told_step), '') <> '__orchestrate__'
 ) as failures
 where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
+and    not facts.forgotten
 and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is
@@ -653,7 +658,7 @@ begin
         with meaning (view, name, meaning) as (
             values ('', 'active_after_end',
                     'whether anything but a report of an end is later than ended_at'),
-                   ('', 'archived', 'how many of its events were dropped with old buckets'),
+                   ('', 'archived', 'how many of its events retention has taken'),
                    ('', 'attempts', 'how many retries came before: 0 is the first try'),
                    ('', 'attempts_defaulted', 'events that do not say which try they tell of'),
                    ('', 'attempts_per_success', 'tries / succeeded'),

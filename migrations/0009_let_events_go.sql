@@ -2,15 +2,28 @@
 
 -- Letting old events go, so that nothing is counted twice and no count is lost.
 --
--- A bucket that is due goes through these states, each a transaction of its own:
---     closed     its rows may not change any more, and no row comes in (events_bucket_closed); an
---                event for it is ignored as expired, by live and backfill alike, for ever
---     archived   what its events are counted as has moved to shard -1, and its executions know how
---                many of their events are gone: verify leaves both alone
---     detached   it is no partition any more
---     dropped    ensure_bucket answers null for it for ever
--- Hashed ids have no time and share one bucket: their old rows are archived and deleted a few at a
--- time, with projector.archiving set, which keeps the triggers from taking the counts back.
+-- Archiving is deleting. Stored events are the rows in the table: no trigger, no comparison and no
+-- repair knows another state. Everything that events are counted as has two parts:
+--     live      what the stored rows say: the shards from 0 on, and what is folded from the rows
+--     archived  what those said that are gone: shard -1 of every counter and roll-up,
+--               archived_executions, archived_calls, and archived_rows for the ledger
+-- A view shows their sum. verify and repair compare and mend the live part only:
+--     counters (event_*, arrival_*, coercion_*, quarantine_hours): sum over shards >= 0 = the rows
+--     execution_facts = merged_executions(): the fold of the rows over archived_executions
+--     call_facts      = folded_calls(): the fold of the rows over archived_calls
+--     call roll-ups: sum over shards >= 0 = what call_facts holds
+--     execution_hours: sum over shards >= 0 = what execution_facts says, less what
+--               archived_executions.counted_* says is counted in shard -1
+-- archived_* tables are sources, as the events are: nothing can be folded that would replace them.
+--
+-- In one transaction archive_events adds what some events say to the archived part and deletes
+-- them; the triggers take it from the live part, as for any delete.
+--
+-- Two lines keep what was let go from coming in again. expired_before (normalizer.retention_horizon,
+-- H): an event whose log time lies before it is ignored, by live and backfill alike. A row goes only
+-- if its own log time lies before H - D, D some days. So no record that is read again counts twice,
+-- and no two reports of one event that are at most D apart. H is raised first, in a transaction of
+-- its own; rows go when no transaction is left that may have read it before: projector/retention.py.
 
 
 -- How many rows of each partition, or run of a job, retention has taken: the ledger's totals still
@@ -35,90 +48,162 @@ comment on table normalizer.archived_rows is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- Counts some events as archived: what they are counted as moves to shard -1. The caller sees to
--- it that they can no longer change, and that none is counted so twice.
+-- Deletes these events; what they are counted as moves to the archived part. Gives how many there
+-- were. The caller has locked their executions, and then, in a later statement, the rows.
 create function projector.archive_events(event_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
 declare
-    own_shard constant smallint := take_shard();
-    archived  bigint;
+    low      constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
+    high     constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
+    groups   call_group[];
+    archived bigint;
 begin
-    create temporary table archiving on commit drop as
-    select execution_id, event_type, step, status, attempts, created_at, recorded_at, shape,
-           evidence, coercions, source_topic, source_generation, source_partition, batch_id
-    from   unnest(archive_events.event_ids) as gone (event_id)
-    join   normalizer.events using (event_id);
-
-    perform lock_executions(array(select distinct execution_id from archiving));
-    update execution_facts as known
-    set    archived = known.archived + gone.events
+    select array_agg((execution_id, null, ids)::call_group)
+    into   groups
     from   (
-               select execution_id, count(*) as events from archiving group by execution_id
-           ) as gone
+               select   execution_id, array_agg(event_id) as ids
+               from     normalizer.events
+               where    event_id between low and high
+               and      event_id = any(archive_events.event_ids)
+               group by execution_id
+           ) as gone;
+
+    -- The delete below takes from executions what is added to them here.
+    with gone as materialized (
+        select *
+        from   folded_executions(
+                   array(select execution_id from unnest(groups)), archive_events.event_ids
+               )
+    ),
+    kept as (
+        insert into archived_executions as known (
+            execution_id, events, first_at, begin_at, last_at, last_told, active_at,
+            highest_attempts, told_playbook, catalog_id, parent_execution_id, completed,
+            completed_at, failed, failed_at, cancelled, cancelled_at
+        )
+        select execution_id, events, first_at, begin_at, last_at, last_told, active_at,
+               highest_attempts, told_playbook, catalog_id, parent_execution_id, completed,
+               completed_at, failed, failed_at, cancelled, cancelled_at
+        from   gone
+        on conflict (execution_id)
+        do update set
+            events              = known.events + excluded.events,
+            first_at            = least(known.first_at, excluded.first_at),
+            begin_at            = least(known.begin_at, excluded.begin_at),
+            last_at             = greatest(known.last_at, excluded.last_at),
+            last_told           = greatest(known.last_told, excluded.last_told),
+            active_at           = greatest(known.active_at, excluded.active_at),
+            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
+            told_playbook       = least(known.told_playbook, excluded.told_playbook),
+            catalog_id          = least(known.catalog_id, excluded.catalog_id),
+            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
+            completed           = known.completed + excluded.completed,
+            completed_at        = least(known.completed_at, excluded.completed_at),
+            failed              = known.failed + excluded.failed,
+            failed_at           = least(known.failed_at, excluded.failed_at),
+            cancelled           = known.cancelled + excluded.cancelled,
+            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
+    )
+    update execution_facts as known
+    set    archived  = known.archived + gone.events,
+           events    = known.events + gone.events,
+           completed = known.completed + gone.completed,
+           failed    = known.failed + gone.failed,
+           cancelled = known.cancelled + gone.cancelled
+    from   gone
     where  known.execution_id = gone.execution_id;
 
-    insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
-    select   hour_of(created_at), step, event_type, status, attempts, way.shard,
-             way.sign * count(*)
-    from     archiving
-    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
-    group by 1, 2, 3, 4, 5, way.shard, way.sign
-    on conflict (hour, step, event_type, status, attempts, shard)
-    do update set events = counted.events + excluded.events;
-
-    insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
-    select   minute_of(created_at), event_type, status, attempts, way.shard, way.sign * count(*)
-    from     archiving
-    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
-    where    created_at >= (select kept_from from horizon where rows_of = 'minutes')
-    group by 1, 2, 3, 4, way.shard, way.sign
-    on conflict (minute, event_type, status, attempts, shard)
-    do update set events = counted.events + excluded.events;
-
-    insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
-    select   hour_of(coalesce(recorded_at, created_at)), shape, evidence,
-             lateness_of(created_at, recorded_at), way.shard, way.sign * count(*)
-    from     archiving
-    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
-    group by 1, 2, 3, 4, way.shard, way.sign
-    on conflict (hour, shape, evidence, lateness, shard)
-    do update set events = counted.events + excluded.events;
-
-    insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
-    select   hour_of(coalesce(recorded_at, created_at)), shape, coercion.value ->> 'rule',
-             way.shard, way.sign * count(*)
-    from     archiving
-    cross join lateral jsonb_array_elements(coercions) as coercion
-    cross join (values (own_shard, -1), ((-1)::smallint, 1)) as way (shard, sign)
-    where    coercion.value ->> 'rule' is not null
-    group by 1, 2, 3, way.shard, way.sign
-    on conflict (hour, shape, rule, shard)
-    do update set coercions = counted.coercions + excluded.coercions;
-
-    insert into normalizer.archived_rows as known (
-        source_topic, source_generation, source_partition, job_id, run, events
+    insert into archived_calls as known (
+        execution_id, call_key, told, begun_at, issued_at, claimed_at, started_at, told_outcome,
+        told_duration, told_error, told_step, told_worker, told_limit, iteration
     )
-    select   source_topic, source_generation, source_partition, coalesce(written.job_id, ''),
-             coalesce(written.run, 0), count(*)
-    from     archiving
-    left join normalizer.job_batch as written using (batch_id)
-    group by 1, 2, 3, 4, 5
-    on conflict (source_topic, source_generation, source_partition, job_id, run)
-    do update set events = known.events + excluded.events;
+    select execution_id, call_key, told, begun_at, issued_at, claimed_at, started_at, told_outcome,
+           told_duration, told_error, told_step, told_worker, told_limit, iteration
+    from   told_calls(groups)
+    on conflict on constraint archived_calls_key
+    do update set
+        begun_at      = least(known.begun_at, excluded.begun_at),
+        issued_at     = least(known.issued_at, excluded.issued_at),
+        claimed_at    = least(known.claimed_at, excluded.claimed_at),
+        started_at    = least(known.started_at, excluded.started_at),
+        told_outcome  = least(known.told_outcome, excluded.told_outcome),
+        told_duration = least(known.told_duration, excluded.told_duration),
+        told_error    = least(known.told_error, excluded.told_error),
+        told_step     = least(known.told_step, excluded.told_step),
+        told_worker   = least(known.told_worker, excluded.told_worker),
+        told_limit    = least(known.told_limit, excluded.told_limit),
+        iteration     = least(known.iteration, excluded.iteration);
 
-    select count(*) into archived from archiving;
-    drop table archiving;
+    with gone as (
+        delete from normalizer.events
+        where  event_id between low and high
+        and    event_id = any(archive_events.event_ids)
+        returning step, event_type, status, attempts, created_at, recorded_at, shape, evidence,
+                  coercions, source_topic, source_generation, source_partition, batch_id
+    ),
+    in_hours as (
+        insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
+        select   hour_of(created_at), step, event_type, status, attempts, -1, count(*)
+        from     gone
+        group by 1, 2, 3, 4, 5
+        on conflict (hour, step, event_type, status, attempts, shard)
+        do update set events = counted.events + excluded.events
+    ),
+    in_minutes as (
+        insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
+        select   minute_of(created_at), event_type, status, attempts, -1, count(*)
+        from     gone
+        where    created_at >= (select kept_from from horizon where rows_of = 'minutes')
+        group by 1, 2, 3, 4
+        on conflict (minute, event_type, status, attempts, shard)
+        do update set events = counted.events + excluded.events
+    ),
+    in_arrivals as (
+        insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
+        select   hour_of(coalesce(recorded_at, created_at)), shape, evidence,
+                 lateness_of(created_at, recorded_at), -1, count(*)
+        from     gone
+        group by 1, 2, 3, 4
+        on conflict (hour, shape, evidence, lateness, shard)
+        do update set events = counted.events + excluded.events
+    ),
+    in_coercions as (
+        insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
+        select   hour_of(coalesce(recorded_at, created_at)), shape, coercion.value ->> 'rule', -1,
+                 count(*)
+        from     gone
+        cross join lateral jsonb_array_elements(coercions) as coercion
+        where    coercion.value ->> 'rule' is not null
+        group by 1, 2, 3
+        on conflict (hour, shape, rule, shard)
+        do update set coercions = counted.coercions + excluded.coercions
+    ),
+    in_rows as (
+        insert into normalizer.archived_rows as known (
+            source_topic, source_generation, source_partition, job_id, run, events
+        )
+        select   source_topic, source_generation, source_partition, coalesce(written.job_id, ''),
+                 coalesce(written.run, 0), count(*)
+        from     gone
+        left join normalizer.job_batch as written using (batch_id)
+        group by 1, 2, 3, 4, 5
+        on conflict (source_topic, source_generation, source_partition, job_id, run)
+        do update set events = known.events + excluded.events
+    )
+    select count(*) into archived from gone;
     return archived;
 end
 $$;
 
 
--- Forgets executions of which no event is left, with their calls; what they are counted as stays,
--- in shard -1. Returns how many there were.
-create function projector.archive_executions(execution_ids bigint[]) returns bigint
+-- Forgets executions of which no event is left: their calls go, and no view shows them any more;
+-- what they are counted as moves to shard -1. Id and begin stay behind: an event that comes later
+-- finds them, and counts no begin again. Gives how many were forgotten.
+create function projector.forget_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
     set jit = off
@@ -127,12 +212,13 @@ declare
     gone  bigint[];
     tries call_id[];
 begin
-    perform lock_executions(archive_executions.execution_ids);
+    perform lock_executions(forget_executions.execution_ids);
     gone := array(
         select execution_id
         from   execution_facts
-        where  execution_id = any(archive_executions.execution_ids)
-        and    archived >= events
+        where  execution_id = any(forget_executions.execution_ids)
+        and    archived = events
+        and    not forgotten
     );
     tries := array(
         select (execution_id, call_key, attempts)::call_id
@@ -142,22 +228,38 @@ begin
     perform count_calls(array(select counted from call_counts(-1, tries) as counted));
     perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
 
+    -- What was forgotten before, and lived again, is counted there already as what it was then.
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
-    select   marked.hour, playbook_of(known.counted_told), marked.outcome, way.shard,
-             way.sign * count(*)
+    select   marked.hour, marked.playbook, marked.outcome, way.shard,
+             sum(way.sign * marked.sign)
     from     execution_facts as known
+    join     archived_executions as kept using (execution_id)
     cross join lateral (
-        values (known.counted_begun, 'BEGUN'), (known.counted_ended, known.counted_outcome)
-    ) as marked (hour, outcome)
+        values (known.counted_begun, playbook_of(known.counted_told), 'BEGUN', 1),
+               (known.counted_ended, playbook_of(known.counted_told), known.counted_outcome, 1),
+               (kept.counted_begun, playbook_of(kept.counted_told), 'BEGUN', -1),
+               (kept.counted_ended, playbook_of(kept.counted_told), kept.counted_outcome, -1)
+    ) as marked (hour, playbook, outcome, sign)
     cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, sign)
     where    known.execution_id = any(gone)
     and      marked.hour is not null
-    group by 1, 2, 3, way.shard, way.sign
+    group by 1, 2, 3, 4
+    having   sum(way.sign * marked.sign) <> 0
     on conflict (hour, playbook, outcome, shard)
     do update set executions = counted.executions + excluded.executions;
 
+    update archived_executions as kept
+    set    counted_told    = known.counted_told,
+           counted_begun   = known.counted_begun,
+           counted_outcome = known.counted_outcome,
+           counted_ended   = known.counted_ended
+    from   execution_facts as known
+    where  kept.execution_id = any(gone)
+    and    known.execution_id = kept.execution_id;
+
     delete from call_facts where execution_id = any(gone);
-    delete from execution_facts where execution_id = any(gone);
+    delete from archived_calls where execution_id = any(gone);
+    update execution_facts set forgotten = true where execution_id = any(gone);
     return cardinality(gone);
 end
 $$;
@@ -224,7 +326,7 @@ $$;
 
 -- They write as their owner: for projector maintain only.
 revoke execute on function projector.archive_events(bigint[]) from public;
-revoke execute on function projector.archive_executions(bigint[]) from public;
+revoke execute on function projector.forget_executions(bigint[]) from public;
 revoke execute on function
     projector.fold_shards(text, text, text[], timestamptz, timestamptz) from public;
 

@@ -15,12 +15,14 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
 from projector.api.command import serve
+from projector.archive import ArchiveFolder
 from projector.comparisons import COMPARISONS
 from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
@@ -270,7 +272,21 @@ _NOT_NOW: Final = {
     "--keep-events",
     envvar="PROJECTOR_KEEP_EVENTS",
     metavar="SPAN",
-    help="Let go of events stored longer ago, as 90d. For ever, if left out.",
+    help="Take in no event the log got longer ago, as 90d. For ever, if left out.",
+)
+@click.option(
+    "--keep-margin",
+    envvar="PROJECTOR_KEEP_MARGIN",
+    metavar="SPAN",
+    default="7d",
+    help="Let go of events that are older by so much; 7d. Reports less far apart count once.",
+)
+@click.option(
+    "--archive",
+    envvar="PROJECTOR_ARCHIVE",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write events that go there first: canonical lines that a backfill takes again.",
 )
 @click.option(
     "--keep-executions",
@@ -309,13 +325,10 @@ _NOT_NOW: Final = {
 def maintain(
     *,
     dry_run: bool,
-    keep_events: str | None,
-    keep_executions: str | None,
-    keep_quarantine: str | None,
-    keep_raw: str,
-    keep_minutes: str,
+    archive: Path | None,
     sample: int,
     every: str | None,
+    **spans: str | None,
 ) -> None:
     """Buckets ahead, retention, roll-up of old minutes, statistics, and a verified sample.
 
@@ -324,29 +337,27 @@ def maintain(
     projector maintain                               once, for cron
     projector maintain --every 15m                   as a service
 
-    Retention of events is off until a span is set. A bucket goes when its newest event was stored
-    long enough ago: it is closed (what comes for it later is ignored as expired), its counts are
-    set aside, then it is dropped. The views keep every count; `projector verify` says how many it
-    can no longer prove.
+    Retention of events is off until a span is set. What the log got before then is ignored as
+    expired from now on, by live and backfill alike; events that are older by the margin are
+    deleted, their counts set aside in the same transaction. So no record counts twice, however
+    often it is read again. The views keep every count; `projector verify` says how many it can no
+    longer prove.
 
     Any step can be interrupted at any moment; the next run goes on. Only one runs at a time. What
     the sample finds is kept for the view projector.agreement; exit 1 if it differs.
     """
-    keep = Keep(
-        events=_span(keep_events) if keep_events else None,
-        executions=_span(keep_executions) if keep_executions else None,
-        quarantine=_span(keep_quarantine) if keep_quarantine else None,
-        raw=_span(keep_raw),
-        minutes=_span(keep_minutes),
-    )
+    keep = Keep(**{name.removeprefix("keep_"): _span(span) for name, span in spans.items() if span})
 
+    folder = ArchiveFolder(archive) if archive and not dry_run else None
     pause_s = _span(every).total_seconds() if every else 0.0
 
     async def once() -> bool:
         agrees = True
         scope = _scope(None, None, None, sample, None) if sample else None
         async with connected(database_url()) as connection:
-            async for done in run_maintain(connection, keep, dry_run=dry_run, sample=scope):
+            async for done in run_maintain(
+                connection, keep, dry_run=dry_run, sample=scope, folder=folder
+            ):
                 _say(str(done))
                 if isinstance(done, Verdict):
                     agrees = agrees and done.verdict == "match"

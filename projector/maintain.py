@@ -13,13 +13,8 @@ import asyncpg
 import msgspec
 
 from normalizer.errors import NormalizerError
-from projector.retention import (
-    drop_events,
-    drop_executions,
-    drop_hashed_events,
-    drop_quarantine,
-    drop_raw,
-)
+from projector.archive import ArchiveFolder
+from projector.retention import drop_events, drop_executions, drop_quarantine, drop_raw
 from projector.upkeep import drop_minutes, fold_shards, refresh_statistics
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
@@ -34,11 +29,14 @@ class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """How long rows are kept; None: for ever.
 
-    Executions are forgotten only when none of their events is left.
+    Events are taken in for as long as `events` says, and kept for the margin longer: reports of one
+    event that are at most so far apart count once. Executions are forgotten only when none of their
+    events is left.
     """
 
     minutes: timedelta = timedelta(days=2)
     events: timedelta | None = None
+    margin: timedelta = timedelta(days=7)
     executions: timedelta | None = None
     quarantine: timedelta | None = None
     raw: timedelta | None = timedelta(days=30)
@@ -46,15 +44,21 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def maintain(
-    connection: asyncpg.Connection, keep: Keep, *, dry_run: bool, sample: Scope | None = None
+    connection: asyncpg.Connection,
+    keep: Keep,
+    *,
+    dry_run: bool,
+    sample: Scope | None = None,
+    folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
     """Each thing that was done, or would be, and what it verified. Raises MaintainerBusy.
 
-    `sample` is verified at the end, and what is found kept for the view `agreement`.
+    Events that go are written into the folder, if there is one, before they do. `sample` is
+    verified at the end, and what is found kept for the view `agreement`.
     """
     async with alone(connection):
         now: datetime = await connection.fetchval("select now()")
-        async for done in _steps(connection, keep, now, dry_run=dry_run):
+        async for done in _steps(connection, keep, now, folder, dry_run=dry_run):
             yield done
         if sample is not None and not dry_run:
             async for verdict in verify(connection, sample):
@@ -75,7 +79,12 @@ async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
 
 
 async def _steps(
-    connection: asyncpg.Connection, keep: Keep, now: datetime, *, dry_run: bool
+    connection: asyncpg.Connection,
+    keep: Keep,
+    now: datetime,
+    folder: ArchiveFolder | None,
+    *,
+    dry_run: bool,
 ) -> AsyncIterator[str]:
     steps: list[AsyncIterator[str]] = []
     rebuilt = await connection.fetchval("select unit from projector.rebuild")
@@ -84,8 +93,8 @@ async def _steps(
         yield f"retention waits for the rebuild of {rebuilt}: finish or cancel it"
         keep = Keep(minutes=keep.minutes, raw=keep.raw)
     if keep.events is not None:
-        steps.append(drop_events(connection, now - keep.events, dry_run=dry_run))
-        steps.append(drop_hashed_events(connection, now - keep.events, dry_run=dry_run))
+        before = now - keep.events
+        steps.append(drop_events(connection, before, keep.margin, folder, dry_run=dry_run))
     if keep.executions is not None:
         steps.append(drop_executions(connection, now - keep.executions, dry_run=dry_run))
     if keep.quarantine is not None:

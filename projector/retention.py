@@ -1,68 +1,136 @@
-"""Old rows in, their counts kept and the rows gone, in small steps that can stop anywhere.
+"""Lets old rows go, their counts kept, in small steps that can stop anywhere.
 
-What goes is never counted twice and never un-counted: a bucket is closed before it is looked at
-again, its counts are set aside before it is dropped. Source: design, section 3.
+The horizon is raised first, then rows older than it by the margin are deleted, some thousand a
+transaction: from then on no record of theirs comes in again. Source: 0009_let_events_go.sql.
 """
 
-from collections.abc import AsyncIterator
-from datetime import datetime
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 import asyncpg
-import msgspec
 
-from projector.database import patiently
+from projector.archive import COLUMNS, ArchiveFolder
 
 ROWS_A_STEP: Final = 5_000
-HASHED_FROM: Final = 1 << 62 | 1 << 61
-HASHED: Final = "events_hashed"
-
-
-class Bucket(msgspec.Struct, frozen=True):
-    """One partition of events: its name, and the ids it holds from and up to."""
-
-    name: str
-    low: int
-    high: int
+_STEPS_A_LOOK: Final = 10
+"""Old rows are looked for so many steps at a time: a look goes by those that are dead already."""
+_PATIENCE_S: Final = 60.0
+_ASK_AGAIN_S: Final = 0.05
 
 
 async def drop_events(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
+    connection: asyncpg.Connection,
+    before: datetime,
+    margin: timedelta,
+    folder: ArchiveFolder | None,
+    *,
+    dry_run: bool,
 ) -> AsyncIterator[str]:
-    """Let go of every bucket whose newest event was stored before then; go on with what began."""
-    for bucket in await _attached(connection):
-        if bucket.name != HASHED:
-            async for done in _drop_bucket(connection, bucket, before, dry_run=dry_run):
-                yield done
+    """Take in no event from before then any more; let go of those older than that by the margin."""
     if dry_run:
+        yield f"would take in no event from before {before:%Y-%m-%dT%H:%M}"
+    elif not await _raise_horizon(connection, before):
+        yield "retention of events waits: a batch that began before has not ended yet"
         return
-    for row in await connection.fetch(_DETACHED):
-        await connection.execute(f"drop table if exists normalizer.{row['bucket']}")
-        await connection.execute(_MARK, row["bucket"], "dropped")
-        yield f"dropped {row['bucket']}"
+    for partition in await connection.fetch(_PARTITIONS):
+        gone = await _drop_rows(
+            connection, partition["name"], before - margin, folder, dry_run=dry_run
+        )
+        if gone:
+            done = "would archive and delete" if dry_run else "archived and deleted"
+            yield f"{done} {gone:,} events of {partition['name']}"
+        if gone and not dry_run and await _empty(connection, partition["name"]):
+            yield f"emptied {partition['name']}"
 
 
-async def drop_hashed_events(
-    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Let go of old events whose ids have no time: archived and deleted, a few at a time."""
-    gone = 0
-    last = HASHED_FROM - 1
+async def _raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
+    """Whether every transaction that may have read the horizon as it was has ended."""
+    await connection.execute(_RAISE_HORIZON, to)
+    readers = await connection.fetchval(_HORIZON_READERS)
+    asks = int(_PATIENCE_S / _ASK_AGAIN_S)
+    for _ in range(asks):
+        if not await connection.fetchval(_STILL_THERE, readers):
+            return True
+        await asyncio.sleep(_ASK_AGAIN_S)
+    return False
+
+
+async def _drop_rows(
+    connection: asyncpg.Connection,
+    partition: str,
+    before: datetime,
+    folder: ArchiveFolder | None,
+    *,
+    dry_run: bool,
+) -> int:
+    """How many rows of the partition went, or would. What somebody has locked waits."""
+    if dry_run:
+        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before)
+        return count
+    gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     while True:
-        ids = await connection.fetch(_OLD_HASHED, last, before, ROWS_A_STEP)
-        if not ids:
-            break
-        event_ids = [row["event_id"] for row in ids]
-        last = event_ids[-1]
-        gone += len(event_ids)
-        if dry_run:
-            continue
         async with connection.transaction():
-            await connection.execute("set local projector.archiving = 'on'")
-            await connection.execute("select projector.archive_events($1::bigint[])", event_ids)
-            await connection.execute(_DELETE_EVENTS, event_ids)
-    if gone:
-        yield f"{'would archive and delete' if dry_run else 'deleted'} {gone:,} events of {HASHED}"
+            await connection.execute(_BY_ARRIVAL)
+            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
+        deleted = 0
+        events = sorted((row["event_id"], row["execution_id"]) for row in old)
+        for first in range(0, len(events), ROWS_A_STEP):
+            step = events[first : first + ROWS_A_STEP]
+            deleted += await _archive(connection, step, before, folder)
+        gone += deleted
+        if len(old) < most or not deleted:
+            return gone
+
+
+async def _archive(
+    connection: asyncpg.Connection,
+    events: Sequence[tuple[int, int]],
+    before: datetime,
+    folder: ArchiveFolder | None,
+) -> int:
+    """Delete these of (event_id, execution_id), once they are in the folder, in one transaction.
+
+    Executions first, then rows, in a later statement: so what is read is what the writer before
+    has committed. A row that is locked is a writer's, who may wait for its execution: it is left.
+    """
+    event_ids = [event_id for event_id, _ in events]
+    execution_ids = list({execution_id for _, execution_id in events})
+    async with connection.transaction():
+        await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
+        columns = COLUMNS if folder else "event_id"
+        rows = await connection.fetch(
+            _LOCK_EVENTS.format(columns), event_ids[0], event_ids[-1], event_ids, before
+        )
+        if not rows:
+            return 0
+        if folder:
+            folder.write(rows)
+        deleted: int = await connection.fetchval(
+            "select projector.archive_events($1::bigint[])", [row["event_id"] for row in rows]
+        )
+        return deleted
+
+
+async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
+    """Give back the room of a partition without rows; whoever reads it goes first."""
+    if await connection.fetchval(_HAS_ROWS.format(partition)):
+        return False
+    await connection.execute("set statement_timeout = 0")
+    try:
+        await connection.execute(f"vacuum normalizer.{partition}")
+        async with connection.transaction():
+            await connection.execute("set local lock_timeout = '500ms'")
+            await connection.execute(f"lock table normalizer.{partition} in access exclusive mode")
+            if await connection.fetchval(_HAS_ROWS.format(partition)):
+                return False
+            await connection.execute(f"truncate table only normalizer.{partition}")
+    except asyncpg.LockNotAvailableError:
+        return False
+    finally:
+        await connection.execute("reset statement_timeout")
+    return True
 
 
 async def drop_executions(
@@ -80,7 +148,7 @@ async def drop_executions(
             gone += len(execution_ids)
         else:
             gone += await connection.fetchval(
-                "select projector.archive_executions($1::bigint[])", execution_ids
+                "select projector.forget_executions($1::bigint[])", execution_ids
             )
     if gone:
         yield f"{'would forget' if dry_run else 'forgot'} {gone:,} executions with their calls"
@@ -94,9 +162,7 @@ async def drop_quarantine(
     if dry_run:
         gone = await connection.fetchval(_COUNT_OLD_QUARANTINE, before)
     while not dry_run:
-        async with connection.transaction():
-            await connection.execute("set local projector.archiving = 'on'")
-            deleted = await connection.fetchval(_DELETE_QUARANTINE, before, ROWS_A_STEP)
+        deleted = await connection.fetchval(_DELETE_QUARANTINE, before, ROWS_A_STEP)
         gone += deleted
         if not deleted:
             break
@@ -120,199 +186,67 @@ async def drop_raw(
         yield f"{'would delete' if dry_run else 'deleted'} the bytes of {gone:,} refused records"
 
 
-async def _drop_bucket(
-    connection: asyncpg.Connection, bucket: Bucket, before: datetime, *, dry_run: bool
-) -> AsyncIterator[str]:
-    """Close, archive and detach it if it is due, or go on with what was begun."""
-    state = await connection.fetchval(_STATE, bucket.name)
-    if state is None:
-        if not await _is_due(connection, bucket, before):
-            return
-        if dry_run:
-            yield f"would close, archive and drop {bucket.name}"
-            return
-        await _close(connection, bucket)
-        state = "closed"
-    if state == "closed":
-        if not await _is_due(connection, bucket, before):
-            yield f"{bucket.name} is closed, and waits: an event came in just before"
-            return
-        if dry_run:
-            yield f"would archive and drop {bucket.name}, which is closed"
-            return
-        yield f"archived {await _archive(connection, bucket):,} events of {bucket.name}"
-    if dry_run:
-        yield f"would drop {bucket.name}, which is archived"
-        return
-    await _detach(connection, bucket)
+_RAISE_HORIZON: Final = """
+    update normalizer.retention_horizon
+    set    expired_before = $1::timestamptz
+    where  expired_before < $1::timestamptz
+"""
 
+# Whoever reads the horizon holds its table's weakest lock until the end of the transaction.
+_HORIZON_READERS: Final = """
+    select coalesce(array_agg(virtualtransaction), '{}')
+    from   pg_locks
+    where  relation = 'normalizer.retention_horizon'::regclass and pid <> pg_backend_pid()
+"""
 
-async def _attached(connection: asyncpg.Connection) -> list[Bucket]:
-    rows = await connection.fetch(_ATTACHED)
-    return [Bucket(row["name"], row["low"], row["high"]) for row in rows]
-
-
-async def _is_due(connection: asyncpg.Connection, bucket: Bucket, before: datetime) -> bool:
-    """Whether it has events, the newest of them stored before then.
-
-    Ids say nothing about it: a late or replayed event has an old one. Looks at a stretch of ids
-    at a time, from the newest on, so that a bucket in use is left at once.
-    """
-    found = False
-    high = bucket.high
-    while True:
-        row = await connection.fetchrow(_NEWEST, bucket.low, high, 20 * ROWS_A_STEP)
-        if row["events"] == 0:
-            return found
-        if row["newest"] >= before:
-            return False
-        found = True
-        high = row["least"] - 1
-
-
-async def _close(connection: asyncpg.Connection, bucket: Bucket) -> None:
-    """No row comes in or changes from here on; waits for batches in flight."""
-
-    async def close() -> None:
-        await connection.execute(
-            f"alter table normalizer.{bucket.name} "
-            "add constraint events_bucket_closed check (false) not valid"
-        )
-        await connection.execute(_NOTE_CLOSED, bucket.name, bucket.low, bucket.high)
-
-    await patiently(connection, close)
-
-
-async def _archive(connection: asyncpg.Connection, bucket: Bucket) -> int:
-    """Set aside what its events are counted as, from where the last try stopped."""
-    while True:
-        async with connection.transaction():
-            to: int = await connection.fetchval(_ARCHIVED_TO, bucket.name)
-            rows = await connection.fetch(_NEXT_EVENTS, to, bucket.high, ROWS_A_STEP)
-            event_ids = [row["event_id"] for row in rows]
-            if not event_ids:
-                break
-            await connection.execute("select projector.archive_events($1::bigint[])", event_ids)
-            await connection.execute(_NOTE_ARCHIVED, bucket.name, event_ids[-1], len(event_ids))
-    await connection.execute(_MARK, bucket.name, "archived")
-    events: int = await connection.fetchval(_ARCHIVED, bucket.name)
-    return events
-
-
-async def _detach(connection: asyncpg.Connection, bucket: Bucket) -> None:
-    """Take it out of events without stopping anybody; what was broken off is finished."""
-    # Waits for older snapshots, without a lock that others would wait for.
-    await connection.execute("set statement_timeout = 0; set lock_timeout = 0")
-    try:
-        await _detach_now(connection, bucket)
-    finally:
-        await connection.execute("reset statement_timeout; reset lock_timeout")
-    await connection.execute(_MARK, bucket.name, "detached")
-
-
-async def _detach_now(connection: asyncpg.Connection, bucket: Bucket) -> None:
-    pending = await connection.fetchval(_DETACH_PENDING, bucket.name)
-    how = "finalize" if pending else "concurrently"
-    await connection.execute(
-        f"alter table normalizer.events detach partition normalizer.{bucket.name} {how}"
+_STILL_THERE: Final = """
+    select exists (
+        select
+        from   pg_locks
+        where  relation = 'normalizer.retention_horizon'::regclass
+        and    virtualtransaction = any($1::text[])
     )
-
-
-_ATTACHED: Final = """
-    with bounds as (
-        select child.relname::text as name,
-               regexp_match(
-                   pg_get_expr(child.relpartbound, child.oid),
-                   'FROM \\(''?(-?\\d+)''?\\) TO \\((?:''?(\\d+)''?|MAXVALUE)\\)'
-               ) as found
-        from   pg_inherits
-        join   pg_class as child on child.oid = pg_inherits.inhrelid
-        where  pg_inherits.inhparent = 'normalizer.events'::regclass
-    )
-    select   name, found[1]::bigint as low,
-             coalesce(found[2]::numeric - 1, 9223372036854775807)::bigint as high
-    from     bounds
-    order by low
 """
 
-_STATE: Final = "select state from normalizer.closed_bucket where bucket = $1::text"
-
-_NEWEST: Final = """
-    select count(*) as events, max(ingested_at) as newest, min(event_id) as least
-    from   (
-               select   event_id, ingested_at
-               from     normalizer.events
-               where    event_id between $1::bigint and $2::bigint
-               order by event_id desc
-               limit    $3::integer
-           ) as stretch
+_PARTITIONS: Final = """
+    select   child.relname::text as name
+    from     pg_inherits
+    join     pg_class as child on child.oid = pg_inherits.inhrelid
+    where    pg_inherits.inhparent = 'normalizer.events'::regclass
+    order by child.relname
 """
 
-_NOTE_CLOSED: Final = """
-    insert into normalizer.closed_bucket (bucket, low, high, archived_to)
-    values ($1::text, $2::bigint, $3::bigint, $2::bigint - 1)
+# Nothing else says which rows are old: ids do not, a replay stores old ones today.
+_BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
+
+_OLD_EVENTS: Final = """
+    select event_id, execution_id
+    from   normalizer.{}
+    where  coalesce(recorded_at, created_at) < $1::timestamptz
+    limit  $2::integer
 """
 
-_ARCHIVED_TO: Final = """
-    select archived_to from normalizer.closed_bucket where bucket = $1::text for update
+_COUNT_OLD_EVENTS: Final = """
+    select count(*) from normalizer.{} where coalesce(recorded_at, created_at) < $1::timestamptz
 """
 
-_NEXT_EVENTS: Final = """
-    select   event_id
+_LOCK_EVENTS: Final = """
+    select   {}
     from     normalizer.events
-    where    event_id > $1::bigint and event_id <= $2::bigint
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
+    and      coalesce(recorded_at, created_at) < $4::timestamptz
     order by event_id
-    limit    $3::integer
+    for update skip locked
 """
 
-_NOTE_ARCHIVED: Final = """
-    update normalizer.closed_bucket
-    set    archived_to = $2::bigint, events = events + $3::bigint, changed_at = now()
-    where  bucket = $1::text
-"""
-
-_ARCHIVED: Final = "select events from normalizer.closed_bucket where bucket = $1::text"
-
-_MARK: Final = """
-    update normalizer.closed_bucket
-    set    state = $2::text, changed_at = now()
-    where  bucket = $1::text
-"""
-
-# Also one that was detached by a process that died before it could say so.
-_DETACHED: Final = """
-    select   bucket
-    from     normalizer.closed_bucket
-    where    state in ('archived', 'detached')
-    and      not exists (
-                 select
-                 from   pg_inherits
-                 where  inhrelid = to_regclass('normalizer.' || bucket)
-             )
-    order by low
-"""
-
-_DETACH_PENDING: Final = """
-    select coalesce(bool_or(inhdetachpending), false)
-    from   pg_inherits
-    where  inhparent = 'normalizer.events'::regclass
-    and    inhrelid = ('normalizer.' || $1::text)::regclass
-"""
-
-_OLD_HASHED: Final = """
-    select   event_id
-    from     normalizer.events
-    where    event_id > $1::bigint and ingested_at < $2::timestamptz
-    order by event_id
-    limit    $3::integer
-"""
-
-_DELETE_EVENTS: Final = "delete from normalizer.events where event_id = any($1::bigint[])"
+_HAS_ROWS: Final = "select exists (select from normalizer.{})"
 
 _OLD_EXECUTIONS: Final = """
     select   execution_id
     from     execution_facts
-    where    execution_id > $1::bigint and archived >= events and last_at < $2::timestamptz
+    where    execution_id > $1::bigint and archived = events and not forgotten
+    and      last_at < $2::timestamptz
     order by execution_id
     limit    $3::integer
 """
@@ -332,7 +266,16 @@ _DELETE_QUARANTINE: Final = """
     gone as (
         delete from normalizer.quarantine
         where  quarantine_id in (select quarantine_id from old)
-        returning source_topic, source_generation, source_partition, batch_id
+        returning source_topic, source_generation, source_partition, batch_id, quarantined_at,
+                  reason, shape
+    ),
+    counted as (
+        insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
+        select   hour_of(quarantined_at), reason, shape, -1, count(*)
+        from     gone
+        group by 1, 2, 3
+        on conflict (hour, reason, shape, shard)
+        do update set refused = counted.refused + excluded.refused
     ),
     noted as (
         insert into normalizer.archived_rows as known (

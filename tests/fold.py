@@ -107,6 +107,9 @@ def _execution(told: Sequence[Row]) -> Row:
         "catalog_id": _least(row["catalog_id"] for row in told),
         "parent_execution_id": _least(row["parent_execution_id"] for row in told),
         "first_at": min(row["created_at"] for row in told),
+        "begun_at": _least(
+            row["created_at"] for row in told if row["event_type"] in LIFECYCLE["begins"]
+        ),
         "last_at": last["created_at"],
         "ended_at": first_ends.get(status),
         "events": len(told),
@@ -312,7 +315,8 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
         key, playbook, status = one["execution_id"], one["playbook"], one["status"]
         ended_at, first_at, active_at = one["ended_at"], one["first_at"], one["active_at"]
         active = bool(ended_at and active_at and active_at > ended_at)
-        begun[hour(first_at), playbook] += 1
+        if one["begun_at"]:
+            begun[hour(one["begun_at"]), playbook] += 1
         views["executions"].append((
             key, hour(first_at), playbook, one["version"], status, one["catalog_id"],
             one["parent_execution_id"], first_at, one["last_at"], ended_at,

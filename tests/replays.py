@@ -93,11 +93,20 @@ def settings_of(database: Database, **fields: Any) -> Settings:
 
 
 def backfill_of(
-    settings: Settings, source: Source, name: str, *, normalize: Normalize = NORMALIZE, **pace: Any
+    settings: Settings,
+    source: Source,
+    name: str,
+    *,
+    normalize: Normalize = NORMALIZE,
+    accept_expired: bool = False,
+    **pace: Any,
 ) -> Backfill:
     """A backfill that looks at no live traffic unless `pace` says so."""
     return Backfill(
-        player(settings, Asked(kind="backfill", source=name), **pace), source, normalize
+        player(settings, Asked(kind="backfill", source=name), **pace),
+        source,
+        normalize,
+        accept_expired=accept_expired,
     )
 
 
@@ -111,7 +120,9 @@ def player(settings: Settings, asked: Asked, **pace: Any) -> Player:
     )
 
 
-async def backfill_files(database: Database, *paths: Path, **options: Any) -> Verdict:
+async def backfill_files(
+    database: Database, *paths: Path, accept_expired: bool = False, **options: Any
+) -> Verdict:
     """The verdict of one run over files. `options` are of the source and of the settings."""
     named = {"form", "defaults"}
     source = {name: value for name, value in options.items() if name in named}
@@ -125,7 +136,8 @@ async def backfill_files(database: Database, *paths: Path, **options: Any) -> Ve
         known=known.short_files,
         **source,
     )
-    return await backfill_of(settings, files, " ".join(map(str, paths))).run()
+    name = " ".join(map(str, paths))
+    return await backfill_of(settings, files, name, accept_expired=accept_expired).run()
 
 
 async def tried_out(database: Database, *paths: Path) -> Diff:

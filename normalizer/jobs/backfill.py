@@ -45,6 +45,7 @@ class Backfill:
     """One run of a backfill; `run` ends at the source's end, after the player's stop, or broken.
 
     `positions_of` gives what its batches move, where that is more than the run's positions.
+    Without `accept_expired` it fails at the first events that lie before the horizon of retention.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Backfill:
         normalize: Normalize,
         *,
         positions_of: Callable[[Run], JobPositions] | None = None,
+        accept_expired: bool = False,
     ) -> None:
         self.player = player
         self._positions_of = positions_of or partial(JobPositions, keyed=source.keyed)
         self._source = source
         self._normalize = normalize
+        self._accept_expired = accept_expired
         self._stopping = player.stopping
         self._batch_rows = player.pace.rows_at_once(player.settings.batch_rows)
         self._batch_bytes = player.settings.batch_bytes
@@ -80,6 +83,7 @@ class Backfill:
             application_name=f"normalizer {run.asked.kind}",
             positions=positions,
             session=SESSION,
+            accept_expired=self._accept_expired,
         ) as store:
             await self._transfer(run, store, positions, tasks)
         return self._source.truncated

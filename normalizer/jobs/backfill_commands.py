@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -39,6 +39,12 @@ from normalizer.jobs.tables import TableSource
 from normalizer.jobs.topics import Range, TopicSource
 from normalizer.settings import Settings
 
+_expired_option: Final = click.option(
+    "--accept-expired",
+    is_flag=True,
+    help="Go on without events that lie before the horizon of retention.",
+)
+
 
 @click.group()
 def backfill() -> None:
@@ -63,6 +69,7 @@ def backfill() -> None:
 @click.option("--from-time", metavar="TIME", help="2026-01-31, or 2026-01-31T12:00:00Z; UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @changes_option
+@_expired_option
 @history_options
 def backfill_topic(
     *,
@@ -126,6 +133,7 @@ def backfill_topic(
 )
 @set_option
 @changes_option
+@_expired_option
 @history_options
 def backfill_file(
     *,
@@ -183,6 +191,7 @@ def backfill_file(
 @click.option("--key", help="Columns that tell rows apart, by commas; default the primary key.")
 @set_option
 @changes_option
+@_expired_option
 @history_options
 def backfill_table(
     *,
@@ -251,7 +260,8 @@ def _play(
         try_out(settings, source, normalize, changes)
 
     def flow(player: Player) -> Coroutine[Any, Any, Verdict]:
-        return Backfill(player, source, normalize).run()
+        accept_expired = pacing["accept_expired"]
+        return Backfill(player, source, normalize, accept_expired=accept_expired).run()
 
     verdict = verdict_of(settings, asked, flow, screen, pacing_of(pacing))
     say(screen, verdict)

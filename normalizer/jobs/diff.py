@@ -112,7 +112,7 @@ class Diff:
         """The whole diff, as an operator reads it."""
         for what in ("new", "joined", "changed", "refused", "unchanged", "expired"):
             if what in self._rows:
-                why = ", for retention has closed their bucket" if what == "expired" else ""
+                why = _EXPIRED if what == "expired" else ""
                 yield f"{self._rows[what]:>12,} {what}{why}"
             if what == "refused":
                 for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
@@ -121,6 +121,9 @@ class Diff:
                 yield from _field_lines(field, pairs)
         if not self._rows:
             yield "nothing was read"
+
+
+_EXPIRED: Final = ", before the horizon of retention: --accept-expired goes on without them"
 
 
 def changes_between(before: Envelope, after: Envelope) -> Changes:

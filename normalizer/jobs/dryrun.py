@@ -7,6 +7,7 @@ before it would have stored. So the diff is what the run then does, unless other
 import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
@@ -27,6 +28,7 @@ from normalizer.store.grid import Grid
 from normalizer.store.refusals import Refusal
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import ANSWER_S, Session
+from normalizer.store.store import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
@@ -58,6 +60,7 @@ class DryRun:
             settings=READ_ONLY,
         )
         self._stopping = asyncio.Event()
+        self._horizon: datetime | None = None
         self.stale = Diff()
 
     async def __aenter__(self) -> Self:
@@ -89,6 +92,7 @@ class DryRun:
                 self._say_changes(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
+        self._horizon = await self._session.at_once(_horizon)
         parts = await self._source.parts()
         positions = {part.key: At(next_offset=part.start, end=part.end) for part in parts}
         filling = Filling(0)
@@ -114,11 +118,14 @@ class DryRun:
         await self._note_refusals(refusals, overlay)
 
     def _sorted_out(self, batch: Batch) -> tuple[list[Envelope], list[Refusal]]:
-        """Events to settle, and refusals."""
+        """Events to settle, and refusals; what lies before the horizon is counted, and no more."""
         events: list[Envelope] = []
         refusals: list[Refusal] = []
         for record, outcomes in batch.items():
             for outcome in outcomes:
+                if self._horizon is not None and is_expired(record, outcome, self._horizon):
+                    self._diff.add("expired")
+                    continue
                 match outcome:
                     case Envelope():
                         events.append(outcome)
@@ -236,6 +243,12 @@ class _Reading:
             for low, high, ids in self._grid.grouped(event_ids)
             for row in await self._connection.fetch(statements.READ_EVENTS, low, high, ids)
         }
+
+
+async def _horizon(connection: asyncpg.Connection) -> datetime | None:
+    """Before which time in the log events are ignored; None: retention is off."""
+    horizon: datetime | None = await connection.fetchval(statements.HORIZON)
+    return horizon
 
 
 def _id_of(row: Envelope) -> int:

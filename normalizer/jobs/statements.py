@@ -211,6 +211,8 @@ FIND_REFUSED: Final = """
            using (source_topic, source_generation, source_partition, source_offset)
 """
 
+HORIZON: Final = "select nullif(expired_before, '-infinity') from normalizer.retention_horizon"
+
 # Partitions with rows, in the order of their ids; the statistics say about how many.
 PARTITIONS: Final = """
     select   part.low, part.high, greatest(known.reltuples, 1)::bigint as rows

@@ -41,6 +41,7 @@ class Counting:
         tallies, totals = self._tallies, written.totals
         tallies.batch_rows.observe(totals.outcomes)
         tallies.commit_seconds.observe(written.commit_s)
+        tallies.expired_unread.inc(written.expired_unread)
         counts: Counter[tuple[str, str]] = Counter(
             zip(map(_shape_of, written.events), map(_fate_of, written.fates), strict=True)
         )

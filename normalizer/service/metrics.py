@@ -109,6 +109,14 @@ CATALOGUE: Final = (
         labels={"shape": SHAPES, "kind": DRIFTS},
     ),
     Metric(
+        name="normalizer_expired_unread_total",
+        kind="counter",
+        means="Events ignored because the log's time lies before the horizon of retention, though "
+        "nobody had read them before: lost events, or a producer's clock.",
+        look="Lag was longer than --keep-events of `projector maintain`: raise it, then rewind or "
+        "backfill. No lag: a producer's clock is wrong.",
+    ),
+    Metric(
         name="normalizer_batches_total",
         kind="counter",
         means="Batches begun, by why they were closed: full of rows or bytes, old, or at the stop.",
@@ -319,6 +327,7 @@ class Tallies:
         self.outcomes = self._counter("normalizer_outcomes_total")
         self.coercions = self._counter("normalizer_coercions_total")
         self.quarantined = self._counter("normalizer_quarantined_total")
+        self.expired_unread = self._counter("normalizer_expired_unread_total")
         self.drift = self._counter("normalizer_drift_total")
         self.drift_found = self._counter("normalizer_drift_found_total")
         self.batches = self._counter("normalizer_batches_total")
@@ -340,7 +349,7 @@ class Tallies:
     def _counter(self, name: str) -> Counter:
         metric = _BY_NAME[name]
         made = Counter(name, metric.means, [*metric.labels], registry=self.registry)
-        for values in product(*metric.labels.values()):
+        for values in product(*metric.labels.values()) if metric.labels else ():
             made.labels(*values)
         return made
 

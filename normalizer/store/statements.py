@@ -116,7 +116,12 @@ MOVE_POSITIONS: Final = """
          = (moved.topic, moved.generation, moved.partition)
 """
 
-NEXT_BATCH_ID: Final = "select nextval('normalizer.batch_id')"
+# Who reads the horizon holds its table until the end: who raised it waits for those before.
+BEGIN_BATCH: Final = """
+    select nextval('normalizer.batch_id') as batch_id,
+           nullif(expired_before, '-infinity') as expired_before
+    from   normalizer.retention_horizon
+"""
 
 PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 

@@ -6,6 +6,7 @@ locked positions: still mine, and where I think they are?
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType, TracebackType
@@ -15,6 +16,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, PartitionBatch, Totals
+from normalizer.core.record import RawRecord
+from normalizer.core.rules.times import recorded_at
 from normalizer.core.settle import (
     EVERYTHING,
     NOTHING_REACHED,
@@ -26,8 +29,8 @@ from normalizer.core.settle import (
     settle,
     source_of,
 )
-from normalizer.envelope import Envelope, Ignored, Rejected
-from normalizer.errors import StoreUnavailable
+from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
+from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.store import statements
 from normalizer.store.grid import Grid
 from normalizer.store.migrate import refuse_edited
@@ -80,6 +83,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     """What one committed transaction did, for whoever counts.
 
     `fates` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
+    `expired_unread` are those that were ignored as expired though nobody had read them before.
     """
 
     events: Sequence[Envelope]
@@ -88,6 +92,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     refusals: Sequence[Refusal]
     kept: Sequence[bool]
     totals: Totals
+    expired_unread: int
     commit_s: float = 0.0
 
 
@@ -96,7 +101,8 @@ class Store:
 
     `async with Store(url, owner=...) as store`; not for two tasks at once.
     Every method raises StoreUnavailable (nothing was written: do it again) or FatalError.
-    A job gives `positions` of its own, and `session`: server settings for its connection.
+    A job gives `positions` of its own, and `session`: server settings for its connection. Without
+    `accept_expired` it is fatal that records lie before the horizon of retention, not the rule.
     `on_written` is called after each commit, but not where only its answer was lost.
     """
 
@@ -110,8 +116,10 @@ class Store:
         positions: Positions | None = None,
         session: Mapping[str, str] = MappingProxyType({}),
         on_written: Callable[[Written], None] | None = None,
+        accept_expired: bool = True,
     ) -> None:
         self._owner = owner
+        self._accept_expired = accept_expired
         self._on_written = on_written
         self._positions = positions or SourcePositions()
         self._grid = Grid()
@@ -276,8 +284,14 @@ class Store:
         reached = await self._positions.lock(connection, batch.parts)
         if reached is None:
             return None
-        batch_id = await connection.fetchval(statements.NEXT_BATCH_ID)
-        sorted_out = _sort_out(batch, refused)
+        batch_id, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
+        sorted_out = _sort_out(batch, refused, horizon, reached)
+        if sorted_out.expired and not self._accept_expired:
+            raise FatalError(
+                f"{sorted_out.expired:,} of the next events lie before the horizon of retention, "
+                f"{horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes on "
+                "without them"
+            )
         stored = StoredRows(connection, self._grid)
         settled = await settle(sorted_out.events, stored, reached)
         if self._go_apart(sorted_out.events, settled, reached):
@@ -314,6 +328,7 @@ class Store:
             refusals=sorted_out.refusals,
             kept=kept,
             totals=sum((totals for _, totals in moves), Totals()),
+            expired_unread=sorted_out.expired_unread,
         )
 
     def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
@@ -372,7 +387,8 @@ class Store:
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
         reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
-        events = _sort_out(batch, refused).events
+        _, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
+        events = _sort_out(batch, refused, horizon, reached).events
         codes, settled = await self._refusals(connection, events, reached)
         tellings: dict[int, list[Envelope]] = {}
         for event, (fate, row) in zip(events, settled.fates, strict=True):
@@ -427,6 +443,17 @@ def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
     )
 
 
+def is_expired(record: RawRecord, outcome: Outcome, horizon: datetime) -> bool:
+    """Whether it lies before the horizon of retention: by the log's time, or what stands for it.
+
+    As retention tells the age of a row. What has no time at all is never expired.
+    """
+    time = recorded_at(record.recorded_ms)
+    if time is None and isinstance(outcome, Envelope):
+        time = outcome.created_at
+    return time is not None and time < horizon and not isinstance(outcome, Ignored)
+
+
 def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
     """From the claim's position up to next_offset, without a record."""
     return PartitionBatch(
@@ -441,11 +468,12 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
     )
 
 
-class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
-    """A batch's outcomes by kind; those that were ignored are only counted.
+class _SortedOut(msgspec.Struct, kw_only=True):
+    """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
 
     `counts` are parallel to the batch's parts, and `ends` say where in `events` those of a part
-    end; `counts_of_refusals` say whose a refusal is.
+    end; `counts_of_refusals` say whose a refusal is. `expired` are the ignored ones that lie before
+    the horizon, `expired_unread` those of them that nobody has read before.
     """
 
     counts: list[Counts]
@@ -453,18 +481,28 @@ class _SortedOut(msgspec.Struct, frozen=True, kw_only=True):
     ends: list[int] = []
     refusals: list[Refusal] = []
     counts_of_refusals: list[Counts] = []
+    expired: int = 0
+    expired_unread: int = 0
 
     def add_refusal(self, refusal: Refusal, counts: Counts) -> None:
         self.refusals.append(refusal)
         self.counts_of_refusals.append(counts)
 
 
-def _sort_out(batch: Batch, refused: dict[Place, Rejected]) -> _SortedOut:
+def _sort_out(
+    batch: Batch, refused: dict[Place, Rejected], horizon: datetime | None, reached: Reached
+) -> _SortedOut:
     sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
     events = sorted_out.events
     for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
+                if horizon is not None and is_expired(record, outcome, horizon):
+                    counts.add("ignored")
+                    sorted_out.expired += 1
+                    source = (record.topic, record.generation, record.partition)
+                    sorted_out.expired_unread += record.offset >= reached.get(source, 0)
+                    continue
                 match outcome:
                     case Envelope():
                         if refused and (rejected := refused.get(place_of(outcome))):

@@ -19,11 +19,9 @@ CALLS: Final = Comparison(
                unsorted(undated(call.told_limit)) as max_attempts, call.iteration,
                call.failed_before
         from   call_facts as call
-        join   execution_facts as execution using (execution_id)
         where  call.execution_id between $1::bigint and $2::bigint
         and    ($5::bigint[] is null or call.execution_id = any($5::bigint[]))
         and    mod(abs(hashint8(call.execution_id)::bigint), $3::integer) = $4::integer
-        and    execution.archived = 0
     """,
     folded="""
         with told as (
@@ -56,12 +54,43 @@ CALLS: Final = Comparison(
             where  event.execution_id between $1::bigint and $2::bigint
             and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
             and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
-            and    not exists (
-                       select
-                       from   execution_facts as known
-                       where  known.execution_id = event.execution_id
-                       and    known.archived > 0
-                   )
+            union all
+            -- What is archived, as rows that say just one thing each.
+            select kept.execution_id, part.created_at, unsorted(undated(part.told_limit)),
+                   kept.iteration, undated(part.told_step), undated(part.told_worker),
+                   substr(part.told_error, 19),
+                   unsorted(substr(part.told_duration, 19)) / 1000000::double precision,
+                   kept.call_key, kept.told,
+                   case left(part.closing, 1) when '0' then 'done' when '1' then 'ended'
+                   else part.role end,
+                   substr(part.told_outcome, 19), part.closing is not null
+            from   archived_calls as kept
+            cross join lateral (
+                values (begun_at, '', null, null, null, null, null, null),
+                       (issued_at, 'issued', null, null, null, null, null, null),
+                       (claimed_at, 'claimed', null, null, null, null, null, null),
+                       (started_at, 'started', null, null, null, null, null, null),
+                       (moment_of(substr(told_outcome, 2)), '', told_outcome, null, null, null,
+                        null, null),
+                       (moment_of(substr(told_duration, 2)), '', null, told_duration, null, null,
+                        null, null),
+                       (moment_of(substr(told_error, 2)), '', null, null, told_error, null, null,
+                        null),
+                       (moment_of(told_step), '', null, null, null, told_step, null, null),
+                       (moment_of(told_worker), '', null, null, null, null, told_worker, null),
+                       (moment_of(told_limit), '', null, null, null, null, null, told_limit)
+            ) as told (
+                created_at, role, told_outcome, told_duration, told_error, told_step,
+                told_worker, told_limit
+            )
+            cross join lateral (
+                select told.*, coalesce(told.told_outcome, told.told_duration, told.told_error)
+                                   as closing
+            ) as part
+            where  kept.execution_id between $1::bigint and $2::bigint
+            and    ($5::bigint[] is null or kept.execution_id = any($5::bigint[]))
+            and    mod(abs(hashint8(kept.execution_id)::bigint), $3::integer) = $4::integer
+            and    part.created_at is not null
         ),
         try as materialized (
             select   execution_id, call_key,

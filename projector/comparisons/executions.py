@@ -10,7 +10,7 @@ EXECUTIONS: Final = Comparison(
     keys="execution_id",
     measure="events",
     shown="""
-        select execution_id, events, first_at, last_at,
+        select execution_id, events, archived, first_at, begin_at, last_at,
                split_part(undated(last_told), chr(31), 1) as last_event_type,
                split_part(undated(last_told), chr(31), 2) as last_step, active_at, least_event_id,
                greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
@@ -19,7 +19,7 @@ EXECUTIONS: Final = Comparison(
                completed_at, failed, failed_at, cancelled, cancelled_at,
                (counted_told, counted_begun, counted_outcome, counted_ended)
                    is not distinct from (
-                       told_playbook, hour_of(first_at),
+                       told_playbook, hour_of(begin_at),
                        outcome_of(completed_at, failed_at, cancelled_at),
                        hour_of(least(completed_at, failed_at, cancelled_at))
                    ) as counted_as_it_is
@@ -27,14 +27,15 @@ EXECUTIONS: Final = Comparison(
         where  execution_id between $1::bigint and $2::bigint
         and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
         and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
-        and    archived = 0
     """,
     folded="""
-        select   execution_id, count(*) as events, min(created_at) as first_at,
+        select   execution_id, sum(events)::bigint as events, sum(archived)::bigint as archived,
+                 min(created_at) as first_at, min(created_at) filter (where is_begin) as begin_at,
                  max(created_at) as last_at,
-                 (array_agg(event_type order by created_at desc, words desc))[1]
+                 (array_agg(event_type order by created_at desc, words desc nulls last))[1]
                      as last_event_type,
-                 (array_agg(step order by created_at desc, words desc))[1] as last_step,
+                 (array_agg(step order by created_at desc, words desc nulls last))[1]
+                     as last_step,
                  max(created_at) filter (where is_activity) as active_at,
                  min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
                  max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
@@ -58,17 +59,18 @@ EXECUTIONS: Final = Comparison(
                      ''
                  ) as version,
                  min(catalog_id) as catalog_id, min(parent_execution_id) as parent_execution_id,
-                 count(*) filter (where outcome = 'COMPLETED') as completed,
+                 coalesce(sum(ends) filter (where outcome = 'COMPLETED'), 0)::bigint as completed,
                  min(created_at) filter (where outcome = 'COMPLETED') as completed_at,
-                 count(*) filter (where outcome = 'FAILED') as failed,
+                 coalesce(sum(ends) filter (where outcome = 'FAILED'), 0)::bigint as failed,
                  min(created_at) filter (where outcome = 'FAILED') as failed_at,
-                 count(*) filter (where outcome = 'CANCELLED') as cancelled,
+                 coalesce(sum(ends) filter (where outcome = 'CANCELLED'), 0)::bigint as cancelled,
                  min(created_at) filter (where outcome = 'CANCELLED') as cancelled_at,
                  true as counted_as_it_is
         from     (
-                     select event.execution_id, event.event_id, event.event_type, event.step,
-                            event.attempts, event.created_at, event.catalog_id,
-                            event.parent_execution_id,
+                     select event.execution_id, 1 as events, 0 as archived, 1 as ends,
+                            event.event_id, event.event_type, event.step, event.attempts,
+                            event.created_at, event.catalog_id, event.parent_execution_id,
+                            kind.role is not distinct from 'begins' as is_begin,
                             (event.event_type || chr(31) || event.step) collate "C" as words,
                             coalesce(kind.role not in ('ends', 'ended'), true)
                                 and left(event.event_type, 8) <> 'workflow' as is_activity,
@@ -102,19 +104,48 @@ EXECUTIONS: Final = Comparison(
                      and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
                      and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer)
                             = $4::integer
-                     and    not exists (
-                                select
-                                from   execution_facts as known
-                                where  known.execution_id = event.execution_id
-                                and    known.archived > 0
-                            )
+                     union all
+                     -- What is archived, as rows that say just one thing each.
+                     select kept.execution_id, part.events, part.events, part.ends, null,
+                            split_part(part.words, chr(31), 1), split_part(part.words, chr(31), 2),
+                            part.attempts, part.created_at, part.catalog_id,
+                            part.parent_execution_id, part.is_begin, part.words collate "C",
+                            part.is_activity, part.outcome, starts_with(part.playbook, '0'),
+                            split_part(substr(part.playbook, 19), chr(31), 1) collate "C",
+                            split_part(substr(part.playbook, 19), chr(31), 2) collate "C"
+                     from   archived_executions as kept
+                     cross join lateral (
+                         values (events, 0, first_at, null, highest_attempts, catalog_id,
+                                 parent_execution_id, false, false, null, null),
+                                (0, 0, begin_at, null, null, null, null, true, false, null, null),
+                                (0, 0, last_at, undated(last_told), null, null, null, false,
+                                 false, null, null),
+                                (0, 0, active_at, null, null, null, null, false, true, null,
+                                 null),
+                                (0, 0, moment_of(substr(told_playbook, 2)), null, null, null,
+                                 null, false, false, null, told_playbook),
+                                (0, completed, completed_at, null, null, null, null, false,
+                                 false, 'COMPLETED', null),
+                                (0, failed, failed_at, null, null, null, null, false, false,
+                                 'FAILED', null),
+                                (0, cancelled, cancelled_at, null, null, null, null, false,
+                                 false, 'CANCELLED', null)
+                     ) as part (
+                         events, ends, created_at, words, attempts, catalog_id,
+                         parent_execution_id, is_begin, is_activity, outcome, playbook
+                     )
+                     where  part.created_at is not null
+                     and    kept.execution_id between $1::bigint and $2::bigint
+                     and    ($5::bigint[] is null or kept.execution_id = any($5::bigint[]))
+                     and    mod(abs(hashint8(kept.execution_id)::bigint), $3::integer)
+                            = $4::integer
                  ) as told
         group by execution_id
     """,
     archived="""
         select count(*)
-        from   execution_facts
-        where  execution_id between $1::bigint and $2::bigint and archived > 0
+        from   archived_executions
+        where  execution_id between $1::bigint and $2::bigint
     """,
 )
 
@@ -133,23 +164,32 @@ EXECUTION_HOURS: Final = Comparison(
         having   sum(executions) <> 0
     """,
     folded="""
-        select   hour, playbook, outcome, count(*) as executions
+        select   hour, playbook, outcome, sum(sign)::bigint as executions
         from     (
-                     select hour_of(first_at) as hour, playbook_of(told_playbook) as playbook,
-                            'BEGUN' as outcome
+                     select 1 as sign, hour_of(begin_at) as hour,
+                            playbook_of(told_playbook) as playbook, 'BEGUN' as outcome
                      from   execution_facts
-                     where  hour_of(first_at) >= $1::timestamptz
-                     and    hour_of(first_at) < $2::timestamptz
                      union all
-                     select hour_of(least(completed_at, failed_at, cancelled_at)),
+                     select 1, hour_of(least(completed_at, failed_at, cancelled_at)),
                             playbook_of(told_playbook),
                             outcome_of(completed_at, failed_at, cancelled_at)
                      from   execution_facts
-                     where  hour_of(least(completed_at, failed_at, cancelled_at))
-                            >= $1::timestamptz
-                     and    hour_of(least(completed_at, failed_at, cancelled_at)) < $2::timestamptz
+                     union all
+                     select -1, counted_begun, playbook_of(counted_told), 'BEGUN'
+                     from   archived_executions
+                     union all
+                     select -1, counted_ended, playbook_of(counted_told), counted_outcome
+                     from   archived_executions
                  ) as marked
-        where    mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
+        where    hour >= $1::timestamptz
+        and      hour < $2::timestamptz
+        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
         group by hour, playbook, outcome
+        having   sum(sign) <> 0
+    """,
+    archived="""
+        select coalesce(sum(executions), 0)::bigint
+        from   execution_hours
+        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
     """,
 )

@@ -11,21 +11,23 @@ import pytest
 
 from normalizer.snowflake import EPOCH_MS
 from projector import retention
+from projector.archive import ArchiveFolder
 from projector.maintain import Keep, MaintainerBusy, maintain
 from projector.verify import verify
 from projector.windows import Scope
 from tests import shown
-from tests.factories import after, batch_of, envelope, raw_event, snowflake
+from tests.factories import Told, after, batch_of, envelope, ignored, raw_event, snowflake
 from tests.fold import Row, Shown
 from tests.replays import backfill_files, found_wrong, tried_out, written
 from tests.shown import differences, disagreements, event
-from tests.stack import Database
-from tests.tables import claimed, open_store, stored_events
+from tests.stack import Cluster, Database
+from tests.tables import claimed, open_store
 
 pytestmark = pytest.mark.every_postgres
 
 NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
+HASHED_FROM: Final = 1 << 62 | 1 << 61
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
 WEEK: Final = Keep(events=timedelta(days=7), minutes=timedelta(days=20_000))
 
@@ -40,9 +42,14 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def run(
-    connection: asyncpg.Connection, keep: Keep = WEEK, *, dry_run: bool = False
+    connection: asyncpg.Connection,
+    keep: Keep = WEEK,
+    *,
+    dry_run: bool = False,
+    folder: ArchiveFolder | None = None,
 ) -> list[str]:
-    return [str(done) async for done in maintain(connection, keep, dry_run=dry_run)]
+    done = maintain(connection, keep, dry_run=dry_run, folder=folder)
+    return [str(one) async for one in done]
 
 
 async def divergent(connection: asyncpg.Connection) -> dict[str, tuple[str, ...]]:
@@ -78,18 +85,13 @@ def life(execution_id: int, began: datetime, *, numbers: int = 0) -> list[Row]:
     ]
 
 
-async def store(connection: asyncpg.Connection, rows: list[Row], ingested_at: datetime) -> None:
+async def store(connection: asyncpg.Connection, rows: list[Row], recorded_at: datetime) -> None:
     await shown.insert(connection, rows)
     await connection.execute(
-        "update normalizer.events set ingested_at = $1 where event_id = any($2::bigint[])",
-        ingested_at,
+        "update normalizer.events set recorded_at = $1 where event_id = any($2::bigint[])",
+        recorded_at,
         [row["event_id"] for row in rows],
     )
-
-
-async def bucket_of(connection: asyncpg.Connection, event_id: int) -> retention.Bucket:
-    buckets = await retention._attached(connection)
-    return next(one for one in buckets if one.low <= event_id <= one.high)
 
 
 def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
@@ -102,8 +104,8 @@ def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
 
 
 def as_kept(views: dict[str, Shown]) -> dict[str, Shown]:
-    """Without how much is archived, which is what changes."""
-    return views | {"executions": [row[:-1] for row in views["executions"]]}
+    """Without how much is archived, and the ids of what is not, which is what changes."""
+    return views | {"executions": [row[:-3] for row in views["executions"]]}
 
 
 async def test_it_says_first_what_it_would_do_and_does_nothing(
@@ -114,7 +116,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
 
     said = await run(connection, dry_run=True)
 
-    assert any(line.startswith("would close, archive and drop events_") for line in said)
+    assert any(line.startswith("would archive and delete 4 events of events_") for line in said)
     assert await everything(connection) == before
 
 
@@ -129,19 +131,378 @@ async def everything(connection: asyncpg.Connection) -> list[Any]:
     ]
 
 
-async def test_a_due_bucket_goes_and_every_count_stays(connection: asyncpg.Connection) -> None:
+async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connection) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
     before = await shown.shown(connection)
 
     said = await run(connection)
 
-    bucket = f"events_{id_of(OLD) >> 51}"
-    assert f"archived 4 events of {bucket}" in said
-    assert f"dropped {bucket}" in said
+    assert any(line.startswith("archived and deleted 4 events of events_") for line in said)
     assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
+
+
+async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
+    connection: asyncpg.Connection,
+) -> None:
+    """Ids say nothing about age: a replay stores old ones today."""
+    await store(connection, life(1, OLD), NOW - timedelta(days=13))
+    await store(connection, life(2, OLD), NOW - timedelta(days=15))
+
+    await run(connection)
+
+    left = await connection.fetch("select distinct execution_id from normalizer.events")
+    assert [row["execution_id"] for row in left] == [1]
+
+
+async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
+    horizon = "select expired_before from normalizer.retention_horizon"
+    await run(connection)
+    raised = await connection.fetchval(horizon)
+
+    await run(connection, Keep(events=timedelta(days=30)))
+
+    assert await connection.fetchval(horizon) == raised
+
+
+async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Read again once it was deleted, told again, and read for the first time."""
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        told: list[Told] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
+        first = batch_of(*told, claim=claim)
+        await store.write(first)
+        await run(connection)
+        await connection.execute("update normalizer.source_position set next_offset = 0, records=0")
+
+        again = await store.write(first)
+        late = await store.write(batch_of(envelope(9, worker_id="w"), claim=after(claim, first)))
+
+    assert (again.stored, again.joined, again.duplicate, again.ignored) == (0, 0, 0, 3)
+    assert (late.stored, late.ignored) == (0, 1)
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+    counted = "select sum(events)::integer from projector.attempts_by_status_hourly"
+    assert await connection.fetchval(counted) == 2
+
+
+async def test_what_expired_unread_is_told(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    told: list[int] = []
+    await run(connection)
+    async with open_store(
+        database, on_written=lambda written: told.append(written.expired_unread)
+    ) as store:
+        claim = await claimed(store)
+        await store.write(batch_of(envelope(0), envelope(1), claim=claim))
+        await connection.execute(
+            "update normalizer.source_position set next_offset = 0, records = 0"
+        )
+        await store.write(batch_of(envelope(0), envelope(1), claim=claim))
+
+    assert told == [2, 0]
+
+
+async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be about to store what was looked for and not found just now."""
+    monkeypatch.setattr(retention, "_PATIENCE_S", 0.2)
+    await store(connection, life(1, OLD), OLD)
+    batch = await asyncpg.connect(database.admin_url)
+    await batch.execute("begin; select * from normalizer.retention_horizon")
+
+    said = await run(connection)
+
+    assert "retention of events waits: a batch that began before has not ended yet" in said
+    assert await connection.fetchval("select count(*) from normalizer.events") == 4
+    await batch.execute("commit")
+    await batch.close()
+    await run(connection)
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
+async def test_a_row_that_a_writer_has_locked_is_left_for_the_next_time(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    await store(connection, life(1, OLD), OLD)
+    writer = await asyncpg.connect(database.admin_url)
+    await writer.execute("begin")
+    await writer.execute(
+        "select from normalizer.events where event_id = $1 for update", id_of(OLD, 10)
+    )
+
+    await run(connection)
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 1
+    assert await divergent(connection) == {}
+    await writer.execute("rollback")
+    await writer.close()
+    await run(connection)
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
+async def test_a_backfill_needs_to_be_told_that_some_of_it_expired(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
+    young = raw_event(3, event_id=id_of(NOW), created_at=NOW.isoformat())
+    told = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
+    path = written(tmp_path / "history.ndjson", told)
+    await run(connection)
+
+    diff = await tried_out(database, path)
+    refused = await backfill_files(database, path)
+    verdict = await backfill_files(database, path, accept_expired=True)
+
+    assert (diff.count("new"), diff.count("expired")) == (1, 3)
+    assert "3 expired, before the horizon of retention" in "\n".join(diff.lines())
+    assert (refused.state, refused.totals.stored) == ("failed", 0)
+    assert "--accept-expired" in refused.reason
+    assert (verdict.totals.stored, verdict.totals.ignored) == (1, 3)
+
+
+async def test_a_replay_after_retention_counts_nothing_twice(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    """Ids that are hashed, that are texts, and that are no snowflakes at all."""
+    lines = [
+        raw_event(number, event_id=event_id, execution_id=number, created_at=OLD.isoformat())
+        for number, event_id in enumerate(
+            ["018f4b1e-7b1e-7cc2-a1d5-3f2a9c6f0e11", "01HXYZ0123456789ABCDEFGHJK", 1 << 62, 7], 1
+        )
+    ]
+    # One id, two events: the second is kept under a hashed one.
+    lines.append(lines[-1] | {"step": "other"})
+    path = written(
+        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
+    )
+    first = await backfill_files(database, path)
+    counts = await counted(connection)
+    await run(connection)
+
+    again = await backfill_files(database, path, accept_expired=True)
+
+    assert first.totals.stored == 5
+    assert (again.totals.stored, again.totals.ignored) == (0, 5)
+    assert await counted(connection) == counts
+    assert await divergent(connection) == {}
+    assert await found_wrong(database) == []
+
+
+async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
+    rows = await connection.fetch(
+        "select step, status, sum(events) from projector.attempts_by_status_hourly "
+        "group by 1, 2 order by 1, 2"
+    )
+    return [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("dies", ["_raise_horizon", "write", "_archive", "_empty"])
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_what_was_broken_off_is_finished_by_the_next_run(
+    dies: str,
+    when: str,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(retention, "ROWS_A_STEP", 3)
+    await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
+    before = await shown.shown(connection)
+    place = ArchiveFolder if dies == "write" else retention
+    step = getattr(place, dies)
+
+    def dies_in_it(*arguments: Any) -> Any:
+        if when == "after":
+            step(*arguments)
+        raise KeyboardInterrupt
+
+    async def dies_around_it(*arguments: Any) -> None:
+        if when == "after":
+            await step(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, dies, dies_in_it if dies == "write" else dies_around_it)
+    folder = ArchiveFolder(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        await run(connection, folder=folder)
+    assert await divergent(connection) == {}
+    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
+    monkeypatch.undo()
+    await run(connection, folder=folder)
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
+    assert await divergent(connection) == {}
+
+
+async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back(
+    connection: asyncpg.Connection,
+    database: Database,
+    cluster: Cluster,
+    tmp_path: Path,
+) -> None:
+    lines = [
+        raw_event(number, created_at=OLD.isoformat(), meta={"attempts": number % 3})
+        for number in range(20)
+    ]
+    history = written(
+        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
+    )
+    await backfill_files(database, history)
+    said = "select event_id, step, status, attempts, created_at, context from normalizer.events"
+    before = await connection.fetch(f"{said} order by event_id")
+    await run(connection, folder=ArchiveFolder(tmp_path / "gone"))
+
+    async with cluster.database() as other:
+        verdict = await backfill_files(other, tmp_path / "gone")
+        reader = await asyncpg.connect(other.admin_url)
+        read_back = await reader.fetch(f"{said} order by event_id")
+        await reader.close()
+
+    (name,) = (path.name for path in (tmp_path / "gone").iterdir())
+    assert name == f"events_{snowflake(0):019}_{snowflake(19):019}.ndjson.zst"
+    assert verdict.totals.stored == 20
+    assert read_back == before
+
+
+async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_not(
+    connection: asyncpg.Connection,
+) -> None:
+    """Folded over the archived part: what a stored event no longer says, nobody says."""
+    rows = life(1, OLD)
+    await store(connection, rows[:2], OLD)
+    await store(connection, rows[2:], NOW)
+    await run(connection)
+    state = "select status, events, archived, first_at, playbook from projector.executions"
+    half = await connection.fetchrow(state)
+
+    await shown.update(connection, [rows[2] | {"error": "told again"}])
+    await shown.update(connection, [rows[3] | {"event_type": "playbook.note", "status": "RUNNING"}])
+
+    changed = await connection.fetchrow(state)
+    call = await connection.fetchrow("select * from projector.calls")
+    assert tuple(half) == ("FAILED", 4, 2, rows[0]["created_at"], "flow/a")
+    assert tuple(changed) == ("RUNNING", 4, 2, rows[0]["created_at"], "flow/a")
+    assert (call["issued_at"], call["error"]) == (rows[1]["created_at"], "told again")
+    assert await divergent(connection) == {}
+
+
+async def test_an_end_that_is_archived_stays_the_end(connection: asyncpg.Connection) -> None:
+    rows = life(1, OLD)
+    late = event(
+        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
+        created_at=NOW,
+    )  # fmt: skip
+    await store(connection, rows, OLD)
+    await store(connection, [late], NOW)
+    await run(connection)
+
+    await shown.update(connection, [late | {"event_type": "step.enter", "status": "STARTED"}])
+
+    row = await connection.fetchrow("select * from projector.executions")
+    assert (row["status"], row["contradicting"], row["archived"]) == ("FAILED", False, 4)
+    assert await divergent(connection) == {}
+
+
+@pytest.mark.parametrize("numbers", [(0, None), (None, 1), (1, None, 2)])
+async def test_the_try_of_an_unnumbered_event_is_found_also_when_the_numbers_are_archived(
+    numbers: tuple[int | None, ...], connection: asyncpg.Connection
+) -> None:
+    """And when it is archived itself, and a number comes later: as if nothing had gone."""
+    kinds = ("command.issued", "call.done", "command.claimed")
+    rows = [
+        event(
+            event_id=id_of(OLD, place),
+            execution_id=1,
+            event_type=kinds[place],
+            command_id="c",
+            step="s",
+            created_at=OLD + timedelta(seconds=place),
+            status="COMPLETED",
+            attempts=number or 0,
+            evidence=12 if number is None else 212,
+        )
+        for place, number in enumerate(numbers)
+    ]
+    for row in rows:
+        await store(connection, [row], OLD)
+        await run(connection)
+
+    shown_now = await connection.fetch("select * from projector.calls order by attempts")
+
+    await connection.execute("truncate normalizer.events, normalizer.archived_rows")
+    await store(connection, rows, OLD)
+    assert await connection.fetch("select * from projector.calls order by attempts") == shown_now
+    assert await divergent(connection) == {}
+
+
+FORGETFUL: Final = Keep(
+    events=timedelta(days=7), executions=timedelta(days=7), minutes=WEEK.minutes
+)
+
+
+async def test_an_execution_without_events_is_forgotten_and_its_counts_stay(
+    connection: asyncpg.Connection,
+) -> None:
+    await store(connection, life(1, OLD), OLD)
+    await store(connection, life(2, NOW), NOW)
+    before = await shown.shown(connection)
+
+    said = await run(connection, FORGETFUL)
+
+    assert "forgot 1 executions with their calls" in said
+    after = await shown.shown(connection)
+    assert [row[0] for row in after["executions"]] == [2]
+    assert differences(without_executions(after), without_executions(before)) == {}
+    assert await divergent(connection) == {}
+    assert not any("forgot" in line for line in await run(connection, FORGETFUL))
+
+
+async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
+    connection: asyncpg.Connection,
+) -> None:
+    waiting = life(1, OLD)[:2]
+    await store(connection, waiting, OLD)
+    await run(connection, FORGETFUL)
+    end = event(
+        event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
+        created_at=NOW,
+    )  # fmt: skip
+    begun = "select sum(executions)::integer from projector.executions_begun"
+
+    await store(connection, [end], NOW)
+
+    row = await connection.fetchrow("select * from projector.executions")
+    assert (row["playbook"], row["status"], row["archived"]) == ("flow/a", "COMPLETED", 2)
+    assert row["first_at"] == waiting[0]["created_at"]
+    assert await connection.fetchval(begun) == 1
+    assert await divergent(connection) == {}
+    await connection.execute("update normalizer.events set recorded_at = $1, created_at = $1", OLD)
+    await run(connection, FORGETFUL)
+    assert await connection.fetchval("select count(*) from projector.executions") == 0
+    assert await connection.fetchval(begun) == 1
+    assert await divergent(connection) == {}
+
+
+async def test_a_partition_that_was_emptied_gives_its_room_back(
+    connection: asyncpg.Connection,
+) -> None:
+    await store(connection, life(1, OLD), OLD)
+
+    said = await run(connection)
+
+    (name,) = (line.removeprefix("emptied ") for line in said if line.startswith("emptied "))
+    assert await connection.fetchval(f"select pg_relation_size('normalizer.{name}')") == 0
+    assert (
+        await connection.fetchval("select sum(events) from projector.attempts_by_status_hourly")
+        == 4
+    )
 
 
 async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connection) -> None:
@@ -156,130 +517,13 @@ async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connecti
     assert left_alone["execution_facts"] == 1
 
 
-async def test_a_bucket_with_one_young_event_stays(connection: asyncpg.Connection) -> None:
-    """Ids say nothing about age: a replay stores old ids today."""
-    await store(connection, life(1, OLD), OLD)
-    await store(connection, life(2, OLD), NOW)
-
-    said = await run(connection)
-
-    assert not any("archived" in line for line in said)
-    assert await connection.fetchval("select count(*) from normalizer.events") == 8
-
-
-async def test_no_row_comes_into_a_closed_bucket_or_changes_there(
-    connection: asyncpg.Connection,
-) -> None:
-    await store(connection, life(1, OLD), OLD)
-    bucket = await bucket_of(connection, id_of(OLD))
-    await retention._close(connection, bucket)
-
-    for change in (
-        shown.insert(connection, [event(event_id=id_of(OLD, 99))]),
-        shown.update(connection, [life(1, OLD)[0] | {"step": "other"}]),
-    ):
-        with pytest.raises(asyncpg.CheckViolationError) as refused:
-            await change
-        assert refused.value.constraint_name == "events_bucket_closed"
-    made = await connection.fetchval("select normalizer.ensure_bucket($1::bigint)", id_of(OLD))
-    assert made is None
-
-
-async def test_what_a_writer_brings_for_a_bucket_that_was_closed_or_dropped_is_ignored(
-    connection: asyncpg.Connection, database: Database
-) -> None:
-    """Also by a writer that knew the bucket; of an id that it stored, and of a new one."""
-    async with open_store(database) as store:
-        claim = await claimed(store)
-        first = batch_of(envelope(0), envelope(1), claim=claim)
-        await store.write(first)
-        await connection.execute("update normalizer.events set ingested_at = $1", OLD)
-        bucket = await bucket_of(connection, snowflake(0))
-        await retention._close(connection, bucket)
-
-        told_again = batch_of(
-            envelope(0, worker_id="told later"), envelope(2), claim=after(claim, first)
-        )
-        closed = await store.write(told_again)
-        said = await run(connection)
-        claim = after(after(claim, first), told_again)
-        today = envelope(4, event_id=id_of(NOW))
-        dropped = await store.write(batch_of(envelope(3), today, claim=claim))
-
-    assert f"dropped {bucket.name}" in said
-    assert (closed.stored, closed.joined, closed.ignored) == (0, 0, 2)
-    assert (dropped.stored, dropped.ignored) == (1, 1)
-    assert [one.event_id for one in await stored_events(connection)] == [id_of(NOW)]
-    assert await found_wrong(database) == []
-
-
-async def test_a_dry_run_knows_what_retention_has_closed(
-    connection: asyncpg.Connection, database: Database, tmp_path: Path
-) -> None:
-    """Both of an event that was stored there and of one that never was."""
-    old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
-    young = raw_event(3, event_id=id_of(NOW))
-    told = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
-    await store(connection, [event(event_id=id_of(OLD))], OLD)
-    await retention._close(connection, await bucket_of(connection, id_of(OLD)))
-    path = written(tmp_path / "history.ndjson", told)
-
-    diff = await tried_out(database, path)
-
-    verdict = await backfill_files(database, path)
-    assert (diff.count("new"), diff.count("expired")) == (1, 3)
-    assert (verdict.totals.stored, verdict.totals.ignored) == (1, 3)
-    assert "3 expired, for retention has closed their bucket" in "\n".join(diff.lines())
-
-
-async def test_an_event_without_time_in_its_id_comes_in_again_once_it_was_deleted(
-    connection: asyncpg.Connection, database: Database, tmp_path: Path
-) -> None:
-    """A limit: no bucket of its own is closed, and nothing tells it from one that is new."""
-    young = id_of(NOW)
-    told = [raw_event(0, event_id=young, execution_id=one, step=f"s{one}") for one in (1, 2)]
-    path = written(
-        tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in told)
-    )
-    first = await backfill_files(database, path)
-    await connection.execute(
-        "update normalizer.events set ingested_at = $1 where event_id >= $2",
-        OLD,
-        retention.HASHED_FROM,
-    )
-    said = await run(connection)
-
-    diff = await tried_out(database, path)
-
-    again = await backfill_files(database, path)
-    assert first.totals.stored == 2
-    assert "deleted 1 events of events_hashed" in said
-    assert (diff.count("new"), diff.count("unchanged")) == (1, 1)
-    assert (again.totals.stored, again.totals.duplicate) == (1, 1)
-
-
-async def test_a_closed_bucket_that_an_event_came_into_just_before_waits(
-    connection: asyncpg.Connection,
-) -> None:
-    await store(connection, life(1, OLD), OLD)
-    bucket = await bucket_of(connection, id_of(OLD))
-    await store(connection, life(2, OLD), NOW)
-    await retention._close(connection, bucket)
-
-    said = await run(connection)
-
-    assert f"{bucket.name} is closed, and waits: an event came in just before" in said
-    assert await connection.fetchval("select count(*) from normalizer.events") == 8
-    assert await divergent(connection) == {}
-
-
 async def test_the_ledger_explains_what_retention_took_of_a_job(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
     lines = [raw_event(number) for number in range(3)] + [{"no": "event"}]
     path = written(tmp_path / "events.jsonl", b"\n".join(map(msgspec.json.encode, lines)))
     await backfill_files(database, path)
-    await connection.execute("update normalizer.events set ingested_at = $1", OLD)
+    await connection.execute("update normalizer.events set recorded_at = $1", OLD)
     await connection.execute("update normalizer.quarantine set quarantined_at = $1", OLD)
 
     said = await run(connection, Keep(events=timedelta(days=7), quarantine=timedelta(days=7)))
@@ -287,92 +531,6 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
     assert "deleted 1 quarantine entries" in said
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
     assert await found_wrong(database) == []
-
-
-async def test_a_dropped_bucket_is_not_made_again(connection: asyncpg.Connection) -> None:
-    await store(connection, life(1, OLD), OLD)
-    await run(connection)
-
-    made = await connection.fetchval("select normalizer.ensure_bucket($1::bigint)", id_of(OLD))
-
-    assert made is None
-    assert await run(connection) == []
-
-
-@pytest.mark.parametrize("stops_after", ["_close", "_archive", "_detach_now", "_detach"])
-async def test_what_was_broken_off_is_finished_by_the_next_run(
-    stops_after: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await store(connection, life(1, OLD), OLD)
-    before = await shown.shown(connection)
-    step = getattr(retention, stops_after)
-
-    async def and_then_dies(*arguments: Any) -> None:
-        await step(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(retention, stops_after, and_then_dies)
-    with pytest.raises(KeyboardInterrupt):
-        await run(connection)
-    monkeypatch.undo()
-    await run(connection)
-
-    state = await connection.fetchrow("select state, events from normalizer.closed_bucket")
-    assert tuple(state) == ("dropped", 4)
-    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
-
-
-async def test_an_execution_with_events_on_both_sides_keeps_what_the_dropped_ones_said(
-    connection: asyncpg.Connection,
-) -> None:
-    rows = life(1, OLD)
-    rows[2]["event_id"], rows[3]["event_id"] = id_of(NOW, 1), id_of(NOW, 2)
-    await store(connection, rows[:2], OLD)
-    await store(connection, rows[2:], NOW)
-    await run(connection)
-
-    await shown.update(connection, [rows[2] | {"error": "told again"}])
-    await shown.insert(connection, [event(event_id=id_of(NOW, 3), created_at=NOW)])
-
-    execution = await connection.fetchrow("select * from projector.executions")
-    call = await connection.fetchrow("select * from projector.calls")
-    assert (execution["playbook"], execution["events"], execution["archived"]) == ("flow/a", 5, 2)
-    assert execution["first_at"] == rows[0]["created_at"]
-    assert (call["issued_at"], call["error"]) == (rows[1]["created_at"], "told again")
-
-
-async def test_an_execution_without_events_is_forgotten_and_its_counts_stay(
-    connection: asyncpg.Connection,
-) -> None:
-    keep = Keep(events=timedelta(days=7), executions=timedelta(days=7), minutes=WEEK.minutes)
-    await store(connection, life(1, OLD), OLD)
-    await store(connection, life(2, NOW), NOW)
-    before = await shown.shown(connection)
-
-    said = await run(connection, keep)
-
-    assert "forgot 1 executions with their calls" in said
-    after = await shown.shown(connection)
-    assert [row[0] for row in after["executions"]] == [2]
-    assert differences(without_executions(after), without_executions(before)) == {}
-    assert await divergent(connection) == {}
-
-
-async def test_old_hashed_events_are_deleted_and_their_counts_stay(
-    connection: asyncpg.Connection,
-) -> None:
-    rows = life(1, OLD)
-    for number, row in enumerate(rows):
-        row["event_id"] = retention.HASHED_FROM + number
-    await store(connection, rows, OLD)
-    before = await shown.shown(connection)
-
-    said = await run(connection)
-
-    assert "deleted 4 events of events_hashed" in said
-    assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
-    assert await divergent(connection) == {}
 
 
 async def test_refusals_go_with_their_bytes_and_their_counts_stay(
@@ -426,41 +584,3 @@ async def test_shards_of_quiet_hours_are_added_up(
         assert {row["shard"] for row in shards} <= {0}, table
     assert differences(await shown.shown(connection), before) == {}
     assert await disagreements(connection) == {}
-
-
-async def test_buckets_are_made_ahead_in_every_layout(connection: asyncpg.Connection) -> None:
-    said = await run(connection)
-
-    assert sum("ahead" in line for line in said) >= 10
-    for base in (id_of(NOW), id_of(NOW) * 2, 1 << 62 | id_of(NOW)):
-        for ahead in range(5):
-            name = f"normalizer.events_{(base >> 51) + ahead}"
-            assert await connection.fetchval("select to_regclass($1::text)", name), name
-
-
-async def test_one_maintains_at_a_time(connection: asyncpg.Connection, database: Database) -> None:
-    other = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
-    running = maintain(other, WEEK, dry_run=True)
-    await anext(running)
-
-    with pytest.raises(MaintainerBusy):
-        await run(connection)
-
-    await running.aclose()
-    await other.close()
-    await run(connection)
-
-
-_REFUSED: Final = """
-    with refused as (
-        insert into normalizer.quarantine
-               (reason, detail, shape, normalizer_version, source_topic, source_generation,
-                source_partition, source_offset, source_index, value_bytes, batch_id,
-                quarantined_at)
-        values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 3, 4, 0, 7, 1, $1)
-    )
-    insert into normalizer.quarantine_raw
-           (source_topic, source_generation, source_partition, source_offset, value,
-            value_sha256, whole, kept_at)
-    values ('noetl.events', 0, 3, 4, 'x', 'y', true, $1)
-"""

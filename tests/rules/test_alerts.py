@@ -91,6 +91,11 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_gaps_total{instance="a"}': "1x60"},
         _HERE,
     ),
+    "NormalizerExpiredUnread": (
+        {'normalizer_expired_unread_total{instance="a"}': "0x50 1x10"},
+        {'normalizer_expired_unread_total{instance="a"}': "1x60"},
+        _HERE,
+    ),
     "NormalizerPoisonFlood": (
         {_EVENTS: "0+60x60", _REFUSED: "0+60x60"}, {_EVENTS: "0+6000x60", _REFUSED: "0+6x60"}, {},
     ),

@@ -1,0 +1,76 @@
+"""Writes events that are about to go into a folder: canonical lines in zstd files.
+
+A file is whole and on the disk before its events are deleted. Where the process dies in between,
+the events are written again, into another file if the range is another: `normalizer backfill`
+reads any number of them back, an event that is in two files once.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import zstandard
+
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.errors import FatalError
+
+_LEVEL: Final = 3
+_JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "headers"})
+
+COLUMNS: Final = ", ".join(
+    f"{name}::text" if name in _JSON else name for name in Envelope.__struct_fields__
+)
+"""What a row must be selected as, to be written."""
+
+
+class ArchiveFolder:
+    """A folder of files named by the least and the greatest event_id in them. Made if missing."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FatalError(f"{path}: {error.strerror}") from error
+        self._path = path
+
+    def write(self, rows: Sequence[asyncpg.Record]) -> Path:
+        """Write the rows, ascending by event_id; the file is there for good when this returns.
+
+        No file is ever written over. Raises FatalError where it cannot be written.
+        """
+        lines = b"".join(to_canonical(_envelope(row)) + b"\n" for row in rows)
+        packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)
+        least, greatest = rows[0]["event_id"], rows[-1]["event_id"]
+        name = f"events_{least:019}_{greatest:019}"
+        try:
+            return self._put(name, packed)
+        except OSError as error:
+            raise FatalError(f"{self._path / name}: {error.strerror}") from error
+
+    def _put(self, name: str, packed: bytes) -> Path:
+        unfinished = self._path / f".{name}.{os.getpid()}.unfinished"
+        with unfinished.open("wb") as file:
+            file.write(packed)
+            file.flush()
+            os.fsync(file.fileno())
+        number, path = 1, self._path / f"{name}.ndjson.zst"
+        while path.exists():
+            number += 1
+            path = self._path / f"{name}_{number}.ndjson.zst"
+        unfinished.replace(path)
+        folder = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return path
+
+
+def _envelope(row: asyncpg.Record) -> Envelope:
+    columns: dict[str, Any] = {
+        name: value.encode() if name in _JSON and value is not None else value
+        for name, value in row.items()
+    }
+    return Envelope(**columns)

@@ -657,13 +657,18 @@ create trigger follow_1_executions_deleted
 
 -- None of these may hold a column that changes with each event: that would end hot updates.
 -- List by hour of the first event; those that still run, however old; those that ended in an hour.
-create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at))
-    where not forgotten;
+create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
     where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
-) where not forgotten;
+);
+-- Those that began in an hour, for verify; and those of an hour that are counted as archived.
+create index executions_by_begin on projector.execution_facts (projector.hour_of(begin_at));
+create index archived_by_begin on projector.archived_executions (counted_begun)
+    where counted_begun is not null;
+create index archived_by_end on projector.archived_executions (counted_ended)
+    where counted_ended is not null;
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;
 

@@ -20,6 +20,8 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.errors import StoreUnavailable
 from normalizer.store.store import Store
+from projector.verify import verify
+from projector.windows import Scope
 from simulator.mix import Mix
 from simulator.topic import records
 from tests import shown
@@ -70,6 +72,51 @@ async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
         for what, changed in data.draw(hands(rows)):
             await by(what)(connection, changed)
             assert await disagreements(connection) == {}, what
+
+
+@settings(by_hand, max_examples=12)
+@given(data=st.data())
+async def test_what_retention_took_is_shown_as_if_it_were_there_whatever_comes_then(
+    data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    rows = data.draw(logs())
+    taken: list[Row] = []
+    async with rolled_back(connection):
+        await connection.execute("set local search_path = projector, normalizer, public")
+        await connection.execute("set local timezone = 'UTC'")
+        for batch in data.draw(cuts(rows)):
+            await shown.insert(connection, batch)
+            taken += await let_go(connection, data.draw(st.sets(st.integers(0, 40))))
+            await agrees_with(connection, taken)
+
+        gone = {row["event_id"] for row in taken}
+        left = [row for row in rows if row["event_id"] not in gone]
+        for what, changed in data.draw(hands(left)) if left else ():
+            await by(what)(connection, changed)
+            await agrees_with(connection, taken)
+
+
+async def let_go(connection: asyncpg.Connection, numbers: set[int]) -> list[Row]:
+    """Archive those of the stored rows, counted by id; give them."""
+    stored = await shown.stored(connection)
+    gone = [row for number, row in enumerate(stored) if number in numbers]
+    ids = [row["event_id"] for row in gone]
+    executions = list({row["execution_id"] for row in gone})
+    if ids:
+        await connection.execute("select projector.lock_executions($1::bigint[])", executions)
+        await connection.execute("select projector.archive_events($1::bigint[])", ids)
+    return gone
+
+
+async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> None:
+    """Views are the fold of what is there and what was taken; verify finds the live part true."""
+    seen = without_ids(await shown.shown(connection))
+    expected = without_ids(fold([*taken, *await shown.stored(connection)]))
+    for views in (seen, expected):
+        views["executions"] = [row[:-1] for row in views["executions"]]
+    assert differences(seen, expected) == {}
+    async for verdict in verify(connection, Scope()):
+        assert verdict.verdict == "match", str(verdict)
 
 
 @by_hand

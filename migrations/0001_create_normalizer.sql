@@ -289,6 +289,7 @@ create table normalizer.source_position (
     reached_offset   bigint      not null default 0,
     records          bigint      not null default 0,
     holes            bigint      not null default 0,
+    rewound          bigint      not null default 0,
     outcomes         bigint      not null default 0,
     stored           bigint      not null default 0,
     duplicate        bigint      not null default 0,
@@ -300,12 +301,14 @@ create table normalizer.source_position (
     last_crc         bigint,
     updated_at       timestamptz not null default now(),
     constraint source_position_pkey primary key (topic, generation, partition),
-    constraint source_position_offsets_balance check (next_offset - start_offset = records + holes),
+    constraint source_position_offsets_balance check (
+        next_offset - start_offset + rewound = records + holes
+    ),
     constraint source_position_outcomes_balance check (
         outcomes = stored + duplicate + joined + quarantined + ignored
     ),
     constraint source_position_never_negative check (
-        least(records, holes, outcomes, stored, duplicate, joined, quarantined, ignored) >= 0
+        least(records, holes, rewound, outcomes, stored, duplicate, joined, quarantined, ignored) >= 0
     )
 ) with (fillfactor = 50);
 
@@ -316,6 +319,8 @@ comment on column normalizer.source_position.holes is
     'Offsets that hold no record: transaction markers, compaction, expiry (see normalizer.gap).';
 
 
+comment on column normalizer.source_position.rewound is
+    'By how many offsets an operator has set the position back: these are counted again.';
 comment on column normalizer.source_position.reached_offset is
     'Nobody wrote a record of this partition from here on. It never falls: a position set back by '
     'hand, or a job that read ahead, makes the records below it be looked up by their coordinates.';
@@ -371,6 +376,33 @@ create trigger keep_reached_of_truncated
     for each statement execute function normalizer.keep_reached();
 
 
+create table normalizer.position_change (
+    change_id   bigint      not null generated always as identity,
+    at          timestamptz not null default now(),
+    who         text        not null,
+    why         text        not null,
+    action      text        not null,
+    topic       text        not null,
+    incarnation integer     not null,
+    partition   integer     not null,
+    from_offset bigint      not null,
+    to_offset   bigint      not null,
+    epoch       bigint      not null,
+    constraint position_change_pkey primary key (change_id),
+    constraint position_change_action check (
+        (action = 'skip' and to_offset > from_offset)
+        or (action = 'rewind' and to_offset < from_offset)
+    )
+);
+
+comment on table normalizer.position_change is
+    'Every time an operator moved a position by `normalizer position`: who, why, from where to where.';
+comment on column normalizer.position_change.incarnation is
+    'Of the topic, counted from 0: as generation elsewhere.';
+comment on column normalizer.position_change.epoch is
+    'The epoch that the change began: whoever held the partition claims it again.';
+
+
 create table normalizer.gap (
     topic        text        not null,
     generation   integer     not null,
@@ -412,13 +444,15 @@ create table normalizer.quarantine (
     constraint quarantine_reason check (
         reason in (
             'too_large', 'invalid_utf8', 'invalid_json', 'too_deep', 'not_an_event',
-            'missing_execution_id', 'invalid_id', 'missing_time', 'rejected_by_database'
+            'missing_execution_id', 'invalid_id', 'missing_time', 'rejected_by_database',
+            'skipped'
         )
     )
 );
 
 comment on table normalizer.quarantine is
-    'Every record or event that was refused: why, in our own words, and where it came from.';
+    'Every record or event that was refused: why, in our own words, and where it came from. '
+    'skipped: by an operator, with `normalizer position skip`.';
 
 -- List by time (quarantine list), count by reason (the quarantine views).
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
@@ -493,7 +527,8 @@ grant select, insert, update on normalizer.events to normalizer_writer;
 grant select, insert, update on normalizer.source_position to normalizer_writer;
 grant select, insert, update on normalizer.reached to normalizer_writer;
 grant select, insert on normalizer.gap, normalizer.quarantine, normalizer.assigned_id to normalizer_writer;
-grant select, insert on normalizer.telling to normalizer_writer;
+grant update (next_offset) on normalizer.gap to normalizer_writer;
+grant select, insert on normalizer.telling, normalizer.position_change to normalizer_writer;
 grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;

@@ -26,8 +26,11 @@ Reason = Literal[
     "invalid_id",
     "missing_time",
     "rejected_by_database",
+    "skipped",
 ]
-"""Why a record was refused: a closed list. Source: wire-shapes, section 9, L2 (also the order)."""
+"""Why a record was refused: a closed list. Source: wire-shapes, section 9, L2 (also the order).
+
+`skipped` is last and of no rule: an operator moved the position past it."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 

@@ -325,6 +325,8 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
+    if settings.owner.startswith("operator:"):
+        yield "NORMALIZER_INSTANCE: operator: begins the name of a person who moved a position"
     yield from _security_contradictions(settings)
 
 

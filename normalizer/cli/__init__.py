@@ -8,6 +8,8 @@ filter     the core alone, a line in, a line out
 check      may the service run here?
 explain    where one record went
 ledger     is every offset accounted for?
+position_commands   the commands that show and move a position
+positions  where partitions stand, and moving one by hand
 
 The commands of history stand in jobs/.
 """

@@ -5,6 +5,7 @@
 import click
 
 from normalizer.cli import asking, running
+from normalizer.cli.position_commands import position
 from normalizer.jobs.backfill_commands import backfill
 from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
 
@@ -31,7 +32,7 @@ def main() -> None:
 for _command in (
     *(running.run, running.up, running.migrate, running.normalize),
     *(asking.check, asking.config, asking.schema, asking.metrics, asking.explain),
-    *(asking.quarantine, asking.ledger),
+    *(asking.quarantine, asking.ledger, position),
     *(backfill, renormalise, export, jobs),
 ):
     main.add_command(_command)

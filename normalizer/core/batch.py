@@ -34,12 +34,6 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
         """(topic, generation, partition): the position's primary key, and the locking order."""
         return (self.topic, self.generation, self.partition)
 
-    def without_records(self) -> "PartitionBatch":
-        """The same stretch as if the log held nothing there."""
-        whole = ((self.from_offset, self.next_offset),)
-        holes = whole if self.from_offset < self.next_offset else ()
-        return msgspec.structs.replace(self, items=[], holes=holes)
-
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
     """The stretches of one transaction, at most one of each partition."""

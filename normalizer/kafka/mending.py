@@ -53,7 +53,7 @@ async def read_mending(
     except Exception as error:
         raise UnreadableBatch(
             f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
-            "see whether the broker's log is sound, or move the position beyond it",
+            "see whether the broker's log is sound; `normalizer position skip` goes past it",
             topic=partition.topic,
             partition=partition.partition,
         ) from error

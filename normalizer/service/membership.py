@@ -14,7 +14,6 @@ from normalizer.core.batch import Batch
 from normalizer.errors import (
     BrokerUnavailable,
     FatalError,
-    Fenced,
     NormalizerError,
     PositionError,
     RetryableError,
@@ -27,6 +26,7 @@ from normalizer.telemetry import Counters, Outage, get_logger
 
 CLAIMS_EVERY_S: Final = 0.5
 COMMITS_EVERY_S: Final = 1.0
+LOST_EVERY_S: Final = 2.0
 LONGEST_WAIT_S: Final = 10.0
 LEAVING_S: Final = 5.0
 
@@ -68,6 +68,7 @@ class Membership:
         self._must_join = True
         self._attempt: asyncio.Task[RetryableError | None] | None = None
         self._is_claiming = False
+        self._looked_for_lost_at_s = clock()
         self._writes: dict[int, float] = {}
         self._moved_at_s: dict[Partition, float] = {}
         self._stuck_before: set[Partition] = set()
@@ -126,13 +127,10 @@ class Membership:
         """The batch was rolled back: all of it is claimed again, but for what others own."""
         for part in batch.parts:
             partition = Partition(part.topic, part.partition)
-            is_at_fault = isinstance(error, PositionError) and (
-                partition == (error.topic, error.partition)
-            )
-            if is_at_fault and isinstance(error, Fenced):
-                self.ownership.fence(partition, part.epoch, error)
-            elif self.ownership.release(partition, part.epoch) and is_at_fault:
-                _log.warning("position_moved", partition=str(partition), why=str(error))
+            if isinstance(error, PositionError) and partition == (error.topic, error.partition):
+                self.ownership.lose(partition, part.epoch, error)
+            else:
+                self.ownership.release(partition, part.epoch)
         self._changed.set()
 
     def join_anew(self, why: str) -> None:
@@ -169,6 +167,7 @@ class Membership:
             # Of no partition: errors of the group come out here when no lane fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
+            await self._let_go_lost()
             await self.ownership.claim_missing()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailable) and not self._is_claiming:
@@ -177,6 +176,14 @@ class Membership:
         finally:
             self._is_claiming = False
         return None
+
+    async def _let_go_lost(self) -> None:
+        """Now and then; an outage is for those to tell who have something to write."""
+        if self._clock() < self._looked_for_lost_at_s + LOST_EVERY_S:
+            return
+        self._looked_for_lost_at_s = self._clock()
+        with contextlib.suppress(RetryableError):
+            await self.ownership.let_go_lost()
 
     async def _find_topics(self) -> None:
         """A topic that is not there is waited for, like a broker; the client might make it."""

@@ -27,11 +27,15 @@ from prometheus_client.metrics_core import (
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import RULES
 from normalizer.errors import REASONS
+from normalizer.store.sqlstate import DATA_CORRUPTED
 
 OUTCOMES: Final = ("stored", "duplicate", "joined", "quarantined", "ignored")
 STAGES: Final = ("fetch", "normalize", "wait", "write")
 CLOSED_BY: Final = ("rows", "bytes", "age", "stop")
-SQLSTATE_CLASSES: Final = ("none", "08", "25", "40", "53", "55", "57", "58", "XX")
+SQLSTATE_CLASSES: Final = (
+    *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
+    *(*sorted(DATA_CORRUPTED), "other"),
+)
 DRIFTS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "held", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalise", "redrive")
@@ -150,9 +154,10 @@ CATALOGUE: Final = (
         name="normalizer_retries_total",
         kind="counter",
         means="Tries to write a batch that failed and were made again, by SQLSTATE class; none: no "
-        "answer at all.",
+        "answer at all. A table or index that is broken has its whole code: XX001, XX002.",
         look="08, 57, none: the database restarts or is away. 40: deadlocks. 53: out of room or "
-        "connections. 55: somebody holds a lock. 25: it is read-only.",
+        "connections. 55: somebody holds a lock. 25: it is read-only. XX001, XX002: restore it. "
+        "other: a projection or a bug; /readyz names what it is.",
         labels={"sqlstate_class": SQLSTATE_CLASSES},
     ),
     Metric(
@@ -188,10 +193,12 @@ CATALOGUE: Final = (
         look="Over 30: /livez fails and the process should be restarted; keep its log.",
     ),
     Metric(
-        name="normalizer_write_failing_seconds",
+        name="normalizer_batch_in_hand_seconds",
         kind="gauge",
-        means="How long the batch in hand has been tried in vain; 0 where none is.",
-        look="As normalizer_retries_total.",
+        means="Age of the oldest batch that a writer has in hand: from when it was taken to its "
+        "commit, waits for locks and tries in vain included; 0 where none is.",
+        look="From 5 on, /readyz and the log's batch_waits name the offsets, what the database "
+        "said last, and who holds the lock it waits for.",
     ),
     Metric(
         name="normalizer_partitions",
@@ -343,8 +350,9 @@ class Tallies:
 
     def retried(self, sqlstate: str | None) -> None:
         """Count a try that failed."""
-        found = (sqlstate or "")[:2]
-        self.retries.labels(sqlstate_class=found if found in SQLSTATE_CLASSES else "none").inc()
+        code = sqlstate or "none"
+        found = code if code in SQLSTATE_CLASSES else code[:2]
+        self.retries.labels(sqlstate_class=found if found in SQLSTATE_CLASSES else "other").inc()
 
     def _counter(self, name: str) -> Counter:
         metric = _BY_NAME[name]

@@ -22,12 +22,14 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from normalizer.envelope import RULES_VERSION
+from normalizer.errors import StoreUnavailable
 from normalizer.service.metrics import JOB_KINDS, JOB_STATES, family
 from normalizer.service.probes import Answer, Probes
 from normalizer.service.service import Service
 from normalizer.service.standing import Standing
 from normalizer.settings import Settings
-from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.store.delivery import WAITS_AFTER_S, BatchInHand
+from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 from normalizer.telemetry import get_logger
 
 BEAT_LIMIT_S: Final = 30.0
@@ -125,14 +127,27 @@ class Monitor:
         elif standing.missing_migrations:
             missing = ", ".join(standing.missing_migrations)
             yield f"migrations missing: {missing}: type `normalizer migrate`"
-        if failing_s := service.write_failing_s():
-            yield f"database: the batch in hand has failed for {failing_s:.0f} s"
+        yield from self._batches_that_wait()
         if service.reader.rebalancing:
             yield "group: partitions are not assigned yet"
         if waiting := service.ownership.missing():
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
         for partition, why in sorted(dict(service.ownership.stopped).items()):
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
+
+    def _batches_that_wait(self) -> Iterator[str]:
+        for in_hand, pid in self._service.in_hand():
+            if in_hand.waits():
+                yield self._why_waiting(in_hand, pid)
+
+    def _why_waiting(self, in_hand: BatchInHand, pid: int | None) -> str:
+        error = in_hand.error
+        why = in_hand.why()
+        if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
+            why = f"{why}: its data is corrupted: restore it, or reindex"
+        if holders := self._standing.lock_holders.get(pid or 0):
+            why = f"it waits for a lock held by {holders}; last: {why}"
+        return f"batch in hand for {in_hand.age_s():.0f} s: {in_hand.offsets()}: {why}"
 
     def _look_now(self) -> None:
         """Look, unless somebody did a moment ago; where that takes long, go on without."""
@@ -144,7 +159,12 @@ class Monitor:
         async with self._looking:
             if time.monotonic() - self._looked_at_s < FRESH_S:
                 return
-            await self._standing.look()
+            waiting = [
+                pid
+                for in_hand, pid in self._service.in_hand()
+                if pid and in_hand.age_s() > WAITS_AFTER_S / 2
+            ]
+            await self._standing.look(waiting)
             self._looked_at_s = time.monotonic()
             await self._keep_drift()
 
@@ -198,7 +218,10 @@ class _Now(Collector):
         for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
             yield family(f"normalizer_{name}_total", {(): getattr(counters, name)})
         yield family("normalizer_beat_age_seconds", {(): service.beat_age_s()})
-        yield family("normalizer_write_failing_seconds", {(): service.write_failing_s()})
+        yield family(
+            "normalizer_batch_in_hand_seconds",
+            {(): max(in_hand.age_s() for in_hand, _ in service.in_hand())},
+        )
         yield family(
             "normalizer_partitions",
             {(state,): count for state, count in service.partitions().items()},

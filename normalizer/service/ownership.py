@@ -42,6 +42,7 @@ class Ownership:
         self._held: dict[Partition, Claim] = {}
         self.fenced: dict[Partition, float] = {}
         self.stopped: dict[Partition, str] = {}
+        self._claims_of_stopped: dict[Partition, Claim] = {}
         self.gaps: dict[Partition, tuple[int, int]] = {}
         """The last stretch of each partition, first and next offset, that retention took unread."""
 
@@ -58,6 +59,29 @@ class Ownership:
         """Assigned partitions that are to be claimed, in order."""
         known = self._held.keys() | self.fenced.keys() | self.stopped.keys()
         return sorted(self._reader.assigned - known)
+
+    async def let_go_lost(self) -> None:
+        """Give up what others claimed, and what an operator moved: that is claimed again.
+
+        A batch finds this out by itself; a partition without records would never.
+        """
+        stopped = self._claims_of_stopped
+        for claim, why in await self._store.lost([*self._held.values(), *stopped.values()]):
+            partition = Partition(claim.topic, claim.partition)
+            if stopped.get(partition) == claim:
+                del stopped[partition]
+                if not isinstance(why, Fenced):
+                    del self.stopped[partition]
+                    _log.warning("position_moved", partition=str(partition), why=str(why))
+            else:
+                self.lose(partition, claim.epoch, why)
+
+    def lose(self, partition: Partition, epoch: int, why: PositionError) -> None:
+        """The claim of this epoch is none any more; nothing where it is not held."""
+        if isinstance(why, Fenced):
+            self.fence(partition, epoch, why)
+        elif self.release(partition, epoch):
+            _log.warning("position_moved", partition=str(partition), why=str(why))
 
     async def claim_missing(self) -> None:
         """Claim what is assigned and not claimed yet, and begin to read it.
@@ -109,8 +133,9 @@ class Ownership:
         _log.warning("partition_fenced", partition=str(partition), why=str(why))
 
     def stop(self, partition: Partition, why: PositionError) -> None:
-        """Leave it alone for as long as this process lives; others go on."""
+        """Leave it alone until an operator moves its position; others go on."""
         if partition in self._held:
+            self._claims_of_stopped[partition] = self._held[partition]
             self._drop(partition)
         self.stopped[partition] = str(why)
         self._counters.stopped += 1

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Final
 
 import msgspec
@@ -30,7 +29,7 @@ from normalizer.service.filling import Filling
 from normalizer.service.membership import Membership
 from normalizer.service.metrics import Tallies
 from normalizer.settings import Settings
-from normalizer.store.delivery import deliver
+from normalizer.store.delivery import BatchInHand, deliver
 from normalizer.store.quarantine import RefusalLines
 from normalizer.store.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
@@ -76,7 +75,7 @@ class Service:
         self._deadline = asyncio.timeout(None)
         self._refusals = RefusalLines(_log, clock)
         self._beat_s = clock()
-        self._failing_since_s: dict[int, float] = {}
+        self._in_hand = [BatchInHand(clock) for _ in self._lane_stores]
 
     async def run(self) -> None:
         """Read, normalise and store until `stop`. Raises FatalError."""
@@ -109,9 +108,10 @@ class Service:
         """Since the event loop last moved; may be asked from any thread, as all below."""
         return self._clock() - self._beat_s
 
-    def write_failing_s(self) -> float:
-        """How long a batch in hand has been tried in vain; 0 where none is."""
-        return max((self._clock() - at_s for at_s in [*self._failing_since_s.values()]), default=0)
+    def in_hand(self) -> list[tuple[BatchInHand, int | None]]:
+        """What each lane writes, and the server process that does it."""
+        pids = [store.server_pid for store in self._lane_stores]
+        return list(zip(self._in_hand, pids, strict=True))
 
     def partitions(self) -> dict[str, int]:
         """How many partitions this process has, by state."""
@@ -203,7 +203,8 @@ class Service:
                     store,
                     batch,
                     stop=self.membership.give_up,
-                    on_failure=partial(self._note_failure, lane),
+                    in_hand=self._in_hand[lane],
+                    on_failure=self._note_failure,
                 )
         except PositionError as error:
             self.membership.not_written(batch, error)
@@ -217,11 +218,8 @@ class Service:
             self._refusals.add(batch, totals)
             for (shape, kind), count in self.radar.look(batch, self._clock()).items():
                 self.tallies.drift.labels(shape=shape, kind=kind).inc(count)
-        finally:
-            self._failing_since_s.pop(lane, None)
 
-    def _note_failure(self, lane: int, error: RetryableError) -> None:
-        self._failing_since_s.setdefault(lane, self._clock())
+    def _note_failure(self, error: RetryableError) -> None:
         self.tallies.retried(error.sqlstate if isinstance(error, StoreUnavailable) else None)
 
     def _count_closed(self, filling: Filling) -> None:

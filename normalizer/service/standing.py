@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -61,6 +61,19 @@ _SNAPSHOT: Final = """
     where    backend_xmin is not null
     and      backend_type = 'client backend'
     and      pid <> pg_backend_pid()
+"""
+# Whoever holds it may be another role's session: its name and state are seen, its query is not.
+_LOCK_HOLDERS: Final = """
+    select   waiting.pid,
+             string_agg(
+                 'pid ' || holder.pid || ' (' || concat_ws(', ',
+                     holder.usename, nullif(holder.application_name, ''), holder.state
+                 ) || ')', ', ' order by holder.pid
+             ) as holders
+    from     unnest($1::integer[])                          as waiting (pid)
+    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
+    group by waiting.pid
 """
 _ADD_DRIFT: Final = """
     insert into normalizer.drift (
@@ -119,6 +132,8 @@ class Standing:
         self.divergent = 0
         self.unverified_s = math.inf
         self.snapshot_s = 0.0
+        self.lock_holders: dict[int, str] = {}
+        """By the server process that waits, who holds the lock it waits for."""
         self.jobs: dict[tuple[str, str], int] = {}
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
@@ -135,10 +150,13 @@ class Standing:
             for partition, bounds in sorted(self._bounds.items())
         }
 
-    async def look(self) -> None:
-        """Ask both ends at once, then for the oldest unread records; says what failed in `*_up`."""
+    async def look(self, waiting: Sequence[int] = ()) -> None:
+        """Ask both ends at once, then for the oldest unread records; says what failed in `*_up`.
+
+        `waiting` are server processes of ours that take long: do they wait for a lock?
+        """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._ask_database(), name="ask the database")
+            tasks.create_task(self._ask_database(waiting), name="ask the database")
             tasks.create_task(self._ask_broker(), name="ask the broker")
         if self.broker_up:
             await self._find_unread()
@@ -164,12 +182,14 @@ class Standing:
         await self._hang_up()
         await self._log.close()
 
-    async def _ask_database(self) -> None:
+    async def _ask_database(self, waiting: Sequence[int]) -> None:
         try:
             async with asyncio.timeout(ANSWER_S):
                 connection = await self._connected()
                 self.writable = await connection.fetchval(_WRITABLE)
                 self.database_up = True
+                rows = await connection.fetch(_LOCK_HOLDERS, waiting) if waiting else []
+                self.lock_holders = {row["pid"]: row["holders"] for row in rows}
                 await self._ask_tables(connection)
         except FOREIGN_ERRORS:
             self.database_up = self.writable = False

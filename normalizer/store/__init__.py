@@ -1,10 +1,11 @@
 """One batch, one transaction: batches in, rows, quarantine and positions in PostgreSQL out.
 
-delivery      tries again, halves, sets one record aside
+delivery      tries again, halves, waits
 store         the only place that writes events
 session       a transaction; the database's errors die there
 sqlstate      whose fault an error is
 positions     locked, checked, moved with their running totals
+position_changes   moved by an operator's hand
 protocol      whether this code may write there
 grid          ids to partitions of the table
 rows          the table `events` changed, or which rows it refuses

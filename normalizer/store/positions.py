@@ -10,11 +10,14 @@ import msgspec
 
 from normalizer.core.batch import PartitionBatch, Totals, record_crc
 from normalizer.core.settle import NOTHING_REACHED, Fate, Reached
-from normalizer.errors import Fenced, PositionMoved
+from normalizer.errors import Fenced, PositionError, PositionMoved
 from normalizer.store import statements
 from normalizer.store.refusals import Refusal
 
 _fate_of: Final = itemgetter(0)
+
+OPERATOR: Final = "operator:"
+"""Begins the owner of a position that somebody moved by hand: nobody's, until it is claimed."""
 
 
 class Positions(Protocol):
@@ -97,9 +100,14 @@ async def lock_positions(
     )
     if already_there(parts, rows):
         return None
+    return await lock_reached(connection, rows)
+
+
+async def lock_reached(connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]) -> Reached:
+    """Of locked positions, below which offsets records may have been written before."""
     reached = {
         (topic, generation, partition): reached_offset
-        for topic, generation, partition, _, next_offset, reached_offset in rows
+        for topic, generation, partition, _, next_offset, reached_offset, _ in rows
         if next_offset < reached_offset
     }
     if not reached:
@@ -115,10 +123,8 @@ def already_there(parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, A
     """
     positions = {(row["topic"], row["generation"], row["partition"]): row for row in rows}
     for part in parts:
-        position = positions.get(part.key)
-        if position is None or position["epoch"] != part.epoch:
-            message = f"{part.topic}[{part.partition}]: another process claimed it"
-            raise Fenced(message, topic=part.topic, partition=part.partition)
+        if lost := why_lost(part.topic, part.partition, part.epoch, positions.get(part.key)):
+            raise lost
     if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
         return True
     for part in parts:
@@ -130,6 +136,23 @@ def already_there(parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, A
             )
             raise PositionMoved(message, topic=part.topic, partition=part.partition)
     return False
+
+
+def why_lost(
+    topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
+) -> PositionError | None:
+    """Why a claim of this epoch is none any more; None while it is one.
+
+    An operator takes a partition from whoever holds it, and holds nothing: it is claimed again.
+    """
+    if position is not None and position["epoch"] == epoch:
+        return None
+    # A job's position has no owner.
+    if position is not None and str(position.get("owner", "")).startswith(OPERATOR):
+        message = f"{topic}[{partition}]: {position['owner']} moved the position"
+        return PositionMoved(message, topic=topic, partition=partition)
+    message = f"{topic}[{partition}]: another process claimed it"
+    return Fenced(message, topic=topic, partition=partition)
 
 
 async def add_gaps(

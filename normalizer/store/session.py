@@ -19,9 +19,11 @@ _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
 
 _SETTINGS: Final = {
     # A frozen process must not hold its positions for ever, nor a statement wait for ever.
-    "statement_timeout": "120s",
+    "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    "lock_timeout": "60s",
+    # Longer than deadlock_timeout, so that a deadlock is found as one; short, for a stop and a
+    # rebalance are heeded between two tries only.
+    "lock_timeout": "5s",
     # A plan for any bounds would lock every partition of events, with all indexes.
     "plan_cache_mode": "force_custom_plan",
     "search_path": "normalizer, public",
@@ -29,7 +31,7 @@ _SETTINGS: Final = {
 }
 
 
-ANSWER_S: Final = 150.0
+ANSWER_S: Final = 90.0
 """Longer than any statement may take: a network that swallows answers must not hold us for ever."""
 
 _CONNECT_S: Final = 10.0
@@ -75,10 +77,10 @@ class Session:
         except FOREIGN_ERRORS as error:
             match fault_of(error, copying=False):
                 case Fault.RECORD:
-                    raise RowRefused from error
+                    raise RowRefused(getattr(error, "sqlstate", None)) from error
                 case Fault.RACE:
                     raise OnceMore from error
-                case Fault.MOMENT | Fault.OURS:
+                case Fault.PROJECTION | Fault.MOMENT | Fault.OURS:
                     raise translated(error) from error
 
     async def at_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
@@ -115,6 +117,15 @@ class Session:
                 await self._give_up()
             raise
         return answer
+
+    @property
+    def server_pid(self) -> int | None:
+        """The server process that serves it; None while there is no connection."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            return None
+        pid: int = connection.get_server_pid()
+        return pid
 
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():

@@ -18,16 +18,23 @@ class Fault(Enum):
     """One row is to blame: find it, set it aside, write the rest."""
     RACE = "race"
     """Another writer was first: roll back and do the batch again at once."""
+    PROJECTION = "projection"
+    """A projection failed, not the log: the batch waits, and is never quarantined for it."""
     MOMENT = "moment"
-    """The database is away or overloaded: back off, then the same batch again."""
+    """The database is away, overloaded or locked, or nobody knows: back off, then again."""
     OURS = "ours"
     """Wrong code, rights or schema: log once and exit."""
 
 
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
-_MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-_MOMENT_CODES: Final = frozenset({"25006"})
 _CHECKS: Final = frozenset({"23502", "23514"})
+_OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
+_OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
+"""Read-only, and a session ended for idling or for its length: no mistake of ours."""
+_OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
+
+DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
+"""The server read a broken page or index: tried again like any outage, and somebody is paged."""
 
 CLIENT_REFUSALS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that cannot be encoded
@@ -49,27 +56,58 @@ FOREIGN_ERRORS: Final = (
 """Everything a statement can raise; no other exception is the database's."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
+_PROJECTION: Final = re.compile(
+    r"^PL/pgSQL function (?:projector\.(?=\w)|(?=follow_))(\w+)\(", re.MULTILINE
+)
 
 
 def fault_of(error: BaseException, *, copying: bool) -> Fault:
-    """Whose fault it is. A code not listed is never a record's fault.
+    """Whose fault it is. Two lists are closed: what a record is refused for, and what is ours.
 
-    Source: promise 5, the SQLSTATE classes.
+    A code on neither waits: it is never a record's fault. Source: promise 5, the SQLSTATE classes.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
     if not isinstance(error, asyncpg.PostgresError):
         return Fault.MOMENT
     code = error.sqlstate or ""
-    if code[:2] == "22" or code in _RECORD_CODES or (code == "08P01" and copying):
+    if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
+        return Fault.OURS
+    if code == "08P01" and copying:
         return Fault.RECORD
-    if code in _CHECKS and _is_of_an_event(error):
-        return Fault.RECORD
+    if code[:2] in _OUTAGE_CLASSES:
+        return Fault.MOMENT
+    if code != "23505" and projection_of(error) is not None:
+        return Fault.PROJECTION
+    return _fault_of_row(error, code)
+
+
+def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
+    """Whose fault it is where the server was well, and no projection raised it."""
     if code == "23505":
         return Fault.RACE
-    if code[:2] in _MOMENT_CLASSES or code in _MOMENT_CODES:
-        return Fault.MOMENT
-    return Fault.OURS
+    if code == "P0001":
+        return Fault.OURS
+    if code in _CHECKS and error.schema_name == "normalizer":
+        is_of_an_event = (error.table_name or "").startswith("events")
+        return Fault.RECORD if is_of_an_event else Fault.OURS
+    if code[:2] == "22" or code in _RECORD_CODES:
+        return Fault.RECORD
+    return Fault.MOMENT
+
+
+def projection_of(error: BaseException) -> str | None:
+    """The function or table of schema projector that raised it; None where it was none.
+
+    The trigger functions of projections have the schema on their own search_path, so the server
+    names them without it: they alone begin with follow_.
+    """
+    found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
+    if found:
+        return f"projector.{found[-1]}"
+    if getattr(error, "schema_name", None) == "projector":
+        return f"projector.{getattr(error, 'table_name', None) or 'unnamed'}"
+    return None
 
 
 def translated(error: BaseException) -> NormalizerError:
@@ -80,6 +118,8 @@ def translated(error: BaseException) -> NormalizerError:
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailable(f"database: {described(error)}")
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+    if projection := projection_of(error):
+        sentence = f"{sentence} inside {projection}"
     if fault_of(error, copying=False) is Fault.OURS:
         return FatalError(f"{sentence}: {_name_of(error)}")
     return StoreUnavailable(sentence, sqlstate=error.sqlstate)
@@ -92,13 +132,6 @@ def line_of(error: BaseException) -> int | None:
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None
-
-
-def _is_of_an_event(error: asyncpg.PostgresError) -> bool:
-    """Whether a row of `events` or of a projection broke it, and not the ledger: that is ours."""
-    return error.schema_name == "projector" or (
-        error.schema_name == "normalizer" and (error.table_name or "").startswith("events")
-    )
 
 
 def _name_of(error: asyncpg.PostgresError) -> str:

@@ -77,13 +77,46 @@ BEGIN_NEXT_GENERATION: Final = """
 
 LOCK_POSITIONS: Final = """
     select   position.topic, position.generation, position.partition, position.epoch,
-             position.next_offset, position.reached_offset
+             position.next_offset, position.reached_offset, position.owner
     from     normalizer.source_position as position
     join     unnest($1::text[], $2::integer[], $3::integer[])
                  as wanted (topic, generation, partition)
              using (topic, generation, partition)
     order by position.topic, position.generation, position.partition
     for update of position
+"""
+
+FIND_POSITIONS: Final = """
+    select   position.topic, position.generation, position.partition, position.epoch,
+             position.owner
+    from     normalizer.source_position as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, generation, partition)
+             using (topic, generation, partition)
+"""
+
+# reached_offset stays: what is read again is looked up by its coordinates.
+REWIND_POSITION: Final = """
+    update normalizer.source_position
+    set    rewound     = rewound + next_offset - $4::bigint,
+           next_offset = $4::bigint,
+           updated_at  = clock_timestamp()
+    where  (topic, generation, partition) = ($1::text, $2::integer, $3::integer)
+"""
+
+RECORD_CHANGE: Final = """
+    with taken as (
+        update    normalizer.source_position
+        set       owner = $9::text, epoch = epoch + 1
+        where     (topic, generation, partition) = ($1::text, $2::integer, $3::integer)
+        returning epoch
+    )
+    insert into normalizer.position_change
+           (topic, incarnation, partition, from_offset, to_offset, action, who, why, epoch)
+    select $1::text, $2::integer, $3::integer, $4::bigint, $5::bigint, $6::text, $7::text,
+           $8::text, epoch
+    from   taken
+    returning epoch
 """
 
 MOVE_POSITIONS: Final = """
@@ -122,6 +155,8 @@ BEGIN_BATCH: Final = """
            nullif(expired_before, '-infinity') as expired_before
     from   normalizer.retention_horizon
 """
+
+CHECK_AT_ONCE: Final = "set constraints all immediate"
 
 PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
@@ -275,12 +310,15 @@ def change_events(partitions: int) -> str:
     return f"with {changes} select"
 
 
+# One that is there already is found again after a rewind.
 ADD_GAPS: Final = """
     insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
     select *
     from   unnest(
                $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[]
            )
+    on conflict on constraint gap_pkey do update
+    set    next_offset = greatest(gap.next_offset, excluded.next_offset)
 """
 
 ADD_QUARANTINE: Final = """
@@ -317,9 +355,3 @@ RAW_COLUMNS: Final = (
     "value_sha256",
     "whole",
 )
-
-# Goes in and is rolled back: tells an outage from a batch that cannot be written.
-PROBE: Final = """
-    insert into normalizer.events (execution_id, event_type, status, shape)
-    values (1, 'normalizer.probe', 'RUNNING', 'probe')
-"""

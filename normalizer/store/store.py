@@ -30,7 +30,7 @@ from normalizer.core.settle import (
     source_of,
 )
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
-from normalizer.errors import FatalError, StoreUnavailable
+from normalizer.errors import FatalError, PositionError, StoreUnavailable
 from normalizer.store import statements
 from normalizer.store.grid import Grid
 from normalizer.store.migrate import refuse_edited
@@ -41,6 +41,7 @@ from normalizer.store.positions import (
     add_gaps,
     lock_positions,
     move_positions,
+    why_lost,
 )
 from normalizer.store.protocol import check_protocol
 from normalizer.store.refusals import Refusal, quarantine
@@ -143,6 +144,11 @@ class Store:
     ) -> None:
         self._session.hang_up()
 
+    @property
+    def server_pid(self) -> int | None:
+        """The server process that writes for it; None while there is none. From any thread."""
+        return self._session.server_pid
+
     async def claim(self, topic: str, partition: int, *, cluster_id: str, log_start: int) -> Claim:
         """Make the partition ours: epoch + 1. Waits for a batch in flight, so the answer is final.
 
@@ -174,6 +180,33 @@ class Store:
 
         row = await self._session.at_once(claim)
         return Claim(topic=topic, partition=partition, **row)
+
+    async def lost(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
+        """Which of the claims are none any more: Fenced, or PositionMoved by an operator."""
+
+        async def find(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            keys = [(claim.topic, claim.generation, claim.partition) for claim in claims]
+            rows: list[asyncpg.Record] = await connection.fetch(
+                statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
+            )
+            return rows
+
+        if not claims:
+            return []
+        found = {tuple(row)[:3]: row for row in await self._session.at_once(find)}
+        whys = [
+            (
+                claim,
+                why_lost(
+                    claim.topic,
+                    claim.partition,
+                    claim.epoch,
+                    found.get((claim.topic, claim.generation, claim.partition)),
+                ),
+            )
+            for claim in claims
+        ]
+        return [(claim, why) for claim, why in whys if why]
 
     async def new_generation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
         """Begin the next generation at `log_start`: the topic was made anew (--accept-reset).
@@ -230,7 +263,7 @@ class Store:
         while rounds < _ROUNDS:
             try:
                 if isinstance(fault, RowRefused):
-                    refused = refused | await self._find_refused(batch, refused)
+                    refused = refused | await self._find_refused(batch, refused, fault)
                 written = await self._session.transaction(
                     partial(self._write, batch, refused, joined)
                 )
@@ -245,33 +278,12 @@ class Store:
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
-    async def probe(self, batch: Batch) -> bool:
-        """Whether the batch could be written without its records; what is tried is rolled back.
-
-        A row goes in and the positions move: then it is the records that are to blame. Raises
-        Fenced and PositionMoved as `write` does.
-        """
-        try:
-            await self._session.at_once(partial(self._write_none, batch), rolled_back=True)
-        except StoreUnavailable:
-            return False
-        return True
-
     def _told(self, written: Written | None) -> Totals:
         if written is None:
             return Totals()
         if self._on_written:
             self._on_written(msgspec.structs.replace(written, commit_s=self._session.commit_s))
         return written.totals
-
-    async def _write_none(self, batch: Batch, connection: asyncpg.Connection) -> None:
-        if await self._positions.lock(connection, batch.parts) is None:
-            return
-        await connection.execute(statements.PROBE)
-        nothing = [part.without_records() for part in batch.parts]
-        await self._positions.move(
-            connection, [(part, Counts().totals(part)) for part in nothing], 0, ()
-        )
 
     async def _write(
         self,
@@ -374,13 +386,16 @@ class Store:
         return [refusal.place not in seen and next(kept) for refusal in refusals]
 
     async def _find_refused(
-        self, batch: Batch, refused: dict[Place, Rejected]
+        self, batch: Batch, refused: dict[Place, Rejected], fault: RowRefused
     ) -> dict[Place, Rejected]:
         """Which events' rows the database refuses, by writing and rolling back."""
         find = partial(self._try_rows, batch, refused)
         found = await self._session.transaction(find, rolled_back=True)
         if not found:
-            raise StoreUnavailable("database: it refused a row, and none when asked for which")
+            raise StoreUnavailable(
+                f"database: SQLSTATE {fault.sqlstate} for a row, and for none when asked for which",
+                sqlstate=fault.sqlstate,
+            )
         return found
 
     async def _try_rows(
@@ -389,6 +404,8 @@ class Store:
         reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
         _, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
         events = _sort_out(batch, refused, horizon, reached).events
+        # What would be refused at the commit only is refused with its row.
+        await connection.execute(statements.CHECK_AT_ONCE)
         codes, settled = await self._refusals(connection, events, reached)
         tellings: dict[int, list[Envelope]] = {}
         for event, (fate, row) in zip(events, settled.fates, strict=True):

@@ -167,7 +167,7 @@ async def _broker_stopped(scene: Scene, service: Apart) -> None:
 
 async def _database_read_only(scene: Scene, service: Apart) -> None:
     told = (
-        *("NormalizerDatabaseReadOnly", "NormalizerWritesFail", "NormalizerNotReady"),
+        *("NormalizerDatabaseReadOnly", "NormalizerBatchWaits", "NormalizerNotReady"),
         *("NormalizerLagging", "NormalizerRecordsExpire"),
     )
     await scene.execute(
@@ -176,7 +176,7 @@ async def _database_read_only(scene: Scene, service: Apart) -> None:
     await scene.one_more()
     await scene.alerts.until_red(*told)
     await until_reason(service.url, "database: read-only")
-    await until_reason(service.url, "database: the batch in hand has failed for")
+    await until_reason(service.url, "batch in hand for")
     await scene.execute(
         "alter system reset default_transaction_read_only", "select pg_reload_conf()"
     )

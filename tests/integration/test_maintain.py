@@ -12,7 +12,7 @@ import pytest
 from normalizer.snowflake import EPOCH_MS
 from projector import retention
 from projector.archive import ArchiveFolder
-from projector.maintain import Keep, MaintainerBusy, maintain
+from projector.maintain import Keep, maintain
 from projector.verify import verify
 from projector.windows import Scope
 from tests import shown
@@ -584,3 +584,18 @@ async def test_shards_of_quiet_hours_are_added_up(
         assert {row["shard"] for row in shards} <= {0}, table
     assert differences(await shown.shown(connection), before) == {}
     assert await disagreements(connection) == {}
+
+
+_REFUSED: Final = """
+    with refused as (
+        insert into normalizer.quarantine
+               (reason, detail, shape, normalizer_version, source_topic, source_generation,
+                source_partition, source_offset, source_index, value_bytes, batch_id,
+                quarantined_at)
+        values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 3, 4, 0, 7, 1, $1)
+    )
+    insert into normalizer.quarantine_raw
+           (source_topic, source_generation, source_partition, source_offset, value,
+            value_sha256, whole, kept_at)
+    values ('noetl.events', 0, 3, 4, 'x', 'y', true, $1)
+"""

@@ -10,12 +10,11 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import pytest
-from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, Totals
 from normalizer.envelope import Envelope
-from normalizer.errors import FatalError, StoreUnavailable
-from normalizer.store.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, deliver
+from normalizer.errors import FatalError, RetryableError, StoreUnavailable
+from normalizer.store.delivery import TRIES_BEFORE_HALVING, BatchInHand, deliver
 from normalizer.store.store import Store
 from tests.factories import after, batch_of, envelope, rejected, snowflake, together
 from tests.stack import Database
@@ -40,13 +39,14 @@ RECORDS_OWN: Final = [
 ]
 MOMENTS: Final = [
     *("08000", "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400"),
-    *("55P03", "55006", "57014", "57P01", "57P03", "58000", "58030", "25006", "XX000", "XX001"),
+    *("55P03", "55006", "57014", "57P01", "57P03", "58000", "58030", "XX000", "XX001", "XX002"),
+    *("25006", "25P03", "25P04"),
+    # Listed nowhere: never a record's fault.
+    *("21000", "23503", "23P01", "P0002", "38000", "0L000", "72000"),
 ]
 OURS: Final = [
     *("42501", "42P01", "42703", "42883", "28000", "28P01", "3D000", "3F000", "0A000", "26000"),
-    *("F0000", "F0001", "25001", "25P02", "25P03", "P0001"),
-    # Listed nowhere: never a record's fault.
-    *("21000", "23503", "23P01", "P0002", "38000", "0L000", "72000"),
+    *("F0000", "F0001", "25001", "25P02", "P0001"),
 ]
 MARKED: Final = "new.step = 'bad'"
 
@@ -491,28 +491,54 @@ async def test_a_refused_record_that_is_read_again_is_a_duplicate(database: Data
         assert await count(connection, "normalizer.quarantine") == 1
 
 
-@pytest.mark.parametrize("sqlstate", ["XX000", "57014"])
-async def test_a_record_that_fails_again_and_again_while_others_go_in_is_set_aside(
+@pytest.mark.parametrize("sqlstate", ["XX000", "57014", "55P03", "21000"])
+async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
     database: Database, sqlstate: str
 ) -> None:
+    """The position stands at it; it is refused by nobody, and goes in once it can."""
     async with refusing(database, sqlstate) as connection, open_store(database) as store:
-        with capture_logs() as lines:
-            totals = await delivered(store, batch_of(*events(5, of=8), claim=await claimed(store)))
+        in_hand = BatchInHand()
+        sizes: list[int] = []
 
-        assert (totals.records, totals.stored, totals.quarantined) == (8, 7, 1)
-        assert await quarantined(connection) == {5: None}
-        failures = [line["records"] for line in lines if line["event"] == "batch_not_written"]
-        assert failures == [
+        def note(_: RetryableError) -> None:
+            assert in_hand.piece
+            sizes.append(sum(len(part.items) for part in in_hand.piece.parts))
+
+        batch = batch_of(*events(5, of=8), claim=await claimed(store))
+        trying = asyncio.ensure_future(
+            deliver(
+                store,
+                batch,
+                stop=asyncio.Event(),
+                draw=lambda: -1.0,
+                in_hand=in_hand,
+                on_failure=note,
+            )
+        )
+
+        async def enough() -> bool:
+            return sizes.count(1) > 20
+
+        await until(enough)
+        position = await position_of(connection)
+        assert (position["next_offset"], position["stored"]) == (5, 5)
+        assert in_hand.offsets() == "noetl.events[0]@5 (1 record)"
+        assert sqlstate in in_hand.why()
+        assert await quarantined(connection) == {}
+        await let_all_in(connection)
+
+        totals = await trying
+        assert (totals.records, totals.stored, totals.quarantined) == (8, 8, 0)
+        assert [size for size in sizes if size > 1] == [
             *[8] * TRIES_BEFORE_HALVING,
             *[4] * TRIES_BEFORE_HALVING,
             *[2] * TRIES_BEFORE_HALVING,
-            *[1] * TRIES_OF_ONE_RECORD,
         ]
         await assert_ledger_holds(connection)
 
 
-async def test_a_row_refused_at_the_commit_is_set_aside_too(database: Database) -> None:
-    """No row can be found for it: it goes in, and only the end of the transaction fails."""
+async def test_a_row_refused_at_the_commit_costs_its_record_only(database: Database) -> None:
+    """It goes in, and only the end of the transaction fails."""
     async with connected(database) as connection, open_store(database) as store:
         await connection.execute(
             f"""
@@ -531,19 +557,17 @@ async def test_a_row_refused_at_the_commit_is_set_aside_too(database: Database) 
 
         batch = batch_of(*events(2, of=4), claim=await claimed(store))
 
-        with pytest.raises(StoreUnavailable, match="none when asked for which"):
-            await store.write(batch)
-        totals = await delivered(store, batch)
+        totals = await store.write(batch)
 
         assert (totals.stored, totals.quarantined) == (3, 1)
-        assert list(await quarantined(connection)) == [2]
+        assert await quarantined(connection) == {2: "22003"}
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "23505"])
 async def test_an_outage_fills_no_quarantine_however_long_it_lasts(
     database: Database, sqlstate: str
 ) -> None:
-    """No row goes in at all: not the batch's, not a probe's."""
+    """No row goes in at all."""
     async with refusing(database, sqlstate, only="true") as connection, open_store(database) as one:
         batch = batch_of(*events(of=4), claim=await claimed(one))
         tries = 0
@@ -556,39 +580,13 @@ async def test_an_outage_fills_no_quarantine_however_long_it_lasts(
         trying = asyncio.ensure_future(deliver(one, batch, stop=asyncio.Event(), draw=draw))
 
         async def enough() -> bool:
-            return tries > 2 * TRIES_OF_ONE_RECORD
+            return tries > 30
 
         await until(enough)
         assert not trying.done()
         await let_all_in(connection)
 
         assert (await trying).stored == 4
-        assert await quarantined(connection) == {}
-
-
-async def test_a_position_that_somebody_locks_is_an_outage_and_no_records_fault(
-    database: Database,
-) -> None:
-    async with (
-        connected(database) as connection,
-        open_store(database, session={"lock_timeout": "20ms"}) as store,
-    ):
-        batch = batch_of(*events(of=2), claim=await claimed(store))
-        holding = connection.transaction()
-        await holding.start()
-        await connection.execute("select from normalizer.source_position for update")
-        with capture_logs() as lines:
-            trying = asyncio.ensure_future(delivered(store, batch))
-
-            async def enough() -> bool:
-                return len(lines) > TRIES_OF_ONE_RECORD
-
-            await until(enough)
-            await holding.rollback()
-            totals = await trying
-
-        assert totals.stored == 2
-        assert {line["records"] for line in lines} == {2}
         assert await quarantined(connection) == {}
 
 

@@ -547,4 +547,3 @@ async def test_a_store_of_no_database_at_all_may_try_again(database: Database) -
     async with open_store(nowhere) as store:
         with pytest.raises(StoreUnavailable):
             await claimed(store)
-        assert await store.probe(Batch(parts=())) is False

@@ -53,10 +53,15 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_ready{instance="a"}': "0x4 1x56"},
         _HERE,
     ),
-    "NormalizerWritesFail": (
-        {'normalizer_write_failing_seconds{instance="a"}': "0+60x60"},
-        {'normalizer_write_failing_seconds{instance="a"}': "0x60"},
+    "NormalizerBatchWaits": (
+        {'normalizer_batch_in_hand_seconds{instance="a"}': "0+60x60"},
+        {'normalizer_batch_in_hand_seconds{instance="a"}': "0x60"},
         _HERE,
+    ),
+    "NormalizerDataCorrupted": (
+        {'normalizer_retries_total{sqlstate_class="XX001",instance="a"}': "0x30 1+1x30"},
+        {'normalizer_retries_total{sqlstate_class="XX",instance="a"}': "0x30 1+1x30"},
+        {"sqlstate_class": "XX001", **_HERE},
     ),
     "NormalizerPartitionStopped": (
         {'normalizer_partitions{state="stopped",instance="a"}': "1x60"},

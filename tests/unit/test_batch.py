@@ -113,15 +113,3 @@ def test_a_tombstone_has_a_crc() -> None:
 
     assert record_crc(tombstone) == zlib.crc32(b"\0")
     assert batch_of(ignored()).halves() is None
-
-
-def test_a_stretch_without_its_records_is_one_hole() -> None:
-    batch = batch_of(envelope(), ignored(), claim=claim_of(next_offset=4), holes=[(5, 9)])
-    empty = batch_of(claim=claim_of(next_offset=4))
-
-    (stretch,) = (part.without_records() for part in batch.parts)
-    (nothing,) = (part.without_records() for part in empty.parts)
-
-    assert (stretch.items, stretch.holes) == ([], ((4, 10),))
-    assert (stretch.from_offset, stretch.next_offset) == (4, 10)
-    assert (nothing.items, nothing.holes) == ([], ())

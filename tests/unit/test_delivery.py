@@ -1,4 +1,4 @@
-"""Delivery: back off, halve, set one record aside; and never because of an outage."""
+"""Delivery: back off, halve down to the culprit, and wait: nothing is ever refused here."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -9,10 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from normalizer.core.batch import Batch, Totals
-from normalizer.envelope import Envelope, Outcome, Rejected
+from normalizer.envelope import Outcome
 from normalizer.errors import FatalError, Fenced, StoreUnavailable
 from normalizer.store import delivery
-from normalizer.store.delivery import TRIES_BEFORE_HALVING, TRIES_OF_ONE_RECORD, Writer, deliver
+from normalizer.store.delivery import TRIES_BEFORE_HALVING, BatchInHand, Writer, deliver
 from tests.factories import (
     TOPIC,
     after,
@@ -21,7 +21,6 @@ from tests.factories import (
     envelope,
     ignored,
     rejected,
-    snowflake,
     together,
 )
 from tests.waiting import until
@@ -35,7 +34,6 @@ class Log(Writer):
     def __init__(self, *, poison: tuple[int, ...] = (), outages: Iterable[bool] = ()) -> None:
         self.poison = poison
         self.outages = iter(outages)
-        self.away = False
         self.position: dict[int, int] = {}
         self.outcomes: list[tuple[int, Outcome]] = []
         self.tried: list[int] = []
@@ -44,12 +42,7 @@ class Log(Writer):
     async def write(self, batch: Batch) -> Totals:
         items = list(batch.items())
         self.tried.append(len(items))
-        self.away = next(self.outages, False)
-        poisoned = any(
-            record.offset in self.poison and any(isinstance(one, Envelope) for one in outcomes)
-            for record, outcomes in items
-        )
-        if self.away or poisoned:
+        if next(self.outages, False) or any(record.offset in self.poison for record, _ in items):
             self.on_failure()
             raise StoreUnavailable("database: no")
         for part in batch.parts:
@@ -58,13 +51,15 @@ class Log(Writer):
         self.outcomes += [(record.offset, one) for record, told in items for one in told]
         return Totals(records=len(items), outcomes=sum(len(told) for _, told in items))
 
-    async def probe(self, batch: Batch) -> bool:
-        assert sum(len(part.items) for part in batch.parts) == self.tried[-1]
-        return not self.away
+    def healed_after(self, failures: int) -> None:
+        """The poison works so often, then no longer."""
+        left = iter(range(failures - 1, -1, -1))
 
-    @property
-    def set_aside(self) -> list[int]:
-        return [offset for offset, one in self.outcomes if isinstance(one, Rejected)]
+        def heal() -> None:
+            if next(left) == 0:
+                self.poison = ()
+
+        self.on_failure = heal
 
 
 async def delivered(log: Log, batch: Batch) -> Totals:
@@ -84,90 +79,64 @@ async def test_a_batch_that_goes_in_is_written_once() -> None:
     assert totals == Totals(records=RECORDS, outcomes=RECORDS)
 
 
-async def test_an_outage_of_any_length_halves_nothing_and_sets_nothing_aside() -> None:
+async def test_a_failure_or_two_halve_nothing() -> None:
+    log = Log(outages=[True] * (TRIES_BEFORE_HALVING - 1))
+
+    totals = await delivered(log, records())
+
+    assert log.tried == [RECORDS] * TRIES_BEFORE_HALVING
+    assert totals.records == RECORDS
+
+
+@pytest.mark.parametrize("bad", [0, 5, RECORDS - 1])
+async def test_the_position_stands_at_the_record_that_fails(bad: int) -> None:
+    log = Log(poison=(bad,))
+    log.healed_after(60)
+
+    totals = await delivered(log, records())
+
+    alone = log.tried.count(1)
+    assert alone > 60 - TRIES_BEFORE_HALVING * 4
+    assert [offset for offset, _ in log.outcomes] == list(range(RECORDS))
+    assert totals == Totals(records=RECORDS, outcomes=RECORDS)
+
+
+async def test_what_comes_before_the_culprit_is_written_and_nothing_after_it() -> None:
+    log = Log(poison=(5,))
+    stop = asyncio.Event()
+    failures = iter(range(99))
+    log.on_failure = lambda: stop.set() if next(failures) == 50 else None
+
+    with pytest.raises(StoreUnavailable):
+        await deliver(log, records(), stop=stop, draw=lambda: -1.0)
+
+    assert log.position == {0: 5}
+
+
+async def test_after_an_outage_of_any_length_pieces_grow_to_whole_batches_again() -> None:
     log = Log(outages=[True] * 50)
 
     totals = await delivered(log, records())
 
-    assert log.tried == [RECORDS] * 51
-    assert log.set_aside == []
+    assert log.tried[50:] == [1, 1, 2, 4, 8]
     assert totals.records == RECORDS
 
 
-async def test_failures_between_outages_are_not_counted_together() -> None:
-    """Twice while well, away, twice while well: nothing says it is the batch."""
-    log = Log(poison=(3,), outages=[False, False, True] * 9)
-    healed = iter(range(27))
+async def test_no_outcome_is_changed_whatever_fails() -> None:
+    log = Log(poison=(1, 2, 7, 15))
+    log.healed_after(40)
+    batch = batch_of(*[(envelope(), rejected(reason="invalid_id"), ignored())] * 16)
 
-    def heal() -> None:
-        if next(healed) == 26:
-            log.poison = ()
+    await delivered(log, batch)
 
-    log.on_failure = heal
-
-    await delivered(log, records())
-
-    assert log.tried == [RECORDS] * 28
-    assert log.set_aside == []
-
-
-@pytest.mark.parametrize("bad", [0, 5, RECORDS - 1])
-async def test_one_record_that_fails_while_others_go_in_is_set_aside_alone(bad: int) -> None:
-    log = Log(poison=(bad,))
-
-    totals = await delivered(log, records())
-
-    assert log.set_aside == [bad]
-    assert [offset for offset, _ in log.outcomes] == list(range(RECORDS))
-    assert totals == Totals(records=RECORDS, outcomes=RECORDS)
-    assert log.tried.count(RECORDS) == TRIES_BEFORE_HALVING
-    assert log.tried.count(1) >= TRIES_OF_ONE_RECORD
-
-
-async def test_a_record_is_tried_alone_before_it_is_set_aside() -> None:
-    log = Log(poison=(0,))
-
-    await delivered(log, records(1))
-
-    assert log.tried == [1] * (TRIES_OF_ONE_RECORD + 1)
-    (_, refusal), *_ = log.outcomes
-    assert isinstance(refusal, Rejected)
-    assert refusal.reason == "rejected_by_database"
-    assert str(TRIES_OF_ONE_RECORD) in refusal.detail
-
-
-async def test_many_bad_records_are_set_aside_and_all_others_stay() -> None:
-    bad = (1, 2, 7, 15)
-    log = Log(poison=bad)
-
-    await delivered(log, records())
-
-    assert log.set_aside == list(bad)
-
-
-async def test_a_record_set_aside_keeps_what_the_core_said_of_it() -> None:
-    log = Log(poison=(0,))
-    refusal = rejected(reason="invalid_id", index=1)
-
-    await delivered(log, batch_of((envelope(event_id=snowflake(1)), refusal, ignored())))
-
-    event, kept, left_out = (one for _, one in log.outcomes)
-    assert isinstance(event, Rejected)
-    assert (event.reason, event.index, event.shape) == ("rejected_by_database", 0, "executor")
-    assert (kept, left_out) == (refusal, ignored())
-
-
-async def test_an_outage_while_one_record_fails_sets_it_aside_no_sooner() -> None:
-    """Away between its tries: they are counted anew."""
-    log = Log(poison=(0,), outages=[False, False, False, False, True])
-
-    await delivered(log, records(1))
-
-    assert log.tried == [1] * (5 + TRIES_OF_ONE_RECORD + 1)
+    assert [one for _, one in log.outcomes] == [
+        one for _, outcomes in batch.items() for one in outcomes
+    ]
 
 
 async def test_several_partitions_are_halved_with_their_holes() -> None:
     log = Log(poison=(4,))
+    log.healed_after(30)
     batch = together(
         batch_of(*[envelope()] * 3, claim=claim_of(0), holes=[(1, 4)]),
         batch_of(claim=claim_of(1), holes=[(0, 9)]),
@@ -177,7 +146,6 @@ async def test_several_partitions_are_halved_with_their_holes() -> None:
     await delivered(log, batch)
 
     assert log.position == {part.partition: part.next_offset for part in batch.parts}
-    assert log.set_aside == [4]
 
 
 async def test_a_batch_without_records_is_tried_for_as_long_as_it_takes() -> None:
@@ -214,7 +182,7 @@ async def test_a_stop_ends_the_trying() -> None:
     with pytest.raises(StoreUnavailable):
         await deliver(log, records(), stop=stop, draw=lambda: -1.0)
 
-    assert log.tried == [RECORDS] * 4
+    assert log.tried == [RECORDS] * 3 + [RECORDS // 2]
 
 
 async def test_a_stop_ends_the_waiting() -> None:
@@ -242,47 +210,82 @@ async def test_a_stop_while_it_goes_well_stops_nothing() -> None:
     assert totals.records == RECORDS
 
 
-async def test_waits_double_up_to_ten_seconds_and_are_spread_by_the_draw(
+async def test_waits_double_up_to_two_seconds_and_are_spread_by_the_draw(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []
 
-    async def note(wait_s: float, _: asyncio.Event) -> None:
-        waits.append(wait_s)
+    async def note(wait_s: float, draw: Callable[[], float], _: asyncio.Event) -> None:
+        waits.append(wait_s * (0.5 + draw() / 2))
 
     monkeypatch.setattr(delivery, "_pause", note)
     for drawn in (0.0, 1.0):
         draw = repeat(drawn).__next__
-        await deliver(Log(outages=[True] * 9), records(), stop=asyncio.Event(), draw=draw)
+        await deliver(Log(outages=[True] * 9), records(1), stop=asyncio.Event(), draw=draw)
 
-    full = [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0]
+    full = [0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0, 2.0]
     assert waits[9:] == pytest.approx(full)
     assert waits[:9] == pytest.approx([wait_s / 2 for wait_s in full])
 
 
-async def test_an_incident_is_logged_and_its_end_and_the_record_that_was_set_aside() -> None:
-    log = Log(poison=(0,))
-    batch = batch_of(envelope(execution_id=77), claim=claim_of(3, next_offset=0))
+async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also while no try has come back yet: a statement waits for a lock."""
+    monkeypatch.setattr(delivery, "WAITS_AFTER_S", 0.0)
+    monkeypatch.setattr(delivery, "SAID_EVERY_S", 0.01)
+    batch = batch_of(envelope(), claim=claim_of(3, next_offset=42))
+    let_go = asyncio.Event()
+
+    class Locked(Log):
+        async def write(self, batch: Batch) -> Totals:
+            await let_go.wait()
+            return await super().write(batch)
 
     with capture_logs() as lines:
-        await delivered(log, batch)
+        trying = asyncio.ensure_future(deliver(Locked(), batch, stop=asyncio.Event()))
+
+        async def is_said_again() -> bool:
+            return len(lines) > 1
+
+        await until(is_said_again)
+        let_go.set()
+        await trying
 
     said = [line["event"] for line in lines]
-    assert said == [
-        *["batch_not_written"] * TRIES_OF_ONE_RECORD,
-        "record_set_aside",
-        "batch_written",
-    ]
-    (aside,) = (line for line in lines if line["event"] == "record_set_aside")
-    assert (aside["topic"], aside["partition"], aside["offset"]) == (TOPIC, 3, 0)
-    assert aside["execution_id"] == 77
+    assert set(said[:-1]) == {"batch_waits"}
+    assert said[-1] == "batch_waits_no_longer"
+    assert lines[0]["piece"] == f"{TOPIC}[3]@42 (1 record)"
+    assert lines[0]["why"] == "the database has not answered yet"
+
+
+async def test_a_batch_that_does_not_wait_is_said_nowhere() -> None:
+    with capture_logs() as lines:
+        await delivered(Log(outages=[True] * 2), records())
+
+    assert [line["event"] for line in lines if line["log_level"] != "debug"] == []
+
+
+async def test_what_is_in_hand_is_known_from_the_begin_of_the_first_try() -> None:
+    now = iter(range(0, 100, 7))
+    in_hand = BatchInHand(lambda: float(next(now)))
+    assert (in_hand.age_s(), in_hand.waits(), in_hand.offsets()) == (0.0, False, "")
+
+    in_hand.take(records(2))
+    assert in_hand.waits()
+    assert in_hand.offsets() == f"{TOPIC}[0]@0 (2 records)"
+
+    await deliver(
+        Log(outages=[True]), records(), stop=asyncio.Event(), draw=lambda: -1.0, in_hand=in_hand
+    )
+    assert (in_hand.age_s(), in_hand.waits(), in_hand.offsets()) == (0.0, False, "")
 
 
 async def test_the_batch_that_was_given_is_not_touched() -> None:
     batch = records(4)
     before = msgspec.structs.replace(batch)
 
-    await delivered(Log(poison=(1,)), batch)
+    await delivered(Log(outages=[True] * 9), batch)
 
     assert batch == before
     assert after(claim_of(), batch).next_offset == 4

@@ -42,7 +42,7 @@ def test_what_is_counted_stands_at_zero_from_the_start() -> None:
 def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
     tallies = Tallies()
 
-    for code in ("40P01", "40001", "57P01", None, "99999"):
+    for code in ("40P01", "40001", "57P01", None, "22003", "XX000", "XX001"):
         tallies.retried(code)
 
     counts = {
@@ -50,4 +50,5 @@ def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
         for family in tallies.retries.collect()
         for sample in family.samples
     }
-    assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 2, 0)
+    assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 1, 0)
+    assert (counts["other"], counts["XX"], counts["XX001"]) == (1, 1, 1)

@@ -42,16 +42,14 @@ def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -
     [
         CHECK,
         {"schema": "normalizer", "table": "events", "constraint": "events_call_done_outcome"},
-        {"schema": "projector", "table": "event_minutes", "constraint": "event_minutes_own"},
     ],
 )
 def test_a_check_of_ours_on_an_event_is_the_records_fault(named: dict[str, str]) -> None:
     assert fault_of(refusal("23514", **named), copying=True) is Fault.RECORD
 
 
-@pytest.mark.parametrize("schema", ["normalizer", "projector"])
-def test_a_missing_value_in_a_column_of_ours_is_the_records_fault(schema: str) -> None:
-    error = refusal("23502", schema=schema, table="events_816", column="status")
+def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
+    error = refusal("23502", schema="normalizer", table="events_816", column="status")
 
     assert fault_of(error, copying=True) is Fault.RECORD
 
@@ -68,7 +66,47 @@ def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, ta
 def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> None:
     error = refusal(code, schema="audit", table="copied", constraint="copied_check")
 
-    assert fault_of(error, copying=True) is Fault.OURS
+    assert fault_of(error, copying=True) is Fault.MOMENT
+
+
+FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function follow_calls() line 18 at SQL statement'
+
+
+@pytest.mark.parametrize(
+    "code", ["22000", "22003", "22P02", "21000", "P0001", "P0002", "54000", "54001", "38000"]
+)
+@pytest.mark.parametrize("copying", [True, False])
+def test_an_error_inside_a_projection_is_never_the_records_fault(code: str, copying: bool) -> None:
+    for context in (FOLLOWING, "PL/pgSQL function projector.refuse() line 3 at RAISE"):
+        error = refusal(code, context=context)
+
+        assert fault_of(error, copying=copying) is Fault.PROJECTION
+        assert isinstance(translated(error), StoreUnavailable)
+
+
+@pytest.mark.parametrize("code", ["23502", "23514"])
+def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> None:
+    error = refusal(code, schema="projector", table="event_minutes", constraint="c", column="c")
+
+    assert fault_of(error, copying=True) is Fault.PROJECTION
+    assert "inside projector.event_minutes" in str(translated(error))
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        "PL/pgSQL function refuse() line 3 at RAISE\nCOPY events, line 2",
+        "JSON data, line 1: PL/pgSQL function projector.x() line 1",
+        'COPY events, line 2, column step: "PL/pgSQL function follow_calls()"',
+    ],
+)
+def test_content_that_names_a_projection_is_none(context: str) -> None:
+    assert fault_of(refusal("22003", context=context), copying=True) is Fault.RECORD
+
+
+def test_the_projection_that_an_error_comes_from_is_named() -> None:
+    assert "inside projector.follow_calls" in str(translated(refusal("55P03", context=FOLLOWING)))
+    assert "inside" not in str(translated(refusal("55P03")))
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:
@@ -84,8 +122,10 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
         *("55000", "55006", "55P03"),
         *("57000", "57014", "57P01", "57P02", "57P03", "57P05"),
         *("58000", "58030", "58P01"),
-        "25006",
+        *("25006", "25P03", "25P04"),
         *("XX000", "XX001", "XX002"),
+        # Not listed anywhere: nobody's fault.
+        *("21000", "23503", "23P01", "23000", "27000", "P0002", "39000", "09000", "ZZ999"),
     ],
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
@@ -98,8 +138,6 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
     [
         *("42501", "42P01", "42703", "42601", "28000", "28P01", "3D000", "3F000", "0A000"),
         *("26000", "F0000", "F0001", "25000", "25001", "25P01", "25P02", "P0001"),
-        # Not listed anywhere: never a record's fault.
-        *("21000", "23503", "23P01", "23000", "54023", "27000", "P0002", "39000", "09000", "ZZ999"),
     ],
 )
 @pytest.mark.parametrize("copying", [True, False])

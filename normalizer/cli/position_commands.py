@@ -1,0 +1,172 @@
+"""The commands that show and move the position of a partition."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+import click
+import msgspec
+
+from normalizer.cli.edge import FOUND, load_settings, log_of, waited
+from normalizer.cli.positions import Moved, read_positions, table
+from normalizer.cli.positions import rewind as rewind_position
+from normalizer.cli.positions import skip as skip_position
+from normalizer.errors import PositionMoved
+from normalizer.kafka import LogReader, Partition
+from normalizer.settings import Settings
+from normalizer.store.position_changes import Action, Change
+
+_AT: Final = re.compile(r"(.+):(\d{1,9})")
+
+
+def _partition(text: str) -> Partition:
+    """The topic may hold colons."""
+    match = _AT.fullmatch(text)
+    if match is None:
+        raise click.BadParameter(f"expected TOPIC:PARTITION, as noetl.events:3; got {text!r}")
+    return Partition(match[1], int(match[2]))
+
+
+def _changes(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of every command that moves a position."""
+    for option in (
+        click.option("--who", help="Who does it.  [default: user@host]"),
+        click.option("--why", required=True, help="Why: kept with the change, not content."),
+        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+        click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def position() -> None:
+    """Where each partition stands, and the way past what cannot be written.
+
+    \b
+    normalizer position show
+    normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
+    normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
+
+    A process that reads the partition goes on from the new position by itself. Every change is
+    kept in normalizer.position_change.
+    """
+
+
+@position.command()
+@click.argument("at", metavar="[TOPIC[:PARTITION]]", default="")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of objects.")
+def show(*, at: str, as_json: bool) -> None:
+    """Position, owner, epoch and running totals of each partition; changes nothing.
+
+    \b
+    normalizer position show
+    normalizer position show noetl.events:3 --json
+
+    Without KAFKA_BOOTSTRAP_SERVERS, or while no broker answers, log_end is left out.
+    """
+    settings = load_settings("database_url")
+    match = _AT.fullmatch(at)
+    topic, partition = (match[1], int(match[2])) if match else (at or None, None)
+
+    async def read() -> str:
+        async with log_of(settings) as log:
+            positions = await read_positions(settings, log, topic, partition)
+        if as_json:
+            return msgspec.json.encode(positions).decode()
+        return table(positions) if positions else "nothing was read yet"
+
+    click.echo(waited(read()))
+
+
+@position.command()
+@_changes
+@click.option("--offset", type=click.IntRange(0), required=True, help="Where it must stand now.")
+@click.option("--to", type=click.IntRange(1), help="The offset to read next.")
+def skip(
+    *,
+    at: Partition,
+    offset: int,
+    to: int | None,
+    who: str | None,
+    why: str,
+    dry_run: bool,
+) -> None:
+    """Move the position past what stands there; nothing is lost by it.
+
+    \b
+    normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
+    normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
+    normalizer position skip noetl.events:3 --offset 1042 --to 1100 --why "broken segment"
+
+    A record that can be read goes to quarantine as `skipped`, whole: `normalizer quarantine
+    redrive --reason skipped` brings it back. What cannot be read, up to the next that can (or up
+    to --to), becomes a gap of reason `skipped`.
+
+    Exit codes: 0 done; 1 the position is not at --offset: nothing was changed; 2 wrong usage or
+    settings; 3 no answer.
+    """
+
+    async def move(settings: Settings, log: LogReader | None, change: Change) -> Moved:
+        return await skip_position(settings, log, at, offset, to=to, change=change, dry_run=dry_run)
+
+    _run("skip", who, why, move)
+
+
+@position.command()
+@_changes
+@click.option("--offset", type=click.IntRange(0), required=True, help="The offset to read next.")
+def rewind(*, at: Partition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
+    """Set the position back: records from --offset on are read again.
+
+    \b
+    normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
+    normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
+
+    What is stored is a duplicate then, and counted as one; what is missing is stored. The
+    offsets stand in the column `rewound`, so that the totals still balance.
+
+    Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
+    settings; 3 no answer.
+    """
+
+    async def move(settings: Settings, log: LogReader | None, change: Change) -> Moved:
+        return await rewind_position(settings, log, at, offset, change=change, dry_run=dry_run)
+
+    _run("rewind", who, why, move)
+
+
+def _run(
+    action: Action,
+    who: str | None,
+    why: str,
+    move: Callable[[Settings, LogReader | None, Change], Coroutine[Any, Any, Moved]],
+) -> None:
+    settings = load_settings("database_url")
+    if not why.strip():
+        raise click.BadParameter("expected a reason", param_hint="--why")
+    change = Change(action=action, who=who or _user_at_host(), why=why.strip())
+
+    async def moved() -> Moved | PositionMoved:
+        async with log_of(settings) as log:
+            try:
+                return await move(settings, log, change)
+            except PositionMoved as elsewhere:
+                return elsewhere
+
+    answer = waited(moved())
+    click.echo(answer, err=isinstance(answer, PositionMoved))
+    raise SystemExit(FOUND if isinstance(answer, PositionMoved) else 0)
+
+
+def _user_at_host() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

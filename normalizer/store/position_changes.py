@@ -1,0 +1,95 @@
+"""Moves a position by an operator's hand, and records who did so and why, in one transaction.
+
+The epoch rises: whoever holds the partition finds its claim taken, claims again and goes on from
+the new position. What is passed is a batch like any other, so the totals and the ledger agree.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import Batch, PartitionBatch, Totals
+from normalizer.core.settle import Reached
+from normalizer.errors import PositionMoved
+from normalizer.store import statements
+from normalizer.store.positions import OPERATOR, add_gaps, lock_reached, move_positions
+from normalizer.store.refusals import Refusal
+from normalizer.store.store import Store
+
+Action = Literal["skip", "rewind"]
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator does, and what is kept of it."""
+
+    action: Action
+    who: str
+    why: str
+
+
+class ChangedPositions:
+    """The position of one partition, changed once; for `Store(positions=...)`."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+        self._from_offset = 0
+        self.epoch = 0
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> Reached | None:
+        """Lock it, whoever holds the partition. A skip raises PositionMoved where it is not."""
+        (part,) = parts
+        topic, generation, partition = part.key
+        rows = await connection.fetch(statements.LOCK_POSITIONS, [topic], [generation], [partition])
+        stored = rows[0]["next_offset"] if rows else None
+        is_there = stored is not None and (
+            stored == part.from_offset
+            if self._change.action == "skip"
+            else stored > part.next_offset
+        )
+        if not is_there:
+            message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
+            raise PositionMoved(message, topic=topic, partition=partition)
+        self._from_offset = rows[0]["next_offset"]
+        return await lock_reached(connection, rows)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, Totals]],
+        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+    ) -> None:
+        """Move it on with its totals, or back; nobody holds the partition then."""
+        ((part, _),) = moves
+        if self._change.action == "skip":
+            await add_gaps(connection, [part], "skipped")
+            await move_positions(connection, moves)
+        else:
+            await connection.execute(statements.REWIND_POSITION, *part.key, part.next_offset)
+        self.epoch = await connection.fetchval(
+            statements.RECORD_CHANGE,
+            *part.key,
+            self._from_offset,
+            part.next_offset,
+            self._change.action,
+            self._change.who,
+            self._change.why,
+            f"{OPERATOR}{self._change.who}",
+        )
+
+
+async def change_position(database_url: str, change: Change, part: PartitionBatch) -> int:
+    """Do it; the epoch that begins. Raises PositionMoved, StoreUnavailable and FatalError."""
+    positions = ChangedPositions(change)
+    async with Store(
+        database_url,
+        owner=f"{OPERATOR}{change.who}",
+        application_name="normalizer position",
+        positions=positions,
+    ) as store:
+        await store.write(Batch(parts=(part,)))
+    return positions.epoch

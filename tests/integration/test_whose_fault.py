@@ -1,0 +1,275 @@
+"""Locks, cancelled statements, broken projections: who waits, and no healthy record is refused."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import asyncpg
+import pytest
+import structlog
+from aiokafka import AIOKafkaProducer
+
+from normalizer.core.batch import Batch
+from normalizer.errors import RetryableError
+from normalizer.service.monitor import Monitor
+from normalizer.store.delivery import BatchInHand, deliver
+from normalizer.store.store import Store
+from tests.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
+from tests.monitored import asked, scraped, value
+from tests.running import running, send, settings_for, watching
+from tests.running import until as until_running
+from tests.stack import Database, Topic
+from tests.tables import (
+    assert_ledger_holds,
+    claimed,
+    connected,
+    count,
+    open_store,
+    pids_of,
+    position_of,
+    stored_events,
+)
+from tests.waiting import until
+
+ENOUGH: Final = 40
+"""Failures: more than it takes to halve a batch down to one record and to try that again."""
+IMPATIENT: Final = {"lock_timeout": "20ms"}
+NAMED_WITHIN_S: Final = 6.0
+STORED_WITHIN_S: Final = 5.0
+
+Held = Callable[[asyncpg.Connection], Awaitable[object]]
+
+
+async def an_execution(holder: asyncpg.Connection) -> None:
+    """What somebody typed into psql, and went to lunch."""
+    await holder.execute(
+        "select 1 from projector.execution_facts where execution_id = $1 for update", EXECUTION_ID
+    )
+
+
+async def an_event(holder: asyncpg.Connection) -> None:
+    await holder.execute("select 1 from normalizer.events for update")
+
+
+async def the_position(holder: asyncpg.Connection) -> None:
+    await holder.execute("select 1 from normalizer.source_position for update")
+
+
+async def a_whole_table(holder: asyncpg.Connection) -> None:
+    await holder.execute("lock table projector.event_hours in access exclusive mode")
+
+
+@contextlib.asynccontextmanager
+async def delivering(store: Store, batch: Batch) -> AsyncIterator[BatchInHand]:
+    """The batch tried without a pause, at least ENOUGH times before the block; written after it."""
+    in_hand = BatchInHand()
+    failures: list[RetryableError] = []
+    trying = asyncio.ensure_future(
+        deliver(
+            store,
+            batch,
+            stop=asyncio.Event(),
+            draw=lambda: -1.0,
+            in_hand=in_hand,
+            on_failure=failures.append,
+        )
+    )
+
+    async def failed() -> bool:
+        assert not trying.done()
+        return len(failures) >= ENOUGH
+
+    await until(failed)
+    yield in_hand
+    await trying
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("hold", [an_execution, an_event, the_position, a_whole_table])
+async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -> None:
+    async with (
+        open_store(database, session=IMPATIENT) as store,
+        connected(database) as connection,
+        connected(database) as holder,
+    ):
+        claim = await claimed(store)
+        first = batch_of(envelope(), claim=claim)
+        await store.write(first)
+        told_again = envelope(event_id=snowflake(), error="told again")
+        batch = batch_of(told_again, envelope(2), envelope(3), claim=after(claim, first))
+        holding = holder.transaction()
+        await holding.start()
+        await hold(holder)
+
+        async with delivering(store, batch) as in_hand:
+            assert "55P03" in in_hand.why()
+            await holding.rollback()
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert (await position_of(connection))["next_offset"] == 4
+        assert len(await stored_events(connection)) == 3
+        await assert_ledger_holds(connection)
+
+
+@pytest.mark.every_postgres
+async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
+    database: Database,
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        batch = batch_of(*map(envelope, range(4)), claim=await claimed(store))
+        cancelling = True
+
+        async def cancel() -> None:
+            await connection.execute(
+                """
+                create function linger() returns trigger language plpgsql as
+                    $$ begin perform pg_sleep(0.05); return null; end $$;
+                create trigger linger before insert on normalizer.events
+                    for each statement execute function linger();
+                """
+            )
+            while cancelling:
+                for pid in await pids_of(connection, "one"):
+                    await connection.execute("select pg_cancel_backend($1)", pid)
+
+        canceller = asyncio.ensure_future(cancel())
+        async with delivering(store, batch):
+            cancelling = False
+            await canceller
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert await count(connection, "normalizer.events") == 4
+        await assert_ledger_holds(connection)
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("sqlstate", ["22003", "22012", "21000", "P0001", "54001"])
+async def test_an_error_inside_a_projection_waits_and_refuses_no_event(
+    database: Database, sqlstate: str
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        await connection.execute(
+            f"""
+            create function projector.refuse() returns trigger language plpgsql as $$
+            begin
+                raise exception 'no' using errcode = '{sqlstate}';
+            end $$;
+            create trigger refuse before insert on projector.execution_facts
+                for each row when (new.execution_id = 13) execute function projector.refuse();
+            """
+        )
+        told = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
+
+        async with delivering(store, batch_of(*told, claim=await claimed(store))) as in_hand:
+            assert in_hand.offsets() == "noetl.events[0]@2 (1 record)"
+            assert f"SQLSTATE {sqlstate}" in in_hand.why()
+            assert "inside projector." in in_hand.why()
+            assert (await position_of(connection))["next_offset"] == 2
+            await connection.execute("drop function projector.refuse cascade")
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert await count(connection, "normalizer.events") == 4
+        await assert_ledger_holds(connection)
+
+
+async def test_a_constraint_of_a_projection_refuses_no_event(database: Database) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        await connection.execute(
+            "alter table projector.event_hours add constraint few check (events < 2) not valid"
+        )
+        batch = batch_of(*map(envelope, range(3)), claim=await claimed(store))
+
+        async with delivering(store, batch) as on:
+            assert "SQLSTATE 23514" in on.why()
+            assert "inside projector." in on.why()
+            await connection.execute("alter table projector.event_hours drop constraint few")
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        assert await count(connection, "normalizer.events") == 3
+
+
+async def test_the_trigger_functions_of_projections_are_named_as_errors_are_told_apart_by(
+    database: Database,
+) -> None:
+    """They have the schema on their search_path: the server's context names them without it."""
+    async with connected(database) as connection:
+        names = await connection.fetch(
+            """
+            select distinct function.proname
+            from   pg_trigger as trigger
+            join   pg_proc    as function on function.oid = trigger.tgfoid
+            where  function.pronamespace = 'projector'::regnamespace
+            """
+        )
+
+    assert names
+    assert [name for (name,) in names if not name.startswith("follow_")] == []
+
+
+async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its_release(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    loop = asyncio.get_running_loop()
+    with structlog.testing.capture_logs() as lines:
+        async with (
+            running(settings) as service,
+            watching(database.url) as watcher,
+            connected(database) as holder,
+        ):
+            await send(producer, topic, range(1), partition=0)
+            await watcher.until_read(topic, {0: 1})
+            holding = holder.transaction()
+            await holding.start()
+            await an_execution(holder)
+            holder_pid = holder.get_server_pid()
+            with Monitor(settings, service) as monitor:
+                await send(producer, topic, range(1, 50), partition=0)
+                await watcher.until_blocked()
+                begun_s = loop.time()
+
+                async def reasons() -> str:
+                    _, body = await asked(f"{monitor.url}/readyz")
+                    return "; ".join(body["reasons"])
+
+                said = await until(reasons, is_so=lambda text: "batch in hand" in text)
+                assert loop.time() - begun_s < NAMED_WITHIN_S
+                said = await until(reasons, is_so=lambda text: "held by pid" in text)
+                values = await scraped(monitor.url)
+                await until_running(lambda: any(one["event"] == "batch_waits" for one in lines))
+
+                await holding.rollback()
+                released_s = loop.time()
+                await watcher.until_read(topic, {0: 50})
+                assert loop.time() - released_s < STORED_WITHIN_S
+                assert "batch in hand" not in await reasons()
+            refused = await count(watcher.connection, "normalizer.quarantine")
+            stored = await watcher.events()
+
+    assert f"{topic.name}[0]@1" in said
+    assert f"it waits for a lock held by pid {holder_pid} (postgres" in said
+    assert value(values, "normalizer_batch_in_hand_seconds") >= 5
+    assert (refused, stored) == (0, 50)
+    assert lines[-1]["event"] != "batch_waits"
+    assert any(one["event"] == "batch_waits_no_longer" for one in lines)
+
+
+async def test_a_stop_does_not_wait_for_a_held_lock(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    """Well within the time that a batch in flight has to finish."""
+    loop = asyncio.get_running_loop()
+    async with watching(database.url) as watcher, connected(database) as holder:
+        async with running(settings_for(database, topic, bootstrap_servers)):
+            await watcher.until_claimed(topic)
+            holding = holder.transaction()
+            await holding.start()
+            await holder.execute("lock table projector.event_hours in access exclusive mode")
+            await send(producer, topic, range(5), partition=0)
+            await watcher.until_blocked()
+            stopped_s = loop.time()
+        stopping_s = loop.time() - stopped_s
+        await holding.rollback()
+
+    assert stopping_s < 15

@@ -132,11 +132,25 @@ create table normalizer.events (
     batch_id            bigint           not null default nextval('normalizer.batch_id'),
     ingested_at         timestamptz      not null default now(),
     constraint events_pkey primary key (event_id),
-    constraint events_attempts_from_zero check (attempts >= 0),
+    constraint events_attempts_from_zero check (attempts between 0 and 32767),
     constraint events_call_done_outcome check (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
+    -- No rule lets such a row through; they hold for rows inserted by hand too, so that whatever
+    -- follows a row can count with its times, add up its durations and make its words a key.
+    constraint events_words_bounded check (
+        octet_length(event_type) <= 200 and octet_length(status) <= 100
+        and octet_length(step) <= 1000 and octet_length(worker_id) <= 1000
+        and octet_length(command_id) <= 1000 and octet_length(shape) <= 100
+        and octet_length(source_topic) <= 1000
+    ),
+    constraint events_times_in_calendar check (
+        created_at >= '0001-01-01 00:00:00+00' and created_at < '10000-01-01 00:00:00+00'
+        and recorded_at >= '0001-01-01 00:00:00+00' and recorded_at < '10000-01-01 00:00:00+00'
+        and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
+    ),
+    constraint events_duration_possible check (duration between 0 and 315360000),
     -- Absent is null, never JSON's null: two tellings of one event are joined key by key.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'

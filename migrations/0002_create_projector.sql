@@ -110,11 +110,13 @@ create function projector.dated(moment timestamptz) returns text
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
--- The time in a dated value, and the value.
+-- The time in a dated value, and the value. Intervals are multiplied as floating-point numbers:
+-- microseconds alone would be rounded from the year 2285 on, up to a second they are exact.
 create function projector.moment_of(dated text) returns timestamptz
     language sql stable parallel safe
     return '2000-01-01 00:00:00+00'::timestamptz
-           + projector.unsorted(substr(dated, 2, 16)) * interval '1 microsecond';
+           + projector.unsorted(substr(dated, 2, 16)) / 1000000 * interval '1 second'
+           + projector.unsorted(substr(dated, 2, 16)) % 1000000 * interval '1 microsecond';
 
 -- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds: its middle is at most
 -- 4.5 % off. Bucket -1 is zero. Buckets of any hours and keys can be added up.

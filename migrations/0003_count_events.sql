@@ -139,7 +139,7 @@ begin
 
     insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
-             (coercion.value ->> 'rule') collate "C", own_shard, sum(moved.sign)
+             left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
     from     (
                  select -1 as sign, recorded_at, created_at, shape, coercions from before
                  union all

@@ -69,7 +69,7 @@ create function projector.playbook_of(told_playbook text) returns text
 
 create function projector.version_of(told_playbook text) returns text
     language sql immutable parallel safe
-    return nullif(split_part(substr(told_playbook, 19), chr(31), 2), '');
+    return nullif(substr(told_playbook, strpos(told_playbook, chr(31)) + 1), '');
 
 -- The earliest outcome; of several at the same instant, the worse.
 create function projector.outcome_of(

@@ -94,10 +94,10 @@ create function projector.command_of(call_key text) returns text
         when not starts_with(call_key, '#') then call_key
     end;
 
--- Whole microseconds, so that sums can be taken back; null for what is no duration.
+-- Whole microseconds, so that sums can be taken back; null for what no call can last.
 create function projector.microseconds(seconds double precision) returns bigint
     language sql immutable parallel safe
-    return case when seconds >= 0 and seconds < 1e9 then round(seconds * 1000000)::bigint end;
+    return case when seconds between 0 and 2592000 then round(seconds * 1000000)::bigint end;
 
 create function projector.microseconds_between(earlier timestamptz, later timestamptz)
     returns bigint
@@ -161,7 +161,7 @@ create table projector.call_hours (
     shard       smallint                   not null,
     calls       bigint                     not null,
     timed       bigint                     not null,
-    duration_us bigint                     not null,
+    duration_us numeric                    not null,
     exhausted   bigint                     not null,
     constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard)
 ) with (fillfactor = 70);
@@ -189,7 +189,7 @@ create table projector.worker_hours (
     shard       smallint                   not null,
     calls       bigint                     not null,
     timed       bigint                     not null,
-    duration_us bigint                     not null,
+    duration_us numeric                    not null,
     constraint worker_hours_pkey primary key (hour, worker_id, status, shard)
 ) with (fillfactor = 70);
 
@@ -212,6 +212,8 @@ create table projector.retry_minutes (
     constraint retry_minutes_pkey primary key (minute, step, shard)
 ) with (fillfactor = 70);
 
+comment on column projector.call_hours.duration_us is
+    'Numeric: of 30 days each, a bigint could hold the sum of 3.5 million calls only.';
 comment on table projector.call_hours is 'Tries by the hour they finished in.';
 comment on table projector.call_times is
     'How long tries took, waited to be claimed, and waited after the failure before them: '
@@ -300,7 +302,7 @@ begin
         select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
                  own_shard, sum(calls),
                  coalesce(sum(calls) filter (where duration_us is not null), 0),
-                 coalesce(sum(calls * duration_us), 0),
+                 coalesce(sum(calls::numeric * duration_us), 0),
                  coalesce(sum(calls) filter (where exhausted), 0)
         from     moved
         where    finished_at is not null
@@ -339,7 +341,7 @@ begin
         )
         select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
                  coalesce(sum(calls) filter (where duration_us is not null), 0),
-                 coalesce(sum(calls * duration_us), 0)
+                 coalesce(sum(calls::numeric * duration_us), 0)
         from     moved
         where    finished_at is not null
         group by 1, 2, 3

@@ -304,7 +304,7 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
            as contradicting,
        coalesce(active_at > ended_at, false) as active_after_end,
        split_part(last_told, chr(31), 1) as last_event_type,
-       split_part(last_told, chr(31), 2) as last_step,
+       substr(last_told, strpos(last_told, chr(31)) + 1) as last_step,
        least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
        greatest_hashed_id, archived
 from   (
@@ -365,7 +365,7 @@ select execution_id, projector.hour_of(first_at) as hour,
        extract(epoch from now() - first_at)::double precision as age_s,
        extract(epoch from now() - last_at)::double precision as silent_s,
        split_part(projector.undated(last_told), chr(31), 1) as last_event_type,
-       split_part(projector.undated(last_told), chr(31), 2) as last_step,
+       substr(last_told, strpos(last_told, chr(31)) + 1) as last_step,
        events, highest_attempts
 from   projector.execution_facts
 where  completed_at is null

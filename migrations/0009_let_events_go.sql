@@ -173,8 +173,8 @@ begin
     ),
     in_coercions as (
         insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
-        select   hour_of(coalesce(recorded_at, created_at)), shape, coercion.value ->> 'rule', -1,
-                 count(*)
+        select   hour_of(coalesce(recorded_at, created_at)), shape,
+                 left(coercion.value ->> 'rule', 100), -1, count(*)
         from     gone
         cross join lateral jsonb_array_elements(coercions) as coercion
         where    coercion.value ->> 'rule' is not null

@@ -61,7 +61,7 @@ invalid_secondary_id    catalog_id or a parent's id could not be an id
 event_id_conflict       the id belonged to another event; set by the store
 created_at_unreadable   a time could not be read or lies outside the bounds
 attempts_invalid        a number of attempts that cannot be one
-duration_invalid        a duration that cannot be one
+duration_invalid        a duration that cannot be one: negative, or too long for its event
 """
 
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)

@@ -523,7 +523,7 @@ def _error_class(error: str) -> str:
 
 
 def _microseconds(seconds: float | None) -> int | None:
-    if seconds is None or not 0 <= seconds < 1e9:
+    if seconds is None or not 0 <= seconds <= 2_592_000:
         return None
     return round(seconds * 1_000_000)
 

@@ -123,7 +123,7 @@ def _envelope(
         read_secondary_id(event, "catalog_id"),
         read_secondary_id(event, "parent_event_id"),
         read_secondary_id(event, "parent_execution_id"),
-        read_duration(event),
+        read_duration(event, event_type),
         read_error(event),
         bytes(event.context) if event.context else None,
         bytes(event.result) if event.result else None,

@@ -189,7 +189,8 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
     declared = coercions.originals("duration_invalid", field="duration")
 
     def fits(read: WireEvent) -> bool:
-        return read_duration(read) == event.duration and _agree(read, coercions, "duration_invalid")
+        seconds = read_duration(read, event.event_type)
+        return seconds == event.duration and _agree(read, coercions, "duration_invalid")
 
     _put_fitting(fields, "duration", [*declared, _raw(event.duration), ABSENT], fits)
 

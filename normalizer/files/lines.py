@@ -112,7 +112,7 @@ def topic_named_by(first_bytes: bytes) -> str:
 class _KcatLine(msgspec.Struct, frozen=True, gc=False):
     """A record as `kcat -J` prints it; *_b64 for bytes that are not UTF-8 (ours)."""
 
-    topic: str
+    topic: Annotated[str, Meta(max_length=249, pattern="^[^\\0]*$")]
     partition: Annotated[int, Meta(ge=0, lt=1 << 31)]
     offset: Annotated[int, Meta(ge=0, lt=(1 << 63) - 1)]
     ts: int | None = None

@@ -114,7 +114,7 @@ CALLS: Final = Comparison(
                      (
                          array_agg(round(duration * 1000000)::bigint
                                    order by role, created_at, duration)
-                             filter (where closes and duration >= 0 and duration < 1e9)
+                             filter (where closes and duration between 0 and 2592000)
                      )[1] as duration_us,
                      md5(
                          (
@@ -181,7 +181,7 @@ CALL_HOURS: Final = Comparison(
     measure="calls",
     shown="""
         select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls,
-                 sum(timed)::bigint as timed, sum(duration_us)::bigint as duration_us,
+                 sum(timed)::bigint as timed, sum(duration_us) as duration_us,
                  sum(exhausted)::bigint as exhausted
         from     call_hours
         where    hour >= $1::timestamptz and hour < $2::timestamptz
@@ -194,7 +194,7 @@ CALL_HOURS: Final = Comparison(
         select   date_trunc('hour', finished_at, 'UTC') as hour,
                  playbook_of(execution.told_playbook) as playbook, step, attempts, status,
                  count(*) as calls, count(duration_us) as timed,
-                 coalesce(sum(duration_us), 0)::bigint as duration_us,
+                 coalesce(sum(duration_us), 0) as duration_us,
                  count(*) filter (where exhausted) as exhausted
         {_FINISHED}
         group by 1, 2, 3, 4, 5
@@ -240,7 +240,7 @@ WORKERS: Final = Comparison(
     measure="calls",
     shown="""
         select   hour, worker_id, status, sum(calls)::bigint as calls, sum(timed)::bigint as timed,
-                 sum(duration_us)::bigint as duration_us
+                 sum(duration_us) as duration_us
         from     worker_hours
         where    hour >= $1::timestamptz and hour < $2::timestamptz
         and      shard >= 0
@@ -251,7 +251,7 @@ WORKERS: Final = Comparison(
     folded=f"""
         select   date_trunc('hour', finished_at, 'UTC') as hour, worker_id, status,
                  count(*) as calls, count(duration_us) as timed,
-                 coalesce(sum(duration_us), 0)::bigint as duration_us
+                 coalesce(sum(duration_us), 0) as duration_us
         {_FINISHED.replace("hashtext(step)", "hashtext(worker_id)")}
         group by 1, 2, 3
     """,

@@ -113,7 +113,7 @@ COERCIONS: Final = Comparison(
     """,
     folded="""
         select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
-                 coercion ->> 'rule' as rule, count(*) as coercions
+                 left(coercion ->> 'rule', 100) as rule, count(*) as coercions
         from     normalizer.events
         cross join lateral jsonb_array_elements(coercions) as coercion
         where    coalesce(recorded_at, created_at) >= $1::timestamptz

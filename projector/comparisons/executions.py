@@ -12,9 +12,10 @@ EXECUTIONS: Final = Comparison(
     shown="""
         select execution_id, events, archived, first_at, begin_at, last_at,
                split_part(undated(last_told), chr(31), 1) as last_event_type,
-               split_part(undated(last_told), chr(31), 2) as last_step, active_at, least_event_id,
-               greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
-               greatest_hashed_id, highest_attempts, playbook_of(told_playbook) as playbook,
+               substr(last_told, strpos(last_told, chr(31)) + 1) as last_step, active_at,
+               least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
+               least_hashed_id, greatest_hashed_id, highest_attempts,
+               playbook_of(told_playbook) as playbook,
                version_of(told_playbook) as version, catalog_id, parent_execution_id, completed,
                completed_at, failed, failed_at, cancelled, cancelled_at,
                (counted_told, counted_begun, counted_outcome, counted_ended)

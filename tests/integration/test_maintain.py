@@ -105,7 +105,7 @@ def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
 
 def as_kept(views: dict[str, Shown]) -> dict[str, Shown]:
     """Without how much is archived, and the ids of what is not, which is what changes."""
-    return views | {"executions": [row[:-3] for row in views["executions"]]}
+    return views | {"executions": [row[:-7] for row in views["executions"]]}
 
 
 async def test_it_says_first_what_it_would_do_and_does_nothing(

@@ -1,10 +1,10 @@
 """A wire event in; how long it took, in seconds.
 
-Source: wire-shapes, section 9, U1.
+Source: wire-shapes, section 9, U1, and section 10, U2.
 """
 
+import re
 from decimal import Context, Decimal
-from math import isfinite
 from typing import Final
 
 from msgspec import Raw
@@ -22,20 +22,27 @@ _PLACES: Final = (
 )
 """Where milliseconds nest, in the order in which they are asked."""
 
+_MAX_OF_WORK_S: Final = 30 * 24 * 3600
+_MAX_S: Final = 10 * 365 * 24 * 3600
+"""30 days for a call, a command or a step, ten years for all else. What is longer was told in
+another unit: nanoseconds sent as seconds."""
+_WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNORECASE)
+"""How the name of an event of a call, a command or a step begins."""
+
 # Exact: no number that is accepted has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 
-def read_duration(event: WireEvent) -> float | None:
+def read_duration(event: WireEvent, event_type: str) -> float | None:
     """Give the duration declared at the top, else the first one nested."""
-    if event.sent.duration is not None and (seconds := _declared(event)) is not None:
+    if event.sent.duration is not None and (seconds := _declared(event, event_type)) is not None:
         return seconds
     if event.nested.payload.duration_ms is None and not event.nested.deep:
         return None  # nearly every event
-    return _nested(event)
+    return _nested(event, event_type)
 
 
-def _declared(event: WireEvent) -> float | None:
+def _declared(event: WireEvent, event_type: str) -> float | None:
     value = event.sent.duration
     if value == "":
         return None
@@ -47,7 +54,7 @@ def _declared(event: WireEvent) -> float | None:
         event.sent.event_time is not None or event.sent.ingest_time is not None
     ):
         number = _seconds(number)
-    seconds = _storable(number)
+    seconds = _storable(number, event_type)
     if seconds is None:
         event.coerce("duration_invalid", "duration", event.fields["duration"])
     elif repr(seconds) != value and Decimal(repr(seconds)) != number:
@@ -55,13 +62,13 @@ def _declared(event: WireEvent) -> float | None:
     return seconds
 
 
-def _nested(event: WireEvent) -> float | None:
+def _nested(event: WireEvent, event_type: str) -> float | None:
     for place, value in enumerate(_values(event.nested)):
         if value is None:
             continue
         number = _number(value)
         if number is not None:
-            seconds = _storable(_seconds(number))
+            seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
             event.coerce("duration_invalid", _PLACES[place], event.original(_PLACES[place]))
@@ -88,10 +95,13 @@ def _seconds(milliseconds: Decimal) -> Decimal:
     return _EXACT.scaleb(milliseconds, -3)
 
 
-def _storable(number: Decimal) -> float | None:
-    """Give the float nearest to a duration; None if it is negative or beyond every float."""
-    seconds = abs(float(number)) if number >= 0 else -1.0
-    return seconds if seconds >= 0 and isfinite(seconds) else None
+def _storable(number: Decimal, event_type: str) -> float | None:
+    """Give the float nearest to a duration; None if it is negative or too long to be one."""
+    if not 0 <= number <= _MAX_S:
+        return None
+    if number > _MAX_OF_WORK_S and _WORK.match(event_type):
+        return None
+    return abs(float(number))
 
 
 def _with_point(number: Decimal) -> str:

@@ -22,8 +22,8 @@ LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
 """Without a record time."""
 ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
-_MAX_RECORDED_MS: Final = 253_402_214_400_000
-"""9999-12-31: a record time that leaves room for one day more."""
+_MAX_RECORDED_MS: Final = 253_402_214_399_999
+"""The last of 9999-12-30: a record time that leaves room for one day more."""
 
 Rank: TypeAlias = Literal[0, 1, 2]
 """0: the log's time or none; 1: the time inside a snowflake id; 2: the producer's."""

@@ -313,7 +313,7 @@ create table normalizer.source_position (
     last_offset      bigint,
     last_recorded_ms bigint,
     last_crc         bigint,
-    updated_at       timestamptz not null default now(),
+    committed_at     timestamptz,
     constraint source_position_pkey primary key (topic, generation, partition),
     constraint source_position_offsets_balance check (
         next_offset - start_offset + rewound = records + holes
@@ -335,9 +335,49 @@ comment on column normalizer.source_position.holes is
 
 comment on column normalizer.source_position.rewound is
     'By how many offsets an operator has set the position back: these are counted again.';
+comment on column normalizer.source_position.committed_at is
+    'When the last batch was committed; a claim does not move it. Null before the first.';
 comment on column normalizer.source_position.reached_offset is
     'Nobody wrote a record of this partition from here on. It never falls: a position set back by '
     'hand, or a job that read ahead, makes the records below it be looked up by their coordinates.';
+
+
+-- Where the log is, as the process that owns the partition says every three seconds, also while
+-- nothing comes. Not in the position's row: a batch that waits for a lock holds that one.
+create table normalizer.source_log (
+    topic           text        not null,
+    partition       integer     not null,
+    generation      integer     not null,
+    cluster_id      text        not null,
+    epoch           bigint      not null,
+    partition_count integer     not null,
+    log_start       bigint      not null,
+    log_end         bigint      not null,
+    next_offset     bigint      not null,
+    end_seen_at     timestamptz not null,
+    behind_since    timestamptz,
+    mark_offset     bigint,
+    mark_at         timestamptz,
+    stopped         boolean     not null default false,
+    heartbeat_at    timestamptz not null default now(),
+    constraint source_log_pkey primary key (topic, partition)
+) with (fillfactor = 50);
+
+comment on table normalizer.source_log is
+    'Heartbeat of the process that owns each partition, with the log''s end (of committed records) '
+    'as it last saw it. No heartbeat: no process.';
+comment on column normalizer.source_log.next_offset is 'The position at the heartbeat.';
+comment on column normalizer.source_log.end_seen_at is
+    'When the broker last said where the log ends: it ages while the broker is away.';
+comment on column normalizer.source_log.behind_since is
+    'Everything that the log held at this time is in the tables, and not all that came later; null '
+    'where all of it is.';
+comment on column normalizer.source_log.mark_offset is
+    'The end that was seen at mark_at: once the position has come so far, behind_since moves there.';
+comment on column normalizer.source_log.partition_count is
+    'Of the topic: a partition that nobody ever claimed has no row.';
+comment on column normalizer.source_log.stopped is
+    'The process is told to leave it alone: the topic was made anew, or its log is broken.';
 
 
 -- The same for whoever has no row of source_position: how far jobs wrote, by the coordinates of the
@@ -418,21 +458,30 @@ comment on column normalizer.position_change.epoch is
 
 
 create table normalizer.gap (
-    topic        text        not null,
-    generation   integer     not null,
-    partition    integer     not null,
-    first_offset bigint      not null,
-    next_offset  bigint      not null,
-    reason       text        not null,
-    found_at     timestamptz not null default now(),
-    constraint gap_pkey primary key (topic, generation, partition, first_offset),
-    constraint gap_not_empty check (next_offset > first_offset),
+    topic        text           not null,
+    generation   integer        not null,
+    partition    integer        not null,
+    reason       text           not null,
+    missing      int8multirange not null,
+    offsets      bigint         not null,
+    first_offset bigint         not null generated always as (lower(missing)) stored,
+    next_offset  bigint         not null generated always as (upper(missing)) stored,
+    block        bigint         not null generated always as (lower(missing) >> 10) stored,
+    found_at     timestamptz    not null default now(),
+    constraint gap_pkey primary key (topic, generation, partition, reason, block),
+    constraint gap_not_empty check (not isempty(missing)),
     constraint gap_reason check (reason in ('hole', 'expired', 'skipped'))
-);
+) with (fillfactor = 70);
 
 comment on table normalizer.gap is
     'Offsets that gave no record. hole: the broker had none there (markers, compaction). expired: '
     'retention took them before they were read. skipped: by an operator.';
+comment on column normalizer.gap.missing is
+    'The offsets. A producer with transactions leaves one after each: those that begin within '
+    'the same 1,024 offsets (block) share a row.';
+comment on column normalizer.gap.offsets is
+    'How many offsets were counted as holes for it: more than missing has, where a position was set '
+    'back and they were met again.';
 
 
 create table normalizer.quarantine (
@@ -539,9 +588,9 @@ comment on column normalizer.telling.told_id is
 grant usage on schema normalizer to normalizer_writer;
 grant select, insert, update on normalizer.events to normalizer_writer;
 grant select, insert, update on normalizer.source_position to normalizer_writer;
-grant select, insert, update on normalizer.reached to normalizer_writer;
-grant select, insert on normalizer.gap, normalizer.quarantine, normalizer.assigned_id to normalizer_writer;
-grant update (next_offset) on normalizer.gap to normalizer_writer;
+grant select, insert, update on normalizer.reached, normalizer.source_log to normalizer_writer;
+grant select, insert on normalizer.quarantine, normalizer.assigned_id to normalizer_writer;
+grant select, insert, update on normalizer.gap to normalizer_writer;
 grant select, insert on normalizer.telling, normalizer.position_change to normalizer_writer;
 grant insert on normalizer.quarantine_raw to normalizer_writer;
 grant select (source_topic, source_generation, source_partition, source_offset)

@@ -359,30 +359,113 @@ comment on view projector.execution_counts is
     'What do execution_outcomes and executions_begun add up? Ask it for long windows. Rows are '
     'parts, as in event_counts.';
 
+create view projector.freshness as
+select known.topic, known.partition, position.generation,
+       case
+           when position.topic is null then 'unclaimed'
+           when position.cluster_id = 'file' then 'file'
+           when told.heartbeat_at is null or told.heartbeat_at < now() - interval '10 seconds'
+           then 'dead'
+           when told.stopped then 'stopped'
+           when told.end_seen_at < now() - interval '10 seconds' then 'broker_away'
+           when position.next_offset >= told.log_end then 'quiet'
+           when told.behind_since < told.heartbeat_at - interval '10 seconds' then 'behind'
+           else 'reading'
+       end as state,
+       position.next_offset, told.log_end,
+       greatest(told.log_end - coalesce(position.next_offset, told.log_start), 0) as unread,
+       case
+           when told.heartbeat_at is not null then coalesce(told.behind_since, told.end_seen_at)
+           else to_timestamp(position.last_recorded_ms / 1000.0)
+       end as as_of,
+       extract(epoch from told.heartbeat_at - coalesce(told.behind_since, told.heartbeat_at))
+           ::double precision as behind_s,
+       told.heartbeat_at, told.end_seen_at,
+       position.records, position.stored, position.joined, position.duplicate,
+       position.quarantined, position.ignored,
+       to_timestamp(position.last_recorded_ms / 1000.0) as last_recorded_at,
+       position.committed_at as last_committed_at,
+       extract(epoch from position.committed_at)::double precision
+           - position.last_recorded_ms / 1000.0::double precision as delay_s,
+       extract(epoch from now() - position.committed_at)::double precision as silent_s
+from   (
+           select topic, partition
+           from   normalizer.source_position
+           union
+           select topic, generate_series(0, partition_count - 1)
+           from   normalizer.source_log
+       ) as known (topic, partition)
+left join lateral (
+    select   *
+    from     normalizer.source_position as latest
+    where    latest.topic = known.topic and latest.partition = known.partition
+    order by generation desc
+    limit    1
+) as position on true
+left join normalizer.source_log as told
+       on  told.topic = known.topic and told.partition = known.partition
+       and told.generation = position.generation;
+
+comment on view projector.freshness is
+    'How fresh is what all views show, and who keeps it so? state: quiet (all of the log is here), '
+    'reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a '
+    'heartbeat, but the broker does not say where the log ends), stopped (the process leaves it '
+    'alone), unclaimed (nobody ever read it), file (played from one). as_of: all that the log held '
+    'then is in every view.';
+
 create view projector.stuck_executions as
 select execution_id, projector.hour_of(first_at) as hour,
        projector.playbook_of(told_playbook) as playbook, first_at, last_at,
-       extract(epoch from now() - first_at)::double precision as age_s,
-       extract(epoch from now() - last_at)::double precision as silent_s,
+       extract(epoch from log_time.reached - first_at)::double precision as age_s,
+       extract(epoch from log_time.reached - last_at)::double precision as silent_s,
        split_part(projector.undated(last_told), chr(31), 1) as last_event_type,
        substr(last_told, strpos(last_told, chr(31)) + 1) as last_step,
        events, highest_attempts
-from   projector.execution_facts
+from   projector.execution_facts as facts
+cross join (
+    select min(as_of) as first, max(as_of) as last
+    from   projector.freshness
+    where  heartbeat_at is not null
+) as log
+cross join lateral (
+    -- Where partitions stand apart, that of the execution is asked for.
+    select case
+               when log.first is null then now()
+               when log.last < log.first + interval '1 minute' then log.first
+               else coalesce(
+                   (
+                       select freshness.as_of
+                       from   normalizer.events as event
+                       join   projector.freshness
+                              on  freshness.topic = event.source_topic
+                              and freshness.partition = event.source_partition
+                       where  event.event_id = facts.greatest_event_id
+                   ),
+                   log.first
+               )
+           end as reached
+) as log_time
 where  completed_at is null
 and    failed_at is null
 and    cancelled_at is null
 and    not forgotten
-and    last_at < now() - interval '5 minutes';
+and    last_at < coalesce(log.last, now()) - interval '5 minutes'
+and    last_at < log_time.reached - interval '5 minutes';
 
 comment on view projector.stuck_executions is
     'Which executions have not ended and say nothing any more, since when, and what was their last '
-    'event? Silent for at least 5 minutes; hour is that of the first event.';
+    'event? Silent for at least 5 minutes of the log''s time: while nobody reads, nothing becomes '
+    'stuck. hour is that of the first event.';
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.told_playbook) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
-       extract(epoch from now() - facts.last_at)::double precision as silent_s
+       extract(
+           epoch from coalesce(
+               (select min(as_of) from projector.freshness where heartbeat_at is not null), now()
+           ) - facts.last_at
+       )::double precision as silent_s
 from   projector.execution_facts as facts
 cross join lateral (
     select count(*) as calls, max(finished_at) as last_finished_at,
@@ -498,7 +581,11 @@ select hour, execution_id,
            where  execution.execution_id = facts.execution_id
        ) as playbook,
        step, command_id, iteration, attempts, worker_id, waits_for, since,
-       extract(epoch from now() - since)::double precision as waiting_s
+       extract(
+           epoch from coalesce(
+               (select min(as_of) from projector.freshness where heartbeat_at is not null), now()
+           ) - since
+       )::double precision as waiting_s
 from   (
            select execution_id, attempts, iteration, projector.hour_of(begun_at) as hour,
                   projector.command_of(call_key) as command_id,
@@ -611,31 +698,15 @@ comment on view projector.late_arrivals is
     'How late after they happened do events reach the log? By the hour they got there. clock '
     'ahead: the producer said a time more than a second after the log''s.';
 
-create view projector.freshness as
-select distinct on (topic, partition)
-       topic, partition, generation, next_offset, records, stored, joined, duplicate, quarantined,
-       ignored, to_timestamp(last_recorded_ms / 1000.0) as last_recorded_at,
-       updated_at as last_committed_at,
-       extract(epoch from updated_at)::double precision
-           - last_recorded_ms / 1000.0::double precision as delay_s,
-       extract(epoch from now() - updated_at)::double precision as silent_s
-from   normalizer.source_position
-order by topic, partition, generation desc;
-
-comment on view projector.freshness is
-    'How fresh is what all views show? Each is as of next_offset of each partition. delay_s: from '
-    'the log''s time of the last record to its commit here; silent_s: since then. Ask the broker '
-    'for what is still unread.';
-
 create view projector.gaps as
 select topic, partition, generation, first_offset, next_offset,
-       next_offset - first_offset as offsets, reason, found_at,
-       projector.hour_of(found_at) as hour
+       offsets, reason, found_at, projector.hour_of(found_at) as hour
 from   normalizer.gap;
 
 comment on view projector.gaps is
-    'Which offsets gave no record, and why? hole: none was there; expired: retention was faster; '
-    'skipped: an operator said so.';
+    'How many offsets between these two gave no record, and why? hole: none was there (markers of '
+    'transactions share a row with their neighbours); expired: retention was faster; skipped: an '
+    'operator said so.';
 
 create view projector.agreement as
 select distinct on (projection)
@@ -659,6 +730,7 @@ begin
             values ('', 'active_after_end',
                     'whether anything but a report of an end is later than ended_at'),
                    ('', 'archived', 'how many of its events retention has taken'),
+                   ('', 'as_of', 'all that the log held at this time is in every view'),
                    ('', 'attempts', 'how many retries came before: 0 is the first try'),
                    ('', 'attempts_defaulted', 'events that do not say which try they tell of'),
                    ('', 'attempts_per_success', 'tries / succeeded'),
@@ -666,6 +738,8 @@ begin
                     'seconds from the failure before this retry to its begin; null for a first '
                     'try'),
                    ('', 'begun_at', 'the first that was heard of the try'),
+                   ('', 'behind_s',
+                    'seconds from as_of to the heartbeat, 0 where all was here'),
                    ('', 'bucket',
                     'number of the histogram''s bucket: 2^(bucket/8) microseconds and up'),
                    ('', 'calls', 'tries of commands'),
@@ -689,6 +763,7 @@ begin
                    ('', 'duration', 'seconds, where the producer told them'),
                    ('', 'duration_s', 'seconds it took: as told, else from its start to its end'),
                    ('', 'ended_at', 'the earliest lifecycle end; null while it runs'),
+                   ('', 'end_seen_at', 'when the broker last said where the log ends'),
                    ('', 'error', 'error text, its first 1,000 characters; null where it completed'),
                    ('', 'error_class', 'the error text without quoted parts, numbers and ids'),
                    ('', 'error_rate', 'failed / calls'),
@@ -715,6 +790,7 @@ begin
                    ('', 'greatest_event_id', 'bounds of its ids below 2^62, to find them fast'),
                    ('', 'greatest_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'headers', 'the record''s headers, redacted'),
+                   ('', 'heartbeat_at', 'when the process that owns the partition last said it lives'),
                    ('', 'highest_attempts', 'the most retries any of its events speaks of'),
                    ('', 'hour', 'the hour, UTC'),
                    ('', 'ignored',
@@ -736,6 +812,7 @@ begin
                    ('', 'least_derived_id', 'bounds of its derived ids, 2^62 and more'),
                    ('', 'least_event_id', 'bounds of its ids below 2^62, to find them fast'),
                    ('', 'least_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
+                   ('', 'log_end', 'the offset after the last committed record of the log'),
                    ('', 'max_attempts', 'how many tries are allowed in all'),
                    ('', 'mean_duration_s', 'mean of the durations that are known'),
                    ('', 'meta', 'the producer''s JSON, with attempts'),
@@ -781,6 +858,7 @@ begin
                    ('', 'source_partition', 'coordinates of the record'),
                    ('', 'source_topic', 'coordinates of the record'),
                    ('', 'started_at', 'when the worker began'),
+                   ('', 'state', 'how the partition stands'),
                    ('', 'status', 'canonical status'),
                    ('', 'status_from_name', 'events whose status only their name tells'),
                    ('', 'step', 'step; empty where no event names one'),
@@ -793,6 +871,7 @@ begin
                    ('', 'topic', 'topic'),
                    ('', 'trace_id', 'trace the record was part of'),
                    ('', 'tries', 'all tries that finished'),
+                   ('', 'unread', 'offsets from next_offset to log_end'),
                    ('', 'verdict', 'match, divergent, or cannot tell'),
                    ('', 'verified_at', 'when it was compared'),
                    ('', 'version',
@@ -820,7 +899,7 @@ begin
                    ('executions_without_end', 'silent_s', 'seconds since its last event'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
-                   ('gaps', 'next_offset', 'the first offset after the gap'),
+                   ('gaps', 'next_offset', 'the offset after the last one without a record'),
                    ('retry_backoffs', 'retries', 'retries whose failure before is known')
         )
         select   distinct on (shown.table_name, shown.column_name)

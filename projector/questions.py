@@ -384,9 +384,9 @@ VIEWS: Final[tuple[View, ...]] = (
     View(
         "freshness",
         """
-        select   topic, partition, next_offset, last_committed_at, delay_s, silent_s
+        select   topic, partition, state, as_of, behind_s, unread
         from     projector.freshness
-        order by silent_s desc
+        order by as_of, topic, partition
         """,
     ),
     View(

@@ -20,8 +20,9 @@ _REST: Final = """
     values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000 - 2000),
            ('noetl.events', 0, 1, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000 - 9000);
 
-    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
-    values ('noetl.events', 0, 0, 1, 3, 'hole'), ('noetl.events', 0, 1, 1, 3, 'expired');
+    insert into normalizer.gap (topic, generation, partition, missing, offsets, reason)
+    values ('noetl.events', 0, 0, '{[1, 3)}', 2, 'hole'),
+           ('noetl.events', 0, 1, '{[1, 3)}', 2, 'expired');
 
     insert into normalizer.quarantine
            (reason, detail, shape, normalizer_version, source_topic, source_generation,

@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 import msgspec
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.service.service import Service
 from normalizer.settings import Settings, variable
@@ -98,6 +99,22 @@ async def send(
             partition=number % topic.partitions if partition is None else partition,
         )
     await producer.flush()
+
+
+async def make_anew(admin: AIOKafkaAdminClient, topic: Topic) -> None:
+    """Delete the topic and create it again, empty; it keeps records however old they are."""
+
+    async def there() -> bool:
+        return topic.name in await admin.list_topics()
+
+    async def gone() -> bool:
+        return not await there()
+
+    await admin.delete_topics([topic.name])
+    await until(gone)
+    keeping = {"retention.ms": "-1"}
+    await admin.create_topics([NewTopic(topic.name, topic.partitions, 1, topic_configs=keeping)])
+    await until(there)
 
 
 class Watcher:

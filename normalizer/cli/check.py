@@ -30,6 +30,7 @@ _RIGHTS: Final = """
                         ('normalizer.events', 'update'), ('normalizer.source_position', 'select'),
                         ('normalizer.source_position', 'insert'),
                         ('normalizer.source_position', 'update'), ('normalizer.gap', 'insert'),
+                        ('normalizer.gap', 'update'),
                         ('normalizer.quarantine', 'insert'),
                         ('normalizer.quarantine_raw', 'insert'),
                         ('normalizer.assigned_id', 'insert')

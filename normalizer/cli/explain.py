@@ -27,7 +27,7 @@ from normalizer.kafka import LogReader, Partition
 from normalizer.store.database import reading
 
 _POSITION: Final = """
-    select   generation, cluster_id, start_offset, next_offset, updated_at
+    select   generation, cluster_id, start_offset, next_offset, committed_at
     from     normalizer.source_position
     where    topic = $1::text and partition = $2::integer
     and      ($3::integer is null or generation = $3::integer)
@@ -65,10 +65,11 @@ _REFUSALS_OF: Final = """
 """
 
 _GAP_OF: Final = """
-    select first_offset, next_offset, reason
+    select lower(gone) as first_offset, upper(gone) as next_offset, reason
     from   normalizer.gap
+    cross join unnest(missing) as gone
     where  topic = $1::text and generation = $2::integer and partition = $3::integer
-    and    first_offset <= $4::bigint and next_offset > $4::bigint
+    and    gone @> $4::bigint
 """
 
 _GAPS: Final = {

@@ -1,20 +1,24 @@
 """Positions, tables and broker in; for each partition, whether every offset is explained.
 
 `explained`: every offset up to the position gave a record or lies in a known gap, and the tables
-hold as many rows as the totals say. `lost`: a record can still be read inside a gap, or rows are
-missing. What is older than the log's retention cannot be told, and is counted. Rows that a job
-stored (backfill, redrive) are in the totals of its run, whatever their coordinates. Rows that
-retention has taken are counted where it noted them.
+hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
+missing. `MORE`: there are rows that nobody counted. `ANEW`: the log is not the one that was read.
+What is older than the log's retention, or of a generation before, cannot be told, and is counted.
+Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
+coordinates. Rows that retention has taken are counted where it noted them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final
 
 import asyncpg
 import msgspec
 
+from normalizer.core.batch import LastRecord
+from normalizer.kafka import LogReader, Partition, why_reset
+from normalizer.service.playback import CLUSTER_ID as FILE
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 _ROWS_A_CHUNK: Final = 500_000
@@ -24,16 +28,6 @@ Key = tuple[str, int, int]
 
 RunKey = tuple[str, int]
 """(job_id, run)."""
-
-
-class Log(Protocol):
-    """The broker, as far as the ledger asks it. Source: normalizer.kafka."""
-
-    async def log_start(self, topic: str, partition: int) -> int | None:
-        """The least offset that can still be read; None if there is no such partition now."""
-
-    async def data_offsets(self, topic: str, partition: int, first: int, after: int) -> list[int]:
-        """The offsets in first <= offset < after that hold a record a consumer would get."""
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +49,17 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     joined: int
     quarantined: int
     ignored: int
+    last_offset: int | None
+    last_recorded_ms: int | None
+    last_crc: int | None
+    is_newest: bool
+
+    @property
+    def last(self) -> LastRecord | None:
+        """The last record that was read; None before the first."""
+        if self.last_offset is None or self.last_crc is None:
+            return None
+        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
 
     @property
     def key(self) -> Key:
@@ -65,8 +70,8 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """What the verification found of one partition.
 
-    `wrong` are sentences, each a reason to call the partition lost. `untold` are offsets in gaps
-    that the log no longer reaches: nobody can tell whether they held a record.
+    `wrong` are sentences, each a reason for exit code 1: LOST, MORE or ANEW. `untold` are offsets
+    in gaps that the log no longer reaches: nobody can tell whether they held a record.
     """
 
     position: Position
@@ -77,7 +82,7 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         at = self.position
         again = f", {at.rewound} told to be read again" if at.rewound else ""
-        verdict = [f"LOST: {sentence}" for sentence in self.wrong] or ["explained"]
+        verdict = [*self.wrong] or ["explained"]
         if self.untold:
             verdict.append(f"cannot tell for {self.untold} offsets: older than the log")
         if self.skipped:
@@ -102,14 +107,16 @@ class ExplainedRun(msgspec.Struct, frozen=True, kw_only=True):
     wrong: tuple[str, ...]
 
     def __str__(self) -> str:
-        verdict = [f"LOST: {sentence}" for sentence in self.wrong] or ["explained"]
+        verdict = [*self.wrong] or ["explained"]
         return (
             f"job {self.job_id} run {self.run}, {self.asked}: {self.stored} stored, "
             f"{self.quarantined} quarantined: {'; '.join(verdict)}"
         )
 
 
-async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained | ExplainedRun]:
+async def verify(
+    database_url: str, log: LogReader | None
+) -> AsyncIterator[Explained | ExplainedRun]:
     """Explain every position, partition by partition; without a log, against the tables only.
 
     Runs of jobs follow, those that wrote anything.
@@ -119,18 +126,17 @@ async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained 
     Raises StoreUnavailable, FatalError, and what the log raises.
     """
     async with _connection(database_url) as connection:
-        positions = [Position(**row) for row in await connection.fetch(_POSITIONS)]
+        # One moment: a batch adds to both.
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            positions = [Position(**row) for row in await connection.fetch(_POSITIONS)]
+            gaps = await _gaps(connection)
         runs = await connection.fetch(_RUNS)
         stored, stored_by_run, quarantined, refused_by_run = await _rows(
             connection, positions, runs
         )
         for position in positions:
             yield await _explain(
-                connection,
-                log,
-                position,
-                stored[position.key],
-                quarantined[position.key],
+                log, position, gaps[position.key], stored[position.key], quarantined[position.key]
             )
         for run in runs:
             key = (run["job_id"], run["run"])
@@ -148,39 +154,76 @@ async def verify(database_url: str, log: Log | None) -> AsyncIterator[Explained 
             )
 
 
+class _Gaps(msgspec.Struct):
+    """Of one partition: how many offsets were counted as holes, and which they are, by reason."""
+
+    offsets: int = 0
+    missing: list[tuple[int, int]] = []
+    skipped: int = 0
+
+
+async def _gaps(connection: asyncpg.Connection) -> defaultdict[Key, _Gaps]:
+    found: defaultdict[Key, _Gaps] = defaultdict(_Gaps)
+    for *key, offsets in await connection.fetch(_COUNTED):
+        found[tuple(key)].offsets = offsets
+    for topic, generation, partition, reason, first, after in await connection.fetch(_MISSING):
+        gaps = found[topic, generation, partition]
+        if reason == "skipped":
+            gaps.skipped += after - first
+        elif gaps.missing and gaps.missing[-1][1] >= first:
+            gaps.missing[-1] = (gaps.missing[-1][0], max(after, gaps.missing[-1][1]))
+        else:
+            gaps.missing.append((first, after))
+    return found
+
+
 async def _explain(
-    connection: asyncpg.Connection, log: Log | None, position: Position, stored: int, refused: int
+    log: LogReader | None, position: Position, gaps: _Gaps, stored: int, refused: int
 ) -> Explained:
     wrong = _differences(
-        ("stored", position.stored, stored), ("quarantined", position.quarantined, refused)
+        ("stored", position.stored, stored),
+        ("quarantined", position.quarantined, refused),
+        ("offsets in gaps", position.holes, gaps.offsets),
     )
-    gaps = await connection.fetch(_GAPS, *position.key, position.read_to)
-    in_gaps = sum(gap["next_offset"] - gap["first_offset"] for gap in gaps)
-    # A gap that was read again is counted again, and stands in the table once.
-    if not 0 <= position.holes - in_gaps <= position.rewound:
-        wrong.append(f"gaps: the totals say {position.holes} offsets, the table holds {in_gaps}")
-    is_file = position.cluster_id == ""
-    log_start = (
-        None if log is None or is_file else await log.log_start(position.topic, position.partition)
+    readable: list[tuple[int, int]] = []
+    start = None
+    if log and position.is_newest and position.cluster_id != FILE:
+        start = await log.log_start(position.topic, position.partition)
+    if log and start is not None:
+        if why := await _why_reset(log, position):
+            wrong.append(f"ANEW: {why}: the topic was made anew; what was read of it is explained")
+        else:
+            readable = [
+                (max(first, start), after) for first, after in gaps.missing if after > start
+            ]
+            if found := await log.data_offsets(position.topic, position.partition, readable):
+                wrong.append(f"LOST: {len(found)} records in gaps, the first at offset {found[0]}")
+    return Explained(
+        position=position,
+        wrong=tuple(wrong),
+        untold=_length(gaps.missing) - _length(readable),
+        skipped=gaps.skipped,
     )
-    untold = skipped = 0
-    for gap in gaps:
-        first, after = gap["first_offset"], gap["next_offset"]
-        if gap["reason"] == "skipped":
-            skipped += after - first
-            continue
-        readable = after if log_start is None else min(max(first, log_start), after)
-        untold += readable - first
-        if log is not None and readable < after:
-            found = await log.data_offsets(position.topic, position.partition, readable, after)
-            if found:
-                wrong.append(f"{len(found)} records in gaps, the first at offset {found[0]}")
-    return Explained(position=position, wrong=tuple(wrong), untold=untold, skipped=skipped)
+
+
+async def _why_reset(log: LogReader, position: Position) -> str | None:
+    return await why_reset(
+        log,
+        Partition(position.topic, position.partition),
+        (position.cluster_id, await log.cluster_id()),
+        next_offset=position.next_offset,
+        last=position.last,
+    )
+
+
+def _length(ranges: Sequence[tuple[int, int]]) -> int:
+    return sum(after - first for first, after in ranges)
 
 
 def _differences(*compared: tuple[str, int, int]) -> list[str]:
     return [
-        f"{name}: the totals say {total}, the table holds {rows}"
+        f"{'LOST' if rows < total else 'MORE'}: {name}: the totals say {total}, "
+        f"the table holds {rows}"
         for name, total, rows in compared
         if total != rows
     ]
@@ -292,7 +335,9 @@ _POSITIONS: Final = """
                  where  change.topic = position.topic and change.partition = position.partition
                  and    change.incarnation = position.generation
              )) as read_to,
-             rewound, records, holes, outcomes, stored, duplicate, joined, quarantined, ignored
+             rewound, records, holes, outcomes, stored, duplicate, joined, quarantined, ignored,
+             last_offset, last_recorded_ms, last_crc,
+             generation = max(generation) over (partition by topic, partition) as is_newest
     from     normalizer.source_position as position
     order by topic, generation, partition
 """
@@ -384,10 +429,15 @@ _QUARANTINED_BY_RUN: Final = """
     group by 1, 2
 """
 
-_GAPS: Final = """
-    select   first_offset, next_offset, reason
+_COUNTED: Final = """
+    select   topic, generation, partition, sum(offsets)::bigint
     from     normalizer.gap
-    where    topic = $1::text and generation = $2::integer and partition = $3::integer
-             and next_offset <= $4::bigint
-    order by first_offset
+    group by topic, generation, partition
+"""
+
+_MISSING: Final = """
+    select   topic, generation, partition, reason, lower(gone), upper(gone)
+    from     normalizer.gap
+    cross join unnest(missing) as gone
+    order by topic, generation, partition, lower(gone)
 """

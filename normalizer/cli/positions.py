@@ -26,7 +26,7 @@ MOST_OFFSETS: Final = 10_000
 _POSITIONS: Final = """
     select   topic, generation, partition, next_offset, start_offset, owner, epoch, records, holes,
              rewound, outcomes, stored, duplicate, joined, quarantined, ignored, cluster_id,
-             updated_at::text as updated_at
+             committed_at::text as committed_at
     from     normalizer.source_position
     where    ($1::text is null or topic = $1::text)
     and      ($2::integer is null or partition = $2::integer)
@@ -55,7 +55,7 @@ class Position(msgspec.Struct, kw_only=True):
     quarantined: int
     ignored: int
     cluster_id: str
-    updated_at: str
+    committed_at: str | None
 
     @property
     def at(self) -> Partition:

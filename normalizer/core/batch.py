@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import msgspec
 
@@ -82,6 +83,19 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
         return Totals(
             **{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
         )
+
+
+class LastRecord(NamedTuple):
+    """By what the last record that was read is known again."""
+
+    offset: int
+    recorded_ms: int | None
+    crc: int
+
+
+def last_record(record: RawRecord) -> LastRecord:
+    """What to keep of a record to know it again."""
+    return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
 def record_crc(record: RawRecord) -> int:

@@ -12,9 +12,8 @@ import msgspec
 
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.source import At, Page, Part, PartKey
-from normalizer.kafka import Bounds, Chunk, LogReader, Partition
+from normalizer.kafka import Bounds, Chunk, LogReader, Partition, why_reset
 from normalizer.kafka.stretches import Lost, Stretch, StretchReader
-from normalizer.service.ownership import why_reset
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
 
@@ -131,9 +130,18 @@ class TopicSource:
         if not self._live:
             return
         cluster_id = await log.cluster_id()
-        for one, bound in bounds.items():
+        for one in bounds:
             claim = self._live.get(one.partition)
-            if claim and (why := await why_reset(log, claim, cluster_id, bound.start)):
+            if claim is None:
+                continue
+            why = await why_reset(
+                log,
+                one,
+                (claim.cluster_id, cluster_id),
+                next_offset=claim.next_offset,
+                last=claim.last,
+            )
+            if why:
                 raise FatalError(
                     f"{one}: {why}: the topic was made anew; let the service begin a new "
                     "generation first (--accept-reset)"

@@ -5,6 +5,7 @@ group.py       GroupReader: the partitions that a consumer group gives this proc
 stretches.py   stretches of partitions, outside any group
 mending.py     batches that the client cannot take apart, taken apart
 log.py         LogReader: a log seen from outside any group
+identity.py    whether a log is still the one that was read
 """
 
 from normalizer.kafka.connection import (
@@ -14,15 +15,19 @@ from normalizer.kafka.connection import (
     UnreadableBatch,
     connection_options,
 )
-from normalizer.kafka.group import GroupReader
+from normalizer.kafka.group import Doubt, GroupReader, wall_ms
+from normalizer.kafka.identity import why_reset
 from normalizer.kafka.log import LogReader
 
 __all__ = [
     "Bounds",
     "Chunk",
+    "Doubt",
     "GroupReader",
     "LogReader",
     "Partition",
     "UnreadableBatch",
     "connection_options",
+    "wall_ms",
+    "why_reset",
 ]

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -16,6 +17,7 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
+from normalizer.core.batch import LastRecord, last_record
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
     Chunk,
@@ -35,6 +37,10 @@ METADATA_AGE_MS: Final = 30_000
 
 STOP_S: Final = 5.0
 
+UNHEARD_MS: Final = 2_000
+"""A partition is asked for every half second. So long without an answer, and the topic may have
+been made anew meanwhile: whatever comes after it waits until the log was compared."""
+
 GETMANY_GRACE_S: Final = 5.0
 """getmany blocks without limit while the group rebalances: it is left after so much longer."""
 
@@ -45,10 +51,27 @@ NOWHERE: Final = TopicPartition("", 0)
 
 
 class Reading(msgspec.Struct):
-    """How far one partition was read: moves together with the consumer's own position."""
+    """How far one partition was read: moves together with the consumer's own position.
+
+    heard_ms is the broker's last answer that hangs together with those before it; answer_ms the
+    last one there was. `doubts` is how often the log came into doubt since it was last compared.
+    """
 
     generation: int
     next_offset: int
+    last: LastRecord | None
+    heard_ms: int
+    answer_ms: int | None
+    doubts: int = 0
+
+
+class Doubt(NamedTuple):
+    """A partition whose log may be another one by now, as it stood when the doubt arose."""
+
+    partition: Partition
+    next_offset: int
+    last: LastRecord | None
+    doubts: int
 
 
 class GroupReader:
@@ -57,6 +80,10 @@ class GroupReader:
     A partition that the group assigns stays paused until `begin`. `on_revoked` and `on_assigned`
     are called inside the rebalance: they must not wait. `assignments` counts both, so that who
     waited for something can see whether the group changed meanwhile.
+
+    The client says a topic by its name alone, and goes on in one that was made anew as if nothing
+    had happened. So a fetch that failed, or a silence, puts the log in doubt: nothing of it is
+    given out until somebody has compared it and says `trust`. `on_doubt` is called then.
     """
 
     def __init__(
@@ -65,11 +92,13 @@ class GroupReader:
         *,
         on_assigned: Callable[[], None] = lambda: None,
         on_revoked: Callable[[], None] = lambda: None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._listener = _Listener(self._assigned, self._revoked)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
+        self._on_doubt = on_doubt
         self._consumer: Any = None
         self._joined = False
         self._readings: dict[Partition, Reading] = {}
@@ -97,6 +126,7 @@ class GroupReader:
             metadata_max_age_ms=METADATA_AGE_MS,
         )
         self._consumer.subscribe(list(settings.kafka_topics), listener=self._listener)
+        self._doubt_after_failures(self._consumer._client)  # noqa: SLF001 - nothing public tells
         try:
             with translated(f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
@@ -125,9 +155,22 @@ class GroupReader:
             return False
         return True
 
-    def begin(self, partition: Partition, *, generation: int, offset: int) -> None:
-        """Read an assigned partition from this offset on."""
-        self._readings[partition] = Reading(generation, offset)
+    def begin(
+        self,
+        partition: Partition,
+        *,
+        generation: int,
+        offset: int,
+        last: LastRecord | None = None,
+        compared_ms: int | None = None,
+    ) -> None:
+        """Read an assigned partition from this offset on, in the log that `last` was read from.
+
+        compared_ms: when that was seen to be so, by wall_ms(); by default now.
+        """
+        heard_ms = wall_ms() if compared_ms is None else compared_ms
+        answer_ms = self._consumer.last_poll_timestamp(TopicPartition(*partition))
+        self._readings[partition] = Reading(generation, offset, last, heard_ms, answer_ms)
         self._seek(partition, offset)
         self._consumer.resume(TopicPartition(*partition))
 
@@ -145,6 +188,20 @@ class GroupReader:
         reading = self._readings.get(partition)
         return -1 if reading is None else reading.next_offset
 
+    def doubts(self) -> list[Doubt]:
+        """Partitions whose log is to be compared before anything more of it is given out."""
+        return [
+            Doubt(partition, reading.next_offset, reading.last, reading.doubts)
+            for partition, reading in self._readings.items()
+            if reading.doubts
+        ]
+
+    def trust(self, doubt: Doubt, *, compared_ms: int) -> None:
+        """The log was the same one at that moment; a doubt that came since stays."""
+        reading = self._readings.get(doubt.partition)
+        if reading and reading.doubts == doubt.doubts and reading.last == doubt.last:
+            reading.doubts, reading.heard_ms = 0, compared_ms
+
     async def fetch(
         self, partitions: Collection[Partition], *, max_records: int, timeout_s: float
     ) -> list[Chunk]:
@@ -158,7 +215,7 @@ class GroupReader:
             await asyncio.sleep(timeout_s)
             return []
         consumer = self._consumer
-        wanted = [TopicPartition(*one) for one in partitions if one in self._readings]
+        wanted = [TopicPartition(*one) for one in partitions if self._is_trusted(one)]
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
                 drained = await consumer.getmany(
@@ -205,6 +262,9 @@ class GroupReader:
         for partition in wanted & self._readings.keys():
             reading = self._readings[partition]
             next_offset = await self._consumer.position(TopicPartition(*partition))
+            if not self._is_trusted(partition):
+                self._seek(partition, reading.next_offset)
+                continue
             if next_offset == reading.next_offset:
                 continue
             records = [
@@ -226,7 +286,7 @@ class GroupReader:
                     records=records,
                 )
             )
-            reading.next_offset = next_offset
+            self._advance(reading, chunks[-1])
         return chunks
 
     async def _mended(self, partitions: Collection[Partition], stumble: Exception) -> list[Chunk]:
@@ -237,20 +297,67 @@ class GroupReader:
         read: list[tuple[Reading, Chunk]] = []
         for partition in partitions:
             reading = self._readings.get(partition)
-            if reading is None:
+            if reading is None or not self._is_trusted(partition):
                 continue
             offset = reading.next_offset
             chunk = await read_mending(
                 self._settings, partition, generation=reading.generation, offset=offset
             )
-            if self._readings.get(partition) is reading and chunk.next_offset > offset:
-                reading.next_offset = chunk.next_offset
+            self._hear(reading, wall_ms())
+            if (
+                self._readings.get(partition) is reading
+                and not reading.doubts
+                and chunk.next_offset > offset
+            ):
+                self._advance(reading, chunk)
                 self._seek(partition, chunk.next_offset)
                 read.append((reading, chunk))
         if not read:
             raise BrokerUnavailable(f"fetching: {type(stumble).__name__}") from stumble
         # What was begun anew while another partition was asked for will be read again.
         return [chunk for reading, chunk in read if self._readings.get(chunk.partition) is reading]
+
+    def _is_trusted(self, partition: Partition) -> bool:
+        """Whether it is read, and no answer of its log came after a silence or a failure."""
+        reading = self._readings.get(partition)
+        if reading is None:
+            return False
+        if partition in self.assigned:
+            answer_ms = self._consumer.last_poll_timestamp(TopicPartition(*partition))
+            if answer_ms is not None and answer_ms != reading.answer_ms:
+                reading.answer_ms = answer_ms
+                self._hear(reading, answer_ms)
+        return not reading.doubts
+
+    def _hear(self, reading: Reading, answer_ms: int) -> None:
+        """An answer of the broker came at this moment; a clock that was set back is a doubt too."""
+        if abs(answer_ms - reading.heard_ms) > UNHEARD_MS:
+            reading.doubts += 1
+            self._on_doubt()
+        reading.heard_ms = answer_ms
+
+    def _doubt_after_failures(self, client: Any) -> None:
+        """Of a fetch that failed the consumer says nothing, and the next one may be answered.
+
+        But it then asks for metadata anew, before it fetches again; so it does when it lost a
+        connection.
+        """
+        update = client.force_metadata_update
+
+        def update_in_doubt() -> Any:
+            if self._readings:
+                for reading in self._readings.values():
+                    reading.doubts += 1
+                self._on_doubt()
+            return update()
+
+        client.force_metadata_update = update_in_doubt
+
+    @staticmethod
+    def _advance(reading: Reading, chunk: Chunk) -> None:
+        reading.next_offset = chunk.next_offset
+        if chunk.records:
+            reading.last = last_record(chunk.records[-1])
 
     def _seek(self, partition: Partition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)
@@ -280,6 +387,11 @@ class GroupReader:
         self.rebalancing = True
         self._readings.clear()
         self._on_revoked()
+
+
+def wall_ms() -> int:
+    """By the clock that the client stamps answers with."""
+    return round(time.time() * 1000)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

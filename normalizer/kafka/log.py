@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -28,6 +29,8 @@ from normalizer.settings import Settings
 
 _COORDINATOR_TRIES: Final = 40
 _COORDINATOR_WAIT_S: Final = 0.25
+_NEAR: Final = 10_000
+"""Offsets that are read through rather than sought over."""
 
 
 class LogReader:
@@ -171,15 +174,46 @@ class LogReader:
             return None
         return (await self.bounds([where]))[where].start
 
-    async def data_offsets(self, topic: str, partition: int, first: int, after: int) -> list[int]:
-        """The offsets in first <= offset < after that hold a committed record."""
+    async def data_offsets(
+        self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
+    ) -> list[int]:
+        """The offsets in these ranges (first, after), ascending, that hold a committed record.
+
+        Read once from front to back; where the next range is far ahead, from there on.
+        """
         where = Partition(topic, partition)
         bounds = (await self.bounds([where]))[where]
-        offset, after = max(first, bounds.start), min(after, bounds.end)
+        left = [
+            (max(first, bounds.start), min(after, bounds.end))
+            for first, after in ranges
+            if first < bounds.end and after > bounds.start
+        ]
         found: list[int] = []
-        while offset < after:
-            records, offset = await self.records(where, offset, after)
-            found += [record.offset for record in records]
+        if not left:
+            return found
+        async with self._connected(f"reading {where}"):
+            consumer, one = self._consumer, TopicPartition(*where)
+            consumer.assign([one])
+            offset = -1
+            while left:
+                if offset < 0 or not 0 <= left[0][0] - offset < _NEAR:
+                    consumer.seek(one, left[0][0])
+                try:
+                    drained = await consumer.getmany(one, timeout_ms=500)
+                except OffsetOutOfRangeError:
+                    # Retention is faster: what it took cannot be told any more.
+                    del left[0]
+                    offset = -1
+                    continue
+                offset = await consumer.position(one)
+                at = [record.offset for record in drained.get(one, ())]
+                while left:
+                    first, after = left[0]
+                    found += at[bisect_left(at, first) : bisect_left(at, after)]
+                    if after > offset:
+                        left[0] = (max(first, offset), after)
+                        break
+                    del left[0]
         return found
 
     @contextlib.asynccontextmanager

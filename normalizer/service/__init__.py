@@ -9,6 +9,7 @@ playback      a file instead of a broker
 How it goes
 metrics       every name with what it means and what to do
 counting      a committed transaction into counts
+heartbeat     what this process owns and where its logs end, into the database
 standing      where broker and database stand, asked at each scrape
 monitor       /metrics, /livez, /readyz
 probes        the HTTP server under them, on threads of its own

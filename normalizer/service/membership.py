@@ -1,7 +1,8 @@
 """A consumer group in, partitions that may be read and written out, as long as we live.
 
 One task joins the group and claims what it assigns, again after each rebalance and outage; one
-tells Kafka how far we are; one watches that every partition with records to read moves.
+compares a log in doubt with what was read of it; one tells Kafka how far we are; one watches that
+every partition with records to read moves.
 """
 
 import asyncio
@@ -51,7 +52,10 @@ class Membership:
         self._clock = clock
         self._kafka = LogReader(settings)
         self.reader = GroupReader(
-            settings, on_assigned=self._on_assigned, on_revoked=self._on_revoked
+            settings,
+            on_assigned=self._on_assigned,
+            on_revoked=self._on_revoked,
+            on_doubt=self._on_doubt,
         )
         self.ownership = Ownership(
             self.reader,
@@ -65,6 +69,7 @@ class Membership:
         self.stopping = asyncio.Event()
         self.give_up = asyncio.Event()
         self._changed = asyncio.Event()
+        self._in_doubt = asyncio.Event()
         self._must_join = True
         self._attempt: asyncio.Task[RetryableError | None] | None = None
         self._is_claiming = False
@@ -93,6 +98,7 @@ class Membership:
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Keep joined and claimed, commit and watch, until `stop`."""
         tasks.create_task(self._keep_claims(tasks), name="claims")
+        tasks.create_task(self._keep_comparing(), name="comparing")
         tasks.create_task(self._keep_committing(), name="commits")
         tasks.create_task(self._watch(), name="watch")
 
@@ -101,6 +107,7 @@ class Membership:
         self.stopping.set()
         self.give_up.set()
         self._changed.set()
+        self._in_doubt.set()
         if self._attempt:
             self._attempt.cancel()
 
@@ -211,6 +218,24 @@ class Membership:
         if not self.stopping.is_set():
             self.give_up.set()
             self.give_up = asyncio.Event()
+
+    def _on_doubt(self) -> None:
+        self._in_doubt.set()
+
+    async def _keep_comparing(self) -> None:
+        """A log in doubt is compared at once, and again until the broker tells."""
+        outage = Outage(_log, self._clock)
+        while not self.stopping.is_set():
+            await self._in_doubt.wait()
+            self._in_doubt.clear()
+            try:
+                await self.ownership.compare()
+            except RetryableError as error:
+                outage.failed(error)
+                await _pause(self.stopping, CLAIMS_EVERY_S)
+                self._in_doubt.set()
+            else:
+                outage.over()
 
     async def _keep_committing(self) -> None:
         """Tell the group how far the database is: for lag tools, so a failure does no harm."""

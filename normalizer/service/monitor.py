@@ -23,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import StoreUnavailable
+from normalizer.service.heartbeat import Heartbeat
 from normalizer.service.metrics import JOB_KINDS, JOB_STATES, family
 from normalizer.service.probes import Answer, Probes
 from normalizer.service.service import Service
@@ -33,7 +34,9 @@ from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 from normalizer.telemetry import get_logger
 
 BEAT_LIMIT_S: Final = 30.0
-LOOK_EVERY_S: Final = 15.0
+LOOK_EVERY_S: Final = 3.0
+"""Each look is a heartbeat; after 10 s without one the views call the partitions dead."""
+HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one look."""
 LOOK_S: Final = 4.0
@@ -50,6 +53,7 @@ class Monitor:
         """Raises ConfigurationError where the address cannot be had."""
         self._service = service
         self._standing = Standing(settings)
+        self._heartbeat = Heartbeat(settings.database_url or "")
         self._registry = CollectorRegistry()
         self._registry.register(_Now(service, self))
         self._looked_at_s = -LOOK_EVERY_S
@@ -165,8 +169,18 @@ class Monitor:
                 if pid and in_hand.age_s() > WAITS_AFTER_S / 2
             ]
             await self._standing.look(waiting)
+            await self._beat()
+            await self._standing.find_unread()
             self._looked_at_s = time.monotonic()
             await self._keep_drift()
+
+    async def _beat(self) -> None:
+        """A loop that hangs has no heartbeat, whoever else in the process lives."""
+        if self._service.beat_age_s() < HANGING_S:
+            ownership = self._service.ownership
+            await self._heartbeat.beat(
+                {**ownership.claimed}, self._standing.seen, {*ownership.stopped}
+            )
 
     async def _keep_drift(self) -> None:
         findings = self._service.radar.take()
@@ -199,6 +213,7 @@ class Monitor:
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await self._stopping.wait()
         await self._standing.close()
+        self._heartbeat.close()
 
 
 class _Now(Collector):

@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from normalizer.core.batch import record_crc
-from normalizer.errors import Fenced, PositionError, TopicReset
-from normalizer.kafka import Bounds, GroupReader, LogReader, Partition
+from normalizer.errors import BrokerUnavailable, Fenced, PositionError, TopicReset
+from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, wall_ms, why_reset
 from normalizer.store.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
 
@@ -36,10 +35,10 @@ class Ownership:
         self._store = store
         self._lanes: list[set[Partition]] = [set() for _ in range(lanes)]
         self._accept_reset = accept_reset
-        self._claimed_before: set[Partition] = set()
         self._counters = counters
         self._clock = clock
         self._held: dict[Partition, Claim] = {}
+        self._claimed: dict[Partition, Claim] = {}
         self.fenced: dict[Partition, float] = {}
         self.stopped: dict[Partition, str] = {}
         self._claims_of_stopped: dict[Partition, Claim] = {}
@@ -50,6 +49,11 @@ class Ownership:
     def held(self) -> Mapping[Partition, Claim]:
         """The claims that batches may be written under."""
         return self._held
+
+    @property
+    def claimed(self) -> Mapping[Partition, Claim]:
+        """The last claim of each partition, also of those that are not held now."""
+        return self._claimed
 
     def lane(self, number: int) -> frozenset[Partition]:
         """The held partitions that one lane reads and writes; lanes share none."""
@@ -99,6 +103,7 @@ class Ownership:
         bounds = await self._kafka.bounds(wanted)
         begun: dict[str, int] = {}
         for partition in wanted:
+            compared_ms = wall_ms()
             try:
                 claim = await self._claim(partition, cluster_id, bounds[partition])
             except TopicReset as reset:
@@ -111,10 +116,48 @@ class Ownership:
                 return
             self._held[partition] = claim
             min(self._lanes, key=len).add(partition)
-            self._reader.begin(partition, generation=claim.generation, offset=claim.next_offset)
+            self._reader.begin(
+                partition,
+                generation=claim.generation,
+                offset=claim.next_offset,
+                last=claim.last,
+                compared_ms=compared_ms,
+            )
             begun[str(partition)] = claim.next_offset
         if begun:
             _log.info("partitions_claimed", next_offsets=begun)
+
+    async def compare(self) -> None:
+        """Look whether the logs in doubt are still the ones we read; one that is not is stopped.
+
+        Raises BrokerUnavailable, also where the topic is not there now: the doubt stays.
+        """
+        doubts = self._reader.doubts()
+        if not doubts:
+            return
+        cluster_id = await self._kafka.cluster_id()
+        there = [
+            await self._kafka.partitions(topic) for topic in {one.partition.topic for one in doubts}
+        ]
+        for doubt in doubts:
+            partition, claim = doubt.partition, self._held.get(doubt.partition)
+            if claim is None:
+                continue
+            if not any(partition in known for known in there):
+                raise BrokerUnavailable(f"{partition} is not there now")
+            compared_ms = wall_ms()
+            reset = await why_reset(
+                self._kafka,
+                partition,
+                (claim.cluster_id, cluster_id),
+                next_offset=doubt.next_offset,
+                last=doubt.last,
+            )
+            if reset:
+                if self._held.get(partition) is claim:
+                    self.stop(partition, _topic_reset(partition, reset))
+                continue
+            self._reader.trust(doubt, compared_ms=compared_ms)
 
     def release(self, partition: Partition, epoch: int) -> bool:
         """Give up the claim of this epoch; the partition will be claimed again. False: not held."""
@@ -153,16 +196,18 @@ class Ownership:
         claim = await self._store.claim(
             topic, number, cluster_id=cluster_id, log_start=bounds.start
         )
-        first_claim = partition not in self._claimed_before
-        self._claimed_before.add(partition)
-        reset = await why_reset(self._kafka, claim, cluster_id, bounds.start)
+        first_claim = partition not in self._claimed
+        self._claimed[partition] = claim
+        # After the claim: before it, the last owner could still move the position.
+        reset = await why_reset(
+            self._kafka,
+            partition,
+            (claim.cluster_id, cluster_id),
+            next_offset=claim.next_offset,
+            last=claim.last,
+        )
         if reset and not (self._accept_reset and first_claim):
-            raise TopicReset(
-                f"{partition}: {reset}: the topic was made anew; to read it as a new generation, "
-                "start again with --accept-reset",
-                topic=topic,
-                partition=number,
-            )
+            raise _topic_reset(partition, reset)
         if reset:
             claim = await self._store.new_generation(
                 claim, cluster_id=cluster_id, log_start=bounds.start
@@ -174,6 +219,7 @@ class Ownership:
                 next_offset=claim.next_offset,
                 why=reset,
             )
+            self._claimed[partition] = claim
         elif claim.next_offset < bounds.start:
             self._counters.gaps += 1
             self.gaps[partition] = (claim.next_offset, bounds.start)
@@ -194,22 +240,10 @@ class Ownership:
         self._reader.leave(partition)
 
 
-async def why_reset(log: LogReader, claim: Claim, cluster_id: str, log_start: int) -> str | None:
-    """In which way the log is not the one that the claim's position speaks of; None if it is."""
-    if claim.cluster_id != cluster_id:
-        return f"cluster is {cluster_id}, the position is of cluster {claim.cluster_id}"
-    partition = Partition(claim.topic, claim.partition)
-    # Asked for after the claim: before it, the last owner could still move the position.
-    end = (await log.bounds([partition]))[partition].end
-    if claim.next_offset > end:
-        return f"log ends at {end}, the position is {claim.next_offset}"
-    if claim.last_offset is None or claim.last_offset < log_start:
-        return None
-    if claim.last_offset >= end:
-        return f"log ends at {end}, offset {claim.last_offset} was read"
-    record = await log.record_at(partition, claim.last_offset)
-    if record is None:
-        return None
-    if (record.recorded_ms, record_crc(record)) != (claim.last_recorded_ms, claim.last_crc):
-        return f"offset {claim.last_offset} holds another record than was read there"
-    return None
+def _topic_reset(partition: Partition, why: str) -> TopicReset:
+    return TopicReset(
+        f"{partition}: {why}: the topic was made anew; to read it as a new generation, "
+        "start again with --accept-reset",
+        topic=partition.topic,
+        partition=partition.partition,
+    )

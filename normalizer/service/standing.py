@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import msgspec
 from normalizer.core.radar import Finding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, LogReader, Partition
+from normalizer.service.heartbeat import Seen
 from normalizer.service.metrics import JOB_KINDS, JOB_STATES
 from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
@@ -121,6 +123,7 @@ class Standing:
         self._needed = frozenset(file.version for file in read_migrations())
         self._positions: dict[Partition, int] = {}
         self._bounds: dict[Partition, Bounds] = {}
+        self._bounds_at_s = 0.0
         self._oldest: dict[Partition, tuple[int, int | None]] = {}
         self._asked_at_s: dict[Partition, float] = {}
         self._retention_ms: dict[str, float] = {}
@@ -150,16 +153,24 @@ class Standing:
             for partition, bounds in sorted(self._bounds.items())
         }
 
+    @property
+    def seen(self) -> Mapping[Partition, Seen]:
+        """Where each log ends, as the broker last said."""
+        counts = Counter(partition.topic for partition in self._bounds)
+        age_s = time.monotonic() - self._bounds_at_s
+        return {
+            one: Seen(bounds=bounds, partition_count=counts[one.topic], age_s=age_s)
+            for one, bounds in self._bounds.items()
+        }
+
     async def look(self, waiting: Sequence[int] = ()) -> None:
-        """Ask both ends at once, then for the oldest unread records; says what failed in `*_up`.
+        """Ask both ends at once; says what failed in `*_up`.
 
         `waiting` are server processes of ours that take long: do they wait for a lock?
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._ask_database(waiting), name="ask the database")
             tasks.create_task(self._ask_broker(), name="ask the broker")
-        if self.broker_up:
-            await self._find_unread()
 
     async def keep(self, findings: list[Finding]) -> list[bool]:
         """Store what drifted; for each, whether it is new. Raises what asyncpg raises."""
@@ -225,7 +236,9 @@ class Standing:
         try:
             async with asyncio.timeout(ANSWER_S):
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
+                asked_at_s = time.monotonic()
                 self._bounds = await self._log.bounds(frozenset[Partition]().union(*found))
+                self._bounds_at_s = asked_at_s
                 self.broker_up = True
                 await self._ask_retention()
         except (NormalizerError, TimeoutError):
@@ -246,8 +259,10 @@ class Standing:
             deletes = "delete" in configs.get("cleanup.policy", "delete")
             self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
 
-    async def _find_unread(self) -> None:
+    async def find_unread(self) -> None:
         """The time of the record at each position that lags; the ones asked longest ago first."""
+        if not self.broker_up:
+            return
         unknown = []
         for partition, bounds in self._bounds.items():
             at = self._next_offset(partition)

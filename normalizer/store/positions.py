@@ -58,7 +58,7 @@ class SourcePositions:
         batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
         refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
     ) -> None:
-        """As any positions; each hole becomes a row of `gap`."""
+        """As any positions; holes go to `gap`."""
         await add_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
 
@@ -158,7 +158,7 @@ def why_lost(
 async def add_gaps(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
 ) -> None:
-    """Make each hole of the stretches a row of `gap`."""
+    """Note each hole of the stretches in `gap`."""
     gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
     if gaps:
         await connection.execute(statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))

@@ -15,7 +15,7 @@ from typing import Final, Self
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch, PartitionBatch, Totals
+from normalizer.core.batch import Batch, LastRecord, PartitionBatch, Totals
 from normalizer.core.record import RawRecord
 from normalizer.core.rules.times import recorded_at
 from normalizer.core.settle import (
@@ -72,6 +72,13 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_offset: int | None
     last_recorded_ms: int | None
     last_crc: int | None
+
+    @property
+    def last(self) -> LastRecord | None:
+        """The last record that was read; None before the first."""
+        if self.last_offset is None or self.last_crc is None:
+            return None
+        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
 class _Joined(msgspec.Struct, frozen=True, kw_only=True):

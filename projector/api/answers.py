@@ -18,8 +18,8 @@ R = TypeVar("R", bound=Row)
 class Answer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Rows, and as of when: all of one snapshot.
 
-    as_of: the log's time of the newest record that is in the rows, null where none was read yet;
-    read_at: the database's clock; behind_s: from the one to the other.
+    as_of: all that the log held then is in the rows, of the partition that is furthest behind; null
+    where nothing was read yet. read_at: the database's clock; behind_s: from the one to the other.
     """
 
     as_of: datetime | None

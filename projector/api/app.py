@@ -1,5 +1,7 @@
 """A reader of the views in, an ASGI app out: questions, the page, and how it is itself."""
 
+import asyncio
+import contextlib
 import hashlib
 import traceback
 from collections.abc import Awaitable, Callable
@@ -24,12 +26,15 @@ from projector.api.guard import Guard
 from projector.api.metrics import CONTENT_TYPE, Metrics
 from projector.api.openapi import document
 from projector.api.parameters import parse
+from projector.api.queries import standing
 from projector.api.questions import QUESTIONS, ROOT, Question
 from projector.api.responses import answer, problem
 from projector.api.sharing import Answers
 
 _log = structlog.get_logger()
 _PAGE: Final = Path(page.__file__).with_name("index.html")
+
+_STATES_S: Final = 2.0
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -58,6 +63,9 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
         return PlainTextResponse("alive\n")
 
     async def own_metrics(_request: Request) -> Response:
+        with contextlib.suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(_STATES_S), reader.snapshot() as snapshot:
+                metrics.stood(await standing.states(snapshot))
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def own_document(request: Request) -> Response:
@@ -120,10 +128,9 @@ def _endpoint(question: Question, reader: Reader, answers: Answers, metrics: Met
 
 
 def _lasting(told: Answer[Any]) -> bytes:
-    """What makes two answers different: not the moment they were asked for."""
+    """What makes two answers different: not the moment they were asked for, nor as of when."""
     return msgspec.json.encode(
         [
-            told.as_of,
             getattr(told, "since", None),
             getattr(told, "truncated", None),
             getattr(told, "next", None),

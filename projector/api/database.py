@@ -23,7 +23,7 @@ _WAIT_S: Final = 5.0
 _IDLE_S: Final = 60.0
 _STAMP: Final = """
     select statement_timestamp() as read_at,
-           max(coalesce(last_recorded_at, last_committed_at)) as as_of
+           min(as_of) as as_of
     from   projector.freshness
 """
 _TABLES: Final = """
@@ -69,7 +69,7 @@ class Snapshot:
 
     @property
     def behind_s(self) -> float | None:
-        """From the newest record that is in the rows to the reading."""
+        """From as_of to the reading."""
         return None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
 
     async def records(

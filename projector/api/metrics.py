@@ -1,5 +1,7 @@
-"""What the API says of itself to Prometheus: requests, seconds, connections."""
+"""What the API says to Prometheus: of itself, and of the log, for the normalizer may be dead."""
 
+from collections import Counter as Counted
+from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -7,6 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+STATES: Final = (
+    *("quiet", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed", "file"),
+)
+"""What `state` of projector.freshness may say."""
 
 
 class Metrics:
@@ -37,6 +45,21 @@ class Metrics:
             "Database connections that answer a question now. At the pool's size: requests wait.",
             registry=self._registry,
         )
+
+        self.partitions: Final = Gauge(
+            "projector_partitions",
+            "Partitions of the log by state, as view freshness says; the last known where the "
+            "database does not answer. dead: no normalizer reads them.",
+            ["state"],
+            registry=self._registry,
+        )
+        self.stood(())
+
+    def stood(self, states: Sequence[str]) -> None:
+        """How the partitions stand now."""
+        counts = Counted(states)
+        for state in STATES:
+            self.partitions.labels(state).set(counts[state])
 
     def text(self) -> bytes:
         """For a scrape."""

@@ -74,7 +74,7 @@ async def test_the_ledger_misses_a_row_that_a_job_stored(
         "delete from normalizer.events where source_partition = 0 and source_offset = 0"
     )
 
-    assert await wrong(settings) == ["stored: the totals say 9, the table holds 8"]
+    assert await wrong(settings) == ["LOST: stored: the totals say 9, the table holds 8"]
 
 
 async def test_a_range_of_offsets_or_times_is_read_and_no_more(

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -278,7 +279,61 @@ async def test_the_ledger_explains_every_offset_and_finds_what_was_lost(
 
     await watcher.connection.execute("delete from normalizer.events where source_offset = 3")
     code, said = await typed(settings, "ledger", "verify")
-    assert (code, "LOST" in said) == (1, True)
+    assert (code, "LOST: stored: the totals say 5, the table holds 4" in said) == (1, True)
+
+
+@ONE_PARTITION
+async def test_rows_that_nobody_counted_are_more_and_not_lost(
+    settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(5))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 5})
+    await watcher.connection.execute(
+        "update normalizer.source_position set stored = stored - 1, duplicate = duplicate + 1"
+    )
+
+    code, said = await typed(settings, "ledger", "verify")
+
+    assert (code, "MORE: stored: the totals say 4, the table holds 5" in said) == (1, True)
+    assert "LOST" not in said
+
+
+@ONE_PARTITION
+async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_found(
+    settings: Settings,
+    topic: Topic,
+    watcher: Watcher,
+    bootstrap_servers: str,
+) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers, transactional_id=topic.name
+    ) as transactional:
+        for number in range(50):
+            async with transactional.transaction():
+                await send(transactional, topic, range(number, number + 1))
+    async with running(msgspec.structs.replace(settings, batch_rows=10)):
+        await watcher.until_read(topic, {0: 100})
+
+    rows = await watcher.connection.fetch("select reason, offsets from projector.gaps")
+    began_s = time.monotonic()
+    code, said = await typed(settings, "ledger", "verify")
+    took_s = time.monotonic() - began_s
+
+    assert [tuple(row) for row in rows] == [("hole", 50)]
+    assert (code, "50 in gaps" in said, "explained" in said) == (0, True, True), said
+    assert took_s < 10
+    await watcher.connection.execute(
+        """
+        update normalizer.source_position
+        set    records = 49, holes = 51, outcomes = 49, stored = 49;
+        delete from normalizer.events where source_offset = 40;
+        update normalizer.gap set missing = missing + '{[40, 41)}', offsets = 51
+        """
+    )
+    code, said = await typed(settings, "ledger", "verify")
+    assert code == 1
+    assert "LOST: 1 records in gaps, the first at offset 40" in said
 
 
 async def test_a_migration_that_is_missing_ends_the_service_with_3(

@@ -48,8 +48,8 @@ def _lines(mix: Mix) -> bytes:
 
 
 _HAPPENED = """
-    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
-    values ('noetl.events', 0, 0, 10, 12, 'expired');
+    insert into normalizer.gap (topic, generation, partition, missing, offsets, reason)
+    values ('noetl.events', 0, 0, '{[10, 12)}', 2, 'expired');
 
     insert into normalizer.drift (shape, field, type, kind, source_topic, source_generation,
                                   source_partition, source_offset, example)

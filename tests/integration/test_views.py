@@ -84,8 +84,11 @@ async def test_no_view_is_without_a_question(connection: asyncpg.Connection) -> 
     assert silent == []
 
 
-async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -> None:
-    """By the bounds of one execution's ids; every other view answers from projections."""
+async def test_only_two_views_read_the_log(connection: asyncpg.Connection) -> None:
+    """The timeline by the bounds of one execution's ids; of what may be stuck one row by its id.
+
+    And that only where partitions stand apart. Every other view answers from projections.
+    """
     reading = await connection.fetch(
         """
         select distinct view.relname::text
@@ -98,7 +101,7 @@ async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -
         """
     )
 
-    assert [name for (name,) in reading] == ["execution_timeline"]
+    assert {name for (name,) in reading} == {"execution_timeline", "stuck_executions"}
 
 
 async def test_the_page_is_what_the_database_says(connection: asyncpg.Connection) -> None:
@@ -267,8 +270,8 @@ _REST: Final = """
             holes, last_recorded_ms)
     values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000);
 
-    insert into normalizer.gap (topic, generation, partition, first_offset, next_offset, reason)
-    values ('noetl.events', 0, 0, 1, 3, 'hole');
+    insert into normalizer.gap (topic, generation, partition, missing, offsets, reason)
+    values ('noetl.events', 0, 0, '{[1, 3)}', 2, 'hole');
 
     insert into normalizer.drift
            (shape, field, type, kind, source_topic, source_generation, source_partition,

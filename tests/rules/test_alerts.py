@@ -125,6 +125,11 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {"normalizer_oldest_snapshot_seconds": "8x60"},
         {},
     ),
+    "ProjectorLogNotRead": (
+        {'projector_partitions{state="dead"}': "3x60"},
+        {'projector_partitions{state="quiet"}': "3x60"},
+        {"state": "dead"},
+    ),
     "NormalizerJobInterrupted": (
         {'normalizer_jobs{kind="backfill",state="interrupted"}': "1x60"},
         {'normalizer_jobs{kind="backfill",state="interrupted"}': "0x60"},
@@ -179,7 +184,7 @@ def _try(promtool: str, tmp_path: Path, tests: list[dict[str, Any]]) -> None:
 
 
 def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
-    names = {metric.name for metric in CATALOGUE} | {"up"}
+    names = {metric.name for metric in CATALOGUE} | {"up", "projector_partitions"}
 
     for alert in ALERTS:
         asked = {word for word in _words(alert["expr"]) if word.startswith("normalizer_")}

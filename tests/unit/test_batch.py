@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from normalizer.core.batch import Batch, Totals, record_crc
+from normalizer.core.batch import Batch, LastRecord, Totals, last_record, record_crc
 from tests.factories import (
     batch_of,
     claim_of,
@@ -99,6 +99,12 @@ def test_totals_add_up_kind_by_kind() -> None:
     two = Totals(**{kind: 2 * 10**place for place, kind in enumerate(kinds)})
 
     assert one + two == Totals(**{kind: 3 * 10**place for place, kind in enumerate(kinds)})
+
+
+def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
+    record = raw_record(7, recorded_ms=5, key=b"a", value=b"b")
+
+    assert last_record(record) == LastRecord(7, 5, zlib.crc32(b"a\0b"))
 
 
 def test_the_crc_tells_key_from_value() -> None:

@@ -13,40 +13,55 @@ class NothingAsked(Parameters, frozen=True, kw_only=True):
 
 
 class Partition(Row, frozen=True, kw_only=True):
-    """delay_s: from the log's time of the last record to its commit here; silent_s: since then.
+    """state: quiet, reading, behind, dead, broker_away, stopped, unclaimed or file.
 
-    behind_s is both together; the log alone knows whether anything came meanwhile.
+    as_of: all that the log held then is in every answer; behind_s: from as_of to the heartbeat;
+    delay_s: from the log's time of the last record to its commit here; silent_s: since then.
     """
 
     topic: str
     partition: int
-    generation: int
-    next_offset: str
-    records: int
-    stored: int
-    joined: int
-    duplicate: int
-    quarantined: int
-    ignored: int
-    last_recorded_at: datetime | None
-    last_committed_at: datetime
-    delay_s: float | None
-    silent_s: float
+    generation: int | None
+    state: str
+    next_offset: str | None
+    log_end: str | None
+    unread: int | None
+    as_of: datetime | None
     behind_s: float | None
+    heartbeat_at: datetime | None
+    end_seen_at: datetime | None
+    records: int | None
+    stored: int | None
+    joined: int | None
+    duplicate: int | None
+    quarantined: int | None
+    ignored: int | None
+    last_recorded_at: datetime | None
+    last_committed_at: datetime | None
+    delay_s: float | None
+    silent_s: float | None
 
 
 _FRESHNESS = Statement("""
-    select   topic, partition, generation, next_offset::text, records, stored, joined, duplicate,
-             quarantined, ignored, last_recorded_at, last_committed_at, delay_s, silent_s,
-             delay_s + silent_s as behind_s
+    select   topic, partition, generation, state, next_offset::text, log_end::text, unread, as_of,
+             behind_s, heartbeat_at, end_seen_at, records, stored, joined, duplicate, quarantined,
+             ignored, last_recorded_at, last_committed_at, delay_s, silent_s
     from     projector.freshness
     order by topic, partition
 """)
 
 
+_STATES = Statement("select state from projector.freshness")
+
+
 async def freshness(snapshot: Snapshot, _asked: NothingAsked) -> Answer[Partition]:
     """How fresh is what every answer shows, by partition? Each is as of its next_offset."""
     return await now(snapshot, _FRESHNESS, {}, Partition)
+
+
+async def states(snapshot: Snapshot) -> list[str]:
+    """How the partitions of the log stand, for whoever counts."""
+    return [row["state"] for row in await snapshot.records(_STATES, {})]
 
 
 class StormsAsked(Parameters, frozen=True, kw_only=True):

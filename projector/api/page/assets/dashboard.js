@@ -231,9 +231,10 @@ function drawFreshness({ freshness, agreement }) {
   return [
     table("Partitions", [
       { name: "Partition", cell: (row) => [row.topic, h("b", {}, ` ${row.partition}`)] },
-      { name: "Offset", number: true, cell: (row) => count(Number(row.next_offset)) },
+      { name: "Offset", number: true, cell: (row) => row.next_offset === null ? "–" : count(Number(row.next_offset)) },
+      { name: "State", cell: (row) => h("span", { class: "flag first", "data-state": logState([row]).state }, logState([row]).word) },
+      { name: "Unread", number: true, cell: (row) => row.unread === null ? "–" : count(row.unread) },
       { name: "Log to table", number: true, cell: (row) => span(row.delay_s) },
-      { name: "Commit", number: true, cell: (row) => `${span(row.silent_s)} ago` },
     ], freshness.rows, (row) => `${row.topic}-${row.partition}`),
     h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
       verdicts.length === 0
@@ -244,6 +245,20 @@ function drawFreshness({ freshness, agreement }) {
           : `${plural(verdicts.length, "projection agrees", "projections agree")} with the log, ` +
             `compared ${span(Math.max(...verdicts.map((row) => row.age_s)))} ago.`),
   ];
+}
+
+/** How the log stands, in a word: that of its worst partition. */
+export function logState(rows) {
+  const has = (...states) => rows.some((row) => states.includes(row.state));
+  if (has("dead")) return { word: "Nobody reads", state: "bad" };
+  if (has("stopped")) return { word: "Stopped", state: "bad" };
+  if (has("unclaimed")) return { word: "Not claimed", state: "bad" };
+  if (has("broker_away")) return { word: "Broker away", state: "bad" };
+  if (has("behind")) {
+    return { word: `Behind ${span(Math.max(...rows.map((row) => row.behind_s ?? 0)))}`, state: "warn" };
+  }
+  if (!rows.length) return { word: "–", state: null };
+  return has("reading") ? { word: "Reading", state: null } : has("quiet") ? { word: "Quiet", state: null } : { word: "From a file", state: null };
 }
 
 function heat(row) {
@@ -512,11 +527,13 @@ export function headline(answers, address, live) {
   const calls = first && sum(first.rows, "calls");
   const succeeded = first && sum(first.rows, "succeeded");
   const inStorm = now && now.rows.filter(storms);
+  const log = logState(answers.freshness?.rows ?? []);
   const state = (bad, warn) => (bad ? "bad" : warn ? "warn" : null);
   return [
-    { to: "freshness", name: "Newest record", value: live.age === null ? "–" : `${span(live.age)} ago`,
-      beside: live.perSecond === null ? "in the log and in every figure" : `${rate(live.perSecond)} records a second`,
-      state: state(false, live.age !== null && live.age > 60) },
+    { to: "freshness", name: "The log", value: log.word,
+      beside: live.age === null ? "no record was read yet" : log.state ? `figures are of ${span(live.age)} ago`
+        : live.perSecond === null ? "all of it is in every figure" : `${rate(live.perSecond)} records a second`,
+      state: log.state },
     { to: "outcomes", name: "Executions completed",
       value: outcomes ? percent(ended ? sum(outcomes.rows, "completed") / ended : null) : "…",
       beside: outcomes ? `${count(failed)} failed of ${count(ended)} ended` : "", state: null },

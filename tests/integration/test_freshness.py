@@ -1,0 +1,167 @@
+"""Quiet, behind, dead, broker away, claimed by nobody: told apart by SQL alone."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+
+from normalizer.embedded import KafkaBroker
+from normalizer.service.monitor import Monitor
+from normalizer.settings import Settings
+from tests.answering import answering
+from tests.running import Watcher, process, running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
+
+
+@pytest.fixture
+async def watcher(database: Database) -> AsyncIterator[Watcher]:
+    async with watching(database.url) as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def monitored(settings: Settings) -> AsyncIterator[Any]:
+    async with running(settings) as service:
+        with Monitor(settings, service):
+            yield service
+
+
+async def freshness(watcher: Watcher) -> dict[int, dict[str, Any]]:
+    rows = await watcher.connection.fetch("select * from projector.freshness order by partition")
+    return {row["partition"]: dict(row) for row in rows}
+
+
+async def until_state(watcher: Watcher, state: str, partition: int = 0) -> dict[str, Any]:
+    async def so() -> bool:
+        row = (await freshness(watcher)).get(partition)
+        return bool(row and row["state"] == state)
+
+    await until(so, lambda: freshness(watcher))
+    return (await freshness(watcher))[partition]
+
+
+@ONE_PARTITION
+async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(3))
+    async with monitored(settings_for(database, topic, bootstrap_servers)):
+        await watcher.until_read(topic, {0: 3})
+        row = await until_state(watcher, "quiet")
+        before = row["as_of"]
+
+        async def moves() -> bool:
+            return bool((await freshness(watcher))[0]["as_of"] > before)
+
+        await until(moves)
+
+    assert (row["next_offset"], row["log_end"], row["unread"], row["behind_s"]) == (3, 3, 0, 0)
+
+
+@ONE_PARTITION
+async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    await send(producer, topic, range(3))
+    async with (
+        monitored(settings_for(database, topic, bootstrap_servers)),
+        watching(database.url) as other,
+    ):
+        await watcher.until_read(topic, {0: 3})
+        level = await until_state(watcher, "quiet")
+        lock = other.connection.transaction()
+        await lock.start()
+        await other.connection.execute("lock table normalizer.events in share mode")
+        await send(producer, topic, range(3, 8))
+        behind = await until_state(watcher, "behind")
+        await lock.rollback()
+        await until_state(watcher, "quiet")
+
+    assert behind["unread"] == 5
+    assert behind["behind_s"] > 10
+    assert level["as_of"] <= behind["as_of"]
+
+
+@ONE_PARTITION
+async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
+    async with process(settings) as killed:
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "quiet")
+        await watcher.connection.execute(
+            "update projector.execution_facts set last_at = now() - interval '4 min 57 s'"
+        )
+        killed.kill()
+        await killed.wait()
+    row = await until_state(watcher, "dead")
+    stuck = await watcher.connection.fetchval("select count(*) from projector.stuck_executions")
+    async with answering(database.url) as client:
+        answer = (await client.get("/api/v1/freshness")).json()
+        metrics = (await client.get("/metrics")).text
+
+    assert stuck == 0
+    assert [one["state"] for one in answer["rows"]] == ["dead"]
+    assert answer["behind_s"] >= 10
+    assert 'projector_partitions{state="dead"} 1.0' in metrics
+    assert row["as_of"] == row["end_seen_at"]
+
+
+@ONE_PARTITION
+async def test_a_claim_after_an_outage_does_not_make_old_figures_fresh(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    committed = (await freshness(watcher))[0]["last_committed_at"]
+
+    async with running(settings):
+        await watcher.until_claimed(topic, epoch=2)
+
+    assert (await freshness(watcher))[0]["last_committed_at"] == committed
+
+
+@ONE_PARTITION
+async def test_a_partition_that_nobody_claimed_shows(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    admin: AIOKafkaAdminClient,
+) -> None:
+    async with monitored(settings_for(database, topic, bootstrap_servers)):
+        await until_state(watcher, "quiet")
+        await admin.create_partitions({topic.name: NewPartitions(total_count=2)})
+        row = await until_state(watcher, "unclaimed", partition=1)
+
+    assert row["as_of"] is None
+
+
+async def test_a_broker_that_stops_is_away_while_the_process_lives(
+    database: Database, kafka_broker: KafkaBroker, watcher: Watcher
+) -> None:
+    topic = Topic(name="quiet.events", partitions=1)
+    servers = kafka_broker.bootstrap_servers
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic.name, 1, 1)])
+    await admin.close()
+    async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
+        await send(producer, topic, range(3))
+    async with process(settings_for(database, topic, servers)):
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "quiet")
+        await kafka_broker.stop()
+        row = await until_state(watcher, "broker_away")
+
+    assert row["heartbeat_at"] > row["end_seen_at"]
+    assert row["as_of"] == row["end_seen_at"]

@@ -313,6 +313,7 @@ create table normalizer.source_position (
     last_offset      bigint,
     last_recorded_ms bigint,
     last_crc         bigint,
+    moved_epoch      bigint      not null default 0,
     committed_at     timestamptz,
     constraint source_position_pkey primary key (topic, generation, partition),
     constraint source_position_offsets_balance check (
@@ -337,6 +338,9 @@ comment on column normalizer.source_position.rewound is
     'By how many offsets an operator has set the position back: these are counted again.';
 comment on column normalizer.source_position.committed_at is
     'When the last batch was committed; a claim does not move it. Null before the first.';
+comment on column normalizer.source_position.moved_epoch is
+    'The epoch of the last claim under which it moved, or had nothing to read. Three claims later '
+    'its records are read one at a time, for one of them may be what its owners died of.';
 comment on column normalizer.source_position.reached_offset is
     'Nobody wrote a record of this partition from here on. It never falls: a position set back by '
     'hand, or a job that read ahead, makes the records below it be looked up by their coordinates.';

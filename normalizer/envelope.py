@@ -21,7 +21,7 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from normalizer.errors import Reason
-from normalizer.jsontext import MAX_DIGITS, canonical_number, parse_canonical, quote, write
+from normalizer.jsontext import MAX_MAGNITUDE, canonical_number, parse_canonical, quote, write
 
 RULES_VERSION: Final = 2
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its answer."""
@@ -143,7 +143,7 @@ def canonical_json(value: bytes) -> bytes:
     numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
     or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
     """
-    if len(value) <= MAX_DIGITS or not _LONG_NUMBER.search(value):
+    if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _sorting_encoder.encode(_exact_decoder.decode(value))
     return write(parse_canonical(value.decode())).encode()
@@ -210,7 +210,7 @@ def _as_written(text: str) -> msgspec.Raw:
     return msgspec.Raw(canonical_number(text).encode())
 
 
-_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_MAGNITUDE + 1))
 _exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float_hook=_as_written)
 _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")
 
@@ -257,7 +257,10 @@ _PROPERTIES: Final[dict[str, object]] = {
         "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
         "description": "UTC. Missing only in the filter's lines, where nobody gave a time.",
     },
-    "context": {"description": "What the producer sent as context or payload: any JSON."},
+    "context": {
+        "description": "What the producer sent as context or payload: any JSON of at most 126 "
+        "levels, its numbers below 1e308. So is every value here."
+    },
     "worker_id": {"type": ["string", "null"]},
     "meta": {
         "type": "object",

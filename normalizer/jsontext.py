@@ -6,6 +6,7 @@ The slow way round: only what must be looked into or printed canonically comes t
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from io import StringIO
 from json.encoder import encode_basestring
 from types import NoneType
 from typing import Final, TypeAlias, cast
@@ -13,6 +14,8 @@ from typing import Final, TypeAlias, cast
 MAX_DIGITS: Final = 400
 """A number has at most so many digits, as written and as jsonb prints it. Source: section 9, L1."""
 MAX_EXPONENT: Final = 400
+MAX_MAGNITUDE: Final = 308
+"""A number is below ten to this power: readers that make a double of it can. Source: L3."""
 
 
 class Number(str):
@@ -48,9 +51,9 @@ def parse_canonical(text: str) -> Json:
 
 def write(tree: Json) -> str:
     """Give compact JSON: strings escape only what they must, numbers stand as they are."""
-    parts: list[str] = []
-    _write(tree, parts.append)
-    return "".join(parts)
+    text = StringIO()
+    _write(tree, text.write)
+    return text.getvalue()
 
 
 quote: Callable[[str], str] = encode_basestring
@@ -59,7 +62,9 @@ quote: Callable[[str], str] = encode_basestring
 
 def checked_number(text: str) -> Number:
     """Give the number as written. Raises ValueError beyond the limits (section 9, L1)."""
-    if len(text) > MAX_DIGITS or "e" in text or "E" in text:
+    if (known := _SMALL.get(text)) is not None:
+        return known
+    if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
         _check_limits(text)
     return Number(text)
 
@@ -81,12 +86,16 @@ def _check_limits(text: str) -> None:
     if digits > MAX_DIGITS or len(power) > len(str(MAX_EXPONENT)) or int(power or 0) > MAX_EXPONENT:
         msg = f"a number of more than {MAX_DIGITS} digits or an exponent beyond {MAX_EXPONENT}"
         raise NumberError(msg)
-    if sum(map(str.isdigit, format(Decimal(text), "f"))) > MAX_DIGITS:
+    number = Decimal(text)
+    if number and number.adjusted() >= MAX_MAGNITUDE:
+        msg = f"a number of magnitude 1e{MAX_MAGNITUDE} or more"
+        raise NumberError(msg)
+    if sum(map(str.isdigit, format(number, "f"))) > MAX_DIGITS:
         msg = f"a number of more than {MAX_DIGITS} digits when its exponent is written out"
         raise NumberError(msg)
 
 
-def _write(tree: Json, out: Callable[[str], None]) -> None:
+def _write(tree: Json, out: Callable[[str], object]) -> None:
     # One frame a level: depth 256 must fit into any caller's stack.
     if (scalar := _SCALARS.get(type(tree))) is not None:
         out(scalar(tree))
@@ -112,6 +121,9 @@ def _write(tree: Json, out: Callable[[str], None]) -> None:
             separator = ","
         out("]" if tree else "[]")
 
+
+_SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
+"""Shared: a list of millions of them would come to hundreds of megabytes."""
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,

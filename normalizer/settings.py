@@ -90,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ge=1_000,
             le=1_800_000,
         ),
-    ] = 10_000
+    ] = 45_000
     kafka_rebalance_timeout_ms: Annotated[
         int,
         _about(

@@ -132,9 +132,9 @@ class Apothecary:
         return msgspec.json.encode(batch), [refused, sound, bad_id, refused, refused, refused]
 
     def deep_but_fine(self, at_us: int, execution_id: int) -> Poison:
-        """Depth 200 is deep, and stored."""
+        """Depth 101 is deep, and stored."""
         body, says = self._sound(at_us, execution_id)
-        deep = msgspec.Raw(b"[" * 200 + b"]" * 200)
+        deep = msgspec.Raw(b"[" * 100 + b"]" * 100)
         body["context"] = says.context = {"deep": deep}
         return msgspec.json.encode(body), self.event(says)
 
@@ -178,9 +178,9 @@ _LIST: Final[tuple[Callable[[Apothecary, int, int], Poison], ...]] = (
         "invalid_json",
         _event(b'"context":NaN'),
         _event(b'"context":[Infinity]'),
-        _event(b'"context":1e400'),
+        _event(b'"context":1e308'),
         _event(b'"context":1e200000'),
-        _event(b'"context":' + b"7" * 401),
+        _event(b'"context":' + b"7" * 309),
         _event(b'"context":' + b"9" * 400_000),
         b"",
         b"{}{}",
@@ -193,7 +193,7 @@ _LIST: Final[tuple[Callable[[Apothecary, int, int], Poison], ...]] = (
         "too_deep",
         _event(b'"context":' + b"[" * 5_000 + b"]" * 5_000),
         _event(b'"context":' + b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
-        _event(b'"context":' + b"[" * 257 + b"]" * 257),
+        _event(b'"context":' + b"[" * 127 + b"]" * 127),
     ),
     _refused(
         "invalid_utf8",

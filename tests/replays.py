@@ -13,7 +13,7 @@ import zstandard
 from normalizer.cli.ledger import verify
 from normalizer.core.normalize import Normalizer
 from normalizer.jobs.asked import Asked
-from normalizer.jobs.backfill import Backfill, Normalize
+from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.diff import Diff
 from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.files import FileSource
@@ -23,6 +23,7 @@ from normalizer.jobs.playing import Player
 from normalizer.jobs.reporting import Progress, Verdict
 from normalizer.jobs.source import Source
 from normalizer.process.screen import Screen
+from normalizer.process.slices import Normalize
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 from projector.database import connected

@@ -8,6 +8,7 @@ Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R
 import re
 from collections.abc import Iterable
 from enum import Enum
+from operator import is_
 from typing import Final, NamedTuple, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -151,7 +152,7 @@ def mend(text: str) -> str:
 def _is_harmless(value: Json) -> bool:
     """Tell at a glance that a value holds no secret, and nothing that cannot be stored."""
     if type(value) is not str:
-        return not isinstance(value, (list, dict))
+        return not value or not isinstance(value, (list, dict))
     return (
         len(value) < SHORTEST_SECRET
         and value.isascii()
@@ -207,16 +208,18 @@ class _Rewriter:
         return self.walk(tree, (), _Mode.ROOT)
 
     def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:
-        """Give the tree as it may be stored; one frame a level."""
+        """Give the tree as it may be stored, itself where nothing changes; one frame a level."""
         if isinstance(tree, str):
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
         if isinstance(tree, list):
-            items: list[Json] = []
+            items = tree
             inner = under(path, "[]")
             inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
-            for item in tree:
-                kept = _is_harmless(item)
-                items.append(item if kept else self.walk(item, inner, inside))
+            for at, item in enumerate(tree):
+                kept = item if _is_harmless(item) else self.walk(item, inner, inside)
+                if kept is not item:
+                    items = items if items is not tree else tree.copy()
+                    items[at] = kept
             return items
         if not isinstance(tree, dict):
             return tree
@@ -235,7 +238,8 @@ class _Rewriter:
                 members[key] = value
             else:
                 members[key] = self.walk(value, under(path, key), mode_inside)
-        return members
+        same = members.keys() == tree.keys() and all(map(is_, members.values(), tree.values()))
+        return tree if same else members
 
     def _wrapped(self, text: str) -> str:
         """Give JSON text with escapes that say which unstorable characters stood in it."""

@@ -1,17 +1,27 @@
 """The bytes of a record in, its wire events out: decoded once, unwrapped, batches exploded.
 
-Source: wire-shapes, section 3 and section 9, B, W, L.
+Source: wire-shapes, section 3 and section 9, B, W, L. What a record may come to: `bounds`.
 """
 
 import re
-from array import array
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.bounds import (
+    MAX_DEPTH,
+    MAX_NESTING,
+    check_depth,
+    check_items,
+    check_numbers,
+    check_shared,
+    check_size,
+    may_be_expansive,
+    nesting,
+    too_deep,
+)
 from normalizer.core.sanitize import Path, Sanitizer, dotted
 from normalizer.core.shapes import is_batch, is_named, is_wrapper
 from normalizer.core.wire_event import (
@@ -30,23 +40,14 @@ from normalizer.envelope import Rule
 from normalizer.errors import Reason
 from normalizer.jsontext import Json, NumberError, parse
 
-MAX_VALUE_BYTES: Final = 8 * 1024 * 1024
-MAX_DEPTH: Final = 256
-MAX_BATCH_BYTES: Final = 64 * 1024 * 1024
-"""What a batch may come to with its outer fields written into each of its items. A record of a few
-megabytes could otherwise become terabytes of rows."""
-ITEM_BYTES: Final = 256
-"""What an item costs by itself: even `{}` becomes an outcome with a sentence of its own."""
 MAX_NAMED: Final = 20
 """A coercion for each place that was mended, up to so many; the last says that there are more."""
 
+_EVENT_DEPTH: Final = MAX_DEPTH + 1
 _BOM: Final = b"\xef\xbb\xbf"
-_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-_NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
-_NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _KIND: Final = re.compile(r"got `(\w+)`")
+_SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 class Fault(msgspec.Struct, frozen=True, gc=False):
@@ -72,8 +73,7 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
 
     Raises Refused, before anything is given, where the whole record is refused.
     """
-    if len(value) > MAX_VALUE_BYTES:
-        raise Refused("too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}")
+    check_size(value)
     if not value.isascii():
         try:
             value.decode()
@@ -83,6 +83,8 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
     if not suspicious and not value.startswith(_BOM):
         content = _decode(value)
         if not isinstance(content, str) and is_named(content):
+            check_depth(value, _EVENT_DEPTH)
+            _check_numbers(value)
             return (WireEvent.read(value, content),)  # nothing to undo: nearly every record
     return _Reader(sanitizer, suspicious=suspicious).read(value)
 
@@ -101,9 +103,13 @@ class _Reader:
         return (_wire_event(level, None, 0, {}),)
 
     def _read_batch(self, batch: _Level) -> Iterator[WireEvent | Fault]:
-        items = _list_decoder.decode(batch.fields["events"])
         shared = {k: raw for k, raw in batch.fields.items() if k != "events" and raw != NULL}
-        _check_batch_size(shared, len(items))
+        outer = {k: bytes(raw) for k, raw in shared.items()}
+        for value in outer.values():
+            check_depth(value, MAX_DEPTH)
+        check_items(bytes(batch.fields["events"]))
+        items = _list_decoder.decode(batch.fields["events"])
+        check_shared(outer, len(items))
         return (self._read_item(batch, shared, index, item) for index, item in enumerate(items))
 
     def _read_item(
@@ -143,12 +149,17 @@ class _Reader:
             text = text[len(_BOM) :]
         mended: dict[int | None, set[Path]] = {}
         if self._suspicious:
+            _check_numbers(text)
             as_sent = text.decode()
             tree = _parse(as_sent, text)
-            _check_depth(text)
+            check_depth(text, MAX_NESTING)
             as_kept, mended = self._sanitizer.clean(as_sent, tree)
             text = as_kept.encode()
-        content = _decode(text)
+            content = _decode(text)
+        else:
+            content = _decode(text)
+            check_depth(text, MAX_NESTING)
+            _check_numbers(text)
         if not isinstance(content, str):
             return _Level(text, content, mended, bom)
         # A mark before a JSON string is one before the text within it.
@@ -164,13 +175,15 @@ def _wire_event(
 ) -> WireEvent:
     """Give the event with what it inherits, what wrappers held, and what was done to its text."""
     text, fields = level.text, level.fields
+    levels = [level] if batch is None else [level, batch]
+    wrappers = [each.wrapper for each in levels if each.wrapper is not None]
+    for each in (level, *wrappers):
+        check_depth(each.text, _EVENT_DEPTH)
     inherited = _inherited(shared, fields) if shared else {}
     if inherited:
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
         text = msgspec.json.encode(fields)
-    levels = [level] if batch is None else [level, batch]
     extra: dict[str, Raw] = {}
-    wrappers = [each.wrapper for each in levels if each.wrapper is not None]
     adopted = [(wrapper, _adopt(wrapper, fields, extra)) for wrapper in wrappers]
     if not any(each.bom or each.mended for each in (*levels, *wrappers)):
         return WireEvent.read(text, fields, index, extra)  # nearly always
@@ -227,32 +240,31 @@ def _coercion(rule: Rule, field: str) -> dict[str, object]:
     return {"rule": rule, "field": field}
 
 
-def _check_batch_size(shared: dict[str, Raw], items: int) -> None:
-    shared_bytes = sum(len(key) + len(bytes(raw)) for key, raw in shared.items())
-    total = items * (shared_bytes + ITEM_BYTES)
-    if total > MAX_BATCH_BYTES:
-        raise Refused(
-            "too_large",
-            f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
-            f"item, got {total}",
-        )
-
-
 def _decode(text: bytes) -> dict[str, Raw] | str:
-    """Give the fields of a JSON object or the text of a JSON string, valid to the last byte."""
+    """Give the fields of a JSON object or the text of a JSON string, valid to the last byte.
+
+    How deep it is, is not known then.
+    """
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
         # It begins as something else, and may be broken further on: that would come first (L2).
         _validate(text)
-        _check_depth(text)
-        kind = _KIND.search(str(error))
-        got = kind[1] if kind else "a number"
-        raise Refused("not_an_event", f"expected an object, got {got}") from None
+        check_depth(text, MAX_NESTING)
+        kind = "".join(_KIND.findall(str(error)))
+        raise Refused("not_an_event", f"expected an object, got {kind}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise _unreadable(text, error) from None
-    _check_depth(text)
     return content
+
+
+def _check_numbers(text: bytes) -> None:
+    """Refuse what would come to far more than its bytes, but what is broken or too deep first."""
+    if may_be_expansive(text):
+        content = _decode(_SURROGATES.sub(rb"\\ufffd", text))
+        is_event = isinstance(content, dict) and not is_batch(content)
+        check_depth(text, _EVENT_DEPTH if is_event else MAX_NESTING)
+        check_numbers(text)
 
 
 def _validate(text: bytes) -> None:
@@ -273,38 +285,14 @@ def _unreadable(text: bytes, error: Exception) -> Refused:
     """Say why, in words of our own: an error's message may hold content."""
     if isinstance(error, RecursionError):
         # Too deep to be read to its end; what is cut off is broken first of all (L2).
-        if sum(_nesting(text)) == 0:
-            return _too_deep()
+        if sum(nesting(text)) == 0:
+            return too_deep()
         return Refused("invalid_json", "expected one JSON value, got one that is cut off")
     if isinstance(error, NumberError):
         return Refused("invalid_json", str(error))
     position = _POSITION.search(str(error))
     where = f"broken at byte {position[1]}" if position else "broken or cut off"
     return Refused("invalid_json", f"expected one JSON value, got one that is {where}")
-
-
-def _check_depth(text: bytes) -> None:
-    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand.
-    if (
-        len(text) > 2 * MAX_DEPTH
-        and text.count(b"{") + text.count(b"[") > MAX_DEPTH
-        and max(accumulate(_nesting(text)), default=0) > MAX_DEPTH
-    ):
-        raise _too_deep()
-
-
-def _nesting(text: bytes) -> "array[int]":
-    """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
-    if b"\\" not in text:
-        # Each quote begins or ends a string, and two of them side by side hold no bracket.
-        outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
-        if b'"' not in outline:
-            return array("b", outline.translate(_NESTING))
-    return array("b", _STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
-
-
-def _too_deep() -> Refused:
-    return Refused("too_deep", f"expected at most {MAX_DEPTH} levels of nesting, got more")
 
 
 _decoder: Final[msgspec.json.Decoder[dict[str, Raw] | str]] = msgspec.json.Decoder(

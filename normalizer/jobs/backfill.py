@@ -12,31 +12,25 @@ from functools import partial
 from typing import Final
 
 from normalizer.core.batch import Batch, Item
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome
 from normalizer.errors import FatalError, RetryableError
-from normalizer.jobs.filling import Filling, pieces
+from normalizer.jobs.filling import Filling, cut, pieces
 from normalizer.jobs.playing import Player, pause
 from normalizer.jobs.positions import JobPositions
 from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Page, PartKey, Source
+from normalizer.process.slices import Normalize, slices
 from normalizer.store.delivery import deliver
 from normalizer.store.quarantine import RefusalLines
 from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
-RECORDS_A_SLICE: Final = 50
-"""Normalised without a pause, two milliseconds. Each round trip of the one writer waits for one or
-two of these slices; longer ones, and a batch is not written before the next is full."""
 BATCHES_WAITING: Final = 1
 """Filled, beside the one that is written and the one that fills: neither waits for the other where
 one batch takes longer than the next. All of them are in memory."""
 LONGEST_WAIT_S: Final = 10.0
 SESSION: Final = {"projector.shard_base": "8"}
 """A job counts in shards of its own, so that it never waits for the service on a counter."""
-
-Normalize = Callable[[RawRecord], tuple[Outcome, ...]]
 
 _log: Final = get_logger()
 
@@ -115,16 +109,22 @@ class Backfill:
                 async for page in pages:
                     if page.expired:
                         positions.note_expired(page.part, page.expired)
-                    filling.add(page, await normalized(page, self._normalize))
-                    if filling.rows >= self._batch_rows or filling.value_bytes >= self._batch_bytes:
-                        yield filling
-                        filling = Filling(run.epoch)
+                    async for piece, items in normalized(
+                        page, self._normalize, room=self._batch_rows
+                    ):
+                        filling.add(piece, items)
+                        if self._is_full(filling):
+                            yield filling
+                            filling = Filling(run.epoch)
                     if self._stopping.is_set():
                         break
         except FatalError:
             yield filling
             raise
         yield filling
+
+    def _is_full(self, filling: Filling) -> bool:
+        return filling.rows >= self._batch_rows or filling.value_bytes >= self._batch_bytes
 
     async def _write_each(self, store: Store, filled: asyncio.Queue[Filling | None]) -> None:
         """Write batch after batch up to None; after the stop they are only taken."""
@@ -167,14 +167,18 @@ class Backfill:
         self._refusals.add(batch, totals)
 
 
-async def normalized(page: Page, normalize: Normalize) -> list[Item]:
-    """The page's records with their outcomes, slice by slice, so that others run in between."""
-    items: list[Item] = []
-    for start in range(0, len(page.records), RECORDS_A_SLICE):
-        records = page.records[start : start + RECORDS_A_SLICE]
-        items += zip(records, map(normalize, records), strict=True)
+async def normalized(
+    page: Page, normalize: Normalize, *, room: int | None = None
+) -> AsyncGenerator[tuple[Page, list[Item]], None]:
+    """The page slice by slice with the outcomes of its records, so that others run in between."""
+    async for items in slices(page.records, normalize, room=room):
+        left = len(page.records) - len(items)
+        piece, page = cut(page, len(items)) if left else (page, page)
+        yield piece, items
         await asyncio.sleep(0)
-    return items
+        if not left:
+            return
+    yield page, []
 
 
 def _after(page: Page, at: At, *, keyed: bool) -> At:

@@ -18,12 +18,13 @@ from normalizer.core.record import RawRecord
 from normalizer.core.settle import EVERYTHING, Place, Settled, place_of, settle, source_of
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs import statements
-from normalizer.jobs.backfill import Normalize, normalized
+from normalizer.jobs.backfill import normalized
 from normalizer.jobs.diff import Diff, changes_between, refused_place
 from normalizer.jobs.filling import Filling
 from normalizer.jobs.overlay import Overlay
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.source import At, Source
+from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.refusals import Refusal
 from normalizer.store.rows import StoredRows
@@ -97,7 +98,8 @@ class DryRun:
         positions = {part.key: At(next_offset=part.start, end=part.end) for part in parts}
         filling = Filling(0)
         async for page in self._source.read(positions):
-            filling.add(page, await normalized(page, self._normalize))
+            async for piece, items in normalized(page, self._normalize):
+                filling.add(piece, items)
             if filling.rows >= self._batch_rows:
                 await self._compare(filling.sealed(), overlay)
                 filling = Filling(0)

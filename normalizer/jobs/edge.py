@@ -21,7 +21,6 @@ from normalizer import settings as settings_of
 from normalizer import telemetry
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.jobs.asked import Asked
-from normalizer.jobs.backfill import Normalize
 from normalizer.jobs.diff import Diff
 from normalizer.jobs.dryrun import DryRun
 from normalizer.jobs.pace import LiveTraffic, Pace
@@ -32,6 +31,7 @@ from normalizer.kafka import LogReader
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.screen import Screen
 from normalizer.process.signals import stopping
+from normalizer.process.slices import Normalize
 from normalizer.settings import Settings
 
 FOUND: Final = 1

@@ -12,23 +12,30 @@ from normalizer.jobs.source import Page, PartKey
 def pieces(page: Page, records: int) -> Iterator[Page]:
     """The page cut at record boundaries into pages of so many records at most."""
     while len(page.records) > records:
-        boundary = page.from_offset + records
-        for first, after in page.holes:
-            if first <= boundary:
-                boundary += after - first
-        yield msgspec.structs.replace(
-            page,
-            next_offset=boundary,
-            records=page.records[:records],
-            holes=tuple(hole for hole in page.holes if hole[0] < boundary),
-        )
-        page = msgspec.structs.replace(
-            page,
-            from_offset=boundary,
-            records=page.records[records:],
-            holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
-        )
+        piece, page = cut(page, records)
+        yield piece
     yield page
+
+
+def cut(page: Page, records: int) -> tuple[Page, Page]:
+    """So many records of the page with the holes before the next one, and the rest."""
+    boundary = page.from_offset + records
+    for first, after in page.holes:
+        if first <= boundary:
+            boundary += after - first
+    piece = msgspec.structs.replace(
+        page,
+        next_offset=boundary,
+        records=page.records[:records],
+        holes=tuple(hole for hole in page.holes if hole[0] < boundary),
+    )
+    rest = msgspec.structs.replace(
+        page,
+        from_offset=boundary,
+        records=page.records[records:],
+        holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
+    )
+    return piece, rest
 
 
 class Filling:

@@ -18,11 +18,11 @@ from normalizer.core.record import RawRecord
 from normalizer.core.rules.times import EPOCH
 from normalizer.envelope import RULES_VERSION
 from normalizer.jobs import statements
-from normalizer.jobs.backfill import Normalize
 from normalizer.jobs.defaults import Defaults
 from normalizer.jobs.positions import JobPositions
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Page, Part, PartKey
+from normalizer.process.slices import Normalize
 from normalizer.store.database import reading
 from normalizer.store.refusals import Refusal
 

@@ -18,7 +18,7 @@ import msgspec
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
 from normalizer.jobs import statements
-from normalizer.jobs.backfill import LONGEST_WAIT_S, RECORDS_A_SLICE, SESSION, Normalize
+from normalizer.jobs.backfill import LONGEST_WAIT_S, SESSION
 from normalizer.jobs.chunks import BEFORE_ALL, Chunk, Chunks, fetch_rows
 from normalizer.jobs.diff import Diff, changes_between
 from normalizer.jobs.playing import Player, pause
@@ -27,6 +27,7 @@ from normalizer.jobs.reporting import Verdict
 from normalizer.jobs.reread import Unreadable, reread
 from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Part, PartKey
+from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, change_rows, refused_rows
 from normalizer.store.session import ANSWER_S, OnceMore, Session
@@ -37,6 +38,8 @@ ROWS_A_CHUNK: Final = 1_000
 PART: Final[PartKey] = ("events", 0, 0)
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _ROUNDS: Final = 5
+_ROWS_A_SLICE: Final = 50
+"""Read again without a pause: a few milliseconds."""
 
 _log: Final = get_logger()
 
@@ -250,7 +253,7 @@ async def _read_again(
     """What today's rules make of each row; those that the database refused are unreadable."""
     found = _Reread(rows=len(rows))
     for number, record in enumerate(rows):
-        if number % RECORDS_A_SLICE == 0:
+        if number % _ROWS_A_SLICE == 0:
             await asyncio.sleep(0)
         row = Envelope(**record)
         assert row.event_id is not None

@@ -120,7 +120,8 @@ class GroupReader:
             fetch_max_bytes=settings.kafka_fetch_max_bytes,
             max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
             session_timeout_ms=settings.kafka_session_timeout_ms,
-            heartbeat_interval_ms=settings.kafka_session_timeout_ms // 4,
+            # Kafka's default at most: a rebalance is learnt of by the next heartbeat.
+            heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
             rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
             max_poll_interval_ms=NEVER_MS,
             metadata_max_age_ms=METADATA_AGE_MS,

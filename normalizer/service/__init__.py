@@ -3,6 +3,7 @@
 service       the loop: fetch, normalise, store, advance; every step named, none done
 membership    the group joined, its partitions kept claimed and watched
 ownership     which partitions are ours, by claims in PostgreSQL
+intake        records normalised into a batch, heavy ones in a process of their own
 filling       chunks of partitions become a batch
 playback      a file instead of a broker
 

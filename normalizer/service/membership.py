@@ -74,7 +74,7 @@ class Membership:
         self._attempt: asyncio.Task[RetryableError | None] | None = None
         self._is_claiming = False
         self._looked_for_lost_at_s = clock()
-        self._writes: dict[int, float] = {}
+        self._writes: dict[int | str, float] = {}
         self._moved_at_s: dict[Partition, float] = {}
         self._stuck_before: set[Partition] = set()
         self._rebalancing_since_s = clock()
@@ -117,8 +117,8 @@ class Membership:
         self._stuck_before.discard(partition)
 
     @contextlib.contextmanager
-    def writing(self, lane: int) -> Iterator[None]:
-        """A write of this lane is in flight meanwhile: what waits for it is not stuck."""
+    def writing(self, lane: int | str) -> Iterator[None]:
+        """A write of this lane, or its helper, is at work meanwhile: what waits is not stuck."""
         self._writes[lane] = self._clock()
         try:
             yield
@@ -128,7 +128,9 @@ class Membership:
     def written(self, batch: Batch) -> None:
         """The batch is in the database."""
         for part in batch.parts:
-            self._to_commit[Partition(part.topic, part.partition)] = part.next_offset
+            partition = Partition(part.topic, part.partition)
+            self._to_commit[partition] = part.next_offset
+            self.ownership.moved(partition, part.next_offset)
 
     def not_written(self, batch: Batch, error: NormalizerError) -> None:
         """The batch was rolled back: all of it is claimed again, but for what others own."""

@@ -8,12 +8,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import msgspec
+
 from normalizer.errors import BrokerUnavailable, Fenced, PositionError, TopicReset
 from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, wall_ms, why_reset
 from normalizer.store.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
 
+CLAIMS_WITHOUT_A_MOVE: Final = 3
+"""Then whoever claimed the partition died of what it read there, or was taken for dead."""
+RECORDS_ONE_BY_ONE: Final = 2_000
+
 _log: Final = get_logger()
+
+
+class Suspect(msgspec.Struct):
+    """A partition that does not move: the offset in hand, and up to which it is read one by one."""
+
+    offset: int
+    until: int
 
 
 class Ownership:
@@ -42,6 +55,7 @@ class Ownership:
         self.fenced: dict[Partition, float] = {}
         self.stopped: dict[Partition, str] = {}
         self._claims_of_stopped: dict[Partition, Claim] = {}
+        self.suspects: dict[Partition, Suspect] = {}
         self.gaps: dict[Partition, tuple[int, int]] = {}
         """The last stretch of each partition, first and next offset, that retention took unread."""
 
@@ -115,6 +129,7 @@ class Ownership:
             if self._reader.assignments != assignment:
                 return
             self._held[partition] = claim
+            self._suspect(partition, claim, bounds[partition].end)
             min(self._lanes, key=len).add(partition)
             self._reader.begin(
                 partition,
@@ -159,6 +174,12 @@ class Ownership:
                 continue
             self._reader.trust(doubt, compared_ms=compared_ms)
 
+    def moved(self, partition: Partition, next_offset: int) -> None:
+        """A batch of the partition was written up to there."""
+        suspect = self.suspects.get(partition)
+        if suspect is not None and next_offset >= suspect.until:
+            del self.suspects[partition]
+
     def release(self, partition: Partition, epoch: int) -> bool:
         """Give up the claim of this epoch; the partition will be claimed again. False: not held."""
         claim = self._held.get(partition)
@@ -187,6 +208,7 @@ class Ownership:
     def revoke_all(self) -> None:
         """The group took every partition: a rebalance. Stopped ones stay stopped."""
         self._held.clear()
+        self.suspects.clear()
         self.fenced.clear()
         for lane in self._lanes:
             lane.clear()
@@ -194,7 +216,7 @@ class Ownership:
     async def _claim(self, partition: Partition, cluster_id: str, bounds: Bounds) -> Claim:
         topic, number = partition
         claim = await self._store.claim(
-            topic, number, cluster_id=cluster_id, log_start=bounds.start
+            topic, number, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
         )
         first_claim = partition not in self._claimed
         self._claimed[partition] = claim
@@ -233,8 +255,25 @@ class Ownership:
             claim = await self._store.record_gap(claim, bounds.start, "expired")
         return claim
 
+    def _suspect(self, partition: Partition, claim: Claim, log_end: int) -> None:
+        """Notice a partition that has records, and did not move under several claims."""
+        claims = claim.epoch - claim.moved_epoch
+        if claims < CLAIMS_WITHOUT_A_MOVE or claim.next_offset >= log_end:
+            return
+        until = min(log_end, claim.next_offset + RECORDS_ONE_BY_ONE)
+        self.suspects[partition] = Suspect(offset=claim.next_offset, until=until)
+        _log.error(
+            "partition_does_not_move",
+            partition=str(partition),
+            next_offset=claim.next_offset,
+            claims=claims,
+            why="each owner ended, or was taken for dead, with these records in hand: "
+            "they are read one by one",
+        )
+
     def _drop(self, partition: Partition) -> None:
         del self._held[partition]
+        self.suspects.pop(partition, None)
         for lane in self._lanes:
             lane.discard(partition)
         self._reader.leave(partition)

@@ -13,8 +13,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.batch import Batch, Item
-from normalizer.core.normalize import Normalizer
+from normalizer.core.batch import Batch
 from normalizer.core.radar import Radar
 from normalizer.errors import (
     BrokerUnavailable,
@@ -26,6 +25,7 @@ from normalizer.errors import (
 from normalizer.kafka import Chunk, Partition, UnreadableBatch
 from normalizer.service.counting import Counting
 from normalizer.service.filling import Filling
+from normalizer.service.intake import Intake
 from normalizer.service.membership import Membership
 from normalizer.service.metrics import Tallies
 from normalizer.settings import Settings
@@ -35,8 +35,6 @@ from normalizer.store.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
 
 RECORDS_A_FETCH: Final = 500
-RECORDS_A_SLICE: Final = 100
-"""Normalised without a pause: about a millisecond, so that a COPY beside it keeps streaming."""
 BEAT_S: Final = 0.5
 IDLE_S: Final = 0.5
 BUSY_S: Final = 0.02
@@ -56,7 +54,6 @@ class Service:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._normalizer = Normalizer(settings.redact_keys)
         self.tallies = Tallies()
         self.radar = Radar(settings.redact_keys)
         self._claims_store, *self._lane_stores = _stores(settings, Counting(self.tallies))
@@ -71,6 +68,8 @@ class Service:
         self.reader = self.membership.reader
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
+        self.intake = Intake(settings, self.membership, self._timed)
+        self._left: dict[int, list[tuple[Claim, Chunk]]] = {}
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
         self._refusals = RefusalLines(_log, clock)
@@ -84,6 +83,7 @@ class Service:
             for store in (self._claims_store, *self._lane_stores):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self.membership)
+            opened.push_async_callback(self.intake.helper.stop)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)
@@ -154,15 +154,19 @@ class Service:
         settings = self._settings
         filling = Filling()
         due_s: float | None = None
-        while filling.rows < settings.batch_rows and filling.value_bytes < settings.batch_bytes:
+        while not self.intake.is_full(filling):
             free = writing is None or writing.done()
             left_s = IDLE_S if due_s is None else due_s - self._clock()
             if self._stopping.is_set() or (free and left_s <= 0):
                 break
             room = min(settings.batch_rows - filling.rows, RECORDS_A_FETCH)
             wait_s = max(left_s, 0.0 if free else BUSY_S)
-            for claim, chunk in await self._fetch(lane, room, wait_s):
-                await self._take_in(filling, claim, chunk)
+            chunks = self._left.pop(lane, None) or await self._fetch(lane, room, wait_s)
+            for at, (claim, chunk) in enumerate(chunks, 1):
+                rest = await self.intake.take_in(lane, filling, claim, chunk)
+                if rest or self.intake.is_full(filling):
+                    self._left[lane] = ([(claim, rest)] if rest else []) + chunks[at:]
+                    return filling
             if filling and due_s is None:
                 due_s = self._clock() + settings.batch_age_ms / 1000
         return filling
@@ -182,18 +186,6 @@ class Service:
         except UnreadableBatch as error:
             self.ownership.stop(Partition(error.topic, error.partition), error)
         return []
-
-    async def _take_in(self, filling: Filling, claim: Claim, chunk: Chunk) -> None:
-        """Normalise a chunk into the batch, slice by slice."""
-        self.membership.moved(chunk.partition)
-        normalize = self._normalizer.normalize
-        items: list[Item] = []
-        for start in range(0, len(chunk.records), RECORDS_A_SLICE):
-            records = chunk.records[start : start + RECORDS_A_SLICE]
-            with self._timed("normalize"):
-                items += [(record, normalize(record)) for record in records]
-            await asyncio.sleep(0)
-        filling.add(claim, chunk, items)
 
     async def _write(self, lane: int, store: Store, batch: Batch) -> None:
         """Write the batch; where a partition is not as we thought, all of it is claimed again."""

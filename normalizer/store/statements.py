@@ -19,12 +19,15 @@ CLAIM: Final = """
         limit    1
     )
     update normalizer.source_position as position
-    set    owner = $3::text, epoch = position.epoch + 1
+    set    owner = $3::text, epoch = position.epoch + 1,
+           moved_epoch = case when position.next_offset >= $4::bigint then position.epoch + 1
+                              else position.moved_epoch end
     from   latest
     where  (position.topic, position.generation, position.partition)
          = (latest.topic, latest.generation, latest.partition)
     returning position.generation, position.epoch, position.next_offset, position.cluster_id,
-              position.last_offset, position.last_recorded_ms, position.last_crc
+              position.last_offset, position.last_recorded_ms, position.last_crc,
+              position.moved_epoch
 """
 
 # A row to lock: whoever begins a position and a job that writes its records see each other.
@@ -134,6 +137,7 @@ MOVE_POSITIONS: Final = """
            last_recorded_ms = case when moved.last_offset is null then position.last_recorded_ms
                                    else moved.last_recorded_ms end,
            last_crc         = coalesce(moved.last_crc, position.last_crc),
+           moved_epoch      = position.epoch,
            committed_at     = clock_timestamp()
     from   unnest(
                $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],

@@ -72,6 +72,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_offset: int | None
     last_recorded_ms: int | None
     last_crc: int | None
+    moved_epoch: int = 0
 
     @property
     def last(self) -> LastRecord | None:
@@ -156,11 +157,20 @@ class Store:
         """The server process that writes for it; None while there is none. From any thread."""
         return self._session.server_pid
 
-    async def claim(self, topic: str, partition: int, *, cluster_id: str, log_start: int) -> Claim:
+    async def claim(
+        self,
+        topic: str,
+        partition: int,
+        *,
+        cluster_id: str,
+        log_start: int,
+        log_end: int | None = None,
+    ) -> Claim:
         """Make the partition ours: epoch + 1. Waits for a batch in flight, so the answer is final.
 
-        A partition never read before begins generation 0 at `log_start`. Raises FatalError where
-        the database is not one that this code may write to.
+        A partition never read before begins generation 0 at `log_start`. One that was read up to
+        `log_end` cannot move: its claim does not count as one without a move. Raises FatalError
+        where the database is not one that this code may write to.
         """
 
         async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
@@ -170,7 +180,7 @@ class Store:
             return row
 
         async def take(connection: asyncpg.Connection) -> asyncpg.Record:
-            mine = (statements.CLAIM, topic, partition, self._owner)
+            mine = (statements.CLAIM, topic, partition, self._owner, log_end)
             if row := await connection.fetchrow(*mine):
                 return row
             first = ([topic], [0], [partition])

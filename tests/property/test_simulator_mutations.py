@@ -258,7 +258,8 @@ def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
 
 
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "MAX_DEPTH", 10_000)
+    patch.setattr(wire, "_EVENT_DEPTH", 10_000)
+    patch.setattr(wire, "MAX_NESTING", 10_000)
 
 
 def keep_tokens(patch: pytest.MonkeyPatch) -> None:

@@ -95,10 +95,6 @@ def test_a_refusal_never_holds_content(value: Any) -> None:
     assert SECRET not in refused(value).detail
 
 
-def test_a_number_out_of_any_range_is_not_an_event() -> None:
-    assert refused(b"9" * 400).detail.endswith("expected an object, got a number")
-
-
 def test_a_tombstone_and_an_empty_batch_are_ignored() -> None:
     tombstone = Normalizer().normalize(RawRecord(value=None))
 
@@ -120,14 +116,14 @@ def test_a_deep_value_that_is_cut_off_is_no_json(secret: bytes) -> None:
 
 
 @pytest.mark.parametrize("secret", [b"", b'"token":"t",'])
-def test_256_levels_are_read_and_257_are_not(secret: bytes) -> None:
+def test_126_levels_below_a_field_are_read_and_127_are_not(secret: bytes) -> None:
     head = b"{" + secret + b'"execution_id":1,"event_type":"x","context":'
 
-    (read,) = outcomes(head + b"[" * 255 + b"]" * 255 + b"}")
+    (read,) = outcomes(head + b"[" * 126 + b"]" * 126 + b"}")
 
     assert isinstance(read, Envelope)
     assert to_canonical(read)
-    assert refused(head + b"[" * 256 + b"]" * 256 + b"}").reason == "too_deep"
+    assert refused(head + b"[" * 127 + b"]" * 127 + b"}").reason == "too_deep"
 
 
 @pytest.mark.parametrize(("keys", "remembered"), [(60, 1), (70, 0)])

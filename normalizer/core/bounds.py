@@ -1,0 +1,197 @@
+"""Finds what a record may not exceed, by counting over its bytes before anything is made of them.
+
+Nearly every record is below what could exceed any bound, and pays for a comparison or two.
+Source: wire-shapes, section 9, L1 and L2, and section 10, L3.
+"""
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Final
+
+from normalizer.core.record import RawRecord
+from normalizer.core.wire_event import Refused
+from normalizer.jsontext import NumberError, canonical_number
+
+MAX_VALUE_BYTES: Final = 8 << 20
+MAX_DEPTH: Final = 126
+"""Levels below a field of an event. With the event's own object 127: a reader in Rust takes 128."""
+MAX_NESTING: Final = 256
+"""Levels of a record with whatever is around its events: a batch, a wrapper's other fields."""
+MAX_ITEMS: Final = 10_000
+"""Of a batch."""
+MAX_EXPONENTS: Final = 10_000
+"""Numbers whose exponent is beyond SMALL_EXPONENT: `1e300` is 5 bytes, and 301 in the database."""
+SMALL_EXPONENT: Final = 22
+MAX_WRITTEN_BYTES: Final = 16 << 20
+"""A text with its numbers written out, as jsonb prints them."""
+MAX_BATCH_BYTES: Final = 64 << 20
+"""The outer fields of a batch, written into each of its items. A record of a few megabytes could
+otherwise become terabytes of rows."""
+
+_SHORT: Final = 64
+"""A number with so few digits and a small exponent is far below its limits."""
+
+LIGHT_BYTES: Final = 1 << 20
+LIGHT_VALUES: Final = 2_000
+"""A record with no more of either is normalised within some tens of milliseconds."""
+
+_STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_NO_NESTING: Final = bytes(set(range(256)) - set(b"[{]}"))
+_NO_OUTLINE: Final = bytes(set(range(256)) - set(b'[{]}"'))
+_NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
+_INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
+_DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_EXPONENT: Final = b"0e0"
+"""Every number with an exponent holds this once its signs are gone; so may other text."""
+_WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
+
+
+def check_size(value: bytes) -> None:
+    """Raise Refused for a value that is too large to be looked at."""
+    if len(value) > MAX_VALUE_BYTES:
+        raise Refused("too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}")
+
+
+def check_depth(text: bytes, most: int) -> None:
+    """Raise Refused for JSON of more levels than `most`."""
+    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand.
+    if (
+        len(text) > 2 * most
+        and text.count(b"{") + text.count(b"[") > most
+        and max(accumulate(nesting(text)), default=0) > most
+    ):
+        raise too_deep()
+
+
+def too_deep() -> Refused:
+    """Give the refusal of what is too deep."""
+    return Refused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
+
+
+def nesting(text: bytes) -> "array[int]":
+    """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
+    if b"\\" not in text:
+        # Each quote begins or ends a string, and two of them side by side hold no bracket.
+        outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
+        if b'"' not in outline:
+            return array("b", outline.translate(_NESTING))
+    return array("b", _STRINGS.sub(b"", text).translate(_NESTING, _NO_NESTING))
+
+
+def may_be_expansive(text: bytes) -> bool:
+    """Tell whether `check_numbers` could refuse JSON: it has a great many exponents.
+
+    With fewer, at most 8 MiB and 400 digits for each of 10,000 are below what may be written out.
+    """
+    return len(text) > 5 * MAX_EXPONENTS and _exponents_at_most(text) > MAX_EXPONENTS
+
+
+def check_numbers(text: bytes) -> None:
+    """Raise Refused for numbers beyond their limits, for too many exponents, or for too much text.
+
+    In this order; `text` is valid JSON but for what its numbers are.
+    """
+    beyond = 0
+    written = len(text)
+    try:
+        for number, times in _numbers_with_exponent(text).items():
+            digits, exponent = _written_out(number)
+            beyond += times * (abs(exponent) > SMALL_EXPONENT)
+            written += times * (digits - len(number))
+    except NumberError as error:
+        raise Refused("invalid_json", str(error)) from None
+    if beyond > MAX_EXPONENTS:
+        raise Refused(
+            "too_large",
+            f"expected at most {MAX_EXPONENTS} numbers with an exponent beyond {SMALL_EXPONENT}, "
+            f"got {beyond}",
+        )
+    if written > MAX_WRITTEN_BYTES:
+        raise Refused(
+            "too_large",
+            f"expected at most {MAX_WRITTEN_BYTES} bytes with its numbers written out, "
+            f"got {written}",
+        )
+
+
+def check_items(events: bytes) -> None:
+    """Raise Refused for a JSON list of more items than a batch may have."""
+    if events.count(b",") < MAX_ITEMS:
+        return
+    inside = _STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
+    while b"[" in inside or b"{" in inside:
+        inside = _INNERMOST.sub(b"", inside)
+    if (items := inside.count(b",") + 1) > MAX_ITEMS:
+        raise Refused("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
+
+
+def check_shared(shared: Mapping[str, bytes], items: int) -> None:
+    """Raise Refused where the outer fields of a batch are too much for so many items."""
+    total = items * sum(len(key) + _written_bytes(value) for key, value in shared.items())
+    if total > MAX_BATCH_BYTES:
+        raise Refused(
+            "too_large",
+            f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
+            f"item, got {total}",
+        )
+
+
+def is_heavy(record: RawRecord) -> bool:
+    """Tell whether normalising the record may take longer than some tens of milliseconds.
+
+    What is refused by its size alone is not heavy. An escaped comma counts: an event in a string
+    may be full of them.
+    """
+    value = record.value or b""
+    if record.headers and _is_much(
+        sum([len(one or b"") for _, one in record.headers]), len(record.headers)
+    ):
+        return True
+    size = len(value)
+    if size <= 2 * LIGHT_VALUES or size > MAX_VALUE_BYTES:
+        return False
+    return _is_much(size, value.count(b",") + value.count(b"\\u002"))
+
+
+def _is_much(size: int, values: int) -> bool:
+    return size > LIGHT_BYTES or values > LIGHT_VALUES
+
+
+def _exponents_at_most(text: bytes) -> int:
+    return text.translate(_DIGITS, b"+-").count(_EXPONENT)
+
+
+def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
+    return Counter(_WITH_EXPONENT.findall(_STRINGS.sub(b"", text)))
+
+
+def _written_bytes(value: bytes) -> int:
+    """What a valid value comes to with its numbers written out."""
+    if not _exponents_at_most(value):
+        return len(value)
+    return len(value) + sum(
+        times * (_written_out(number)[0] - len(number))
+        for number, times in _numbers_with_exponent(value).items()
+    )
+
+
+def _written_out(number: bytes) -> tuple[int, int]:
+    """Give the length of a number as jsonb prints it, and its exponent.
+
+    Raises NumberError where it is beyond the limits.
+    """
+    mantissa, _, sent = number.lower().partition(b"e")
+    if len(mantissa) > _SHORT or len(sent) > _SHORT or abs(exponent := int(sent)) > SMALL_EXPONENT:
+        written = canonical_number(number.decode())
+        return len(written), int(sent)
+    whole, _, fraction = mantissa.lstrip(b"-").partition(b".")
+    digits = (whole + fraction).lstrip(b"0")
+    shift = exponent - len(fraction)
+    sign = len(digits) > 0 and number.startswith(b"-")
+    if shift < 0:
+        return sign + max(1, len(digits) + shift) + 1 - shift, exponent
+    return sign + (len(digits) + shift if digits else 1), exponent

@@ -1,0 +1,64 @@
+"""Normalises records slice by slice, so that the event loop runs in between."""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Final
+
+from normalizer.core.batch import Item
+from normalizer.core.bounds import LIGHT_BYTES, is_heavy
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Outcome
+from normalizer.telemetry import get_logger
+
+SLICE_S: Final = 0.002
+"""Short, so that a COPY beside it keeps streaming: each of its round trips waits for a slice."""
+SLOW_S: Final = 0.5
+
+Normalize = Callable[[RawRecord], tuple[Outcome, ...]]
+Apart = Callable[[RawRecord], Awaitable[tuple[Outcome, ...] | None]]
+
+_log: Final = get_logger()
+
+
+async def slices(
+    records: Sequence[RawRecord],
+    normalize: Normalize,
+    *,
+    apart: Apart | None = None,
+    room: int | None = None,
+) -> AsyncGenerator[list[Item], None]:
+    """Give the records with their outcomes, in order, as many as took a few milliseconds.
+
+    Between two slices let others run. A slice ends, too, where all that was given comes to `room`
+    rows. `apart` normalises heavy records; None from it ends all. Large and slow records are logged
+    by their coordinates.
+    """
+    items: list[Item] = []
+    rows = 0
+    due_s = (before_s := time.perf_counter()) + SLICE_S
+    for record in records:
+        if apart is not None and is_heavy(record):
+            outcomes = await apart(record)
+            if outcomes is None:
+                return
+        else:
+            outcomes = normalize(record)
+        items.append((record, outcomes))
+        rows += len(outcomes)
+        now_s = time.perf_counter()
+        _look_at(record, now_s - before_s)
+        before_s = now_s
+        is_enough = room is not None and rows >= room
+        if now_s >= due_s or is_enough:
+            yield items
+            items = []
+            rows = 0 if is_enough else rows
+            due_s = (before_s := time.perf_counter()) + SLICE_S
+    if items:
+        yield items
+
+
+def _look_at(record: RawRecord, took_s: float) -> None:
+    size = len(record.value or b"")
+    if took_s >= SLOW_S or size > LIGHT_BYTES:
+        _log.warning("slow_record", record=record.place, bytes=size, seconds=round(took_s, 3))

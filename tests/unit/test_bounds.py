@@ -1,0 +1,104 @@
+"""What a record may come to, and which records are worked on apart."""
+
+import pytest
+
+from normalizer.core.bounds import LIGHT_BYTES, LIGHT_VALUES, MAX_ITEMS, MAX_VALUE_BYTES, is_heavy
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, Outcome, Rejected
+
+
+def outcomes(value: bytes) -> tuple[Outcome, ...]:
+    return Normalizer().normalize(RawRecord(value=value, topic="t", recorded_ms=0))
+
+
+def event(context: bytes) -> bytes:
+    return b'{"execution_id":1,"event_type":"x","context":' + context + b"}"
+
+
+def listed(item: bytes, times: int) -> bytes:
+    return b"[" + b",".join([item] * times) + b"]"
+
+
+def batch(items: bytes, outer: bytes = b"") -> bytes:
+    return b'{"execution_id":1,' + outer + b'"events":' + items + b"}"
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        listed(b"1e300", 10_000),
+        listed(b"1e22", 20_000),
+        listed(b"-1.5E-0022", 20_000),
+        listed(b'"1e300"', 20_000),
+        b'"' + b"1e300," * 20_000 + b'"',
+        listed(b"1e22", 600_000),
+        listed(b'"\\ud800"', 10) + b" " * 60_000,
+    ],
+)
+def test_what_comes_to_no_more_than_it_may_is_stored(context: bytes) -> None:
+    (read,) = outcomes(event(context))
+
+    assert isinstance(read, Envelope)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (event(listed(b"1e300", 1_300_000)), "too_large"),
+        (event(listed(b"1e399", 600_000)), "invalid_json"),
+        (event(listed(b"1e-23", 10_001)), "too_large"),
+        (event(listed(b"1e22", 1_000_000)), "too_large"),
+        (
+            event(b"[" + listed(b'"\\ud800"', 2) + b"," + listed(b"1e23", 10_001) + b"]"),
+            "too_large",
+        ),
+        (event(listed(b"1e23", 10_001) + b"}"), "invalid_json"),
+        (b'"' + event(listed(b"1e23", 10_001)).replace(b'"', b'\\"') + b'"', "too_large"),
+        (batch(listed(b"{}", MAX_ITEMS + 1)), "too_large"),
+        (batch(listed(b'{"a":[1,2],"b":"]"}', 240_000)), "too_large"),
+        (batch(listed(b"{}", MAX_ITEMS), b'"context":"' + b"x" * 7_000 + b'",'), "too_large"),
+        (batch(listed(b"{}", 9_000), b'"context":' + listed(b"1e22", 400) + b","), "too_large"),
+    ],
+)
+def test_what_comes_to_more_is_refused_whole(value: bytes, reason: str) -> None:
+    (refused,) = outcomes(value)
+
+    assert isinstance(refused, Rejected)
+    assert refused.reason == reason
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        listed(b'{"name":"x"}', MAX_ITEMS),
+        listed(b'{"name":"x","context":[1,{"a":[2,3]},"[,\\","]}', MAX_ITEMS // 2),
+    ],
+)
+def test_a_batch_of_as_many_events_as_it_may_have_is_read(items: bytes) -> None:
+    read = outcomes(batch(items))
+
+    assert {type(one) for one in read} == {Envelope}
+
+
+@pytest.mark.parametrize(
+    ("record", "heavy"),
+    [
+        (RawRecord(None), False),
+        (RawRecord(event(b"{}")), False),
+        (RawRecord(b"x" * LIGHT_BYTES), False),
+        (RawRecord(b"x" * LIGHT_BYTES + b"x"), True),
+        (RawRecord(b"," * (2 * LIGHT_VALUES) + b"x"), True),
+        (RawRecord(b"\\u002c" * LIGHT_VALUES + b"x"), False),
+        (RawRecord(b"\\u002C" * LIGHT_VALUES + b","), True),
+        (RawRecord(b"x" * (MAX_VALUE_BYTES + 1)), False),
+        (RawRecord(b"{}", headers=(("a", b"x"), ("b", None))), False),
+        (RawRecord(b"{}", headers=(("a", b"x" * LIGHT_BYTES), ("b", b"x"))), True),
+        (RawRecord(b"{}", headers=(("a", None),) * (LIGHT_VALUES + 1)), True),
+    ],
+)
+def test_a_record_is_heavy_by_its_bytes_or_by_how_much_is_in_it(
+    record: RawRecord,
+    heavy: bool,
+) -> None:
+    assert is_heavy(record) is heavy

@@ -129,6 +129,7 @@ create table normalizer.events (
     headers             jsonb,
     trace_id            text,
     recorded_at         timestamptz,
+    merge_flags         smallint         not null default 0,
     batch_id            bigint           not null default nextval('normalizer.batch_id'),
     ingested_at         timestamptz      not null default now(),
     constraint events_pkey primary key (event_id),
@@ -167,6 +168,10 @@ comment on column normalizer.events.evidence is
 comment on column normalizer.events.extra is
     'What the producer sent beyond the envelope, under its own names; told_otherwise: what '
     'another telling of the same event said instead.';
+comment on column normalizer.events.merge_flags is
+    'Bits: 1, 2: a report merged into the row named no step, no command, and the row has one. 4: a '
+    'report changed the row. 8: another event has the same event_id; 16: one of its execution and '
+    'class (or the row''s own reports name two steps).';
 comment on column normalizer.events.coercions is
     'Values whose meaning was changed or guessed, with the original; null when there is none.';
 comment on column normalizer.events.source_topic is

@@ -43,6 +43,7 @@ Rule = Literal[
     "opaque_id",
     "invalid_secondary_id",
     "event_id_conflict",
+    "ambiguous_report",
     "created_at_unreadable",
     "attempts_invalid",
     "duration_invalid",
@@ -59,6 +60,8 @@ status_unmapped         the declared status of a finished call is none of the kn
 opaque_id               an id that is no number became the hash of its text
 invalid_secondary_id    catalog_id or a parent's id could not be an id
 event_id_conflict       the id belonged to another event; set by the store
+ambiguous_report        two events have the id, and a report of the row lacks step or command, so
+                        it may be of the other one; set by the store
 created_at_unreadable   a time could not be read or lies outside the bounds
 attempts_invalid        a number of attempts that cannot be one
 duration_invalid        a duration that cannot be one: negative, or too long for its event
@@ -111,6 +114,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     headers: bytes | None = None
     trace_id: str | None = None
     recorded_at: datetime | None = None
+    merge_flags: int = 0
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -207,9 +211,13 @@ def json_schema() -> dict[str, object]:
 
 
 def _as_written(text: str) -> msgspec.Raw:
+    # Millions in one value, and most are canonical: asking each of its digits takes seconds.
+    if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
+        return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())
 
 
+_PLAIN: Final = 32
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (MAX_MAGNITUDE + 1))
 _exact_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(float_hook=_as_written)
 _sorting_encoder: Final = msgspec.json.Encoder(order="sorted")

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.join import conflict_id
+from normalizer.core.collisions import likeness, sibling_ids
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.envelope import (
@@ -36,8 +36,8 @@ _POSITION: Final = """
 """
 
 _COLUMNS: Final = """
-    event_id, execution_id, event_type, step, status, attempts, created_at, evidence, shape,
-    normalizer_version, coercions::text as coercions, source_topic, source_generation,
+    event_id, execution_id, event_type, step, status, attempts, created_at, command_id, evidence,
+    shape, normalizer_version, coercions::text as coercions, source_topic, source_generation,
     source_partition, source_offset, source_index, ingested_at
 """
 
@@ -190,15 +190,22 @@ async def _told(
 
 async def _told_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
     """Where an event is that has no row from this record: in the row of another telling."""
-    ids = [event.event_id, *(conflict_id(event, salt) for salt in range(4))]
-    for event_id in ids:
-        row = await connection.fetchrow(_EVENT_BY_ID, event_id)
-        if row and (row["execution_id"], row["step"]) == (event.execution_id, event.step):
-            return [
-                f"event {event.source_index} was told before: duplicate of, or joined into,",
-                *_stored(row),
-            ]
-    return [f"event {event.source_index} has no row: id {event.event_id} is not stored"]
+    assert event.event_id is not None
+    ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
+    rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
+    best = max(rows, key=lambda row: likeness(_named(row), event), default=None)
+    if best is None or not likeness(_named(best), event):
+        return [f"event {event.source_index} has no row: id {event.event_id} is not stored"]
+    return [
+        f"event {event.source_index} was told before: duplicate of, or joined into,",
+        *_stored(best),
+    ]
+
+
+def _named(row: asyncpg.Record) -> Envelope:
+    """What tells the row's event from others of its id."""
+    names = ("execution_id", "event_type", "status", "step", "command_id")
+    return Envelope(**{name: row[name] for name in names})
 
 
 def _stored(row: asyncpg.Record) -> Iterator[str]:

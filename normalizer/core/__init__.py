@@ -14,7 +14,10 @@ rules/        one question a module
 event_types   which spellings are one type
 batch         a stretch of each partition, with the outcomes of its records
 settle        same record, same event, or two events with one id
+collisions    which events share an id
 join          two tellings, one row
+merge_flags   what a row remembers of them
+digests       by which their values are compared
 rebuild       a stored row back to a raw record
 radar         what producers send that nobody documented
 """

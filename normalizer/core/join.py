@@ -3,23 +3,27 @@
 Source of every rule here: one event told more than once is the join of its tellings, column by
 column. A join is commutative, associative and idempotent: only then can records arrive in any
 order, twice, and in any batching, and still make the same row.
+
+JSON values are compared by their digests: none is written out or sorted here.
 """
 
-import hashlib
-import struct
 from collections.abc import Iterable
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.event_types import event_class
+from normalizer.core.digests import Digest, Digests, digest_of_text, hash_of
+from normalizer.core.merge_flags import (
+    HAS_RIVAL,
+    MERGED,
+    WITHOUT_COMMAND,
+    WITHOUT_STEP,
+    lacks,
+    with_flags,
+)
 from normalizer.envelope import Envelope, canonical_json
-
-HASHED_REGION: Final = 1 << 62 | 1 << 61
-"""Ids with bits 62 and 61 set carry no time: 61 bits of a hash."""
-
-_HASH_BITS: Final = (1 << 61) - 1
 
 TOLD_OTHERWISE: Final = "told_otherwise"
 """The key of `extra` that keeps what a telling said and the row does not: column -> values."""
@@ -42,7 +46,9 @@ _WHOLE: Final[tuple[str, ...]] = (
 )
 _PAYLOADS: Final[tuple[str, ...]] = ("context", "result")
 MOST: Final = 8
-"""So many values of a column are kept, the one that won among them: the shortest, then by bytes."""
+"""So many values of a column are kept, the one that won among them: the shortest."""
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""And so many bytes of them as jsonb writes them: as two of the largest records come to."""
 _MORE: Final = "more"
 """Beside them: of which columns more values were told than are kept."""
 _KEPT_COLUMNS: Final = frozenset({*(column for column, _ in _RANKED), *_WHOLE, *_PAYLOADS, _MORE})
@@ -51,6 +57,7 @@ _KEPT_KEYS: Final = ("extra.", "meta.", "headers.")
 _OWN_KEY: Final = f"extra.{TOLD_OTHERWISE}"
 """A producer's own key of that name is kept like any other value that lost."""
 
+_by_bytes: Final = itemgetter(1)
 _Object = dict[str, msgspec.Raw]
 _object_decoder: msgspec.json.Decoder[_Object] = msgspec.json.Decoder(_Object)
 _told_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec.json.Decoder(
@@ -59,27 +66,17 @@ _told_decoder: msgspec.json.Decoder[dict[str, list[msgspec.Raw]]] = msgspec.json
 _list_decoder: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def same_event(a: Envelope, b: Envelope) -> bool:
-    """Whether two tellings with one event_id tell of one event; otherwise the id collided.
-
-    Same execution, event types of one spelling class, and step, command_id and worker_id equal
-    where both have one.
-    """
-    return (
-        a.execution_id == b.execution_id
-        and (a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type))
-        and (not a.step or not b.step or a.step == b.step)
-        and (a.command_id is None or b.command_id is None or a.command_id == b.command_id)
-        and (a.worker_id is None or b.worker_id is None or a.worker_id == b.worker_id)
-    )
+_Values = dict[Digest, bytes]
+"""Different values of a column, each in one of its spellings."""
 
 
-def join(stored: Envelope, telling: Envelope) -> Envelope:
+def join(stored: Envelope, telling: Envelope, digests: Digests) -> Envelope:
     """The row of both tellings; `stored` itself when the telling adds nothing.
 
     The id and the coordinates stay those of `stored`: the ledger counts a row where it was stored.
+    It is the row only if `digests` knew every value that it was asked for.
     """
-    told = _Told(stored, telling)
+    told = _Told(stored, telling, digests)
     fields: dict[str, Any] = {
         column: _ranked(column, digit, stored, telling, told) for column, digit in _RANKED
     }
@@ -94,58 +91,67 @@ def join(stored: Envelope, telling: Envelope) -> Envelope:
         )
     fields["meta"] = _join_meta(stored, telling, fields["attempts"], told)
     fields["headers"] = _join_objects("headers", stored.headers, telling.headers, told)
-    fields["coercions"] = _join_lists(stored.coercions, telling.coercions)
+    fields["coercions"] = _join_lists(stored.coercions, telling.coercions, digests)
     fields["shape"] = _greater_shape(stored.shape, telling.shape)
     fields["normalizer_version"] = min(stored.normalizer_version, telling.normalizer_version)
     fields["recorded_at"] = _earlier(stored.recorded_at, telling.recorded_at)
     extra = _join_objects("extra", *told.extras, told)
     fields["extra"] = told.written_into(extra, stored, fields)
     changed = {name: value for name, value in fields.items() if value != getattr(stored, name)}
-    return msgspec.structs.replace(stored, **changed) if changed else stored
+    row = msgspec.structs.replace(stored, **changed) if changed else stored
+    joined = with_flags(row, _flags(stored, telling, row))
+    return stored if joined is stored else with_flags(joined, MERGED)
 
 
-def conflict_id(event: Envelope, salt: int) -> int:
-    """The id of an event whose own id belongs to another event: its own copies meet it there.
-
-    2^62 | 2^61 | the low 61 bits of BLAKE2b over what tells the event from the other one.
-    `salt` 0 adds nothing; 1, 2, 3 are tried when that id is taken too.
-    """
-    told = b"\0".join(
-        (
-            struct.pack(">Qq", event.event_id or 0, event.execution_id),
-            event_class(event.event_type).encode(),
-            event.step.encode(),
-            (event.command_id or "").encode(),
-        )
-    )
-    digest = hashlib.blake2b(told + bytes([salt] if salt else []), digest_size=8).digest()
-    return HASHED_REGION | int.from_bytes(digest, "big") & _HASH_BITS
+def told_steps(row: Envelope) -> tuple[str, ...]:
+    """The steps that reports of the row named and it does not, as far as they are kept."""
+    if row.extra is None or TOLD_OTHERWISE.encode() not in row.extra:
+        return ()
+    try:
+        return tuple(_steps_decoder.decode(row.extra).told_otherwise.step)
+    except msgspec.ValidationError:  # a producer's own value of that name
+        return ()
 
 
-def rekeyed(event: Envelope, event_id: int) -> Envelope:
-    """The event under another id than it brought, with the coercion that says so."""
-    coercion = msgspec.json.encode(
-        {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
-    )
-    return msgspec.structs.replace(
-        event, event_id=event_id, coercions=_join_lists(event.coercions, b"[" + coercion + b"]")
-    )
+class _ToldSteps(msgspec.Struct, frozen=True):
+    step: list[str] = []
+
+
+class _Steps(msgspec.Struct, frozen=True):
+    told_otherwise: _ToldSteps = _ToldSteps()
+
+
+_steps_decoder: msgspec.json.Decoder[_Steps] = msgspec.json.Decoder(_Steps)
+
+
+def _flags(stored: Envelope, telling: Envelope, row: Envelope) -> int:
+    """What is to be remembered of two tellings beside the row that they make."""
+    flags = telling.merge_flags & ~MERGED
+    lacking = lacks(stored) | lacks(telling)
+    if row.step:
+        flags |= lacking & WITHOUT_STEP
+    if row.command_id is not None:
+        flags |= lacking & WITHOUT_COMMAND
+    if stored.step and telling.step and stored.step != telling.step:
+        flags |= HAS_RIVAL
+    return flags
 
 
 class _Told:
-    """What the tellings said otherwise: column -> the canonical values that lost."""
+    """What the tellings said otherwise: column -> the values that lost."""
 
-    def __init__(self, stored: Envelope, telling: Envelope) -> None:
-        self._values: dict[str, set[bytes]] = {}
-        self._more: set[bytes] = set()
+    def __init__(self, stored: Envelope, telling: Envelope, digests: Digests) -> None:
+        self.digests = digests
+        self._values: dict[str, _Values] = {}
+        self._more: _Values = {}
         mine, before = self._taken_out(stored.extra)
         theirs, _ = self._taken_out(telling.extra)
         self.extras = (mine, theirs)
         """Both extras without what earlier joins kept there."""
         self._before = before
 
-    def loses(self, column: str, canonical: bytes) -> None:
-        self._values.setdefault(column, set()).add(canonical)
+    def loses(self, column: str, value: bytes, digest: Digest) -> None:
+        self._values.setdefault(column, {}).setdefault(digest, value)
 
     def written_into(
         self, extra: bytes | None, stored: Envelope, winners: dict[str, Any]
@@ -157,11 +163,11 @@ class _Told:
         if not lost:
             return extra
         own = _object(extra)
-        own[TOLD_OTHERWISE] = msgspec.Raw(_kept(lost))
+        own[TOLD_OTHERWISE] = msgspec.Raw(_kept(lost, self.digests))
         return _written(own)
 
     def _lost(self, winners: dict[str, Any], stored: Envelope) -> dict[str, list[bytes]]:
-        """Of each column the first MOST of all values told, without the one that won.
+        """Of each column the first of all values told, without the one that won.
 
         The winner counts among them: so what is kept depends on what was told, not on the order.
         """
@@ -173,20 +179,27 @@ class _Told:
                 if name not in objects:
                     objects[name] = _object(winners[name])
                 raw = objects[name].get(key)
-                winner = None if raw is None else _canonical(bytes(raw))
+                winner = None if raw is None else bytes(raw)
             else:
-                value = winners[name] if name in winners else getattr(stored, name)
-                winner = None if value is None else _canonical(value)
-            if winner is not None:
-                values.add(winner)
-            first = sorted(values, key=_shorter)[:MOST]
-            if len(values) > MOST:
-                self._more.add(msgspec.json.encode(column))
-            if losers := sorted(one for one in first if one != winner):
+                winner = winners[name] if name in winners else getattr(stored, name)
+            won = None if winner is None else self._digest(winner)
+            if won is not None:
+                values.setdefault(won, b"")
+            first = _first(values)
+            if len(first) < len(values):
+                name_of_more = _canonical(column)
+                self._more[digest_of_text(name_of_more)] = name_of_more
+            if losers := [values[digest] for digest in first if digest != won]:
                 lost[column] = losers
         if self._more:
-            lost[_MORE] = sorted(self._more)
+            lost[_MORE] = [self._more[digest] for digest in sorted(self._more, key=_by_bytes)]
         return lost
+
+    def _digest(self, value: Any) -> Digest:
+        """The digest of a column's value or of a member of an object."""
+        if isinstance(value, bytes):
+            return self.digests.of(value)
+        return digest_of_text(_canonical(value))
 
     def _taken_out(self, extra: bytes | None) -> tuple[bytes | None, dict[str, list[bytes]]]:
         """The extra without what was kept in it, and that."""
@@ -196,23 +209,30 @@ class _Told:
         earlier = own.pop(TOLD_OTHERWISE, None)
         if earlier is None:
             return extra, {}
-        kept = _kept_before(bytes(earlier)) or {_OWN_KEY: [canonical_json(bytes(earlier))]}
+        kept = _kept_before(bytes(earlier), self.digests) or {_OWN_KEY: [bytes(earlier)]}
         for column, values in kept.items():
-            if column == _MORE:
-                self._more.update(values)
-            else:
-                self._values.setdefault(column, set()).update(values)
+            into = self._more if column == _MORE else self._values.setdefault(column, {})
+            for value in values:
+                into.setdefault(self.digests.of(value), value)
         return _written(own) if own else None, kept
 
 
-def _shorter(value: bytes) -> tuple[int, bytes]:
-    return len(value), value
+def _first(values: _Values) -> list[Digest]:
+    """The digests of the values that are kept, ordered by bytes: the shortest, so many."""
+    first: list[Digest] = []
+    kept_bytes = 0
+    for digest in sorted(values)[:MOST]:
+        kept_bytes += digest[0]
+        if kept_bytes > KEPT_BYTES:
+            break
+        first.append(digest)
+    return sorted(first, key=_by_bytes)
 
 
-def _kept(lost: dict[str, list[bytes]]) -> bytes:
+def _kept(lost: dict[str, list[bytes]], digests: Digests) -> bytes:
     """What is kept of the values that lost; a producer's own value stays alone if nothing else."""
     own = lost.get(_OWN_KEY, [])
-    if len(lost) == len(own) == 1 and _kept_before(own[0]) is None:
+    if len(lost) == len(own) == 1 and _kept_before(own[0], digests) is None:
         return own[0]
     members = (
         msgspec.json.encode(column) + b":[" + b",".join(values) + b"]"
@@ -221,24 +241,24 @@ def _kept(lost: dict[str, list[bytes]]) -> bytes:
     return b"{" + b",".join(members) + b"}"
 
 
-def _kept_before(value: bytes) -> dict[str, list[bytes]] | None:
+def _kept_before(value: bytes, digests: Digests) -> dict[str, list[bytes]] | None:
     """What an earlier join kept; None for a value that a producer sent under that name."""
     try:
         told = _told_decoder.decode(value)
     except msgspec.MsgspecError:
         return None
-    kept = {column: [_canonical(bytes(one)) for one in values] for column, values in told.items()}
+    kept = {column: [bytes(one) for one in values] for column, values in told.items()}
     is_ours = all(
         (column in _KEPT_COLUMNS or column.startswith(_KEPT_KEYS))
         and values
-        and values == sorted(set(values))
+        and (known := [digests.of(one) for one in values]) == sorted(set(known), key=_by_bytes)
         for column, values in kept.items()
     )
     if not kept or not is_ours:
         return None
     # One value alone is written alone, unless it looks like what is kept.
     own = kept.get(_OWN_KEY, [])
-    return None if len(kept) == len(own) == 1 and _kept_before(own[0]) is None else kept
+    return None if len(kept) == len(own) == 1 and _kept_before(own[0], digests) is None else kept
 
 
 def _ranked(column: str, digit: int, stored: Envelope, telling: Envelope, told: _Told) -> Any:
@@ -253,7 +273,7 @@ def _ranked(column: str, digit: int, stored: Envelope, telling: Envelope, told: 
     wins = (ranks[0], a) > (ranks[1], b)
     rank, canonical = (ranks[1], b) if wins else (ranks[0], a)
     if rank and not (column == "created_at" and rank == 1):
-        told.loses(column, canonical)
+        told.loses(column, canonical, digest_of_text(canonical))
     return mine if wins else theirs
 
 
@@ -264,30 +284,38 @@ def _better_evidence(a: int, b: int) -> int:
 
 
 def _greater(column: str, a: Any, b: Any, told: _Told) -> Any:
-    """Present beats absent; between two the greater by bytes, the other one is kept."""
+    """Present beats absent, '' is absent; of two the greater by bytes, and the other is kept."""
     if b in (None, ""):
         return a
     if a in (None, ""):
         return b
-    winner, loser = (a, b) if _canonical(a) >= _canonical(b) else (b, a)
-    told.loses(column, _canonical(loser))
-    return winner
+    mine, theirs = _canonical(a), _canonical(b)
+    loser = min(mine, theirs)
+    told.loses(column, loser, digest_of_text(loser))
+    return a if mine >= theirs else b
 
 
 def _greater_json(column: str, a: bytes | None, b: bytes | None, told: _Told) -> bytes | None:
+    """Present beats absent, null is absent; of two the greater: by hash, short members by bytes."""
     if a == b or b in (None, b"null"):
         return a or b
     if a in (None, b"null"):
         return b
-    canonical_a, canonical_b = _canonical(a), _canonical(b)
-    if canonical_a == canonical_b:
+    assert a is not None
+    assert b is not None
+    mine, theirs = told.digests.of(a), told.digests.of(b)
+    if mine == theirs:
         return a
-    told.loses(column, min(canonical_a, canonical_b))
-    return a if canonical_a > canonical_b else b
+    by = hash_of if column in _PAYLOADS else _by_bytes
+    if by(mine) > by(theirs):
+        told.loses(column, b, theirs)
+        return a
+    told.loses(column, a, mine)
+    return b
 
 
 def _join_objects(column: str, a: bytes | None, b: bytes | None, told: _Told) -> bytes | None:
-    """Key by key: present beats absent, the greater by bytes between two; `a` if it is both."""
+    """Key by key: present beats absent, of two the greater; `a` if it is both."""
     if a == b or b is None:
         return a
     if a is None:
@@ -327,21 +355,21 @@ def _join_meta(stored: Envelope, telling: Envelope, attempts: int, told: _Told) 
     return _written(mine)
 
 
-def _join_lists(a: bytes | None, b: bytes | None) -> bytes | None:
-    """The union of two lists, each entry once, ordered by bytes."""
+def _join_lists(a: bytes | None, b: bytes | None, digests: Digests) -> bytes | None:
+    """The union of two lists, each entry once, the shortest first."""
     if a == b or b is None:
         return a
-    entries = _entries(b)
-    if a is not None:
-        mine = _entries(a)
-        if entries <= mine:
-            return a
-        entries |= mine
-    return b"[" + b",".join(sorted(entries)) + b"]" if entries else None
+    if a is None:
+        return b
+    mine, theirs = _entries(a, digests), _entries(b, digests)
+    if theirs.keys() <= mine.keys():
+        return a
+    entries = theirs | mine
+    return b"[" + b",".join(entries[digest] for digest in sorted(entries)) + b"]"
 
 
-def _entries(value: bytes) -> set[bytes]:
-    return {canonical_json(bytes(entry)) for entry in _list_decoder.decode(value)}
+def _entries(value: bytes, digests: Digests) -> _Values:
+    return {digests.of(raw): raw for raw in map(bytes, _list_decoder.decode(value))}
 
 
 def _greater_shape(a: str, b: str) -> str:
@@ -354,12 +382,10 @@ def _earlier(a: datetime | None, b: datetime | None) -> datetime | None:
 
 
 def _canonical(value: Any) -> bytes:
-    """The bytes that order two values of a column, and that keep the one that lost."""
-    if not isinstance(value, bytes):
-        if isinstance(value, datetime):
-            value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        value = msgspec.json.encode(value)
-    text: bytes = value
+    """A column's value as jsonb writes it: the bytes that order two, and that keep the loser."""
+    if isinstance(value, datetime):
+        value = value.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    text = msgspec.json.encode(value)
     # A text without an escape, and a small number of digits alone, are what they are.
     if (text[:1] == b'"' and b"\\" not in text) or (text.isdigit() and len(text) < _DIGITS):
         return text

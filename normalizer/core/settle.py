@@ -5,15 +5,23 @@ one id. Knows nothing of SQL: it asks a `Stored` for the rows it must compare wi
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 import msgspec
 
-from normalizer.core.join import HASHED_REGION, join, rekeyed, same_event
-from normalizer.core.join import conflict_id as conflict_id_of
+from normalizer.core.collisions import (
+    HASHED_REGION,
+    is_same_class,
+    likeness,
+    rekeyed,
+    sibling_ids,
+)
+from normalizer.core.digests import Digest, Digests
+from normalizer.core.join import join
+from normalizer.core.merge_flags import HAS_RIVAL, SHARES_ID, is_ambiguous, with_flags
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 
@@ -34,6 +42,7 @@ Fate = Literal["stored", "duplicate", "joined"]
 
 DERIVED_REGION = 1 << 62
 _SALTS = range(4)
+_BY_COMMAND = 3
 
 
 class Stored(Protocol):
@@ -48,6 +57,9 @@ class Stored(Protocol):
     async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
         """The row that each of these records went to before, whatever id that has today."""
 
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        """The length and sha256 of each JSON value's jsonb as text."""
+
     async def assigned(self, place: Place) -> int | None:
         """The id that was assigned to the event of these coordinates."""
 
@@ -59,13 +71,15 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     """What the batch does to the log; rows ascend by event_id.
 
     `fates` is parallel to the events that were given: each one's outcome and its row's id.
-    `tellings` are the records that went to a row of other coordinates, and its id.
+    `tellings` are the records that went to a row of other coordinates, and its id; `ambiguous` is
+    how many stored rows hold from now on a report that may be another event's.
     """
 
     new: list[Envelope]
     changed: list[Envelope]
     fates: list[tuple[Fate, int]]
     tellings: list[tuple[Place, int]] = []
+    ambiguous: int = 0
 
 
 def place_of(event: Envelope) -> Place:
@@ -127,6 +141,8 @@ class _Settling:
         self._new: set[int] = set()
         self._changed: set[int] = set()
         self._tellings: list[tuple[Place, int]] = []
+        self._digests = Digests()
+        self._ambiguous = 0
 
     async def settle(
         self, events: Sequence[Envelope], ids: Sequence[int], doubtful: Sequence[int]
@@ -150,6 +166,7 @@ class _Settling:
             changed=self._sorted(self._changed),
             fates=fates,
             tellings=self._tellings,
+            ambiguous=self._ambiguous,
         )
 
     async def _look_up(self, events: Sequence[Envelope]) -> None:
@@ -161,23 +178,41 @@ class _Settling:
         again = [event for event in unknown if place_of(event) not in self._seen]
         told = {event_id for event in again if (event_id := _id_of(event)) in self._known}
         await self._lock({event_id for event_id in told if event_id < HASHED_REGION})
+        rows = self._first_rows(again)
+        siblings = {
+            one
+            for event, row in zip(again, rows, strict=True)
+            if _may_have_siblings(row, event) and not _is_derived(event)
+            for one in sibling_ids(_id_of(event), event.execution_id)
+        }
         await self._lock(
             {event_id for event_id in told if event_id >= HASHED_REGION}
-            | {conflict_id_of(event, 0) for event in self._clashing(again)} - self._rows.keys()
+            | (siblings - self._rows.keys())
         )
+        for event, row in zip(again, self._first_rows(again), strict=True):
+            if row is not event and likeness(row, event):
+                join(row, event, self._digests)
+        await self._learn()
 
     async def _lock(self, event_ids: Collection[int]) -> None:
         if event_ids:
             found = await self._stored.rows(sorted(event_ids))
             self._rows |= {event_id: found.get(event_id) for event_id in event_ids}
 
-    def _clashing(self, events: Sequence[Envelope]) -> Iterator[Envelope]:
-        """Those whose id is another event's, in the log or before them in the batch."""
+    def _first_rows(self, events: Sequence[Envelope]) -> list[Envelope]:
+        """The row that each event's id leads to: stored, or else the first of them with this id."""
         first: dict[int, Envelope] = {}
-        for event in events:
-            row = self._rows.get(_id_of(event)) or first.setdefault(_id_of(event), event)
-            if not same_event(row, event) and not _is_derived(event):
-                yield event
+        return [
+            self._rows.get(_id_of(event)) or first.setdefault(_id_of(event), event)
+            for event in events
+        ]
+
+    async def _learn(self) -> bool:
+        """Ask for the digests that joining missed; whether it missed any."""
+        missing = self._digests.missing()
+        if missing:
+            self._digests.learn(missing, await self._stored.digests(missing))
+        return bool(missing)
 
     async def _settle(self, event: Envelope) -> tuple[Fate, int]:
         if self._is_stored(event):
@@ -194,16 +229,53 @@ class _Settling:
         return self._known.get(_id_of(event)) == place_of(event)
 
     async def _place(self, event: Envelope) -> tuple[Fate, int]:
+        """The row of an event whose id is taken: that of the event it tells of, or one of its own.
+
+        An event that brought no id is sought under its own alone.
+        """
+        if _is_derived(event):
+            return await self._place_by_coordinates(event)
+        holder = await self._row(_id_of(event))
+        if holder is None:
+            return self._add(event)
+        ids = [_id_of(event)]
+        if _may_have_siblings(holder, event):
+            ids += sibling_ids(_id_of(event), event.execution_id)
+            await self._lock({*ids} - self._rows.keys())
+        rows = [row for one in ids if (row := self._rows[one]) is not None]
+        for row in rows:
+            if place_of(row) == place_of(event):
+                return "duplicate", _id_of(row)
+        best = max(rows, key=lambda row: likeness(row, event))
+        if best is holder and likeness(best, event):
+            return await self._join(holder, event)
+        self._flag(holder, SHARES_ID)
+        if likeness(best, event):
+            return await self._join(best, rekeyed(event, _id_of(best)))
+        rivals = [row for row in rows if _are_rivals(row, event)]
+        for row in rivals:
+            self._flag(row, HAS_RIVAL)
+        event = with_flags(event, HAS_RIVAL if rivals else 0)
+        free = next((one for one in ids if self._rows[one] is None), None)
+        if free is None:
+            return await self._place_by_coordinates(event)
+        return self._add(rekeyed(event, free))
+
+    async def _place_by_coordinates(self, event: Envelope) -> tuple[Fate, int]:
+        """The row under an id made from the event's coordinates, if need be with a salt.
+
+        Nothing else can name an event without an id, or one of too many that share theirs.
+        """
         derived = _is_derived(event)
-        for candidate in _candidates(event, derived=derived):
-            event_id = _id_of(candidate)
+        for salt in _SALTS:
+            event_id = _derived_id(event, salt)
             row = await self._row(event_id)
             if row is None:
-                return self._add(candidate)
+                return self._add(self._renamed(event, event_id, derived=derived))
             if place_of(row) == place_of(event):
                 return "duplicate", event_id
-            if same_event(row, event) and not (derived and _is_derived(row)):
-                return self._join(row, candidate)
+            if derived and likeness(row, event) and not _is_derived(row):
+                return await self._join(row, event)
         return await self._assign(event, derived=derived)
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Fate, int]:
@@ -212,9 +284,19 @@ class _Settling:
         if assigned is not None:
             return "duplicate", assigned
         event_id = await self._stored.assign(place_of(event))
+        return self._add(self._renamed(event, event_id, derived=derived))
+
+    @staticmethod
+    def _renamed(event: Envelope, event_id: int, *, derived: bool) -> Envelope:
+        """The event under this id; it says so if it brought one."""
         if derived:
-            return self._add(msgspec.structs.replace(event, event_id=event_id))
-        return self._add(rekeyed(event, event_id))
+            return msgspec.structs.replace(event, event_id=event_id)
+        return rekeyed(event, event_id)
+
+    def _flag(self, row: Envelope, flags: int) -> None:
+        """Set flags of a row, as it is by now."""
+        now = self._rows[_id_of(row)] or row
+        self._change(now, with_flags(now, flags))
 
     def _is_free(self, event_id: int) -> bool:
         """Whether neither the database nor the batch so far has a row of this id."""
@@ -232,16 +314,23 @@ class _Settling:
         self._new.add(event_id)
         return "stored", event_id
 
-    def _join(self, row: Envelope, telling: Envelope) -> tuple[Fate, int]:
-        joined = join(row, telling)
+    async def _join(self, row: Envelope, telling: Envelope) -> tuple[Fate, int]:
+        joined = join(row, telling, self._digests)
+        while await self._learn():
+            joined = join(row, telling, self._digests)
+        self._tellings.append((place_of(telling), _id_of(row)))
+        self._change(row, joined)
+        return "duplicate" if joined is row else "joined", _id_of(row)
+
+    def _change(self, row: Envelope, changed: Envelope) -> None:
+        """Put the changed row in the place of the row."""
+        if changed is row:
+            return
         event_id = _id_of(row)
-        self._tellings.append((place_of(telling), event_id))
-        if joined is row:
-            return "duplicate", event_id
-        self._rows[event_id] = joined
+        self._rows[event_id] = changed
         if event_id not in self._new:
             self._changed.add(event_id)
-        return "joined", event_id
+            self._ambiguous += is_ambiguous(changed) and not is_ambiguous(row)
 
     def _sorted(self, event_ids: Collection[int]) -> list[Envelope]:
         rows = self._rows
@@ -259,15 +348,15 @@ def _id_of(event: Envelope) -> int:
     return event.event_id
 
 
-def _candidates(event: Envelope, *, derived: bool) -> Iterator[Envelope]:
-    """The event under each id it may be stored under, in order."""
-    yield event
-    if derived:
-        for salt in _SALTS[1:]:
-            yield msgspec.structs.replace(event, event_id=_derived_id(event, salt))
-    else:
-        for salt in _SALTS:
-            yield rekeyed(event, conflict_id_of(event, salt))
+def _may_have_siblings(holder: Envelope, event: Envelope) -> bool:
+    """Whether the event may have a row beside that of its id's holder, or needs one."""
+    alike = likeness(holder, event)
+    return alike == 0 or (alike < _BY_COMMAND and holder.merge_flags & SHARES_ID != 0)
+
+
+def _are_rivals(row: Envelope, event: Envelope) -> bool:
+    """Whether a report that says less could be of either."""
+    return row.execution_id == event.execution_id and is_same_class(row, event)
 
 
 def _is_derived(event: Envelope) -> bool:

@@ -20,10 +20,10 @@ FIELDS: Final = tuple(
     not in {
         *("event_id", "execution_id", "normalizer_version"),
         *("source_topic", "source_generation", "source_partition", "source_offset"),
-        "source_index",
+        *("source_index", "merge_flags"),
     }
 )
-"""Every column a rule decides. Keys never change; a version alone is no change."""
+"""Every column a rule decides. Keys never change; a version alone is no change, nor are flags."""
 
 PAIRS_A_FIELD: Final = 200
 EXAMPLES: Final = 3

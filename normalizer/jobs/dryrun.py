@@ -14,6 +14,7 @@ from typing import Final, Self
 import asyncpg
 
 from normalizer.core.batch import Batch
+from normalizer.core.digests import Digest
 from normalizer.core.record import RawRecord
 from normalizer.core.settle import EVERYTHING, Place, Settled, place_of, settle, source_of
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
@@ -223,6 +224,9 @@ class _Reading:
         found = await self._stored.at(places)
         await self.places(sorted(set(found.values())))
         return found
+
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        return await self._stored.digests(values)
 
     async def assigned(self, place: Place) -> int | None:
         return self._overlay.assigned(place) or await self._stored.assigned(place)

@@ -11,11 +11,11 @@ from normalizer.envelope import Envelope, Outcome, Rejected, canonical_json
 
 KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_generation"),
-    *("source_partition", "source_offset", "source_index"),
+    *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
-"""What names a row, and where it came from: no rule ever changes them."""
+"""What names a row, where it came from and how it was merged: no rule ever changes them."""
 
-CONFLICT: Final = "event_id_conflict"
+SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -91,7 +91,7 @@ def _with_other_coercions(
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
         coercion = _coercion.decode(each)
-        if coercion.rule == CONFLICT or (
+        if coercion.rule in SET_BY_STORE or (
             coercion.original and not _says(record, coercion.field.split("."), coercion.original)
         ):
             made.setdefault(_canonical(each), each)

@@ -55,3 +55,4 @@ class Counting:
         for coercions in [row.coercions for row in written.new if row.coercions is not None]:
             for coercion in _decoder.decode(coercions):
                 self._rules[coercion.rule].inc()
+        self._rules["ambiguous_report"].inc(written.ambiguous)

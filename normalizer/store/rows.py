@@ -1,5 +1,6 @@
 """Settled rows in, the table `events` changed; or which of the rows it refuses."""
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import groupby, pairwise, product
@@ -9,6 +10,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.core.digests import Digest
 from normalizer.core.settle import Place
 from normalizer.envelope import Envelope
 from normalizer.store import statements
@@ -18,6 +20,8 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 RUNS_A_SOURCE: Final = 8
 NEAR: Final = 5_000
 """Offsets less far apart than this are looked for together."""
+DIGESTED_BYTES: Final = 4 * 1024 * 1024
+"""So many bytes of values are sent together to be hashed; a larger value goes alone."""
 
 
 class RowRefused(Exception):  # noqa: N818 - never leaves the store
@@ -87,6 +91,25 @@ class StoredRows:
             if batches.get(event_id, told_id) < told_id
         }
 
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        """The length and the sha256 of each value's jsonb as text, made by the database."""
+        return [
+            digest for some in _together(values) for digest in await self._digests_of(list(some))
+        ]
+
+    async def _digests_of(self, values: Sequence[bytes]) -> list[Digest]:
+        """A value that cannot be jsonb equals itself alone: the row that takes it is refused."""
+        try:
+            async with self._connection.transaction():
+                found = await self._connection.fetch(statements.DIGESTS, values)
+        except FOREIGN_ERRORS as error:
+            if fault_of(error, copying=False) is not Fault.RECORD:
+                raise
+            if len(values) == 1:
+                return [(len(values[0]), b"\0" + hashlib.sha256(values[0]).digest())]
+            return [digest for one in values for digest in await self._digests_of([one])]
+        return [(row[0], row[1]) for row in found]
+
     async def assigned(self, place: Place) -> int | None:
         """The id that gen_snowflake() once gave to the event of these coordinates."""
         found: int | None = await self._connection.fetchval(statements.FIND_ASSIGNED, *place)
@@ -96,6 +119,17 @@ class StoredRows:
         """A new id from gen_snowflake(), kept under the coordinates."""
         event_id: int = await self._connection.fetchval(statements.ASSIGN_ID, *place)
         return event_id
+
+
+def _together(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The values in runs of so many bytes."""
+    first, size = 0, 0
+    for at, value in enumerate(values):
+        if size and size + len(value) > DIGESTED_BYTES:
+            yield values[first:at]
+            first, size = at, 0
+        size += len(value)
+    yield values[first:]
 
 
 def _runs(places: AbstractSet[Place]) -> Iterator[tuple[str | None, int, int, int, int]]:

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Final
 
+from normalizer.core.digests import SHORT
 from normalizer.envelope import Envelope
 
 EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
@@ -197,6 +198,15 @@ FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
+# Written once: its length and its hash are of one text.
+DIGESTS: Final = f"""
+    select   octet_length(written),
+             case when octet_length(written) <= {SHORT} then written else sha256(written) end
+    from     unnest($1::jsonb[]) with ordinality as given (value, number)
+    cross join lateral (select convert_to(value::text, 'UTF8') offset 0) as one (written)
+    order by number
+"""  # noqa: S608 - a constant
+
 ASSIGN_ID: Final = """
     insert into normalizer.assigned_id
            (event_id, source_topic, source_generation, source_partition, source_offset,
@@ -283,6 +293,7 @@ JOINED_COLUMNS: Final = (
     ("headers", "jsonb"),
     ("trace_id", "text"),
     ("recorded_at", "timestamptz"),
+    ("merge_flags", "smallint"),
 )
 
 _SET_JOINED: Final = ", ".join(f"{name} = joined.{name}" for name, _ in JOINED_COLUMNS)

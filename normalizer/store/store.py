@@ -86,6 +86,7 @@ class _Joined(msgspec.Struct, frozen=True, kw_only=True):
     """Rows were changed, and nothing else of the batch was written; by these records."""
 
     places: frozenset[Place]
+    ambiguous: int
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +94,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
     `fates` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
     `expired_unread` are those that were ignored as expired though nobody had read them before.
+    `ambiguous`: so many other rows hold from now on a report that may be another event's.
     """
 
     events: Sequence[Envelope]
@@ -102,6 +104,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     kept: Sequence[bool]
     totals: Totals
     expired_unread: int
+    ambiguous: int = 0
     commit_s: float = 0.0
 
 
@@ -275,6 +278,7 @@ class Store:
         """
         refused: dict[Place, Rejected] = {}
         joined: frozenset[Place] = frozenset()
+        ambiguous = 0
         fault: BaseException | None = None
         rounds = 0
         while rounds < _ROUNDS:
@@ -290,16 +294,24 @@ class Store:
                 rounds += 1
             else:
                 if not isinstance(written, _Joined):
-                    return self._told(written)
+                    return self._told(written, ambiguous)
                 joined, fault = joined | written.places, None
+                ambiguous += written.ambiguous
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
-    def _told(self, written: Written | None) -> Totals:
+    def _told(self, written: Written | None, ambiguous: int) -> Totals:
+        """`ambiguous`: of the rows that were changed before the batch."""
         if written is None:
             return Totals()
         if self._on_written:
-            self._on_written(msgspec.structs.replace(written, commit_s=self._session.commit_s))
+            self._on_written(
+                msgspec.structs.replace(
+                    written,
+                    ambiguous=written.ambiguous + ambiguous,
+                    commit_s=self._session.commit_s,
+                )
+            )
         return written.totals
 
     async def _write(
@@ -358,6 +370,7 @@ class Store:
             kept=kept,
             totals=sum((totals for _, totals in moves), Totals()),
             expired_unread=sorted_out.expired_unread,
+            ambiguous=settled.ambiguous,
         )
 
     def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
@@ -379,7 +392,7 @@ class Store:
         """Change the rows that were told again, and nothing else: the batch follows."""
         await change_rows(connection, settled.changed, self._grid)
         await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
-        return _Joined(places=changing)
+        return _Joined(places=changing, ambiguous=settled.ambiguous)
 
     async def _quarantine(
         self,
@@ -468,12 +481,13 @@ class Store:
 
 
 def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
-    """The records that change stored rows."""
+    """The records that change stored rows: by joining, or as another event of their id."""
     changed = {row.event_id for row in settled.changed}
     return frozenset(
         place_of(event)
         for event, (fate, row) in zip(events, settled.fates, strict=True)
-        if fate == "joined" and row in changed
+        if (fate == "joined" and row in changed)
+        or (fate == "stored" and event.event_id != row and event.event_id in changed)
     )
 
 

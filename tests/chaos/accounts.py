@@ -8,11 +8,11 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from normalizer.core.join import join
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.core.settle import Place, place_of
 from normalizer.envelope import Envelope, Rejected
+from tests.joining import join
 from tests.stack import Topic
 from tests.tables import assert_ledger_holds, canonical, stored_events
 from tests.waiting import until

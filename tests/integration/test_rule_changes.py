@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import Totals
-from normalizer.core.join import conflict_id
+from normalizer.core.collisions import sibling_ids
 from normalizer.core.record import RawRecord
 from normalizer.core.wire_event import Refused
 from normalizer.snowflake import derive_id, hash_event_id
@@ -66,13 +66,14 @@ def opaque(patch: pytest.MonkeyPatch) -> None:
 def keyed_anew(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
-        "normalizer.core.settle.conflict_id_of", lambda event, salt: conflict_id(event, salt + 9)
+        "normalizer.core.settle.sibling_ids",
+        lambda event_id, execution_id: sibling_ids(event_id + 1, execution_id),
     )
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
     """What was one event told again is another event."""
-    patch.setattr("normalizer.core.settle.same_event", lambda *_: False)
+    patch.setattr("normalizer.core.settle.likeness", lambda *_: 0)
 
 
 def refusal(patch: pytest.MonkeyPatch) -> None:

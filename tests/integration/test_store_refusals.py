@@ -370,7 +370,7 @@ async def test_of_several_tellings_of_one_row_the_refused_one_alone_is_set_aside
 ) -> None:
     async with (
         refusing(
-            database, "22003", only="new.context::text like '%bad%'", when="before insert or update"
+            database, "22003", only="new.error = 'bad'", when="before insert or update"
         ) as connection,
         open_store(database) as store,
     ):
@@ -378,16 +378,14 @@ async def test_of_several_tellings_of_one_row_the_refused_one_alone_is_set_aside
         first = batch_of(*([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim)
         await store.write(first)
         await connection.execute("delete from normalizer.quarantine")
-        tellings = [
-            envelope(event_id=5, context=b'"bad"' if at == bad else b'"%d"' % at) for at in range(3)
-        ]
+        tellings = [envelope(event_id=5, error="bad" if at == bad else f"{at}") for at in range(3)]
 
         totals = await store.write(batch_of(*tellings, claim=after(claim, first)))
 
         assert totals.quarantined == 1
         assert await quarantined(connection) == {1 + bad: "22003"}
         (row,) = await stored_events(connection)
-        assert row.context == (b'"1"' if bad == 2 else b'"2"')
+        assert row.error == ("1" if bad == 2 else "2")
 
 
 async def test_tellings_that_are_refused_only_together_cost_the_last_one(

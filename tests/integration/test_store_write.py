@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import Batch, Totals, record_crc
-from normalizer.core.join import conflict_id
 from normalizer.core.record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
+from normalizer.snowflake import derive_id
 from tests.factories import (
     RECORDED_MS,
     TOPIC,
@@ -317,18 +317,18 @@ async def _everything(connection: asyncpg.Connection) -> list[Any]:
 
 
 async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Database) -> None:
-    event = envelope(9, event_id=5, step="z")
-    taken = [5, *(conflict_id(event, salt) for salt in range(4))]
+    taken = [derive_id(TOPIC, 0, 0, 4, 0, RECORDED_MS + 4, salt) for salt in range(4)]
+    event = envelope(4, event_id=taken[0], step="z")
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
         first = batch_of(*(envelope(event_id=one, step="a") for one in taken), event, claim=claim)
 
         totals = await store.write(first)
 
-        assert totals.stored == 6
+        assert totals.stored == 5
         (assigned,) = await connection.fetch("select * from normalizer.assigned_id")
-        assert assigned["source_offset"] == 5
-        assert (await stored_events(connection))[1].event_id == assigned["event_id"]
+        assert assigned["source_offset"] == 4
+        assert (await stored_events(connection))[0].event_id == assigned["event_id"]
         await assert_ledger_holds(connection)
 
 

@@ -214,7 +214,7 @@ def read_errors_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
-    def join(stored: Any, telling: Any) -> Any:
+    def join(stored: Any, telling: Any, _: Any) -> Any:
         place = {
             name: getattr(stored, name)
             for name in ("source_partition", "source_offset", "source_index")
@@ -225,7 +225,7 @@ def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
 
 
 def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(settle, "same_event", lambda a, b: True)
+    patch.setattr(settle, "likeness", lambda a, b: 3)
 
 
 def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime, timedelta
 
+from normalizer.core.digests import Digest
 from normalizer.core.record import RawRecord
 from normalizer.core.settle import Place, place_of, settle
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
@@ -15,6 +16,7 @@ from simulator.mix import Mix
 from simulator.record import Record
 from simulator.report import Report
 from simulator.topic import records
+from tests.joining import digests_of
 
 TOPIC = "noetl.events"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +67,9 @@ class MemoryDatabase:
     async def at(self, places: AbstractSet[Place]) -> dict[Place, int]:
         message = f"nothing is read twice here: {len(places)} places"
         raise AssertionError(message)
+
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        return digests_of(values)
 
     async def assigned(self, place: Place) -> int | None:
         return self._assigned.get(place)

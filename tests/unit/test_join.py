@@ -1,15 +1,17 @@
 """One event told more than once: column by column, what wins and what is kept beside it."""
 
-import hashlib
-import struct
+from functools import reduce
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 import pytest
 
-from normalizer.core.join import MOST, conflict_id, join, rekeyed, same_event
+from normalizer.core.join import KEPT_BYTES, MOST
+from normalizer.core.merge_flags import HAS_RIVAL, MERGED, WITHOUT_COMMAND, WITHOUT_STEP
 from normalizer.envelope import Envelope
 from tests.factories import envelope, recorded_at
+from tests.joining import join
 
 
 def both_ways(a: Envelope, b: Envelope, column: str) -> Any:
@@ -22,42 +24,6 @@ def both_ways(a: Envelope, b: Envelope, column: str) -> Any:
 def kept(row: Envelope) -> Any:
     """What was told otherwise."""
     return msgspec.json.decode(row.extra or b"{}").get("told_otherwise")
-
-
-def test_the_same_execution_class_step_command_and_worker_are_one_event() -> None:
-    told = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
-
-    assert same_event(told, told)
-    assert same_event(told, msgspec.structs.replace(told, event_type="action_done"))
-
-
-@pytest.mark.parametrize("column", ["step", "command_id", "worker_id"])
-def test_a_name_that_one_telling_lacks_tells_nothing_apart(column: str) -> None:
-    told = envelope(command_id="1:a:2", worker_id="w")
-    silent = msgspec.structs.replace(told, **{column: "" if column == "step" else None})
-
-    assert same_event(told, silent)
-    assert same_event(silent, told)
-    assert same_event(silent, silent)
-
-
-@pytest.mark.parametrize(
-    ("column", "other"),
-    [
-        ("execution_id", 1001),
-        ("event_type", "call.error"),
-        ("event_type", "step.exit"),
-        ("step", "other"),
-        ("command_id", "1:a:3"),
-        ("worker_id", "v"),
-    ],
-)
-def test_a_name_that_differs_makes_two_events(column: str, other: Any) -> None:
-    told = envelope(command_id="1:a:2", worker_id="w")
-    differing = msgspec.structs.replace(told, **{column: other})
-
-    assert not same_event(told, differing)
-    assert not same_event(differing, told)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +57,15 @@ def test_a_declared_value_that_lost_is_kept_and_a_default_is_not(
 def test_between_equals_the_greater_by_bytes_stays() -> None:
     assert both_ways(envelope(attempts=9), envelope(attempts=10), "attempts") == 9
     assert both_ways(envelope(error="b"), envelope(error="ab"), "error") == "b"
-    assert both_ways(envelope(context=b"[2]"), envelope(context=b"[10]"), "context") == b"[2]"
+
+
+def test_between_equal_json_the_greater_hash_stays_and_the_other_is_kept_as_it_came() -> None:
+    a, b = envelope(context=b'[2, "\\u0041"]'), envelope(context=b"[10]")
+    texts = {b'[2, "\\u0041"]': b'[2, "A"]', b"[10]": b"[10]"}
+    loser, winner = sorted(texts, key=lambda one: sha256(texts[one]).digest())
+
+    assert both_ways(a, b, "context") == winner
+    assert b'"told_otherwise":{"context":[%b]}' % loser in (join(a, b).extra or b"")
 
 
 def test_a_time_of_the_producer_beats_the_ids_and_the_ids_beats_the_logs() -> None:
@@ -174,7 +148,8 @@ def test_coercions_are_the_union_each_once() -> None:
     a = envelope(coercions=b'[{"rule":"b"},{"rule":"a"}]')
     b = envelope(coercions=b'[{"rule":"a"},{"rule":"c"}]')
 
-    assert both_ways(a, b, "coercions") == b'[{"rule":"a"},{"rule":"b"},{"rule":"c"}]'
+    row = msgspec.json.decode(both_ways(a, b, "coercions"))
+    assert sorted(coercion["rule"] for coercion in row) == ["a", "b", "c"]
 
 
 def test_json_is_compared_by_value_and_not_by_spelling() -> None:
@@ -269,57 +244,6 @@ def test_what_was_kept_before_stays_and_is_added_to() -> None:
     }
 
 
-def test_a_conflicting_event_has_an_id_of_its_own_that_its_copies_meet() -> None:
-    event = envelope(event_id=5, command_id="1:a:2")
-    copy = msgspec.structs.replace(
-        event, source_partition=3, source_offset=9, status="FAILED", event_type="action_done"
-    )
-
-    assert conflict_id(event, 0) == conflict_id(copy, 0)
-    assert conflict_id(event, 0) >> 61 == 0b11
-    assert len({conflict_id(event, salt) for salt in range(4)}) == 4
-
-
-@pytest.mark.parametrize(
-    ("column", "other"),
-    [
-        ("event_id", 6),
-        ("execution_id", 1001),
-        ("event_type", "call.error"),
-        ("step", "other"),
-        ("command_id", "1:a:3"),
-        ("command_id", None),
-    ],
-)
-def test_conflicting_events_that_differ_get_different_ids(column: str, other: Any) -> None:
-    event = envelope(event_id=5, command_id="1:a:2")
-
-    assert conflict_id(event, 0) != conflict_id(
-        msgspec.structs.replace(event, **{column: other}), 0
-    )
-
-
-def test_the_id_of_a_conflict_never_changes_between_versions() -> None:
-    event = envelope(event_id=5, execution_id=-6, step="s", command_id="c")
-    told = struct.pack(">Qq", 5, -6) + b"\0call.done\0s\0c"
-    digest = hashlib.blake2b(told + b"\2", digest_size=8).digest()
-
-    assert conflict_id(event, 2) == 3 << 61 | int.from_bytes(digest, "big") & (1 << 61) - 1
-
-
-def test_a_rekeyed_event_says_which_id_it_brought() -> None:
-    event = envelope(event_id=5, coercions=b'[{"rule":"bom_stripped"}]')
-
-    moved = rekeyed(event, 99)
-
-    assert moved.event_id == 99
-    assert msgspec.json.decode(moved.coercions or b"") == [
-        {"field": "event_id", "from": 5, "rule": "event_id_conflict"},
-        {"rule": "bom_stripped"},
-    ]
-    assert msgspec.structs.replace(moved, event_id=5, coercions=event.coercions) == event
-
-
 def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
     imported = envelope(step="fetch", extra=b'{"told_otherwise":{"step":["fetch"]}}')
     telling = envelope(step="fetch", worker_id="worker-1")
@@ -353,3 +277,49 @@ def test_the_name_of_what_is_kept_may_stand_in_any_value_or_be_spelt_with_escape
     assert join(named, named) is named
     assert kept(join(named, envelope(error="a"))) is None
     assert kept(join(spelt, envelope(error="c"))) == {"error": ["a", "b"]}
+
+
+def test_of_large_values_that_lost_no_more_bytes_are_kept_than_one_row_can_bear() -> None:
+    values = [b'["%b%d"]' % (b"v" * (KEPT_BYTES // 3), number) for number in range(4)]
+    rows = [
+        reduce(join, [envelope(context=one) for one in order]) for order in (values, values[::-1])
+    ]
+
+    assert kept(rows[0]) == kept(rows[1])
+    assert len(kept(rows[0])["context"]) < 3
+    assert kept(rows[0])["more"] == ["context"]
+    assert rows[0].context == rows[1].context
+
+
+def test_a_row_remembers_what_its_reports_did_not_name() -> None:
+    full = envelope(step="a", command_id="x")
+
+    assert join(full, envelope(step="")).merge_flags == WITHOUT_STEP | WITHOUT_COMMAND | MERGED
+    assert join(full, envelope(step="a")).merge_flags == WITHOUT_COMMAND | MERGED
+    assert join(envelope(step=""), full).merge_flags == WITHOUT_STEP | WITHOUT_COMMAND | MERGED
+    assert join(envelope(step=""), envelope(step="")).merge_flags == 0
+    assert join(full, envelope(step="a", command_id="x", error="e")).merge_flags == MERGED
+    assert join(full, full).merge_flags == 0
+
+
+def test_a_row_of_two_steps_says_so_and_is_ambiguous_where_a_report_lacks_its_command() -> None:
+    both = join(envelope(step="a", command_id="x"), envelope(step="b", command_id="x"))
+    silent = both_ways(both, envelope(step="a"), "coercions")
+
+    assert both.merge_flags == HAS_RIVAL | MERGED
+    assert both.coercions is None
+    assert msgspec.json.decode(silent) == [{"rule": "ambiguous_report", "field": "event_id"}]
+
+
+def test_a_value_that_says_ambiguous_report_marks_no_row() -> None:
+    said = b'[{"rule":"opaque_id","field":"event_id","from":"ambiguous_report"}]'
+    row = join(
+        envelope(step="a", command_id="x", coercions=said), envelope(step="b", command_id="x")
+    )
+
+    silent = join(row, envelope(step="a"))
+
+    assert [one["rule"] for one in msgspec.json.decode(silent.coercions or b"")] == [
+        "ambiguous_report",
+        "opaque_id",
+    ]

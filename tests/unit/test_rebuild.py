@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.join import join, rekeyed
+from normalizer.core.collisions import rekeyed
 from normalizer.core.normalize import Normalizer
 from normalizer.core.rebuild import rebuild
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, canonical_json
 from normalizer.snowflake import EPOCH_MS, derive_id
+from tests.joining import join
 
 RECORDED_MS = 1_784_000_000_000
 ASSIGNED = (RECORDED_MS - EPOCH_MS) << 22 | 1023 << 12

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from normalizer.core.join import join
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, canonical_json, to_canonical
+from tests.joining import join
 
 FOLDER: Final = Path(__file__).parent
 FROZEN: Final = FOLDER / "frozen"
@@ -111,12 +111,13 @@ _COLUMNS = (*_FIRST, *(name for name in Envelope.__struct_fields__ if name not i
 def row_text(event: Envelope) -> str:
     """The row as one JSON object, columns as the table has them; JSON is canonical, null left out.
 
-    `normalizer_version` is left out too: it says whose answer this was, not what it was.
+    `normalizer_version` and `merge_flags` are left out too: they say how the row came to be, not
+    what it is.
     """
     members = []
     for column in _COLUMNS:
         value = getattr(event, column)
-        if value is None or column == "normalizer_version":
+        if value is None or column in ("normalizer_version", "merge_flags"):
             continue
         members.append(f"{_text(column)}:{_column_text(column, value)}")
     return "{" + ",".join(members) + "}"

@@ -1,0 +1,69 @@
+"""Tells which event a report is of where one id names several, and which id the others get.
+
+Same event: the same event_id, execution and spelling class of the type; where both name a command,
+the same one, else not two different steps. Source of every rule here: promise 3, identity.
+"""
+
+import hashlib
+import struct
+from typing import Final
+
+import msgspec
+
+from normalizer.core.event_types import event_class
+from normalizer.core.join import told_steps
+from normalizer.core.merge_flags import SHARES_ID, with_coercion
+from normalizer.envelope import Envelope
+
+HASHED_REGION: Final = 1 << 62 | 1 << 61
+"""Ids with bits 62 and 61 set carry no time: 61 bits of a hash."""
+
+MOST_SIBLINGS: Final = 8
+"""So many events beside its holder share an id; a producer whose ids name more has none."""
+
+_HASH_BITS: Final = (1 << 61) - 1
+
+
+def likeness(row: Envelope, report: Envelope) -> int:
+    """How surely a report is of the row's event: 3 by command, 2 by step, 1 by default, 0 not."""
+    if row.execution_id != report.execution_id or not is_same_class(row, report):
+        return 0
+    if row.command_id is not None and report.command_id is not None:
+        return 3 if row.command_id == report.command_id else 0
+    if row.step and report.step:
+        return 2 if row.step == report.step or report.step in told_steps(row) else 0
+    return 1
+
+
+def is_same_class(a: Envelope, b: Envelope) -> bool:
+    """Whether the types of both are spellings of one."""
+    return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
+
+
+def sibling_ids(event_id: int, execution_id: int) -> list[int]:
+    """The ids of an execution's events whose own id another event holds, in order.
+
+    2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution and 1 to 8.
+    """
+    return [
+        HASHED_REGION
+        | int.from_bytes(
+            hashlib.blake2b(struct.pack(">Qqq", event_id, execution_id, n), digest_size=8).digest(),
+            "big",
+        )
+        & _HASH_BITS
+        for n in range(1, MOST_SIBLINGS + 1)
+    ]
+
+
+def rekeyed(event: Envelope, event_id: int) -> Envelope:
+    """The event under another id than it brought, with the coercion that says so."""
+    coercion = msgspec.json.encode(
+        {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
+    )
+    return msgspec.structs.replace(
+        event,
+        event_id=event_id,
+        coercions=with_coercion(event.coercions, coercion),
+        merge_flags=event.merge_flags | SHARES_ID,
+    )

@@ -1,0 +1,64 @@
+"""What a row remembers of the reports that made it and of its id, as bits of `merge_flags`."""
+
+from typing import Final
+
+import msgspec
+
+from normalizer.envelope import Envelope
+
+WITHOUT_STEP: Final = 1
+"""The row has a step, and a report of it named none."""
+WITHOUT_COMMAND: Final = 2
+"""The row has a command, and a report of it named none."""
+MERGED: Final = 4
+"""A report changed the row after it was stored. It says nothing of the event: never compared."""
+SHARES_ID: Final = 8
+"""Another event has, or had, the same id."""
+HAS_RIVAL: Final = 16
+"""So has one of the same execution and class; or the row's own reports name two steps.
+
+A report that lacks its step or its command may then have gone to the wrong row.
+"""
+
+_AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
+
+
+class _Coercion(msgspec.Struct, frozen=True):
+    rule: str
+
+
+_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(list[_Coercion])
+
+
+def lacks(row: Envelope) -> int:
+    """What the row, or a report of it, does not name: WITHOUT_STEP, WITHOUT_COMMAND."""
+    return (
+        row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
+        | (0 if row.step else WITHOUT_STEP)
+        | (WITHOUT_COMMAND if row.command_id is None else 0)
+    )
+
+
+def with_flags(row: Envelope, flags: int) -> Envelope:
+    """The row with these flags set; one that says so where a report of it may be another's."""
+    flags |= row.merge_flags
+    if flags != row.merge_flags:
+        row = msgspec.structs.replace(row, merge_flags=flags)
+    if flags & HAS_RIVAL and lacks(row) and not is_ambiguous(row):
+        return msgspec.structs.replace(row, coercions=with_coercion(row.coercions, _AMBIGUOUS))
+    return row
+
+
+def with_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
+    """The list with one coercion more, at its front."""
+    others = b"" if coercions is None else coercions.strip()[1:-1].strip()
+    return b"[%b%b%b]" % (coercion, b"," if others else b"", others)
+
+
+def is_ambiguous(row: Envelope) -> bool:
+    """Whether the row says that a report of it may be another event's."""
+    return (
+        row.coercions is not None
+        and b"ambiguous_report" in row.coercions
+        and any(coercion.rule == "ambiguous_report" for coercion in _decoder.decode(row.coercions))
+    )

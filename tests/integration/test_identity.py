@@ -1,0 +1,172 @@
+"""Events that share an id, and reports that differ, in PostgreSQL: rows, marks and hashes."""
+
+import asyncio
+import itertools
+import time
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from normalizer.core.batch import Totals
+from normalizer.core.collisions import sibling_ids
+from normalizer.core.digests import Digest, Digests, digest_of_text
+from normalizer.envelope import Envelope
+from normalizer.store.grid import Grid
+from normalizer.store.rows import StoredRows
+from normalizer.store.session import Session
+from normalizer.store.store import Written
+from tests.factories import EXECUTION_ID, after, batch_of, envelope
+from tests.joining import jsonb_text
+from tests.stack import Database
+from tests.tables import claimed, connected, open_store, stored_events
+
+A: Final = {"step": "a"}
+D: Final = {"step": "b", "command_id": "x"}
+C: Final = {"step": "", "command_id": "x"}
+ORDERS: Final = list(itertools.permutations((A, D, C)))
+
+
+async def written(database: Database, *told: dict[str, Any], at_once: int) -> Totals:
+    """Reports of one id, so many in a batch."""
+    totals = Totals()
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        for first in range(0, len(told), at_once):
+            some = [envelope(event_id=5, **one) for one in told[first : first + at_once]]
+            batch = batch_of(*some, claim=claim)
+            totals += await store.write(batch)
+            claim = after(claim, batch)
+    return totals
+
+
+def rules_of(row: Envelope) -> list[str]:
+    return [one["rule"] for one in msgspec.json.decode(row.coercions or b"[]")]
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("order", ORDERS)
+async def test_a_report_that_may_be_of_two_events_is_marked_in_every_order(
+    database: Database, order: tuple[dict[str, Any], ...], at_once: int
+) -> None:
+    totals = await written(database, *order, *order, at_once=at_once)
+
+    async with connected(database) as connection:
+        rows = await stored_events(connection)
+        counted = await connection.fetchval(
+            "select sum(coercions) from projector.coercions_by_rule where rule = 'ambiguous_report'"
+        )
+    assert totals.stored == len(rows) <= 2
+    marked = [row for row in rows if "ambiguous_report" in rules_of(row)]
+    assert marked
+    assert counted == len(marked)
+
+
+async def test_copies_of_events_that_share_an_id_meet_their_rows(database: Database) -> None:
+    one, other = {"step": "a", "command_id": "x"}, {"step": "b", "command_id": "y"}
+    poorer = ({"step": "b"}, {"step": "", "command_id": "y"}, {"step": ""})
+
+    totals = await written(database, one, other, *poorer, *poorer, at_once=2)
+
+    assert totals.stored == 2
+    async with connected(database) as connection:
+        rows = await stored_events(connection)
+        assert [row.event_id for row in rows] == [5, sibling_ids(5, EXECUTION_ID)[0]]
+        assert [row.step for row in rows] == ["a", "b"]
+
+
+async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
+    database: Database,
+) -> None:
+    """The holder's row lies in another partition, and is marked before the batch is written."""
+    seen: list[Written] = []
+    async with open_store(database) as store, connected(database) as connection:
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        first = batch_of(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
+        await store.write(first)
+        async with open_store(database, "two", on_written=seen.append) as second:
+            claim = await claimed(second, 1)
+            told = [envelope(event_id=at + 1, **D) for at in range(5)]
+            totals = await second.write(batch_of(*told, claim=claim))
+
+        rows = await stored_events(connection)
+    assert (totals.stored, totals.joined) == (5, 0)
+    assert len(rows) == 10
+    assert sum(one.ambiguous for one in seen) == 5
+    assert sum("ambiguous_report" in rules_of(row) for row in rows) == 5
+
+
+async def digests_of(database: Database, values: list[bytes]) -> list[Digest]:
+    """As the store asks for them."""
+    grid = Grid()
+    session = Session(database.url, application_name="t", grid=grid, answer_s=60.0, settings={})
+    try:
+        return await session.at_once(
+            lambda connection: StoredRows(connection, grid).digests(values)
+        )
+    finally:
+        session.hang_up()
+
+
+VALUES: Final = [
+    *(b"1e2", b"100", b"100.0", b"100.00", b"-0", b"-0.0", b"0", b"1.50", b"1E+2", b"0.1e1"),
+    *(b"1" * 80, b"1" * 64 + b".50", b"1e-7", b"1e300", b"true", b"false", b"null"),
+    *(b'"a"', rb'"\u0041"', b'"A"', rb'"\n\t\b\f\r\"\\\/\u0001\u001f\u007f"', b'"\x7f"'),
+    *('"\u00e9\U0001f600"'.encode(), rb'"\ud83d\ude00"', b'"%b"' % (b"x" * 62)),
+    *(b'"%b"' % (b"x" * 63), b'["%b"]' % (b"x" * 5_000_000), b"[%b1]" % (b"1e300," * 9_000)),
+    *(b"{}", b"[]", b"[ ]", b'{"bb":1,"a":2,"c":[1, 2]}', b'{"a":2,"c":[1,2.0],"bb":1}'),
+    *(b'{"a":1,"a":2}', b'{"":{"x":[{}]}}'),
+]
+
+
+async def test_the_databases_digests_are_of_the_text_of_a_jsonb(database: Database) -> None:
+    """And so are those that the loop makes itself, of what jsonb writes as it stands."""
+    found = await digests_of(database, VALUES)
+
+    assert found == [digest_of_text(jsonb_text(value)) for value in VALUES]
+    known = Digests()
+    own = [known.of(value) for value in VALUES]
+    assert all(
+        mine == theirs
+        for value, mine, theirs in zip(VALUES, own, found, strict=True)
+        if value not in known.missing()
+    )
+    assert len(known.missing()) < len(VALUES)
+
+
+async def test_a_value_that_is_no_jsonb_equals_itself_alone(database: Database) -> None:
+    bad = [b"NaN", rb'{"a":"\u0000"}', b"[1]", b"NaN "]
+
+    found = await digests_of(database, bad)
+
+    assert found[2] == (3, b"[1]")
+    assert len(set(found)) == 4
+
+
+@pytest.mark.parametrize("numbers", [100_000, pytest.param(4_000_000, marks=pytest.mark.soak)])
+async def test_two_reports_that_differ_in_their_last_number_hold_nobody_up(
+    database: Database, numbers: int
+) -> None:
+    contexts = [b"[%b%d]" % (b"1," * numbers, last) for last in (1, 2)]
+    late_s: list[float] = []
+
+    async def heartbeat() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            late_s.append(time.monotonic() - before - 0.01)
+
+    beating = asyncio.create_task(heartbeat(), name="heartbeat")
+    totals = await written(database, *({"context": one} for one in contexts), at_once=1)
+    beating.cancel()
+
+    assert (totals.stored, totals.joined) == (1, 1)
+    assert max(late_s) < 0.5
+    async with connected(database) as connection:
+        kept = await connection.fetchrow(
+            """
+            select context -> -1 as won, extra #> '{told_otherwise,context,0,-1}' as lost
+            from   normalizer.events
+            """
+        )
+    assert {kept["won"], kept["lost"]} == {"1", "2"}

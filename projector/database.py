@@ -24,6 +24,8 @@ _SESSION: Final = {
     "TimeZone": "UTC",
     # Compiling costs more than any of our queries.
     "jit": "off",
+    # A plan for any bounds would lock every partition of events, with all indexes.
+    "plan_cache_mode": "force_custom_plan",
 }
 _MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 

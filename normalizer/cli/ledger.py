@@ -316,6 +316,7 @@ async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
                 "application_name": "normalizer ledger",
                 "default_transaction_read_only": "on",
                 "statement_timeout": "120s",
+                "plan_cache_mode": "force_custom_plan",
             },
         )
         try:

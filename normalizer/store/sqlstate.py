@@ -89,7 +89,8 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     if code == "P0001":
         return Fault.OURS
     if code in _CHECKS and error.schema_name == "normalizer":
-        is_of_an_event = (error.table_name or "").startswith("events")
+        # A check without a name is a partition that is missing: somebody took it out of the grid.
+        is_of_an_event = (error.table_name or "").startswith("events") and error.constraint_name
         return Fault.RECORD if is_of_an_event else Fault.OURS
     if code[:2] == "22" or code in _RECORD_CODES:
         return Fault.RECORD

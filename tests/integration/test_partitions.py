@@ -15,6 +15,7 @@ import pytest
 
 from normalizer.cli.check import Finding, check
 from normalizer.embedded import PostgresServer
+from normalizer.embedded.postgres import wheel_binaries
 from normalizer.errors import FatalError
 from normalizer.jobs.asked import Asked
 from normalizer.jobs.export import Export, Selection
@@ -256,6 +257,21 @@ async def test_one_region_is_folded_without_a_look_at_what_lies_between_two(
     await assert_folded(database)
 
 
+async def test_records_read_again_are_looked_for_where_there_are_any(database: Database) -> None:
+    """By their coordinates, which say nothing of ids: in the partitions that hold something."""
+    events = [envelope(number) for number in range(5)]
+    async with open_store(database) as store, connected(database) as connection:
+        await store.write(batch_of(*events, claim=await claimed(store)))
+        await watch_locks(connection)
+        await connection.execute("delete from normalizer.source_position")
+        claim = await claimed(store)
+
+        totals = await store.write(batch_of(*events, claim=claim))
+
+        assert totals.duplicate == 5
+        assert await locked(connection) == {"events_006"}
+
+
 def _call(event_id: int, what: str, attempts: int, **fields: object) -> Told:
     """Declared attempts outrank defaulted ones, so the second telling changes the row."""
     return envelope(
@@ -274,7 +290,7 @@ async def assert_folded(database: Database) -> None:
             assert verdict.verdict == "match", str(verdict)
 
 
-async def scattered(database: Database, events: int) -> None:
+async def scattered(database: Database, events: int, folder: Path) -> None:
     """Ids of all of 63 bits, beside three readers whose transactions stay open."""
     chance = random.Random(events)
     async with contextlib.AsyncExitStack() as opened:
@@ -305,19 +321,31 @@ async def scattered(database: Database, events: int) -> None:
             assert isinstance(done, str) or done.verdict == "match", str(done)
     lines: list[bytes] = []
     assert await Export(database.url, Selection()).run(lines.append) == events
+    exported = folder / "events.ndjson"
+    exported.write_bytes(b"".join(lines))
+    code, said = await typed(Settings(database_url=database.url), "backfill", "file", str(exported))
+    assert code == 0, said
+    dumped = ("--file", str(folder / "dump"), "--format=custom", "--dbname", database.admin_url)
+    dump = await asyncio.create_subprocess_exec(wheel_binaries() / "pg_dump", *dumped)
+    assert await dump.wait() == 0
+    async with connected(database) as connection:
+        assert await count(connection, "normalizer.events") == events
+        assert await count(connection, "pg_class") == relations
 
 
 @every_postgres
-async def test_random_ids_make_no_partition_and_stop_nobody(database: Database) -> None:
-    await scattered(database, 2_000)
+async def test_random_ids_make_no_partition_and_stop_nobody(
+    database: Database, tmp_path: Path
+) -> None:
+    await scattered(database, 2_000, tmp_path)
 
 
 @pytest.mark.soak
 @every_postgres
 async def test_twenty_thousand_random_ids_make_no_partition_and_stop_nobody(
-    database: Database,
+    database: Database, tmp_path: Path
 ) -> None:
-    await scattered(database, 20_000)
+    await scattered(database, 20_000, tmp_path)
 
 
 async def test_an_export_holds_negative_ids_too(database: Database) -> None:

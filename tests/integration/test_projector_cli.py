@@ -136,9 +136,9 @@ async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
         )
 
     assert would[0] == done[0] == again[0] == 0
-    assert "would make events_" in would[1]
-    assert "made events_" in done[1]
-    assert "made" not in again[1]
+    assert "would analyse normalizer.events" in would[1]
+    assert "analysed normalizer.events" in done[1]
+    assert "analyse" not in again[1]
     assert "execution_facts   match" in done[1]
     assert drifted[0] == 1
     assert "events shows 7, should be 1" in drifted[1]

@@ -109,6 +109,12 @@ def test_the_projection_that_an_error_comes_from_is_named() -> None:
     assert "inside" not in str(translated(refusal("55P03")))
 
 
+def test_a_partition_that_somebody_took_away_is_never_the_records_fault() -> None:
+    missing = refusal("23514", schema="normalizer", table="events")
+
+    assert fault_of(missing, copying=True) is Fault.OURS
+
+
 def test_a_key_that_is_there_already_is_a_race() -> None:
     assert fault_of(refusal("23505", **CHECK), copying=True) is Fault.RACE
 

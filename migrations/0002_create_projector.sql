@@ -202,7 +202,7 @@ create table projector.horizon (
     constraint horizon_pkey primary key (rows_of)
 );
 
-insert into projector.horizon (rows_of) values ('minutes'), ('hours');
+insert into projector.horizon (rows_of) values ('minutes'), ('hours'), ('tellings');
 
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
 

@@ -14,7 +14,13 @@ import msgspec
 
 from normalizer.errors import NormalizerError
 from projector.archive import ArchiveFolder
-from projector.retention import drop_events, drop_executions, drop_quarantine, drop_raw
+from projector.retention import (
+    drop_events,
+    drop_executions,
+    drop_quarantine,
+    drop_raw,
+    drop_tellings,
+)
 from projector.upkeep import drop_minutes, fold_shards, refresh_statistics
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
@@ -95,6 +101,7 @@ async def _steps(
     if keep.events is not None:
         before = now - keep.events
         steps.append(drop_events(connection, before, keep.margin, folder, dry_run=dry_run))
+        steps.append(drop_tellings(connection, dry_run=dry_run))
     if keep.executions is not None:
         steps.append(drop_executions(connection, now - keep.executions, dry_run=dry_run))
     if keep.quarantine is not None:

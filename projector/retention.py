@@ -18,6 +18,7 @@ _STEPS_A_LOOK: Final = 10
 """Old rows are looked for so many steps at a time: a look goes by those that are dead already."""
 _PATIENCE_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.05
+_LOOK_AGAIN: Final = timedelta(days=1)
 
 
 async def drop_events(
@@ -43,6 +44,27 @@ async def drop_events(
             yield f"{done} {gone:,} events of {partition['name']}"
         if gone and not dry_run and await _empty(connection, partition["name"]):
             yield f"emptied {partition['name']}"
+
+
+async def drop_tellings(connection: asyncpg.Connection, *, dry_run: bool) -> AsyncIterator[str]:
+    """Forget records that told again of rows that are gone; once a day, for all are looked at.
+
+    They tell nothing any more: such a record is expired, or as good as new.
+    """
+    if dry_run or not await connection.fetchval(_LOOKED_LONG_AGO, _LOOK_AGAIN):
+        return
+    gone = 0
+    last: tuple[str, int, int, int, int] = ("", 0, 0, 0, 0)
+    while True:
+        async with connection.transaction():
+            await connection.execute(_BY_KEY)
+            row = await connection.fetchrow(_DROP_TELLINGS, *last, ROWS_A_STEP)
+        if row is None:
+            break
+        gone, last = gone + row[0], tuple(row)[1:]
+    await connection.execute(_NOTE_LOOKED)
+    if gone:
+        yield f"deleted {gone:,} notes of records that told again of what is gone"
 
 
 async def _raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
@@ -241,6 +263,50 @@ _LOCK_EVENTS: Final = """
 """
 
 _HAS_ROWS: Final = "select exists (select from normalizer.{})"
+
+_LOOKED_LONG_AGO: Final = """
+    select looked_at < now() - $1::interval from horizon where rows_of = 'tellings'
+"""
+
+_NOTE_LOOKED: Final = "update horizon set looked_at = now() where rows_of = 'tellings'"
+
+_BY_KEY: Final = """
+    set local enable_seqscan = off;
+    set local enable_hashjoin = off;
+    set local enable_mergejoin = off
+"""
+
+_DROP_TELLINGS: Final = """
+    with page as materialized (
+        select   source_topic, source_generation, source_partition, offset_block, told_id,
+                 not exists (
+                     select
+                     from   unnest(event_ids) as told (event_id)
+                     join   normalizer.events using (event_id)
+                 ) as is_over
+        from     normalizer.telling
+        where    (source_topic, source_generation, source_partition, offset_block, told_id)
+                 > ($1::text, $2::integer, $3::integer, $4::bigint, $5::bigint)
+        order by source_topic, source_generation, source_partition, offset_block, told_id
+        limit    $6::integer
+    ),
+    gone as (
+        delete from normalizer.telling as old
+        using  page
+        where  page.is_over
+        and    (old.source_topic, old.source_generation, old.source_partition, old.offset_block,
+                old.told_id)
+               = (page.source_topic, page.source_generation, page.source_partition,
+                  page.offset_block, page.told_id)
+        returning 1
+    )
+    select   (select count(*) from gone), source_topic, source_generation, source_partition,
+             offset_block, told_id
+    from     page
+    order by source_topic desc, source_generation desc, source_partition desc, offset_block desc,
+             told_id desc
+    limit    1
+"""
 
 _OLD_EXECUTIONS: Final = """
     select   execution_id

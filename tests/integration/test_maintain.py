@@ -490,6 +490,28 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
     assert await divergent(connection) == {}
 
 
+async def test_what_is_known_of_records_that_told_again_goes_with_their_row(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    young = envelope(5, event_id=id_of(NOW))
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        for row, worker in ((envelope(0), "w"), (young, "v")):
+            for told in (row, msgspec.structs.replace(row, worker_id=worker)):
+                batch = batch_of(told, claim=claim)
+                await store.write(batch)
+                claim = after(claim, batch)
+    await connection.execute(
+        "update normalizer.events set recorded_at = $1 where event_id = $2", NOW, young.event_id
+    )
+
+    said = await run(connection)
+
+    assert "deleted 1 notes of records that told again of what is gone" in said
+    left = await connection.fetch("select event_ids from normalizer.telling")
+    assert [row["event_ids"] for row in left] == [[young.event_id]]
+
+
 async def test_a_partition_that_was_emptied_gives_its_room_back(
     connection: asyncpg.Connection,
 ) -> None:

@@ -93,6 +93,10 @@ declare
         select kept_from from horizon where rows_of = 'minutes'
     );
 begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
     insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
     select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
              moved.status collate "C", moved.attempts, own_shard, sum(moved.sign)
@@ -180,6 +184,11 @@ as $$
 declare
     own_shard constant smallint := take_shard();
 begin
+    if current_setting('projector.off', true) = 'on' then
+        -- Refusals are few: which hours they are of is found by comparing them all.
+        insert into divergent (projection, noted_by) values ('quarantine_hours', 'off');
+        return null;
+    end if;
     if tg_op <> 'INSERT' then
         insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
         select   hour_of(quarantined_at), reason collate "C", shape collate "C", own_shard,

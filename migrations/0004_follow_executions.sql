@@ -446,6 +446,10 @@ declare
     doubtful bigint[];
     moved    execution_move[];
 begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds;

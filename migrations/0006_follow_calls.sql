@@ -381,6 +381,10 @@ declare
     misdated call_id[];
     failures timestamptz[];
 begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
     select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
     into   roles, outcomes
     from   event_kinds

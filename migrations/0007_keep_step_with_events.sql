@@ -10,12 +10,11 @@ declare
     name   regclass;
     filled boolean;
 begin
-    -- Also those that a rebuild feeds beside them.
     for name in
         select pg_class.oid
         from   pg_class
         where  relkind = 'r'
-        and    relnamespace in ('projector'::regnamespace, to_regnamespace('projector_next'))
+        and    relnamespace = 'projector'::regnamespace
         and    relname in (
                    'event_minutes', 'event_hours', 'arrival_hours', 'coercion_hours',
                    'execution_facts', 'execution_hours', 'call_facts', 'call_hours', 'call_times',
@@ -73,7 +72,7 @@ create table projector.verification (
     took_s          double precision not null,
     constraint verification_pkey primary key (verification_id),
     constraint verification_verdict check (verdict in ('match', 'divergent', 'cannot tell')),
-    constraint verification_scope check (scope in ('everything', 'range', 'sample'))
+    constraint verification_scope check (scope in ('all', 'range', 'sample'))
 );
 
 comment on table projector.verification is
@@ -81,6 +80,42 @@ comment on table projector.verification is
 
 -- The latest of each projection; and delete what is old.
 create index verification_by_time on projector.verification (verified_at);
+
+
+-- Where a projection is known to differ from the log: at an execution, in an hour of what is counted
+-- by the hour, or, where neither is named, anywhere. It stands until a comparison of just that place
+-- finds that it agrees, whatever else was compared meanwhile.
+create table projector.divergent (
+    divergent_id bigint      not null generated always as identity,
+    projection   text        not null,
+    execution_id bigint,
+    hour         timestamptz,
+    noted_by     text        not null,
+    noted_at     timestamptz not null default clock_timestamp(),
+    ended_by     text,
+    ended_at     timestamptz,
+    constraint divergent_pkey primary key (divergent_id),
+    constraint divergent_place check (execution_id is null or hour is null),
+    constraint divergent_noted_by check (noted_by in ('verify', 'repair', 'off')),
+    constraint divergent_end check (
+        (ended_by is null) = (ended_at is null) and ended_by in ('verified', 'archived')
+    )
+);
+
+comment on table projector.divergent is
+    'Where projections are known to differ from the log, and how that ended.';
+comment on column projector.divergent.noted_by is
+    'verify compared it; repair changed an execution whose roll-ups may differ there; off: events '
+    'went in without their projections.';
+comment on column projector.divergent.ended_by is
+    'verified: a later comparison of that place found that it agrees. archived: retention took what '
+    'it was about. Null: it stands.';
+
+-- What stands, for the view agreement and for projector repair.
+create index divergent_standing on projector.divergent (projection, execution_id, hour)
+    where ended_at is null;
+-- Delete what is old.
+create index divergent_by_end on projector.divergent (ended_at) where ended_at is not null;
 
 insert into migrations.applied (version) values ('0007') on conflict do nothing;
 

@@ -709,15 +709,56 @@ comment on view projector.gaps is
     'operator said so.';
 
 create view projector.agreement as
-select distinct on (projection)
-       projection, verdict, scope, compared, divergent, archived, detail, verified_at, took_s,
-       extract(epoch from now() - verified_at)::double precision as age_s
-from   projector.verification
-order by projection, verified_at desc, verification_id desc;
+with latest as (
+    select distinct on (projection) *
+    from   projector.verification
+    order by projection, verified_at desc, verification_id desc
+),
+differed as (
+    select distinct on (projection) projection, detail
+    from   projector.verification
+    where  verdict = 'divergent'
+    order by projection, verified_at desc, verification_id desc
+),
+scoped as (
+    select   projection,
+             max(verified_at) filter (where scope = 'all')    as all_verified_at,
+             max(verified_at) filter (where scope = 'range')  as range_verified_at,
+             max(verified_at) filter (where scope = 'sample') as sample_verified_at
+    from     projector.verification
+    where    verdict <> 'cannot tell'
+    group by projection
+),
+standing as (
+    select   projection, count(distinct (execution_id, hour)) as divergent,
+             min(noted_at) as divergent_since
+    from     projector.divergent
+    where    ended_at is null
+    group by projection
+)
+select projection,
+       case
+           when standing.divergent > 0 then 'divergent'
+           when latest.verdict = 'divergent' then 'match'
+           else latest.verdict
+       end as verdict,
+       coalesce(latest.scope, '') as scope, coalesce(latest.compared, 0) as compared,
+       coalesce(standing.divergent, 0) as divergent, standing.divergent_since,
+       coalesce(latest.archived, 0) as archived,
+       case when standing.divergent > 0 then coalesce(differed.detail, '') else latest.detail end
+           as detail,
+       latest.verified_at, latest.took_s,
+       extract(epoch from now() - latest.verified_at)::double precision as age_s,
+       scoped.all_verified_at, scoped.range_verified_at, scoped.sample_verified_at
+from   latest
+full join standing using (projection)
+left join differed using (projection)
+left join scoped using (projection);
 
 comment on view projector.agreement is
-    'Do the views agree with the log? What `projector verify` found when it last compared each '
-    'projection with the events.';
+    'Do the views agree with the log? divergent: places of a projection known to differ, until a '
+    'comparison that covers them finds that they agree; else what `projector verify` found last. '
+    'When each scope was compared last: all, a range of hours, a sample.';
 
 
 -- What each column means: a name means one thing everywhere, but for those that name their view.
@@ -758,7 +799,12 @@ begin
                    ('', 'delay_s',
                     'seconds from the log''s time of the last record to its commit here'),
                    ('', 'detail', 'what differs, or why it cannot be told'),
-                   ('', 'divergent', 'rows that differ'),
+                   ('', 'divergent',
+                    'executions or hours known to differ and not compared again since'),
+                   ('', 'divergent_since', 'when the oldest of them was noted'),
+                   ('', 'all_verified_at', 'when all of it was compared last'),
+                   ('', 'range_verified_at', 'when a range of it was compared last'),
+                   ('', 'sample_verified_at', 'when a sample of it was compared last'),
                    ('', 'duplicate', 'outcomes that were there already'),
                    ('', 'duration', 'seconds, where the producer told them'),
                    ('', 'duration_s', 'seconds it took: as told, else from its start to its end'),

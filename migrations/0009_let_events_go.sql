@@ -260,6 +260,10 @@ begin
     delete from call_facts where execution_id = any(gone);
     delete from archived_calls where execution_id = any(gone);
     update execution_facts set forgotten = true where execution_id = any(gone);
+    -- Where they differed from the log, nobody can tell any more.
+    update divergent
+    set    ended_at = now(), ended_by = 'archived'
+    where  execution_id = any(gone) and ended_at is null;
     return cardinality(gone);
 end
 $$;

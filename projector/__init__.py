@@ -8,14 +8,10 @@ the events. Here is what an operator does with them, in the order a question mee
     database.py         a database URL -> a connection with its limits
     wait.py             until an event is visible
     comparisons/        what each projection shows, beside the fold of its events
-    windows.py          everything, a range or a sample -> stretches that fit one short snapshot
+    windows.py          all, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
-    units.py            which tables are rebuilt together
-    shadow.py           a unit's tables and functions once more, in a schema of their own
-    adoption.py         what no event can tell any more, taken over
-    rebuild.py          a unit made anew beside the live one, compared, and swapped
-    report.py           what a rebuild does, said to whoever waits
-    recount.py          refusals counted anew
+    repair.py           what differs made to agree again, beside everybody's work
+    report.py           what a repair does, said to whoever waits
     upkeep.py           shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
     maintain.py         both, in a safe order, one maintainer at a time

@@ -28,11 +28,9 @@ from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
 from projector.maintain import Keep, MaintainerBusy
 from projector.maintain import maintain as run_maintain
-from projector.rebuild import drop, state_of, swap
-from projector.rebuild import rebuild as run_rebuild
-from projector.recount import RECOUNTED, recount
+from projector.repair import Asked, look
+from projector.repair import repair as run_repair
 from projector.report import Report
-from projector.units import UNITS, unit_of
 from projector.verify import Verdict, record
 from projector.verify import verify as compare
 from projector.wait import wait_for
@@ -57,7 +55,7 @@ def main() -> None:
     projector serve                    the dashboard and an HTTP API on them
     projector verify                   do they agree with the log?
     projector wait noetl.events:3:1042 until that record is in every view
-    projector rebuild executions       make a projection anew beside the live one, and swap
+    projector repair                   make them agree again where they are known not to
     projector maintain --dry-run       what has grown old, and what would be done about it
 
     DATABASE_URL names the database:
@@ -130,8 +128,9 @@ def verify(
     event_hours       divergent: 282 rows compared, 1 differ (0.3 s)
         hour 2026-07-01T09:00, step fetch, ...: events shows 7, should be 6
 
-    What it finds is kept for the view projector.agreement. Mend what differs with `projector
-    rebuild`.
+    What it finds is kept for the view projector.agreement, and stands there as divergent until a
+    comparison of just that place says otherwise: no sample takes it back. `projector repair` mends
+    it.
     """
     scope = _scope(since, until, last, sample, seed)
     chosen = [one for one in COMPARISONS if not only or one.name in only]
@@ -175,95 +174,87 @@ def wait(*, place: str, timeout: float) -> None:
 
 
 @main.command()
-@click.argument(
-    "name",
-    type=click.Choice(
-        [*(unit.name for unit in UNITS), *(t for unit in UNITS for t in unit.tables), RECOUNTED]
-    ),
-    metavar="NAME",
-)
-@click.option("--no-swap", is_flag=True, help="Stop before the swap; the same command goes on.")
-@click.option("--rollback", is_flag=True, help="Swap back: the old tables were fed all along.")
-@click.option("--finish", is_flag=True, help="Drop the old tables: no way back from here.")
-@click.option("--cancel", is_flag=True, help="Drop the new tables; the live ones never noticed.")
-@click.option("--restart", is_flag=True, help="Begin again instead of going on.")
-@click.option(
-    "--share",
-    type=click.FloatRange(0.01, 1.0),
-    default=0.5,
-    metavar="SHARE",
-    help="Of the time for folding; the rest is the writers'. 0.5.",
-)
-@click.option(
-    "--sample",
-    type=click.IntRange(1),
-    metavar="HOURS",
-    help="Before the swap compare only so many hours with the log, not everything.",
-)
-def rebuild(
+@click.option("--executions", is_flag=True, help="These, their calls and roll-ups: ID ...")
+@click.option("--hours", is_flag=True, help="What happened in these hours: FROM TO.")
+@click.option("--counters", is_flag=True, help="All that is counted, of all hours.")
+@click.option("--all", "everything", is_flag=True, help="All there is, also what is empty yet.")
+@click.option("--dry-run", is_flag=True, help="Say what differs; change nothing.")
+@click.argument("which", nargs=-1, metavar="[ID... | FROM TO]")
+def repair(
     *,
-    name: str,
-    no_swap: bool,
-    rollback: bool,
-    finish: bool,
-    cancel: bool,
-    restart: bool,
-    share: float,
-    sample: int | None,
+    executions: bool,
+    hours: bool,
+    counters: bool,
+    everything: bool,
+    dry_run: bool,
+    which: tuple[str, ...],
 ) -> None:
-    """Make a projection anew from the log, beside live writes and reads, and swap.
+    """Make projections agree with the log again, beside live writes and reads.
 
     \b
-    projector rebuild executions             executions, calls and their roll-ups
-    projector rebuild counters               events by minute and hour, arrivals, coercions
-    projector rebuild call_hours             the same as executions: they go together
-    projector rebuild quarantine_hours       refusals, hours at a time, from the quarantine
-    projector rebuild executions --rollback  the old ones again, just as true
-    projector rebuild executions --finish    drop what is not live
+    projector repair                                  what is known to differ
+    projector repair --dry-run                        what is that?
+    projector repair --executions 481036337152        these, their calls and their roll-ups
+    projector repair --hours 2026-07-01T09:00 2026-07-02
+    projector repair --counters                       counts and roll-ups of all hours
+    projector repair --all                            everything, also a projection that is empty
 
-    The new tables are fed by every writer from the start, and compared with the live ones and with
-    the log before they take their place. Whatever stops it, the live ones serve on: type the same
-    command to go on, or --cancel.
+    Known to differ is what `projector verify` found, and where events had to go in without their
+    projections: the view projector.agreement counts both. Executions and calls are folded anew from
+    their events; counts are added what they lack. Each step is a short transaction and holds nobody
+    up. Stopped or killed at any moment it has done no harm: type the same command again.
+
+    \b
+    call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)
+
+    Exit 0: all that was looked at agrees. 1: something differs, or with --dry-run, would have been
+    repaired. 3: another repair or maintain runs, or the database did not answer.
     """
-    if name == RECOUNTED and (no_swap or rollback or finish or cancel or restart):
-        raise click.UsageError(f"{name} is counted anew at once: nothing to swap, finish or cancel")
-    scope = _scope(None, None, None, sample, None)
-    report = Report(_say)
+    asked = _asked(which, executions=executions, hours=hours, counters=counters, all_=everything)
+    report = Report()
 
-    async def run() -> None:
+    async def run() -> bool:
+        agrees, told = True, False
         with report.noted():
-            await made_anew()
+            async with connected(database_url()) as connection:
+                verdicts = (
+                    look(connection, asked)
+                    if dry_run
+                    else run_repair(connection, asked, doing=report.tell)
+                )
+                async for verdict in verdicts:
+                    _say(str(verdict))
+                    agrees, told = agrees and verdict.verdict == "match", True
+        if not told:
+            _say("nothing is known to differ; `projector verify` looks for it")
+        return agrees
 
-    async def made_anew() -> None:
-        async with connected(database_url()) as connection:
-            if name == RECOUNTED:
-                async for line in recount(connection, scope):
-                    _say(str(line))
-                return
-            unit = unit_of(name)
-            if rollback or finish or cancel:
-                state = await state_of(connection)
-                if state is not None and cancel == (state.state == "swapped"):
-                    raise click.ClickException(_NOT_NOW[state.state])
-                _say(await (swap if rollback else drop)(connection))
-                return
-            async for said in run_rebuild(
-                connection, unit, restart=restart, share=share, scope=scope
-            ):
-                report.tell(said)
-            if not no_swap:
-                report.doing = "swapping"
-                _say(await swap(connection))
-                _say(f"type `projector rebuild {name} --finish` to drop the old ones")
-
-    _run(run())
+    if not _run(run()):
+        raise SystemExit(FOUND)
 
 
-_NOT_NOW: Final = {
-    "swapped": "the new tables are live: --rollback swaps back, --finish drops the old ones",
-    "filled": "the new tables are not live: --cancel drops them",
-    "filling": "the new tables are not done: --cancel drops them",
-}
+def _asked(
+    which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
+) -> Asked:
+    if executions + hours + counters + all_ > 1:
+        raise click.UsageError("give one of --executions, --hours, --counters and --all")
+    if which and not executions and not hours:
+        raise click.UsageError("say of what: --executions ID ... or --hours FROM TO")
+    if executions:
+        try:
+            ids = tuple(int(one) for one in which)
+        except ValueError as error:
+            raise click.BadParameter(f"{' '.join(which)} are no ids of executions") from error
+        if not ids:
+            raise click.UsageError("which executions? --executions ID ...")
+        return Asked(scope=Scope(kind="range", execution_ids=ids))
+    if hours:
+        if len(which) != 2:
+            raise click.UsageError("which hours? --hours FROM TO, as 2026-07-01T09:00 (UTC)")
+        return Asked(scope=_scope(which[0], which[1], None, None, None))
+    if counters or all_:
+        return Asked(scope=Scope(), only_counted=counters)
+    return Asked()
 
 
 @main.command()
@@ -408,7 +399,7 @@ def _scope(
     if sample:
         drawn = secrets.randbelow(1_000_000) if seed is None else seed
         return Scope(kind="sample", hours=sample, seed=drawn, **bounds)
-    return Scope(kind="range" if bounds else "everything", **bounds)
+    return Scope(kind="range" if bounds else "all", **bounds)
 
 
 def _hour_of(moment: datetime) -> datetime:
@@ -447,6 +438,8 @@ def _run(flow: Coroutine[Any, Any, _T]) -> _T:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
         raise _Broken(f"no answer from the database: {error}") from error
+    except MaintainerBusy as error:
+        raise _Broken(str(error)) from error
     except FatalError as error:
         raise _Broken(str(error)) from error
     except NormalizerError as error:

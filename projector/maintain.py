@@ -74,9 +74,9 @@ async def maintain(
 
 @asynccontextmanager
 async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """No other process maintains or rebuilds meanwhile. Raises MaintainerBusy."""
+    """No other process maintains or repairs meanwhile. Raises MaintainerBusy."""
     if not await connection.fetchval("select pg_try_advisory_lock($1::bigint)", _LOCK):
-        raise MaintainerBusy("another process maintains or rebuilds this database just now")
+        raise MaintainerBusy("another process maintains or repairs this database just now")
     try:
         yield
     finally:
@@ -93,11 +93,6 @@ async def _steps(
     dry_run: bool,
 ) -> AsyncIterator[str]:
     steps: list[AsyncIterator[str]] = []
-    rebuilt = await connection.fetchval("select unit from projector.rebuild")
-    if rebuilt is not None:
-        # Its tables know nothing of rows that go.
-        yield f"retention waits for the rebuild of {rebuilt}: finish or cancel it"
-        keep = Keep(minutes=keep.minutes, raw=keep.raw)
     if keep.events is not None:
         before = now - keep.events
         steps.append(drop_events(connection, before, keep.margin, folder, dry_run=dry_run))
@@ -122,4 +117,17 @@ def _minute_of(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-_FORGET_VERDICTS: Final = "delete from verification where verified_at < $1::timestamptz"
+_FORGET_VERDICTS: Final = """
+    with forgotten as (
+        delete from divergent where ended_at < $1::timestamptz
+    )
+    delete from verification
+    where       verified_at < $1::timestamptz
+    and         exists (
+                    select
+                    from   verification as later
+                    where  later.projection = verification.projection
+                    and    later.scope = verification.scope
+                    and    later.verification_id > verification.verification_id
+                )
+"""

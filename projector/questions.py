@@ -411,7 +411,7 @@ VIEWS: Final[tuple[View, ...]] = (
     View(
         "agreement",
         """
-        select   projection, verdict, compared, divergent, verified_at
+        select   projection, verdict, divergent, divergent_since, all_verified_at
         from     projector.agreement
         order by projection
         """,

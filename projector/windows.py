@@ -1,10 +1,12 @@
-"""Everything, a range of time or a sample in; stretches that fit one short snapshot out.
+"""All, a range of time or a sample in; stretches that fit one short snapshot out.
 
-Every hour lies in exactly one stretch, also those that show nothing: what a projection has lost
-altogether must be missed too. The same holds for the ids of executions.
+Of all and of a range every hour lies in exactly one stretch, also those that show nothing: what a
+projection has lost altogether must be missed too. The same holds for the ids of executions.
 """
 
+import contextlib
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
@@ -12,10 +14,11 @@ from typing import Any, Final, Literal
 import asyncpg
 import msgspec
 
-from projector.comparisons import Bounds
+from projector.comparisons import Bounds, Comparison
 
 EVENTS_A_STRETCH: Final = 200_000
 EXECUTIONS_A_HOUR: Final = 20
+EXECUTIONS_A_STRETCH: Final = 200
 _LEAST_ID: Final = -(1 << 63)
 _GREATEST_ID: Final = (1 << 63) - 1
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
@@ -24,16 +27,26 @@ _HOUR: Final = timedelta(hours=1)
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared: everything, the hours from `since` to before `until`, or some hours.
+    """What is compared: all, the hours from `since` to before `until`, or some hours.
 
-    A sample is of `hours` hours, drawn with `seed`, and of some executions that began in each.
+    A sample is of `hours` hours, drawn with `seed`, and of some executions that began in each. A
+    range may be of these `execution_ids` alone, or of what is `noted` as divergent.
     """
 
-    kind: Literal["everything", "range", "sample"] = "everything"
+    kind: Literal["all", "range", "sample"] = "all"
     since: datetime = _BEFORE_ALL
     until: datetime = _AFTER_ALL
     hours: int = 3
     seed: int = 0
+    execution_ids: tuple[int, ...] = ()
+    noted: bool = False
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a projection is noted as divergent: in an hour, at an execution, or (None) anywhere."""
+
+    divergent_id: int
+    at: datetime | int | None
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -48,36 +61,83 @@ class Stretch(msgspec.Struct, frozen=True):
             return f"{len(self.execution_ids)} executions"
         return f"{self.low} to {self.high}"
 
+    def holds(self, at: datetime | int) -> bool:
+        """Whether this hour or execution is compared in it."""
+        if isinstance(at, datetime):
+            return bool(self.low <= at < self.high)
+        if self.execution_ids is not None:
+            return at in self.execution_ids
+        return bool(self.low <= at <= self.high)
+
 
 async def stretches(
-    connection: asyncpg.Connection, bounds: Bounds, scope: Scope
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    scope: Scope,
+    noted: Sequence[Place] = (),
+    log_hours: Counter[tuple[Bounds, datetime]] | None = None,
 ) -> AsyncIterator[Stretch]:
-    """Ascending; each read from the database when its turn comes."""
-    if bounds != "executions":
-        for stretch in await _hours(connection, bounds, scope):
+    """Ascending; each read from the database when its turn comes.
+
+    `log_hours` are events by hour as the log has them, for a projection that may have lost them.
+    """
+    named = _named(scope, noted)
+    if named is not None:
+        for stretch in _around(named):
             yield stretch
-    elif scope.kind == "everything":
+    elif comparison.bounds != "executions":
+        for stretch in await _hours(connection, comparison.bounds, scope, log_hours or Counter()):
+            yield stretch
+    elif scope.kind == "all" or scope.noted:
         async for stretch in _all_executions(connection):
             yield stretch
     else:
-        for hours in await _hours(connection, "created", scope):
+        for hours in await _hours(connection, "created", scope, Counter()):
             async for stretch in _executions_of(connection, hours, scope):
                 yield stretch
 
 
-async def _hours(connection: asyncpg.Connection, bounds: Bounds, scope: Scope) -> list[Stretch]:
-    rows = await connection.fetch(_WEIGHTS[bounds], scope.since, scope.until)
+def _named(scope: Scope, noted: Sequence[Place]) -> Sequence[Any] | None:
+    """The hours or executions that are asked for one by one; None: it is not they."""
+    if scope.execution_ids:
+        return sorted(scope.execution_ids)
+    if scope.noted and all(place.at is not None for place in noted):
+        return sorted({place.at for place in noted})
+    return None
+
+
+def _around(places: Sequence[Any]) -> list[Stretch]:
+    """Each hour by itself; executions some at a time."""
+    if places and isinstance(places[0], datetime):
+        return [Stretch(hour, hour + _HOUR) for hour in places]
+    firsts = range(0, len(places), EXECUTIONS_A_STRETCH)
+    cut = [places[first : first + EXECUTIONS_A_STRETCH] for first in firsts]
+    return [Stretch(ids[0], ids[-1], tuple(ids)) for ids in cut]
+
+
+async def _hours(
+    connection: asyncpg.Connection,
+    bounds: Bounds,
+    scope: Scope,
+    log_hours: Counter[tuple[Bounds, datetime]],
+) -> list[Stretch]:
+    weights = Counter(dict(await connection.fetch(_WEIGHTS[bounds], scope.since, scope.until)))
     if scope.kind == "sample":
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
-        chosen = chance.sample(rows, min(scope.hours, len(rows)))
-        return [Stretch(hour, hour + _HOUR) for hour, _ in sorted(chosen)]
+        chosen = chance.sample(sorted(weights), min(scope.hours, len(weights)))
+        return [Stretch(hour, hour + _HOUR) for hour in sorted(chosen)]
+    if scope.kind == "all":
+        # A roll-up that lost its rows cannot tell how much there is to fold.
+        weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
+        with contextlib.suppress(asyncpg.QueryCanceledError):
+            weights |= Counter(dict(await connection.fetch(_SOURCES[bounds])))
     found: list[Stretch] = []
     low, weight = scope.since, 0
-    for hour, events in rows:
-        if weight and weight + events > EVENTS_A_STRETCH:
+    for hour in sorted(weights):
+        if weight and weight + weights[hour] > EVENTS_A_STRETCH:
             found.append(Stretch(low, hour))
             low, weight = hour, 0
-        weight += events
+        weight += weights[hour]
     return [*found, Stretch(low, scope.until)]
 
 
@@ -134,6 +194,27 @@ _WEIGHTS: Final[dict[Bounds, str]] = {
     ),
     "finished": _weights(("call_hours", "hour", "4 * sum(calls)")),
 }
+
+_NOWHERE: Final = "select now() as hour, 0::bigint where false"
+
+_SOURCES: Final[dict[Bounds, str]] = {
+    "created": _NOWHERE,
+    "arrived": _NOWHERE,
+    "refused": """
+        select hour_of(quarantined_at), count(*) from normalizer.quarantine group by 1
+    """,
+    "begun": """
+        select hour_of(first_at), 4 * count(*) from execution_facts where events > 0 group by 1
+    """,
+    "finished": """
+        select hour_of(finished_at), 4 * count(*)
+        from   call_facts
+        where  finished_at is not null
+        group by 1
+    """,
+}
+"""How much there is to fold by hour, where that is not the log itself: roll-ups are folded from the
+rows that they hang on."""
 
 _NEXT_EXECUTIONS: Final = """
     select min(execution_id)

@@ -31,7 +31,7 @@ _REST: Final = """
 
     insert into projector.verification
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
-    values ('event_hours', 'everything', 'match', 7, 0, 0, '', 0.1);
+    values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
 
     insert into normalizer.events (event_id, execution_id, event_type, step, status, attempts,
                                    created_at, command_id, coercions, recorded_at, shape,

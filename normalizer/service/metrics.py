@@ -40,6 +40,7 @@ DRIFTS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "held", "fenced", "stopped")
 JOB_KINDS: Final = ("backfill", "renormalise", "redrive")
 JOB_STATES: Final = ("running", "interrupted")
+SCOPES: Final = ("all", "range", "sample")
 
 NO_SHAPE: Final = "none"
 """The shape of what could not be read so far as to tell, and of what holds no event."""
@@ -280,15 +281,23 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_unverified_seconds",
         kind="gauge",
-        means="Since `projector verify` last compared the projection it compared longest ago; "
-        "+Inf: never.",
+        means="Since all projections were last compared with the events, by scope: all of them, "
+        "a range of hours, or a sample (as maintain does); +Inf: not yet.",
         look="Run `projector verify`, once a day for instance.",
+        labels={"scope": SCOPES},
     ),
     Metric(
         name="normalizer_divergent_rows",
         kind="gauge",
-        means="Rows of projections that differed from the events at their last comparison.",
-        look="`select * from projector.agreement`, then `projector rebuild`; report it.",
+        means="Executions and hours at which projections are known to differ from the events: "
+        "verify found them, or events went in without their projections.",
+        look="`select * from projector.agreement`, then `projector repair`; report it.",
+    ),
+    Metric(
+        name="normalizer_divergent_seconds",
+        kind="gauge",
+        means="How long the oldest of them has stood; 0: none does.",
+        look="As above.",
     ),
     Metric(
         name="normalizer_jobs",

@@ -273,8 +273,12 @@ def _of(standing: Standing) -> Iterator[Family]:
         "normalizer_work_remaining_records",
         {(): sum(one.lag_records for one in partitions.values())},
     )
-    yield family("normalizer_unverified_seconds", {(): standing.unverified_s})
+    yield family(
+        "normalizer_unverified_seconds",
+        {(scope,): age_s for scope, age_s in standing.unverified_s.items()},
+    )
     yield family("normalizer_divergent_rows", {(): standing.divergent})
+    yield family("normalizer_divergent_seconds", {(): standing.divergent_s})
     yield family(
         "normalizer_jobs",
         {

@@ -19,7 +19,7 @@ from normalizer.core.radar import Finding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, LogReader, Partition
 from normalizer.service.heartbeat import Seen
-from normalizer.service.metrics import JOB_KINDS, JOB_STATES
+from normalizer.service.metrics import JOB_KINDS, JOB_STATES, SCOPES
 from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
 from normalizer.store.sqlstate import FOREIGN_ERRORS
@@ -47,8 +47,17 @@ _POSITIONS: Final = """
     order by topic, partition, generation desc
 """
 _AGREEMENT: Final = """
-    select   coalesce(sum(divergent), 0)::bigint                              as divergent,
-             coalesce(max(age_s), 'infinity'::double precision)               as unverified_s
+    select   coalesce(sum(divergent), 0)::bigint as divergent,
+             coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision
+                 as divergent_s,
+             array[
+                 case when bool_and(all_verified_at is not null)
+                      then extract(epoch from now() - min(all_verified_at)) end,
+                 case when bool_and(range_verified_at is not null)
+                      then extract(epoch from now() - min(range_verified_at)) end,
+                 case when bool_and(sample_verified_at is not null)
+                      then extract(epoch from now() - min(sample_verified_at)) end
+             ]::double precision[] as unverified_s
     from     projector.agreement
 """
 _JOBS: Final = """
@@ -133,7 +142,8 @@ class Standing:
         self.writable = False
         self.missing_migrations: tuple[str, ...] = ()
         self.divergent = 0
-        self.unverified_s = math.inf
+        self.divergent_s = 0.0
+        self.unverified_s = dict.fromkeys(SCOPES, math.inf)
         self.snapshot_s = 0.0
         self.lock_holders: dict[int, str] = {}
         """By the server process that waits, who holds the lock it waits for."""
@@ -218,7 +228,9 @@ class Standing:
             }
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
             row = await connection.fetchrow(_AGREEMENT)
-            self.divergent, self.unverified_s = row["divergent"], row["unverified_s"]
+            self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
+            ages = (math.inf if age is None else age for age in row["unverified_s"])
+            self.unverified_s = dict(zip(SCOPES, ages, strict=True))
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
             self._take_jobs(await connection.fetch(_JOBS))
         self.snapshot_s = await connection.fetchval(_SNAPSHOT)

@@ -373,3 +373,6 @@ RAW_COLUMNS: Final = (
     "value_sha256",
     "whole",
 )
+
+# Of this transaction: its events go in, no view follows, and the database notes where.
+PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"

@@ -5,12 +5,12 @@ locked positions: still mine, and where I think they are?
 -> refused records to quarantine -> positions and running totals moved -> commit
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from types import MappingProxyType, TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import asyncpg
 import msgspec
@@ -54,6 +54,8 @@ from normalizer.store.rows import (
     refused_rows,
 )
 from normalizer.store.session import ANSWER_S, OnceMore, Session
+
+_T = TypeVar("_T")
 
 _ROUNDS: Final = 10
 _APART_FOR: Final = 1_000
@@ -265,7 +267,7 @@ class Store:
         await self._session.at_once(record)
         return msgspec.structs.replace(claim, next_offset=next_offset)
 
-    async def write(self, batch: Batch) -> Totals:
+    async def write(self, batch: Batch, *, projections: bool = True) -> Totals:
         """Write the batch in one transaction; rows that the database refuses go to quarantine.
 
         Where partitions share executions, rows that were told again are changed in a transaction
@@ -274,6 +276,10 @@ class Store:
 
         A batch whose commit took effect although its answer was lost is recognised, and not
         written again: its totals are then empty.
+
+        Without `projections` no view follows: the database notes the executions and hours of the
+        batch as divergent, and `projector repair` sees to them. For one record that makes a
+        projection fail.
         Raises Fenced (a younger epoch owns a partition) and PositionMoved (an operator's hand).
         """
         refused: dict[Place, Rejected] = {}
@@ -284,10 +290,13 @@ class Store:
         while rounds < _ROUNDS:
             try:
                 if isinstance(fault, RowRefused):
-                    refused = refused | await self._find_refused(batch, refused, fault)
-                written = await self._session.transaction(
-                    partial(self._write, batch, refused, joined)
-                )
+                    refused = refused | await self._find_refused(
+                        batch, refused, fault, projections=projections
+                    )
+                write = partial(self._write, batch, refused, joined)
+                if not projections:
+                    write = partial(_without_projections, write)
+                written = await self._session.transaction(write)
             except (RowRefused, OnceMore) as again:
                 # With its traceback it would hold this frame, and so the batch, for the collector.
                 fault = again.with_traceback(None)
@@ -416,10 +425,17 @@ class Store:
         return [refusal.place not in seen and next(kept) for refusal in refusals]
 
     async def _find_refused(
-        self, batch: Batch, refused: dict[Place, Rejected], fault: RowRefused
+        self,
+        batch: Batch,
+        refused: dict[Place, Rejected],
+        fault: RowRefused,
+        *,
+        projections: bool,
     ) -> dict[Place, Rejected]:
         """Which events' rows the database refuses, by writing and rolling back."""
         find = partial(self._try_rows, batch, refused)
+        if not projections:
+            find = partial(_without_projections, find)
         found = await self._session.transaction(find, rolled_back=True)
         if not found:
             raise StoreUnavailable(
@@ -478,6 +494,13 @@ class Store:
             event for event in tellings if (await self._refusals(connection, [event], reached))[0]
         ]
         return alone or tellings[-1:]
+
+
+async def _without_projections(
+    work: Callable[[asyncpg.Connection], Awaitable[_T]], connection: asyncpg.Connection
+) -> _T:
+    await connection.execute(statements.PROJECTIONS_OFF)
+    return await work(connection)
 
 
 def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:

@@ -2,7 +2,7 @@
 
 The folds are written again here, from the rules and not from the triggers: in one pass, with
 nothing merged. Both queries get the same bounds and must give the same rows at every snapshot.
-Table names are without a schema, so that a projection that is being rebuilt can be compared too.
+Table names are without a schema: whoever connects says where they are.
 
     comparison.py       what two such queries are
     counts.py           what is only counted

@@ -179,6 +179,7 @@ CALL_HOURS: Final = Comparison(
     bounds="finished",
     keys="hour playbook step attempts status",
     measure="calls",
+    sums="calls timed duration_us exhausted",
     shown="""
         select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls,
                  sum(timed)::bigint as timed, sum(duration_us) as duration_us,
@@ -206,6 +207,7 @@ CALL_TIMES: Final = Comparison(
     bounds="finished",
     keys="hour measure playbook step attempts status bucket",
     measure="calls",
+    sums="calls",
     shown="""
         select   hour, measure, playbook, step, attempts, status, bucket,
                  sum(calls)::bigint as calls
@@ -238,6 +240,7 @@ WORKERS: Final = Comparison(
     bounds="finished",
     keys="hour worker_id status",
     measure="calls",
+    sums="calls timed duration_us",
     shown="""
         select   hour, worker_id, status, sum(calls)::bigint as calls, sum(timed)::bigint as timed,
                  sum(duration_us) as duration_us
@@ -262,6 +265,7 @@ ERRORS: Final = Comparison(
     bounds="finished",
     keys="hour step attempts status error_class",
     measure="calls",
+    sums="calls",
     shown="""
         select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
         from     error_hours
@@ -285,6 +289,7 @@ RETRIES: Final = Comparison(
     bounds="begun",
     keys="minute step",
     measure="retries",
+    sums="retries",
     shown="""
         select   minute, step, sum(retries)::bigint as retries
         from     retry_minutes

@@ -13,13 +13,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Two queries of the same columns: those of `keys` name a row, `measure` is one that does not.
 
     $1 and $2 are the bounds. $3 and $4 cut a stretch that is too long for one snapshot into shares
-    of keys: only those of share $4 of $3 are compared. Of executions $5 may name a few.
+    of keys: only those of share $4 of $3 are compared. Of executions $5 may name a few. `sums` are
+    the columns that shards add up, where rows are counted in shards.
     """
 
     name: str
     bounds: Bounds
     keys: str
     measure: str
+    sums: str = ""
     shown: str
     folded: str
     archived: str | None = None

@@ -9,6 +9,7 @@ MINUTES: Final = Comparison(
     bounds="created",
     keys="minute event_type status attempts",
     measure="events",
+    sums="events",
     shown="""
         select   minute, event_type, status, attempts, sum(events)::bigint as events
         from     event_minutes
@@ -35,6 +36,7 @@ HOURS: Final = Comparison(
     bounds="created",
     keys="hour step event_type status attempts",
     measure="events",
+    sums="events",
     shown="""
         select   hour, step, event_type, status, attempts, sum(events)::bigint as events
         from     event_hours
@@ -64,6 +66,7 @@ ARRIVALS: Final = Comparison(
     bounds="arrived",
     keys="hour shape evidence lateness",
     measure="events",
+    sums="events",
     shown="""
         select   hour, shape, evidence, lateness, sum(events)::bigint as events
         from     arrival_hours
@@ -102,6 +105,7 @@ COERCIONS: Final = Comparison(
     bounds="arrived",
     keys="hour shape rule",
     measure="coercions",
+    sums="coercions",
     shown="""
         select   hour, shape, rule, sum(coercions)::bigint as coercions
         from     coercion_hours
@@ -129,6 +133,7 @@ REFUSALS: Final = Comparison(
     bounds="refused",
     keys="hour reason shape",
     measure="refused",
+    sums="refused",
     shown="""
         select   hour, reason, shape, sum(refused)::bigint as refused
         from     quarantine_hours

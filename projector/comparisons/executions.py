@@ -155,6 +155,7 @@ EXECUTION_HOURS: Final = Comparison(
     bounds="begun",
     keys="hour playbook outcome",
     measure="executions",
+    sums="executions",
     shown="""
         select   hour, playbook, outcome, sum(executions)::bigint as executions
         from     execution_hours

@@ -227,7 +227,7 @@ async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
     async with process(scene.settings, *history, command="backfill") as again:
         await again.communicate()
     assert again.returncode == 0
-    assert await _projector(scene, "rebuild", "counters") == 0
+    assert await _projector(scene, "repair") == 0
     assert await _projector(scene, "verify") == 0
     await scene.alerts.until_green(*told)
 

@@ -48,7 +48,7 @@ async def test_a_restored_backup_is_whole_and_goes_on(
 
         async with connected(database.url) as before, connected(other.url) as after:
             assert await contents(after) == await contents(before)
-            async for verdict in verify(after, Scope(kind="everything")):
+            async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)
         assert {one.state for one in await read_status(other.url)} == {"applied"}
 
@@ -57,5 +57,5 @@ async def test_a_restored_backup_is_whole_and_goes_on(
         assert [one.wrong async for one in verify_ledger(other.url, None) if one.wrong] == []
         async with connected(other.url) as after:
             assert len((await contents(after))["rows"]) > len(lines) * 0.9
-            async for verdict in verify(after, Scope(kind="everything")):
+            async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)

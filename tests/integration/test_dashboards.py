@@ -57,7 +57,7 @@ _HAPPENED = """
 
     insert into projector.verification
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
-    values ('event_hours', 'everything', 'match', 7, 0, 0, '', 0.1);
+    values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
 """
 
 

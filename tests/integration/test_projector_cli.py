@@ -156,24 +156,53 @@ async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) ->
     assert await process.wait() == 0
 
 
-async def test_refusals_are_rebuilt_at_once(database: Database) -> None:
+async def test_repair_mends_what_is_known_to_differ(database: Database) -> None:
     async def typed(*options: str) -> tuple[int | None, str]:
-        return await projector(
-            "rebuild", "quarantine_hours", *options, database_url=database.admin_url
-        )
+        return await projector("repair", *options, database_url=database.admin_url)
 
-    done = await typed()
-    refused = await typed("--rollback")
+    async with connected(database) as connection:
+        await fill(connection)
+        nothing = await typed()
+        await connection.execute("update projector.event_hours set events = events + 1")
+        await projector("verify", database_url=database.admin_url)
+        looked = await typed("--dry-run")
+        mended = await typed()
+        await connection.execute("delete from projector.execution_facts")
+        hours = await typed("--hours", "2026-07-01", "2026-07-31")
+        await connection.execute("delete from projector.execution_facts")
+        one = await typed("--executions", "1")
+        whole = await typed("--all")
+        counted = await typed("--counters")
 
-    assert done[0] == 0
-    assert "counted 0 refusals anew\nquarantine_hours  match" in done[1]
-    assert refused[0] == 2
-    assert "quarantine_hours is counted anew at once" in refused[1]
+    assert nothing == (0, "nothing is known to differ; `projector verify` looks for it\n")
+    assert looked[0] == 1
+    assert "events shows 2, should be 1" in looked[1]
+    assert mended[0] == 0
+    assert "event_hours       match: 1 rows compared, 1 repaired" in mended[1]
+    assert (hours[0], one[0]) == (0, 0)
+    assert "execution_facts   match: 1 rows compared, 1 repaired" in hours[1]
+    assert "execution_facts   match: 1 rows compared" in one[1]
+    assert (whole[0], counted[0]) == (0, 0)
+    assert "repaired" not in whole[1] + counted[1]
+    assert "execution_facts" not in counted[1]
 
 
-async def test_refusals_that_are_not_proven_anew_end_as_a_rebuild_that_differs(
-    database: Database,
-) -> None:
+async def test_a_repair_that_is_not_understood_says_how(database: Database) -> None:
+    wrong = {
+        ("--all", "--counters"): "give one of",
+        ("7",): "say of what",
+        ("--executions",): "which executions?",
+        ("--executions", "x"): "no ids of executions",
+        ("--hours", "2026-07-01"): "which hours?",
+    }
+
+    for options, said in wrong.items():
+        code, printed = await projector("repair", *options, database_url=database.admin_url)
+        assert code == 2
+        assert said in printed
+
+
+async def test_what_a_repair_cannot_mend_stays_divergent(database: Database) -> None:
     async with connected(database) as connection:
         await connection.execute(
             """
@@ -181,6 +210,7 @@ async def test_refusals_that_are_not_proven_anew_end_as_a_rebuild_that_differs(
                    (reason, detail, shape, normalizer_version, source_topic, source_generation,
                     source_partition, source_offset, source_index, value_bytes, batch_id)
             values ('invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, 1, 0, 1, 1);
+            delete from projector.quarantine_hours;
 
             create function public.miscount() returns trigger language plpgsql
             as $$ begin new.refused := 7; return new; end $$;
@@ -190,35 +220,10 @@ async def test_refusals_that_are_not_proven_anew_end_as_a_rebuild_that_differs(
             """
         )
 
-    code, printed = await projector("rebuild", "quarantine_hours", database_url=database.admin_url)
+    code, printed = await projector("repair", "--counters", database_url=database.admin_url)
 
     assert code == 1
     assert "quarantine_hours  divergent" in printed
-    assert "quarantine_hours is not proven to be as the quarantine says" in printed
-
-
-async def test_rebuild_swaps_goes_back_and_is_finished(database: Database) -> None:
-    async def typed(*options: str) -> tuple[int | None, str]:
-        return await projector("rebuild", "event_hours", *options, database_url=database.admin_url)
-
-    async with connected(database) as connection:
-        await fill(connection)
-    too_early = await typed("--rollback")
-    begun = await typed("--no-swap")
-    refused = await typed("--finish")
-    swapped = await typed()
-    back = await typed("--rollback")
-    dropped = await typed("--cancel")
-
-    assert too_early == (1, "Error: there is nothing to swap: the rebuild is not done\n")
-    assert begun[0] == swapped[0] == back[0] == dropped[0] == 0
-    assert "folded 1 of 1 events (100%" in begun[1]
-    assert "event_hours       match: 1 rows compared" in begun[1]
-    assert "swapped" not in begun[1]
-    assert refused == (1, "Error: the new tables are not live: --cancel drops them\n")
-    assert "swapped: the new counters are live" in swapped[1]
-    assert back[1] == "swapped: the old counters are live\n"
-    assert dropped[1] == "dropped the new counters\n"
 
 
 async def fill(connection: asyncpg.Connection) -> None:

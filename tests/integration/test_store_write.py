@@ -12,6 +12,8 @@ from normalizer.core.batch import Batch, Totals, record_crc
 from normalizer.core.record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id
+from projector.database import connected as projecting
+from projector.repair import Asked, repair
 from tests.factories import (
     RECORDED_MS,
     TOPIC,
@@ -547,3 +549,35 @@ async def test_a_store_of_no_database_at_all_may_try_again(database: Database) -
     async with open_store(nowhere) as store:
         with pytest.raises(StoreUnavailable):
             await claimed(store)
+
+
+async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
+    database: Database,
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        await connection.execute(
+            "alter table projector.event_hours add constraint refuses check (step <> 'poison')"
+        )
+        told = batch_of(envelope(0, step="poison", execution_id=7), rejected(), claim=claim)
+
+        await store.write(told, projections=False)
+
+        assert await count(connection, "normalizer.events") == 1
+        assert await count(connection, "normalizer.quarantine") == 1
+        assert await count(connection, "projector.execution_facts") == 0
+        noted = await connection.fetch("select projection, execution_id from projector.divergent")
+        next_one = batch_of(envelope(2, execution_id=8), claim=after(claim, told))
+        await store.write(next_one)
+        assert await count(connection, "projector.execution_facts") == 1
+        await connection.execute("alter table projector.event_hours drop constraint refuses")
+        async with projecting(database.admin_url) as owner:
+            said = [verdict.verdict async for verdict in repair(owner, Asked())]
+        assert set(said) == {"match"}
+        await assert_ledger_holds(connection)
+
+    assert {tuple(row) for row in noted if row["execution_id"]} == {
+        ("execution_facts", 7),
+        ("call_facts", 7),
+    }
+    assert {row["projection"] for row in noted} >= {"event_hours", "quarantine_hours"}

@@ -265,6 +265,75 @@ async def test_a_verdict_is_kept_for_the_view(connection: asyncpg.Connection) ->
     assert {tuple(row) for row in kept} == {(one.name, "match") for one in COMPARISONS}
 
 
+async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
+    await shown.insert(connection, [later])
+    await connection.execute(
+        "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
+    )
+
+    await verified(connection)
+    await verified(connection, Scope(kind="range", until=T0 + timedelta(hours=1)))
+
+    assert await agreement(connection, "event_hours") == ("divergent", 1)
+
+
+async def test_a_comparison_of_just_that_place_takes_a_verdict_back(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute("update projector.event_hours set events = events + 1")
+    await connection.execute("update projector.execution_facts set failed_at = null")
+    await verified(connection)
+    assert await agreement(connection, "event_hours") == ("divergent", 1)
+    assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+    await connection.execute("update projector.event_hours set events = events - 1")
+    await verified(connection, Scope(kind="range", until=T0))
+    assert await agreement(connection, "event_hours") == ("divergent", 1)
+    await verified(connection, Scope(kind="range", since=T0, until=T0 + timedelta(hours=1)))
+
+    assert await agreement(connection, "event_hours") == ("match", 0)
+    assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+
+async def test_what_differed_and_was_archived_is_no_longer_divergent_and_that_is_recorded(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        "update projector.execution_facts set failed_at = null, archived = events"
+    )
+    await connection.execute(
+        "insert into projector.divergent (projection, execution_id, noted_by) "
+        "select 'execution_facts', execution_id, 'verify' from projector.execution_facts"
+    )
+    assert await agreement(connection, "execution_facts") == ("divergent", 1)
+
+    await connection.execute(
+        "select forget_executions(array(select execution_id from execution_facts))"
+    )
+
+    ended = await connection.fetch("select projection, ended_by from projector.divergent")
+    assert [tuple(row) for row in ended] == [("execution_facts", "archived")]
+    assert await connection.fetchval("select count(*) from projector.agreement") == 0
+
+
+async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[str, int]:
+    row = await connection.fetchrow(
+        "select verdict, divergent from projector.agreement where projection = $1", projection
+    )
+    return tuple(row)
+
+
+async def verified(connection: asyncpg.Connection, scope: Scope = EVERYTHING) -> None:
+    for verdict in (await verdicts(connection, scope)).values():
+        assert await record(connection, verdict)
+
+
 @settings(
     max_examples=15,
     deadline=None,

@@ -98,30 +98,34 @@ async def retry_storms(snapshot: Snapshot, asked: StormsAsked) -> Answer[Storm]:
 
 
 class Agreement(Row, frozen=True, kw_only=True):
-    """verdict: match, divergent, or cannot tell."""
+    """verdict: match, divergent, or cannot tell. Null: never compared, at all or in that scope."""
 
     projection: str
     verdict: str
     scope: str
     compared: int
     divergent: int
+    divergent_since: datetime | None
     archived: int
     detail: str
-    verified_at: datetime
-    took_s: float
-    age_s: float
+    verified_at: datetime | None
+    took_s: float | None
+    age_s: float | None
+    all_verified_at: datetime | None
+    range_verified_at: datetime | None
+    sample_verified_at: datetime | None
 
 
 _AGREEMENT = Statement("""
-    select   projection, verdict, scope, compared, divergent, archived, detail, verified_at, took_s,
-             age_s
+    select   projection, verdict, scope, compared, divergent, divergent_since, archived, detail,
+             verified_at, took_s, age_s, all_verified_at, range_verified_at, sample_verified_at
     from     projector.agreement
     order by projection
 """)
 
 
 async def agreement(snapshot: Snapshot, _asked: NothingAsked) -> Answer[Agreement]:
-    """Do the views agree with the log? What `projector verify` found last."""
+    """Do the views agree with the log? What is known to differ, and what was compared last."""
     return await now(snapshot, _AGREEMENT, {}, Agreement)
 
 

@@ -224,6 +224,15 @@ function drawOutcomes({ outcomes }, { address, go }) {
 const stamp = (iso, every) =>
   every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(local(iso)).slice(-8, -3)}`;
 
+/** How long ago all projections were last compared whole, by range and by sample. */
+function scopesWords(verdicts) {
+  const said = [["all", "whole"], ["range", "by range"], ["sample", "by sample"]]
+    .map(([scope, words]) => [verdicts.map((row) => row[`${scope}_verified_at`]), words])
+    .filter(([times]) => times.every(Boolean))
+    .map(([times, words]) => `${words} ${span((Date.now() - Math.min(...times.map((at) => new Date(at)))) / 1000)} ago`);
+  return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
+}
+
 function drawFreshness({ freshness, agreement }) {
   if (!freshness.rows.length) return empty("No record was read yet. ", h("code", {}, "normalizer run"), " reads the log.");
   const verdicts = agreement.rows;
@@ -240,10 +249,11 @@ function drawFreshness({ freshness, agreement }) {
       verdicts.length === 0
         ? ["Not compared with the log yet: ", h("code", {}, "projector verify"), "."]
         : apart.length
-          ? `${plural(apart.length, "view disagrees", "views disagree")} with the log: ` +
+          ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the log, ` +
+            `the oldest since ${stamp(apart.map((row) => row.divergent_since).sort()[0])}: ` +
             `${apart.map((row) => row.projection).join(", ")}.`
           : `${plural(verdicts.length, "projection agrees", "projections agree")} with the log, ` +
-            `compared ${span(Math.max(...verdicts.map((row) => row.age_s)))} ago.`),
+            `${scopesWords(verdicts)}.`),
   ];
 }
 

@@ -1,10 +1,11 @@
-"""What a rebuild costs the writers beside it: their commit times without it, and with it.
+"""What a repair costs the writers beside it: their commit times without it, and with it.
 
-    python -m bench.rebuild                                the short form: 300,000 events
-    python -m bench.rebuild --events 10000000 --results    the full form, docs/results/rebuild.md
+    python -m bench.repair                                the short form: 300,000 events
+    python -m bench.repair --events 10000000 --results    the full form, docs/results/repair.md
 
-One database with a history in it; a writer commits 2,000 events a second, and reads what it wrote
-from the view that is made anew. Then `projector rebuild` runs beside it, to its swap.
+One database with a history in it, of which every call, every roll-up and a part of the executions
+are then lost; a writer commits 2,000 events a second, and reads what it wrote from the view that is
+mended. `projector repair --all` runs beside it to its end.
 """
 
 import argparse
@@ -29,24 +30,31 @@ from normalizer.store.migrate import migrate
 from normalizer.store.statements import BEGIN_BATCH, EVENT_COLUMNS
 from tests.results import write_results
 
-UNIT: Final = "executions"
 COMMITS_A_SECOND: Final = 20
 IN_FLIGHT: Final = 2_000
 _EXECUTION_ID: Final = EVENT_COLUMNS.index("execution_id")
 _EPOCH_MS: Final = 1_704_067_200_000
+_LOST: Final = (
+    """
+    truncate projector.call_facts, projector.call_hours, projector.call_times,
+             projector.worker_hours, projector.error_hours, projector.retry_minutes,
+             projector.event_hours, projector.arrival_hours, projector.execution_hours
+    """,
+    "delete from projector.execution_facts where execution_id % 10 = 0",
+)
 _READ: Final = "select events from projector.executions where execution_id = $1::bigint"
 
 Row = tuple[Any, ...]
 
 
 async def main(asked: argparse.Namespace) -> int:
-    """Print both; 1 if the rebuild or a read failed."""
+    """Print both; 1 if the repair or a read failed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
     try:
         async with PostgresServer(folder / "postgres", settings=settings) as postgres:
-            url = await postgres.create_database("rebuild")
+            url = await postgres.create_database("repair")
             await migrate(url, say=lambda _: None)
             connection = await connected(url)
             try:
@@ -71,20 +79,22 @@ async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Na
     batches = _batches(asked.rate // COMMITS_A_SECOND)
     alone = await _written(connection, batches, time.monotonic() + asked.seconds)
     say("commits alone", _figures(alone))
+    for lost in _LOST:
+        await connection.execute(lost)
     began = time.monotonic()
-    rebuild = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", "rebuild", UNIT),
+    repair = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", "repair", "--all"),
         env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
     )
-    beside = await _written(connection, batches, None, rebuild)
-    say(f"commits beside `projector rebuild {UNIT}`", _figures(beside))
-    say("the rebuild took", f"{time.monotonic() - began:.0f} s, exit {rebuild.returncode}")
+    beside = await _written(connection, batches, None, repair)
+    say("commits beside `projector repair --all`", _figures(beside))
+    say("the repair took", f"{time.monotonic() - began:.0f} s, exit {repair.returncode}")
     if asked.results:
-        command = f"python -m bench.rebuild --events {asked.events} --results"
-        title = f"Rebuild beside {asked.rate:,} events a second"
+        command = f"python -m bench.repair --events {asked.events} --results"
+        title = f"Repair beside {asked.rate:,} events a second"
         version = await connection.fetchval("show server_version")
-        write_results("rebuild", title, command, figures, f"PostgreSQL {version}")
-    return 0 if rebuild.returncode == 0 else 1
+        write_results("repair", title, command, figures, f"PostgreSQL {version}")
+    return 0 if repair.returncode == 0 else 1
 
 
 def _batches(rows: int) -> Iterator[list[Row]]:
@@ -133,5 +143,5 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=300_000, help="of the history; 300000")
     parser.add_argument("--rate", type=int, default=2_000, help="events a second; 2000")
     parser.add_argument("--seconds", type=float, default=30.0, help="alone; 30")
-    parser.add_argument("--results", action="store_true", help="write docs/results/rebuild.md")
+    parser.add_argument("--results", action="store_true", help="write docs/results/repair.md")
     sys.exit(asyncio.run(main(parser.parse_args())))

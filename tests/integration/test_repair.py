@@ -1,0 +1,509 @@
+"""`projector repair` beside everybody's work: whatever was wrong is as the log tells it again."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench.history import make_history
+from normalizer.errors import StoreUnavailable
+from projector.comparisons import COMPARISONS
+from projector.maintain import MaintainerBusy, alone
+from projector.repair import SHARD, Asked, look, repair, repair_executions
+from projector.report import Report
+from projector.verify import Verdict, record, verify
+from projector.windows import Scope
+from tests import shown
+from tests.fold import Row
+from tests.shown import T0, disagreements, event
+from tests.stack import Database
+from tests.waiting import moment, until
+
+SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
+ALL: Final = Asked(scope=Scope())
+NOTED: Final = Asked()
+COUNTERS: Final = Asked(scope=Scope(), only_counted=True)
+
+TAMPERING: Final[dict[str, tuple[str, ...]]] = {
+    "event_minutes": ("events = events + 3", "attempts = attempts + 7", "status = 'OTHER'"),
+    "event_hours": ("events = -events", "hour = hour + interval '3 days'", "step = 'other'"),
+    "arrival_hours": ("events = 7", "lateness = 8 - lateness"),
+    "coercion_hours": ("coercions = 7", "rule = 'none'"),
+    "quarantine_hours": ("refused = 7", "reason = 'none'"),
+    "execution_facts": (
+        "events = events + 1",
+        "first_at = first_at - interval '9 days'",
+        "failed = failed + 1, failed_at = null",
+        "told_playbook = null",
+        "counted_begun = counted_begun + interval '1 hour'",
+        "counted_outcome = 'CANCELLED', counted_ended = '2020-01-01'",
+        "least_event_id = greatest_event_id",
+        "greatest_event_id = 1, execution_id = execution_id + 1",
+    ),
+    "call_facts": (
+        "finished_at = finished_at + interval '2 days'",
+        "begun_at = begun_at - interval '1 hour'",
+        "attempts = attempts + 100",
+        "told_step = null",
+        "failed_before = '2020-01-01'",
+        "told_duration = null, event_ids = null",
+        "call_key = call_key || 'x'",
+    ),
+    "execution_hours": ("executions = executions + 1", "playbook = 'other'"),
+    "call_hours": ("exhausted = exhausted + 1", "duration_us = 0, calls = calls * 2"),
+    "call_times": ("bucket = bucket + 1", "calls = calls + 1"),
+    "worker_hours": ("duration_us = 1", "worker_id = 'nobody'"),
+    "error_hours": ("attempts = attempts + 100", "calls = 0"),
+    "retry_minutes": ("retries = 12", "minute = minute + interval '1 hour'"),
+}
+"""Of every projection: what its rows are set to by hand; a part of them at random goes besides."""
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url, server_settings=SETTINGS)
+    yield made
+    await made.close()
+
+
+async def repaired(connection: asyncpg.Connection, asked: Asked = NOTED) -> list[Verdict]:
+    return [verdict async for verdict in repair(connection, asked)]
+
+
+async def verified(connection: asyncpg.Connection, scope: Scope = Scope()) -> set[str]:  # noqa: B008 - frozen
+    """Names of what differs; kept for the view."""
+    differs = set()
+    async for verdict in verify(connection, scope):
+        await record(connection, verdict)
+        if verdict.verdict != "match":
+            differs.add(verdict.projection)
+    return differs
+
+
+async def standing(connection: asyncpg.Connection) -> dict[str, int]:
+    rows = await connection.fetch(
+        "select projection, divergent from projector.agreement where verdict = 'divergent'"
+    )
+    return {row["projection"]: row["divergent"] for row in rows}
+
+
+async def fill(connection: asyncpg.Connection, events: int = 1_500) -> None:
+    await make_history(connection, events, until=datetime(2026, 7, 10, tzinfo=UTC))
+    await shown.insert(
+        connection,
+        [
+            any_call(random.Random(number), number)
+            | {"coercions": [{"rule": "opaque_id", "field": "execution_id"}]}
+            for number in range(2, 400, 2)
+        ],
+    )
+    await connection.execute(_REFUSALS)
+
+
+def any_call(chance: random.Random, number: int) -> Row:
+    """An event of one of seven executions, of an age that its id does not tell."""
+    return event(
+        event_id=number,
+        execution_id=chance.randrange(7),
+        event_type=chance.choice("command.issued command.failed call.done playbook.failed".split()),
+        status="FAILED",
+        attempts=chance.randrange(3),
+        command_id=f"c{chance.randrange(5)}",
+        step=chance.choice(["fetch", "load"]),
+        error="refused",
+        duration=2.0,
+        worker_id="w",
+        created_at=T0 + timedelta(minutes=chance.randrange(300)),
+        evidence=chance.choice([212, 12]),
+    )
+
+
+async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: list[str]) -> None:
+    for table in tables:
+        part = f"abs(hashtext({table}::text)) % 5 = {chance.randrange(5)}"
+        changed = chance.choice(TAMPERING[table])
+        # What a key forbids was not to be tampered with so: then rows go.
+        try:
+            await connection.execute(f"update {table} set {changed} where {part}")
+        except asyncpg.IntegrityConstraintViolationError:
+            await connection.execute(f"delete from {table} where {part}")
+        if chance.random() < 0.3:
+            gone = f"abs(hashtext({table}::text)) % 7 = {chance.randrange(7)}"
+            await connection.execute(f"delete from {table} where {gone}")
+
+
+@pytest.mark.every_postgres
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_was_tampered_with_is_as_the_log_says_again(
+    seed: int, connection: asyncpg.Connection
+) -> None:
+    chance = random.Random(seed)
+    await fill(connection)
+    tables = list(TAMPERING) if seed == 0 else chance.sample(list(TAMPERING), 3)
+    await tamper(connection, chance, tables)
+
+    said = await repaired(connection, ALL)
+
+    assert {str(one) for one in said if one.verdict != "match"} == set()
+    assert await verified(connection) == set()
+    assert await disagreements(connection) == {}
+    assert await standing(connection) == {}
+
+
+async def test_every_projection_has_something_to_tamper_with() -> None:
+    assert set(TAMPERING) == {one.name for one in COMPARISONS}
+
+
+async def test_what_verify_found_is_repaired_without_saying_what(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await tamper(connection, random.Random(7), list(TAMPERING))
+    found = await verified(connection)
+    looked = {one.projection for one in [one async for one in look(connection, NOTED)]}
+    assert found == looked == set(await standing(connection))
+
+    said = await repaired(connection)
+
+    assert {str(one) for one in said if one.verdict != "match"} == set()
+    assert await standing(connection) == {}
+    assert await verified(connection) == set()
+    assert await repaired(connection) == []
+
+
+async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing_else(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute("delete from call_facts where execution_id in (1, 2)")
+    await connection.execute("delete from execution_facts where execution_id = 3")
+    await connection.execute("update event_hours set events = events + 1")
+    await connection.execute("delete from call_hours where hour = hour_of($1)", T0)
+
+    await repaired(connection, Asked(scope=Scope(kind="range", execution_ids=(1, 2, 3, 999))))
+
+    assert await verified(connection) == {"event_hours"}
+
+
+async def test_hours_are_repaired_and_nothing_else(connection: asyncpg.Connection) -> None:
+    await fill(connection)
+    other = event(event_id=5_001, execution_id=50, created_at=T0 + timedelta(days=3))
+    await shown.insert(connection, [other])
+    await connection.execute("update event_hours set events = events + 1")
+    hours = Scope(kind="range", since=T0 + timedelta(days=2), until=T0 + timedelta(days=4))
+
+    await repaired(connection, Asked(scope=hours))
+
+    left = await connection.fetchval(
+        "select count(*) from event_hours where hour > $1 and shard = $2",
+        T0 + timedelta(days=1),
+        SHARD,
+    )
+    assert left == 1
+    assert await verified(connection) == {"event_hours"}
+
+
+async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connection) -> None:
+    await fill(connection)
+    for table in TAMPERING:
+        await connection.execute(f"truncate {table}")
+
+    await repaired(connection, ALL)
+
+    assert await verified(connection) == set()
+    assert await disagreements(connection) == {}
+
+
+async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
+    connection: asyncpg.Connection,
+) -> None:
+    await shown.insert(connection, [event(event_id=n) for n in range(1, 21)])
+    async with connection.transaction():
+        gone = list(range(1, 11))
+        await connection.execute("select archive_events($1::bigint[])", gone)
+    total = "select sum(events) from projector.event_hours"
+    assert await connection.fetchval(total) == 20
+
+    await repaired(connection, ALL)
+    await connection.execute("update event_hours set events = events + 5 where shard >= 0")
+    await repaired(connection, COUNTERS)
+
+    assert await connection.fetchval(total) == 20
+
+
+async def test_a_second_repair_finds_it_busy(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    other = await asyncpg.connect(database.admin_url)
+    async with alone(other):
+        with pytest.raises(MaintainerBusy):
+            await repaired(connection, ALL)
+        code, said = await run(database)
+    await other.close()
+
+    assert code == 3
+    assert "maintains or repairs" in said
+
+
+async def test_an_execution_that_cannot_be_folded_holds_up_no_other(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    await connection.execute(
+        """
+        create function public.refuse() returns trigger language plpgsql
+        as $$ begin raise exception 'no'; end $$;
+
+        create trigger refuse before insert or update on execution_facts
+        for each row when (new.execution_id = 3) execute function public.refuse()
+        """
+    )
+    await connection.execute("alter table execution_facts disable trigger refuse")
+    await connection.execute("update execution_facts set events = events + 1")
+    await connection.execute("alter table execution_facts enable trigger refuse")
+
+    said = await repaired(connection, ALL)
+
+    differs = [one for one in said if one.verdict != "match"]
+    assert {one.projection for one in differs} == {"execution_facts"}
+    assert {one.places for one in differs} == {(3,)}
+    assert await standing(connection) == {"execution_facts": 1}
+
+
+async def test_what_changes_while_it_is_repaired_is_told_once(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    chance = random.Random(3)
+    rows = {number: any_call(chance, number) for number in range(2, 602, 2)}
+    await shown.insert(connection, list(rows.values()))
+    stop = asyncio.Event()
+    rounds = 0
+
+    async def write() -> None:
+        nonlocal rounds
+        writer = await asyncpg.connect(database.admin_url)
+        while not stop.is_set():
+            changed = [any_call(chance, number) for number in chance.sample(sorted(rows), 12)]
+            await shown.update(writer, changed)
+            gone = chance.sample(sorted(rows), 6)
+            await shown.delete(writer, gone)
+            new = [number for number in chance.sample(range(1_400), 12) if number not in rows]
+            rows.update({number: any_call(chance, number) for number in new})
+            await shown.insert(writer, [rows[number] for number in new])
+            for number in gone:
+                rows.pop(number)
+            rounds += 1
+            await moment()
+        await writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(write(), name="writer")
+        try:
+            for seed in range(3):
+                await tamper(connection, random.Random(seed), list(TAMPERING))
+                await repaired(connection, ALL)
+        finally:
+            stop.set()
+    await repaired(connection)
+
+    assert rounds >= 3
+    assert await verified(connection) == set()
+    assert await disagreements(connection) == {}
+
+
+async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    await fill(connection)
+    await connection.execute("update execution_facts set events = 0 where execution_id = 1")
+    writer = await asyncpg.connect(database.admin_url)
+    writing = writer.transaction()
+    await writing.start()
+    await shown.insert(writer, [event(event_id=9_001, execution_id=1)])
+
+    task = asyncio.create_task(repair_executions(connection, [1]))
+    await until(partial(writer.fetchval, _SOMEBODY_WAITS))
+    await writing.commit()
+    await writer.close()
+    await task
+
+    assert await verified(connection) == set()
+
+
+async def test_killed_at_any_moment_the_same_command_comes_to_the_same_end(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    chance = random.Random(5)
+    await fill(connection, 4_000)
+    await tamper(connection, chance, list(TAMPERING))
+    for lines in (0, 0, 1, 4):
+        process = await start(database, "--all")
+        assert process.stdout is not None
+        for _ in range(lines):
+            await process.stdout.readline()
+        await until(partial(connection.fetchval, _IT_REPAIRS))
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        await until(partial(connection.fetchval, _NOBODY_ELSE_IS_HERE))
+
+    code, said = await run(database, "--all")
+
+    assert code == 0, said
+    assert await verified(connection) == set()
+    assert await disagreements(connection) == {}
+
+
+async def test_events_without_their_projections_stand_as_divergent_until_they_are_repaired(
+    connection: asyncpg.Connection,
+) -> None:
+    await fill(connection)
+    async with connection.transaction():
+        await connection.execute("set local projector.off = 'on'")
+        await shown.insert(
+            connection,
+            [any_call(random.Random(n), n) | {"execution_id": 70 + n % 2} for n in (901, 902, 903)],
+        )
+        await shown.update(connection, [any_call(random.Random(77), 4)])
+        await shown.delete(connection, [6])
+        await connection.execute(_REFUSALS.replace("5", "6"))
+
+    stands = await standing(connection)
+    assert set(stands) == {
+        "execution_facts", "call_facts", "event_minutes", "event_hours", "arrival_hours",
+        "coercion_hours", "quarantine_hours",
+    }  # fmt: skip
+    assert stands["execution_facts"] >= 3
+
+    said = await repaired(connection)
+
+    assert {str(one) for one in said if one.verdict != "match"} == set()
+    assert await standing(connection) == {}
+    assert await verified(connection) == set()
+    assert await disagreements(connection) == {}
+
+
+async def test_off_holds_for_its_transaction_only(connection: asyncpg.Connection) -> None:
+    async with connection.transaction():
+        await connection.execute("set local projector.off = 'on'")
+        await shown.insert(connection, [event(event_id=7, execution_id=1)])
+
+    await shown.insert(connection, [event(event_id=8, execution_id=2)])
+
+    assert await connection.fetchval("select execution_id from execution_facts") == 2
+    noted = "select distinct execution_id from divergent where execution_id is not null"
+    assert await connection.fetchval(noted) == 1
+
+
+async def start(database: Database, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from projector.cli import main; main()",
+        "repair",
+        *arguments,
+        env=os.environ | {"DATABASE_URL": database.admin_url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+
+
+async def run(database: Database, *arguments: str) -> tuple[int | None, str]:
+    process = await start(database, *arguments)
+    said, _ = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@settings(
+    max_examples=8,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+async def test_of_any_log_whatever_part_is_lost_comes_back(
+    data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    chance = random.Random(data.draw(st.integers(0, 1 << 30)))
+    await connection.execute("truncate normalizer.events; truncate divergent")
+    rows = {n: any_call(chance, n) for n in range(1, data.draw(st.integers(5, 60)))}
+    await shown.insert(connection, list(rows.values()))
+    before = await shown.shown(connection)
+    tables = data.draw(st.lists(st.sampled_from(sorted(TAMPERING)), min_size=1, unique=True))
+    await tamper(connection, chance, tables)
+    differs = await verified(connection)
+
+    said: list[Any] = await repaired(connection)
+
+    assert {one.projection for one in said} >= differs
+    assert await shown.shown(connection) == before
+    assert await verified(connection) == set()
+
+
+_SOMEBODY_WAITS: Final = """
+    select exists (
+        select from pg_stat_activity
+        where  datname = current_database() and wait_event_type = 'Lock'
+    )
+"""
+
+_IT_REPAIRS: Final = """
+    select exists (
+        select from pg_stat_activity
+        where  datname = current_database() and application_name = 'projector'
+        and    query ~ 'repair_executions|as counted|folded'
+    )
+"""
+
+_NOBODY_ELSE_IS_HERE: Final = """
+    select not exists (
+        select from pg_stat_activity
+        where  datname = current_database() and application_name = 'projector'
+    )
+"""
+
+_REFUSALS: Final = """
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    select 'invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 5, number, 0, 7, 1
+    from   generate_series(1, 5) as number
+"""
+
+
+async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    noted: list[str] = []
+    report = Report(every_s=0.01)
+
+    async def see() -> bool:
+        noted.append(capsys.readouterr().err)
+        return "".join(noted).count("read 3 events of the log\n") > 1
+
+    with report.noted():
+        report.tell("read 3 events of the log")
+        await until(see)
+
+
+async def test_an_error_says_what_was_being_done() -> None:
+    report = Report()
+
+    async def mend() -> None:
+        with report.noted():
+            report.tell("repairing call_facts, 3 executions")
+            raise StoreUnavailable("database: too late")
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await mend()
+
+    assert str(caught.value) == (
+        "database: too late, while repairing call_facts, 3 executions; "
+        "the same command goes on from there"
+    )

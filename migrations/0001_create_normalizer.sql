@@ -56,6 +56,13 @@ comment on column normalizer.layout.protocol is
 -- millisecond flows into the next and a clock that steps back cannot repeat an id.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 
+-- Held while the clock is read and set. A table's lock, as anybody may take an advisory one: nobody
+-- but the owner has a right to this table.
+create table normalizer.snowflake_lock ();
+
+comment on table normalizer.snowflake_lock is
+    'Empty for ever: its lock puts those who mint an id in a line.';
+
 create function normalizer.snowflake_node() returns bigint
     language sql immutable parallel safe
     return 1023::bigint;
@@ -63,6 +70,8 @@ create function normalizer.snowflake_node() returns bigint
 comment on function normalizer.snowflake_node() is
     'Node number in ids minted by this database. Not 64: there the foreign layout looks the same.';
 
+-- An id of the instant, or just after the one before it. For the owner alone: whoever chose the
+-- instant could set the clock ahead for everybody.
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
@@ -72,7 +81,7 @@ begin
     -- The lock lives in a subtransaction that is always rolled back: so it is freed at once, on
     -- every error and cancel too, while setval, which no transaction governs, stays.
     begin
-        perform pg_advisory_xact_lock(5203947410812);
+        lock table normalizer.snowflake_lock in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
         into   tick
         from   normalizer.snowflake_clock as clock;
@@ -86,8 +95,13 @@ end
 $$;
 
 create function normalizer.gen_snowflake() returns bigint
-    language sql volatile
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, pg_temp
+as $$
+begin
     return normalizer.snowflake_at(floor(extract(epoch from clock_timestamp()) * 1000)::bigint);
+end
+$$;
 
 comment on function normalizer.gen_snowflake() is
     'A new event id in the application''s layout: the fallback when nobody else gives one.';
@@ -606,7 +620,8 @@ grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
 grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
 grant select on normalizer.retention_horizon to normalizer_writer;
-grant usage, select, update on sequence normalizer.snowflake_clock, normalizer.batch_id to normalizer_writer;
+grant usage, select, update on sequence normalizer.batch_id to normalizer_writer;
+grant execute on function normalizer.gen_snowflake() to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 
 insert into migrations.applied (version) values ('0001') on conflict do nothing;

@@ -142,19 +142,38 @@ create function projector.undated(dated text) returns text
     return substr(dated, 18);
 
 
--- A transaction's own counter shard, held until it ends: the lowest that nobody holds. So a single
--- writer uses one, and writers, jobs and hands beside each other never meet in a row.
+-- The counter shards. Rows, as anybody may take an advisory lock: readers have no right to these.
+create table projector.shards (
+    shard smallint not null,
+    constraint shards_pkey primary key (shard)
+);
+
+comment on table projector.shards is
+    'A transaction counts in the shard whose row it holds. The rows never change.';
+
+insert into projector.shards (shard)
+select generate_series(0, 63);
+
+
+-- A transaction's own counter shard, held until it ends: the lowest that nobody holds, else the last
+-- one as soon as it is free. So a single writer uses one, and writers, jobs and hands beside each
+-- other never meet in a row.
 create function projector.take_shard() returns smallint
     language plpgsql volatile
 as $$
+declare
+    taken smallint;
 begin
-    for shard in 0..63 loop
-        if pg_try_advisory_xact_lock(520394741, shard) then
-            return shard;
-        end if;
-    end loop;
-    perform pg_advisory_xact_lock(520394741, 63);
-    return 63;
+    select   shards.shard
+    into     taken
+    from     projector.shards
+    order by shards.shard
+    limit    1
+    for update skip locked;
+    if taken is null then
+        select shards.shard into taken from projector.shards where shards.shard = 63 for update;
+    end if;
+    return taken;
 end
 $$;
 

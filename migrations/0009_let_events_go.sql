@@ -279,24 +279,27 @@ create function projector.fold_shards(
     set jit = off
 as $$
 declare
-    shards smallint[];
-    keys   text;
-    sums   text;
-    adds   text;
-    folded bigint;
+    folding smallint[];
+    keys    text;
+    sums    text;
+    adds    text;
+    folded  bigint;
 begin
     execute format(
         'select array_agg(distinct shard order by shard) from %1$I '
         'where %2$I >= $1 and %2$I < $2 and shard > 0',
         counted_in, time_column
     )
-    into  shards
+    into  folding
     using since, until;
-    if shards is null then
+    if folding is null then
         return 0;
     end if;
-    perform pg_advisory_xact_lock(520394741, shard)
-    from    unnest(0::smallint || shards) as shard;
+    perform
+    from     projector.shards
+    where    shards.shard = any(0::smallint || folding)
+    order by shards.shard
+    for update;
     select string_agg(quote_ident(attname), ', ' order by attnum)
     into   keys
     from   pg_attribute
@@ -322,7 +325,7 @@ begin
         sums, adds
     )
     into folded
-    using since, until, shards;
+    using since, until, folding;
     return folded;
 end
 $$;

@@ -163,7 +163,7 @@ async def test_an_open_transaction_holds_nobody_up(database: Database) -> None:
         async with asyncio.timeout(5):
             await two.fetchval("select gen_snowflake()")
 
-        assert await _advisory_locks(two) == 0
+        assert await _locks_of_the_clock(two) == 0
         await transaction.rollback()
 
 
@@ -189,7 +189,7 @@ async def test_a_statement_ended_in_the_middle_leaves_no_lock_behind(
         with pytest.raises((asyncpg.PostgresError, OSError)):
             await running
 
-        assert await _advisory_locks(watching) == 0
+        assert await _locks_of_the_clock(watching) == 0
         async with asyncio.timeout(5):
             assert await watching.fetchval("select gen_snowflake()") > before
         minting.terminate()
@@ -205,16 +205,16 @@ async def test_an_error_beside_it_leaves_no_lock_behind(database: Database) -> N
 
         async with asyncio.timeout(5):
             await two.fetchval("select gen_snowflake()")
-        assert await _advisory_locks(two) == 0
+        assert await _locks_of_the_clock(two) == 0
         await transaction.rollback()
 
 
-async def _advisory_locks(connection: asyncpg.Connection) -> int:
+async def _locks_of_the_clock(connection: asyncpg.Connection) -> int:
     held: int = await connection.fetchval(
         """
         select count(*)
         from   pg_locks
-        where  locktype = 'advisory'
+        where  relation = 'normalizer.snowflake_lock'::regclass
         and    database = (select oid from pg_database where datname = current_database())
         """
     )

@@ -1,9 +1,11 @@
 """Paths with their answers in, a small HTTP server on threads of its own out.
 
 The standard library's: prometheus-client's own server is the same one, but knows a single path and
-speaks no JSON. A thread for each request, so that it answers while the service's loop hangs.
+speaks no JSON. A thread for each request, so that it answers while the service's loop hangs. Where
+too many have not asked yet, whoever comes takes the place of the oldest.
 """
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +22,8 @@ from normalizer.errors import ConfigurationError
 
 REQUEST_S: Final = 10.0
 """A client that says nothing for so long is cut off."""
+MOST_AT_ONCE: Final = 100
+"""Connections, each a thread; a probe and a scraper need two."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -76,7 +80,24 @@ class _Server(ThreadingMixIn, TCPServer):
     def __init__(self, host: str, port: int, routes: Routes) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.routes = routes
+        self._open: dict[Any, None] = {}
+        self._opening = threading.Lock()
         super().__init__((host, port), _Request)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._opening:
+            self._open[request] = None
+            oldest = next(iter(self._open)) if len(self._open) > MOST_AT_ONCE else None
+            self._open.pop(oldest, None)
+        if oldest is not None:
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._opening:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no news."""

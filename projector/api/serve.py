@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import msgspec
 import structlog
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
 from projector.api.app import build
+from projector.api.connections import Connection, Unasked
 from projector.api.database import Reader
 
 LEAST_TOKEN: Final = 16
@@ -27,8 +29,6 @@ _IDLE_S: Final = 30
 """A page asks more often than that, and keeps its connection."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 256
-_MOST_AT_ONCE: Final = 1_000
-"""Connections; a browser opens up to six for a page."""
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +72,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_S,
                 timeout_keep_alive=_IDLE_S,
-                limit_concurrency=_MOST_AT_ONCE,
+                http=cast("type[asyncio.Protocol]", partial(Connection, unasked=Unasked())),
             )
         )
 

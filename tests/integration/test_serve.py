@@ -1,14 +1,22 @@
 """`projector serve` as a process: its address, its end, and to whom it will not speak."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
+import socket
 import sys
 from datetime import timedelta
 
 import httpx
 import pytest
 
+from projector.api import connections
+from projector.api.app import build
+from projector.api.connections import MOST_AT_ONCE
+from projector.api.database import Reader
+from projector.api.serve import Server
 from tests.stack import Database
 
 
@@ -32,6 +40,62 @@ async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> 
     quickest = min(answer.elapsed for answer in answers)
     assert quickest < timedelta(milliseconds=35), "small packets are held back for 40 ms"
     assert (process.returncode, said) == (0, b"")
+
+
+async def test_half_sent_requests_keep_nobody_out(database: Database) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", "serve", "--port", "0"),
+        env=os.environ | {"DATABASE_URL": database.url},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout
+    address = (await process.stdout.readline()).decode().split()[-1]
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (4_096, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    )
+    host, port = address.removeprefix("http://").split(":")
+    half_sent = [await asyncio.open_connection(host, int(port)) for _ in range(MOST_AT_ONCE + 100)]
+    for _, writer in half_sent:
+        writer.write(b"GET /livez HTTP/1.1\r\nHost: ")
+    async with httpx.AsyncClient(base_url=address) as client:
+        answers = [await client.get(path) for path in ("/livez", "/readyz", "/api/v1/freshness")]
+    for _, writer in half_sent:
+        writer.close()
+    process.send_signal(signal.SIGTERM)
+    await process.communicate()
+
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+async def test_a_head_that_does_not_end_is_cut_off(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it trickles in; a connection that is only kept is kept longer."""
+    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    async with Reader(database.url, connections=1, timeout_s=5) as reader:
+        server = Server(build(reader, token=None, host="127.0.0.1"))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            trickling = await asyncio.open_connection(*listener.getsockname())
+            kept = await asyncio.open_connection(*listener.getsockname())
+            request = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+            kept[1].write(request)
+            assert b"200" in await kept[0].read(1_000)
+            with contextlib.suppress(ConnectionError):
+                for byte in request:
+                    trickling[1].write(bytes([byte]))
+                    await asyncio.sleep(0.1)
+            kept[1].write(request)
+            answer = await kept[0].read(1_000)
+            with contextlib.suppress(ConnectionError):
+                assert await trickling[0].read() == b""
+            for _, writer in (trickling, kept):
+                writer.close()
+            server.stop()
+            await serving
+
+    assert b"200" in answer
 
 
 @pytest.mark.parametrize(

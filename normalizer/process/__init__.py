@@ -1,11 +1,11 @@
 """This process and its children.
 
-signals  the first asks for an end, the second ends at once
-garbage  Python's collector, seldom at work
-screen   where lines go: a terminal, or not
-child    a child process that dies with its parent
-slices   records normalised without holding the loop for long
-helper   heavy records normalised in one child process
-helping  the child process: reads records, writes outcomes
-become   the step between: drops root's rights, becomes the command
+signals         the first asks for an end, the second ends at once
+garbage         Python's collector, seldom at work
+screen          where lines go: a terminal, or not
+child           a child process that dies with its parent
+slices          records normalised without holding the loop for long
+helper_process  heavy records normalised in one child process
+helper_loop     the child process: reads records, writes outcomes
+become          the step between: drops root's rights, becomes the command
 """

@@ -13,7 +13,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome
 from normalizer.kafka import Chunk, Partition
-from normalizer.process.helper import Helper, HelperDied
+from normalizer.process.helper_process import Helper, HelperDied
 from normalizer.process.slices import slices
 from normalizer.service.filling import Filling
 from normalizer.service.membership import Membership

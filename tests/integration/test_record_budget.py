@@ -18,7 +18,7 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.errors import Reason
-from normalizer.process.helper import Helper, HelperDied
+from normalizer.process.helper_process import Helper, HelperDied
 from normalizer.service.ownership import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
 from tests.factories import raw_event

@@ -63,7 +63,7 @@ class Helper:
         try:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "normalizer.process.helping", *self._redact_keys),
+                *("-m", "normalizer.process.helper_loop", *self._redact_keys),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback is no line of a log

@@ -11,7 +11,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, Outcome
 
 FRAME: Final = 8
-"""As in `helper`, which is not imported here: it brings asyncio, and megabytes."""
+"""As in `helper_process`, which is not imported here: it brings asyncio, and megabytes."""
 OUTCOMES_A_MESSAGE: Final = 200
 MESSAGE_BYTES: Final = 1 << 20
 """A message holds no more than its first outcome beyond this."""

@@ -20,7 +20,7 @@ from normalizer.core.collisions import (
     sibling_ids,
 )
 from normalizer.core.digests import Digest, Digests
-from normalizer.core.join import join
+from normalizer.core.join import ask_for, join
 from normalizer.core.merge_flags import HAS_RIVAL, SHARES_ID, is_ambiguous, with_flags
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
@@ -191,7 +191,7 @@ class _Settling:
         )
         for event, row in zip(again, self._first_rows(again), strict=True):
             if row is not event and likeness(row, event):
-                join(row, event, self._digests)
+                ask_for(row, event, self._digests)
         await self._learn()
 
     async def _lock(self, event_ids: Collection[int]) -> None:
@@ -235,9 +235,8 @@ class _Settling:
         """
         if _is_derived(event):
             return await self._place_by_coordinates(event)
-        holder = await self._row(_id_of(event))
-        if holder is None:
-            return self._add(event)
+        holder = self._rows[_id_of(event)]
+        assert holder is not None
         ids = [_id_of(event)]
         if _may_have_siblings(holder, event):
             ids += sibling_ids(_id_of(event), event.execution_id)

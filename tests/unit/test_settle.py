@@ -348,6 +348,19 @@ async def test_a_copy_asks_for_no_digest_and_two_that_differ_ask_once() -> None:
     assert log.questions == 5
 
 
+async def test_members_that_differ_in_a_batch_are_asked_for_together() -> None:
+    log = MemoryLog(
+        *(envelope(at, meta=b'{"a":[%d],"b":1}' % at, event_id=at + 1) for at in range(9))
+    )
+
+    fates = await log.take(
+        *(envelope(20 + at, meta=b'{"a":[0],"b":1}', event_id=at + 1) for at in range(9))
+    )
+
+    assert fates.count("duplicate") == 1
+    assert log.questions == 3
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2, 3])
 async def test_a_derived_id_that_is_taken_is_derived_again_with_a_salt(taken: int) -> None:
     event = derived(1)

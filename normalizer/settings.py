@@ -231,19 +231,30 @@ def variable(name: str) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Variables that look like a misspelt one of ours, with the one that was meant.
+    """Variables that look like one of ours and are none, with the one that was meant.
 
-    Only near misses: an orchestrator puts names of its own (KAFKA_SERVICE_HOST) beside them.
+    Of KAFKA_ only near misses: others have variables of that name too. Kubernetes puts the address
+    of every service beside them (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
     """
     known = [variable(field.name) for field in _fields()]
     found = []
     for name in sorted(set(environ) - set(known)):
-        if not name.startswith(("NORMALIZER_", "KAFKA_")):
+        if not name.startswith(("NORMALIZER_", "KAFKA_")) or _is_of_others(name, environ[name]):
             continue
         meant = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
         if meant:
             found.append(f"{name} is not known; did you mean {meant[0]}?")
+        elif name.startswith("NORMALIZER_"):
+            found.append(f"{name} is not known; `normalizer config` names all that are")
     return found
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    return (
+        name == "NORMALIZER_URL"  # `. .noetl/env` sets it for a person's shell
+        or _SERVICE_LINK.fullmatch(name) is not None
+        or (name.endswith("_PORT") and "://" in value)
+    )
 
 
 def documented(settings: Settings) -> str:
@@ -274,6 +285,9 @@ def masked_url(text: str) -> str:
 
 _URL_START: Final = re.compile(r"postgres(ql)?://[^\s?]", re.IGNORECASE)
 _HOST_PORT: Final = re.compile(r"\S+:[0-9]{1,5}$")
+_SERVICE_LINK: Final = re.compile(
+    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
 _URL_PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*@", re.IGNORECASE)
 _PASSWORD_OF_URL: Final = re.compile(r"(?<=:)(?<!:/)[^\s:/]\S*(?=@)|(?<=password=)[^&\s]+")
 _QUERY_PASSWORD: Final = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)

@@ -38,6 +38,7 @@ from projector.windows import Scope
 
 FOUND: Final = 1
 BROKEN: Final = 3
+STOPPED_AT_ONCE: Final = 130
 
 _T = TypeVar("_T")
 
@@ -444,6 +445,8 @@ def _run(flow: Coroutine[Any, Any, _T]) -> _T:
         raise _Broken(str(error)) from error
     except NormalizerError as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(STOPPED_AT_ONCE) from None
 
 
 class _Broken(click.ClickException):

@@ -22,7 +22,7 @@ from normalizer.envelope import (
     Rejected,
     to_canonical,
 )
-from normalizer.errors import BrokerUnavailable, ConfigurationError
+from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.kafka import LogReader, Partition
 from normalizer.store.database import reading
 
@@ -119,7 +119,7 @@ async def explain(
     async with reading(database_url) as connection:
         position = await connection.fetchrow(_POSITION, at.topic, at.partition, generation)
         if position is None:
-            return [f"{at.topic}[{at.partition}] was never read into this database"]
+            raise FatalError(f"{at.topic}[{at.partition}] was never read into this database")
         record, seen = await _read_again(log, at, position)
         outcomes: tuple[Outcome, ...] = ()
         if record is not None:

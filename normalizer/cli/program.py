@@ -2,15 +2,44 @@
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
+import errno
+import os
+import sys
+from typing import Any, Final
+
 import click
 
 from normalizer.cli import asking, running
+from normalizer.cli.edge import BROKEN
 from normalizer.cli.position_commands import position
 from normalizer.jobs.backfill_commands import backfill
 from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
+from normalizer.process.signals import STOPPED_AT_ONCE
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Program(click.Group):
+    """All commands end alike: Ctrl-C by 130, a full disk by a line and 3."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """What the command gives."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(STOPPED_AT_ONCE) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            # What Python still wants to flush at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"error: cannot write what comes out: {error.strerror}", err=True)
+            raise SystemExit(BROKEN) from error
+
+
+@click.group(
+    cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="event-normalizer")
 def main() -> None:
     """Raw workflow events from Kafka in, canonical rows in PostgreSQL out, exactly once.
@@ -25,7 +54,7 @@ def main() -> None:
 
     \b
     Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 trying again cannot
-    cure it; 130 ended at once by a second signal.
+    cure it; 130 ended at once by a second signal, or by the first where there is nothing to finish.
     """
 
 

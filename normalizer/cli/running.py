@@ -181,6 +181,4 @@ def normalize(*, file: str, strict: bool) -> None:
             # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
-        except KeyboardInterrupt:
-            raise SystemExit(130) from None
     raise SystemExit(FOUND if strict and refused else 0)

@@ -54,6 +54,11 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     again: bool = False
     limit: int | None = None
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing narrows it down."""
+        return msgspec.structs.replace(self, again=False) == Selection()
+
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     quarantine_id: int
@@ -110,15 +115,19 @@ class QuarantineSource:
         """By entries."""
         return min(self._taken / self._wanted, 1.0) if self._wanted else None
 
-    async def parts(self) -> list[Part]:
-        """The one part there is: records are only counted."""
+    async def count(self) -> int:
+        """How many entries are to be tried."""
         async with reading(self._database_url) as connection:
-            self._wanted = await connection.fetchval(
+            found: int = await connection.fetchval(
                 f"select count(*) from ({statements.ENTRIES}) as entry",  # noqa: S608 - our own
                 *self._parameters(0, None),
             )
-        if self._selection.limit is not None:
-            self._wanted = min(self._wanted, self._selection.limit)
+        limit = self._selection.limit
+        return found if limit is None else min(found, limit)
+
+    async def parts(self) -> list[Part]:
+        """The one part there is: records are only counted."""
+        self._wanted = await self.count()
         return [Part(key=PART, start=0)]
 
     async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:

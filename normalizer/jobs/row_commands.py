@@ -19,6 +19,7 @@ from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.defaults import Defaults, parse_defaults
 from normalizer.jobs.edge import (
+    MISUSED,
     Pacing,
     changes_option,
     checked,
@@ -115,6 +116,7 @@ def renormalise(
 @click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
 @click.option("--again", is_flag=True, help="Also what was tried under today's rules already.")
 @click.option("--limit", type=click.IntRange(1), help="Entries at most.")
+@click.option("--yes", is_flag=True, help="Try all that is refused, and do not ask.")
 @set_option
 @changes_option
 @history_options
@@ -125,6 +127,7 @@ def redrive(
     defaults: tuple[str, ...],
     dry_run: bool,
     changes: Path | None,
+    yes: bool,
     **options: Any,
 ) -> None:
     """Try refused records once more, after the rules or the database were mended.
@@ -134,7 +137,8 @@ def redrive(
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates. Every try is recorded; what fails again stays. Its user needs
+    Records keep their coordinates. Every try is recorded; what fails again stays. Without anything
+    that narrows it down it says how many there are, and asks; --yes answers. Its user needs
     the role normalizer_redriver beside normalizer_writer, or to be the owner: refused bytes may
     hold secrets.
     """
@@ -152,6 +156,8 @@ def redrive(
     screen = configured(settings)
     if dry_run:
         try_out(settings, source, normalize, changes)
+    if selection.takes_all and not yes:
+        _ask_for_all(waited(source.count()))
     asked_options = {"rules": str(RULES_VERSION)} | texts_of(selection)
     asked_options |= {f"set {name}": value for name, value in given.items()}
     asked = Asked(kind="redrive", source="quarantine", options=asked_options)
@@ -216,6 +222,18 @@ def jobs(*, limit: int) -> None:
     assert settings.database_url
     for line in waited(list_runs(settings.database_url, limit)) or ["no job has run"]:
         click.echo(line)
+
+
+def _ask_for_all(refused: int) -> None:
+    """Let a person say that all are meant; ends the process where they are not."""
+    if not refused:
+        return
+    said = f"nothing narrows it down: all {refused:,} refused records are tried"
+    if not sys.stdin.isatty():
+        click.echo(f"error: {said}: say --yes, or which (--reason, --topic, --id ...)", err=True)
+        raise SystemExit(MISUSED)
+    if not click.confirm(f"{said}. Go on?", err=True):
+        raise SystemExit(0)
 
 
 async def _refusals(database_url: str, verdict: Verdict) -> list[str]:

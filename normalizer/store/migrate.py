@@ -175,7 +175,9 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
         )
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+    except asyncpg.PostgresError as error:
+        raise translated(error) from error
+    except (asyncpg.InterfaceError, ValueError) as error:
         raise ConfigurationError(f"the database refuses the connection: {error}") from error
     try:
         yield connection

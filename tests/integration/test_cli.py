@@ -230,7 +230,7 @@ async def test_every_offset_is_explained(
 async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
     code, said = await typed(settings, "explain", "unheard.of:0:1")
 
-    assert (code, said) == (0, "unheard.of[0] was never read into this database\n")
+    assert (code, said) == (3, "error: unheard.of[0] was never read into this database\n")
     assert (await typed(settings, "explain", "nonsense"))[0] == 2
 
 

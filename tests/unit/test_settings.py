@@ -140,6 +140,23 @@ def test_a_misspelt_variable_is_named_with_the_one_that_was_meant() -> None:
     ]
 
 
+def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
+    links = {
+        "NORMALIZER_SERVICE_HOST": "10.0.0.1",
+        "NORMALIZER_SERVICE_PORT_METRICS": "9464",
+        "NORMALIZER_PORT": "tcp://10.0.0.1:9464",
+        "NORMALIZER_PORT_9464_TCP_ADDR": "10.0.0.1",
+        "NORMALIZER_URL": "http://127.0.0.1:9464",
+        "KAFKA_HEAP_OPTS": "-Xmx1g",
+    }
+
+    assert settings.unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"}) == [
+        "NORMALIZER_FAST is not known; `normalizer config` names all that are",
+        "NORMALIZER_PORT is not known; `normalizer config` names all that are",
+    ]
+    assert settings.unknown_variables(links) == []
+
+
 def test_the_owner_is_the_instance_or_the_process() -> None:
     assert Settings(instance="pod-1").owner == "pod-1"
     assert ":" in Settings().owner

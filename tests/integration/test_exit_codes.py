@@ -1,0 +1,164 @@
+"""How commands end: the code tells a script what to do next."""
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from projector.maintain import alone
+from tests.factories import TOPIC
+from tests.stack import Database
+from tests.tables import connected
+
+WAITING = {
+    "normalizer check": ("normalizer", "check"),
+    "projector wait": ("projector", "wait", f"{TOPIC}:0:5"),
+    "projector verify": ("projector", "verify"),
+}
+
+
+async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
+    """The code, and all that was said; nothing can be typed."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *command),
+        env=os.environ | environ,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await child.communicate()
+    assert b"Traceback" not in said
+    return child.returncode, said.decode()
+
+
+@pytest.mark.parametrize("command", WAITING.values(), ids=WAITING)
+async def test_ctrl_c_ends_a_command_that_waits_by_130(command: tuple[str, ...]) -> None:
+    asked = asyncio.Event()
+    clients: list[asyncio.StreamWriter] = []
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        clients.append(writer)
+        asked.set()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    host, port = silent.sockets[0].getsockname()
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *command),
+        env=os.environ
+        | {
+            "DATABASE_URL": f"postgresql://u:p@{host}:{port}/none",
+            "KAFKA_BOOTSTRAP_SERVERS": f"{host}:{port}",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    await asked.wait()
+    child.send_signal(signal.SIGINT)
+    said, _ = await child.communicate()
+    silent.close()
+    for writer in clients:
+        writer.close()
+
+    assert (child.returncode, b"Traceback" in said) == (130, False)
+
+
+def test_a_full_disk_ends_the_filter_by_a_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        child = subprocess.run(
+            (sys.executable, "-m", "normalizer", "normalize"),
+            input=b'{"execution_id":7,"event_type":"x"}\n',
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert child.stderr.decode() == (
+        "error: cannot write what comes out: No space left on device\n"
+    )
+    assert child.returncode == 3
+
+
+async def test_a_maintainer_that_finds_another_one_is_not_a_finding(database: Database) -> None:
+    async with connected(database) as connection, alone(connection):
+        code, said = await ended("projector", "maintain", DATABASE_URL=database.url)
+
+    assert code == 3
+    assert "another process maintains" in said
+
+
+async def test_a_wrong_password_ends_every_command_by_3(database: Database) -> None:
+    address = urlsplit(database.url)
+    host = f"{address.username}:wrong-one@{address.hostname}:{address.port}"
+    wrong = urlunsplit(address._replace(netloc=host))
+    environ = {"DATABASE_URL": wrong, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+
+    ends = {
+        command: await ended(*command.split(), **environ)
+        for command in ("normalizer migrate", "normalizer migrate --status", "normalizer jobs")
+    }
+
+    assert {code for code, _ in ends.values()} == {3}
+    assert not any("wrong-one" in said for _, said in ends.values())
+    assert "see the user and the password in DATABASE_URL" in ends["normalizer migrate"][1]
+
+
+async def refuse_two(database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            f"""
+            insert into normalizer.quarantine (
+                reason, detail, shape, normalizer_version, source_topic, source_generation,
+                source_partition, source_offset, source_index, value_bytes, batch_id
+            )
+            select 'invalid_json', 'd', 'unknown', 1, '{TOPIC}', 0, 0, n, 0, 1, 1
+            from   generate_series(1, 2) as n
+            """
+        )
+
+
+async def test_a_redrive_of_all_is_meant(database: Database) -> None:
+    await refuse_two(database)
+    redrive = ("normalizer", "quarantine", "redrive", "--no-yield")
+    environ = {"DATABASE_URL": database.url}
+
+    refused = await ended(*redrive, **environ)
+    narrowed = await ended(*redrive, "--limit", "1", **environ)
+    meant = await ended(*redrive, "--yes", **environ)
+    async with connected(database) as connection:
+        tried = await connection.fetchval("select count(*) from normalizer.quarantine_try")
+
+    assert refused[0] == 2
+    assert "all 2 refused records are tried: say --yes" in refused[1]
+    assert narrowed[0] == 0
+    assert meant[0] == 0
+    assert tried == 2
+
+
+@pytest.mark.parametrize(("answer", "tried"), [("n\n", 0), ("y\n", 2)])
+async def test_a_redrive_of_all_asks_whoever_sits_there(
+    answer: str, tried: int, database: Database
+) -> None:
+    await refuse_two(database)
+    ours, theirs = pty.openpty()
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "normalizer", "quarantine", "redrive", "--no-yield"),
+        env=os.environ | {"DATABASE_URL": database.url},
+        stdin=theirs,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    os.write(ours, answer.encode())
+    said, _ = await child.communicate()
+    os.close(ours)
+    os.close(theirs)
+    async with connected(database) as connection:
+        found = await connection.fetchval("select count(*) from normalizer.quarantine_try")
+
+    assert "all 2 refused records are tried. Go on?" in said.decode()
+    assert (child.returncode, found) == (0, tried)

@@ -21,6 +21,11 @@ _ASK_AGAIN_S: Final = 0.05
 _LOOK_AGAIN: Final = timedelta(days=1)
 
 
+Ages = tuple[datetime, datetime]
+"""Rows from before the first go; of those whose id other events were told under, from before the
+second: such a holder outlives its siblings, or one told again would find the id free."""
+
+
 async def drop_events(
     connection: asyncpg.Connection,
     before: datetime,
@@ -37,7 +42,11 @@ async def drop_events(
         return
     for partition in await connection.fetch(_PARTITIONS):
         gone = await _drop_rows(
-            connection, partition["name"], before - margin, folder, dry_run=dry_run
+            connection,
+            partition["name"],
+            (before - margin, before - 2 * margin),
+            folder,
+            dry_run=dry_run,
         )
         if gone:
             done = "would archive and delete" if dry_run else "archived and deleted"
@@ -82,25 +91,25 @@ async def _raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
 async def _drop_rows(
     connection: asyncpg.Connection,
     partition: str,
-    before: datetime,
+    ages: Ages,
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
 ) -> int:
     """How many rows of the partition went, or would. What somebody has locked waits."""
     if dry_run:
-        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before)
+        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), *ages)
         return count
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     while True:
         async with connection.transaction():
             await connection.execute(_BY_ARRIVAL)
-            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
+            old = await connection.fetch(_OLD_EVENTS.format(partition), *ages, most)
         deleted = 0
         events = sorted((row["event_id"], row["execution_id"]) for row in old)
         for first in range(0, len(events), ROWS_A_STEP):
             step = events[first : first + ROWS_A_STEP]
-            deleted += await _archive(connection, step, before, folder)
+            deleted += await _archive(connection, step, ages, folder)
         gone += deleted
         if len(old) < most or not deleted:
             return gone
@@ -109,7 +118,7 @@ async def _drop_rows(
 async def _archive(
     connection: asyncpg.Connection,
     events: Sequence[tuple[int, int]],
-    before: datetime,
+    ages: Ages,
     folder: ArchiveFolder | None,
 ) -> int:
     """Delete these of (event_id, execution_id), once they are in the folder, in one transaction.
@@ -123,7 +132,7 @@ async def _archive(
         await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
         columns = COLUMNS if folder else "event_id"
         rows = await connection.fetch(
-            _LOCK_EVENTS.format(columns), event_ids[0], event_ids[-1], event_ids, before
+            _LOCK_EVENTS.format(columns), event_ids[0], event_ids[-1], event_ids, *ages
         )
         if not rows:
             return 0
@@ -245,11 +254,21 @@ _OLD_EVENTS: Final = """
     select event_id, execution_id
     from   normalizer.{}
     where  coalesce(recorded_at, created_at) < $1::timestamptz
-    limit  $2::integer
+    and    (
+               merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $2::timestamptz
+               or coercions @> '[{{"rule": "event_id_conflict"}}]'
+           )
+    limit  $3::integer
 """
 
 _COUNT_OLD_EVENTS: Final = """
-    select count(*) from normalizer.{} where coalesce(recorded_at, created_at) < $1::timestamptz
+    select count(*)
+    from   normalizer.{}
+    where  coalesce(recorded_at, created_at) < $1::timestamptz
+    and    (
+               merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $2::timestamptz
+               or coercions @> '[{{"rule": "event_id_conflict"}}]'
+           )
 """
 
 _LOCK_EVENTS: Final = """
@@ -258,6 +277,10 @@ _LOCK_EVENTS: Final = """
     where    event_id between $1::bigint and $2::bigint
     and      event_id = any((select $3::bigint[])::bigint[])
     and      coalesce(recorded_at, created_at) < $4::timestamptz
+    and      (
+                 merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $5::timestamptz
+                 or coercions @> '[{{"rule": "event_id_conflict"}}]'
+             )
     order by event_id
     for update skip locked
 """

@@ -157,6 +157,25 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
     assert [row["execution_id"] for row in left] == [1]
 
 
+async def test_a_row_whose_id_other_events_share_outlives_them(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Else one of them, told again, would find the id free."""
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        holder, sibling = (envelope(n, event_id=5, step=step) for n, step in enumerate("ab"))
+        await store.write(batch_of(holder, sibling, claim=claim))
+    age = "update normalizer.events set recorded_at = $1::timestamptz"
+    await connection.execute(age, NOW - timedelta(days=15))
+
+    await run(connection)
+
+    assert await connection.fetch("select step from normalizer.events") == [("a",)]
+    await connection.execute(age, NOW - timedelta(days=22))
+    await run(connection)
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
 async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
     horizon = "select expired_before from normalizer.retention_horizon"
     await run(connection)

@@ -203,6 +203,7 @@ def lives(
             "command_id": f"command-{call}",
             "duration": 0.2 if kind == "call.done" else None,
             "meta": b"{}",
+            "merge_flags": 0,
             "evidence": 212,
             "shape": "executor",
             "normalizer_version": 1,

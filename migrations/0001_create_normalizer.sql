@@ -156,8 +156,8 @@ create table normalizer.events (
     -- follows a row can count with its times, add up its durations and make its words a key.
     constraint events_words_bounded check (
         octet_length(event_type) <= 200 and octet_length(status) <= 100
-        and octet_length(step) <= 1000 and octet_length(worker_id) <= 1000
-        and octet_length(command_id) <= 1000 and octet_length(shape) <= 100
+        and octet_length(step) <= 2000 and octet_length(worker_id) <= 2000
+        and octet_length(command_id) <= 2000 and octet_length(shape) <= 100
         and octet_length(source_topic) <= 1000
     ),
     constraint events_times_in_calendar check (

@@ -15,7 +15,7 @@
 -- Counts move by -before +after. What is a first, least or greatest merges on insert; where a row
 -- that was told of changed or went, it is folded anew from the events of just that key.
 -- With projector.off set to on, a transaction's events go in and no projection follows: each place
--- that differs by that is noted (projector.note_off), and projector repair sees to it.
+-- that differs by that is noted (projector.follow_off), and projector repair sees to it.
 -- Counters are sharded: a transaction counts in a shard that it holds alone until it ends, so
 -- writers never wait for each other's counters. Only the sum over shards means anything.
 

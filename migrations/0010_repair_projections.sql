@@ -132,7 +132,7 @@ revoke execute on function projector.repair_executions(bigint[]) from public;
 
 -- With projector.off set, a transaction's events go in and no projection follows them: for a record
 -- that makes a projection fail. This notes where they differ by that, so none can be off in silence.
-create function projector.note_off() returns trigger
+create function projector.follow_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -167,19 +167,19 @@ create trigger follow_0_off_inserted
     after insert on normalizer.events
     referencing new table as after
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.note_off();
+    execute function projector.follow_off();
 
 create trigger follow_0_off_updated
     after update on normalizer.events
     referencing old table as before new table as after
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.note_off();
+    execute function projector.follow_off();
 
 create trigger follow_0_off_deleted
     after delete on normalizer.events
     referencing old table as before
     for each statement when (current_setting('projector.off', true) = 'on')
-    execute function projector.note_off();
+    execute function projector.follow_off();
 
 insert into migrations.applied (version) values ('0010') on conflict do nothing;
 

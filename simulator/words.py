@@ -172,7 +172,7 @@ NESTED_WORDS: Final[dict[tuple[str, str], tuple[Said, ...]]] = {
         Said("COMPLETED", "COMPLETED", 1),
         Said("success", "COMPLETED", 1),
         Said("done", "COMPLETED", 1),
-        Said("handled_by_rule", "COMPLETED", 0),
+        Said("handled_by_rule", "HANDLED_BY_RULE", 1),
     ),
     ("step.exit", "FAILED"): _ENDED_BADLY,
     ("step.exit", "CANCELLED"): _CANCELLED[:-1],

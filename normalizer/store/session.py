@@ -102,7 +102,12 @@ class Session:
         try:
             connection = await self._connected()
             transaction = connection.transaction()
-            await transaction.start()
+            try:
+                await transaction.start()
+            except FOREIGN_ERRORS:
+                # The client takes it for begun all the same, and would nest the next one in it.
+                self.hang_up()
+                raise
             try:
                 answer = await work(connection)
             except BaseException as error:

@@ -90,7 +90,9 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
         return Fault.OURS
     if code in _CHECKS and error.schema_name == "normalizer":
         # A check without a name is a partition that is missing: somebody took it out of the grid.
-        is_of_an_event = (error.table_name or "").startswith("events") and error.constraint_name
+        if code == "23514" and not error.constraint_name:
+            return Fault.OURS
+        is_of_an_event = (error.table_name or "").startswith("events")
         return Fault.RECORD if is_of_an_event else Fault.OURS
     if code[:2] == "22" or code in _RECORD_CODES:
         return Fault.RECORD

@@ -73,7 +73,7 @@ async def test_what_comes_back_from_an_export_lacks_only_how_it_was_told(
         if getattr(before, name) != getattr(after, name)
     }
     source = {"source_topic", "source_partition", "source_offset", "source_index", "recorded_at"}
-    told = {"shape", "evidence", "coercions", "extra", "headers", "trace_id"}
+    told = {"shape", "evidence", "coercions", "extra", "headers", "trace_id", "merge_flags"}
     assert differing == source | told
 
 

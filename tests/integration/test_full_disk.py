@@ -23,7 +23,7 @@ EVENTS = 4_000
 
 @pytest.fixture
 def disk(postgres_server: PostgresServer) -> Iterator[SmallDisk]:
-    with small_disk(postgres_server, megabytes=24) as made:
+    with small_disk(postgres_server, megabytes=64) as made:
         yield made
 
 

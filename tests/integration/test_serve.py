@@ -18,6 +18,7 @@ from projector.api.connections import MOST_AT_ONCE
 from projector.api.database import Reader
 from projector.api.serve import Server
 from tests.stack import Database
+from tests.waiting import moment
 
 
 async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> None:
@@ -85,7 +86,8 @@ async def test_a_head_that_does_not_end_is_cut_off(
             with contextlib.suppress(ConnectionError):
                 for byte in request:
                     trickling[1].write(bytes([byte]))
-                    await asyncio.sleep(0.1)
+                    for _ in range(10):
+                        await moment()
             kept[1].write(request)
             answer = await kept[0].read(1_000)
             with contextlib.suppress(ConnectionError):

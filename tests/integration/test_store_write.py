@@ -10,6 +10,7 @@ import pytest
 
 from normalizer.core.batch import Batch, Totals, record_crc
 from normalizer.core.record import RawRecord
+from normalizer.envelope import RULES_VERSION
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id
 from projector.database import connected as projecting
@@ -398,7 +399,9 @@ async def test_a_refusal_says_why_where_and_in_which_shape(database: Database) -
             refusal.detail,
             refusal.shape,
         )
-        assert (row["sqlstate"], row["normalizer_version"], row["value_bytes"]) == (None, 1, 8)
+        assert (row["sqlstate"], row["normalizer_version"], row["value_bytes"]) == (
+            *(None, RULES_VERSION, 8),
+        )
         assert (row["source_topic"], row["source_partition"], row["source_offset"]) == (TOPIC, 0, 3)
         assert row["recorded_at"] == recorded_at(3)
         raw = await connection.fetchrow("select * from normalizer.quarantine_raw")

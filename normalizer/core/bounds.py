@@ -25,6 +25,8 @@ MAX_ITEMS: Final = 10_000
 MAX_EXPONENTS: Final = 10_000
 """Numbers whose exponent is beyond SMALL_EXPONENT: `1e300` is 5 bytes, and 301 in the database."""
 SMALL_EXPONENT: Final = 22
+PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
+"""A text as short as this has neither so many exponents nor much to write out: `1e23,`."""
 MAX_WRITTEN_BYTES: Final = 16 << 20
 """A text with its numbers written out, as jsonb prints them."""
 MAX_BATCH_BYTES: Final = 64 << 20
@@ -48,12 +50,6 @@ _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
 """Every number with an exponent holds this once its signs are gone; so may other text."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
-
-
-def check_size(value: bytes) -> None:
-    """Raise Refused for a value that is too large to be looked at."""
-    if len(value) > MAX_VALUE_BYTES:
-        raise Refused("too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}")
 
 
 def check_depth(text: bytes, most: int) -> None:
@@ -87,7 +83,7 @@ def may_be_expansive(text: bytes) -> bool:
 
     With fewer, at most 8 MiB and 400 digits for each of 10,000 are below what may be written out.
     """
-    return len(text) > 5 * MAX_EXPONENTS and _exponents_at_most(text) > MAX_EXPONENTS
+    return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:

@@ -8,7 +8,6 @@ Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R
 import re
 from collections.abc import Iterable
 from enum import Enum
-from operator import is_
 from typing import Final, NamedTuple, TypeAlias
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
@@ -226,6 +225,7 @@ class _Rewriter:
         # The value that lost is still in the text, and may be a secret.
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
+        changed_before, self.changed = self.changed, False
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value
@@ -238,8 +238,8 @@ class _Rewriter:
                 members[key] = value
             else:
                 members[key] = self.walk(value, under(path, key), mode_inside)
-        same = members.keys() == tree.keys() and all(map(is_, members.values(), tree.values()))
-        return tree if same else members
+        kept, self.changed = members if self.changed else tree, changed_before or self.changed
+        return kept
 
     def _wrapped(self, text: str) -> str:
         """Give JSON text with escapes that say which unstorable characters stood in it."""

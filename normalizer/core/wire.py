@@ -13,11 +13,12 @@ from msgspec import Raw
 from normalizer.core.bounds import (
     MAX_DEPTH,
     MAX_NESTING,
+    MAX_VALUE_BYTES,
+    PLAIN_BYTES,
     check_depth,
     check_items,
     check_numbers,
     check_shared,
-    check_size,
     may_be_expansive,
     nesting,
     too_deep,
@@ -73,7 +74,8 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
 
     Raises Refused, before anything is given, where the whole record is refused.
     """
-    check_size(value)
+    if len(value) > MAX_VALUE_BYTES:
+        raise Refused("too_large", f"expected at most {MAX_VALUE_BYTES} bytes, got {len(value)}")
     if not value.isascii():
         try:
             value.decode()
@@ -84,7 +86,8 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
         content = _decode(value)
         if not isinstance(content, str) and is_named(content):
             check_depth(value, _EVENT_DEPTH)
-            _check_numbers(value)
+            if len(value) > PLAIN_BYTES:
+                _check_numbers(value)
             return (WireEvent.read(value, content),)  # nothing to undo: nearly every record
     return _Reader(sanitizer, suspicious=suspicious).read(value)
 

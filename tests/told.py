@@ -19,7 +19,7 @@ from tests.fold import Row, Shown
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OUT_OF_REACH: Final = {"coercions_by_rule", "defaults_by_shape", "late_arrivals"}
 """By shape and by the time of the telling that came first: a ledger knows neither for sure."""
-_IDS_OF_EXECUTIONS: Final = slice(-3, -1)
+_IDS_OF_EXECUTIONS: Final = slice(-7, -1)
 """Derived ids and those of node numbers that met are the comparison's business, not the fold's."""
 
 

@@ -148,11 +148,7 @@ class _Kafka:
             return
         partitions = await self._log.partitions(topic)
         if not partitions:
-            yield Finding(
-                f"topic {topic}",
-                "there is none, or no right to see it",
-                f"kafka-topics.sh --create --topic {topic} --partitions 6",
-            )
+            yield await self._unseen(topic)
             return
         bounds = await self._log.bounds(partitions)
         self.bounds |= bounds
@@ -178,6 +174,19 @@ class _Kafka:
             )
         else:
             yield Finding(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+
+    async def _unseen(self, topic: str) -> Finding:
+        """Kafka lists no topic that may not be seen; its settings are refused in words."""
+        try:
+            await self._log.topic_configs(topic)
+        except FatalError:
+            return Finding(
+                f"topic {topic}",
+                "no right to see it, and so not whether it is there",
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
+            )
+        create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
+        return Finding(f"topic {topic}", "there is none", create)
 
     async def _readable(
         self, topic: str, bounds: dict[Partition, Bounds]

@@ -14,6 +14,7 @@ from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
     KafkaError,
     OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
 )
 
 from normalizer.core.record import RawRecord
@@ -95,11 +96,16 @@ class LogReader:
         raise BrokerUnavailable(f"topic {topic} was made but is not there")
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
-        """The settings of a topic, by Kafka's names."""
+        """The settings of a topic, by Kafka's names; none where there is no such topic.
+
+        Raises FatalError without the right to see them, whether the topic is there or not.
+        """
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         async with self._connected(f"asking for settings of topic {topic}"):
             (response,) = await self._admin.describe_configs([resource])
             (code, _message, _kind, _name, entries), *_ = response.resources
+        if code == UnknownTopicOrPartitionError.errno:
+            return {}
         if code:
             raise FatalError(f"{topic}: no right to see its settings (describe configs)")
         return {entry[0]: entry[1] for entry in entries}

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from normalizer.cli.check import check
 from normalizer.embedded import KafkaBroker, kafka_jars
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka import GroupReader, LogReader, Partition
@@ -139,3 +141,53 @@ async def test_the_wrong_settings_do_not(
             await log.cluster_id()
 
     assert "wrong" not in str(raised.value)
+
+
+async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_there(
+    stack: Stack,
+) -> None:
+    """Whoever comes by the plain listener may do anything, whoever has a password nothing."""
+    login = f'{LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+    async with KafkaBroker(
+        stack.folder / "kafka-rights",
+        await kafka_jars(print),
+        properties={
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": "User:ANONYMOUS",
+            "listener.name.password.sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.password.plain.sasl.jaas.config": login,
+        },
+        listeners={"PASSWORD": "SASL_PLAINTEXT"},
+    ) as broker:
+        anybody = Settings(
+            kafka_bootstrap_servers=(broker.bootstrap_servers,),
+            kafka_topics=("hidden", "none"),
+            database_url="postgresql://u:p@127.0.0.1:1/none",
+        )
+        nobody = msgspec.structs.replace(
+            anybody,
+            kafka_bootstrap_servers=(broker.address_of("PASSWORD"),),
+            kafka_security_protocol="SASL_PLAINTEXT",
+            kafka_sasl_mechanism="PLAIN",
+            kafka_sasl_username=USER,
+            kafka_sasl_password=PASSWORD,
+        )
+        async with LogReader(anybody) as log:
+            await log.create_topic("hidden", partitions=1)
+
+        said = [await said_of_topics(settings) for settings in (anybody, nobody)]
+
+    assert said[0]["none"] == "there is none"
+    assert "1 partitions" in said[0]["hidden"]
+    assert all("no right to see it" in one for one in said[1].values())
+
+
+async def said_of_topics(settings: Settings) -> dict[str, str]:
+    """The first finding about each topic."""
+    found: dict[str, str] = {}
+    async with LogReader(settings) as log:
+        async for finding in check(settings, log):
+            subject, _, name = finding.about.partition(" ")
+            if subject == "topic":
+                found.setdefault(name, finding.said)
+    return found

@@ -25,6 +25,10 @@ TYPES: Final = (
 
 LONG: Final = "(select string_agg(md5(n::text), '') from generate_series(1, 4000) as n)"
 """128 kB that cannot be compressed."""
+ODD: Final = (
+    "(select string_agg(chr(128512 + n * 7919 % 500), '') from generate_series(1, 400) as n)"
+)
+"""400 characters of four bytes each, which cannot be compressed either."""
 NUMBERS: Final = ("-32768", "-1", "0", "1", "32767")
 JSON: Final = (
     *("null", "true", "5", '"text"', "[]", "{}", "[null, 5, [], {}]", "-1e400", '{"": {"": []}}'),
@@ -182,6 +186,27 @@ async def taken_by_the_log(connection: asyncpg.Connection, statement: str) -> bo
             return False
         raise
     return True
+
+
+async def test_the_longest_words_together_fit_into_every_key(
+    connection: asyncpg.Connection,
+) -> None:
+    longest = f"left({LONG}, 1500)"
+
+    assert await insert(
+        connection,
+        {
+            "step": longest,
+            "worker_id": longest,
+            "command_id": longest,
+            "error": ODD,
+            "context": f"jsonb_build_object('path', {ODD}, 'version', {ODD})",
+            "shape": f"left({LONG}, 100)",
+        },
+    )
+    assert await insert(connection, {"step": longest, "command_id": "null", "iteration": "-1"})
+    assert await insert(connection, {"event_type": f"left({LONG}, 200)", "step": longest})
+    assert not await insert(connection, {"step": f"left({LONG}, 1501)"})
 
 
 async def test_a_sum_of_durations_has_no_end(connection: asyncpg.Connection) -> None:

@@ -104,7 +104,7 @@ export const PANELS = [
   },
   {
     id: "jobs", title: "Backfill and other jobs", width: "full", knows: null, onlyIfAny: "jobs",
-    says: "What replays, renormalises or rebuilds",
+    says: "What replays or renormalises",
     asks: () => ({ jobs: ["jobs", new URLSearchParams()] }),
     draws: drawJobs,
   },

@@ -129,7 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int,
         _about(
-            "How long a record waits at most for its batch to fill.", unit="ms", ge=0, le=60_000
+            "How long a record waits at most for its batch to fill; a backlog fills batches whole.",
+            unit="ms",
+            ge=0,
+            le=60_000,
         ),
     ] = 200
     writers: Annotated[

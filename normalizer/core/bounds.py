@@ -54,9 +54,11 @@ _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 def check_depth(text: bytes, most: int) -> None:
     """Raise Refused for JSON of more levels than `most`."""
-    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand.
+    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand. A list
+    # takes two bytes, an object within another five: `{"":}`.
     if (
         len(text) > 2 * most
+        and (len(text) > 5 * most or b"[" in text)
         and text.count(b"{") + text.count(b"[") > most
         and max(accumulate(nesting(text)), default=0) > most
     ):
@@ -142,10 +144,8 @@ def is_heavy(record: RawRecord) -> bool:
     What is refused by its size alone is not heavy. An escaped comma counts: an event in a string
     may be full of them.
     """
-    value = record.value or b""
-    if record.headers and _is_much(
-        sum([len(one or b"") for _, one in record.headers]), len(record.headers)
-    ):
+    value, headers = record.value or b"", record.headers
+    if headers and _is_much(sum([len(one or b"") for _, one in headers]), len(headers)):
         return True
     size = len(value)
     if size <= 2 * LIGHT_VALUES or size > MAX_VALUE_BYTES:

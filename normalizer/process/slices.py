@@ -10,8 +10,9 @@ from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome
 from normalizer.telemetry import get_logger
 
-SLICE_S: Final = 0.002
-"""Short, so that a COPY beside it keeps streaming: each of its round trips waits for a slice."""
+SLICE_S: Final = 0.02
+"""Long enough that the loop's own round costs nothing; a statement of the batch before waits for
+one slice at most."""
 SLOW_S: Final = 0.5
 
 Normalize = Callable[[RawRecord], tuple[Outcome, ...]]
@@ -37,16 +38,15 @@ async def slices(
     rows = 0
     due_s = (before_s := time.perf_counter()) + SLICE_S
     for record in records:
-        if apart is not None and is_heavy(record):
-            outcomes = await apart(record)
-            if outcomes is None:
-                return
-        else:
-            outcomes = normalize(record)
+        is_apart = apart is not None and is_heavy(record)
+        outcomes = await apart(record) if apart and is_apart else normalize(record)
+        if outcomes is None:
+            return
         items.append((record, outcomes))
         rows += len(outcomes)
         now_s = time.perf_counter()
-        _look_at(record, now_s - before_s)
+        if is_apart or now_s - before_s >= SLOW_S:
+            _log_slow(record, now_s - before_s)
         before_s = now_s
         is_enough = room is not None and rows >= room
         if now_s >= due_s or is_enough:
@@ -58,7 +58,7 @@ async def slices(
         yield items
 
 
-def _look_at(record: RawRecord, took_s: float) -> None:
+def _log_slow(record: RawRecord, took_s: float) -> None:
     size = len(record.value or b"")
     if took_s >= SLOW_S or size > LIGHT_BYTES:
         _log.warning("slow_record", record=record.place, bytes=size, seconds=round(took_s, 3))

@@ -154,14 +154,16 @@ class Service:
         settings = self._settings
         filling = Filling()
         due_s: float | None = None
+        is_behind = False
         while not self.intake.is_full(filling):
             free = writing is None or writing.done()
             left_s = IDLE_S if due_s is None else due_s - self._clock()
-            if self._stopping.is_set() or (free and left_s <= 0):
+            if self._stopping.is_set() or (free and left_s <= 0 and not is_behind):
                 break
             room = min(settings.batch_rows - filling.rows, RECORDS_A_FETCH)
             wait_s = max(left_s, 0.0 if free else BUSY_S)
             chunks = self._left.pop(lane, None) or await self._fetch(lane, room, wait_s)
+            is_behind = sum([len(chunk.records) for _, chunk in chunks]) >= room
             for at, (claim, chunk) in enumerate(chunks, 1):
                 rest = await self.intake.take_in(lane, filling, claim, chunk)
                 if rest or self.intake.is_full(filling):

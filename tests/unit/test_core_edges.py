@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from normalizer.core import wire_event
+from normalizer.core.bounds import check_depth
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.core.wire import MAX_NAMED
@@ -124,6 +125,13 @@ def test_126_levels_below_a_field_are_read_and_127_are_not(secret: bytes) -> Non
     assert isinstance(read, Envelope)
     assert to_canonical(read)
     assert refused(head + b"[" * 127 + b"]" * 127 + b"}").reason == "too_deep"
+
+
+@pytest.mark.parametrize(("opened", "closed"), [(b'{"":', b"}"), (b"[", b"]")])
+def test_the_shortest_text_that_is_too_deep_is_seen(opened: bytes, closed: bytes) -> None:
+    check_depth(opened * 126 + b"0" + closed * 126, 126)
+    with pytest.raises(wire_event.Refused, match="levels"):
+        check_depth(opened * 127 + b"0" + closed * 127, 126)
 
 
 @pytest.mark.parametrize(("keys", "remembered"), [(60, 1), (70, 0)])

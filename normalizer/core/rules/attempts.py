@@ -6,7 +6,7 @@ Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10,
 import re
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import Value, WireEvent, part, whole
+from normalizer.core.wire_event import NOTHING, Value, WireEvent, part, whole
 
 MAX_ATTEMPTS: Final = 32_767
 
@@ -26,9 +26,6 @@ _COUNTED_FROM_ONE: Final = (
     "result.context.data.attempt_number",
 )
 """In the order in which they are asked."""
-_NOWHERE: Final = (None,) * len(_COUNTED_FROM_ONE)
-"""What most events say there. To compare is far quicker than to look at each."""
-
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Rank: TypeAlias = Literal[0, 1, 2]
@@ -46,8 +43,8 @@ def read_attempts(event: WireEvent) -> Attempts:
         if explicit is not None:
             return explicit, 2
     values = _counted_from_one(event)
-    if values != _NOWHERE:
-        for place, value in zip(_COUNTED_FROM_ONE, values, strict=True):
+    if values.count(None) < len(values):  # of most events no place says anything
+        for place, value in zip(_COUNTED_FROM_ONE, values, strict=False):
             if value is not None:
                 count = _count(event, place, value)
                 if count is not None:
@@ -62,17 +59,18 @@ def read_attempts(event: WireEvent) -> Attempts:
 def read_max_attempts(event: WireEvent) -> int | None:
     """Give how many tries there may be, if anybody says so."""
     meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
-    for value in (
+    values: tuple[Value, ...] = (
         meta.max_attempts,
         part(meta.queue_meta).max_attempts if meta.queue_meta else None,
         part(payload.retry).max_attempts if payload.retry else None,
         event.sent.max_attempts,
         part(meta.retry).max_attempts if meta.retry else None,
         part(stored.retry).max_attempts if stored.retry else None,
-    ):
-        if value is not None and (count := _as_count(value)) is not None:
-            return count
-    return None
+    )
+    if values.count(None) == len(values):
+        return None  # nearly every event
+    counts = (_as_count(value) for value in values if value is not None)
+    return next((count for count in counts if count is not None), None)
 
 
 def says_attempts(event: WireEvent, count: int) -> bool:
@@ -84,10 +82,12 @@ def says_attempts(event: WireEvent, count: int) -> bool:
 
 
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
-    """Give what was sent at each place that counts from one, in the order of their names."""
+    """Give what was sent at each place that counts from one, in the order of their names.
+
+    The last ones are left out where no stored row could say them.
+    """
     sent, meta, payload = event.sent, event.meta, event.nested.payload
-    stored = event.nested.result_context
-    return (
+    values: tuple[Value, ...] = (
         meta.attempt,
         part(sent.correlation).attempt if sent.correlation else None,
         part(meta.correlation).attempt if meta.correlation else None,
@@ -98,6 +98,11 @@ def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
         part(meta.retry).attempt_number if meta.retry else None,
         part(payload.data).attempt_number if payload.data else None,
         sent.attempt,
+    )
+    if (stored := event.nested.result_context) is NOTHING:
+        return values
+    return (
+        *values,
         stored.attempt,
         part(stored.retry).attempt if stored.retry else None,
         part(stored.data).attempt_number if stored.data else None,

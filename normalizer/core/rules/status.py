@@ -154,10 +154,10 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     if judged.decided:
         return judged.status, judged.rank
     nested = event.nested
-    found = _nested_status(
-        read_name(event_type),
-        (nested.payload.status, nested.result_context.status, nested.result.status),
-    )
+    values = (nested.payload.status, nested.result_context.status, nested.result.status)
+    if values == _NOWHERE:
+        return judged.status, 0  # nearly every event
+    found = _nested_status(read_name(event_type), values)
     if found is None:
         return judged.status, 0
     if found != judged.status and not judged.overruled and not _says_nothing(declared):
@@ -168,8 +168,6 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
 
 def _nested_status(name: Name, values: tuple[Value, ...]) -> str | None:
     """Give what a word that nests says of the event: a failure before all else, else the first."""
-    if values == _NOWHERE:
-        return None  # nearly every event
     words = [
         found
         for value in values
@@ -207,7 +205,18 @@ def _judge(declared: str, event_type: str) -> _Judged:
 
 def _nested_outcomes(nested: Nested) -> list[str]:
     """Give the outcomes nested in a call, the place to be asked first at first."""
-    places = (
+    places: tuple[Value, ...] = (nested.payload.status,)
+    if nested.deep:
+        places = _deep_outcomes(nested)
+    return [
+        outcome
+        for value in places
+        if type(value) is str and (outcome := _call_outcome(value)) is not None
+    ]
+
+
+def _deep_outcomes(nested: Nested) -> tuple[Value, ...]:
+    return (
         nested.payload.status,
         nested.payload_result.status,
         nested.payload_result_context.status,
@@ -222,11 +231,6 @@ def _nested_outcomes(nested: Nested) -> list[str]:
         nested.result_response.status,
         nested.result.status,
     )
-    return [
-        outcome
-        for value in places
-        if type(value) is str and (outcome := _call_outcome(value)) is not None
-    ]
 
 
 def _call_outcome(sent: str) -> str | None:

@@ -84,11 +84,28 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
+class _Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What the batch does to the log. `reached` and `horizon` are what it was made from."""
+
+    reached: Reached
+    horizon: datetime | None
+    sorted_out: "_SortedOut"
+    settled: Settled
+
+    def holds(self, reached: Reached, horizon: datetime | None) -> bool:
+        """Whether it still holds in a later transaction: where nobody else writes these records.
+
+        A new row whose id was taken meanwhile is refused, and the batch is planned anew.
+        """
+        return not (self.reached or reached) and self.horizon == horizon
+
+
 class _Joined(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows were changed, and nothing else of the batch was written; by these records."""
+    """Rows were changed by these records; what the batch has to do besides is in the plan."""
 
     places: frozenset[Place]
     ambiguous: int
+    plan: _Plan
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,6 +301,7 @@ class Store:
         """
         refused: dict[Place, Rejected] = {}
         joined: frozenset[Place] = frozenset()
+        plan: _Plan | None = None
         ambiguous = 0
         fault: BaseException | None = None
         rounds = 0
@@ -293,18 +311,18 @@ class Store:
                     refused = refused | await self._find_refused(
                         batch, refused, fault, projections=projections
                     )
-                write = partial(self._write, batch, refused, joined)
+                write = partial(self._write, batch, refused, joined, plan)
                 if not projections:
                     write = partial(_without_projections, write)
                 written = await self._session.transaction(write)
             except (RowRefused, OnceMore) as again:
                 # With its traceback it would hold this frame, and so the batch, for the collector.
-                fault = again.with_traceback(None)
+                fault, plan = again.with_traceback(None), None
                 rounds += 1
             else:
                 if not isinstance(written, _Joined):
                     return self._told(written, ambiguous)
-                joined, fault = joined | written.places, None
+                joined, plan, fault = joined | written.places, written.plan, None
                 ambiguous += written.ambiguous
         message = f"database: a batch did not get through in {_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
@@ -328,26 +346,24 @@ class Store:
         batch: Batch,
         refused: dict[Place, Rejected],
         joined: frozenset[Place],
+        plan: _Plan | None,
         connection: asyncpg.Connection,
     ) -> Written | _Joined | None:
-        """None: this batch's commit had taken effect already. `joined` are joined by now."""
+        """None: this batch's commit had taken effect already. `joined` are joined by now.
+
+        `plan` was made when they were.
+        """
         reached = await self._positions.lock(connection, batch.parts)
         if reached is None:
             return None
         batch_id, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
-        sorted_out = _sort_out(batch, refused, horizon, reached)
-        if sorted_out.expired and not self._accept_expired:
-            raise FatalError(
-                f"{sorted_out.expired:,} of the next events lie before the horizon of retention, "
-                f"{horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes on "
-                "without them"
-            )
-        stored = StoredRows(connection, self._grid)
-        settled = await settle(sorted_out.events, stored, reached)
+        if plan is None or not plan.holds(reached, horizon):
+            plan = await self._plan(connection, batch, refused, horizon, reached)
+        sorted_out, settled = plan.sorted_out, plan.settled
         if self._go_apart(sorted_out.events, settled, reached):
             changing = _changing(sorted_out.events, settled)
             if not changing <= joined:
-                return await self._join(connection, settled, changing)
+                return await self._join(connection, plan, changing)
         fates = settled.fates
         if joined:
             fates = [
@@ -382,6 +398,24 @@ class Store:
             ambiguous=settled.ambiguous,
         )
 
+    async def _plan(
+        self,
+        connection: asyncpg.Connection,
+        batch: Batch,
+        refused: dict[Place, Rejected],
+        horizon: datetime | None,
+        reached: Reached,
+    ) -> _Plan:
+        sorted_out = _sort_out(batch, refused, horizon, reached)
+        if sorted_out.expired and not self._accept_expired:
+            raise FatalError(
+                f"{sorted_out.expired:,} of the next events lie before the horizon of retention, "
+                f"{horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes on "
+                "without them"
+            )
+        settled = await settle(sorted_out.events, StoredRows(connection, self._grid), reached)
+        return _Plan(reached=reached, horizon=horizon, sorted_out=sorted_out, settled=settled)
+
     def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
         """Whether the rows to change are changed in a transaction of their own.
 
@@ -396,12 +430,18 @@ class Store:
         return bool(self._apart and settled.new and settled.changed)
 
     async def _join(
-        self, connection: asyncpg.Connection, settled: Settled, changing: frozenset[Place]
+        self, connection: asyncpg.Connection, plan: _Plan, changing: frozenset[Place]
     ) -> _Joined:
         """Change the rows that were told again, and nothing else: the batch follows."""
+        settled = plan.settled
         await change_rows(connection, settled.changed, self._grid)
         await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
-        return _Joined(places=changing, ambiguous=settled.ambiguous)
+        left = msgspec.structs.replace(settled, changed=[], ambiguous=0)
+        return _Joined(
+            places=changing,
+            ambiguous=settled.ambiguous,
+            plan=msgspec.structs.replace(plan, settled=left),
+        )
 
     async def _quarantine(
         self,

@@ -104,8 +104,10 @@ class Cluster:
         owner = urlsplit(self._owner_url).username
         connection = await asyncpg.connect(self._admin_url)
         try:
+            # Half the time that the default takes, which writes each page to the log.
             await connection.execute(
-                f'create database "{name}" template "{template}" owner "{owner}"'
+                f'create database "{name}" template "{template}" owner "{owner}" '
+                "strategy file_copy"
             )
             settings = await connection.fetch(
                 """

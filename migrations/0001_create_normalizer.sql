@@ -453,6 +453,32 @@ create trigger keep_reached_of_truncated
     before truncate on normalizer.source_position
     for each statement execute function normalizer.keep_reached();
 
+-- What was told of a position that is gone would outrank the first heartbeats of the next one.
+create function normalizer.drop_source_log() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, normalizer, pg_temp
+as $$
+begin
+    if tg_op = 'TRUNCATE' then
+        delete from source_log;
+    else
+        delete from source_log as told
+        using       gone
+        where       (told.topic, told.partition, told.generation)
+                  = (gone.topic, gone.partition, gone.generation);
+    end if;
+    return null;
+end
+$$;
+
+create trigger drop_source_log_of_deleted
+    after delete on normalizer.source_position
+    referencing old table as gone
+    for each statement execute function normalizer.drop_source_log();
+create trigger drop_source_log_of_truncated
+    after truncate on normalizer.source_position
+    for each statement execute function normalizer.drop_source_log();
+
 
 create table normalizer.position_change (
     change_id   bigint      not null generated always as identity,

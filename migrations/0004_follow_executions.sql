@@ -388,9 +388,11 @@ create function projector.count_executions(moved projector.execution_move[]) ret
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
 as $$
+declare
+    own_shard constant smallint := take_shard();
 begin
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
-    select   change.hour, change.playbook, change.outcome, take_shard(), sum(change.executions)
+    select   change.hour, change.playbook, change.outcome, own_shard, sum(change.executions)
     from     unnest(count_executions.moved) as move
     cross join lateral (
         values (move.was_begun, playbook_of(move.was_told), 'BEGUN', -1),
@@ -666,7 +668,7 @@ create index executions_running on projector.execution_facts (projector.hour_of(
     where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
-);
+) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
 -- Those that began in an hour, for verify; and those of an hour that are counted as archived.
 create index executions_by_begin on projector.execution_facts (projector.hour_of(begin_at));
 create index archived_by_begin on projector.archived_executions (counted_begun)

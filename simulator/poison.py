@@ -205,7 +205,7 @@ _LIST: Final[tuple[Callable[[Apothecary, int, int], Poison], ...]] = (
     _refused(
         "not_an_event",
         b"null",
-        b"[]",
+        b"[[]]",
         b"7",
         b"true",
         b"{}",

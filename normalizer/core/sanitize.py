@@ -22,7 +22,7 @@ from normalizer.core.rules.redaction import (
     cut_secrets,
     redact_text,
 )
-from normalizer.core.shapes import is_batch, is_wrapper
+from normalizer.core.shapes import batch_key, is_wrapper
 from normalizer.jsontext import MAX_DIGITS, Json, Number, Repeated, write
 
 Path: TypeAlias = tuple[str, ...]
@@ -36,7 +36,7 @@ NEVER_SECRET: Final = frozenset(
         *("event_id", "execution_id", "event_type", "name", "step", "node_name", "status"),
         *("created_at", "timestamp", "event_time", "ingest_time", "worker_id", "command_id"),
         *("catalog_id", "parent_event_id", "parent_execution_id", "node_type", "duration"),
-        *("context", "payload", "result", "meta", "events"),
+        *("context", "payload", "result", "meta", "events", "records"),
     )
 )
 """The envelope's own keys. A word that an operator adds hides what is in them, never them: with
@@ -184,15 +184,18 @@ class _Rewriter:
 
     def record(self, tree: Json) -> Json:
         """A record's own value: an event, a batch of events, or either one wrapped."""
-        if not isinstance(tree, dict) or not is_batch(tree) or not isinstance(tree["events"], list):
+        if not isinstance(tree, dict) or (key := batch_key(tree)) is None:
+            return self._event(tree)
+        items = tree[key]
+        if not isinstance(items, list):
             return self._event(tree)
         self.changed |= isinstance(tree, Repeated)
-        batch = self.walk({**tree, "events": None}, (), _Mode.ROOT)
+        batch = self.walk({**tree, key: None}, (), _Mode.ROOT)
         assert isinstance(batch, dict)
         events: list[Json] = []
-        for self._item, item in enumerate(tree["events"]):
+        for self._item, item in enumerate(items):
             events.append(self._event(item))
-        return batch | {"events": events}
+        return batch | {key: events}
 
     def _event(self, tree: Json) -> Json:
         if isinstance(tree, str) and not isinstance(tree, Number):

@@ -279,10 +279,11 @@ class _Settling:
 
     async def _assign(self, event: Envelope, *, derived: bool) -> tuple[Fate, int]:
         """Every id that could be derived is taken: the database gives one, and remembers it."""
-        assigned = await self._stored.assigned(place_of(event))
-        if assigned is not None:
-            return "duplicate", assigned
-        event_id = await self._stored.assign(place_of(event))
+        event_id = await self._stored.assigned(place_of(event))
+        if event_id is not None and await self._row(event_id):
+            return "duplicate", event_id
+        if event_id is None:
+            event_id = await self._stored.assign(place_of(event))
         return self._add(self._renamed(event, event_id, derived=derived))
 
     @staticmethod

@@ -20,6 +20,8 @@ Shape = Literal[
 ]
 """A closed list. Source: section 9, D2."""
 
+BatchKey = Literal["events", "records"]
+
 SHAPES: Final[tuple[Shape, ...]] = get_args(Shape)
 
 _RUST_REQUEST: Final = frozenset(("result_kind", "result_uri", "event_ids"))
@@ -58,9 +60,11 @@ def is_wrapper(fields: Collection[str]) -> bool:
     )
 
 
-def is_batch(fields: Collection[str]) -> bool:
-    """Tell whether these are the keys of a batch (its `events` must be a list too)."""
-    return "events" in fields and not is_named(fields)
+def batch_key(fields: Collection[str]) -> BatchKey | None:
+    """Give the key of a batch's events (they must be a list too, W4); None for all else."""
+    if is_named(fields):
+        return None
+    return "events" if "events" in fields else "records" if "records" in fields else None
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:

@@ -24,7 +24,7 @@ from normalizer.core.bounds import (
     too_deep,
 )
 from normalizer.core.sanitize import Path, Sanitizer, dotted
-from normalizer.core.shapes import is_batch, is_named, is_wrapper
+from normalizer.core.shapes import BatchKey, batch_key, is_named, is_wrapper
 from normalizer.core.wire_event import (
     ASKED_FOR,
     CANONICAL_NAME,
@@ -46,6 +46,8 @@ MAX_NAMED: Final = 20
 
 _EVENT_DEPTH: Final = MAX_DEPTH + 1
 _BOM: Final = b"\xef\xbb\xbf"
+_LIST: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?=[ \t\r\n]*\[)")
+"""The mark, if any, before a list."""
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _KIND: Final = re.compile(r"got `(\w+)`")
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -82,7 +84,7 @@ def read_events(value: bytes, sanitizer: Sanitizer) -> Iterable[WireEvent | Faul
         except UnicodeDecodeError as error:
             raise Refused("invalid_utf8", f"byte {error.start} is not UTF-8") from None
     suspicious = sanitizer.suspects(value)
-    if not suspicious and not value.startswith(_BOM):
+    if not suspicious and value.startswith(b"{"):
         content = _decode(value)
         if not isinstance(content, str) and is_named(content):
             check_depth(value, _EVENT_DEPTH)
@@ -100,18 +102,24 @@ class _Reader:
         self._suspicious = suspicious
 
     def read(self, value: bytes) -> Iterable[WireEvent | Fault]:
+        if bare := _LIST.match(value):
+            text = value[bare.end() :]
+            _validate(text)
+            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without more (W4)
         level = self._open(self._decode(value))
-        if is_batch(level.fields) and first_byte(level.fields["events"]) == b"[":
-            return self._read_batch(level)
+        key = batch_key(level.fields)
+        if key is not None and first_byte(level.fields[key]) == b"[":
+            return self._read_batch(level, key)
         return (_wire_event(level, None, 0, {}),)
 
-    def _read_batch(self, batch: _Level) -> Iterator[WireEvent | Fault]:
-        shared = {k: raw for k, raw in batch.fields.items() if k != "events" and raw != NULL}
+    def _read_batch(self, batch: _Level, key: BatchKey) -> Iterator[WireEvent | Fault]:
+        shared = {k: raw for k, raw in batch.fields.items() if k != key and raw != NULL}
+        shared = _execution_of(batch.wrapper) | shared
         outer = {k: bytes(raw) for k, raw in shared.items()}
         for value in outer.values():
             check_depth(value, MAX_DEPTH)
-        check_items(bytes(batch.fields["events"]))
-        items = _list_decoder.decode(batch.fields["events"])
+        check_items(bytes(batch.fields[key]))
+        items = _list_decoder.decode(batch.fields[key])
         check_shared(outer, len(items))
         return (self._read_item(batch, shared, index, item) for index, item in enumerate(items))
 
@@ -182,6 +190,8 @@ def _wire_event(
     wrappers = [each.wrapper for each in levels if each.wrapper is not None]
     for each in (level, *wrappers):
         check_depth(each.text, _EVENT_DEPTH)
+    if level.wrapper is not None:
+        shared = shared | _execution_of(level.wrapper)
     inherited = _inherited(shared, fields) if shared else {}
     if inherited:
         fields = inherited | {k: raw for k, raw in fields.items() if k not in inherited}
@@ -196,11 +206,18 @@ def _wire_event(
         paths |= {canonical_path(path) for path in outer if path[0] in inherited}
     for wrapper, names in adopted:
         outer = wrapper.mended.get(None, ())
+        names |= {key: key for key in inherited if key not in names}
         paths |= {(names[path[0]], *path[1:]) for path in outer if path[0] in names}
     marked = any(each.bom for each in (*levels, *wrappers))
     coercions = [_coercion("bom_stripped", "value")] if marked else []
     coercions += mended_coercions(paths)
     return WireEvent.read(text, fields, index, extra, coercions)
+
+
+def _execution_of(wrapper: _Level | None) -> dict[str, Raw]:
+    """Give the execution that a feed wrapper names, for what names none within it (W5)."""
+    sent = NULL if wrapper is None else wrapper.fields.get("execution_id", NULL)
+    return {} if sent == NULL else {"execution_id": sent}
 
 
 def _adopt(wrapper: _Level, fields: dict[str, Raw], extra: dict[str, Raw]) -> dict[str, str]:
@@ -265,7 +282,7 @@ def _check_numbers(text: bytes) -> None:
     """Refuse what would come to far more than its bytes, but what is broken or too deep first."""
     if may_be_expansive(text):
         content = _decode(_SURROGATES.sub(rb"\\ufffd", text))
-        is_event = isinstance(content, dict) and not is_batch(content)
+        is_event = isinstance(content, dict) and batch_key(content) is None
         check_depth(text, _EVENT_DEPTH if is_event else MAX_NESTING)
         check_numbers(text)
 

@@ -1,5 +1,6 @@
 """Settings in, what every Kafka client of ours shares out: options, records, errors."""
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,29 @@ def translated(doing: str) -> Iterator[None]:
         ) from error
     except (KafkaError, OSError, TimeoutError) as error:
         raise BrokerUnavailable(f"{doing}: {type(error).__name__}") from error
+
+
+async def ended(client: Any, *, timeout_s: float) -> bool:
+    """Stop a consumer, or close an admin client; False where that took too long, or failed.
+
+    While brokers are away the client's own stop ends with CancelledError, which it took over from a
+    task that it cancelled, and leaves its connections: whoever waits for it must not end so.
+    """
+    stop = client.stop if hasattr(client, "stop") else client.close
+    stopping = asyncio.ensure_future(stop())
+    try:
+        await asyncio.wait([stopping], timeout=timeout_s)
+        if not stopping.done():
+            return False
+        if stopping.cancelled():
+            async with asyncio.timeout(timeout_s):
+                await client._client.close()  # noqa: SLF001 - what its stop did not come to
+            return True
+        return stopping.exception() is None
+    except (KafkaError, OSError, TimeoutError):
+        return False
+    finally:
+        stopping.cancel()
 
 
 def raw_record(record: Any, generation: int) -> RawRecord:

@@ -23,6 +23,7 @@ from normalizer.kafka.connection import (
     Chunk,
     Partition,
     connection_options,
+    ended,
     raw_record,
     translated,
 )
@@ -149,12 +150,7 @@ class GroupReader:
         self._revoked()
         if consumer is None:
             return True
-        try:
-            async with asyncio.timeout(timeout_s):
-                await consumer.stop()
-        except (TimeoutError, KafkaError, OSError):
-            return False
-        return True
+        return await ended(consumer, timeout_s=timeout_s)
 
     def begin(
         self,
@@ -201,7 +197,7 @@ class GroupReader:
         """The log was the same one at that moment; a doubt that came since stays."""
         reading = self._readings.get(doubt.partition)
         if reading and reading.doubts == doubt.doubts and reading.last == doubt.last:
-            reading.doubts, reading.heard_ms = 0, compared_ms
+            reading.doubts, reading.heard_ms = 0, max(reading.heard_ms, compared_ms)
 
     async def fetch(
         self, partitions: Collection[Partition], *, max_records: int, timeout_s: float

@@ -12,7 +12,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
-    KafkaError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
 )
@@ -22,14 +21,18 @@ from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
     Bounds,
     Partition,
+    UnreadableBatch,
     connection_options,
+    ended,
     raw_record,
     translated,
 )
+from normalizer.kafka.mending import read_mending
 from normalizer.settings import Settings
 
 _COORDINATOR_TRIES: Final = 40
 _COORDINATOR_WAIT_S: Final = 0.25
+ENDING_S: Final = 5.0
 _NEAR: Final = 10_000
 """Offsets that are read through rather than sought over."""
 
@@ -59,14 +62,9 @@ class LogReader:
 
     async def close(self) -> None:
         """Drop the connections; the next call makes new ones."""
-        consumer, self._consumer = self._consumer, None
-        admin, self._admin = self._admin, None
-        with contextlib.suppress(KafkaError, OSError, TimeoutError):
-            async with asyncio.timeout(5.0):
-                if consumer:
-                    await consumer.stop()
-                if admin:
-                    await admin.close()
+        clients = (self._consumer, self._admin)
+        self._consumer = self._admin = None
+        await _end(clients)
 
     async def cluster_id(self) -> str:
         """The id that the cluster got when it was formed; '' where brokers tell none."""
@@ -140,9 +138,20 @@ class LogReader:
         return {Partition(*one): Bounds(starts[one], ends[one]) for one in wanted}
 
     async def record_at(self, partition: Partition, offset: int) -> RawRecord | None:
-        """The record at this offset; None where the log has none there (any more)."""
-        records, _ = await self.records(partition, offset, offset + 1, max_records=1)
-        return records[0] if records else None
+        """The record at this offset; None where the log has none there (any more).
+
+        Also where the client cannot take its batch apart, as whoever read it before did; None, too,
+        where nobody can.
+        """
+        try:
+            chunk = await read_mending(self._settings, partition, generation=0, offset=offset)
+        except UnreadableBatch:
+            return None
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, OffsetOutOfRangeError):
+                return None
+            raise
+        return next((one for one in chunk.records if one.offset == offset), None)
 
     async def records(
         self, partition: Partition, offset: int, next_offset: int, *, max_records: int = 500
@@ -237,9 +246,20 @@ class LogReader:
     async def _connect(self) -> None:
         if self._consumer is None:
             options = connection_options(self._settings)
-            self._consumer = AIOKafkaConsumer(
+            consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
-            self._admin = AIOKafkaAdminClient(**options)
-            await self._consumer.start()
-            await self._admin.start()
+            admin = AIOKafkaAdminClient(**options)
+            try:
+                await consumer.start()
+                await admin.start()
+            except BaseException:
+                await _end((consumer, admin))
+                raise
+            self._consumer, self._admin = consumer, admin
+
+
+async def _end(clients: Iterable[Any]) -> None:
+    for client in clients:
+        if client:
+            await ended(client, timeout_s=ENDING_S)

@@ -1,7 +1,5 @@
 """Stretches of partitions in, their records out: no group, no commits, each to its own end."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Collection, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
@@ -15,9 +13,11 @@ from normalizer.kafka.connection import (
     Chunk,
     Partition,
     connection_options,
+    ended,
     raw_record,
     translated,
 )
+from normalizer.kafka.log import ENDING_S
 from normalizer.kafka.mending import read_mending
 from normalizer.settings import Settings
 
@@ -66,9 +66,7 @@ class StretchReader:
         """Drop the connection; the next call makes a new one."""
         consumer, self._consumer = self._consumer, None
         if consumer:
-            with contextlib.suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(5.0):
-                    await consumer.stop()
+            await ended(consumer, timeout_s=ENDING_S)
 
     async def bounds(self, partitions: Collection[Partition]) -> dict[Partition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""

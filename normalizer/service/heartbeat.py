@@ -125,6 +125,10 @@ class Heartbeat:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
-                self._database_url, timeout=3, server_settings=_SESSION
+                self._database_url,
+                timeout=3,
+                # A host that vanished answers nothing, not even that.
+                command_timeout=4,
+                server_settings=_SESSION,
             )
         return self._connection

@@ -300,7 +300,10 @@ class Standing:
     async def _connected(self) -> asyncpg.Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
-                self._settings.database_url, server_settings=_SESSION
+                self._settings.database_url,
+                timeout=ANSWER_S,
+                command_timeout=ANSWER_S + 1,
+                server_settings=_SESSION,
             )
         return self._connection
 

@@ -90,6 +90,8 @@ async def change_position(database_url: str, change: Change, part: PartitionBatc
         owner=f"{OPERATOR}{change.who}",
         application_name="normalizer position",
         positions=positions,
+        # A batch that waits holds its position up to a minute: longer than one of its statements.
+        session={"lock_timeout": "70s", "statement_timeout": "80s"},
     ) as store:
         await store.write(Batch(parts=(part,)))
     return positions.epoch

@@ -64,6 +64,24 @@ async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
 
 
 @ONE_PARTITION
+async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    await send(producer, topic, range(3))
+    async with monitored(settings):
+        await watcher.until_read(topic, {0: 3})
+        await until_state(watcher, "quiet")
+    await watcher.connection.execute("update normalizer.source_log set epoch = epoch + 5")
+
+    await watcher.connection.execute("delete from normalizer.source_position")
+
+    async with monitored(settings):
+        await watcher.until_read(topic, {0: 3})
+        assert (await until_state(watcher, "quiet"))["next_offset"] == 3
+
+
+@ONE_PARTITION
 async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:

@@ -12,6 +12,7 @@ from normalizer.core.batch import record_crc
 from normalizer.core.record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, UnreadableBatch, mending
+from normalizer.kafka.connection import ended
 from normalizer.settings import Settings
 from tests.factories import raw_record
 from tests.running import until
@@ -224,6 +225,52 @@ async def test_a_header_named_by_any_bytes_costs_no_record(
     assert [record.value for record in records] == [b"1", b"2", b"3"]
     assert records[0].headers == (("\N{REPLACEMENT CHARACTER}" * 2, b"v"),)
     assert records[1].headers == (("fine too", b"v"),)
+
+
+@ONE_PARTITION
+@pytest.mark.usefixtures("any_header_names")
+async def test_a_record_is_known_again_whatever_bytes_name_its_headers(
+    topic: Topic, producer: Any, settings: Settings
+) -> None:
+    partition = Partition(topic.name, 0)
+    names = ["fine", AnyBytes("\xff\xfe")]
+    for number, name in enumerate(names):
+        await producer.send_and_wait(topic.name, b"%d" % number, headers=[(name, b"v")])
+
+    async with LogReader(settings) as log:
+        found = [await log.record_at(partition, offset) for offset in range(3)]
+
+    assert [record and record.value for record in found] == [b"0", b"1", None]
+
+
+async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_same() -> None:
+    """As the client's does while brokers refuse connections, after it cancelled its own fetch."""
+
+    class Client:
+        closed = False
+
+        async def close(self) -> None:
+            self.closed = True
+
+    class Consumer:
+        def __init__(self) -> None:
+            self._client = Client()
+
+        async def stop(self) -> None:
+            raise asyncio.CancelledError
+
+    consumer = Consumer()
+
+    assert await ended(consumer, timeout_s=1.0)
+    assert consumer._client.closed
+
+
+async def test_a_consumer_that_does_not_stop_is_left() -> None:
+    class Consumer:
+        async def stop(self) -> None:
+            await asyncio.sleep(60)
+
+    assert not await ended(Consumer(), timeout_s=0.05)
 
 
 @ONE_PARTITION

@@ -1,5 +1,6 @@
 """Database and broker go away and come back: nothing is lost, doubled, or put into quarantine."""
 
+import asyncio
 import signal
 
 import pytest
@@ -120,6 +121,21 @@ async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
 
     for position in positions.values():
         assert (position["records"], position["stored"], position["quarantined"]) == (300, 300, 0)
+
+
+async def test_a_stop_while_the_broker_is_away_ends_as_any_other(
+    database: Database, kafka_broker: KafkaBroker, own_topic: Topic
+) -> None:
+    settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers)
+    async with watching(database.url) as watcher, process(settings) as service:
+        await watcher.until_claimed(own_topic)
+        await kafka_broker.kill()
+        await asyncio.sleep(1.0)  # the client's fetches are refused by now, again and again
+
+        service.send_signal(signal.SIGTERM)
+        await service.wait()
+
+    assert service.returncode == 0
 
 
 async def test_a_broker_that_is_not_there_yet_is_waited_for(

@@ -68,7 +68,7 @@ def test_a_refused_item_names_its_place_in_the_batch() -> None:
 
 
 def test_a_line_of_a_file_names_its_number() -> None:
-    assert refused(b"[]", topic=None).detail == "line 42: expected an object, got array"
+    assert refused(b"null", topic=None).detail == "line 42: expected an object, got null"
 
 
 @pytest.mark.parametrize(

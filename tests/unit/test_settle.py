@@ -325,6 +325,21 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
     assert ("event_id_conflict" in rule_of(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
 
 
+async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_event() -> None:
+    """Assigned by a transaction that changed other rows only; then the process was killed."""
+    event = derived(9)
+    log = MemoryLog(
+        *(
+            envelope(50 + salt, event_id=id_of(derived(9, salt)), step=f"s{salt}")
+            for salt in range(4)
+        )
+    )
+    log.assigned_ids[place_of(event)] = FIRST_ASSIGNED
+
+    assert await log.take(event) == ["stored"]
+    assert place_of(log.rows_by_id[FIRST_ASSIGNED]) == place_of(event)
+
+
 async def test_a_row_that_vanishes_between_two_questions_is_stored_anew() -> None:
     class Vanishing(MemoryLog):
         async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:

@@ -106,8 +106,7 @@ class Cluster:
         try:
             # Half the time that the default takes, which writes each page to the log.
             await connection.execute(
-                f'create database "{name}" template "{template}" owner "{owner}" '
-                "strategy file_copy"
+                f'create database "{name}" template "{template}" owner "{owner}" strategy file_copy'
             )
             settings = await connection.fetch(
                 """

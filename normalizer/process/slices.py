@@ -10,9 +10,9 @@ from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome
 from normalizer.telemetry import get_logger
 
-SLICE_S: Final = 0.02
-"""Long enough that the loop's own round costs nothing; a statement of the batch before waits for
-one slice at most."""
+SLICE_S: Final = 0.005
+"""Long, so that the loop's own round costs little; short, for each statement of the batch that is
+written meanwhile waits for one or two slices, and a batch takes some twenty."""
 SLOW_S: Final = 0.5
 
 Normalize = Callable[[RawRecord], tuple[Outcome, ...]]

@@ -48,11 +48,17 @@ class RetryableError(NormalizerError):
 
 
 class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The database is away, overloaded, out of room or read-only; `sqlstate` is None: no answer."""
+    """The database is away, overloaded, out of room or read-only; `sqlstate` is None: no answer.
 
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+    `in_projection`: it is well, and a projection of it failed.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, in_projection: bool = False
+    ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
+        self.in_projection = in_projection
 
 
 class BrokerUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake

@@ -2,6 +2,7 @@
 
 Nothing is refused here. A batch that fails is halved down to one record, so that the position
 stands at the culprit; that one waits until it can be written, and says so from the fifth second.
+One that makes a projection fail goes in without its projections.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from normalizer.core.batch import Batch, Totals
-from normalizer.errors import RetryableError
+from normalizer.errors import RetryableError, StoreUnavailable
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
@@ -29,7 +30,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 class Writer(Protocol):
     """Writes batches: a Store."""
 
-    async def write(self, batch: Batch) -> Totals:
+    async def write(self, batch: Batch, *, projections: bool = True) -> Totals:
         """Write the batch in one transaction. Raises RetryableError if nothing was written."""
 
 
@@ -113,10 +114,11 @@ async def _deliver(
     totals = Totals()
     pieces = [batch]
     tries = 0
+    projections = True
     while pieces:
         in_hand.piece = pieces[-1]
         try:
-            totals += await store.write(pieces[-1])
+            totals += await store.write(pieces[-1], projections=projections)
         except RetryableError as error:
             in_hand.error = error
             on_failure(error)
@@ -127,13 +129,21 @@ async def _deliver(
             if tries >= TRIES_BEFORE_HALVING and (halves := pieces[-1].halves()):
                 pieces[-1:] = reversed(halves)
                 tries = 0
+            elif tries >= TRIES_BEFORE_HALVING and projections and _is_of_projections(error):
+                _log.error("projection_failed", why=str(error), piece=in_hand.offsets())
+                projections = False
             else:
                 await _pause(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)), draw, stop)
         else:
             in_hand.error = None
             pieces.pop()
             tries = 0
+            projections = True
     return totals
+
+
+def _is_of_projections(error: RetryableError) -> bool:
+    return isinstance(error, StoreUnavailable) and error.in_projection
 
 
 class _Saying:

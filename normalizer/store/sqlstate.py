@@ -19,7 +19,7 @@ class Fault(Enum):
     RACE = "race"
     """Another writer was first: roll back and do the batch again at once."""
     PROJECTION = "projection"
-    """A projection failed, not the log: the batch waits, and is never quarantined for it."""
+    """A projection failed, not the log: the record goes in without, and is repaired later."""
     MOMENT = "moment"
     """The database is away, overloaded or locked, or nobody knows: back off, then again."""
     OURS = "ours"
@@ -123,9 +123,12 @@ def translated(error: BaseException) -> NormalizerError:
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
     if projection := projection_of(error):
         sentence = f"{sentence} inside {projection}"
-    if fault_of(error, copying=False) is Fault.OURS:
+    fault = fault_of(error, copying=False)
+    if fault is Fault.OURS:
         return FatalError(f"{sentence}: {_name_of(error)}")
-    return StoreUnavailable(sentence, sqlstate=error.sqlstate)
+    return StoreUnavailable(
+        sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION
+    )
 
 
 def line_of(error: BaseException) -> int | None:

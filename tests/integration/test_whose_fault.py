@@ -15,6 +15,7 @@ from normalizer.errors import RetryableError
 from normalizer.service.monitor import Monitor
 from normalizer.store.delivery import BatchInHand, deliver
 from normalizer.store.store import Store
+from projector.repair import Asked, repair
 from tests.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
 from tests.monitored import asked, scraped, value
 from tests.running import running, send, settings_for, watching
@@ -85,6 +86,11 @@ async def delivering(store: Store, batch: Batch) -> AsyncIterator[BatchInHand]:
     await trying
 
 
+async def delivered(store: Store, batch: Batch) -> None:
+    """The batch tried without a pause until it is written."""
+    await deliver(store, batch, stop=asyncio.Event(), draw=lambda: -1.0)
+
+
 @pytest.mark.every_postgres
 @pytest.mark.parametrize("hold", [an_execution, an_event, the_position, a_whole_table])
 async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -> None:
@@ -145,7 +151,7 @@ async def test_statements_that_are_cancelled_again_and_again_fill_no_quarantine(
 
 @pytest.mark.every_postgres
 @pytest.mark.parametrize("sqlstate", ["22003", "22012", "21000", "P0001", "54001"])
-async def test_an_error_inside_a_projection_waits_and_refuses_no_event(
+async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_it_was(
     database: Database, sqlstate: str
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
@@ -161,15 +167,25 @@ async def test_an_error_inside_a_projection_waits_and_refuses_no_event(
         )
         told = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
 
-        async with delivering(store, batch_of(*told, claim=await claimed(store))) as in_hand:
-            assert in_hand.offsets() == "noetl.events[0]@2 (1 record)"
-            assert f"SQLSTATE {sqlstate}" in in_hand.why()
-            assert "inside projector." in in_hand.why()
-            assert (await position_of(connection))["next_offset"] == 2
-            await connection.execute("drop function projector.refuse cascade")
+        with structlog.testing.capture_logs() as lines:
+            await delivered(store, batch_of(*told, claim=await claimed(store)))
 
+        (said,) = [line for line in lines if line["event"] == "projection_failed"]
+        assert said["piece"] == "noetl.events[0]@2 (1 record)"
+        assert f"SQLSTATE {sqlstate}" in said["why"]
+        assert "inside projector." in said["why"]
         assert await count(connection, "normalizer.quarantine") == 0
         assert await count(connection, "normalizer.events") == 4
+        assert await count(connection, "projector.execution_facts where execution_id = 13") == 0
+        assert await count(connection, "projector.execution_facts") == 1
+        assert await count(connection, "projector.divergent where execution_id = 13") > 0
+        assert (
+            await count(connection, f"projector.divergent where execution_id = {EXECUTION_ID}") == 0
+        )
+
+        await connection.execute("drop function projector.refuse cascade")
+        await connection.execute("set search_path = projector, normalizer, public")
+        assert {one.verdict async for one in repair(connection, Asked())} <= {"match"}
         await assert_ledger_holds(connection)
 
 
@@ -178,15 +194,12 @@ async def test_a_constraint_of_a_projection_refuses_no_event(database: Database)
         await connection.execute(
             "alter table projector.event_hours add constraint few check (events < 2) not valid"
         )
-        batch = batch_of(*map(envelope, range(3)), claim=await claimed(store))
 
-        async with delivering(store, batch) as on:
-            assert "SQLSTATE 23514" in on.why()
-            assert "inside projector." in on.why()
-            await connection.execute("alter table projector.event_hours drop constraint few")
+        await delivered(store, batch_of(*map(envelope, range(3)), claim=await claimed(store)))
 
         assert await count(connection, "normalizer.quarantine") == 0
         assert await count(connection, "normalizer.events") == 3
+        assert await count(connection, "projector.divergent") > 0
 
 
 async def test_the_trigger_functions_of_projections_are_named_as_errors_are_told_apart_by(

@@ -31,20 +31,32 @@ RECORDS = 16
 class Log(Writer):
     """A database in memory: its position moves as the store's does; it fails as it is told to."""
 
-    def __init__(self, *, poison: tuple[int, ...] = (), outages: Iterable[bool] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        poison: tuple[int, ...] = (),
+        outages: Iterable[bool] = (),
+        breaks_projections: int | None = None,
+    ) -> None:
         self.poison = poison
+        self.breaks_projections = breaks_projections
+        self.without: list[int] = []
         self.outages = iter(outages)
         self.position: dict[int, int] = {}
         self.outcomes: list[tuple[int, Outcome]] = []
         self.tried: list[int] = []
         self.on_failure: Callable[[], None] = lambda: None
 
-    async def write(self, batch: Batch) -> Totals:
+    async def write(self, batch: Batch, *, projections: bool = True) -> Totals:
         items = list(batch.items())
         self.tried.append(len(items))
         if next(self.outages, False) or any(record.offset in self.poison for record, _ in items):
             self.on_failure()
             raise StoreUnavailable("database: no")
+        if not projections:
+            self.without += [record.offset for record, _ in items]
+        elif any(record.offset == self.breaks_projections for record, _ in items):
+            raise StoreUnavailable("database: 22012 inside projector.x", in_projection=True)
         for part in batch.parts:
             assert part.from_offset == self.position.get(part.partition, part.from_offset)
             self.position[part.partition] = part.next_offset
@@ -228,6 +240,27 @@ async def test_waits_double_up_to_two_seconds_and_are_spread_by_the_draw(
     assert waits[:9] == pytest.approx([wait_s / 2 for wait_s in full])
 
 
+async def test_a_record_that_breaks_a_projection_goes_in_without_and_its_neighbours_with() -> None:
+    log = Log(breaks_projections=5)
+
+    with capture_logs() as lines:
+        totals = await delivered(log, records())
+
+    assert totals.records == RECORDS
+    assert log.without == [5]
+    assert [line["piece"] for line in lines if line["event"] == "projection_failed"] == [
+        "noetl.events[0]@5 (1 record)"
+    ]
+
+
+async def test_an_outage_never_leaves_projections_out() -> None:
+    log = Log(outages=[True] * 50)
+
+    await delivered(log, records())
+
+    assert log.without == []
+
+
 async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -238,9 +271,9 @@ async def test_a_batch_that_waits_is_said_at_once_now_and_then_and_at_its_end(
     let_go = asyncio.Event()
 
     class Locked(Log):
-        async def write(self, batch: Batch) -> Totals:
+        async def write(self, batch: Batch, *, projections: bool = True) -> Totals:
             await let_go.wait()
-            return await super().write(batch)
+            return await super().write(batch, projections=projections)
 
     with capture_logs() as lines:
         trying = asyncio.ensure_future(deliver(Locked(), batch, stop=asyncio.Event()))

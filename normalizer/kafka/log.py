@@ -27,7 +27,7 @@ from normalizer.kafka.connection import (
     raw_record,
     translated,
 )
-from normalizer.kafka.mending import read_mending
+from normalizer.kafka.mending import read_by
 from normalizer.settings import Settings
 
 _COORDINATOR_TRIES: Final = 40
@@ -144,7 +144,9 @@ class LogReader:
         where nobody can.
         """
         try:
-            chunk = await read_mending(self._settings, partition, generation=0, offset=offset)
+            async with self._connected(f"reading {partition}"):
+                client = self._consumer._client  # noqa: SLF001 - its fetches would be the consumer's
+                chunk = await read_by(client, partition, generation=0, offset=offset)
         except UnreadableBatch:
             return None
         except BrokerUnavailable as error:

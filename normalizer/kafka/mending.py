@@ -36,8 +36,19 @@ async def read_mending(
 
     Raises BrokerUnavailable, and UnreadableBatch where even this cannot read what is there.
     """
+    client = AIOKafkaClient(**connection_options(settings))
+    try:
+        with translated(f"reading {partition} by another way"):
+            await client.bootstrap()
+        return await read_by(client, partition, generation=generation, offset=offset)
+    finally:
+        await client.close()
+
+
+async def read_by(client: Any, partition: Partition, *, generation: int, offset: int) -> Chunk:
+    """The same over a client that has its connections; raises what `read_mending` raises."""
     with translated(f"reading {partition} by another way"):
-        answer = await _fetch(settings, partition, offset)
+        answer = await _fetch(client, partition, offset)
     try:
         records = PartitionRecords(
             TopicPartition(*partition),
@@ -65,23 +76,18 @@ async def read_mending(
     )
 
 
-async def _fetch(settings: Settings, partition: Partition, offset: int) -> tuple[Any, ...]:
+async def _fetch(client: Any, partition: Partition, offset: int) -> tuple[Any, ...]:
     """What the leader answers: its fields from the last stable offset to the record batches."""
-    where = TopicPartition(*partition)
-    client = AIOKafkaClient(**connection_options(settings))
-    try:
-        await client.bootstrap()
-        await client.add_topic(partition.topic)
-        request = FetchRequest(
-            _WAIT_MS,
-            1,
-            _MOST_BYTES,
-            READ_COMMITTED,
-            [(partition.topic, [(partition.partition, offset, _MOST_BYTES)])],
-        )
-        answer = await client.send(client.cluster.leader_for_partition(where), request)
-    finally:
-        await client.close()
+    await client.add_topic(partition.topic)
+    request = FetchRequest(
+        _WAIT_MS,
+        1,
+        _MOST_BYTES,
+        READ_COMMITTED,
+        [(partition.topic, [(partition.partition, offset, _MOST_BYTES)])],
+    )
+    leader = client.cluster.leader_for_partition(TopicPartition(*partition))
+    answer = await client.send(leader, request)
     ((_, ((_, code, _, *fields),)),) = answer.topics
     if code:
         raise for_code(code)

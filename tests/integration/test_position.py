@@ -64,7 +64,7 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
             """
             create function projector.refuse() returns trigger language plpgsql as $$
             begin
-                raise exception 'no' using errcode = '22003';
+                raise exception 'no' using errcode = '57014';
             end $$;
             create trigger refuse before insert on projector.execution_facts
                 for each row when (new.execution_id = 13) execute function projector.refuse();

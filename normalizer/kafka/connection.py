@@ -102,21 +102,24 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
     While brokers are away the client's own stop ends with CancelledError, which it took over from a
     task that it cancelled, and leaves its connections: whoever waits for it must not end so.
     """
-    stop = client.stop if hasattr(client, "stop") else client.close
-    stopping = asyncio.ensure_future(stop())
-    try:
-        await asyncio.wait([stopping], timeout=timeout_s)
-        if not stopping.done():
+
+    async def stop() -> bool:
+        try:
+            await (client.stop() if hasattr(client, "stop") else client.close())
+        except (KafkaError, OSError, TimeoutError):
             return False
-        if stopping.cancelled():
-            async with asyncio.timeout(timeout_s):
-                await client._client.close()  # noqa: SLF001 - what its stop did not come to
-            return True
-        return stopping.exception() is None
+        return True
+
+    try:
+        async with asyncio.timeout(timeout_s):
+            async with asyncio.TaskGroup() as tasks:
+                stopping = tasks.create_task(stop(), name="stop client")
+            if not stopping.cancelled():
+                return stopping.result()
+            await client._client.close()  # noqa: SLF001 - what its stop did not come to
     except (KafkaError, OSError, TimeoutError):
         return False
-    finally:
-        stopping.cancel()
+    return True
 
 
 def raw_record(record: Any, generation: int) -> RawRecord:

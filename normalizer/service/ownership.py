@@ -198,19 +198,16 @@ class Ownership:
 
     def stop(self, partition: Partition, why: PositionError) -> None:
         """Leave it alone until an operator moves its position; others go on."""
-        if partition in self._claimed:
-            self._claims_of_stopped[partition] = self._claimed[partition]
         if partition in self._held:
+            self._claims_of_stopped[partition] = self._held[partition]
             self._drop(partition)
         self.stopped[partition] = str(why)
         self._counters.stopped += 1
         _log.error("partition_stopped", partition=str(partition), why=str(why))
 
     def revoke_all(self) -> None:
-        """The group took every partition: a rebalance. Stopped ones are looked at anew."""
+        """The group took every partition: a rebalance. Stopped ones stay stopped."""
         self._held.clear()
-        self.stopped.clear()
-        self._claims_of_stopped.clear()
         self.suspects.clear()
         self.fenced.clear()
         for lane in self._lanes:

@@ -268,7 +268,7 @@ async def test_a_consumer_whose_stop_ends_as_if_cancelled_is_stopped_all_the_sam
 async def test_a_consumer_that_does_not_stop_is_left() -> None:
     class Consumer:
         async def stop(self) -> None:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
 
     assert not await ended(Consumer(), timeout_s=0.05)
 

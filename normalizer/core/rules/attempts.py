@@ -6,7 +6,7 @@ Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10,
 import re
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import NOTHING, Value, WireEvent, part, whole
+from normalizer.core.wire_event import Value, WireEvent, part, whole
 
 MAX_ATTEMPTS: Final = 32_767
 
@@ -44,7 +44,7 @@ def read_attempts(event: WireEvent) -> Attempts:
             return explicit, 2
     values = _counted_from_one(event)
     if values.count(None) < len(values):  # of most events no place says anything
-        for place, value in zip(_COUNTED_FROM_ONE, values, strict=False):
+        for place, value in zip(_COUNTED_FROM_ONE, values, strict=True):
             if value is not None:
                 count = _count(event, place, value)
                 if count is not None:
@@ -82,12 +82,10 @@ def says_attempts(event: WireEvent, count: int) -> bool:
 
 
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
-    """Give what was sent at each place that counts from one, in the order of their names.
-
-    The last ones are left out where no stored row could say them.
-    """
-    sent, meta, payload = event.sent, event.meta, event.nested.payload
-    values: tuple[Value, ...] = (
+    """Give what was sent at each place that counts from one, in the order of their names."""
+    sent, meta = event.sent, event.meta
+    payload, stored = event.nested.payload, event.nested.result_context
+    return (
         meta.attempt,
         part(sent.correlation).attempt if sent.correlation else None,
         part(meta.correlation).attempt if meta.correlation else None,
@@ -98,11 +96,6 @@ def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
         part(meta.retry).attempt_number if meta.retry else None,
         part(payload.data).attempt_number if payload.data else None,
         sent.attempt,
-    )
-    if (stored := event.nested.result_context) is NOTHING:
-        return values
-    return (
-        *values,
         stored.attempt,
         part(stored.retry).attempt if stored.retry else None,
         part(stored.data).attempt_number if stored.data else None,

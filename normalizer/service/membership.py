@@ -8,6 +8,7 @@ every partition with records to read moves.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +21,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import GroupReader, LogReader, Partition
+from normalizer.service.lasting import start_lasting
 from normalizer.service.ownership import Ownership
 from normalizer.settings import Settings
 from normalizer.store.store import Store
@@ -97,10 +99,16 @@ class Membership:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Keep joined and claimed, commit and watch, until `stop`."""
-        tasks.create_task(self._keep_claims(tasks), name="claims")
-        tasks.create_task(self._keep_comparing(), name="comparing")
-        tasks.create_task(self._keep_committing(), name="commits")
-        tasks.create_task(self._watch(), name="watch")
+        start_lasting(
+            tasks,
+            self.stopping,
+            {
+                "claims": partial(self._keep_claims, tasks),
+                "comparing": self._keep_comparing,
+                "commits": self._keep_committing,
+                "watch": self._watch,
+            },
+        )
 
     def stop(self) -> None:
         """End the tasks, and what waits for an outage; a batch in flight may finish."""

@@ -10,7 +10,7 @@ create table projector.execution_facts (
     first_at            timestamptz,
     begin_at            timestamptz,
     last_at             timestamptz,
-    last_told           text collate "C",
+    last_told           text[] collate "C",
     active_at           timestamptz,
     least_event_id      bigint,
     greatest_event_id   bigint,
@@ -44,7 +44,8 @@ comment on column projector.execution_facts.forgotten is
 comment on column projector.execution_facts.begin_at is
     'The first event that begins it; an execution without one is counted as begun nowhere.';
 comment on column projector.execution_facts.last_told is
-    'The last event: its time, type and step. The greatest wins.';
+    'The last event: its time (projector.dated), type and step, the topic and the partition of its '
+    'record. The greatest wins.';
 comment on column projector.execution_facts.active_at is
     'The last event that is neither an end nor the report of one (command.completed and the like, '
     'workflow.*): those come after the end in good order.';
@@ -92,7 +93,7 @@ create table projector.archived_executions (
     first_at            timestamptz not null,
     begin_at            timestamptz,
     last_at             timestamptz not null,
-    last_told           text collate "C",
+    last_told           text[] collate "C",
     active_at           timestamptz,
     highest_attempts    integer,
     told_playbook       text collate "C",
@@ -212,7 +213,7 @@ create function projector.folded_executions(
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
         last_at timestamptz,
-        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
         greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
@@ -223,7 +224,8 @@ create function projector.folded_executions(
 as $$
     with told as (
         select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
-               event.created_at, event.catalog_id, event.parent_execution_id, kind.role,
+               event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
+               event.source_partition, kind.role,
                dated(event.created_at) as moment,
                case
                    when kind.role is distinct from 'ends' then null
@@ -250,7 +252,9 @@ as $$
     )
     select   told.execution_id, count(*), min(created_at),
              min(created_at) filter (where role = 'begins'), max(created_at),
-             max((moment || event_type || chr(31) || step) collate "C"),
+             max(
+                 array[moment, event_type, step, source_topic, source_partition::text] collate "C"
+             ),
              max(created_at) filter (
                  where coalesce(role, '') not in ('ends', 'ended')
                  and   not starts_with(event_type, 'workflow')
@@ -291,7 +295,7 @@ create function projector.merged_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
         last_at timestamptz,
-        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
         greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
@@ -459,15 +463,18 @@ begin
     -- The upsert is the lock, so it comes before everything else and in one order.
     with event as (
         select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
-               catalog_id, parent_execution_id, context, roles ->> event_type as role,
+               catalog_id, parent_execution_id, context, source_topic, source_partition,
+               roles ->> event_type as role,
                dated(created_at) as moment
         from   (
                    select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
                    from   before
                    union all
                    select 1, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
                    from   after
                ) as moved
         offset 0
@@ -479,7 +486,8 @@ begin
                    when event_id < normalizer.least_hashed_id() then 1
                    else 2
                end as region,
-               parent_execution_id, moment || event_type || chr(31) || step as last_told,
+               parent_execution_id,
+               array[moment, event_type, step, source_topic, source_partition::text] as last_told,
                case when role = 'begins' then created_at end as begin_at,
                case
                    when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null

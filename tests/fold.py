@@ -79,7 +79,7 @@ def minute(moment: datetime) -> datetime:
 
 
 def _execution(told: Sequence[Row]) -> Row:
-    last = max(told, key=lambda row: (row["created_at"], _last_words(row).encode()))
+    last = max(told, key=lambda row: (row["created_at"], _last_words(row)))
     ends: dict[str, list[datetime]] = defaultdict(list)
     playbooks: list[tuple[int, datetime, bytes]] = []
     for row in told:
@@ -139,8 +139,8 @@ def _named(playbook: str, version: str) -> bytes:
     return f"{playbook[:200]}\x1f{version[:100]}".encode()
 
 
-def _last_words(row: Row) -> str:
-    return f"{row['event_type']}\x1f{row['step']}"
+def _last_words(row: Row) -> tuple[bytes, bytes]:
+    return row["event_type"].encode(), row["step"].encode()
 
 
 def _lifecycle_outcome(row: Row) -> str | None:
@@ -325,10 +325,6 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             active, one["last_event_type"], one["last_step"], *one["id_bounds"], 0,
         ))  # fmt: skip
         if ended_at is None:
-            views["stuck_executions"].append((
-                key, hour(first_at), playbook, first_at, one["last_at"], one["last_event_type"],
-                one["last_step"], one["events"], one["highest_attempts"],
-            ))  # fmt: skip
             done = [finished_at for finished_at in tries[key] if finished_at]
             if done and len(done) == len(tries[key]):
                 views["executions_without_end"].append((
@@ -345,8 +341,8 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             views["completed_with_failures"].append((
                 hour(ended_at), key, playbook, ended_at, len(failures[key]), max(failures[key]),
             ))  # fmt: skip
-    names = ("executions", "stuck_executions", "executions_without_end",
-             "contradicting_executions", "completed_with_failures")  # fmt: skip
+    names = ("executions", "executions_without_end", "contradicting_executions",
+             "completed_with_failures")  # fmt: skip
     return {name: views[name] for name in names} | {
         "executions_begun": _counted(begun),
         "execution_outcomes": _counted(ended),

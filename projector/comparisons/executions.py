@@ -11,8 +11,8 @@ EXECUTIONS: Final = Comparison(
     measure="events",
     shown="""
         select execution_id, events, archived, first_at, begin_at, last_at,
-               split_part(undated(last_told), chr(31), 1) as last_event_type,
-               substr(last_told, strpos(last_told, chr(31)) + 1) as last_step, active_at,
+               last_told[2] as last_event_type, last_told[3] as last_step,
+               last_told[4] as last_topic, last_told[5] as last_partition, active_at,
                least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
                least_hashed_id, greatest_hashed_id, highest_attempts,
                playbook_of(told_playbook) as playbook,
@@ -37,6 +37,10 @@ EXECUTIONS: Final = Comparison(
                      as last_event_type,
                  (array_agg(step order by created_at desc, words desc nulls last))[1]
                      as last_step,
+                 (array_agg(topic order by created_at desc, words desc nulls last))[1]
+                     as last_topic,
+                 (array_agg(partition order by created_at desc, words desc nulls last))[1]
+                     as last_partition,
                  max(created_at) filter (where is_activity) as active_at,
                  min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
                  max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
@@ -69,10 +73,13 @@ EXECUTIONS: Final = Comparison(
                  true as counted_as_it_is
         from     (
                      select event.execution_id, 1 as events, 0 as archived, 1 as ends,
-                            event.event_id, event.event_type, event.step, event.attempts,
-                            event.created_at, event.catalog_id, event.parent_execution_id,
+                            event.event_id, event.event_type, event.step,
+                            event.source_topic as topic, event.source_partition::text as partition,
+                            event.attempts, event.created_at, event.catalog_id,
+                            event.parent_execution_id,
                             kind.role is not distinct from 'begins' as is_begin,
-                            (event.event_type || chr(31) || event.step) collate "C" as words,
+                            array[event.event_type, event.step, event.source_topic,
+                                  event.source_partition::text] collate "C" as words,
                             coalesce(kind.role not in ('ends', 'ended'), true)
                                 and left(event.event_type, 8) <> 'workflow' as is_activity,
                             case
@@ -108,7 +115,7 @@ EXECUTIONS: Final = Comparison(
                      union all
                      -- What is archived, as rows that say just one thing each.
                      select kept.execution_id, part.events, part.events, part.ends, null,
-                            split_part(part.words, chr(31), 1), split_part(part.words, chr(31), 2),
+                            part.words[1], part.words[2], part.words[3], part.words[4],
                             part.attempts, part.created_at, part.catalog_id,
                             part.parent_execution_id, part.is_begin, part.words collate "C",
                             part.is_activity, part.outcome, starts_with(part.playbook, '0'),
@@ -119,7 +126,7 @@ EXECUTIONS: Final = Comparison(
                          values (events, 0, first_at, null, highest_attempts, catalog_id,
                                  parent_execution_id, false, false, null, null),
                                 (0, 0, begin_at, null, null, null, null, true, false, null, null),
-                                (0, 0, last_at, undated(last_told), null, null, null, false,
+                                (0, 0, last_at, last_told[2:], null, null, null, false,
                                  false, null, null),
                                 (0, 0, active_at, null, null, null, null, false, true, null,
                                  null),

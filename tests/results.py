@@ -71,6 +71,17 @@ def write_row(
     path.write_text("\n".join([*head, *rows, *([] if row in rows else [row]), ""]))
 
 
+def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> None:
+    """The row of what once broke a promise and was done again at full size."""
+    write_row(
+        "defects",
+        "What once broke a promise, done again",
+        ("what was done", "what was seen", "seconds", "peak MB"),
+        done,
+        (seen, round(seconds), round(peak_mb)),
+    )
+
+
 def _git(*arguments: str) -> str:
     answer = subprocess.run(  # a fixed command
         ["git", *arguments], capture_output=True, text=True, check=False, cwd=_FOLDER.parent.parent

@@ -26,7 +26,7 @@ from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
 from tests.factories import raw_event
-from tests.results import write_row
+from tests.results import write_defect
 from tests.running import environment, settings_for
 from tests.stack import Database, Topic
 from tests.tables import connected
@@ -144,13 +144,8 @@ class Site:
         """Write the row."""
         for one in self.running:
             one.look()
-        write_row(
-            "defects",
-            "What once broke a promise, done again",
-            ("what was done", "what was seen", "seconds", "peak MB"),
-            done,
-            (seen, round(time.monotonic() - self.begun_s), max(r.peak_mb for r in self.running)),
-        )
+        seconds = time.monotonic() - self.begun_s
+        write_defect(done, seen, seconds=seconds, peak_mb=max(r.peak_mb for r in self.running))
 
     def _settings(self) -> Settings:
         return settings_for(

@@ -15,6 +15,7 @@ import pytest
 import structlog
 from aiokafka import AIOKafkaProducer
 
+from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.errors import Reason
@@ -23,7 +24,7 @@ from normalizer.service.ownership import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
 from tests.factories import raw_event
 from tests.measured import Measures, measured, read
-from tests.results import Say
+from tests.results import Say, write_defect
 from tests.running import Watcher, running, send, settings_for, until, watching
 from tests.stack import Database, Topic
 
@@ -55,6 +56,13 @@ def event(context: bytes) -> bytes:
     """An event with an id of its own."""
     head = b'{"execution_id":7,"event_type":"call.done","step":"s","event_id":%d,"context":{"v":'
     return head % next(_numbers) + context + b"}}"
+
+
+def two_reports(share: float) -> Case:
+    """One event as two producers tell it: their contexts differ in the last number."""
+    first = event(integers(share))
+    assert share < 1 or 0 < MAX_VALUE_BYTES - len(first) < 1_000
+    return stored(first, first.replace(b"7]", b"8]"))
 
 
 def batch(items: bytes) -> bytes:
@@ -92,6 +100,7 @@ CASES: Final[dict[str, Callable[[float], Case]]] = {
     "small integers beside a secret": lambda share: stored(
         event(integers(share)).replace(b"{", b'{"password":"p",', 1)
     ),
+    "two reports of one id": two_reports,
     "URL passwords": lambda share: stored(
         event(listed([b'"http://u:p@h/"'] * round(400_000 * share)))
     ),
@@ -199,13 +208,23 @@ async def test_a_heavy_record_of_full_size_holds_up_nobody(
         batch_age_ms=200,
     )
     say(f"{case}: {took_s:.2f} s, {measures}")
+    lag_s, normalize_s, added_mb, peak_mb = (
+        max(getattr(one, name) for one in measures)
+        for name in ("lag_s", "normalize_s", "added_mb", "peak_mb")
+    )
 
     assert took_s < NEIGHBOURS_S
-    for one in measures:
-        assert one.lag_s < 0.5
-        assert one.normalize_s < 0.1
-        assert one.added_mb < 300
-        assert one.peak_mb < 400
+    assert lag_s < 0.5
+    assert normalize_s < 0.1
+    assert added_mb < 300
+    assert peak_mb < 400
+    write_defect(
+        f"a heavy record beside {SMALL} small ones: {case}",
+        f"neighbours stored within {took_s:.1f} s, no rebalance; the loop {lag_s * 1000:.0f} ms "
+        f"late, a record {normalize_s * 1000:.0f} ms on it; {added_mb:.0f} MB more",
+        seconds=took_s,
+        peak_mb=peak_mb,
+    )
 
 
 @ONE_PARTITION

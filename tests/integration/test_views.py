@@ -230,7 +230,7 @@ async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
     ends = {"step": "fetch", "status": "COMPLETED"}
     for region in (0, 1 << 62, 3 << 61):
         await connection.execute("truncate normalizer.events")
-        rows = []
+        rows: list[Row] = []
         for execution_id, (topic, partition) in places.items():
             place = {"source_topic": topic, "source_partition": partition}
             for number, kind in enumerate(("command.issued", "call.done")):

@@ -48,6 +48,18 @@ comment on table normalizer.archived_rows is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
+-- The id that an event was told under where another event holds it; null where it has its own. As
+-- JSON: whatever a row's coercions hold, it goes in.
+create function normalizer.shared_id(coercions jsonb) returns jsonb
+    language sql immutable parallel safe
+    return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
+
+-- Whether a holder has siblings yet: it goes after them.
+create index siblings_by_shared_id on normalizer.events_hashed
+    using hash (normalizer.shared_id(coercions))
+    where merge_flags & 8 <> 0;
+
+
 -- Deletes these events; what they are counted as moves to the archived part. Gives how many there
 -- were. The caller has locked their executions, and then, in a later statement, the rows.
 create function projector.archive_events(event_ids bigint[]) returns bigint

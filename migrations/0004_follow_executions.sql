@@ -325,7 +325,8 @@ as $$
 $$;
 
 
--- Folds executions anew; those whose events are all gone are left with none.
+-- Folds executions anew; those whose events are all gone are left with none, and one that was
+-- forgotten is so no more if an event of it is there.
 create function projector.refold_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -333,6 +334,7 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(folded.events, 0),
+           forgotten           = known.forgotten and coalesce(folded.events, 0) = known.archived,
            first_at            = folded.first_at,
            begin_at            = folded.begin_at,
            last_at             = folded.last_at,

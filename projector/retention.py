@@ -248,9 +248,27 @@ _PARTITIONS: Final = """
 # Nothing else says which rows are old: ids do not, a replay stores old ones today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
 
+# Of an execution that differs from the log, nothing goes before it was repaired.
+_AGREES: Final = """
+    not exists (
+        select
+        from   projector.divergent as known
+        where  known.execution_id = {0}.execution_id
+        and    known.ended_at is null
+    )
+    and not exists (
+        select
+        from   projector.divergent as known
+        where  known.projection in ('execution_facts', 'call_facts')
+        and    known.execution_id is null
+        and    known.ended_at is null
+    )
+"""
+
 # A holder outlives its siblings: a sibling that is told again would find the id free.
-_MAY_GO: Final = """
-    (
+_MAY_GO: Final = f"""
+    {_AGREES.format("event")}
+    and (
         event.merge_flags & 8 = 0
         or not exists (
             select
@@ -259,7 +277,7 @@ _MAY_GO: Final = """
             and    sibling.merge_flags & 8 <> 0
         )
     )
-"""
+"""  # noqa: S608 - conditions of our own
 
 _OLD_EVENTS: Final = f"""
     select event.event_id, event.execution_id
@@ -341,14 +359,15 @@ _DROP_TELLINGS: Final = """
     limit    1
 """
 
-_OLD_EXECUTIONS: Final = """
+_OLD_EXECUTIONS: Final = f"""
     select   execution_id
     from     execution_facts
     where    execution_id > $1::bigint and archived = events and not forgotten
     and      last_at < $2::timestamptz
+    and      {_AGREES.format("execution_facts")}
     order by execution_id
     limit    $3::integer
-"""
+"""  # noqa: S608 - conditions of our own
 
 _COUNT_OLD_QUARANTINE: Final = """
     select count(*) from normalizer.quarantine where quarantined_at < $1::timestamptz

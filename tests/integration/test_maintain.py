@@ -16,6 +16,7 @@ from normalizer.store.store import Claim
 from projector import retention
 from projector.archive import ArchiveFolder
 from projector.maintain import Keep, maintain
+from projector.repair import Asked, repair
 from projector.verify import verify
 from projector.windows import Scope
 from tests import shown
@@ -562,6 +563,52 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
     await run(connection, FORGETFUL)
     assert await connection.fetchval("select count(*) from projector.executions") == 0
     assert await connection.fetchval(begun) == 1
+    assert await divergent(connection) == {}
+
+
+async def insert_without_projections(connection: asyncpg.Connection, row: Row) -> None:
+    async with connection.transaction():
+        await connection.execute("set local projector.off = 'on'")
+        await shown.insert(connection, [row])
+
+
+async def repaired(connection: asyncpg.Connection) -> None:
+    """What is noted."""
+    async for verdict in repair(connection, Asked()):
+        assert verdict.verdict == "match", str(verdict)
+
+
+async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
+    connection: asyncpg.Connection,
+) -> None:
+    rows = life(1, OLD)
+    await store(connection, rows[:3], OLD)
+    await run(connection)
+    await insert_without_projections(connection, rows[3] | {"recorded_at": OLD})
+
+    said = await run(connection, FORGETFUL)
+
+    assert not any("forgot" in line or "archived" in line for line in said)
+    await repaired(connection)
+    state = "select status, events, archived from projector.executions"
+    assert tuple(await connection.fetchrow(state)) == ("FAILED", 4, 3)
+    await run(connection, FORGETFUL)
+    assert await connection.fetch(state) == []
+    assert await divergent(connection) == {}
+
+
+async def test_a_repair_finds_an_event_of_an_execution_that_was_forgotten(
+    connection: asyncpg.Connection,
+) -> None:
+    rows = life(1, OLD)
+    await store(connection, rows[:3], OLD)
+    await run(connection, FORGETFUL)
+    await insert_without_projections(connection, rows[3])
+
+    await repaired(connection)
+
+    row = await connection.fetchrow("select status, events, archived from projector.executions")
+    assert tuple(row) == ("FAILED", 4, 3)
     assert await divergent(connection) == {}
 
 

@@ -149,6 +149,30 @@ create type projector.execution_move as (
 );
 
 
+-- The first, least or greatest that an execution's rows said before a statement, where none of them
+-- says it any more; null where they do.
+create type projector.execution_loss as (
+    execution_id        bigint,
+    first_at            timestamptz,
+    begin_at            timestamptz,
+    last_told           text[],
+    active_at           timestamptz,
+    least_event_id      bigint,
+    greatest_event_id   bigint,
+    least_derived_id    bigint,
+    greatest_derived_id bigint,
+    least_hashed_id     bigint,
+    greatest_hashed_id  bigint,
+    highest_attempts    integer,
+    told_playbook       text,
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed_at        timestamptz,
+    failed_at           timestamptz,
+    cancelled_at        timestamptz
+);
+
+
 -- The events of these executions. The bounds of their ids are literals in each query: they name the
 -- few partitions to visit, where a join would lock every one with all its indexes (21 ms and 1,378
 -- locks, against 0.25 and 14). Least and greatest are kept apart for ids below 2^62, derived and
@@ -451,6 +475,7 @@ declare
     roles    jsonb;
     outcomes jsonb;
     touched  bigint[];
+    losses   execution_loss[];
     doubtful bigint[];
     moved    execution_move[];
 begin
@@ -570,6 +595,74 @@ begin
             cancelled           = known.cancelled + excluded.cancelled,
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning *
+    ),
+    lost as (
+        select   execution_id,
+                 nullif(
+                     min(created_at) filter (where sign < 0), min(created_at) filter (where sign > 0)
+                 ) as first_at,
+                 nullif(
+                     min(begin_at) filter (where sign < 0), min(begin_at) filter (where sign > 0)
+                 ) as begin_at,
+                 nullif(
+                     max(last_told collate "C") filter (where sign < 0),
+                     max(last_told collate "C") filter (where sign > 0)
+                 ) as last_told,
+                 nullif(
+                     max(active_at) filter (where sign < 0), max(active_at) filter (where sign > 0)
+                 ) as active_at,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 0),
+                     min(event_id) filter (where sign > 0 and region = 0)
+                 ) as least_event_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 0),
+                     max(event_id) filter (where sign > 0 and region = 0)
+                 ) as greatest_event_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 1),
+                     min(event_id) filter (where sign > 0 and region = 1)
+                 ) as least_derived_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 1),
+                     max(event_id) filter (where sign > 0 and region = 1)
+                 ) as greatest_derived_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 2),
+                     min(event_id) filter (where sign > 0 and region = 2)
+                 ) as least_hashed_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 2),
+                     max(event_id) filter (where sign > 0 and region = 2)
+                 ) as greatest_hashed_id,
+                 nullif(
+                     max(attempts) filter (where sign < 0), max(attempts) filter (where sign > 0)
+                 ) as highest_attempts,
+                 nullif(
+                     min(told_playbook collate "C") filter (where sign < 0),
+                     min(told_playbook collate "C") filter (where sign > 0)
+                 ) as told_playbook,
+                 nullif(
+                     min(catalog_id) filter (where sign < 0), min(catalog_id) filter (where sign > 0)
+                 ) as catalog_id,
+                 nullif(
+                     min(parent_execution_id) filter (where sign < 0),
+                     min(parent_execution_id) filter (where sign > 0)
+                 ) as parent_execution_id,
+                 nullif(
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign > 0)
+                 ) as completed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'FAILED' and sign < 0),
+                     min(created_at) filter (where outcome = 'FAILED' and sign > 0)
+                 ) as failed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
+                 ) as cancelled_at
+        from     told
+        group by execution_id
     )
     select array_agg(
                (
@@ -585,64 +678,37 @@ begin
                or    counted_ended is distinct from
                      hour_of(least(completed_at, failed_at, cancelled_at))
            ),
-           case when tg_op <> 'INSERT' then array_agg(execution_id) end
-    into   moved, touched
+           case when tg_op <> 'INSERT' then array_agg(execution_id) end,
+           case
+               when tg_op <> 'INSERT' then (select array_agg(lost::execution_loss) from lost)
+           end
+    into   moved, touched, losses
     from   written;
 
     if tg_op <> 'INSERT' then
-        -- What a row no longer says may have been what its execution goes by.
-        select array_agg(distinct execution_id)
+        -- What nothing of the statement says any more, and the execution still goes by, may be said by
+        -- another event of it, or by none: only all of them tell. last_at is in last_told.
+        select array_agg(known.execution_id)
         into   doubtful
-        from   (
-                   select known.execution_id
-                   from   (
-                              select execution_id, event_id from before
-                              except
-                              select execution_id, event_id from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.event_id in (
-                              known.least_event_id, known.greatest_event_id,
-                              known.least_derived_id, known.greatest_derived_id,
-                              known.least_hashed_id, known.greatest_hashed_id
-                          )
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, created_at, event_type, step, status,
-                                     context ->> 'path', context ->> 'version'
-                              from   before
-                              except
-                              select execution_id, created_at, event_type, step, status,
-                                     context ->> 'path', context ->> 'version'
-                              from   after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.created_at in (
-                              known.first_at, known.begin_at, known.last_at, known.active_at,
-                              known.completed_at, known.failed_at, known.cancelled_at
-                          )
-                   or     dated(lost.created_at) = substr(known.told_playbook, 2, 17)
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, attempts from before
-                              except
-                              select execution_id, attempts from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.attempts = known.highest_attempts
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, catalog_id, parent_execution_id from before
-                              except
-                              select execution_id, catalog_id, parent_execution_id from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.catalog_id = known.catalog_id
-                   or     lost.parent_execution_id = known.parent_execution_id
-               ) as lost;
+        from   unnest(losses) as lost
+        join   execution_facts as known using (execution_id)
+        where  lost.first_at = known.first_at
+        or     lost.begin_at = known.begin_at
+        or     lost.last_told = known.last_told
+        or     lost.active_at = known.active_at
+        or     lost.least_event_id = known.least_event_id
+        or     lost.greatest_event_id = known.greatest_event_id
+        or     lost.least_derived_id = known.least_derived_id
+        or     lost.greatest_derived_id = known.greatest_derived_id
+        or     lost.least_hashed_id = known.least_hashed_id
+        or     lost.greatest_hashed_id = known.greatest_hashed_id
+        or     lost.highest_attempts = known.highest_attempts
+        or     lost.told_playbook = known.told_playbook
+        or     lost.catalog_id = known.catalog_id
+        or     lost.parent_execution_id = known.parent_execution_id
+        or     lost.completed_at = known.completed_at
+        or     lost.failed_at = known.failed_at
+        or     lost.cancelled_at = known.cancelled_at;
         if doubtful is not null then
             perform refold_executions(doubtful);
         end if;

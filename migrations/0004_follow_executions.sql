@@ -19,7 +19,7 @@ create table projector.execution_facts (
     least_hashed_id     bigint,
     greatest_hashed_id  bigint,
     highest_attempts    integer,
-    told_playbook       text collate "C",
+    told_playbook       text[] collate "C",
     catalog_id          bigint,
     parent_execution_id bigint,
     completed           bigint      not null,
@@ -28,7 +28,7 @@ create table projector.execution_facts (
     failed_at           timestamptz,
     cancelled           bigint      not null,
     cancelled_at        timestamptz,
-    counted_told        text collate "C",
+    counted_told        text[] collate "C",
     counted_begun       timestamptz,
     counted_outcome     text collate "C",
     counted_ended       timestamptz,
@@ -51,26 +51,20 @@ comment on column projector.execution_facts.active_at is
     'workflow.*): those come after the end in good order.';
 comment on column projector.execution_facts.told_playbook is
     '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
-    'then the time, the playbook, U+001F and its version. The least wins.';
+    'then the time, the playbook, and its version. The least wins.';
 comment on column projector.execution_facts.completed is
     'How many events end it so, and when the first did: each outcome by itself.';
 comment on column projector.execution_facts.counted_told is
     'As what the execution and its calls are counted in roll-ups now: told_playbook, hour of its '
     'begin, outcome and hour of its end.';
 
--- A playbook and its version in one text; the playbook is part of keys, so it is cut.
-create function projector.named(playbook text, version text) returns text
+create function projector.playbook_of(told_playbook text[]) returns text
     language sql immutable parallel safe
-    return replace(left(playbook, 200), chr(31), ' ') || chr(31)
-           || left(coalesce(version, ''), 100);
+    return coalesce(told_playbook[3], '');
 
-create function projector.playbook_of(told_playbook text) returns text
+create function projector.version_of(told_playbook text[]) returns text
     language sql immutable parallel safe
-    return coalesce(split_part(substr(told_playbook, 19), chr(31), 1), '');
-
-create function projector.version_of(told_playbook text) returns text
-    language sql immutable parallel safe
-    return nullif(substr(told_playbook, strpos(told_playbook, chr(31)) + 1), '');
+    return nullif(told_playbook[4], '');
 
 -- The earliest outcome; of several at the same instant, the worse.
 create function projector.outcome_of(
@@ -96,7 +90,7 @@ create table projector.archived_executions (
     last_told           text[] collate "C",
     active_at           timestamptz,
     highest_attempts    integer,
-    told_playbook       text collate "C",
+    told_playbook       text[] collate "C",
     catalog_id          bigint,
     parent_execution_id bigint,
     completed           bigint      not null,
@@ -105,7 +99,7 @@ create table projector.archived_executions (
     failed_at           timestamptz,
     cancelled           bigint      not null,
     cancelled_at        timestamptz,
-    counted_told        text collate "C",
+    counted_told        text[] collate "C",
     counted_begun       timestamptz,
     counted_outcome     text collate "C",
     counted_ended       timestamptz,
@@ -138,11 +132,11 @@ comment on table projector.execution_hours is 'Executions that began and ended, 
 -- An execution whose roll-ups move: under what it was counted, and what it is now.
 create type projector.execution_move as (
     execution_id bigint,
-    was_told     text,
+    was_told     text[],
     was_begun    timestamptz,
     was_outcome  text,
     was_ended    timestamptz,
-    told         text,
+    told         text[],
     begun        timestamptz,
     outcome      text,
     ended        timestamptz
@@ -164,7 +158,7 @@ create type projector.execution_loss as (
     least_hashed_id     bigint,
     greatest_hashed_id  bigint,
     highest_attempts    integer,
-    told_playbook       text,
+    told_playbook       text[],
     catalog_id          bigint,
     parent_execution_id bigint,
     completed_at        timestamptz,
@@ -239,7 +233,7 @@ create function projector.folded_executions(
         last_at timestamptz,
         last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -258,9 +252,9 @@ as $$
                end as outcome,
                case
                    when kind.role = 'begins' and jsonb_typeof(event.context -> 'path') = 'string'
-                   then nullif(event.context ->> 'path', '')
+                   then nullif(left(event.context ->> 'path', 200), '')
                end as path,
-               event.context ->> 'version' as version,
+               coalesce(left(event.context ->> 'version', 100), '') as version,
                kind.subject is not distinct from 'execution' as lifecycle
         from   (
                    select *
@@ -298,8 +292,8 @@ as $$
              max(attempts),
              min(
                  case
-                     when path is not null then '0' || moment || named(path, version)
-                     when lifecycle and step <> '' then '1' || moment || named(step, null)
+                     when path is not null then array['0', moment, path, version]
+                     when lifecycle and step <> '' then array['1', moment, left(step, 200), '']
                  end collate "C"
              ),
              min(told.catalog_id), min(told.parent_execution_id),
@@ -321,7 +315,7 @@ create function projector.merged_executions(execution_ids bigint[])
         last_at timestamptz,
         last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -523,9 +517,12 @@ begin
                case
                    when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
                         and context ->> 'path' <> ''
-                   then '0' || moment || named(context ->> 'path', context ->> 'version')
+                   then array[
+                            '0', moment, left(context ->> 'path', 200),
+                            coalesce(left(context ->> 'version', 100), '')
+                        ]
                    when role in ('begins', 'ends') and step <> ''
-                   then '1' || moment || named(step, null)
+                   then array['1', moment, left(step, 200), '']
                end as told_playbook,
                case
                    when role is distinct from 'ends' then null

@@ -92,8 +92,8 @@ EXECUTIONS: Final = Comparison(
                                     end
                             end as outcome,
                             path.path is not null as begins,
-                            replace(left(coalesce(path.path, nullif(life.step, '')), 200), chr(31),
-                                    ' ') collate "C" as name,
+                            left(coalesce(path.path, nullif(life.step, '')), 200) collate "C"
+                                as name,
                             coalesce(
                                 left(case when path.path is not null
                                           then event.context ->> 'version' end, 100),
@@ -119,9 +119,8 @@ EXECUTIONS: Final = Comparison(
                             part.words[1], part.words[2], part.words[3], part.words[4],
                             part.attempts, part.created_at, part.catalog_id,
                             part.parent_execution_id, part.is_begin, part.words collate "C",
-                            part.is_activity, part.outcome, starts_with(part.playbook, '0'),
-                            split_part(substr(part.playbook, 19), chr(31), 1) collate "C",
-                            split_part(substr(part.playbook, 19), chr(31), 2) collate "C"
+                            part.is_activity, part.outcome, part.playbook[1] = '0',
+                            part.playbook[3] collate "C", part.playbook[4] collate "C"
                      from   archived_executions as kept
                      cross join lateral (
                          values (events, 0, first_at, null, highest_attempts, catalog_id,
@@ -131,7 +130,7 @@ EXECUTIONS: Final = Comparison(
                                  false, null, null),
                                 (0, 0, active_at, null, null, null, null, false, true, null,
                                  null),
-                                (0, 0, moment_of(substr(told_playbook, 2)), null, null, null,
+                                (0, 0, moment_of(told_playbook[2]), null, null, null,
                                  null, false, false, null, told_playbook),
                                 (0, completed, completed_at, null, null, null, null, false,
                                  false, 'COMPLETED', null),

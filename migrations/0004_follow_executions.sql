@@ -51,7 +51,7 @@ comment on column projector.execution_facts.active_at is
     'workflow.*): those come after the end in good order.';
 comment on column projector.execution_facts.told_playbook is
     '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
-    'then the time, the playbook, and its version. The least wins.';
+    'then the time, the playbook (cut: it is part of keys) and its version. The least wins.';
 comment on column projector.execution_facts.completed is
     'How many events end it so, and when the first did: each outcome by itself.';
 comment on column projector.execution_facts.counted_told is

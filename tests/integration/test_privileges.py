@@ -78,13 +78,14 @@ async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence
         where  pronamespace::regnamespace::text in {OURS} and (prosecdef or provolatile = 'v')
         and    has_function_privilege('normalizer_writer', oid, 'execute')
         union all
-        select oid::regclass::text from pg_class
-        where  relnamespace::regnamespace::text in {OURS} and relkind = 'S'
-        and    has_sequence_privilege('normalizer_writer', oid, 'update')
+        select seqrelid::regclass::text from pg_sequence
+        join   pg_class on pg_class.oid = seqrelid
+        where  relnamespace::regnamespace::text in {OURS}
+        and    has_sequence_privilege('normalizer_writer', seqrelid, 'update')
         """,
     )
 
-    assert may == ["normalizer.gen_snowflake()"]
+    assert may == ["gen_snowflake()"]
 
 
 async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(

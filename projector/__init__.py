@@ -8,6 +8,7 @@ the events. Here is what an operator does with them, in the order a question mee
     database.py         a database URL -> a connection with its limits
     wait.py             until an event is visible
     comparisons/        what each projection shows, beside the fold of its events
+    hours.py            the hours that a table has rows of
     windows.py          all, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
     repair.py           what differs made to agree again, beside everybody's work

@@ -8,11 +8,13 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import pytest
+import zstandard
 
 from normalizer.snowflake import EPOCH_MS
-from projector import retention
+from projector import retention, tellings
 from projector.archive import ArchiveFolder
-from projector.maintain import Keep, maintain
+from projector.comparisons.executions import EXECUTIONS
+from projector.maintain import Keep, StepsFailed, maintain
 from projector.verify import verify
 from projector.windows import Scope
 from tests import shown
@@ -556,6 +558,19 @@ async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connecti
 
     assert left_alone["event_hours"] == 4
     assert left_alone["execution_facts"] == 1
+
+
+async def test_what_is_left_alone_is_counted_of_the_executions_that_are_asked_for(
+    connection: asyncpg.Connection,
+) -> None:
+    for number in (1, 2, 3):
+        await store(connection, life(number, OLD), OLD)
+    await run(connection)
+    some = Scope(kind="range", execution_ids=(1, 3))
+
+    (facts,) = [one async for one in verify(connection, some, comparisons=[EXECUTIONS])]
+
+    assert (facts.compared, facts.archived) == (2, 2)
 
 
 async def test_the_ledger_explains_what_retention_took_of_a_job(

@@ -213,6 +213,29 @@ async def test_hours_are_repaired_and_nothing_else(connection: asyncpg.Connectio
     assert await verified(connection) == {"event_hours"}
 
 
+async def test_hours_are_repaired_with_the_executions_that_began_before_them(
+    connection: asyncpg.Connection,
+) -> None:
+    kinds = {-2: "command.issued", 0: "call.done"}
+    rows = [
+        event(
+            event_id=number,
+            event_type=kind,
+            status="COMPLETED",
+            command_id="c",
+            created_at=T0 + timedelta(days=days),
+        )
+        for number, (days, kind) in enumerate(kinds.items(), start=1)
+    ]
+    await shown.insert(connection, rows)
+    await connection.execute("update execution_facts set events = 7")
+    await connection.execute("update call_facts set told_outcome = null, finished_at = null")
+
+    await repaired(connection, Asked(scope=Scope(kind="range", since=T0)))
+
+    assert await verified(connection) == set()
+
+
 async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connection) -> None:
     await fill(connection)
     for table in TAMPERING:

@@ -13,7 +13,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from normalizer.cli import explain as explaining
+from normalizer.cli import ledger
 from normalizer.cli.check import Finding, check
+from normalizer.cli.ledger import Key, Position
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres import wheel_binaries
 from normalizer.errors import FatalError
@@ -362,6 +365,34 @@ async def test_an_export_holds_negative_ids_too(database: Database) -> None:
     of_one = await Export(database.url, Selection(executions=(5,))).run(lines.append)
 
     assert (everything, of_one) == (5, 5)
+
+
+async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ids lie at the beginning of the trillion that their partition holds."""
+    chunks: list[tuple[int, int]] = []
+    counts = ledger._counts
+
+    async def noted(
+        connection: asyncpg.Connection, query: str, positions: Sequence[Position], *bounds: int
+    ) -> dict[Key, int]:
+        if bounds:
+            chunks.append((bounds[0], bounds[1]))
+        return await counts(connection, query, positions, *bounds)
+
+    monkeypatch.setattr(ledger, "_counts", noted)
+    monkeypatch.setattr(ledger, "_ROWS_A_CHUNK", 10)
+    async with open_store(database) as store, connected(database) as connection:
+        told = [envelope(number, event_id=number + 1) for number in range(40)]
+        await store.write(batch_of(*told, claim=await claimed(store)))
+        await connection.execute("analyze normalizer.events_small")
+
+        (explained,) = [one async for one in ledger.verify(database.url, None)]
+
+        stored = "select count(*) from events where event_id between $1 and $2"
+        assert max([await connection.fetchval(stored, *chunk) for chunk in chunks]) == 10
+    assert explained.wrong == ()
 
 
 RAISED = """

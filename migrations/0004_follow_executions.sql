@@ -669,6 +669,9 @@ create index executions_running on projector.execution_facts (projector.hour_of(
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
 ) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
+-- Those that retention may forget. Only retention moves them in or out: live updates stay hot.
+create index executions_archived on projector.execution_facts (execution_id)
+    where archived > 0 and not forgotten;
 -- Those that began in an hour, for verify; and those of an hour that are counted as archived.
 create index executions_by_begin on projector.execution_facts (projector.hour_of(begin_at));
 create index archived_by_begin on projector.archived_executions (counted_begun)

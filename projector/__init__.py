@@ -15,7 +15,9 @@ the events. Here is what an operator does with them, in the order a question mee
     report.py           what a repair does, said to whoever waits
     upkeep.py           shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
-    maintain.py         both, in a safe order, one maintainer at a time
+    tellings.py         what was noted of records that told again of what is gone
+    bookkeeping.py      old gaps and runs of jobs let go
+    maintain.py         all four, in a safe order, one maintainer at a time
     api/                an HTTP API over the views, and the dashboard on it
     cli.py              the commands
 """

@@ -420,7 +420,14 @@ _QUARANTINED_BY_RUN: Final = """
 
 _COUNTED: Final = """
     select   topic, generation, partition, sum(offsets)::bigint
-    from     normalizer.gap
+    from     (
+                 select topic, generation, partition, offsets
+                 from   normalizer.gap
+                 union all
+                 select source_topic, source_generation, source_partition, holes
+                 from   normalizer.archived_rows
+                 where  holes > 0
+             ) as counted (topic, generation, partition, offsets)
     group by topic, generation, partition
 """
 

@@ -152,8 +152,10 @@ create type projector.execution_move as (
 -- few partitions to visit, where a join would lock every one with all its indexes (21 ms and 1,378
 -- locks, against 0.25 and 14). Least and greatest are kept apart for ids below 2^62, derived and
 -- hashed ones: what lies between them is most of the grid.
+-- For its owner's triggers, and for the view execution_timeline, whose readers have no right to the
+-- log itself.
 create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
-    language plpgsql stable
+    language plpgsql stable security definer
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
@@ -180,6 +182,9 @@ begin
     end loop;
 end
 $$;
+
+revoke execute on function projector.events_of(bigint[]) from public;
+grant execute on function projector.events_of(bigint[]) to normalizer_writer, projector_reader;
 
 -- The events of these ids, each looked for in its own partition.
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events

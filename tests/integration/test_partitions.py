@@ -32,7 +32,7 @@ from projector.database import connected as projector_connected
 from projector.maintain import Keep, maintain
 from projector.verify import verify
 from projector.windows import Scope
-from tests.factories import Told, after, batch_of, envelope, recorded_at, snowflake
+from tests.factories import TOPIC, Told, after, batch_of, envelope, recorded_at, snowflake
 from tests.running import environment, settings_for
 from tests.stack import Database, Stack, Topic
 from tests.tables import (
@@ -41,6 +41,7 @@ from tests.tables import (
     connected,
     count,
     open_store,
+    partitions_locked,
     wait_for_lock,
 )
 
@@ -258,6 +259,41 @@ async def test_one_region_is_folded_without_a_look_at_what_lies_between_two(
         )
         assert tuple(bounds) == tuple(one for event_id in ids for one in (event_id, event_id))
     await assert_folded(database)
+
+
+@every_postgres
+async def test_the_timeline_of_an_execution_is_read_where_its_ids_are(database: Database) -> None:
+    ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        told = [_call(one, "issued", 0, execution_id=9) for one in ids]
+        await store.write(batch_of(*told, claim=claim))
+
+        async with connection.transaction():
+            await connection.execute("set local role projector_reader")
+            shown = await connection.fetch(
+                "select event_id from projector.execution_timeline where execution_id = $1", 9
+            )
+            await connection.execute("reset role")
+            locked = await partitions_locked(connection)
+
+    assert sorted(event_id for (event_id,) in shown) == ids
+    assert locked == {"events_006", "events_derived_006", "events_hashed"}
+
+
+async def test_a_record_is_explained_partition_by_partition(database: Database) -> None:
+    """Its coordinates say nothing of ids; a statement over all would lock every partition."""
+    ids = [snowflake(), HASHED_FROM + 1]
+    async with open_store(database) as store, connected(database) as connection:
+        told = tuple(envelope(0, event_id=one) for one in reversed(ids))
+        await store.write(batch_of(told, claim=await claimed(store)))
+
+        async with connection.transaction():
+            events = await explaining._stored_events(connection, TOPIC, 0, 0, 0)
+            locked = await partitions_locked(connection)
+
+    assert [event["event_id"] for event in reversed(events)] == ids
+    assert locked == {"events_006", "events_hashed"}
 
 
 async def test_records_read_again_are_looked_for_where_there_are_any(database: Database) -> None:

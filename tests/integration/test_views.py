@@ -96,7 +96,9 @@ async def test_only_two_views_read_the_log(connection: asyncpg.Connection) -> No
         join   pg_rewrite as rule on rule.oid = needed.objid
         join   pg_class   as view on view.oid = rule.ev_class
         where  needed.classid = 'pg_rewrite'::regclass
-        and    needed.refobjid = 'normalizer.events'::regclass
+        and    needed.refobjid in (
+                   'normalizer.events'::regclass, 'projector.events_of(bigint[])'::regprocedure
+               )
         and    view.relnamespace = 'projector'::regnamespace
         """
     )

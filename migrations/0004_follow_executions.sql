@@ -677,8 +677,12 @@ create index executions_by_end on projector.execution_facts (
 -- Those that retention may forget. Only retention moves them in or out: live updates stay hot.
 create index executions_archived on projector.execution_facts (execution_id)
     where archived > 0 and not forgotten;
--- Those that began in an hour, for verify; and those of an hour that are counted as archived.
-create index executions_by_begin on projector.execution_facts (projector.hour_of(begin_at));
+-- Those that began in an hour, for verify alone: block ranges find them as fast as a tree of 25 times
+-- the size would, several spans a range as some are told of long after (measured: 400,000, 2 % late).
+create index executions_by_begin on projector.execution_facts
+    using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
+    with (pages_per_range = 32);
+-- Those of an hour that are counted as archived.
 create index archived_by_begin on projector.archived_executions (counted_begun)
     where counted_begun is not null;
 create index archived_by_end on projector.archived_executions (counted_ended)

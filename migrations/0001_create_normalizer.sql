@@ -529,6 +529,9 @@ comment on table normalizer.gap is
 comment on column normalizer.gap.missing is
     'The offsets. A producer with transactions leaves one after each: those that begin within '
     'the same 1,024 offsets (block) share a row.';
+-- Delete what is older than the retention.
+create index gap_by_age on normalizer.gap (found_at);
+
 comment on column normalizer.gap.offsets is
     'How many offsets were counted as holes for it: more than missing has, where a position was set '
     'back and they were met again.';

@@ -603,7 +603,7 @@ comment on view projector.tries_in_order is
 
 
 create view projector.execution_timeline as
-select event.execution_id, event.created_at, event.event_id, event.event_type, event.step,
+select facts.execution_id, event.created_at, event.event_id, event.event_type, event.step,
        event.status, event.attempts, event.command_id, event.iteration, event.worker_id,
        event.max_attempts, event.duration, event.error, event.node_type, event.catalog_id,
        event.parent_event_id, event.parent_execution_id, event.context, event.result, event.meta,
@@ -611,13 +611,7 @@ select event.execution_id, event.created_at, event.event_id, event.event_type, e
        event.source_topic, event.source_generation, event.source_partition, event.source_offset,
        event.source_index, event.headers, event.trace_id, event.recorded_at, event.ingested_at
 from   projector.execution_facts as facts
-join   normalizer.events as event
-       on  event.execution_id = facts.execution_id
-       and (
-               event.event_id between facts.least_event_id and facts.greatest_event_id
-               or event.event_id between facts.least_derived_id and facts.greatest_derived_id
-               or event.event_id between facts.least_hashed_id and facts.greatest_hashed_id
-           );
+cross join lateral projector.events_of(array[facts.execution_id]) as event;
 
 comment on view projector.execution_timeline is
     'What happened in one execution, event by event? Always name the execution_id: this is the one '

@@ -36,6 +36,7 @@ create table normalizer.archived_rows (
     run               integer not null default 0,
     events            bigint  not null default 0,
     quarantined       bigint  not null default 0,
+    holes             bigint  not null default 0,
     constraint archived_rows_pkey primary key (
         source_topic, source_generation, source_partition, job_id, run
     )
@@ -43,7 +44,7 @@ create table normalizer.archived_rows (
 
 comment on table normalizer.archived_rows is
     'Rows of events and quarantine that retention has taken, by where they came from and, where a '
-    'job wrote them, by which run.';
+    'job wrote them, by which run. holes: offsets in gaps that it has taken.';
 
 grant select on normalizer.archived_rows to normalizer_writer;
 

@@ -83,7 +83,8 @@ begin
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
-    -- 5. Where their roll-ups are to be looked at.
+    -- 5. Where their roll-ups are to be looked at, also where that is noted already: a verdict that
+    --    was reached before this may end the earlier note.
     insert into divergent (projection, hour, noted_by)
     select place.projection, place.hour, 'repair'
     from   (
@@ -115,14 +116,7 @@ begin
                           ('retry_minutes', hour_of(changed.begun_at))
                ) as rolled (projection, hour)
            ) as place
-    where  place.hour is not null
-    and    not exists (
-               select
-               from   divergent as known
-               where  known.projection = place.projection
-               and    known.hour = place.hour
-               and    known.ended_at is null
-           );
+    where  place.hour is not null;
 end
 $$;
 

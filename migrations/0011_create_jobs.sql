@@ -89,6 +89,9 @@ create table normalizer.job_batch (
     constraint job_batch_pkey primary key (batch_id)
 );
 
+-- The last one of a run (ledger verify); delete those of a run that is forgotten.
+create index job_batch_by_run on normalizer.job_batch (job_id, run, batch_id);
+
 comment on table normalizer.job_batch is
     'Transactions that a job wrote: its rows are counted in its totals, not in source_position''s.';
 

@@ -8,13 +8,16 @@ the events. Here is what an operator does with them, in the order a question mee
     database.py         a database URL -> a connection with its limits
     wait.py             until an event is visible
     comparisons/        what each projection shows, beside the fold of its events
+    hours.py            the hours that a table has rows of
     windows.py          all, a range or a sample -> stretches that fit one short snapshot
     verify.py           stretches compared -> match, divergent, or cannot tell
     repair.py           what differs made to agree again, beside everybody's work
     report.py           what a repair does, said to whoever waits
     upkeep.py           shards added up, minutes dropped, statistics
     retention.py        old events, executions and refusals let go; their counts stay
-    maintain.py         both, in a safe order, one maintainer at a time
+    tellings.py         what was noted of records that told again of what is gone
+    bookkeeping.py      old gaps and runs of jobs let go
+    maintain.py         all four, in a safe order, one maintainer at a time
     api/                an HTTP API over the views, and the dashboard on it
     cli.py              the commands
 """

@@ -26,7 +26,7 @@ from projector.archive import ArchiveFolder
 from projector.comparisons import COMPARISONS
 from projector.database import connected, database_url
 from projector.document import as_markdown, as_text, describe
-from projector.maintain import Keep, MaintainerBusy
+from projector.maintain import Keep, MaintainerBusy, StepsFailed
 from projector.maintain import maintain as run_maintain
 from projector.repair import Asked, look
 from projector.repair import repair as run_repair
@@ -307,6 +307,24 @@ def _asked(
     help="Drop counts by minute after so long; 2d. Hours stay.",
 )
 @click.option(
+    "--keep-hours",
+    envvar="PROJECTOR_KEEP_HOURS",
+    metavar="SPAN",
+    help="Drop counts by hour of events that are gone after so long. For ever, if left out.",
+)
+@click.option(
+    "--keep-gaps",
+    envvar="PROJECTOR_KEEP_GAPS",
+    metavar="SPAN",
+    help="Delete gaps of the log met longer ago. For ever, if left out.",
+)
+@click.option(
+    "--keep-jobs",
+    envvar="PROJECTOR_KEEP_JOBS",
+    metavar="SPAN",
+    help="Forget runs that ended longer ago, once their rows are gone. For ever, if left out.",
+)
+@click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,
@@ -322,7 +340,7 @@ def maintain(
     every: str | None,
     **spans: str | None,
 ) -> None:
-    """Buckets ahead, retention, roll-up of old minutes, statistics, and a verified sample.
+    """Retention, shards added up, old minutes dropped, statistics, and a verified sample.
 
     \b
     projector maintain --dry-run --keep-events 90d   what it would do
@@ -336,7 +354,8 @@ def maintain(
     longer prove.
 
     Any step can be interrupted at any moment; the next run goes on. Only one runs at a time. What
-    the sample finds is kept for the view projector.agreement; exit 1 if it differs.
+    the sample finds is kept for the view projector.agreement; exit 1 if it differs. A step that
+    fails keeps no other from its turn: it is told, and the exit code is 3.
     """
     keep = Keep(**{name.removeprefix("keep_"): _span(span) for name, span in spans.items() if span})
 
@@ -360,7 +379,7 @@ def maintain(
             while not stop.is_set():
                 try:
                     await once()
-                except (StoreUnavailable, MaintainerBusy) as error:
+                except (StoreUnavailable, MaintainerBusy, StepsFailed) as error:
                     click.echo(f"left for the next time: {error}", err=True)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
@@ -439,9 +458,7 @@ def _run(flow: Coroutine[Any, Any, _T]) -> _T:
         raise click.UsageError(str(error)) from error
     except StoreUnavailable as error:
         raise _Broken(f"no answer from the database: {error}") from error
-    except MaintainerBusy as error:
-        raise _Broken(str(error)) from error
-    except FatalError as error:
+    except (MaintainerBusy, StepsFailed, FatalError) as error:
         raise _Broken(str(error)) from error
     except NormalizerError as error:
         raise click.ClickException(str(error)) from error

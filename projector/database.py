@@ -1,7 +1,9 @@
 """A database URL in, a connection with its limits out; foreign errors die at this border."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -51,29 +53,40 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
         finally:
             await connection.close(timeout=5)
     except asyncpg.PostgresError as error:
-        sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
         if (error.sqlstate or "")[:2] in _MOMENT_CLASSES:
-            raise StoreUnavailable(sentence) from error
-        raise FatalError(f"{sentence}: {error.args[0] if error.args else ''}") from error
+            raise StoreUnavailable(sentence(error)) from error
+        raise FatalError(f"{sentence(error)}: {error.args[0] if error.args else ''}") from error
     except (asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise StoreUnavailable(f"database: {type(error).__name__}") from error
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong: SQLSTATE and class of what the database raised, else the error's words."""
+    if isinstance(error, asyncpg.PostgresError):
+        return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
+    return str(error)
 
 
 async def patiently(
     connection: asyncpg.Connection,
     work: Callable[[], Awaitable[None]],
     *also: type[asyncpg.PostgresError],
+    for_s: float = math.inf,
 ) -> None:
     """Do the work in a transaction that waits a second for a lock, then lets others by.
 
-    Again and again, until it was in nobody's way; `also` are errors that say it was.
+    Again and again, until it was in nobody's way; `also` are errors that say it was. Raises what
+    says so last, once it was tried for so long.
     """
+    ends_at = time.monotonic() + for_s
     while True:
         try:
             async with connection.transaction():
                 await connection.execute("set local lock_timeout = '1s'")
                 await work()
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *also):
+            if time.monotonic() > ends_at:
+                raise
             await asyncio.sleep(_LET_BY_S)
         else:
             return

@@ -1,7 +1,7 @@
 """What an operator wants kept in, what was done about it out: one line a thing, in a safe order.
 
 One maintainer at a time: an advisory lock on its own connection, freed at once if it dies. Every
-step can stop anywhere; the next run goes on.
+step can stop anywhere; the next run goes on. A step that fails keeps no other from its turn.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -14,14 +14,16 @@ import msgspec
 
 from normalizer.errors import NormalizerError
 from projector.archive import ArchiveFolder
+from projector.bookkeeping import drop_gaps, drop_jobs
+from projector.database import sentence
 from projector.retention import (
     drop_events,
     drop_executions,
     drop_quarantine,
     drop_raw,
-    drop_tellings,
 )
-from projector.upkeep import drop_minutes, fold_shards, refresh_statistics
+from projector.tellings import drop_tellings
+from projector.upkeep import drop_hours, drop_minutes, fold_shards, refresh_statistics
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
 
@@ -32,20 +34,27 @@ class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
     """Another process maintains this database just now."""
 
 
+class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, not this
+    """The database refused some of what is to be done; all else is done, and the next run tries."""
+
+
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
     """How long rows are kept; None: for ever.
 
     Events are taken in for as long as `events` says, and kept for the margin longer: reports of one
     event that are at most so far apart count once. Executions are forgotten only when none of their
-    events is left.
+    events is left; so are runs of jobs. `hours` is of what is counted of events that are gone.
     """
 
     minutes: timedelta = timedelta(days=2)
+    hours: timedelta | None = None
     events: timedelta | None = None
     margin: timedelta = timedelta(days=7)
     executions: timedelta | None = None
     quarantine: timedelta | None = None
     raw: timedelta | None = timedelta(days=30)
+    gaps: timedelta | None = None
+    jobs: timedelta | None = None
     verifications: timedelta = timedelta(days=30)
 
 
@@ -57,19 +66,29 @@ async def maintain(
     sample: Scope | None = None,
     folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
-    """Each thing that was done, or would be, and what it verified. Raises MaintainerBusy.
+    """Each thing that was done, or would be, and what it verified.
 
     Events that go are written into the folder, if there is one, before they do. `sample` is
-    verified at the end, and what is found kept for the view `agreement`.
+    verified at the end, and what is found kept for the view `agreement`. Raises MaintainerBusy;
+    StepsFailed after the last step, if the database refused one or more of them.
     """
     async with alone(connection):
         now: datetime = await connection.fetchval("select now()")
-        async for done in _steps(connection, keep, now, folder, dry_run=dry_run):
-            yield done
+        steps = _steps(connection, keep, now, folder, dry_run=dry_run)
         if sample is not None and not dry_run:
-            async for verdict in verify(connection, sample):
-                await record(connection, verdict)
-                yield verdict
+            steps["verification of a sample"] = _verified(connection, sample)
+        failed: list[str] = []
+        for name, step in steps.items():
+            try:
+                async for done in step:
+                    yield done
+            except (asyncpg.PostgresError, NormalizerError) as error:
+                if connection.is_closed():
+                    raise
+                failed.append(name)
+                yield f"{name} failed: {sentence(error)}"
+        if failed:
+            raise StepsFailed(f"{len(failed)} of {len(steps)} steps failed: {', '.join(failed)}")
 
 
 @asynccontextmanager
@@ -84,50 +103,80 @@ async def alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
             await connection.execute("select pg_advisory_unlock($1::bigint)", _LOCK)
 
 
-async def _steps(
+def _steps(
     connection: asyncpg.Connection,
     keep: Keep,
     now: datetime,
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
-) -> AsyncIterator[str]:
-    steps: list[AsyncIterator[str]] = []
+) -> dict[str, AsyncIterator[str | Verdict]]:
+    """By name, in order; none has begun."""
+    steps: dict[str, AsyncIterator[str | Verdict]] = {}
     if keep.events is not None:
         before = now - keep.events
-        steps.append(drop_events(connection, before, keep.margin, folder, dry_run=dry_run))
-        steps.append(drop_tellings(connection, dry_run=dry_run))
+        steps["retention of events"] = drop_events(
+            connection, before, keep.margin, folder, dry_run=dry_run
+        )
+        steps["retention of tellings"] = drop_tellings(connection, dry_run=dry_run)
     if keep.executions is not None:
-        steps.append(drop_executions(connection, now - keep.executions, dry_run=dry_run))
+        steps["retention of executions"] = drop_executions(
+            connection, now - keep.executions, dry_run=dry_run
+        )
     if keep.quarantine is not None:
-        steps.append(drop_quarantine(connection, now - keep.quarantine, dry_run=dry_run))
+        steps["retention of quarantine"] = drop_quarantine(
+            connection, now - keep.quarantine, dry_run=dry_run
+        )
     if keep.raw is not None:
-        steps.append(drop_raw(connection, now - keep.raw, dry_run=dry_run))
-    steps.append(fold_shards(connection, now, dry_run=dry_run))
-    steps.append(drop_minutes(connection, _minute_of(now - keep.minutes), dry_run=dry_run))
-    steps.append(refresh_statistics(connection, dry_run=dry_run))
-    for step in steps:
-        async for done in step:
-            yield done
+        steps["retention of refused bytes"] = drop_raw(connection, now - keep.raw, dry_run=dry_run)
+    if keep.gaps is not None:
+        steps["retention of gaps"] = drop_gaps(connection, now - keep.gaps, dry_run=dry_run)
+    if keep.jobs is not None:
+        steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
+    steps["adding up of shards"] = fold_shards(connection, now, dry_run=dry_run)
+    steps["retention of minutes"] = drop_minutes(
+        connection, _minute_of(now - keep.minutes), dry_run=dry_run
+    )
+    if keep.hours is not None:
+        steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)
+    steps["statistics"] = refresh_statistics(connection, dry_run=dry_run)
     if not dry_run:
-        await connection.execute(_FORGET_VERDICTS, now - keep.verifications)
+        steps["retention of verdicts"] = _drop_verdicts(connection, now - keep.verifications)
+    return steps
+
+
+async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> AsyncIterator[str]:
+    """Those that a later one has taken the place of, and notes that ended before then."""
+    dropped = await connection.fetchval(_DROP_VERDICTS, before)
+    if dropped:
+        yield f"dropped {dropped:,} verdicts that later ones have followed"
+
+
+async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncIterator[Verdict]:
+    async for verdict in verify(connection, sample):
+        await record(connection, verdict)
+        yield verdict
 
 
 def _minute_of(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
-_FORGET_VERDICTS: Final = """
-    with forgotten as (
+_DROP_VERDICTS: Final = """
+    with ended as (
         delete from divergent where ended_at < $1::timestamptz
+    ),
+    dropped as (
+        delete from verification
+        where       verified_at < $1::timestamptz
+        and         exists (
+                        select
+                        from   verification as later
+                        where  later.projection = verification.projection
+                        and    later.scope = verification.scope
+                        and    later.verification_id > verification.verification_id
+                    )
+        returning   1
     )
-    delete from verification
-    where       verified_at < $1::timestamptz
-    and         exists (
-                    select
-                    from   verification as later
-                    where  later.projection = verification.projection
-                    and    later.scope = verification.scope
-                    and    later.verification_id > verification.verification_id
-                )
+    select count(*) from dropped
 """

@@ -5,20 +5,32 @@ transaction: from then on no record of theirs comes in again. Source: 0009_let_e
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import asyncpg
 
 from projector.archive import COLUMNS, ArchiveFolder
+from projector.database import patiently
 
 ROWS_A_STEP: Final = 5_000
+BYTES_A_STEP: Final = 4 << 20
+"""Of JSON, as it is stored; and of all texts, written out, where they are read for the folder."""
+_PAGES_A_LOOK: Final = 20_000
+_ROWS_A_READ: Final = 20
+"""At once: the largest events are 16 MiB each, written out."""
 _STEPS_A_LOOK: Final = 10
 """Old rows are looked for so many steps at a time: a look goes by those that are dead already."""
 _PATIENCE_S: Final = 60.0
 _ASK_AGAIN_S: Final = 0.05
-_LOOK_AGAIN: Final = timedelta(days=1)
+
+
+class _Old(NamedTuple):
+    event_id: int
+    execution_id: int
+    stored_bytes: int
 
 
 async def drop_events(
@@ -46,27 +58,6 @@ async def drop_events(
             yield f"emptied {partition['name']}"
 
 
-async def drop_tellings(connection: asyncpg.Connection, *, dry_run: bool) -> AsyncIterator[str]:
-    """Forget records that told again of rows that are gone; once a day, for all are looked at.
-
-    They tell nothing any more: such a record is expired, or as good as new.
-    """
-    if dry_run or not await connection.fetchval(_LOOKED_LONG_AGO, _LOOK_AGAIN):
-        return
-    gone = 0
-    last: tuple[str, int, int, int, int] = ("", 0, 0, 0, 0)
-    while True:
-        async with connection.transaction():
-            await connection.execute(_BY_KEY)
-            row = await connection.fetchrow(_DROP_TELLINGS, *last, ROWS_A_STEP)
-        if row is None:
-            break
-        gone, last = gone + row[0], tuple(row)[1:]
-    await connection.execute(_NOTE_LOOKED)
-    if gone:
-        yield f"deleted {gone:,} notes of records that told again of what is gone"
-
-
 async def _raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
     """Whether every transaction that may have read the horizon as it was has ended."""
     await connection.execute(_RAISE_HORIZON, to)
@@ -89,57 +80,97 @@ async def _drop_rows(
 ) -> int:
     """How many rows of the partition went, or would. What somebody has locked waits."""
     if dry_run:
-        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before)
-        return count
+        return await _count_rows(connection, partition, before)
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     while True:
         async with connection.transaction():
             await connection.execute(_BY_ARRIVAL)
             old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
         deleted = 0
-        events = sorted((row["event_id"], row["execution_id"]) for row in old)
-        for first in range(0, len(events), ROWS_A_STEP):
-            step = events[first : first + ROWS_A_STEP]
-            deleted += await _archive(connection, step, before, folder)
+        for step in _cut(sorted(_Old(*row) for row in old)):
+            left = step
+            while left:
+                count, left = await _archive(connection, left, before, folder)
+                deleted += count
         gone += deleted
         if len(old) < most or not deleted:
             return gone
 
 
+async def _count_rows(connection: asyncpg.Connection, partition: str, before: datetime) -> int:
+    """So many pages of the partition at a time, as they lie."""
+    count = 0
+    pages = await connection.fetchval(_PAGES.format(partition))
+    for first in range(0, pages, _PAGES_A_LOOK):
+        within = ((first, 0), (first + _PAGES_A_LOOK, 0))
+        count += await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before, *within)
+    return count
+
+
+def _cut(old: Sequence[_Old]) -> Iterator[Sequence[_Old]]:
+    """Steps of so many rows and bytes; what is heavier by itself is a step of its own."""
+    first = stored_bytes = 0
+    for at, event in enumerate(old):
+        stored_bytes += event.stored_bytes
+        if at > first and (at - first == ROWS_A_STEP or stored_bytes > BYTES_A_STEP):
+            yield old[first:at]
+            first, stored_bytes = at, event.stored_bytes
+    if old:
+        yield old[first:]
+
+
 async def _archive(
     connection: asyncpg.Connection,
-    events: Sequence[tuple[int, int]],
+    events: Sequence[_Old],
     before: datetime,
     folder: ArchiveFolder | None,
-) -> int:
-    """Delete these of (event_id, execution_id), once they are in the folder, in one transaction.
+) -> tuple[int, Sequence[_Old]]:
+    """Delete these, once they are in the folder, in one transaction: how many, and who is left.
 
     Executions first, then rows, in a later statement: so what is read is what the writer before
-    has committed. A row that is locked is a writer's, who may wait for its execution: it is left.
-    Which of the rows may go is asked once they are locked: who adds a sibling locks its holder.
+    has committed. A row that is locked is a writer's, who may wait for its execution: it is passed
+    by. Which of the rows may go is asked once they are locked: who adds a sibling locks its holder.
+    With a folder, only as many are read as fit in memory, and those that follow are left.
     """
-    event_ids = [event_id for event_id, _ in events]
-    execution_ids = list({execution_id for _, execution_id in events})
-    async with connection.transaction():
+    event_ids = [event.event_id for event in events]
+    execution_ids = list({event.execution_id for event in events})
+    bounds = (event_ids[0], event_ids[-1])
+    deleted, left = 0, events[len(events) :]
+
+    async def work() -> None:
+        nonlocal deleted, left
         await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
-        locked = await connection.fetch(
-            _LOCK_EVENTS, event_ids[0], event_ids[-1], event_ids, before
-        )
-        columns = COLUMNS if folder else "event_id"
-        rows = await connection.fetch(
-            _LOCKED_EVENTS.format(columns),
-            event_ids[0],
-            event_ids[-1],
-            [row["event_id"] for row in locked],
-        )
-        if not rows:
-            return 0
+        locked = await connection.fetch(_LOCK_EVENTS, *bounds, event_ids, before)
+        mine = (*bounds, [row["event_id"] for row in locked])
         if folder:
+            rows, are_all = await _read_some(connection, _LOCKED_EVENTS.format(COLUMNS), *mine)
+        else:
+            rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), *mine)
+            are_all = True
+        if folder and rows:
             folder.write(rows)
-        deleted: int = await connection.fetchval(
-            "select projector.archive_events($1::bigint[])", [row["event_id"] for row in rows]
-        )
-        return deleted
+        gone = [row["event_id"] for row in rows]
+        deleted = await connection.fetchval("select projector.archive_events($1::bigint[])", gone)
+        if not are_all:
+            left = events[bisect_right(event_ids, gone[-1]) :]
+
+    await patiently(connection, work, for_s=_PATIENCE_S)
+    return deleted, left
+
+
+async def _read_some(
+    connection: asyncpg.Connection, statement: str, *values: object
+) -> tuple[list[asyncpg.Record], bool]:
+    """The first rows, until their texts are too much for memory, and whether they are all."""
+    rows: list[asyncpg.Record] = []
+    text = 0
+    cursor = await connection.cursor(statement, *values)
+    while some := await cursor.fetch(_ROWS_A_READ):
+        rows += some
+        text += sum(len(value) for row in some for value in row if isinstance(value, str))
+        if text > BYTES_A_STEP:
+            return rows, False
+    return rows, True
 
 
 async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
@@ -171,8 +202,8 @@ async def drop_executions(
         rows = await connection.fetch(_OLD_EXECUTIONS, last, before, ROWS_A_STEP // 10)
         if not rows:
             break
-        execution_ids = [row["execution_id"] for row in rows]
-        last = execution_ids[-1]
+        execution_ids = [row["execution_id"] for row in rows if row["is_over"]]
+        last = rows[-1]["execution_id"]
         if dry_run:
             gone += len(execution_ids)
         else:
@@ -279,18 +310,28 @@ _MAY_GO: Final = f"""
     )
 """  # noqa: S608 - conditions of our own
 
+# Of what is stored apart, its size is read and not itself.
 _OLD_EVENTS: Final = f"""
-    select event.event_id, event.execution_id
+    select event.event_id, event.execution_id,
+           coalesce(pg_column_size(event.context), 0) + coalesce(pg_column_size(event.result), 0)
+           + coalesce(pg_column_size(event.extra), 0) + coalesce(pg_column_size(event.coercions), 0)
+           + coalesce(pg_column_size(event.headers), 0) + coalesce(pg_column_size(event.error), 0)
+           + pg_column_size(event.meta) as stored_bytes
     from   normalizer.{{}} as event
     where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
     and    {_MAY_GO}
     limit  $2::integer
 """  # noqa: S608 - conditions of our own
 
+_PAGES: Final = """
+    select pg_relation_size('normalizer.{}') / current_setting('block_size')::bigint
+"""
+
 _COUNT_OLD_EVENTS: Final = f"""
     select count(*)
     from   normalizer.{{}} as event
-    where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    where  event.ctid >= $2::tid and event.ctid < $3::tid
+    and    coalesce(event.recorded_at, event.created_at) < $1::timestamptz
     and    {_MAY_GO}
 """  # noqa: S608 - conditions of our own
 
@@ -315,56 +356,12 @@ _LOCKED_EVENTS: Final = f"""
 
 _HAS_ROWS: Final = "select exists (select from normalizer.{})"
 
-_LOOKED_LONG_AGO: Final = """
-    select looked_at < now() - $1::interval from horizon where rows_of = 'tellings'
-"""
-
-_NOTE_LOOKED: Final = "update horizon set looked_at = now() where rows_of = 'tellings'"
-
-_BY_KEY: Final = """
-    set local enable_seqscan = off;
-    set local enable_hashjoin = off;
-    set local enable_mergejoin = off
-"""
-
-_DROP_TELLINGS: Final = """
-    with page as materialized (
-        select   source_topic, source_generation, source_partition, offset_block, told_id,
-                 not exists (
-                     select
-                     from   unnest(event_ids) as told (event_id)
-                     join   normalizer.events using (event_id)
-                 ) as is_over
-        from     normalizer.telling
-        where    (source_topic, source_generation, source_partition, offset_block, told_id)
-                 > ($1::text, $2::integer, $3::integer, $4::bigint, $5::bigint)
-        order by source_topic, source_generation, source_partition, offset_block, told_id
-        limit    $6::integer
-    ),
-    gone as (
-        delete from normalizer.telling as old
-        using  page
-        where  page.is_over
-        and    (old.source_topic, old.source_generation, old.source_partition, old.offset_block,
-                old.told_id)
-               = (page.source_topic, page.source_generation, page.source_partition,
-                  page.offset_block, page.told_id)
-        returning 1
-    )
-    select   (select count(*) from gone), source_topic, source_generation, source_partition,
-             offset_block, told_id
-    from     page
-    order by source_topic desc, source_generation desc, source_partition desc, offset_block desc,
-             told_id desc
-    limit    1
-"""
-
 _OLD_EXECUTIONS: Final = f"""
-    select   execution_id
+    select   execution_id,
+             archived = events and last_at < $2::timestamptz
+             and {_AGREES.format("execution_facts")} as is_over
     from     execution_facts
-    where    execution_id > $1::bigint and archived = events and not forgotten
-    and      last_at < $2::timestamptz
-    and      {_AGREES.format("execution_facts")}
+    where    execution_id > $1::bigint and archived > 0 and not forgotten
     order by execution_id
     limit    $3::integer
 """  # noqa: S608 - conditions of our own

@@ -5,10 +5,12 @@ Each step is small, can stop anywhere and can be done again.
 
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
+
+from projector.hours import HOUR, hours_of
 
 ROWS_A_STEP: Final = 5_000
 
@@ -19,6 +21,9 @@ _LATE: Final = timedelta(hours=6)
 """How far behind the last time shards are looked at again; once a day, all of them are."""
 
 _ALL_AGAIN: Final = timedelta(days=1)
+
+_HOURS_AT_ONCE: Final = 24
+_BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
 _ANALYSE_AGAIN: Final = timedelta(hours=6)
 
@@ -65,21 +70,42 @@ async def drop_minutes(
             yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
 
 
+async def drop_hours(
+    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Drop what is counted of archived events in hours before then, and rows that add up to none.
+
+    What stored events say stays, however old: so nothing that is verified changes.
+    """
+    until = before.replace(minute=0, second=0, microsecond=0)
+    for table, time, measures in HOURS:
+        statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
+            table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
+        )
+        gone = 0
+        async for hours in hours_of(connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE):
+            for hour in hours:
+                gone += await connection.fetchval(statement, hour, hour + HOUR)
+        if gone:
+            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+
+
 async def fold_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
     """Add up in one row what several writers counted beside each other."""
     until = (now - _QUIET).replace(minute=0, second=0, microsecond=0)
     for rows_of, tables in (("minutes", MINUTES), ("hours", HOURS)):
-        since, looks_at_all = await connection.fetchrow(_FOLD_SINCE, rows_of, now - _ALL_AGAIN)
+        since, looks_at_all = await connection.fetchrow(
+            _FOLD_SINCE, rows_of, now - _ALL_AGAIN, _LATE
+        )
         for table, time, measures in tables:
             folded = 0
-            sharded = _SHARDED_HOURS.format(table=table, time=time)
-            for hour, rows in await connection.fetch(sharded, since, _LATE, until):
+            async for hour, rows in _sharded_hours(connection, table, time, (since, until)):
                 if dry_run:
                     folded += rows
                     continue
-                bounds = (hour, hour + timedelta(hours=1))
+                bounds = (hour, hour + HOUR)
                 # Who holds a shard for so long is let by; its hour is looked at again.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     folded += await connection.fetchval(_FOLD, table, time, list(measures), *bounds)
@@ -87,6 +113,16 @@ async def fold_shards(
                 yield f"{'would add' if dry_run else 'added'} {folded:,} rows of {table} to shard 0"
         if not dry_run:
             await connection.execute(_NOTE_FOLDED, rows_of, until, now if looks_at_all else None)
+
+
+async def _sharded_hours(
+    connection: asyncpg.Connection, table: str, time: str, bounds: tuple[datetime, datetime]
+) -> AsyncIterator[tuple[datetime, int]]:
+    """Hours of which something is counted in shards above 0, and in how many rows."""
+    statement = _SHARDED_HOURS.format(table=table, time=time)
+    async for hours in hours_of(connection, table, time, bounds, _HOURS_AT_ONCE):
+        for hour, rows in await connection.fetch(statement, hours):
+            yield hour, rows
 
 
 async def refresh_statistics(
@@ -125,20 +161,49 @@ _DELETE_OLD: Final = """
     select count(*) from gone
 """
 
+_COUNT_ARCHIVED: Final = """
+    select count(*)
+    from   {table}
+    where  {time} >= $1::timestamptz and {time} < $2::timestamptz
+    and    (shard < 0 or {none})
+"""
+
+# A row that somebody counts in just now is left for the next time.
+_DELETE_ARCHIVED: Final = """
+    with old as materialized (
+        select ctid as place
+        from   {table}
+        where  {time} >= $1::timestamptz and {time} < $2::timestamptz
+        and    (shard < 0 or {none})
+        for update skip locked
+    ),
+    gone as (
+        delete from {table} where ctid in (select place from old) returning 1
+    )
+    select count(*) from gone
+"""
+
 _FOLD_SINCE: Final = """
-    select case when looked_at <= $2::timestamptz then '-infinity' else folded_to end as since,
+    select case
+               when looked_at <= $2::timestamptz then '0001-01-01 00:00:00+00'
+               else folded_to - $3::interval
+           end as since,
            looked_at <= $2::timestamptz as looks_at_all
     from   horizon
     where  rows_of = $1::text
 """
 
 _SHARDED_HOURS: Final = """
-    select   hour_of({time}) as hour, count(*) as rows
-    from     {table}
-    where    {time} >= $1::timestamptz - $2::interval and {time} < $3::timestamptz
-    and      shard > 0
-    group by 1
-    order by 1
+    select   hour, sharded.rows
+    from     unnest($1::timestamptz[]) as hour
+    cross join lateral (
+        select count(*) as rows
+        from   {table}
+        where  {time} >= hour and {time} < hour + interval '1 hour'
+        and    shard > 0
+    ) as sharded
+    where    sharded.rows > 0
+    order by hour
 """
 
 _FOLD: Final = """

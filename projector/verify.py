@@ -200,7 +200,10 @@ async def _verify(
     shares = 1
     async for stretch in stretches(connection, comparison, scope, noted, log_hours):
         if comparison.archived is not None:
-            archived += await connection.fetchval(comparison.archived, stretch.low, stretch.high)
+            ids = [stretch.execution_ids] if comparison.bounds == "executions" else []
+            archived += await connection.fetchval(
+                comparison.archived, stretch.low, stretch.high, *ids
+            )
         try:
             differences = await _compare(connection, comparison, stretch, shares)
             if mend is not _leave and (differing := sum(one.differing for one in differences)):

@@ -8,13 +8,14 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import asyncpg
 import msgspec
 
 from projector.comparisons import Bounds, Comparison
+from projector.hours import HOUR, hours_of
 
 EVENTS_A_STRETCH: Final = 200_000
 EXECUTIONS_A_HOUR: Final = 20
@@ -23,7 +24,7 @@ _LEAST_ID: Final = -(1 << 63)
 _GREATEST_ID: Final = (1 << 63) - 1
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 _AFTER_ALL: Final = datetime(9999, 12, 31, 23, tzinfo=UTC)
-_HOUR: Final = timedelta(hours=1)
+_HOURS_AT_ONCE: Final = 1_000
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +93,9 @@ async def stretches(
         async for stretch in _all_executions(connection):
             yield stretch
     else:
+        compared: set[int] = set()
         for hours in await _hours(connection, "created", scope, Counter()):
-            async for stretch in _executions_of(connection, hours, scope):
+            async for stretch in _executions_of(connection, hours, scope, compared):
                 yield stretch
 
 
@@ -109,7 +111,7 @@ def _named(scope: Scope, noted: Sequence[Place]) -> Sequence[Any] | None:
 def _around(places: Sequence[Any]) -> list[Stretch]:
     """Each hour by itself; executions some at a time."""
     if places and isinstance(places[0], datetime):
-        return [Stretch(hour, hour + _HOUR) for hour in places]
+        return [Stretch(hour, hour + HOUR) for hour in places]
     firsts = range(0, len(places), EXECUTIONS_A_STRETCH)
     cut = [places[first : first + EXECUTIONS_A_STRETCH] for first in firsts]
     return [Stretch(ids[0], ids[-1], tuple(ids)) for ids in cut]
@@ -121,11 +123,12 @@ async def _hours(
     scope: Scope,
     log_hours: Counter[tuple[Bounds, datetime]],
 ) -> list[Stretch]:
-    weights = Counter(dict(await connection.fetch(_WEIGHTS[bounds], scope.since, scope.until)))
     if scope.kind == "sample":
+        hours = await _known_hours(connection, bounds, scope)
         chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
-        chosen = chance.sample(sorted(weights), min(scope.hours, len(weights)))
-        return [Stretch(hour, hour + _HOUR) for hour in sorted(chosen)]
+        chosen = chance.sample(hours, min(scope.hours, len(hours)))
+        return [Stretch(hour, hour + HOUR) for hour in sorted(chosen)]
+    weights = Counter(dict(await connection.fetch(_weights(bounds), scope.since, scope.until)))
     if scope.kind == "all":
         # A roll-up that lost its rows cannot tell how much there is to fold.
         weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
@@ -141,6 +144,18 @@ async def _hours(
     return [*found, Stretch(low, scope.until)]
 
 
+async def _known_hours(
+    connection: asyncpg.Connection, bounds: Bounds, scope: Scope
+) -> list[datetime]:
+    """Of which anything is counted, ascending; what is counted is not summed up for that."""
+    known: set[datetime] = set()
+    for table, time, _ in _COUNTED[bounds]:
+        within = (scope.since, scope.until)
+        async for hours in hours_of(connection, table, time, within, _HOURS_AT_ONCE):
+            known.update(hours)
+    return sorted(known)
+
+
 async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[Stretch]:
     low = _LEAST_ID
     while low <= _GREATEST_ID:
@@ -152,47 +167,58 @@ async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[Stret
 
 
 async def _executions_of(
-    connection: asyncpg.Connection, hours: Stretch, scope: Scope
+    connection: asyncpg.Connection, hours: Stretch, scope: Scope, compared: set[int]
 ) -> AsyncIterator[Stretch]:
-    """Those that began in these hours, and those that no projection knows."""
-    rows = await connection.fetch(_EXECUTIONS_BEGUN, hours.low, hours.high)
+    """Those with an event in these hours, whenever they began, and those shown as begun in them.
+
+    Without those `compared` already, which are added to. A sample is of some of them, and of all
+    that no projection knows.
+    """
+    rows = [
+        row
+        for row in await connection.fetch(_EXECUTIONS_OF, hours.low, hours.high)
+        if row["execution_id"] not in compared
+    ]
     if scope.kind == "sample":
         chance = random.Random(f"{scope.seed}/{hours.low}")  # noqa: S311 - a drawn sample, nothing secret
-        rows = chance.sample(rows, min(EXECUTIONS_A_HOUR, len(rows)))
-    rows += await connection.fetch(_EXECUTIONS_UNKNOWN, hours.low, hours.high)
+        known = [row for row in rows if row["is_known"]]
+        drawn = chance.sample(known, min(EXECUTIONS_A_HOUR, len(known)))
+        rows = drawn + [row for row in rows if not row["is_known"]]
     ids: list[int] = []
     weight = 0
-    for execution_id, events in sorted(rows):
+    for execution_id, events, _ in sorted(rows):
         if weight and weight + events > EVENTS_A_STRETCH // 4:
             yield Stretch(ids[0], ids[-1], tuple(ids))
             ids, weight = [], 0
         ids.append(execution_id)
         weight += events
+        compared.add(execution_id)
     if ids:
         yield Stretch(ids[0], ids[-1], tuple(ids))
 
 
-def _weights(*sources: tuple[str, str, str]) -> str:
-    """Hours and how much is in each: (table, hour, sum) of every source."""
+def _weights(bounds: Bounds) -> str:
+    """Hours and how much is in each, of everything that is counted by these."""
     selects = "\nunion all\n".join(
-        f"select {hour} as hour, {weight} as weight from {table} "  # noqa: S608 - our own names
-        f"where {hour} >= $1::timestamptz and {hour} < $2::timestamptz group by 1"
-        for table, hour, weight in sources
+        f"select hour_of({time}) as hour, {weight} as weight from {table} "  # noqa: S608 - our own names
+        f"where {time} >= $1::timestamptz and {time} < $2::timestamptz group by 1"
+        for table, time, weight in _COUNTED[bounds]
     )
     summed = "select hour, sum(weight)::bigint from ({}) as known group by 1 order by 1"
     return summed.format(selects)
 
 
-# A call is told by four events or more, and counted in several rows; an execution likewise.
-_WEIGHTS: Final[dict[Bounds, str]] = {
-    "created": _weights(("event_hours", "hour", "sum(events)")),
-    "arrived": _weights(("arrival_hours", "hour", "sum(events)")),
-    "refused": _weights(("quarantine_hours", "hour", "sum(refused)")),
-    "begun": _weights(
+# Tables, their time, and how much a row weighs: a call is told by four events or more, and counted
+# in several rows; an execution likewise.
+_COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str], ...]]] = {
+    "created": (("event_hours", "hour", "sum(events)"),),
+    "arrived": (("arrival_hours", "hour", "sum(events)"),),
+    "refused": (("quarantine_hours", "hour", "sum(refused)"),),
+    "begun": (
         ("execution_hours", "hour", "4 * sum(executions)"),
-        ("retry_minutes", "hour_of(minute)", "4 * sum(retries)"),
+        ("retry_minutes", "minute", "4 * sum(retries)"),
     ),
-    "finished": _weights(("call_hours", "hour", "4 * sum(calls)")),
+    "finished": (("call_hours", "hour", "4 * sum(calls)"),),
 }
 
 _NOWHERE: Final = "select now() as hour, 0::bigint where false"
@@ -242,22 +268,30 @@ _NEXT_EXECUTIONS: Final = """
            )
 """
 
-_EXECUTIONS_BEGUN: Final = """
-    select   execution_id, events
-    from     execution_facts
-    where    hour_of(first_at) >= $1::timestamptz and hour_of(first_at) < $2::timestamptz
-    order by execution_id
-"""
-
-_EXECUTIONS_UNKNOWN: Final = """
-    select   execution_id, count(*) as events
-    from     normalizer.events
-    where    created_at >= $1::timestamptz and created_at < $2::timestamptz
-    and      not exists (
-                 select
-                 from   execution_facts as known
-                 where  known.execution_id = events.execution_id
-             )
-    group by execution_id
+# An execution is compared whole, so all of its events weigh, also those of other hours.
+_EXECUTIONS_OF: Final = """
+    with told as (
+        select   execution_id, count(*) as events
+        from     normalizer.events
+        where    created_at >= $1::timestamptz and created_at < $2::timestamptz
+        group by execution_id
+        union all
+        select execution_id, 0
+        from   execution_facts
+        where  hour_of(first_at) >= $1::timestamptz and hour_of(first_at) < $2::timestamptz
+    )
+    select   execution_id, greatest(events, known)::bigint as events,
+             known is not null as is_known
+    from     (
+                 select   execution_id, max(events) as events,
+                          -- Not a join: without nested loops it would read all executions.
+                          (
+                              select events
+                              from   execution_facts as known
+                              where  known.execution_id = told.execution_id
+                          ) as known
+                 from     told
+                 group by execution_id
+             ) as weighed
     order by execution_id
 """

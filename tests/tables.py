@@ -1,7 +1,7 @@
 """What the tables hold, as a test asks for it; and sessions that hold locks."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import asyncpg
@@ -183,3 +183,35 @@ async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:
         owner,
     )
     return [row["pid"] for row in rows]
+
+
+async def pages_touched(connection: asyncpg.Connection) -> int:
+    """Pages that the server has looked at for this database: a count, whatever the machine does."""
+    await connection.execute("select pg_stat_force_next_flush()")
+    pages: int = await connection.fetchval(
+        "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
+    )
+    return pages
+
+
+async def pages_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[object]]) -> int:
+    """How many pages the work looks at, once it has read the catalogue, besides the asking."""
+    await work()
+    first = await pages_touched(connection)
+    second = await pages_touched(connection)
+    await work()
+    return await pages_touched(connection) - second - (second - first)
+
+
+async def partitions_locked(connection: asyncpg.Connection) -> set[str]:
+    """The partitions of events that this session's transaction has locked so far."""
+    rows = await connection.fetch(
+        """
+        select part.name
+        from   pg_locks
+        join   normalizer.event_partitions as part
+               on ('normalizer.' || part.name)::regclass = pg_locks.relation
+        where  pg_locks.pid = pg_backend_pid()
+        """
+    )
+    return {name for (name,) in rows}

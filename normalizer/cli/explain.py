@@ -23,6 +23,7 @@ from normalizer.envelope import (
     to_canonical,
 )
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.jobs.statements import PARTITIONS
 from normalizer.kafka import LogReader, Partition
 from normalizer.store.database import reading
 
@@ -46,7 +47,7 @@ _EVENTS_OF: Final = f"""
     from     normalizer.events
     where    source_topic = $1::text and source_generation = $2::integer
     and      source_partition = $3::integer and source_offset = $4::bigint
-    order by source_index
+    and      event_id between $5::bigint and $6::bigint
 """  # noqa: S608 - a constant
 
 _EVENT_BY_ID: Final = f"""
@@ -172,7 +173,7 @@ async def _told(
     if at.offset < position["start_offset"]:
         return [f"before the beginning: reading began at {position['start_offset']}"]
     key = (at.topic, position["generation"], at.partition, at.offset)
-    events = await connection.fetch(_EVENTS_OF, *key)
+    events = await _stored_events(connection, *key)
     refusals = await connection.fetch(_REFUSALS_OF, *key)
     lines = [line for event in events for line in _stored(event)]
     lines += [_refused(refusal) for refusal in refusals]
@@ -186,6 +187,20 @@ async def _told(
         between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
     return ["read, and left no row of its own: ignored, or told again what another record had told"]
+
+
+async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> list[asyncpg.Record]:
+    """Of these coordinates, which say nothing of ids: each partition that has rows by itself.
+
+    One statement over all would lock every one with all of its indexes.
+    """
+    partitions = await connection.fetch(PARTITIONS)
+    events = [
+        event
+        for low, high, _ in partitions
+        for event in await connection.fetch(_EVENTS_OF, *key, low, high)
+    ]
+    return sorted(events, key=lambda event: int(event["source_index"]))
 
 
 async def _told_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:

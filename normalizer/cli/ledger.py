@@ -9,14 +9,15 @@ coordinates. Rows that retention has taken are counted where it noted them.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import msgspec
 
 from normalizer.core.batch import LastRecord
+from normalizer.jobs.chunks import BEFORE_ALL, Chunks
 from normalizer.kafka import LogReader, Partition, why_reset
 from normalizer.service.playback import CLUSTER_ID as FILE
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
@@ -262,10 +263,13 @@ async def _stored_rows(
     """Rows of `events` by the partition or the run that stored them, up to those given."""
     by_partition: Counter[Key] = Counter()
     by_run: Counter[RunKey] = Counter()
-    for part in await connection.fetch(_PARTITIONS):
-        for low, high in _chunks(part["low"], part["high"], part["rows"]):
-            by_partition.update(await _counts(connection, _STORED, positions, low, high))
-            by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, low, high))
+
+    async def ask(work: Callable[[asyncpg.Connection], Awaitable[Any]]) -> Any:
+        return await work(connection)
+
+    async for chunk in Chunks(ask, _ROWS_A_CHUNK).after(BEFORE_ALL):
+        by_partition.update(await _counts(connection, _STORED, positions, *chunk))
+        by_run.update(await _counts_by_run(connection, _STORED_BY_RUN, runs, *chunk))
     return by_partition, by_run
 
 
@@ -296,14 +300,6 @@ async def _counts_by_run(
         *bounds,
     )
     return {(job_id, run): count for job_id, run, count in rows}
-
-
-def _chunks(low: int, high: int, rows: int) -> Iterator[tuple[int, int]]:
-    """The ids from low to high in stretches of about as many rows as 10 seconds allow."""
-    width = (high - low) // (1 + rows // _ROWS_A_CHUNK) + 1
-    while low <= high:
-        yield low, min(low + width - 1, high)
-        low += width
 
 
 @asynccontextmanager
@@ -347,14 +343,6 @@ _ARCHIVED: Final = """
     select   source_topic, source_generation, source_partition, job_id, run, events, quarantined
     from     normalizer.archived_rows
     order by source_topic, source_generation, source_partition, job_id, run
-"""
-
-_PARTITIONS: Final = """
-    select   part.low, part.high, greatest(known.reltuples, 0)::bigint as rows
-    from     normalizer.event_partitions as part
-    join     pg_class as known on known.oid = ('normalizer.' || quote_ident(part.name))::regclass
-    where    pg_relation_size(known.oid) > 0
-    order by part.low
 """
 
 _STORED: Final = """
@@ -432,7 +420,14 @@ _QUARANTINED_BY_RUN: Final = """
 
 _COUNTED: Final = """
     select   topic, generation, partition, sum(offsets)::bigint
-    from     normalizer.gap
+    from     (
+                 select topic, generation, partition, offsets
+                 from   normalizer.gap
+                 union all
+                 select source_topic, source_generation, source_partition, holes
+                 from   normalizer.archived_rows
+                 where  holes > 0
+             ) as counted (topic, generation, partition, offsets)
     group by topic, generation, partition
 """
 

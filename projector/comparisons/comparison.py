@@ -25,4 +25,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     shown: str
     folded: str
     archived: str | None = None
-    """How much in the bounds was made from events that are dropped by now, and is left alone."""
+    """How much in the bounds was made from events that are dropped by now, and is left alone.
+
+    Of executions $3 may name a few.
+    """

@@ -154,6 +154,7 @@ EXECUTIONS: Final = Comparison(
         select count(*)
         from   archived_executions
         where  execution_id between $1::bigint and $2::bigint
+        and    ($3::bigint[] is null or execution_id = any($3::bigint[]))
     """,
 )
 

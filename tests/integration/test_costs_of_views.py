@@ -14,6 +14,7 @@ from bench.projections import lives
 from bench.views import SMALL_BUFFERS, buffers_of, day
 from projector.questions import VIEWS
 from tests.stack import Cluster, Database
+from tests.tables import pages_touched
 
 GROWTH: Final = 1.5
 
@@ -120,16 +121,8 @@ async def test_an_execution_costs_no_more_as_it_grows(writer: asyncpg.Connection
     rows = list(lives(1, 20_000))
     touched = []
     for first in range(0, len(rows), 1_000):
-        before = await _pages(writer)
+        before = await pages_touched(writer)
         await copy(writer, rows[first : first + 1_000])
-        touched.append(await _pages(writer) - before)
+        touched.append(await pages_touched(writer) - before)
 
     assert sum(touched[-4:]) < 1.25 * sum(touched[1:5])
-
-
-async def _pages(connection: asyncpg.Connection) -> int:
-    await connection.execute("select pg_stat_force_next_flush()")
-    pages: int = await connection.fetchval(
-        "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
-    )
-    return pages

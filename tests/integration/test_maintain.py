@@ -1,21 +1,26 @@
 """`projector maintain` lets old rows go: no count is lost, nothing comes in twice."""
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
 import msgspec
 import pytest
+import zstandard
 
 from normalizer.core.batch import Batch, Item
 from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
-from projector import retention
+from projector import retention, tellings
 from projector.archive import ArchiveFolder
-from projector.maintain import Keep, maintain
+from projector.comparisons.executions import EXECUTIONS
+from projector.maintain import Keep, StepsFailed, maintain
 from projector.repair import Asked, repair
 from projector.verify import verify
 from projector.windows import Scope
@@ -35,7 +40,8 @@ from tests.fold import Row, Shown
 from tests.replays import backfill_files, found_wrong, tried_out, written
 from tests.shown import differences, disagreements, event
 from tests.stack import Cluster, Database
-from tests.tables import claimed, open_store
+from tests.tables import claimed, open_store, pages_of, partitions_locked
+from tests.waiting import until
 
 pytestmark = pytest.mark.every_postgres
 
@@ -134,6 +140,18 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
     assert await everything(connection) == before
 
 
+async def test_what_would_go_is_counted_some_pages_at_a_time(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "_PAGES_A_LOOK", 1)
+    for number in range(1, 41):
+        await store(connection, life(number, OLD), OLD)
+
+    said = await run(connection, dry_run=True)
+
+    assert any(line.startswith("would archive and delete 160 events of events_") for line in said)
+
+
 async def everything(connection: asyncpg.Connection) -> list[Any]:
     tables = await connection.fetch(
         "select schemaname || '.' || tablename from pg_tables "
@@ -223,7 +241,7 @@ async def test_a_sibling_that_comes_while_its_holder_is_let_go_keeps_it(
         await connection.execute("update normalizer.events set recorded_at = $1", OLD)
         archive = retention._archive
 
-        async def after_a_sibling(*arguments: Any) -> int:
+        async def after_a_sibling(*arguments: Any) -> Any:
             await store.write(batch_now(after(claim, first), sibling))
             return await archive(*arguments)
 
@@ -661,6 +679,19 @@ async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connecti
     assert left_alone["execution_facts"] == 1
 
 
+async def test_what_is_left_alone_is_counted_of_the_executions_that_are_asked_for(
+    connection: asyncpg.Connection,
+) -> None:
+    for number in (1, 2, 3):
+        await store(connection, life(number, OLD), OLD)
+    await run(connection)
+    some = Scope(kind="range", execution_ids=(1, 3))
+
+    (facts,) = [one async for one in verify(connection, some, comparisons=[EXECUTIONS])]
+
+    assert (facts.compared, facts.archived) == (2, 2)
+
+
 async def test_the_ledger_explains_what_retention_took_of_a_job(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -729,6 +760,228 @@ async def test_shards_of_quiet_hours_are_added_up(
     assert differences(await shown.shown(connection), before) == {}
     assert await disagreements(connection) == {}
 
+
+async def test_a_step_that_fails_keeps_no_other_from_its_turn(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    await store(connection, life(1, OLD), NOW)
+    await connection.execute(_REFUSED, OLD)
+    other = await asyncpg.connect(database.admin_url)
+    await other.execute("begin; lock table normalizer.quarantine_raw in access exclusive mode")
+    await connection.execute("set lock_timeout = '100ms'")
+    said = []
+
+    async def hear() -> None:
+        async for done in maintain(connection, Keep(), dry_run=False):
+            said.append(str(done))  # noqa: PERF401 - what was said before it raised counts
+
+    with pytest.raises(StepsFailed, match="1 of 5 steps failed: retention of refused bytes"):
+        await hear()
+    await other.close()
+
+    assert (
+        "retention of refused bytes failed: database: SQLSTATE 55P03 (LockNotAvailableError)"
+        in said
+    )
+    assert any(line.startswith("dropped 4 rows of event_minutes") for line in said)
+    assert "analysed normalizer.events" in said
+
+
+async def test_what_cannot_be_forgotten_yet_costs_no_look(connection: asyncpg.Connection) -> None:
+    """Executions of which all events are stored: nearly all."""
+    await store(connection, life(1, OLD), OLD)
+    await connection.execute(
+        "insert into execution_facts (execution_id, events, completed, failed, cancelled, last_at) "
+        "select n, 1, 0, 0, 0, $1 from generate_series(100000, 120000) as n",
+        OLD,
+    )
+    await run(connection)
+    await connection.execute("vacuum analyze execution_facts")
+
+    async def said() -> list[str]:
+        return [line async for line in retention.drop_executions(connection, NOW, dry_run=True)]
+
+    assert await said() == ["would forget 1 executions with their calls"]
+    assert await pages_of(connection, said) < 100
+
+
+async def test_all_that_can_be_forgotten_is_whatever_lies_between(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some only a part is archived: they fill whole steps."""
+    monkeypatch.setattr(retention, "ROWS_A_STEP", 20)
+    for number in range(1, 8):
+        await store(connection, life(number, OLD), OLD)
+    halves = [event(event_id=id_of(NOW, n), execution_id=n, created_at=NOW) for n in (2, 3, 4, 5)]
+    await store(connection, halves, NOW)
+
+    await run(connection, FORGETFUL)
+
+    left = await connection.fetch("select execution_id from projector.executions order by 1")
+    assert [number for (number,) in left] == [2, 3, 4, 5]
+
+
+async def test_notes_of_tellings_are_looked_at_in_the_partitions_of_their_ids(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ids one row has."""
+    monkeypatch.setattr(tellings, "IDS_A_STEP", 3)
+    kept = event(event_id=id_of(NOW), created_at=NOW)
+    await shown.insert(connection, [kept])
+    told = [[id_of(OLD, n) for n in range(5)], [id_of(OLD)], [7, kept["event_id"]], [7]]
+    await connection.executemany(
+        "insert into normalizer.telling values ('t', 0, 0, $1, 1, $2::bigint[], "
+        "array_fill(0, array[cardinality($2::bigint[])]), $2)",
+        list(enumerate(told)),
+    )
+
+    async with connection.transaction():
+        said = [line async for line in tellings.drop_tellings(connection, dry_run=False)]
+        locked = await partitions_locked(connection)
+
+    assert said == ["deleted 3 notes of records that told again of what is gone"]
+    left = await connection.fetch("select event_ids from normalizer.telling")
+    assert [row["event_ids"] for row in left] == [told[2]]
+    assert len(locked) == 3
+
+
+@pytest.mark.parametrize("shrinks", [True, False])
+async def test_a_step_takes_no_more_than_so_many_bytes(
+    shrinks: bool,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """As they are stored, and as they are written out: some texts shrink a hundred times."""
+    monkeypatch.setattr(retention, "BYTES_A_STEP", 250_000)
+    monkeypatch.setattr(retention, "_ROWS_A_READ", 1)
+    chance = random.Random(1)
+    texts = ["x" * 100_000 if shrinks else chance.randbytes(50_000).hex() for _ in range(7)]
+    rows = [
+        event(event_id=id_of(OLD, n), execution_id=n, created_at=OLD, context={"text": text})
+        for n, text in enumerate(texts)
+    ]
+    await store(connection, rows, OLD)
+
+    await run(connection, folder=ArchiveFolder(tmp_path))
+
+    files = [unpacked(path) for path in tmp_path.iterdir()]
+    assert sum(file.count(b"\n") for file in files) == 7
+    assert max(len(file) for file in files) < 310_000
+    assert await connection.fetchval("select count(*) from normalizer.events") == 0
+    assert await divergent(connection) == {}
+
+
+def unpacked(path: Path) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())
+
+
+async def test_steps_are_cut_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "ROWS_A_STEP", 3)
+    monkeypatch.setattr(retention, "BYTES_A_STEP", 10)
+    weights = [1, 1, 1, 1, 9, 1, 50, 2, 8, 1]
+    old = [retention._Old(number, 1, weight) for number, weight in enumerate(weights)]
+
+    steps = [[one.stored_bytes for one in step] for step in retention._cut(old)]
+
+    assert steps == [[1, 1, 1], [1, 9], [1], [50], [2, 8], [1]]
+    assert list(retention._cut([])) == []
+
+
+async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """It has locked one execution, and asks for the other in its next statement."""
+    await store(connection, life(1, OLD) + life(2, OLD), OLD)
+    batch, watcher = [await asyncpg.connect(database.admin_url) for _ in range(2)]
+    await batch.execute("set deadlock_timeout = '60s'; begin")
+    young = event(event_id=id_of(NOW), execution_id=2, created_at=NOW, recorded_at=NOW)
+    await shown.insert(batch, [young])
+
+    async with asyncio.TaskGroup() as group:
+        retaining = group.create_task(run(connection), name="retention")
+        await until(partial(watcher.fetchval, _SOMEBODY_WAITS))
+        await batch.execute(
+            "update normalizer.events set worker_id = 'w' where event_id = $1", id_of(OLD, 10)
+        )
+        await batch.execute("commit")
+
+    await batch.close()
+    await watcher.close()
+    assert any(line.startswith("archived and deleted 8 events") for line in retaining.result())
+    assert await connection.fetchval("select count(*) from normalizer.events") == 1
+    assert await divergent(connection) == {}
+
+
+async def test_counts_of_what_is_gone_are_dropped_by_the_hour_and_no_others(
+    connection: asyncpg.Connection,
+) -> None:
+    keep = msgspec.structs.replace(WEEK, hours=timedelta(days=30))
+    await store(connection, life(1, OLD), OLD)
+    await store(connection, life(2, OLD), NOW)
+    await store(connection, life(3, NOW - timedelta(days=20)), OLD)
+
+    would = await run(connection, keep, dry_run=True)
+    await run(connection, keep)
+    await run(connection, keep)
+
+    assert not any("event_hours" in line for line in would)
+    hours = await connection.fetch(
+        "select hour, sum(events) from event_hours group by 1 order by 1"
+    )
+    assert [int(events) for _, events in hours] == [4, 4]
+    none = "select count(*) from event_hours where events = 0 and hour < $1"
+    assert await connection.fetchval(none, NOW - timedelta(days=31)) == 0
+    assert await divergent(connection) == {}
+
+
+async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        for hole in ((0, 3), (4, 7)):
+            batch = batch_of(envelope(hole[0]), claim=claim, holes=[hole])
+            await store.write(batch)
+            claim = after(claim, batch)
+    await connection.execute("update normalizer.gap set found_at = $1", OLD)
+    assert await found_wrong(database) == []
+
+    said = await run(connection, Keep(gaps=timedelta(days=30)))
+
+    assert "deleted 1 rows of gaps" in said
+    assert (
+        await connection.fetchval("select sum(holes)::integer from normalizer.archived_rows") == 6
+    )
+    assert await found_wrong(database) == []
+
+
+async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
+    connection: asyncpg.Connection, database: Database, tmp_path: Path
+) -> None:
+    keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
+    lines = [msgspec.json.encode(raw_event(number)) for number in range(3)]
+    await backfill_files(database, written(tmp_path / "events.jsonl", b"\n".join(lines)))
+    await connection.execute("update normalizer.job set ended_at = $1", OLD)
+    await connection.execute("update normalizer.events set recorded_at = $1", NOW)
+    await run(connection, keep)
+    assert await connection.fetchval("select count(*) from projector.jobs") == 1
+
+    await connection.execute("update normalizer.events set recorded_at = $1", OLD)
+    said = await run(connection, keep)
+
+    assert "forgot 1 runs of jobs" in said
+    for table in ("job", "job_part", "job_batch", "archived_rows"):
+        assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 0
+    assert await found_wrong(database) == []
+
+
+_SOMEBODY_WAITS: Final = """
+    select exists (
+        select from pg_stat_activity
+        where  datname = current_database() and wait_event_type = 'Lock'
+    )
+"""
 
 _REFUSED: Final = """
     with refused as (

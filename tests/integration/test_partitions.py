@@ -15,7 +15,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from normalizer.cli import explain as explaining
+from normalizer.cli import ledger
 from normalizer.cli.check import Finding, check
+from normalizer.cli.ledger import Key, Position
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres import wheel_binaries
 from normalizer.errors import FatalError
@@ -31,7 +34,7 @@ from projector.database import connected as projector_connected
 from projector.maintain import Keep, maintain
 from projector.verify import verify
 from projector.windows import Scope
-from tests.factories import Told, after, batch_of, envelope, recorded_at, snowflake
+from tests.factories import TOPIC, Told, after, batch_of, envelope, recorded_at, snowflake
 from tests.results import write_defect
 from tests.running import environment, settings_for
 from tests.stack import Database, Stack, Topic
@@ -41,6 +44,7 @@ from tests.tables import (
     connected,
     count,
     open_store,
+    partitions_locked,
     wait_for_lock,
 )
 
@@ -260,6 +264,41 @@ async def test_one_region_is_folded_without_a_look_at_what_lies_between_two(
     await assert_folded(database)
 
 
+@every_postgres
+async def test_the_timeline_of_an_execution_is_read_where_its_ids_are(database: Database) -> None:
+    ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
+    async with open_store(database) as store, connected(database) as connection:
+        claim = await claimed(store)
+        told = [_call(one, "issued", 0, execution_id=9) for one in ids]
+        await store.write(batch_of(*told, claim=claim))
+
+        async with connection.transaction():
+            await connection.execute("set local role projector_reader")
+            shown = await connection.fetch(
+                "select event_id from projector.execution_timeline where execution_id = $1", 9
+            )
+            await connection.execute("reset role")
+            locked = await partitions_locked(connection)
+
+    assert sorted(event_id for (event_id,) in shown) == ids
+    assert locked == {"events_006", "events_derived_006", "events_hashed"}
+
+
+async def test_a_record_is_explained_partition_by_partition(database: Database) -> None:
+    """Its coordinates say nothing of ids; a statement over all would lock every partition."""
+    ids = [snowflake(), HASHED_FROM + 1]
+    async with open_store(database) as store, connected(database) as connection:
+        told = tuple(envelope(0, event_id=one) for one in reversed(ids))
+        await store.write(batch_of(told, claim=await claimed(store)))
+
+        async with connection.transaction():
+            events = await explaining._stored_events(connection, TOPIC, 0, 0, 0)
+            locked = await partitions_locked(connection)
+
+    assert [event["event_id"] for event in reversed(events)] == ids
+    assert locked == {"events_006", "events_hashed"}
+
+
 async def test_records_read_again_are_looked_for_where_there_are_any(database: Database) -> None:
     """By their coordinates, which say nothing of ids: in the partitions that hold something."""
     events = [envelope(number) for number in range(5)]
@@ -374,6 +413,34 @@ async def test_an_export_holds_negative_ids_too(database: Database) -> None:
     of_one = await Export(database.url, Selection(executions=(5,))).run(lines.append)
 
     assert (everything, of_one) == (5, 5)
+
+
+async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ids lie at the beginning of the trillion that their partition holds."""
+    chunks: list[tuple[int, int]] = []
+    counts = ledger._counts
+
+    async def noted(
+        connection: asyncpg.Connection, query: str, positions: Sequence[Position], *bounds: int
+    ) -> dict[Key, int]:
+        if bounds:
+            chunks.append((bounds[0], bounds[1]))
+        return await counts(connection, query, positions, *bounds)
+
+    monkeypatch.setattr(ledger, "_counts", noted)
+    monkeypatch.setattr(ledger, "_ROWS_A_CHUNK", 10)
+    async with open_store(database) as store, connected(database) as connection:
+        told = [envelope(number, event_id=number + 1) for number in range(40)]
+        await store.write(batch_of(*told, claim=await claimed(store)))
+        await connection.execute("analyze normalizer.events_small")
+
+        (explained,) = [one async for one in ledger.verify(database.url, None)]
+
+        stored = "select count(*) from events where event_id between $1 and $2"
+        assert max([await connection.fetchval(stored, *chunk) for chunk in chunks]) == 10
+    assert explained.wrong == ()
 
 
 RAISED = """

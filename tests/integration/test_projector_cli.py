@@ -145,6 +145,30 @@ async def test_maintain_says_what_it_would_do_does_it_and_verifies_a_sample(
     assert found == "sample: divergent"
 
 
+async def test_maintain_exits_with_3_when_a_step_failed_and_has_done_the_others(
+    database: Database,
+) -> None:
+    async with connected(database) as connection:
+        await fill(connection)
+        await connection.execute(
+            """
+            create function public.refuse() returns trigger language plpgsql
+            as $$ begin raise exception 'no'; end $$;
+
+            create trigger refuse before delete on normalizer.quarantine_raw
+            for each statement execute function public.refuse()
+            """
+        )
+
+    code, said = await projector("maintain", database_url=database.admin_url)
+
+    assert code == 3
+    assert "retention of refused bytes failed: database: SQLSTATE P0001 (RaiseError)" in said
+    assert "Error: 1 of 6 steps failed: retention of refused bytes" in said
+    assert "analysed normalizer.events" in said
+    assert "execution_facts   match" in said
+
+
 async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) -> None:
     process = await start("maintain", "--every", "1h", database_url=database.admin_url)
     assert process.stdout is not None

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from bench.history import make_history
 from normalizer.errors import StoreUnavailable
 from projector.comparisons import COMPARISONS
+from projector.comparisons.executions import EXECUTION_HOURS
 from projector.maintain import MaintainerBusy, alone
 from projector.repair import SHARD, Asked, look, repair, repair_executions
 from projector.report import Report
@@ -215,6 +216,29 @@ async def test_hours_are_repaired_and_nothing_else(connection: asyncpg.Connectio
     assert await verified(connection) == {"event_hours"}
 
 
+async def test_hours_are_repaired_with_the_executions_that_began_before_them(
+    connection: asyncpg.Connection,
+) -> None:
+    kinds = {-2: "command.issued", 0: "call.done"}
+    rows = [
+        event(
+            event_id=number,
+            event_type=kind,
+            status="COMPLETED",
+            command_id="c",
+            created_at=T0 + timedelta(days=days),
+        )
+        for number, (days, kind) in enumerate(kinds.items(), start=1)
+    ]
+    await shown.insert(connection, rows)
+    await connection.execute("update execution_facts set events = 7")
+    await connection.execute("update call_facts set told_outcome = null, finished_at = null")
+
+    await repaired(connection, Asked(scope=Scope(kind="range", since=T0)))
+
+    assert await verified(connection) == set()
+
+
 async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connection) -> None:
     await fill(connection)
     for table in TAMPERING:
@@ -241,6 +265,33 @@ async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
     await repaired(connection, COUNTERS)
 
     assert await connection.fetchval(total) == 20
+
+
+async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
+    connection: asyncpg.Connection,
+) -> None:
+    """It says that the hour agreed, and so it did, until the repair changed what hangs there."""
+    failed = event(event_type="playbook.failed", status="FAILED", created_at=T0)
+    await shown.insert(connection, [failed])
+    await connection.execute(
+        "insert into divergent (projection, hour, noted_by) "
+        "values ('execution_hours', hour_of($1), 'verify')",
+        T0,
+    )
+    (verdict,) = [one async for one in verify(connection, Scope(), comparisons=[EXECUTION_HOURS])]
+    await connection.execute("update execution_facts set failed_at = null")
+    await connection.execute(
+        "update execution_facts set counted_ended = null, counted_outcome = ''"
+    )
+    await connection.execute("delete from execution_hours where outcome <> 'BEGUN'")
+
+    await repair_executions(connection, [1])
+    await record(connection, verdict)
+
+    assert len(verdict.agreed) == 1
+    assert await standing(connection) == {"execution_hours": 1}
+    await repaired(connection)
+    assert await verified(connection) == set()
 
 
 async def test_a_second_repair_finds_it_busy(

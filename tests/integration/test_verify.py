@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
 from projector import verify as verifying
+from projector import windows
 from projector.comparisons import COMPARISONS, Comparison
+from projector.comparisons.counts import HOURS
+from projector.hours import hours_of
 from projector.verify import Verdict, record, verify
 from projector.windows import Scope
 from tests import shown
 from tests.histories import logs
 from tests.shown import T0, event
 from tests.stack import Database
+from tests.tables import pages_of
 
 pytestmark = pytest.mark.every_postgres
 
@@ -175,6 +179,61 @@ async def test_a_range_and_a_sample_look_at_their_hours_only(
         assert early[name].verdict == "match"
         assert late[name].verdict == "divergent"
         assert sample[name].verdict == "divergent"
+
+
+async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_once(
+    connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(connection)
+    days = [timedelta(days=3), timedelta(days=3, hours=2)]
+    later = [event(event_id=n, created_at=T0 + at) for n, at in enumerate(days, start=2_000)]
+    await shown.insert(connection, later)
+    await connection.execute("update projector.execution_facts set failed_at = null")
+    monkeypatch.setattr(windows, "EVENTS_A_STRETCH", 1)
+
+    found = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
+
+    facts = found["execution_facts"]
+    assert (facts.verdict, facts.compared, facts.divergent) == ("divergent", 1, 1)
+    assert (found["call_facts"].verdict, found["call_facts"].compared) == ("match", 2)
+
+
+async def test_to_draw_an_hour_costs_a_look_for_each_hour_and_not_for_each_row(
+    connection: asyncpg.Connection,
+) -> None:
+    await connection.execute(
+        "insert into event_hours (hour, step, event_type, status, attempts, shard, events) "
+        "select $1::timestamptz + mod(n, 3) * interval '5 hours', n::text, 'call.done', "
+        "'COMPLETED', 0, 0, 1 from generate_series(1, 30000) as n",
+        T0,
+    )
+    await connection.execute("vacuum analyze event_hours")
+
+    async def drawn() -> list[Any]:
+        sample = Scope(kind="sample", hours=9)
+        return [at.low async for at in windows.stretches(connection, HOURS, sample)]
+
+    assert await drawn() == [T0 + timedelta(hours=hours) for hours in (0, 5, 10)]
+    assert await pages_of(connection, drawn) < 100
+
+
+async def test_hours_are_found_so_many_at_a_time(connection: asyncpg.Connection) -> None:
+    hours = [0, 1, 2, 40, 41, 9_000]
+    await connection.execute(
+        "insert into retry_minutes (minute, step, shard, retries) "
+        "select $1::timestamptz + make_interval(hours => hour, mins => minute), '', 0, 1 "
+        "from unnest($2::integer[]) as hour cross join generate_series(7, 9) as minute",
+        T0,
+        hours,
+    )
+    bounds = (T0 + timedelta(hours=1), T0 + timedelta(hours=41))
+
+    async def found(at_once: int) -> list[list[int]]:
+        pages = hours_of(connection, "retry_minutes", "minute", bounds, at_once)
+        return [[(hour - T0) // timedelta(hours=1) for hour in page] async for page in pages]
+
+    assert await found(2) == [[1, 2], [40]]
+    assert await found(3) == [[1, 2, 40]]
 
 
 async def test_a_comparison_that_notices_nothing_is_not_believed(

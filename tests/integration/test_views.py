@@ -93,7 +93,9 @@ async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -
         join   pg_rewrite as rule on rule.oid = needed.objid
         join   pg_class   as view on view.oid = rule.ev_class
         where  needed.classid = 'pg_rewrite'::regclass
-        and    needed.refobjid = 'normalizer.events'::regclass
+        and    needed.refobjid in (
+                   'normalizer.events'::regclass, 'projector.events_of(bigint[])'::regprocedure
+               )
         and    view.relnamespace = 'projector'::regnamespace
         """
     )

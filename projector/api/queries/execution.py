@@ -122,25 +122,12 @@ class TimelineEvent(Row, frozen=True, kw_only=True):
     coerced: bool
 
 
-# Named in the query, they leave most partitions of the log out of it.
-_BOUNDS = Statement("""
-    select least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
-           least_hashed_id, greatest_hashed_id
-    from   (select :id::bigint as execution_id) as wanted
-    left join projector.executions using (execution_id)
-""")
-
 _TIMELINE = Statement("""
     select   event_id::text, created_at, event_type, step, status, attempts, command_id, iteration,
              worker_id, duration, left(error, 1000) as error, shape,
              coercions is not null as coerced, created_at as after_at, event_id as after_id
     from     projector.execution_timeline
     where    execution_id = :id::bigint
-    and      (
-                 event_id between :least_event_id::bigint and :greatest_event_id::bigint
-                 or event_id between :least_derived_id::bigint and :greatest_derived_id::bigint
-                 or event_id between :least_hashed_id::bigint and :greatest_hashed_id::bigint
-             )
     and      (:step::text[] is null or step = any(:step))
     and      (:event_type::text[] is null or event_type = any(:event_type))
     and      (:status::text[] is null or status = any(:status))
@@ -158,15 +145,12 @@ async def execution_events(
     snapshot: Snapshot, asked: TimelineAsked, execution_id: str
 ) -> Page[TimelineEvent]:
     """What happened in one execution, event by event?"""
-    wanted = parse_id(execution_id)
-    (bounds,) = await snapshot.records(_BOUNDS, {"id": wanted})
     return await page(
         snapshot,
         _TIMELINE,
         asked,
         TimelineEvent,
-        id=wanted,
-        **bounds,
+        id=parse_id(execution_id),
         after={"after_at": datetime, "after_id": int},
     )
 

@@ -38,6 +38,7 @@ comment on column projector.call_facts.failed_before is
 -- An event of a call, as tries are folded from it. closes: 0 where the call itself says that it is
 -- over, 1 where its command does. number: which try it says it is of.
 create type projector.call_event as (
+    event_id     bigint,
     execution_id bigint,
     command_id   text collate "C",
     event_class  text collate "C",

@@ -22,51 +22,25 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
-create view projector.call_events as
-select event.event_id, event.execution_id, event.command_id collate "C" as command_id,
-       kind.event_class, kind.role,
-       case
-           when kind.role = 'done' then '0'
-           when kind.role = 'ended' and not (
-               kind.outcome = 'COMPLETED'
-               and coalesce(event.context @> '{"pending_callback": true}', false)
-           ) then '1'
-       end as closes,
-       case when event.evidence >= 100 then event.attempts end as number,
-       event.created_at,
-       projector.call_status(event.status, kind.outcome) as outcome,
-       projector.microseconds(event.duration) as duration_us,
-       nullif(left(event.error, 1000), '') as error, nullif(event.step, '') as step,
-       nullif(event.worker_id, '') as worker_id, event.max_attempts, event.iteration
-from   normalizer.events as event
-join   projector.event_kinds as kind on kind.event_type = event.event_type
-where  kind.subject = 'call'
-and    event.command_id <> '';
-
-comment on view projector.call_events is
-    'Internal, nobody is granted it and it may change: what does each event say of the call of its '
-    'command? Ask projector.calls instead.';
-
-
 create type projector.call_command as (
     execution_id bigint,
     command_id   text
 );
 
--- The stored events of these commands. Bounds of ids are literals, as in events_of; those of an
--- execution that has no row (yet, or any more) are looked for everywhere.
+-- The stored events of these commands. Each partition is asked by its name: events are looked for in
+-- those that the bounds of their execution reach over, and everywhere if it has no row.
 create function projector.stored_call_events(commands projector.call_command[])
     returns setof projector.call_event
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
-    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    near record;
+    lows  constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    names constant text[] := array(select name from normalizer.event_partitions order by low);
+    near  record;
 begin
     for near in
-        select   min(region.least) as low, max(region.greatest) as high,
-                 array_agg(wanted.execution_id) as execution_ids,
+        select   place, array_agg(wanted.execution_id) as execution_ids,
                  array_agg(wanted.command_id) as command_ids
         from     unnest(stored_call_events.commands) as wanted
         left join execution_facts as known using (execution_id)
@@ -79,19 +53,41 @@ begin
                        9223372036854775807
                    )
         ) as region (least, greatest)
-        where    region.least is not null
-        group by width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+        cross join lateral generate_series(
+            width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+        ) as place
+        group by place
     loop
-        return query execute
-            'select execution_id, command_id, event_class, role, closes, number, created_at, '
-            'outcome, duration_us, error, step, worker_id, max_attempts, iteration '
-            'from unnest($3, $4) as wanted (wanted_execution, wanted_command) '
-            'cross join lateral ('
-            '    select * from call_events'
-            '    where event_id between $1 and $2 and execution_id = wanted_execution'
-            '    and command_id = wanted_command collate "C" offset 0'
-            ') as event'
-            using near.low, near.high, near.execution_ids, near.command_ids;
+        return query execute format(
+            $query$
+                select event.event_id, event.execution_id, event.command_id, kind.event_class,
+                       kind.role,
+                       case
+                           when kind.role = 'done' then '0'
+                           when kind.role = 'ended' and not (
+                               kind.outcome = 'COMPLETED'
+                               and coalesce(event.context @> '{"pending_callback": true}', false)
+                           ) then '1'
+                       end,
+                       case when event.evidence >= 100 then event.attempts end, event.created_at,
+                       call_status(event.status, kind.outcome), microseconds(event.duration),
+                       nullif(left(event.error, 1000), ''), nullif(event.step, ''),
+                       nullif(event.worker_id, ''), event.max_attempts, event.iteration
+                from   unnest($1, $2) as wanted (execution_id, command_id)
+                cross join lateral (
+                    select *
+                    from   normalizer.%I as stored
+                    where  stored.execution_id + 0 = wanted.execution_id
+                    and    hashtext(stored.command_id) = hashtext(wanted.command_id)
+                    and    stored.command_id = wanted.command_id
+                    offset 0
+                ) as event
+                join   event_kinds as kind on kind.event_type = event.event_type
+                where  kind.subject = 'call'
+            $query$,
+            names[near.place]
+        )
+        using near.execution_ids, near.command_ids;
     end loop;
 end
 $$;
@@ -101,9 +97,10 @@ $$;
 -- are all that every batch needs: sql would plan it anew each time.
 create function projector.told_calls(commands projector.call_command[])
     returns table (
-        execution_id bigint, command_id text, event_class text, role text, closes text,
-        number integer, created_at timestamptz, outcome text, duration_us bigint, error text,
-        step text, worker_id text, max_attempts integer, iteration integer, attempts integer
+        event_id bigint, execution_id bigint, command_id text, event_class text, role text,
+        closes text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        error text, step text, worker_id text, max_attempts integer, iteration integer,
+        attempts integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -139,8 +136,9 @@ begin
             select execution_id, command_id collate "C" as command_id, event_class, role, number,
                    created_at, closes is not null as is_end,
                    (
-                       execution_id, command_id, event_class, role, closes, number, created_at,
-                       outcome, duration_us, error, step, worker_id, max_attempts, iteration
+                       event_id, execution_id, command_id, event_class, role, closes, number,
+                       created_at, outcome, duration_us, error, step, worker_id, max_attempts,
+                       iteration
                    )::call_event as event
             from   event
             where  in_doubt
@@ -267,8 +265,8 @@ begin
         from   settled
         join   begun using (execution_id, command_id, nth)
         union all
-        select execution_id, command_id, event_class, role, closes, number, created_at, outcome,
-               duration_us, error, step, worker_id, max_attempts, iteration,
+        select event_id, execution_id, command_id, event_class, role, closes, number, created_at,
+               outcome, duration_us, error, step, worker_id, max_attempts, iteration,
                coalesce(number, least_number, 0)
         from   event
         where  not coalesce(in_doubt, false);
@@ -334,12 +332,22 @@ begin
     ),
     gone as (
         delete from call_facts as known
-        using  unnest(refold_calls.commands) as wanted
-        where  known.execution_id = wanted.execution_id
-        and    known.command_id = wanted.command_id collate "C"
-        and    (known.execution_id, known.command_id, known.attempts) not in (
+        using  (
+                   select stored.execution_id, stored.command_id, stored.attempts
+                   from   unnest(refold_calls.commands) as wanted
+                   cross join lateral (
+                       select *
+                       from   call_facts
+                       where  call_facts.execution_id = wanted.execution_id
+                       and    call_facts.command_id = wanted.command_id collate "C"
+                       offset 0
+                   ) as stored
+                   except
                    select execution_id, command_id collate "C", attempts from folded
-               )
+               ) as old
+        where  known.execution_id = old.execution_id
+        and    known.command_id = old.command_id
+        and    known.attempts = old.attempts
         returning known.execution_id, known.command_id, known.attempts, false as may_retry
     ),
     written as (

@@ -981,10 +981,7 @@ declare
     name text;
 begin
     for name in
-        select viewname
-        from   pg_views
-        where  schemaname = 'projector'
-        and    viewname not in ('counted_calls', 'call_events')
+        select viewname from pg_views where schemaname = 'projector' and viewname <> 'counted_calls'
     loop
         execute format('grant select on projector.%I to normalizer_writer, projector_reader', name);
     end loop;

@@ -114,11 +114,17 @@ begin
     where  known.execution_id = gone.execution_id;
 
     insert into archived_calls
-    select execution_id, command_id, event_class, role, closes, number, created_at, outcome,
-           duration_us, error, step, worker_id, max_attempts, iteration
-    from   call_events
-    where  event_id between low and high
-    and    event_id = any(archive_events.event_ids);
+    select *
+    from   stored_call_events(
+               array(
+                   select distinct (execution_id, command_id)::call_command
+                   from   normalizer.events
+                   where  event_id between low and high
+                   and    event_id = any(archive_events.event_ids)
+                   and    command_id <> ''
+               )
+           )
+    where  event_id = any(archive_events.event_ids);
 
     with gone as (
         delete from normalizer.events

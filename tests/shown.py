@@ -44,9 +44,9 @@ NOT_FOLDED: Final = {
     "tries_in_order": {"hour"},
 }
 OTHER_SOURCES: Final = {
-    "counted_calls", "call_events", "retry_storms", "execution_timeline", "quarantine_by_reason",
-    "freshness", "gaps", "drift", "agreement", "jobs", "event_counts", "call_counts", "call_time_counts",
-    "execution_counts",
+    "counted_calls", "retry_storms", "execution_timeline", "quarantine_by_reason",
+    "freshness", "gaps", "drift", "agreement", "jobs", "event_counts", "call_counts",
+    "call_time_counts", "execution_counts",
 }  # fmt: skip
 """Views that no events are folded into, or only those of the last hour, or only parts of sums."""
 

@@ -1,7 +1,8 @@
 -- migrate:up
 
 -- How the tries of a command follow its events: whenever one of them comes, changes or goes, the
--- command is folded anew from all that are stored or archived.
+-- command is folded anew from all that are stored or archived. New events of a command that knows no
+-- try but its first are just added to that: whatever was said before, they are of it.
 --
 -- Which try an event is of that does not say so (its attempts were defaulted):
 --     1. A try begins at its numbered issue, else at its first numbered claim or start, else just
@@ -21,6 +22,25 @@ create function projector.call_status(status text, outcome text) returns text
         when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
         else outcome
     end;
+
+-- The first outcome of two that are told (as in told_outcome), the worse of two at one instant; and
+-- what an outcome is to have before it, to be sorted so.
+create function projector.rank_of(outcome text) returns text
+    language sql immutable parallel safe
+    return case outcome
+        when 'FAILED' then '0' when 'ERROR' then '1' when 'CANCELLED' then '2' else '3'
+    end;
+
+create function projector.first_outcome(one text, other text) returns text
+    language sql immutable parallel safe
+    return case
+        when left(one, 18) = left(other, 18)
+             and projector.rank_of(substr(other, 19)) >= projector.rank_of(substr(one, 19))
+        then one
+        when left(one, 18) = left(other, 18) then other
+        else least(one collate "C", other collate "C")
+    end;
+
 
 create type projector.call_command as (
     execution_id bigint,
@@ -292,18 +312,9 @@ begin
                  min(created_at) filter (where role = 'issued'),
                  min(created_at) filter (where role = 'claimed'),
                  min(created_at) filter (where role = 'started'),
-                 -- The worse of two at one instant, and then without what ranks them.
                  overlay(
-                     min((
-                         closes || moment
-                         || case outcome
-                                when 'FAILED' then 0
-                                when 'ERROR' then 1
-                                when 'CANCELLED' then 2
-                                else 3
-                            end
-                         || outcome
-                     ) collate "C") placing '' from 19 for 1
+                     min((closes || moment || rank_of(outcome) || outcome) collate "C")
+                     placing '' from 19 for 1
                  ),
                  min((closes || moment || sortable(duration_us)) collate "C"),
                  min((closes || moment || error) collate "C"),
@@ -563,6 +574,9 @@ as $$
 declare
     roles     jsonb;
     commands  call_command[];
+    anew      call_command[];
+    merged    call_id[];
+    failed    call_id[];
     counts    call_count[];
     were      call_failure[];
     touched   call_id[];
@@ -574,23 +588,39 @@ begin
         return null;
     end if;
 
-    -- 1. The commands that these events are of.
+    -- 1. The commands that these events are of, and which of them are to be folded anew.
     select jsonb_object_agg(event_type, role)
     into   roles
     from   event_kinds
     where  subject = 'call';
-    select array_agg((execution_id, command_id)::call_command)
-    into   commands
+    select array_agg((execution_id, command_id)::call_command),
+           array_agg((execution_id, command_id)::call_command) filter (
+               where says_another
+               or    exists (
+                         select
+                         from   call_facts as known
+                         where  known.execution_id = told.execution_id
+                         and    known.command_id = told.command_id
+                         and    known.attempts > 0
+                     )
+           )
+    into   commands, anew
     from   (
-               select execution_id, command_id collate "C" as command_id
-               from   before
-               where  roles ? event_type
-               and    command_id <> ''
-               union
-               select execution_id, command_id collate "C"
-               from   after
-               where  roles ? event_type
-               and    command_id <> ''
+               select   execution_id, command_id, bool_or(says_another) as says_another
+               from     (
+                            select execution_id, command_id collate "C" as command_id,
+                                   true as says_another
+                            from   before
+                            where  roles ? event_type
+                            and    command_id <> ''
+                            union all
+                            select execution_id, command_id collate "C",
+                                   evidence >= 100 and attempts > 0
+                            from   after
+                            where  roles ? event_type
+                            and    command_id <> ''
+                        ) as said
+               group by execution_id, command_id
            ) as told;
     if commands is null then
         return null;
@@ -620,9 +650,101 @@ begin
     end if;
 
     -- 3. As they are now, and which failure came before each retry.
-    select folded.touched, folded.retriable
-    into   touched, retriable
-    from   refold_calls(commands) as folded;
+    touched := null;
+    if anew is not null then
+        select folded.touched, folded.retriable
+        into   touched, retriable
+        from   refold_calls(anew) as folded;
+    end if;
+    if cardinality(commands) > coalesce(cardinality(anew), 0) then
+        with event as (
+            select event.*, kind.role, dated(event.created_at) as moment,
+                   call_status(event.status, kind.outcome) as ended_as,
+                   case
+                       when kind.role = 'done' then '0'
+                       when kind.role = 'ended' and not (
+                           kind.outcome = 'COMPLETED'
+                           and coalesce(event.context @> '{"pending_callback": true}', false)
+                       ) then '1'
+                   end as closes
+            from   (
+                       select execution_id, command_id collate "C" as command_id, event_type, step,
+                              status, created_at, worker_id, max_attempts, iteration, duration,
+                              error, context
+                       from   after
+                       where  roles ? event_type
+                       and    command_id <> ''
+                       and    (execution_id, command_id) not in (
+                                  select execution_id, command_id from unnest(anew)
+                              )
+                   ) as event
+            join   event_kinds as kind on kind.event_type = event.event_type
+        ),
+        written as (
+            insert into call_facts as known (
+                execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                finished_at, told_outcome, told_duration, told_error, told_step, told_worker,
+                told_limit, iteration
+            )
+            select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
+                     moment_of(substr(told_outcome, 2)), told_outcome, told_duration, told_error,
+                     told_step, told_worker, told_limit, iteration
+            from     (
+                         select   execution_id, command_id, min(created_at) as begun_at,
+                                  min(created_at) filter (where role = 'issued') as issued_at,
+                                  min(created_at) filter (where role = 'claimed') as claimed_at,
+                                  min(created_at) filter (where role = 'started') as started_at,
+                                  overlay(
+                                      min((
+                                          closes || moment || rank_of(ended_as) || ended_as
+                                      ) collate "C") placing '' from 19 for 1
+                                  ) as told_outcome,
+                                  min((
+                                      closes || moment || sortable(microseconds(duration))
+                                  ) collate "C") as told_duration,
+                                  min((closes || moment || left(error, 1000)) collate "C")
+                                      filter (where error <> '') as told_error,
+                                  min((moment || step) collate "C") filter (where step <> '')
+                                      as told_step,
+                                  min((moment || worker_id) collate "C")
+                                      filter (where worker_id <> '') as told_worker,
+                                  min((moment || sortable(max_attempts)) collate "C")
+                                      as told_limit,
+                                  min(iteration) as iteration
+                         from     event
+                         group by execution_id, command_id
+                     ) as told
+            order by execution_id, command_id
+            on conflict (execution_id, command_id, attempts)
+            do update set
+                begun_at      = least(known.begun_at, excluded.begun_at),
+                issued_at     = least(known.issued_at, excluded.issued_at),
+                claimed_at    = least(known.claimed_at, excluded.claimed_at),
+                started_at    = least(known.started_at, excluded.started_at),
+                finished_at   = case
+                                    when known.told_outcome <= excluded.told_outcome
+                                         or excluded.told_outcome is null
+                                    then known.finished_at
+                                    else excluded.finished_at
+                                end,
+                told_outcome  = first_outcome(known.told_outcome, excluded.told_outcome),
+                told_duration = least(known.told_duration, excluded.told_duration),
+                told_error    = least(known.told_error, excluded.told_error),
+                told_step     = least(known.told_step, excluded.told_step),
+                told_worker   = least(known.told_worker, excluded.told_worker),
+                told_limit    = least(known.told_limit, excluded.told_limit),
+                iteration     = least(known.iteration, excluded.iteration)
+            returning execution_id, command_id, attempts, told_outcome
+        )
+        select array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where told_outcome is not null),
+               array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where substr(told_outcome, 19) <> 'COMPLETED')
+        into   merged, failed
+        from   written;
+        touched := touched || merged;
+        retriable := retriable || failed;
+    end if;
     if retriable is not null or were is not null then
         select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
         into   misdated, failures

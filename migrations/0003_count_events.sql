@@ -21,6 +21,7 @@ create table projector.event_hours (
     attempts   integer                    not null,
     shard      smallint                   not null,
     events     bigint                     not null,
+    without_command bigint                not null default 0,
     constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard)
 ) with (fillfactor = 70);
 
@@ -59,6 +60,8 @@ create table projector.quarantine_hours (
 
 comment on table projector.event_minutes is 'Events by minute of created_at.';
 comment on table projector.event_hours is 'Events by hour of created_at, with their step.';
+comment on column projector.event_hours.without_command is
+    'How many of them name no command: such events of calls make no call.';
 comment on table projector.arrival_hours is 'Events by hour of arrival: shape, evidence, lateness.';
 comment on table projector.coercion_hours is 'Coercions by hour of arrival, shape and rule.';
 comment on table projector.quarantine_hours is 'Refusals by hour, reason and shape.';
@@ -97,19 +100,28 @@ begin
         return null;
     end if;
 
-    insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
+    insert into event_hours as counted (
+        hour, step, event_type, status, attempts, shard, events, without_command
+    )
     select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
-             moved.status collate "C", moved.attempts, own_shard, sum(moved.sign)
+             moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
+             sum(moved.without_command)
     from     (
-                 select -1 as sign, created_at, step, event_type, status, attempts from before
+                 select -1 as sign, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then -1 else 0 end as without_command
+                 from   before
                  union all
-                 select 1, created_at, step, event_type, status, attempts from after
+                 select 1, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then 1 else 0 end
+                 from   after
              ) as moved
     group by 1, 2, 3, 4, 5
-    having   sum(moved.sign) <> 0
+    having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
     order by 1, 2, 3, 4, 5
     on conflict (hour, step, event_type, status, attempts, shard)
-    do update set events = counted.events + excluded.events;
+    do update set
+        events          = counted.events + excluded.events,
+        without_command = counted.without_command + excluded.without_command;
 
     insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
     select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",

@@ -5,10 +5,8 @@
 
 create table projector.call_facts (
     execution_id   bigint                     not null,
-    call_key       text           collate "C" not null,
+    command_id     text           collate "C" not null,
     attempts       integer                    not null,
-    numbered       boolean                    not null,
-    unnumbered     boolean                    not null,
     begun_at       timestamptz                not null,
     issued_at      timestamptz,
     claimed_at     timestamptz,
@@ -22,50 +20,50 @@ create table projector.call_facts (
     told_limit     text           collate "C",
     iteration      integer,
     failed_before  timestamptz,
-    event_ids      bigint[],
-    constraint call_facts_pkey primary key (execution_id, call_key, attempts)
+    constraint call_facts_pkey primary key (execution_id, command_id, attempts)
 ) with (fillfactor = 70);
 
 comment on table projector.call_facts is
-    'What the events of each try of a command say of it, merged; fed by command.*, call.* and '
-    'action_* only.';
-comment on column projector.call_facts.call_key is
-    'The command''s id; without one, # with iteration and step. An id that begins with # has two.';
-comment on column projector.call_facts.numbered is
-    'Whether any event says that it tells of this try, and whether any does not say of which.';
+    'What the events of each try of a command say of it; of command.*, call.* and action_* only, and '
+    'only of those that name their command.';
 comment on column projector.call_facts.told_outcome is
-    'Dated values (see projector.dated), the least wins. Outcome, duration and error begin with 0 '
-    'where call.done or call.error told them, and with 1 where the end of their command did: the '
-    'call itself decides. finished_at is the time in the outcome.';
+    'Dated values (see projector.dated), the least wins; of two outcomes at one instant the worse. '
+    'Outcome, duration and error begin with 0 where call.done or call.error told them, and with 1 '
+    'where the end of their command did: the call itself decides. finished_at is the time in the '
+    'outcome.';
 comment on column projector.call_facts.failed_before is
     'When the try before a retry failed: of the same command, or of the same step and iteration.';
-comment on column projector.call_facts.event_ids is
-    'The events it was made from, to fold it anew at their price; null when they are over 64.';
 
 
--- What those events said of calls that retention has taken: as they are told, by the number that
--- they say (null: none), because which try those without a number are of can still change.
-create table projector.archived_calls (
-    execution_id  bigint           not null,
-    call_key      text collate "C" not null,
-    told          integer,
-    begun_at      timestamptz      not null,
-    issued_at     timestamptz,
-    claimed_at    timestamptz,
-    started_at    timestamptz,
-    told_outcome  text collate "C",
-    told_duration text collate "C",
-    told_error    text collate "C",
-    told_step     text collate "C",
-    told_worker   text collate "C",
-    told_limit    text collate "C",
-    iteration     integer,
-    constraint archived_calls_key unique nulls not distinct (execution_id, call_key, told)
+-- An event of a call, as tries are folded from it. closes: 0 where the call itself says that it is
+-- over, 1 where its command does. number: which try it says it is of.
+create type projector.call_event as (
+    event_id     bigint,
+    execution_id bigint,
+    command_id   text collate "C",
+    event_class  text collate "C",
+    role         text collate "C",
+    closes       text collate "C",
+    number       integer,
+    created_at   timestamptz,
+    outcome      text collate "C",
+    duration_us  bigint,
+    error        text collate "C",
+    step         text collate "C",
+    worker_id    text collate "C",
+    max_attempts integer,
+    iteration    integer
 );
 
+-- The events of calls that retention has taken: which try those without a number are of can still
+-- change.
+create table projector.archived_calls of projector.call_event;
+
+create index archived_calls_by_command on projector.archived_calls (execution_id, command_id);
+
 comment on table projector.archived_calls is
-    'The archived part of calls: what is left of their events is folded over it. Gone with the '
-    'calls when their execution is forgotten.';
+    'The archived part of calls: they are folded from these and from the events that are left. Gone '
+    'with the calls when their execution is forgotten.';
 
 
 -- None of these holds a column that changes before a try is finished: until then updates are hot.
@@ -77,22 +75,6 @@ create index calls_by_hour on projector.call_facts (
 create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
     where finished_at is null or attempts > 0;
 
-
-create function projector.call_key(command_id text, step text, iteration integer) returns text
-    language sql immutable parallel safe
-    return case
-        when command_id is null or command_id = ''
-        then '#' || coalesce(iteration::text, '') || ' ' || step
-        when starts_with(command_id, '#') then '#' || command_id
-        else command_id
-    end;
-
-create function projector.command_of(call_key text) returns text
-    language sql immutable parallel safe
-    return case
-        when starts_with(call_key, '##') then substr(call_key, 2)
-        when not starts_with(call_key, '#') then call_key
-    end;
 
 -- Whole microseconds, so that sums can be taken back; null for what no call can last.
 create function projector.microseconds(seconds double precision) returns bigint
@@ -126,7 +108,7 @@ create function projector.error_class_of(error text) returns text
 -- Tries as roll-ups see them: those that are finished, and retries as soon as they begin.
 -- The engine's own calls between two steps are left out.
 create view projector.counted_calls as
-select execution_id, call_key, attempts, step, begun_at, finished_at, status, worker_id, error,
+select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(told_duration_us, projector.microseconds_between(started_at, finished_at))
            as duration_us,
        projector.microseconds_between(issued_at, claimed_at) as queue_us,
@@ -134,7 +116,7 @@ select execution_id, call_key, attempts, step, begun_at, finished_at, status, wo
        coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted
 from   (
            -- Not a CTE: PostgreSQL pulls no query up that has one, and no key would reach an index.
-           select execution_id, call_key, attempts, begun_at, issued_at, claimed_at, started_at,
+           select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.undated(told_step), '') as step,
                   coalesce(substr(told_outcome, 19), '') as status,
@@ -225,7 +207,7 @@ comment on table projector.retry_minutes is 'Retries by the minute they began in
 
 create type projector.call_id as (
     execution_id bigint,
-    call_key     text,
+    command_id   text,
     attempts     integer
 );
 
@@ -233,7 +215,7 @@ create type projector.call_id as (
 create type projector.call_count as (
     sign         integer,
     execution_id bigint,
-    call_key     text,
+    command_id   text,
     attempts     integer,
     playbook     text,
     step         text,
@@ -258,7 +240,7 @@ as $$
 #variable_conflict use_column
 begin
     return query
-        select call_counts.sign, counted.execution_id, counted.call_key, counted.attempts,
+        select call_counts.sign, counted.execution_id, counted.command_id, counted.attempts,
                playbook_of(execution.counted_told), counted.step, counted.begun_at,
                counted.finished_at, counted.status, counted.worker_id, counted.error,
                counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted
@@ -267,7 +249,7 @@ begin
             select *
             from   counted_calls
             where  counted_calls.execution_id = wanted.execution_id
-            and    counted_calls.call_key = wanted.call_key collate "C"
+            and    counted_calls.command_id = wanted.command_id collate "C"
             and    counted_calls.attempts = wanted.attempts
         ) as counted
         left join execution_facts as execution on execution.execution_id = counted.execution_id;
@@ -390,7 +372,7 @@ declare
 begin
     select array_agg(
                (
-                   way.sign, counted.execution_id, counted.call_key, counted.attempts, way.playbook,
+                   way.sign, counted.execution_id, counted.command_id, counted.attempts, way.playbook,
                    counted.step, counted.begun_at, counted.finished_at, counted.status,
                    counted.worker_id, counted.error, counted.duration_us, counted.queue_us,
                    counted.backoff_us, counted.exhausted

@@ -1,11 +1,19 @@
 -- migrate:up
 
--- How the tries of a command follow its events.
+-- How the tries of a command follow its events: whenever one of them comes, changes or goes, the
+-- command is folded anew from all that are stored or archived. New events of a command that knows no
+-- try but its first are just added to that: whatever was said before, they are of it.
 --
--- An event that does not say which try it tells of (its attempts were defaulted) belongs to the
--- command's only numbered try, and to try 0 where there is none or more than one: a retry issued
--- with attempt 2 and reported by a worker that sends no number is one try. Which try that is can
--- change with a later event; the command is folded anew then.
+-- Which try an event is of that does not say so (its attempts were defaulted):
+--     1. A try begins at its numbered issue, else at its first numbered claim or start, else just
+--        after the end of the try before. There is a try before the first of them, if that is a
+--        retry, where an issue without a number came before its issue, or, as it has none, an end
+--        without a number before its claim or start.
+--     2. The event is of the last try that had begun before it (a claim or start: also at the same
+--        instant), or of the first one if none had.
+--     3. A try takes one end of each event type: of two, the earlier goes to the try before, if that
+--        has none.
+-- Without a numbered try all are of try 0.
 
 -- How a call went that this event says is over.
 create function projector.call_status(status text, outcome text) returns text
@@ -15,165 +23,357 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
-create aggregate projector.concatenated(anycompatiblearray) (
-    sfunc = array_cat, stype = anycompatiblearray
-);
+-- The first outcome of two that are told (as in told_outcome), the worse of two at one instant; and
+-- what an outcome is to have before it, to be sorted so.
+create function projector.rank_of(outcome text) returns text
+    language sql immutable parallel safe
+    return case outcome
+        when 'FAILED' then '0' when 'ERROR' then '1' when 'CANCELLED' then '2' else '3'
+    end;
+
+create function projector.first_outcome(one text, other text) returns text
+    language sql immutable parallel safe
+    return case
+        when left(one, 18) = left(other, 18)
+             and projector.rank_of(substr(other, 19)) >= projector.rank_of(substr(one, 19))
+        then one
+        when left(one, 18) = left(other, 18) then other
+        else least(one collate "C", other collate "C")
+    end;
 
 
--- A command to fold anew from these events; without ids, from all of its execution's; without a
--- key, every command of the execution.
-create type projector.call_group as (
+create type projector.call_command as (
     execution_id bigint,
-    call_key     text,
-    event_ids    bigint[]
+    command_id   text
 );
 
-
--- What the stored events of commands tell of each try that they number, and (told null) without.
-create function projector.told_calls(groups projector.call_group[])
-    returns table (
-        execution_id bigint, call_key text, told integer, begun_at timestamptz,
-        issued_at timestamptz, claimed_at timestamptz,
-        started_at timestamptz, told_outcome text, told_duration text, told_error text,
-        told_step text, told_worker text, told_limit text, iteration integer, event_ids bigint[]
-    )
-    language sql stable
-    set search_path = pg_catalog, projector, pg_temp
-    set enable_hashjoin = on
-as $$
-    with event as (
-        select found.*, kind.role, kind.outcome, dated(found.created_at) as moment,
-               call_key(found.command_id, found.step, found.iteration) collate "C" as call_key,
-               case when found.evidence >= 100 then found.attempts end as told,
-               case
-                   when kind.role = 'done' then '0'
-                   when kind.role = 'ended' and not (
-                       kind.outcome = 'COMPLETED'
-                       and coalesce(found.context @> '{"pending_callback": true}', false)
-                   ) then '1'
-               end as closes
-        from   (
-                   select listed.call_key as wanted_key, one.*
-                   from   events_at(
-                              array(select unnest(event_ids) from unnest(told_calls.groups))
-                          ) as one
-                   join   (
-                              select distinct execution_id, call_key, unnest(event_ids) as event_id
-                              from   unnest(told_calls.groups)
-                          ) as listed using (execution_id, event_id)
-                   union all
-                   select whole.call_key, one.*
-                   from   events_of(
-                              array(
-                                  select execution_id
-                                  from   unnest(told_calls.groups)
-                                  where  event_ids is null
-                              )
-                          ) as one
-                   join   unnest(told_calls.groups) as whole using (execution_id)
-                   where  whole.event_ids is null
-               ) as found
-        join   event_kinds as kind on kind.event_type = found.event_type and kind.subject = 'call'
-        where  found.wanted_key is null
-        or     call_key(found.command_id, found.step, found.iteration) = found.wanted_key
-    )
-    select   execution_id, call_key, told,
-             min(created_at),
-             min(created_at) filter (where role = 'issued'),
-             min(created_at) filter (where role = 'claimed'),
-             min(created_at) filter (where role = 'started'),
-             min((closes || moment || call_status(status, outcome)) collate "C"),
-             min((closes || moment || sortable(microseconds(duration))) collate "C"),
-             min((closes || moment || left(error, 1000)) collate "C") filter (where error <> ''),
-             min((moment || step) collate "C") filter (where step <> ''),
-             min((moment || worker_id) collate "C") filter (where worker_id <> ''),
-             min((moment || sortable(max_attempts)) collate "C"),
-             min(iteration),
-             case when count(*) <= 64 then array_agg(event_id order by event_id) end
-    from     event
-    group by execution_id, call_key, told
-$$;
-
-
--- Commands: what their stored events tell, folded over what those told that are archived.
-create function projector.folded_calls(groups projector.call_group[])
-    returns table (
-        execution_id bigint, call_key text, attempts integer, numbered boolean,
-        unnumbered boolean, begun_at timestamptz, issued_at timestamptz, claimed_at timestamptz,
-        started_at timestamptz, told_outcome text, told_duration text, told_error text,
-        told_step text, told_worker text, told_limit text, iteration integer, event_ids bigint[]
-    )
-    language sql stable
-    set search_path = pg_catalog, projector, pg_temp
-as $$
-    with part as (
-        select * from told_calls(folded_calls.groups)
-        union all
-        select kept.*, '{}'::bigint[]
-        from   unnest(folded_calls.groups) as wanted
-        join   archived_calls as kept
-               on  kept.execution_id = wanted.execution_id
-               and (wanted.call_key is null or kept.call_key = wanted.call_key collate "C")
-    ),
-    numbered as (
-        select *,
-               min(told) over command as least_told,
-               max(told) over command as greatest_told
-        from   part
-        window command as (partition by execution_id, call_key)
-    )
-    select   execution_id, call_key,
-             coalesce(told, case when least_told = greatest_told then least_told else 0 end) as try,
-             bool_or(told is not null), bool_or(told is null), min(begun_at), min(issued_at),
-             min(claimed_at), min(started_at), min(told_outcome collate "C"),
-             min(told_duration collate "C"), min(told_error collate "C"),
-             min(told_step collate "C"), min(told_worker collate "C"),
-             min(told_limit collate "C"), min(iteration),
-             case
-                 when bool_and(event_ids is not null) and sum(cardinality(event_ids)) <= 64
-                 then concatenated(event_ids)
-             end
-    from     numbered
-    group by execution_id, call_key, try
-$$;
-
-
--- Folds commands anew; returns the tries that were or are theirs.
-create function projector.refold_calls(groups projector.call_group[]) returns projector.call_id[]
-    language plpgsql volatile
+-- The stored events of these commands. Each partition is asked by its name: events are looked for in
+-- those that the bounds of their execution reach over, and everywhere if it has no row.
+create function projector.stored_call_events(commands projector.call_command[])
+    returns setof projector.call_event
+    language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
 declare
-    touched call_id[];
+    lows  constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    names constant text[] := array(select name from normalizer.event_partitions order by low);
+    near  record;
+begin
+    for near in
+        select   place, array_agg(wanted.execution_id) as execution_ids,
+                 array_agg(wanted.command_id) as command_ids
+        from     unnest(stored_call_events.commands) as wanted
+        left join execution_facts as known using (execution_id)
+        cross join lateral (
+            values (known.least_event_id, known.greatest_event_id),
+                   (known.least_derived_id, known.greatest_derived_id),
+                   (known.least_hashed_id, known.greatest_hashed_id),
+                   (
+                       case when known.execution_id is null then -9223372036854775808 end,
+                       9223372036854775807
+                   )
+        ) as region (least, greatest)
+        cross join lateral generate_series(
+            width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+        ) as place
+        group by place
+    loop
+        return query execute format(
+            $query$
+                select event.event_id, event.execution_id, event.command_id, kind.event_class,
+                       kind.role,
+                       case
+                           when kind.role = 'done' then '0'
+                           when kind.role = 'ended' and not (
+                               kind.outcome = 'COMPLETED'
+                               and coalesce(event.context @> '{"pending_callback": true}', false)
+                           ) then '1'
+                       end,
+                       case when event.evidence >= 100 then event.attempts end, event.created_at,
+                       call_status(event.status, kind.outcome), microseconds(event.duration),
+                       nullif(left(event.error, 1000), ''), nullif(event.step, ''),
+                       nullif(event.worker_id, ''), event.max_attempts, event.iteration
+                from   unnest($1, $2) as wanted (execution_id, command_id)
+                cross join lateral (
+                    select *
+                    from   normalizer.%I as stored
+                    where  stored.execution_id + 0 = wanted.execution_id
+                    and    hashtext(stored.command_id) = hashtext(wanted.command_id)
+                    and    stored.command_id = wanted.command_id
+                    offset 0
+                ) as event
+                join   event_kinds as kind on kind.event_type = event.event_type
+                where  kind.subject = 'call'
+            $query$,
+            names[near.place]
+        )
+        using near.execution_ids, near.command_ids;
+    end loop;
+end
+$$;
+
+
+-- The events of these commands, stored and archived, each with the try that it is of. In plpgsql, as
+-- are all that every batch needs: sql would plan it anew each time.
+create function projector.told_calls(commands projector.call_command[])
+    returns table (
+        event_id bigint, execution_id bigint, command_id text, event_class text, role text,
+        closes text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        error text, step text, worker_id text, max_attempts integer, iteration integer,
+        attempts integer
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with event as (
+            select *,
+                   least_number < greatest_number and any_unnumbered
+                   or least_number > 0 and any_before as in_doubt
+            from   (
+                       select told.*,
+                              min(number) over command as least_number,
+                              max(number) over command as greatest_number,
+                              bool_or(number is null) over command as any_unnumbered,
+                              bool_or(number is null and (role = 'issued' or closes is not null))
+                                  over command as any_before
+                       from   (
+                                  select * from stored_call_events(told_calls.commands)
+                                  union all
+                                  select kept.*
+                                  from   unnest(told_calls.commands) as wanted
+                                  join   archived_calls as kept
+                                         on  kept.execution_id = wanted.execution_id
+                                         and kept.command_id = wanted.command_id collate "C"
+                              ) as told
+                       window command as (partition by execution_id, command_id collate "C")
+                   ) as counted
+        ),
+        doubtful as (
+            select execution_id, command_id collate "C" as command_id, event_class, role, number,
+                   created_at, closes is not null as is_end,
+                   (
+                       event_id, execution_id, command_id, event_class, role, closes, number,
+                       created_at, outcome, duration_us, error, step, worker_id, max_attempts,
+                       iteration
+                   )::call_event as event
+            from   event
+            where  in_doubt
+        ),
+        -- 1. The tries, in their order, and when each began.
+        numbered as (
+            select   execution_id, command_id, number,
+                     min(created_at) filter (where role = 'issued') as issued_at,
+                     min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
+                     min(created_at) filter (where is_end) as ended_at,
+                     min(created_at) as first_at
+            from     doubtful
+            where    number is not null
+            group by execution_id, command_id, number
+        ),
+        try as (
+            select execution_id, command_id, number, coalesce(issued_at, taken_at) as begun_at,
+                   ended_at, first_at
+            from   numbered
+            union all
+            select   first.execution_id, first.command_id, first.number - 1, min(sign.created_at),
+                     null, null
+            from     (
+                         select   distinct on (execution_id, command_id) *
+                         from     numbered
+                         order by execution_id, command_id, number
+                     ) as first
+            join     doubtful as sign using (execution_id, command_id)
+            where    first.number > 0
+            and      sign.number is null
+            and      (
+                         sign.role = 'issued' and sign.created_at < first.issued_at
+                         or sign.is_end and first.issued_at is null
+                            and sign.created_at < first.taken_at
+                     )
+            group by first.execution_id, first.command_id, first.number
+        ),
+        begun as (
+            select execution_id, command_id, number, row_number() over command as nth,
+                   coalesce(
+                       begun_at,
+                       lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
+                       first_at
+                   ) as begun_at
+            from   (
+                       select *,
+                              min(at) filter (where number is null) over (
+                                  partition by execution_id, command_id
+                                  order by at desc, number nulls last rows unbounded preceding
+                              ) as next_end_at
+                       from   (
+                                  select *, begun_at as at from try
+                                  union all
+                                  select execution_id, command_id, null, null, null, null,
+                                         created_at
+                                  from   doubtful
+                                  where  number is null
+                                  and    is_end
+                              ) as moment
+                   ) as followed
+            where  number is not null
+            window command as (partition by execution_id, command_id order by number)
+        ),
+        -- 2. Of which try each event is by its number, or by its time.
+        timed as (
+            select *,
+                   coalesce(
+                       own_nth,
+                       max(begins_nth) over (partition by execution_id, command_id, begins),
+                       1
+                   ) as nth
+            from   (
+                       select *,
+                              count(begins_nth) over (
+                                  partition by execution_id, command_id
+                                  order by at, at_once, begins_nth rows unbounded preceding
+                              ) as begins
+                       from   (
+                                  select execution_id, command_id, created_at as at,
+                                         case when role in ('claimed', 'started') then 2 else 0 end
+                                             as at_once,
+                                         null::bigint as begins_nth, begun.nth as own_nth,
+                                         event_class, is_end, event
+                                  from   doubtful
+                                  left join begun using (execution_id, command_id, number)
+                                  union all
+                                  select execution_id, command_id, begun_at, 1, nth, null, null,
+                                         null, null
+                                  from   begun
+                              ) as moment
+                   ) as ordered
+        ),
+        -- 3. Ends that the try before takes: the last of them the next one, and so on.
+        ended as (
+            select *,
+                   is_end and own_nth is null
+                   and at < max(at) over (
+                       partition by execution_id, command_id, event_class, is_end, nth
+                   ) as is_earlier,
+                   max(nth) over (
+                       partition by execution_id, command_id, event_class, is_end
+                       order by nth range between unbounded preceding and 1 preceding
+                   ) as has_one
+            from   timed
+            where  begins_nth is null
+        ),
+        settled as (
+            select execution_id, command_id, event,
+                   case
+                       when is_earlier
+                       then greatest(
+                                coalesce(has_one, 0) + 1,
+                                nth - dense_rank() over (
+                                    partition by execution_id, command_id, event_class, nth,
+                                                 is_earlier
+                                    order by at desc
+                                )
+                            )
+                       else nth
+                   end as nth
+            from   ended
+        )
+        select (settled.event).*, begun.number
+        from   settled
+        join   begun using (execution_id, command_id, nth)
+        union all
+        select event_id, execution_id, command_id, event_class, role, closes, number, created_at,
+               outcome, duration_us, error, step, worker_id, max_attempts, iteration,
+               coalesce(number, least_number, 0)
+        from   event
+        where  not coalesce(in_doubt, false);
+end
+$$;
+
+
+-- The tries of commands.
+create function projector.folded_calls(commands projector.call_command[])
+    returns table (
+        execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
+        issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, told_outcome text,
+        told_duration text, told_error text, told_step text, told_worker text, told_limit text,
+        iteration integer
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select   execution_id, command_id collate "C", attempts, min(created_at),
+                 min(created_at) filter (where role = 'issued'),
+                 min(created_at) filter (where role = 'claimed'),
+                 min(created_at) filter (where role = 'started'),
+                 overlay(
+                     min((closes || moment || rank_of(outcome) || outcome) collate "C")
+                     placing '' from 19 for 1
+                 ),
+                 min((closes || moment || sortable(duration_us)) collate "C"),
+                 min((closes || moment || error) collate "C"),
+                 min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
+                 min((moment || sortable(max_attempts)) collate "C"), min(iteration)
+        from     (
+                     select *, dated(created_at) as moment from told_calls(folded_calls.commands)
+                 ) as told
+        group by execution_id, command_id collate "C", attempts;
+end
+$$;
+
+
+-- Folds commands anew: `touched` are the tries that were or are theirs, `retriable` those of them
+-- that now are retries, or failed.
+create function projector.refold_calls(
+    commands projector.call_command[],
+    out touched projector.call_id[], out retriable projector.call_id[]
+)
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
 begin
     with folded as materialized (
-        select * from folded_calls(refold_calls.groups)
+        select * from folded_calls(refold_calls.commands)
     ),
     gone as (
         delete from call_facts as known
-        using  unnest(refold_calls.groups) as wanted
-        where  known.execution_id = wanted.execution_id
-        and    known.call_key = wanted.call_key collate "C"
-        and    (known.execution_id, known.call_key, known.attempts) not in (
-                   select execution_id, call_key collate "C", attempts from folded
-               )
-        returning known.execution_id, known.call_key, known.attempts
+        using  (
+                   select stored.execution_id, stored.command_id, stored.attempts
+                   from   unnest(refold_calls.commands) as wanted
+                   cross join lateral (
+                       select *
+                       from   call_facts
+                       where  call_facts.execution_id = wanted.execution_id
+                       and    call_facts.command_id = wanted.command_id collate "C"
+                       offset 0
+                   ) as stored
+                   except
+                   select execution_id, command_id collate "C", attempts from folded
+               ) as old
+        where  known.execution_id = old.execution_id
+        and    known.command_id = old.command_id
+        and    known.attempts = old.attempts
+        returning known.execution_id, known.command_id, known.attempts, false as may_retry
     ),
     written as (
         insert into call_facts as known (
-            execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
-            claimed_at, started_at, finished_at, told_outcome, told_duration, told_error,
-            told_step, told_worker, told_limit, iteration, event_ids
+            execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+            finished_at, told_outcome, told_duration, told_error, told_step, told_worker,
+            told_limit, iteration
         )
-        select   execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
-                 claimed_at, started_at, moment_of(substr(told_outcome, 2)), told_outcome,
-                 told_duration, told_error, told_step, told_worker, told_limit, iteration, event_ids
+        select   execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                 moment_of(substr(told_outcome, 2)), told_outcome, told_duration, told_error,
+                 told_step, told_worker, told_limit, iteration
         from     folded
-        order by execution_id, call_key collate "C", attempts
-        on conflict (execution_id, call_key, attempts)
+        order by execution_id, command_id collate "C", attempts
+        on conflict (execution_id, command_id, attempts)
         do update set
-            numbered      = excluded.numbered,
-            unnumbered    = excluded.unnumbered,
             begun_at      = excluded.begun_at,
             issued_at     = excluded.issued_at,
             claimed_at    = excluded.claimed_at,
@@ -185,14 +385,15 @@ begin
             told_step     = excluded.told_step,
             told_worker   = excluded.told_worker,
             told_limit    = excluded.told_limit,
-            iteration     = excluded.iteration,
-            event_ids     = excluded.event_ids
-        returning execution_id, call_key, attempts
+            iteration     = excluded.iteration
+        returning execution_id, command_id, attempts,
+                  attempts > 0 or coalesce(substr(told_outcome, 19) <> 'COMPLETED', false)
+                      as may_retry
     )
-    select array_agg((execution_id, call_key, attempts)::call_id)
-    into   touched
+    select array_agg((execution_id, command_id, attempts)::call_id),
+           array_agg((execution_id, command_id, attempts)::call_id) filter (where may_retry)
+    into   touched, retriable
     from   (select * from gone union all select * from written) as touched_call;
-    return touched;
 end
 $$;
 
@@ -200,7 +401,7 @@ $$;
 -- A try that failed, at the place where retries look for it: of a step and iteration, -1 for none.
 create type projector.call_failure as (
     execution_id bigint,
-    call_key     text,
+    command_id   text,
     attempts     integer,
     step         text,
     iteration    integer,
@@ -221,7 +422,7 @@ create type projector.call_failure as (
 create function projector.misdated_retries(
     changed projector.call_id[], were projector.call_failure[]
 )
-    returns table (execution_id bigint, call_key text, attempts integer, failed_before timestamptz)
+    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -229,7 +430,7 @@ as $$
 begin
     return query
         with arrived as (
-            select changed.execution_id, changed.call_key, changed.attempts,
+            select changed.execution_id, changed.command_id, changed.attempts,
                    undated(failure.told_step) as step,
                    coalesce(failure.iteration, -1) as iteration, failure.finished_at
             from   unnest(misdated_retries.changed) as changed
@@ -237,7 +438,7 @@ begin
                 select *
                 from   call_facts as failure
                 where  failure.execution_id = changed.execution_id
-                and    failure.call_key = changed.call_key collate "C"
+                and    failure.command_id = changed.command_id collate "C"
                 and    failure.attempts = changed.attempts
                 offset 0
             ) as failure
@@ -246,18 +447,18 @@ begin
             select * from unnest(misdated_retries.were)
         ),
         candidate as (
-            select changed.execution_id, changed.call_key, changed.attempts
+            select changed.execution_id, changed.command_id, changed.attempts
             from   unnest(misdated_retries.changed) as changed
             union
             -- The next try of the same command.
-            select changed.execution_id, changed.call_key, changed.attempts + 1
+            select changed.execution_id, changed.command_id, changed.attempts + 1
             from   unnest(misdated_retries.changed) as changed
             union
-            select was.execution_id, was.call_key, was.attempts + 1
+            select was.execution_id, was.command_id, was.attempts + 1
             from   unnest(misdated_retries.were) as was
             union
             -- Retries of the same step and iteration after a failure that is new.
-            select retried.execution_id, retried.call_key, retried.attempts
+            select retried.execution_id, retried.command_id, retried.attempts
             from   arrived
             left join lateral (
                 select   failure.finished_at
@@ -288,7 +489,7 @@ begin
             union
             -- Retries that note a failure that was there: none if it is still there, as then it is
             -- the next itself.
-            select retried.execution_id, retried.call_key, retried.attempts
+            select retried.execution_id, retried.command_id, retried.attempts
             from   unnest(misdated_retries.were) as was
             left join lateral (
                 select   failure.finished_at
@@ -316,13 +517,13 @@ begin
             ) as retried
             where  retried.failed_before = was.finished_at
         )
-        select known.execution_id, known.call_key, known.attempts, failure.finished_at
+        select known.execution_id, known.command_id, known.attempts, failure.finished_at
         from   candidate
         cross join lateral (
             select *
             from   call_facts as known
             where  known.execution_id = candidate.execution_id
-            and    known.call_key = candidate.call_key collate "C"
+            and    known.command_id = candidate.command_id collate "C"
             and    known.attempts = candidate.attempts
             offset 0
         ) as known
@@ -334,7 +535,7 @@ begin
                                   select *
                                   from   call_facts
                                   where  call_facts.execution_id = known.execution_id
-                                  and    call_facts.call_key = known.call_key
+                                  and    call_facts.command_id = known.command_id
                                   and    call_facts.attempts = known.attempts - 1
                                   offset 0
                               ) as failure
@@ -371,294 +572,209 @@ create function projector.follow_calls() returns trigger
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    roles    jsonb;
-    outcomes jsonb;
-    counts   call_count[];
-    were     call_failure[];
-    touched  call_id[];
-    changed  call_id[];
-    refolded call_group[];
-    misdated call_id[];
-    failures timestamptz[];
+    roles     jsonb;
+    commands  call_command[];
+    anew      call_command[];
+    merged    call_id[];
+    failed    call_id[];
+    counts    call_count[];
+    were      call_failure[];
+    touched   call_id[];
+    retriable call_id[];
+    misdated  call_id[];
+    failures  timestamptz[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
     end if;
 
-    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
-    into   roles, outcomes
+    -- 1. The commands that these events are of, and which of them are to be folded anew.
+    select jsonb_object_agg(event_type, role)
+    into   roles
     from   event_kinds
     where  subject = 'call';
-
-    with event as (
-        select *, roles ->> event_type as role, dated(created_at) as moment
-        from   (
-                   select -1 as sign, event_id, execution_id, event_type, step, status, attempts,
-                          max_attempts, created_at, worker_id, command_id, iteration, duration,
-                          error, context, evidence
-                   from   before
-                   where  roles ? event_type
-                   union all
-                   select 1, event_id, execution_id, event_type, step, status, attempts,
-                          max_attempts, created_at, worker_id, command_id, iteration, duration,
-                          error, context, evidence
-                   from   after
-                   where  roles ? event_type
-               ) as moved
-        offset 0
-    ),
-    told as (
-        select sign, event_id, execution_id, role, created_at, moment, step, worker_id, error,
-               duration, max_attempts, iteration,
-               call_key(command_id, step, iteration) collate "C" as call_key,
-               case when evidence >= 100 then attempts end as told,
-               call_status(status, outcomes ->> event_type) as outcome,
-               case
-                   when role = 'done' then '0'
-                   when role = 'ended' and not (
-                       outcomes ->> event_type = 'COMPLETED'
-                       and coalesce(context @> '{"pending_callback": true}', false)
-                   ) then '1'
-               end as closes
-        from   event
-        offset 0
-    ),
-    -- What this statement tells of each numbered try, and of each command without a number.
-    delta as (
-        select   execution_id, call_key, told,
-                 bool_or(sign < 0) as loses,
-                 min(created_at) as begun_at,
-                 min(created_at) filter (where role = 'issued') as issued_at,
-                 min(created_at) filter (where role = 'claimed') as claimed_at,
-                 min(created_at) filter (where role = 'started') as started_at,
-                 min((closes || moment || outcome) collate "C") as told_outcome,
-                 min((closes || moment || sortable(microseconds(duration))) collate "C")
-                     as told_duration,
-                 min((closes || moment || left(error, 1000)) collate "C")
-                     filter (where error <> '') as told_error,
-                 min((moment || step) collate "C") filter (where step <> '') as told_step,
-                 min((moment || worker_id) collate "C") filter (where worker_id <> '')
-                     as told_worker,
-                 min((moment || sortable(max_attempts)) collate "C") as told_limit,
-                 min(iteration) as iteration,
-                 case when count(*) <= 64 then array_agg(event_id) end as event_ids
-        from     told
-        group by execution_id, call_key, told
-    ),
-    -- Which tries of the command are numbered: in this statement, and until now.
-    known as (
-        select delta.*, stored.*,
-               bool_or(loses) over command as any_loses,
-               min(told) over command as least_told,
-               max(told) over command as greatest_told
-        from   delta
-        cross join lateral (
-            select min(call_facts.attempts) filter (where call_facts.numbered) as least_known,
-                   max(call_facts.attempts) filter (where call_facts.numbered) as greatest_known,
-                   bool_or(call_facts.unnumbered) as unnumbered_known,
-                   bool_or(call_facts.finished_at is not null or call_facts.attempts > 0)
-                       as counted_known,
-                   bool_or(substr(call_facts.told_outcome, 19) <> 'COMPLETED') as failed_known
-            from   call_facts
-            where  call_facts.execution_id = delta.execution_id
-            and    call_facts.call_key = delta.call_key
-        ) as stored
-        window command as (partition by execution_id, call_key)
-    ),
-    -- The try that events without a number belong to may be another one from now on.
-    placed as materialized (
-        select *,
-               coalesce(told, taking) as attempts,
-               any_loses or (coalesce(unnumbered_known, false) and taking <> took) as refold
-        from   (
-                   select *,
-                          case
-                              when least(least_told, least_known)
-                                   = greatest(greatest_told, greatest_known)
-                              then least(least_told, least_known)
-                              else 0
-                          end as taking,
-                          case when least_known = greatest_known then least_known else 0 end as took
-                   from   known
-               ) as aimed
-    ),
-    written as (
-        insert into call_facts as known (
-            execution_id, call_key, attempts, numbered, unnumbered, begun_at, issued_at,
-            claimed_at, started_at, finished_at, told_outcome, told_duration, told_error,
-            told_step, told_worker, told_limit, iteration, event_ids
-        )
-        select   execution_id, call_key, attempts, bool_or(told is not null),
-                 bool_or(told is null), min(begun_at), min(issued_at), min(claimed_at),
-                 min(started_at), moment_of(substr(min(told_outcome), 2)), min(told_outcome),
-                 min(told_duration), min(told_error), min(told_step), min(told_worker),
-                 min(told_limit), min(iteration),
-                 case
-                     when bool_and(event_ids is not null) and sum(cardinality(event_ids)) <= 64
-                     then concatenated(event_ids)
-                 end
-        from     placed
-        where    not refold
-        group by execution_id, call_key, attempts
-        order by execution_id, call_key, attempts
-        on conflict (execution_id, call_key, attempts)
-        do update set
-            numbered      = known.numbered or excluded.numbered,
-            unnumbered    = known.unnumbered or excluded.unnumbered,
-            begun_at      = least(known.begun_at, excluded.begun_at),
-            issued_at     = least(known.issued_at, excluded.issued_at),
-            claimed_at    = least(known.claimed_at, excluded.claimed_at),
-            started_at    = least(known.started_at, excluded.started_at),
-            finished_at   = case
-                                when known.told_outcome <= excluded.told_outcome
-                                     or excluded.told_outcome is null
-                                then known.finished_at
-                                else excluded.finished_at
-                            end,
-            told_outcome  = least(known.told_outcome, excluded.told_outcome),
-            told_duration = least(known.told_duration, excluded.told_duration),
-            told_error    = least(known.told_error, excluded.told_error),
-            told_step     = least(known.told_step, excluded.told_step),
-            told_worker   = least(known.told_worker, excluded.told_worker),
-            told_limit    = least(known.told_limit, excluded.told_limit),
-            iteration     = least(known.iteration, excluded.iteration),
-            event_ids     = case
-                                when cardinality(known.event_ids)
-                                     + cardinality(excluded.event_ids) <= 64
-                                then known.event_ids || excluded.event_ids
-                            end
-        returning execution_id, call_key, attempts, finished_at,
-                  attempts > 0 or coalesce(substr(told_outcome, 19) <> 'COMPLETED', false)
-                      as may_retry
-    )
-    select (
-               -- As the roll-ups know them, before anything is written.
-               select array_agg(
-                          (
-                              -1, counted.execution_id, counted.call_key, counted.attempts,
-                              playbook_of(execution.counted_told), counted.step,
-                              counted.begun_at, counted.finished_at, counted.status,
-                              counted.worker_id, counted.error, counted.duration_us,
-                              counted.queue_us, counted.backoff_us, counted.exhausted
-                          )::call_count
-                      )
-               from   (
-                          -- Folding a command anew touches all its tries.
-                          select distinct execution_id, call_key,
-                                 case when not refold then attempts end as attempts
-                          from   placed
-                          where  counted_known
-                      ) as written_over
-               cross join lateral (
-                   select *
-                   from   counted_calls
-                   where  counted_calls.execution_id = written_over.execution_id
-                   and    counted_calls.call_key = written_over.call_key
-                   and    counted_calls.attempts
-                          = coalesce(written_over.attempts, counted_calls.attempts)
-               ) as counted
-               left join execution_facts as execution
-                      on execution.execution_id = counted.execution_id
-           ),
-           -- Also of calls that are not counted: retries of theirs note them too.
-           (
-               select array_agg(
-                          (
-                              failure.execution_id, failure.call_key, failure.attempts,
-                              undated(failure.told_step), coalesce(failure.iteration, -1),
-                              failure.finished_at
-                          )::call_failure
-                      )
-               from   (
-                          select distinct execution_id, call_key,
-                                 case when not refold then attempts end as attempts
-                          from   placed
-                          where  failed_known
-                      ) as written_over
-               cross join lateral (
-                   select *
-                   from   call_facts
-                   where  call_facts.execution_id = written_over.execution_id
-                   and    call_facts.call_key = written_over.call_key
-                   and    call_facts.attempts
-                          = coalesce(written_over.attempts, call_facts.attempts)
-                   offset 0
-               ) as failure
-               where  substr(failure.told_outcome, 19) <> 'COMPLETED'
-           ),
-           (
-               select array_agg((execution_id, call_key, attempts)::call_id)
-               from   written
-               where  finished_at is not null
-               or     attempts > 0
-           ),
-           (
-               select array_agg((execution_id, call_key, attempts)::call_id)
-               from   written
-               where  may_retry
-           ),
-           (
-               select   array_agg(command)
-               from     (
-                            select   (
-                                         placed.execution_id, placed.call_key,
-                                         case
-                                             when bool_and(placed.event_ids is not null)
-                                                  and bool_and(stored.whole)
-                                             then concatenated(placed.event_ids)
-                                                  || concatenated(stored.event_ids)
-                                         end
-                                     )::call_group as command
-                            from     placed
-                            cross join lateral (
-                                select coalesce(bool_and(call_facts.event_ids is not null), true)
-                                           as whole,
-                                       concatenated(call_facts.event_ids) as event_ids
-                                from   call_facts
-                                where  call_facts.execution_id = placed.execution_id
-                                and    call_facts.call_key = placed.call_key
-                            ) as stored
-                            where    placed.refold
-                            group by placed.execution_id, placed.call_key
-                        ) as refolding
+    select array_agg((execution_id, command_id)::call_command),
+           array_agg((execution_id, command_id)::call_command) filter (
+               where says_another
+               or    exists (
+                         select
+                         from   call_facts as known
+                         where  known.execution_id = told.execution_id
+                         and    known.command_id = told.command_id
+                         and    known.attempts > 0
+                     )
            )
-    into   counts, were, touched, changed, refolded;
-
-    if refolded is not null then
-        changed := changed || refold_calls(refolded);
-        touched := touched || changed;
-    end if;
-    if touched is null and counts is null then
+    into   commands, anew
+    from   (
+               select   execution_id, command_id, bool_or(says_another) as says_another
+               from     (
+                            select execution_id, command_id collate "C" as command_id,
+                                   true as says_another
+                            from   before
+                            where  roles ? event_type
+                            and    command_id <> ''
+                            union all
+                            select execution_id, command_id collate "C",
+                                   evidence >= 100 and attempts > 0
+                            from   after
+                            where  roles ? event_type
+                            and    command_id <> ''
+                        ) as said
+               group by execution_id, command_id
+           ) as told;
+    if commands is null then
         return null;
     end if;
 
-    select array_agg((execution_id, call_key, attempts)::call_id), array_agg(failed_before)
-    into   misdated, failures
-    from   misdated_retries(changed, were);
+    -- 2. Their tries, as the roll-ups and retries know them. Also of calls that are not counted:
+    --    retries of theirs note them too.
+    select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+               filter (where known.finished_at is not null or known.attempts > 0),
+           array_agg(
+               (
+                   known.execution_id, known.command_id, known.attempts,
+                   undated(known.told_step), coalesce(known.iteration, -1), known.finished_at
+               )::call_failure
+           ) filter (where substr(known.told_outcome, 19) <> 'COMPLETED')
+    into   touched, were
+    from   unnest(commands) as wanted
+    cross join lateral (
+        select *
+        from   call_facts
+        where  call_facts.execution_id = wanted.execution_id
+        and    call_facts.command_id = wanted.command_id collate "C"
+        offset 0
+    ) as known;
+    if touched is not null then
+        counts := array(select counted from call_counts(-1, touched) as counted);
+    end if;
+
+    -- 3. As they are now, and which failure came before each retry.
+    touched := null;
+    if anew is not null then
+        select folded.touched, folded.retriable
+        into   touched, retriable
+        from   refold_calls(anew) as folded;
+    end if;
+    if cardinality(commands) > coalesce(cardinality(anew), 0) then
+        with event as (
+            select event.*, kind.role, dated(event.created_at) as moment,
+                   call_status(event.status, kind.outcome) as ended_as,
+                   case
+                       when kind.role = 'done' then '0'
+                       when kind.role = 'ended' and not (
+                           kind.outcome = 'COMPLETED'
+                           and coalesce(event.context @> '{"pending_callback": true}', false)
+                       ) then '1'
+                   end as closes
+            from   (
+                       select execution_id, command_id collate "C" as command_id, event_type, step,
+                              status, created_at, worker_id, max_attempts, iteration, duration,
+                              error, context
+                       from   after
+                       where  roles ? event_type
+                       and    command_id <> ''
+                       and    (execution_id, command_id) not in (
+                                  select execution_id, command_id from unnest(anew)
+                              )
+                   ) as event
+            join   event_kinds as kind on kind.event_type = event.event_type
+        ),
+        written as (
+            insert into call_facts as known (
+                execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                finished_at, told_outcome, told_duration, told_error, told_step, told_worker,
+                told_limit, iteration
+            )
+            select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
+                     moment_of(substr(told_outcome, 2)), told_outcome, told_duration, told_error,
+                     told_step, told_worker, told_limit, iteration
+            from     (
+                         select   execution_id, command_id, min(created_at) as begun_at,
+                                  min(created_at) filter (where role = 'issued') as issued_at,
+                                  min(created_at) filter (where role = 'claimed') as claimed_at,
+                                  min(created_at) filter (where role = 'started') as started_at,
+                                  overlay(
+                                      min((
+                                          closes || moment || rank_of(ended_as) || ended_as
+                                      ) collate "C") placing '' from 19 for 1
+                                  ) as told_outcome,
+                                  min((
+                                      closes || moment || sortable(microseconds(duration))
+                                  ) collate "C") as told_duration,
+                                  min((closes || moment || left(error, 1000)) collate "C")
+                                      filter (where error <> '') as told_error,
+                                  min((moment || step) collate "C") filter (where step <> '')
+                                      as told_step,
+                                  min((moment || worker_id) collate "C")
+                                      filter (where worker_id <> '') as told_worker,
+                                  min((moment || sortable(max_attempts)) collate "C")
+                                      as told_limit,
+                                  min(iteration) as iteration
+                         from     event
+                         group by execution_id, command_id
+                     ) as told
+            order by execution_id, command_id
+            on conflict (execution_id, command_id, attempts)
+            do update set
+                begun_at      = least(known.begun_at, excluded.begun_at),
+                issued_at     = least(known.issued_at, excluded.issued_at),
+                claimed_at    = least(known.claimed_at, excluded.claimed_at),
+                started_at    = least(known.started_at, excluded.started_at),
+                finished_at   = case
+                                    when known.told_outcome <= excluded.told_outcome
+                                         or excluded.told_outcome is null
+                                    then known.finished_at
+                                    else excluded.finished_at
+                                end,
+                told_outcome  = first_outcome(known.told_outcome, excluded.told_outcome),
+                told_duration = least(known.told_duration, excluded.told_duration),
+                told_error    = least(known.told_error, excluded.told_error),
+                told_step     = least(known.told_step, excluded.told_step),
+                told_worker   = least(known.told_worker, excluded.told_worker),
+                told_limit    = least(known.told_limit, excluded.told_limit),
+                iteration     = least(known.iteration, excluded.iteration)
+            returning execution_id, command_id, attempts, told_outcome
+        )
+        select array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where told_outcome is not null),
+               array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where substr(told_outcome, 19) <> 'COMPLETED')
+        into   merged, failed
+        from   written;
+        touched := touched || merged;
+        retriable := retriable || failed;
+    end if;
+    if retriable is not null or were is not null then
+        select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
+        into   misdated, failures
+        from   misdated_retries(retriable, were);
+    end if;
     if misdated is not null then
         counts := counts || (
             select array_agg(counted)
             from   call_counts(-1, misdated) as counted
-            where  (counted.execution_id, counted.call_key, counted.attempts) not in (
-                       select execution_id, call_key, attempts from unnest(touched)
+            where  (counted.execution_id, counted.command_id, counted.attempts) not in (
+                       select execution_id, command_id, attempts from unnest(touched)
                    )
         );
         update call_facts as known
         set    failed_before = retry.failed_before
         from   unnest(misdated, failures)
-                   as retry (execution_id, call_key, attempts, failed_before)
+                   as retry (execution_id, command_id, attempts, failed_before)
         where  known.execution_id = retry.execution_id
-        and    known.call_key = retry.call_key collate "C"
+        and    known.command_id = retry.command_id collate "C"
         and    known.attempts = retry.attempts;
     end if;
 
+    -- 4. The difference moves the roll-ups.
     select counts || array_agg(counted)
     into   counts
     from   call_counts(
                1,
                array(select distinct id from unnest(touched || misdated) as id)
            ) as counted;
-    if counts is not null then
+    if cardinality(counts) > 0 then
         perform count_calls(counts);
     end if;
     return null;

@@ -527,7 +527,7 @@ from   (
            select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   projector.hour_of(coalesce(finished_at, begun_at)) as hour,
-                  projector.command_of(call_key) as command_id,
+                  command_id,
                   coalesce(projector.undated(told_step), '') as step,
                   case
                       when finished_at is not null then substr(told_outcome, 19)
@@ -550,6 +550,16 @@ comment on view projector.calls is
     'What became of each try of each command? hour is that of its end, or of its begin while it '
     'runs; attempts 0 is the first try.';
 
+create view projector.calls_without_command as
+select   hour, step, event_type, status, sum(without_command)::bigint as events
+from     projector.event_hours
+where    event_type in (select event_type from projector.event_kinds where subject = 'call')
+group by hour, step, event_type, status
+having   sum(without_command) <> 0;
+
+comment on view projector.calls_without_command is
+    'How many events of calls name no command? They are counted as events, and make no call.';
+
 create view projector.open_calls as
 select facts.hour, facts.execution_id, projector.playbook_of(execution.told_playbook) as playbook,
        facts.step, facts.command_id, facts.iteration, facts.attempts, facts.worker_id,
@@ -557,7 +567,7 @@ select facts.hour, facts.execution_id, projector.playbook_of(execution.told_play
        extract(epoch from log.as_of - facts.since)::double precision as waiting_s
 from   (
            select execution_id, attempts, iteration, projector.hour_of(begun_at) as hour,
-                  projector.command_of(call_key) as command_id,
+                  command_id,
                   coalesce(projector.undated(told_step), '') as step,
                   projector.undated(told_worker) as worker_id,
                   case
@@ -585,11 +595,11 @@ select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step
 from   projector.execution_facts as facts
 cross join lateral (
     select coalesce(projector.undated(told_step), '') as step, iteration, attempts,
-           projector.command_of(call_key) as command_id, begun_at,
+           command_id, begun_at,
            coalesce(substr(told_outcome, 19), 'RUNNING') as status,
            row_number() over (
                partition by projector.undated(told_step), iteration
-               order by begun_at, attempts, call_key
+               order by begun_at, attempts, command_id
            ) - 1 as ordinal
     from   projector.call_facts
     where  call_facts.execution_id = facts.execution_id

@@ -10,7 +10,7 @@
 -- A view shows their sum. verify and repair compare and mend the live part only:
 --     counters (event_*, arrival_*, coercion_*, quarantine_hours): sum over shards >= 0 = the rows
 --     execution_facts = merged_executions(): the fold of the rows over archived_executions
---     call_facts      = folded_calls(): the fold of the rows over archived_calls
+--     call_facts      = folded_calls(): the fold of the rows and of archived_calls
 --     call roll-ups: sum over shards >= 0 = what call_facts holds
 --     execution_hours: sum over shards >= 0 = what execution_facts says, less what
 --               archived_executions.counted_* says is counted in shard -1
@@ -72,24 +72,20 @@ as $$
 declare
     low      constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
     high     constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
-    groups   call_group[];
     archived bigint;
 begin
-    select array_agg((execution_id, null, ids)::call_group)
-    into   groups
-    from   (
-               select   execution_id, array_agg(event_id) as ids
-               from     normalizer.events
-               where    event_id between low and high
-               and      event_id = any(archive_events.event_ids)
-               group by execution_id
-           ) as gone;
 
     -- The delete below takes from executions what is added to them here.
     with gone as materialized (
         select *
         from   folded_executions(
-                   array(select execution_id from unnest(groups)), archive_events.event_ids
+                   array(
+                       select distinct execution_id
+                       from   normalizer.events
+                       where  event_id between low and high
+                       and    event_id = any(archive_events.event_ids)
+                   ),
+                   archive_events.event_ids
                )
     ),
     kept as (
@@ -130,41 +126,38 @@ begin
     from   gone
     where  known.execution_id = gone.execution_id;
 
-    insert into archived_calls as known (
-        execution_id, call_key, told, begun_at, issued_at, claimed_at, started_at, told_outcome,
-        told_duration, told_error, told_step, told_worker, told_limit, iteration
-    )
-    select execution_id, call_key, told, begun_at, issued_at, claimed_at, started_at, told_outcome,
-           told_duration, told_error, told_step, told_worker, told_limit, iteration
-    from   told_calls(groups)
-    on conflict on constraint archived_calls_key
-    do update set
-        begun_at      = least(known.begun_at, excluded.begun_at),
-        issued_at     = least(known.issued_at, excluded.issued_at),
-        claimed_at    = least(known.claimed_at, excluded.claimed_at),
-        started_at    = least(known.started_at, excluded.started_at),
-        told_outcome  = least(known.told_outcome, excluded.told_outcome),
-        told_duration = least(known.told_duration, excluded.told_duration),
-        told_error    = least(known.told_error, excluded.told_error),
-        told_step     = least(known.told_step, excluded.told_step),
-        told_worker   = least(known.told_worker, excluded.told_worker),
-        told_limit    = least(known.told_limit, excluded.told_limit),
-        iteration     = least(known.iteration, excluded.iteration);
+    insert into archived_calls
+    select *
+    from   stored_call_events(
+               array(
+                   select distinct (execution_id, command_id)::call_command
+                   from   normalizer.events
+                   where  event_id between low and high
+                   and    event_id = any(archive_events.event_ids)
+                   and    command_id <> ''
+               )
+           )
+    where  event_id = any(archive_events.event_ids);
 
     with gone as (
         delete from normalizer.events
         where  event_id between low and high
         and    event_id = any(archive_events.event_ids)
-        returning step, event_type, status, attempts, created_at, recorded_at, shape, evidence,
-                  coercions, source_topic, source_generation, source_partition, batch_id
+        returning step, event_type, status, attempts, command_id, created_at, recorded_at, shape,
+                  evidence, coercions, source_topic, source_generation, source_partition, batch_id
     ),
     in_hours as (
-        insert into event_hours as counted (hour, step, event_type, status, attempts, shard, events)
-        select   hour_of(created_at), step, event_type, status, attempts, -1, count(*)
+        insert into event_hours as counted (
+            hour, step, event_type, status, attempts, shard, events, without_command
+        )
+        select   hour_of(created_at), step, event_type, status, attempts, -1, count(*),
+                 count(*) filter (where coalesce(command_id, '') = '')
         from     gone
         group by 1, 2, 3, 4, 5
         on conflict (hour, step, event_type, status, attempts, shard)
-        do update set events = counted.events + excluded.events
+        do update set
+            events          = counted.events + excluded.events,
+            without_command = counted.without_command + excluded.without_command
     ),
     in_minutes as (
         insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
@@ -248,7 +241,7 @@ begin
                )
     );
     tries := array(
-        select (execution_id, call_key, attempts)::call_id
+        select (execution_id, command_id, attempts)::call_id
         from   call_facts
         where  execution_id = any(gone)
     );

@@ -32,7 +32,7 @@ begin
     -- 2. As what their calls stand in roll-ups.
     whole := array(select distinct unnest(repair_executions.execution_ids));
     tries := array(
-        select (execution_id, call_key, attempts)::call_id
+        select (execution_id, command_id, attempts)::call_id
         from   call_facts
         where  execution_id = any(whole)
     );
@@ -68,10 +68,23 @@ begin
     -- 4. Their calls, and which failure came before each retry.
     delete from call_facts where execution_id = any(whole);
     perform refold_calls(
-        array(select (execution_id, null, null)::call_group from unnest(whole) as execution_id)
+        array(
+            select (execution_id, command_id)::call_command
+            from   (
+                       select event.execution_id, event.command_id
+                       from   events_of(whole) as event
+                       join   event_kinds as kind using (event_type)
+                       where  kind.subject = 'call'
+                       and    event.command_id <> ''
+                       union
+                       select execution_id, command_id
+                       from   archived_calls
+                       where  execution_id = any(whole)
+                   ) as told
+        )
     );
     tries := array(
-        select (execution_id, call_key, attempts)::call_id
+        select (execution_id, command_id, attempts)::call_id
         from   call_facts
         where  execution_id = any(whole)
     );
@@ -79,7 +92,7 @@ begin
     set    failed_before = retry.failed_before
     from   misdated_retries(tries, array[]::call_failure[]) as retry
     where  known.execution_id = retry.execution_id
-    and    known.call_key = retry.call_key collate "C"
+    and    known.command_id = retry.command_id collate "C"
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 

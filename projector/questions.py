@@ -241,6 +241,16 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "calls_without_command",
+        """
+        select   step, event_type, sum(events) as events
+        from     projector.calls_without_command
+        where    hour >= now() - interval '1 day'
+        group by step, event_type
+        order by events desc
+        """,
+    ),
+    View(
         "open_calls",
         """
         select   waits_for, step, count(*) as calls, max(waiting_s) as longest_s

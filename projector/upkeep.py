@@ -32,7 +32,7 @@ MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("retry_minutes", "minute", ("retries",)),
 )
 HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
-    ("event_hours", "hour", ("events",)),
+    ("event_hours", "hour", ("events", "without_command")),
     ("arrival_hours", "hour", ("events",)),
     ("coercion_hours", "hour", ("coercions",)),
     ("quarantine_hours", "hour", ("refused",)),

@@ -27,6 +27,7 @@ In the order in which a fact becomes a record:
 and then the truth beside what a database holds:
 
     expected.py       the tellings of one event, and the row they make out
+    tries.py          which try of its command each event is of
     database.py       rows, quarantine and totals of one topic
     piles.py          more of both than memory holds
     compare.py compare_ids.py compare_totals.py report.py

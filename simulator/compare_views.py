@@ -88,7 +88,7 @@ def _compare_execution(truth: ExecutionTruth, shown: ShownExecution | None, repo
 
 
 def _compare_calls(told: Told, shown: list[ShownCall], report: Report) -> None:
-    found = {(_key(call), call.attempts): call for call in shown}
+    found = {(call.command_id, call.attempts): call for call in shown}
     for truth in told.calls:
         if truth.step == ORCHESTRATE:
             continue
@@ -110,10 +110,6 @@ def _wanted(truth: CallTruth) -> Iterator[tuple[str, Any]]:
         yield field, truth.seen[kind].at_us if kind in truth.seen else None
     if truth.duration is not None:
         yield "duration", truth.duration
-
-
-def _key(call: ShownCall) -> str:
-    return call.command_id or f"{call.step}#{call.iteration}"
 
 
 def _compare_steps(steps: list[StepTruth], shown: list[ShownCall], report: Report) -> None:

@@ -21,6 +21,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     `again`: how the server tells an event a second time that its worker has told, under one id.
     `numbered`: whether the worker says which try it reports, so that one command may have several.
+    `reissues`: whether the server may issue a retry under its command's id again, with its number.
     `batches`: whether the worker sends what happens at once as one batch. `callbacks`: whether it
     can hand work over and complete later.
     """
@@ -33,6 +34,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     commands: Literal["named", "number", "none"] = "named"
     again: Teller | None = None
     numbered: bool = False
+    reissues: bool = False
     batches: bool = False
     callbacks: bool = False
     feed: float = 0.0
@@ -54,6 +56,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         name="rust_before",
         server=rust_server.stream_row,
         worker=worker.worker_event,
+        reissues=True,
         feed=0.1,
         share=2.0,
     ),
@@ -93,6 +96,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         worker=worker.worker_event,
         ids="doubled",
         commands="number",
+        reissues=True,
         share=1.0,
     ),
     Deployment(

@@ -179,7 +179,9 @@ class Stories:
                 call = self._call(execution, step, command_id, attempts, index)
             else:
                 issued = self._fact("command.issued", execution, step.name, cause=cause)
-                command_id = self._command_id(execution, step, issued.event_id, index)
+                reissued = bool(attempts) and execution.deployment.reissues and random() < 0.5
+                if not reissued:
+                    command_id = self._command_id(execution, step, issued.event_id, index)
                 call = self._call(execution, step, command_id, attempts, index)
                 issued.call, issued.attempts, issued.node_type = call, attempts, step.node_type
                 issued.content = self._content()

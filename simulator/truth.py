@@ -15,6 +15,7 @@ import msgspec
 from simulator.expected import Placed, expected
 from simulator.ledger import CallLine, ExecutionLine, Line, RecordLine
 from simulator.piles import PILES, Piles
+from simulator.tries import CallEvent, tries_of
 
 _HOUR_US: Final = 3_600_000_000
 _BEGINNING: Final = ("playbook.started", "playbook.initialized")
@@ -32,7 +33,7 @@ _ENDING_A_CALL: Final = {
     "command.failed": (1, "FAILED"),
     "command.cancelled": (1, "CANCELLED"),
 }
-_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
+_WORST_CALL_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
 _WORST_FIRST: Final = ("FAILED", "CANCELLED", "COMPLETED")
 ORCHESTRATE: Final = "__orchestrate__"
 """The engine's own calls, which no dashboard shows."""
@@ -50,10 +51,9 @@ class Seen(msgspec.Struct, omit_defaults=True):
 
 
 class CallTruth(msgspec.Struct, omit_defaults=True, tag="call", tag_field="line"):
-    """One try. `key` is the command's id, else step and iteration.
+    """One try of the command `key`; events that do not say of which are placed by their time.
 
-    Events that do not say which try they tell of belong to the command's only numbered try, if it
-    has one, else to the first. `seen` is by kind, without completions that only hand over. `status`
+    `seen` is by kind, without completions that only hand over. `status`
     is its outcome, or how far it has come. `really` is the outcome, on the platform, of the try
     that was told to have ended: None if nothing tells of an end.
     """
@@ -220,16 +220,14 @@ def _event(fact: int, tellings: list[Placed]) -> _Event:
 
 
 def _calls(execution_id: int, rows: list[_Event], real: _Real) -> list[CallTruth]:
-    told = [row for row in rows if row.kind.startswith(_OF_A_CALL)]
-    numbered: dict[str, set[int]] = defaultdict(set)
+    told = [row for row in rows if row.kind.startswith(_OF_A_CALL) and row.columns["command_id"]]
+    commands: dict[str, list[_Event]] = defaultdict(list)
     for row in told:
-        if row.numbered:
-            numbered[_key(row)].add(row.columns["attempts"])
+        commands[row.columns["command_id"]].append(row)
     tries: dict[tuple[str, int], list[_Event]] = defaultdict(list)
-    for row in told:
-        key = _key(row)
-        only = next(iter(numbered[key])) if len(numbered[key]) == 1 else 0
-        tries[key, row.columns["attempts"] if row.numbered else only].append(row)
+    for key, events in commands.items():
+        for row, attempts in zip(events, tries_of(list(map(_call_event, events))), strict=True):
+            tries[key, attempts].append(row)
     return [
         _call(CallTruth(execution_id, key, attempts), one, real)
         for (key, attempts), one in tries.items()
@@ -248,9 +246,13 @@ def _call(call: CallTruth, rows: list[_Event], real: _Real) -> CallTruth:
         _see(call.seen, row.kind, row.at_us, row.columns["status"])
     # The surest word first: what only its command says counts where the call itself says nothing.
     sure = [[row for row in done if _ENDING_A_CALL.get(row.kind, (2,))[0] == n] for n in (0, 1)]
-    ends = [(row.at_us, _outcome(row), row.fact) for row in (sure[0] or sure[1])]
+    ends = [
+        (row.at_us, _WORST_CALL_FIRST.index(_outcome(row)), row.fact)
+        for row in (sure[0] or sure[1])
+    ]
     if ends:
-        call.finished_us, call.status, fact = min(ends)
+        call.finished_us, rank, fact = min(ends)
+        call.status = _WORST_CALL_FIRST[rank]
         call.really = real.outcomes.get(fact)
         call.duration = _earliest(sure[0], "duration") or _earliest(sure[1], "duration")
         if call.status != "COMPLETED":
@@ -264,12 +266,16 @@ def _call(call: CallTruth, rows: list[_Event], real: _Real) -> CallTruth:
 
 def _outcome(row: _Event) -> str:
     status: str = row.columns["status"]
-    return status if status in _OUTCOMES else _ENDING_A_CALL[row.kind][1]
+    return status if status in _WORST_CALL_FIRST else _ENDING_A_CALL[row.kind][1]
 
 
-def _key(row: _Event) -> str:
-    columns = row.columns
-    return columns["command_id"] or f"{columns['step']}#{columns['iteration']}"
+def _call_event(row: _Event) -> CallEvent:
+    return CallEvent(
+        at=row.at_us,
+        role=row.kind.partition(".")[2],
+        number=row.columns["attempts"] if row.numbered else None,
+        end=row.kind if row.kind in _ENDING_A_CALL and not row.pending else "",
+    )
 
 
 def _steps(execution_id: int, rows: list[_Event], calls: list[CallTruth]) -> Iterator[StepTruth]:

@@ -8,8 +8,10 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+
+from simulator.tries import CallEvent, tries_of
 
 Row = dict[str, Any]
 Shown = list[tuple[Any, ...]]
@@ -42,6 +44,15 @@ CALL_ENDS: Final = {
     "action_failed": (1, "FAILED"),
     "command.cancelled": (1, "CANCELLED"),
 }
+END_CLASSES: Final[dict[str, str]] = {
+    "action_done": "call.done",
+    "call_done": "call.done",
+    "action_completed": "command.completed",
+    "action_failed": "command.failed",
+}
+"""Older spellings of one type."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+WORST_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
 WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 LATENESS: Final = (
     (-1, "clock ahead"),
@@ -164,19 +175,15 @@ def _path(context: Any) -> tuple[str | None, str]:
 
 def _calls(told: Sequence[Row]) -> Iterator[Row]:
     """The tries of every command of one execution."""
-    commands: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    commands: dict[str, list[Row]] = defaultdict(list)
     for row in told:
-        if row["event_type"] in CALL_ENDS or any(
-            row["event_type"] in kinds for kinds in CALL_MARKS.values()
-        ):
-            commands[_command(row)].append(row)
+        if _role(row) and row["command_id"]:
+            commands[row["command_id"]].append(row)
     tries: list[Row] = []
-    for (command_id, *_), rows in commands.items():
-        numbers = {row["attempts"] for row in rows if row["evidence"] >= 100}
-        taking = next(iter(numbers)) if len(numbers) == 1 else 0
+    for command_id, rows in commands.items():
         by_try: dict[int, list[Row]] = defaultdict(list)
-        for row in rows:
-            by_try[row["attempts"] if row["evidence"] >= 100 else taking].append(row)
+        for row, attempts in zip(rows, tries_of(list(map(call_event, rows))), strict=True):
+            by_try[attempts].append(row)
         tries += [_try(command_id, attempts, events) for attempts, events in by_try.items()]
     for one in tries:
         before = [failure["finished_at"] for failure in tries if _goes_before(failure, one)]
@@ -184,13 +191,24 @@ def _calls(told: Sequence[Row]) -> Iterator[Row]:
     yield from tries
 
 
-def _command(row: Row) -> tuple[Any, ...]:
-    if row["command_id"]:
-        return (row["command_id"],)
-    return (None, row["step"], row["iteration"])
+def _role(row: Row) -> str:
+    kind = row["event_type"]
+    marks = [mark for mark, kinds in CALL_MARKS.items() if kind in kinds]
+    return marks[0].removesuffix("_at") if marks else "ended" if kind in CALL_ENDS else ""
 
 
-def _try(command_id: str | None, attempts: int, rows: Sequence[Row]) -> Row:
+def call_event(row: Row) -> CallEvent:
+    """An event of a call, as tries are folded from it."""
+    kind: str = row["event_type"]
+    return CallEvent(
+        at=(row["created_at"] - _EPOCH) // timedelta(microseconds=1),
+        role=_role(row),
+        number=row["attempts"] if row["evidence"] >= 100 else None,
+        end=END_CLASSES.get(kind, kind) if kind in CALL_ENDS and not _is_parked(row) else "",
+    )
+
+
+def _try(command_id: str, attempts: int, rows: Sequence[Row]) -> Row:
     ends = [row for row in rows if row["event_type"] in CALL_ENDS and not _is_parked(row)]
     outcome = _first(ends, _call_status)
     status = outcome[1] if outcome else None
@@ -245,8 +263,13 @@ def _first(
     ]
     if not found:
         return None
-    _, moment, what = min(found, key=lambda one: (*one[:2], _bytes(one[2])))
+    _, moment, what = min(found, key=lambda one: (*one[:2], _rank(one[2]), _bytes(one[2])))
     return moment, what
+
+
+def _rank(value: Any) -> int:
+    """Of two outcomes at one instant the worse counts; other values by their bytes."""
+    return WORST_FIRST.index(value) if value in WORST_FIRST else 0
 
 
 def _goes_before(failure: Row, retry: Row) -> bool:
@@ -254,7 +277,7 @@ def _goes_before(failure: Row, retry: Row) -> bool:
         return False
     if failure["finished_at"] > retry["begun_at"]:
         return False
-    same_command = _command(failure) == _command(retry)
+    same_command: bool = failure["command_id"] == retry["command_id"]
     same_step = failure["step"] != "" and failure["step"] == retry["step"]
     return same_command or (same_step and failure["iteration"] == retry["iteration"])
 
@@ -263,6 +286,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, Shown]:
     minutes: Counter[Any] = Counter()
     hours: Counter[Any] = Counter()
     types: Counter[Any] = Counter()
+    without_command: Counter[Any] = Counter()
     arrivals: Counter[Any] = Counter()
     unsaid: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     coercions: Counter[Any] = Counter()
@@ -271,6 +295,8 @@ def _of_events(rows: Sequence[Row]) -> dict[str, Shown]:
         minutes[minute(created_at), row["event_type"], *what] += 1
         types[minute(created_at), row["event_type"]] += 1
         hours[hour(created_at), row["step"], row["event_type"], *what] += 1
+        if _role(row) and not row["command_id"]:
+            without_command[hour(created_at), row["step"], row["event_type"], row["status"]] += 1
         arrived = hour(row["recorded_at"] or created_at)
         lateness = _lateness(created_at, row["recorded_at"])
         arrivals[arrived, row["shape"], lateness, lateness in ("unknown", "under 1 s")] += 1
@@ -283,6 +309,7 @@ def _of_events(rows: Sequence[Row]) -> dict[str, Shown]:
     return {
         "attempts_by_status": _counted(minutes),
         "attempts_by_status_hourly": _counted(hours),
+        "calls_without_command": _counted(without_command),
         "events_per_second": [(*key, count, count / 60) for key, count in types.items()],
         "late_arrivals": _counted(arrivals),
         "defaults_by_shape": [(*key, *sums) for key, sums in unsaid.items()],
@@ -472,21 +499,14 @@ def _in_order(calls: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
     for call in calls:
         steps[call["execution_id"], call["step"], call["iteration"]].append(call)
     for key, tries in steps.items():
-        tries.sort(key=lambda call: (call["begun_at"], call["attempts"], _key(call)))
+        tries.sort(
+            key=lambda call: (call["begun_at"], call["attempts"], _bytes(call["command_id"]))
+        )
         for ordinal, call in enumerate(tries):
             yield (
                 *key, ordinal, call["attempts"], call["command_id"], call["begun_at"],
                 call["status"] or "RUNNING",
             )  # fmt: skip
-
-
-def _key(call: Row) -> bytes:
-    """How commands are ordered that have nothing else between them."""
-    command_id: str | None = call["command_id"]
-    if command_id is None:
-        iteration = "" if call["iteration"] is None else call["iteration"]
-        return f"#{iteration} {call['step']}".encode()
-    return (f"#{command_id}" if command_id.startswith("#") else command_id).encode()
 
 
 def _percentiles(counts: Counter[int]) -> tuple[Any, ...]:

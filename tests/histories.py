@@ -78,6 +78,51 @@ def logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
     return draw(st.permutations(rows))
 
 
+_ENDS: Final = [
+    ["call.done"], ["call.done", "command.completed"], ["call.error", "command.failed"],
+    ["call.error"], ["command.failed", "action_done"], [],
+]  # fmt: skip
+
+
+@st.composite
+def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
+    """The events of a command that is tried again, in order, each with the try that it is of.
+
+    Issuer and worker each number all tries, only retries, none, or some events and not others.
+    Every try is issued, and told to be over after it was issued, if it is.
+    """
+    issuer, worker = (draw(st.sampled_from(["all", "retries", "none", "some"])) for _ in range(2))
+    rows: list[tuple[Row, int]] = []
+    at = T0
+    for attempts in range(draw(st.integers(2, 4))):
+        kinds = ["command.issued", *draw(st.sampled_from([["command.claimed"], []]))]
+        kinds += draw(st.sampled_from([["command.started"], []])) + draw(st.sampled_from(_ENDS))
+        for number, kind in enumerate(kinds):
+            ends = kind in CALL_ENDS
+            at += timedelta(microseconds=draw(st.integers(0 if number and not ends else 1, 2)))
+            habit = worker if number else issuer
+            numbers = {"all": True, "retries": attempts > 0, "none": False}
+            says = numbers[habit] if habit in numbers else draw(st.booleans())
+            row = event(
+                event_id=draw(st.sampled_from(BASES)) + len(rows),
+                event_type=kind,
+                step="a",
+                status=draw(st.sampled_from(["COMPLETED", "FAILED"])) if ends else "RUNNING",
+                attempts=attempts if says else 0,
+                evidence=212 if says else 12,
+                created_at=at,
+                command_id="c1",
+                error=draw(st.sampled_from([None, "HTTP 503"])) if ends else None,
+            )
+            rows.append((row, attempts))
+    return rows
+
+
+def repeated(rows: Sequence[Row]) -> list[Row]:
+    """The same events told again under other ids."""
+    return [row | {"event_id": row["event_id"] + 100} for row in rows]
+
+
 @st.composite
 def cuts(draw: st.DrawFn, rows: Sequence[Row]) -> list[list[Row]]:
     """The rows in batches, in their order."""

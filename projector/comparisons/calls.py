@@ -7,10 +7,10 @@ from projector.comparisons.comparison import Comparison
 CALLS: Final = Comparison(
     name="call_facts",
     bounds="executions",
-    keys="execution_id call_key attempts",
+    keys="execution_id command_id attempts",
     measure="begun_at",
     shown="""
-        select call.execution_id, call.call_key, call.attempts, call.begun_at, call.issued_at,
+        select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,
                call.claimed_at, call.started_at, call.finished_at,
                substr(call.told_outcome, 19) as status,
                unsorted(substr(call.told_duration, 19)) as duration_us,
@@ -24,102 +24,51 @@ CALLS: Final = Comparison(
         and    mod(abs(hashint8(call.execution_id)::bigint), $3::integer) = $4::integer
     """,
     folded="""
-        with told as (
-            select event.execution_id, event.created_at, event.max_attempts, event.iteration,
-                   nullif(event.step, '') as step, nullif(event.worker_id, '') as worker_id,
-                   nullif(left(event.error, 1000), '') as error, event.duration,
-                   case
-                       when coalesce(event.command_id, '') = ''
-                       then '#' || coalesce(event.iteration::text, '') || ' ' || event.step
-                       when left(event.command_id, 1) = '#' then '#' || event.command_id
-                       else event.command_id
-                   end as call_key,
-                   case when event.evidence / 100 > 0 then event.attempts end as number,
-                   kind.role,
-                   case
-                       when event.status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
-                       then event.status
-                       else kind.outcome
-                   end as status,
-                   kind.role = 'done'
-                       or kind.role = 'ended' and not (
-                              kind.event_class = 'command.completed'
-                              and coalesce(
-                                      event.context -> 'pending_callback' = 'true'::jsonb, false
-                                  )
-                          ) as closes
+        with command as (
+            select distinct event.execution_id, event.command_id
             from   normalizer.events as event
             join   event_kinds as kind
                    on kind.event_type = event.event_type and kind.subject = 'call'
             where  event.execution_id between $1::bigint and $2::bigint
             and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
             and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
-            union all
-            -- What is archived, as rows that say just one thing each.
-            select kept.execution_id, part.created_at, unsorted(undated(part.told_limit)),
-                   kept.iteration, undated(part.told_step), undated(part.told_worker),
-                   substr(part.told_error, 19),
-                   unsorted(substr(part.told_duration, 19)) / 1000000::double precision,
-                   kept.call_key, kept.told,
-                   case left(part.closing, 1) when '0' then 'done' when '1' then 'ended'
-                   else part.role end,
-                   substr(part.told_outcome, 19), part.closing is not null
-            from   archived_calls as kept
-            cross join lateral (
-                values (begun_at, '', null, null, null, null, null, null),
-                       (issued_at, 'issued', null, null, null, null, null, null),
-                       (claimed_at, 'claimed', null, null, null, null, null, null),
-                       (started_at, 'started', null, null, null, null, null, null),
-                       (moment_of(substr(told_outcome, 2)), '', told_outcome, null, null, null,
-                        null, null),
-                       (moment_of(substr(told_duration, 2)), '', null, told_duration, null, null,
-                        null, null),
-                       (moment_of(substr(told_error, 2)), '', null, null, told_error, null, null,
-                        null),
-                       (moment_of(told_step), '', null, null, null, told_step, null, null),
-                       (moment_of(told_worker), '', null, null, null, null, told_worker, null),
-                       (moment_of(told_limit), '', null, null, null, null, null, told_limit)
-            ) as told (
-                created_at, role, told_outcome, told_duration, told_error, told_step,
-                told_worker, told_limit
-            )
-            cross join lateral (
-                select told.*, coalesce(told.told_outcome, told.told_duration, told.told_error)
-                                   as closing
-            ) as part
-            where  kept.execution_id between $1::bigint and $2::bigint
-            and    ($5::bigint[] is null or kept.execution_id = any($5::bigint[]))
-            and    mod(abs(hashint8(kept.execution_id)::bigint), $3::integer) = $4::integer
-            and    part.created_at is not null
+            and    event.command_id <> ''
+            union
+            select execution_id, command_id
+            from   archived_calls
+            where  execution_id between $1::bigint and $2::bigint
+            and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
+            and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
+        ),
+        told as (
+            select *,
+                   array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as rank
+            from   told_calls(
+                       array(select (execution_id, command_id)::call_command from command)
+                   )
         ),
         try as materialized (
-            select   execution_id, call_key,
-                     case
-                         when number is not null then number
-                         when least_number = greatest_number then least_number
-                         else 0
-                     end as attempts,
+            select   execution_id, command_id, attempts,
                      min(created_at) as begun_at,
                      min(created_at) filter (where role = 'issued') as issued_at,
                      min(created_at) filter (where role = 'claimed') as claimed_at,
                      min(created_at) filter (where role = 'started') as started_at,
                      (
-                         array_agg(created_at order by role, created_at, status collate "C")
-                             filter (where closes)
+                         array_agg(created_at order by closes, created_at, rank)
+                             filter (where closes is not null)
                      )[1] as finished_at,
                      (
-                         array_agg(status order by role, created_at, status collate "C")
-                             filter (where closes)
+                         array_agg(outcome order by closes, created_at, rank)
+                             filter (where closes is not null)
                      )[1] as status,
                      (
-                         array_agg(round(duration * 1000000)::bigint
-                                   order by role, created_at, duration)
-                             filter (where closes and duration between 0 and 2592000)
+                         array_agg(duration_us order by closes, created_at, duration_us)
+                             filter (where closes is not null and duration_us is not null)
                      )[1] as duration_us,
                      md5(
                          (
-                             array_agg(error order by role, created_at, error collate "C")
-                                 filter (where closes and error is not null)
+                             array_agg(error order by closes, created_at, error collate "C")
+                                 filter (where closes is not null and error is not null)
                          )[1]
                      ) as error,
                      (
@@ -135,19 +84,13 @@ CALLS: Final = Comparison(
                              filter (where max_attempts is not null)
                      )[1]::bigint as max_attempts,
                      min(iteration) as iteration
-            from     (
-                         select *,
-                                min(number) over command as least_number,
-                                max(number) over command as greatest_number
-                         from   told
-                         window command as (partition by execution_id, call_key)
-                     ) as numbered
+            from     told
             group by 1, 2, 3
         )
         select try.*, before.failed_before
         from   try
         left join (
-            select   retry.execution_id, retry.call_key, retry.attempts,
+            select   retry.execution_id, retry.command_id, retry.attempts,
                      max(failure.finished_at) as failed_before
             from     try as retry
             join     try as failure
@@ -156,12 +99,12 @@ CALLS: Final = Comparison(
             where    failure.status <> 'COMPLETED'
             and      failure.finished_at <= retry.begun_at
             and      (
-                         failure.call_key = retry.call_key
+                         failure.command_id = retry.command_id
                          or failure.step = retry.step
                             and failure.iteration is not distinct from retry.iteration
                      )
-            group by retry.execution_id, retry.call_key, retry.attempts
-        ) as before using (execution_id, call_key, attempts)
+            group by retry.execution_id, retry.command_id, retry.attempts
+        ) as before using (execution_id, command_id, attempts)
     """,
 )
 

@@ -36,19 +36,21 @@ HOURS: Final = Comparison(
     bounds="created",
     keys="hour step event_type status attempts",
     measure="events",
-    sums="events",
+    sums="events without_command",
     shown="""
-        select   hour, step, event_type, status, attempts, sum(events)::bigint as events
+        select   hour, step, event_type, status, attempts, sum(events)::bigint as events,
+                 sum(without_command)::bigint as without_command
         from     event_hours
         where    hour >= $1::timestamptz and hour < $2::timestamptz
         and      shard >= 0
         and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
         group by hour, step, event_type, status, attempts
-        having   sum(events) <> 0
+        having   sum(events) <> 0 or sum(without_command) <> 0
     """,
     folded="""
         select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
-                 count(*) as events
+                 count(*) as events,
+                 count(*) filter (where coalesce(command_id, '') = '') as without_command
         from     normalizer.events
         where    created_at >= $1::timestamptz and created_at < $2::timestamptz
         and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer

@@ -78,6 +78,96 @@ async def test_a_retry_that_only_its_issuer_numbers_is_one_call(
     assert [tuple(row) for row in calls] == [(2, "COMPLETED")]
 
 
+async def test_tries_that_only_their_issuer_numbers_are_told_apart(
+    connection: asyncpg.Connection,
+) -> None:
+    """Whatever comes first: also a retry's end before its issue."""
+    defaulted = {"evidence": 12, "attempts": 0}
+    rows = [
+        call(1, "command.issued", attempts=0),
+        call(2, "command.claimed", **defaulted),
+        call(3, "call.done", status="ERROR", error="HTTP 503", **defaulted),
+        call(5, "command.issued", attempts=1),
+        call(6, "command.claimed", **defaulted),
+        call(7, "call.done", status="COMPLETED", **defaulted),
+    ]
+    for row in reversed(rows):
+        await shown.insert(connection, [row])
+
+    calls = await connection.fetch(
+        "select attempts, status, queue_s, backoff_s from projector.calls order by attempts"
+    )
+    recovered = await connection.fetch("select attempts, recovered from projector.retry_recovery")
+
+    assert [tuple(row) for row in calls] == [(0, "ERROR", 1.0, None), (1, "COMPLETED", 1.0, 2.0)]
+    assert [tuple(row) for row in recovered] == [(1, 1)]
+    assert await connection.fetch("select * from projector.open_calls") == []
+
+
+async def test_of_two_ends_in_one_microsecond_the_worse_counts(
+    connection: asyncpg.Connection,
+) -> None:
+    words = ("CANCELLED", "COMPLETED", "ERROR", "FAILED")
+    at_once = {"created_at": T0, "command_id": "c"}
+    pairs = list(product(words, words))
+    for number, pair in enumerate(pairs):
+        for place, status in enumerate(pair):
+            told = event(
+                event_id=2 * number + place, execution_id=number, event_type="call.done",
+                status=status, **at_once,
+            )  # fmt: skip
+            await shown.insert(connection, [told])
+
+    calls = await connection.fetch("select execution_id, status from projector.calls order by 1")
+
+    worst = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
+    assert [tuple(row) for row in calls] == [
+        (number, min(pair, key=worst.index)) for number, pair in enumerate(pairs)
+    ]
+
+
+async def test_events_that_name_no_command_make_no_call_and_are_counted(
+    connection: asyncpg.Connection,
+) -> None:
+    done = [call(n, "call.done", status="COMPLETED", command_id=None) for n in range(3)]
+    await shown.insert(connection, done)
+    await shown.update(connection, [done[2] | {"command_id": "c"}])
+
+    calls = await connection.fetch("select command_id from projector.calls")
+    without = await connection.fetch(
+        "select step, event_type, status, events from projector.calls_without_command"
+    )
+
+    assert [row["command_id"] for row in calls] == ["c"]
+    assert [tuple(row) for row in without] == [("fetch", "call.done", "COMPLETED", 2)]
+    assert await disagreements(connection) == {}
+
+
+@pytest.mark.parametrize("events", [100, 3_000])
+async def test_a_report_that_changes_a_call_reads_its_command_only(
+    events: int, connection: asyncpg.Connection
+) -> None:
+    """However many events its execution has."""
+    rows = [
+        call(n, "call.done", status="COMPLETED", command_id=f"1:fetch:{n}") for n in range(events)
+    ]
+    await shown.insert(connection, rows)
+    changed = rows[events // 2] | {"error": "HTTP 503"}
+
+    async with connection.transaction():
+        before = await connection.fetchval(EVENTS_READ)
+        await shown.update(connection, [changed])
+        read = await connection.fetchval(EVENTS_READ) - before
+
+    assert read < 10
+
+
+EVENTS_READ: Final = """
+    select sum(seq_tup_read + idx_tup_fetch)::bigint
+    from   pg_stat_xact_user_tables
+    where  relid in (select relid from pg_partition_tree('normalizer.events') where isleaf)
+"""
+
 ISSUERS: Final[dict[str, dict[str, Any]]] = {
     "python_row": {"event_time": "2025-11-24T16:00:00", "node_name": "fetch", "meta.attempt": 2},
     "python_emit": {"node_name": "fetch", "meta.attempts": 1, "created_at": 1_764_000_000},
@@ -238,8 +328,8 @@ async def test_truncating_the_log_empties_what_hangs_on_it(
 async def test_a_writer_needs_no_right_to_any_projection(connection: asyncpg.Connection) -> None:
     await connection.execute("set role normalizer_writer")
     await connection.execute(
-        "insert into normalizer.events (execution_id, event_type, status) "
-        "values (1, 'call.done', 'COMPLETED')"
+        "insert into normalizer.events (execution_id, event_type, status, command_id) "
+        "values (1, 'call.done', 'COMPLETED', 'c')"
     )
 
     assert await connection.fetchval("select count(*) from projector.calls") == 1

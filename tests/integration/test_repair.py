@@ -37,7 +37,11 @@ COUNTERS: Final = Asked(scope=Scope(), only_counted=True)
 
 TAMPERING: Final[dict[str, tuple[str, ...]]] = {
     "event_minutes": ("events = events + 3", "attempts = attempts + 7", "status = 'OTHER'"),
-    "event_hours": ("events = -events", "hour = hour + interval '3 days'", "step = 'other'"),
+    "event_hours": (
+        "events = -events, without_command = 7",
+        "hour = hour + interval '3 days'",
+        "step = 'other'",
+    ),
     "arrival_hours": ("events = 7", "lateness = 8 - lateness"),
     "coercion_hours": ("coercions = 7", "rule = 'none'"),
     "quarantine_hours": ("refused = 7", "reason = 'none'"),
@@ -58,8 +62,8 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "attempts = attempts + 100",
         "told_step = null",
         "failed_before = '2020-01-01'",
-        "told_duration = null, event_ids = null",
-        "call_key = call_key || 'x'",
+        "told_duration = null",
+        "command_id = command_id || 'x'",
     ),
     "execution_hours": ("executions = executions + 1", "playbook = 'other'"),
     "call_hours": ("exhausted = exhausted + 1", "duration_us = 0, calls = calls * 2"),

@@ -147,8 +147,8 @@ async def test_rows_written_behind_the_triggers_are_missed(
     await fill(connection)
     await connection.execute(
         "insert into normalizer.events_small "
-        "(event_id, execution_id, event_type, status, created_at) "
-        "values (7, 77, 'call.done', 'COMPLETED', '2001-01-01')"
+        "(event_id, execution_id, event_type, status, created_at, command_id) "
+        "values (7, 77, 'call.done', 'COMPLETED', '2001-01-01', 'c')"
     )
 
     found = await verdicts(connection)

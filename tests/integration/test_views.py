@@ -139,6 +139,7 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     rows.append(said(1, 91, "playbook.failed", again, status="FAILED"))
     now = datetime.now(UTC) - timedelta(seconds=30)
     rows.append(said(4, 95, "command.issued", now, attempts=1, command_id="4:fetch:storm"))
+    rows.append(said(4, 96, "call.done", now, status="COMPLETED"))
     await shown.insert(connection, rows)
     return connection
 

@@ -72,7 +72,7 @@ def _call(truth: CallTruth) -> ShownCall:
 
     return ShownCall(
         execution_id=truth.execution_id,
-        command_id=None if "#" in truth.key else truth.key,
+        command_id=truth.key,
         step=truth.step,
         iteration=truth.iteration,
         attempts=truth.attempts,

@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -89,6 +89,26 @@ def test_every_deployment_plays(deployment: str) -> None:
     ]
 
     assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(told)
+
+
+def test_some_commands_have_tries_that_only_their_issuer_numbers() -> None:
+    shares = {one.name: float(one.name == "rust_before") for one in DEPLOYMENTS}
+    numbers: dict[str, set[int]] = defaultdict(set)
+    reports = Counter[bool]()
+
+    for record in play(2_000, failing=0.8, odd=0.0, deployments=shares):
+        for outcome in record.outcomes:
+            says = outcome.says if isinstance(outcome, Event) else None
+            if says is None or says.command_id is None:
+                continue
+            if says.kind == "command.issued":
+                numbers[says.command_id].add(says.attempts)
+            elif says.kind.startswith(("command.", "call.")):
+                reports[bool(says.attempts_rank)] += 1
+
+    assert {0, 1} in numbers.values()
+    assert reports[False] > 100
+    assert reports[True] == 0
 
 
 def test_every_poison_is_played() -> None:

@@ -1,0 +1,111 @@
+"""The law of tries: whoever numbers them, and in whatever order and number their events come.
+
+The plain fold is compared with what is known to have happened, and the views with the fold.
+"""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from simulator.tries import CallEvent, tries_of
+from tests import shown
+from tests.fold import Row, call_event
+from tests.histories import cuts, hands, repeated, retried_commands
+from tests.shown import disagreements
+from tests.stack import Database
+
+History = list[tuple[Row, int]]
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url)
+    yield made
+    await made.close()
+
+
+def issuer_numbers_retries(history: History) -> bool:
+    return all(
+        row["evidence"] >= 100
+        for row, attempts in history
+        if attempts and row["event_type"] == "command.issued"
+    )
+
+
+@given(history=retried_commands().filter(issuer_numbers_retries), data=st.data())
+def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with_their_number(
+    history: History, data: st.DataObject
+) -> None:
+    told = data.draw(st.permutations(history))
+
+    found = tries_of([call_event(row) for row, _ in told])
+
+    assert found == [attempts for _, attempts in told]
+
+
+def test_an_end_told_after_the_next_issue_is_of_the_try_before() -> None:
+    told = [
+        CallEvent(0, "issued", number=0),
+        CallEvent(5, "issued", number=1),
+        CallEvent(6, "done", end="call.done"),
+        CallEvent(9, "done", end="call.done"),
+    ]
+
+    assert tries_of(told) == [0, 1, 0, 1]
+
+
+def test_ends_of_three_tries_told_after_all_were_issued_are_one_of_each() -> None:
+    issued = [CallEvent(at, "issued", number=at) for at in range(3)]
+    ends = [CallEvent(at, "done", end="call.done") for at in (5, 6, 7)]
+
+    assert tries_of(issued + ends) == [0, 1, 2, 0, 1, 2]
+
+
+def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> None:
+    told = [
+        CallEvent(0, "issued", number=0),
+        CallEvent(3, "done", end="call.error"),
+        CallEvent(4, "started"),
+        CallEvent(7, "done", number=1, end="call.done"),
+    ]
+
+    assert tries_of(told) == [0, 0, 1, 1]
+
+
+def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
+    told = [
+        CallEvent(0, "issued"),
+        CallEvent(1, "started"),
+        CallEvent(3, "done", end="call.error"),
+        CallEvent(4, "started", number=1),
+        CallEvent(7, "done", number=1, end="call.done"),
+    ]
+
+    assert tries_of(told) == [0, 0, 0, 1, 1]
+
+
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(history=retried_commands(), data=st.data())
+async def test_views_show_the_fold_of_a_command_in_any_order_and_number_of_its_reports(
+    history: History, data: st.DataObject, connection: asyncpg.Connection
+) -> None:
+    rows = [row for row, _ in history]
+    again = repeated(data.draw(st.lists(st.sampled_from(rows), max_size=2, unique_by=id)))
+    told = data.draw(st.permutations(rows + again))
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for batch in data.draw(cuts(told)):
+            await shown.insert(connection, batch)
+            assert await disagreements(connection) == {}
+        for what, changed in data.draw(hands(told)):
+            await (shown.update if what == "update" else shown.delete)(connection, changed)
+            assert await disagreements(connection) == {}, what
+    finally:
+        await transaction.rollback()

@@ -671,6 +671,9 @@ create index executions_by_end on projector.execution_facts (
 ) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
 -- Those that began in an hour, for verify; and those of an hour that are counted as archived.
 create index executions_by_begin on projector.execution_facts (projector.hour_of(begin_at));
+-- Those that one execution began.
+create index executions_by_parent on projector.execution_facts (parent_execution_id)
+    where parent_execution_id is not null;
 create index archived_by_begin on projector.archived_executions (counted_begun)
     where counted_begun is not null;
 create index archived_by_end on projector.archived_executions (counted_ended)

@@ -300,13 +300,6 @@ def _asked(
     help="Delete the bytes of refused records after so long; 30d.",
 )
 @click.option(
-    "--keep-minutes",
-    envvar="PROJECTOR_KEEP_MINUTES",
-    metavar="SPAN",
-    default="2d",
-    help="Drop counts by minute after so long; 2d. Hours stay.",
-)
-@click.option(
     "--sample",
     type=click.IntRange(0),
     default=2,

@@ -33,7 +33,7 @@ class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """How long rows are kept; None: for ever.
+    """How long rows are kept; None: for ever. Minutes: at least as long as the views show them.
 
     Events are taken in for as long as `events` says, and kept for the margin longer: reports of one
     event that are at most so far apart count once. Executions are forgotten only when none of their
@@ -104,7 +104,7 @@ async def _steps(
     if keep.raw is not None:
         steps.append(drop_raw(connection, now - keep.raw, dry_run=dry_run))
     steps.append(fold_shards(connection, now, dry_run=dry_run))
-    steps.append(drop_minutes(connection, _minute_of(now - keep.minutes), dry_run=dry_run))
+    steps.append(drop_minutes(connection, _hour_of(now - keep.minutes), dry_run=dry_run))
     steps.append(refresh_statistics(connection, dry_run=dry_run))
     for step in steps:
         async for done in step:
@@ -113,8 +113,8 @@ async def _steps(
         await connection.execute(_FORGET_VERDICTS, now - keep.verifications)
 
 
-def _minute_of(moment: datetime) -> datetime:
-    return moment.replace(second=0, microsecond=0)
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 _FORGET_VERDICTS: Final = """

@@ -188,10 +188,7 @@ _WEIGHTS: Final[dict[Bounds, str]] = {
     "created": _weights(("event_hours", "hour", "sum(events)")),
     "arrived": _weights(("arrival_hours", "hour", "sum(events)")),
     "refused": _weights(("quarantine_hours", "hour", "sum(refused)")),
-    "begun": _weights(
-        ("execution_hours", "hour", "4 * sum(executions)"),
-        ("retry_minutes", "hour_of(minute)", "4 * sum(retries)"),
-    ),
+    "begun": _weights(("execution_hours", "hour", "4 * sum(executions)")),
     "finished": _weights(("call_hours", "hour", "4 * sum(calls)")),
 }
 

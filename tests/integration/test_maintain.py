@@ -98,7 +98,8 @@ def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
     """What is left when the executions themselves are not looked at."""
     gone = {
         "executions", "calls", "open_calls", "tries_in_order", "contradicting_executions",
-        "completed_with_failures", "stuck_executions", "executions_without_end",
+        "completed_with_failures", "stuck_executions", "executions_without_end", "error_groups",
+        "loops", "playbook_versions",
     }  # fmt: skip
     return {name: rows for name, rows in views.items() if name not in gone}
 

@@ -555,6 +555,7 @@ create table normalizer.quarantine (
     source_index       integer     not null,
     value_bytes        bigint      not null,
     recorded_at        timestamptz,
+    sample             text,
     batch_id           bigint      not null,
     quarantined_at     timestamptz not null default now(),
     constraint quarantine_pkey primary key (quarantine_id),
@@ -573,6 +574,9 @@ create table normalizer.quarantine (
 comment on table normalizer.quarantine is
     'Every record or event that was refused: why, in our own words, and where it came from. '
     'skipped: by an operator, with `normalizer position skip`.';
+comment on column normalizer.quarantine.sample is
+    'The first 2 kB of the record without its secrets, on the first refusal of each record. Null '
+    'where they are no text, or where what may be a secret in them has no known end.';
 
 -- List by time (quarantine list), count by reason (the quarantine views).
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);

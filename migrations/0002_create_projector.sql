@@ -137,6 +137,46 @@ create function projector.seconds_of(bucket integer) returns double precision
         else power(2::double precision, (bucket + 0.5::double precision) / 8) / 1000000
     end;
 
+-- The seconds that so much of what a histogram counts stays under. Its state: the fraction, then the
+-- count of each bucket from -1 on. Counts may be parts, which take back what others say.
+create function projector.percentile_add(
+    state double precision[], fraction double precision, bucket integer, calls bigint
+) returns double precision[]
+    language plpgsql immutable parallel safe
+as $$
+begin
+    state[1] := fraction;
+    if bucket is not null and calls is not null then
+        state[bucket + 3] := coalesce(state[bucket + 3], 0) + calls;
+    end if;
+    return state;
+end
+$$;
+
+create function projector.percentile_found(state double precision[]) returns double precision
+    language sql immutable parallel safe
+    return (
+        select projector.seconds_of(
+                   (min(place) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
+                   ::integer
+               )
+        from   (
+                   select place, sum(calls) over (order by place) as up_to, sum(calls) over () as total
+                   from   unnest(state) with ordinality as counted (calls, place)
+                   where  place > 1 and calls <> 0
+               ) as cumulated
+    );
+
+create aggregate projector.percentile(
+    fraction double precision, bucket integer, calls bigint
+) (
+    sfunc     = projector.percentile_add,
+    stype     = double precision[],
+    initcond  = '{}',
+    finalfunc = projector.percentile_found,
+    parallel  = safe
+);
+
 create function projector.undated(dated text) returns text
     language sql immutable parallel safe
     return substr(dated, 18);

@@ -755,6 +755,9 @@ create index executions_archived on projector.execution_facts (execution_id)
 create index executions_by_begin on projector.execution_facts
     using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
     with (pages_per_range = 32);
+-- Those that one execution began.
+create index executions_by_parent on projector.execution_facts (parent_execution_id)
+    where parent_execution_id is not null;
 -- Those of an hour that are counted as archived.
 create index archived_by_begin on projector.archived_executions (counted_begun)
     where counted_begun is not null;

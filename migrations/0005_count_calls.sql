@@ -1,7 +1,7 @@
 -- migrate:up
 
 -- One row per try of a command, and what is counted of tries: by playbook and step, by worker, by the
--- kind of their error, how long they took, and retries by the minute.
+-- kind of their error, how long they took, and first tries and retries by the minute.
 
 create table projector.call_facts (
     execution_id   bigint                     not null,
@@ -71,9 +71,9 @@ comment on table projector.archived_calls is
 create index calls_by_hour on projector.call_facts (
     projector.hour_of(coalesce(finished_at, begun_at))
 );
--- Issued and never claimed, claimed and never started, started and never finished; and retries.
+-- Issued and never claimed, claimed and never started, started and never finished.
 create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
-    where finished_at is null or attempts > 0;
+    where finished_at is null;
 
 
 -- Whole microseconds, so that sums can be taken back; null for what no call can last.
@@ -88,15 +88,34 @@ create function projector.microseconds_between(earlier timestamptz, later timest
         when later >= earlier then (date_part('epoch', later - earlier) * 1000000)::bigint
     end;
 
--- What kind of failure a text tells of: the text without its quoted parts, numbers and ids.
+-- What kind of failure a text tells of: the text without its quoted parts and without ids, which are
+-- words with a digit in them. Codes stay: up to three digits after the word that says so, and the
+-- number of an HTTP error before its name.
 create function projector.error_class_of(error text) returns text
     language sql immutable parallel safe
     return btrim(
         left(
             regexp_replace(
                 regexp_replace(
-                    regexp_replace(left(error, 400), '"[^"]*"|''[^'']*''', '?', 'g'),
-                    '\m(0x)?[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*\M', '#', 'g'
+                    replace(
+                        regexp_replace(
+                            regexp_replace(
+                                regexp_replace(
+                                    translate(left(error, 400), chr(1), ' '),
+                                    '"[^"]*"|''[^'']*''', '?', 'g'
+                                ),
+                                '(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
+                                '|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
+                                '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
+                                '|method|not|payload|precondition|request|service|too|unauthorized'
+                                '|unprocessable)\M))'
+                                '|[0-9a-z]*[0-9][0-9a-z]*', '\1' || chr(1), 'gi'
+                            ),
+                            '([0-9a-z])' || chr(1), '\1', 'gi'
+                        ),
+                        chr(1), '#'
+                    ),
+                    '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
                 ),
                 '\s+', ' ', 'g'
             ),
@@ -104,9 +123,13 @@ create function projector.error_class_of(error text) returns text
         )
     );
 
+-- Of a class of errors the first call and the last, and a sample: of the view error_groups.
+create index calls_by_error on projector.call_facts (
+    projector.error_class_of(coalesce(substr(told_error, 19), '')), finished_at
+) where finished_at is not null and substr(told_outcome, 19) <> 'COMPLETED';
 
--- Tries as roll-ups see them: those that are finished, and retries as soon as they begin.
--- The engine's own calls between two steps are left out.
+
+-- Tries as roll-ups see them: those that are finished. The engine's own calls between two steps are left out.
 create view projector.counted_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(told_duration_us, projector.microseconds_between(started_at, finished_at))
@@ -126,7 +149,7 @@ from   (
                   projector.unsorted(projector.undated(told_limit)) as max_attempts
            from   projector.call_facts
        ) as told
-where  (finished_at is not null or attempts > 0)
+where  finished_at is not null
 and    step <> '__orchestrate__';
 
 comment on view projector.counted_calls is
@@ -187,10 +210,11 @@ create table projector.error_hours (
 ) with (fillfactor = 70);
 
 create table projector.retry_minutes (
-    minute  timestamptz                not null,
-    step    text           collate "C" not null,
-    shard   smallint                   not null,
-    retries bigint                     not null,
+    minute      timestamptz                not null,
+    step        text           collate "C" not null,
+    shard       smallint                   not null,
+    first_tries bigint                     not null,
+    retries     bigint                     not null,
     constraint retry_minutes_pkey primary key (minute, step, shard)
 ) with (fillfactor = 70);
 
@@ -202,7 +226,7 @@ comment on table projector.call_times is
     'histograms by the hour they finished in (see projector.bucket_of).';
 comment on table projector.worker_hours is 'Tries by worker and the hour they finished in.';
 comment on table projector.error_hours is 'Tries that failed, by the kind of their error text.';
-comment on table projector.retry_minutes is 'Retries by the minute they began in.';
+comment on table projector.retry_minutes is 'First tries and retries by the minute they ended in.';
 
 
 create type projector.call_id as (
@@ -349,15 +373,18 @@ begin
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
-    insert into retry_minutes as counted (minute, step, shard, retries)
-    select   minute_of(begun_at), step collate "C", own_shard, sum(calls)
+    insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
+    select   minute_of(finished_at), step collate "C", own_shard,
+             coalesce(sum(calls) filter (where attempts = 0), 0),
+             coalesce(sum(calls) filter (where attempts > 0), 0)
     from     moved
-    where    attempts > 0
+    where    finished_at >= (select kept_from from horizon where rows_of = 'minutes')
     group by 1, 2
-    having   sum(calls) <> 0
     order by 1, 2
     on conflict (minute, step, shard)
-    do update set retries = counted.retries + excluded.retries;
+    do update set
+        first_tries = counted.first_tries + excluded.first_tries,
+        retries     = counted.retries + excluded.retries;
 end
 $$;
 

@@ -1,267 +1,125 @@
 -- migrate:up
 
 -- The views: one question each, in its comment. They are the contract; tables may change.
--- A view that counts or rates has its hour or minute among its columns: put your time range there,
--- it reaches an index. Rates come with numerator and denominator, so that hours can be added up.
--- No view has a CTE at its top: PostgreSQL would not pull it up, and no `where` would get inside.
+-- A view that counts or rates has its hour or minute among its columns, or bucket_start where both
+-- are in it: put your time range there, it reaches an index. Rates come with numerator and denominator, so that hours can be added up.
+-- No view of many rows has a CTE at its top: PostgreSQL would not pull it up, and no `where` would
+-- get inside.
 -- Shares are compared in whole numbers: numeric is several times slower, and floats round.
 
 create view projector.attempts_by_status as
-select   minute, event_type, status, attempts, sum(events)::bigint as events
+select   minute as bucket_start, 60 as bucket_s, event_type, status, attempts,
+         sum(events)::bigint as events
 from     projector.event_minutes
-where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
+where    minute >= projector.hour_of(now()) - interval '48 hours'
 group by minute, event_type, status, attempts
+having   sum(events) <> 0
+union all
+select   hour, 3600, event_type, status, attempts, sum(events)::bigint
+from     projector.event_hours
+where    hour < projector.hour_of(now()) - interval '48 hours'
+group by hour, event_type, status, attempts
 having   sum(events) <> 0;
 
 comment on view projector.attempts_by_status is
-    'How many events of each type ended in which status at which attempt (0 is the first try), by '
-    'minute? Minutes are kept for two days; attempts_by_status_hourly goes back for ever.';
-
-create view projector.attempts_by_status_hourly as
-select   hour, step, event_type, status, attempts, sum(events)::bigint as events
-from     projector.event_hours
-group by hour, step, event_type, status, attempts
-having   sum(events) <> 0;
-
-comment on view projector.attempts_by_status_hourly is
-    'How many events of each step and type ended in which status at which attempt, by hour?';
+    'How many events of each type ended in which status at which attempt (0 is the first try), over '
+    'time? Each is in one bucket: by the minute for the last 48 hours and since the full hour '
+    'before them, by the hour before that. events / bucket_s is how many a second; the running '
+    'minute is not full yet.';
 
 create view projector.event_counts as
 select hour, step, event_type, status, attempts, events
-from   projector.event_hours;
+from   projector.event_hours
+where  events <> 0;
 
 comment on view projector.event_counts is
-    'What does attempts_by_status_hourly add up? Ask it for long windows: adding up once takes '
-    'less time. Rows are parts: several have the same keys, some take back others, only sums are '
-    'true.';
-
-create view projector.events_per_second as
-select   minute, event_type, sum(events)::bigint as events,
-         sum(events)::double precision / 60 as events_per_s
-from     projector.event_minutes
-where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
-group by minute, event_type
-having   sum(events) <> 0;
-
-comment on view projector.events_per_second is
-    'How many events a second are there, by type and minute? The running minute is not full yet.';
+    'How many events of each step and type ended in which status at which attempt, by hour? Rows are '
+    'parts: several have the same keys, some take back others, only sums are true.';
 
 
+-- One way to count tries of commands, and one to count how long they took. Adding up parts is left
+-- to whoever asks: for weeks it would be done twice.
 create view projector.call_outcomes_by_attempt as
-select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls
-from     projector.call_hours
-group by hour, playbook, step, attempts, status
-having   sum(calls) <> 0;
-
-comment on view projector.call_outcomes_by_attempt is
-    'How did calls end, by attempt? One row counts tries by the hour they finished in.';
-
-create view projector.first_attempt_success as
-select   hour, playbook, step, sum(calls)::bigint as calls,
-         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as succeeded,
-         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
-             / sum(calls)::double precision as success_rate
-from     projector.call_hours
-where    attempts = 0
-group by hour, playbook, step
-having   sum(calls) <> 0;
-
-comment on view projector.first_attempt_success is
-    'How often does the first try succeed, by step and hour? success_rate = succeeded / calls.';
-
-create view projector.error_rate_by_attempt as
-select   hour, playbook, step, attempts, sum(calls)::bigint as calls,
-         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::bigint as failed,
-         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::double precision
-             / sum(calls)::double precision as error_rate
-from     projector.call_hours
-group by hour, playbook, step, attempts
-having   sum(calls) <> 0;
-
-comment on view projector.error_rate_by_attempt is
-    'How often do calls fail at each attempt? error_rate = failed / calls; failed counts FAILED, '
-    'ERROR and CANCELLED.';
-
-create view projector.retry_recovery as
-select   hour, playbook, step, attempts, sum(calls)::bigint as retries,
-         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as recovered,
-         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
-             / sum(calls)::double precision as recovery_rate
-from     projector.call_hours
-where    attempts > 0
-group by hour, playbook, step, attempts
-having   sum(calls) <> 0;
-
-comment on view projector.retry_recovery is
-    'Is retrying worth it: how likely does attempt n succeed after attempt n - 1 has failed? '
-    'recovery_rate = recovered / retries.';
-
-create view projector.retry_exhaustion as
-select   hour, playbook, step,
-         coalesce(sum(calls) filter (where status <> 'COMPLETED'), 0)::bigint as failed,
-         sum(exhausted)::bigint as exhausted,
-         sum(exhausted)::double precision
-             / nullif(sum(calls) filter (where status <> 'COMPLETED'), 0)::double precision
-             as exhausted_rate
-from     projector.call_hours
-group by hour, playbook, step
-having   sum(calls) filter (where status <> 'COMPLETED') <> 0;
-
-comment on view projector.retry_exhaustion is
-    'How many failed tries were the last one allowed? exhausted: attempts + 1 has reached '
-    'max_attempts; exhausted_rate = exhausted / failed.';
-
-create view projector.attempts_per_success as
-select   hour, playbook, step, sum(calls)::bigint as tries,
-         coalesce(sum(calls) filter (where status = 'COMPLETED'), 0)::bigint as succeeded,
-         sum(calls)::double precision
-             / nullif(sum(calls) filter (where status = 'COMPLETED'), 0)::double precision
-             as attempts_per_success
-from     projector.call_hours
-group by hour, playbook, step
-having   sum(calls) <> 0;
-
-comment on view projector.attempts_per_success is
-    'How many tries does a success cost? attempts_per_success = tries / succeeded, null where '
-    'nothing succeeded.';
-
-
-create view projector.call_counts as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
        case when status <> 'COMPLETED' then calls else 0 end as failed,
        exhausted
-from   projector.call_hours;
+from   projector.call_hours
+where  calls <> 0 or exhausted <> 0;
 
-comment on view projector.call_counts is
-    'What do the views of outcomes, rates and retries add up? Ask it for long windows. Rows are '
-    'parts, as in event_counts.';
+comment on view projector.call_outcomes_by_attempt is
+    'How did calls end, by attempt? One row counts tries by the hour they finished in; failed are '
+    'FAILED, ERROR and CANCELLED, exhausted those of them that were the last try allowed. Rates are '
+    'sums of these over sums. Rows are parts, as in event_counts. To the minute: count calls by '
+    'finished_at.';
 
 
 create view projector.retries_by_minute as
-select   minute, step, sum(retries)::bigint as retries
+select   minute, step, sum(first_tries)::bigint as first_tries, sum(retries)::bigint as retries
 from     projector.retry_minutes
 where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
 group by minute, step
-having   sum(retries) <> 0;
+having   sum(first_tries) <> 0 or sum(retries) <> 0;
 
 comment on view projector.retries_by_minute is
-    'How many retries began in each minute, by step? Minutes are kept for two days.';
+    'How many first tries and how many retries ended in each minute, by step? Minutes are kept for '
+    'two days.';
 
 create view projector.retry_storms as
-select   step, max(minute) as minute,
-         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)::bigint
-             as retries_now,
-         coalesce(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)::bigint
-             as retries_before,
-         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)
-             ::double precision / 5 as per_minute_now,
-         coalesce(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)
-             ::double precision / 60 as per_minute_before,
-         coalesce(sum(retries) filter (where minute >= now() - interval '5 minutes'), 0)
-             ::double precision * 12
-             / nullif(sum(retries) filter (where minute < now() - interval '5 minutes'), 0)
-             ::double precision as times_usual
-from     projector.retry_minutes
-where    minute >= now() - interval '65 minutes'
-and      minute <= now()
-group by step
-having   sum(retries) <> 0;
+select step, minute, first_tries_now, retries_now, first_tries_before, retries_before,
+       retries_now / minutes_now as per_minute_now,
+       retries_before::double precision / 60 as per_minute_before,
+       ratio_now, ratio_before, ratio_now / nullif(ratio_before, 0) as times_usual,
+       retries_now >= 20 and ratio_now >= 3 * greatest(ratio_before, 0.1) as storm
+from   (
+           select step, minute, first_tries_now, retries_now, first_tries_before, retries_before,
+                  minutes_now,
+                  retries_now::double precision / greatest(first_tries_now, 1) as ratio_now,
+                  case
+                      when first_tries_before + retries_before > 0
+                      then retries_before::double precision / greatest(first_tries_before, 1)
+                  end as ratio_before
+           from   (
+                      select   step, max(minute) filter (where retries <> 0) as minute,
+                               coalesce(sum(first_tries) filter (where minute >= since), 0)::bigint
+                                   as first_tries_now,
+                               coalesce(sum(retries) filter (where minute >= since), 0)::bigint
+                                   as retries_now,
+                               coalesce(sum(first_tries) filter (where minute < since), 0)::bigint
+                                   as first_tries_before,
+                               coalesce(sum(retries) filter (where minute < since), 0)::bigint
+                                   as retries_before,
+                               extract(epoch from now() - min(since))::double precision / 60
+                                   as minutes_now
+                      from     projector.retry_minutes
+                      cross join (
+                          select projector.minute_of(now()) - interval '5 minutes' as since
+                      ) as latest
+                      where    minute >= projector.minute_of(now()) - interval '65 minutes'
+                      and      minute <= now()
+                      group by step
+                      having   sum(retries) <> 0
+                  ) as counted
+       ) as rated;
 
 comment on view projector.retry_storms is
-    'Which steps retry more now than usual? The last 5 minutes against the 60 before them; '
-    'times_usual is null where there was nothing before. Over 3 with more than a few retries is a '
-    'storm.';
+    'Which steps retry more now than usual? Retries for each first try: of those that ended since 5 '
+    'minutes before the running one, against those of the 60 minutes before. storm: at least 20 '
+    'retries now, and 3 times the usual ratio, which counts as a tenth where it is less or not '
+    'known. More traffic alone is none.';
 
 
-create view projector.call_duration_histogram as
-select   hour, playbook, step, attempts, status, bucket, projector.seconds_of(bucket) as duration_s,
-         sum(calls)::bigint as calls
-from     projector.call_times
-where    measure = 'duration'
-group by hour, playbook, step, attempts, status, bucket
-having   sum(calls) <> 0;
-
-comment on view projector.call_duration_histogram is
-    'How are the durations of calls distributed? Buckets can be added up over hours and steps; '
-    'duration_s, the middle of a bucket, is at most 4.5 % off.';
-
-create view projector.call_durations_by_attempt as
-select   hour, step, attempts, max(total) as calls,
-         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
-from     (
-             select   hour, step, attempts, bucket,
-                      (sum(sum(calls)::bigint) over (
-                          partition by hour, step, attempts order by bucket
-                      ))::bigint as up_to,
-                      (sum(sum(calls)::bigint) over (
-                          partition by hour, step, attempts
-                      ))::bigint as total
-             from     projector.call_times
-             where    measure = 'duration'
-             group by hour, step, attempts, bucket
-             having   sum(calls) <> 0
-         ) as cumulated
-group by hour, step, attempts;
-
-comment on view projector.call_durations_by_attempt is
-    'How long do calls take, by step and attempt: median, 95th and 99th percentile, at most 4.5 % '
-    'off? For more than an hour add up call_duration_histogram.';
-
-create view projector.call_queue_waits as
-select   hour, step, max(total) as calls,
-         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
-from     (
-             select   hour, step, bucket,
-                      (sum(sum(calls)::bigint) over (
-                          partition by hour, step order by bucket
-                      ))::bigint as up_to,
-                      (sum(sum(calls)::bigint) over (partition by hour, step))::bigint as total
-             from     projector.call_times
-             where    measure = 'queue'
-             group by hour, step, bucket
-             having   sum(calls) <> 0
-         ) as cumulated
-group by hour, step;
-
-comment on view projector.call_queue_waits is
-    'How long do commands wait from issued to claimed, by step? Those of calls that finished in '
-    'the hour; what still waits is in open_calls.';
-
-create view projector.retry_backoffs as
-select   hour, step, attempts, max(total) as retries,
-         projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
-         projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
-         projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
-from     (
-             select   hour, step, attempts, bucket,
-                      (sum(sum(calls)::bigint) over (
-                          partition by hour, step, attempts order by bucket
-                      ))::bigint as up_to,
-                      (sum(sum(calls)::bigint) over (
-                          partition by hour, step, attempts
-                      ))::bigint as total
-             from     projector.call_times
-             where    measure = 'backoff'
-             group by hour, step, attempts, bucket
-             having   sum(calls) <> 0
-         ) as cumulated
-group by hour, step, attempts;
-
-comment on view projector.retry_backoffs is
-    'How long is waited between a failure and the retry after it, by step and attempt?';
-
-create view projector.call_time_counts as
+create view projector.call_time_histogram as
 select hour, measure, playbook, step, attempts, status, bucket, calls
-from   projector.call_times;
+from   projector.call_times
+where  calls <> 0;
 
-comment on view projector.call_time_counts is
-    'What do the views of durations, queue waits and backoffs add up? Ask it for long windows. Rows '
-    'are parts, as in event_counts; projector.seconds_of(bucket) is the middle of a bucket.';
+comment on view projector.call_time_histogram is
+    'How long do calls take (measure duration), how long do commands wait from issued to claimed '
+    '(queue), and retries after the failure before them (backoff)? By the hour they finished in; '
+    'what still waits is in open_calls. projector.percentile(0.95, bucket, calls) gives seconds, '
+    'over any hours and keys; projector.seconds_of(bucket) is the middle of a bucket, at most 4.5 % '
+    'off. Rows are parts, as in event_counts.';
 
 create view projector.failures_by_error as
 select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
@@ -270,8 +128,62 @@ group by hour, step, attempts, status, error_class
 having   sum(calls) <> 0;
 
 comment on view projector.failures_by_error is
-    'What do calls fail of, by attempt? error_class is the error text without its numbers, ids and '
-    'quoted parts.';
+    'What do calls fail of, by attempt? error_class is the error text without its ids and quoted '
+    'parts; HTTP and exit codes stay.';
+
+create view projector.error_groups as
+with recursive class as (
+    -- From one class to the next by the index, so that the price is that of the classes.
+    (
+        select   projector.error_class_of(coalesce(substr(told_error, 19), '')) as error_class
+        from     projector.call_facts
+        where    finished_at is not null
+        and      substr(told_outcome, 19) <> 'COMPLETED'
+        order by 1
+        limit    1
+    )
+    union all
+    select (
+               select   projector.error_class_of(coalesce(substr(told_error, 19), ''))
+               from     projector.call_facts
+               where    finished_at is not null
+               and      substr(told_outcome, 19) <> 'COMPLETED'
+               and      projector.error_class_of(coalesce(substr(told_error, 19), ''))
+                        > class.error_class
+               order by 1
+               limit    1
+           )
+    from   class
+    where  error_class is not null
+)
+select class.error_class, first.finished_at as first_seen_at, last.finished_at as last_seen_at,
+       last.execution_id, last.step, last.attempts, last.error
+from   class
+cross join lateral (
+    select   finished_at
+    from     projector.call_facts
+    where    finished_at is not null
+    and      substr(told_outcome, 19) <> 'COMPLETED'
+    and      projector.error_class_of(coalesce(substr(told_error, 19), '')) = class.error_class
+    and      coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    order by finished_at
+    limit    1
+) as first
+cross join lateral (
+    select   finished_at, execution_id, attempts, substr(told_error, 19) as error,
+             coalesce(projector.undated(told_step), '') as step
+    from     projector.call_facts
+    where    finished_at is not null
+    and      substr(told_outcome, 19) <> 'COMPLETED'
+    and      projector.error_class_of(coalesce(substr(told_error, 19), '')) = class.error_class
+    and      coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    order by finished_at desc
+    limit    1
+) as last;
+
+comment on view projector.error_groups is
+    'Which classes of errors are there, since when, when was each seen last, and where is a sample '
+    'of it? Of the calls that are kept; the sample is the latest. How many: failures_by_error.';
 
 create view projector.worker_failures as
 select   hour, worker_id, sum(calls)::bigint as calls,
@@ -290,7 +202,7 @@ comment on view projector.worker_failures is
 
 create view projector.executions as
 select execution_id, hour, playbook, version, status, catalog_id, parent_execution_id, first_at,
-       last_at, ended_at, extract(epoch from ended_at - first_at)::double precision as duration_s,
+       begun_at, last_at, ended_at, extract(epoch from ended_at - first_at)::double precision as duration_s,
        events, highest_attempts,
        (
            select count(*)
@@ -307,7 +219,8 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
        least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
        greatest_hashed_id, archived
 from   (
-           select execution_id, events, first_at, last_at, active_at, least_event_id,
+           select execution_id, events, first_at, begin_at as begun_at, last_at, active_at,
+                  least_event_id,
                   greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
                   greatest_hashed_id, highest_attempts, catalog_id, parent_execution_id, completed,
                   failed, cancelled, archived,
@@ -331,32 +244,53 @@ comment on view projector.executions is
     'that of its first event.';
 
 create view projector.execution_outcomes as
-select   hour, playbook, outcome as status, sum(executions)::bigint as executions
-from     projector.execution_hours
-where    outcome <> 'BEGUN'
-group by hour, playbook, outcome
-having   sum(executions) <> 0;
+select hour, playbook, outcome, executions
+from   projector.execution_hours
+where  executions <> 0;
 
 comment on view projector.execution_outcomes is
-    'How many executions ended in which status, over time? By the hour of their end.';
+    'How many executions began, and how many ended in which status, over time? BEGUN by the hour of '
+    'the event that began them, the others by that of their end. Rows are parts, as in '
+    'event_counts. To the minute: count executions by begun_at and ended_at.';
 
-create view projector.executions_begun as
-select   hour, playbook, sum(executions)::bigint as executions
-from     projector.execution_hours
-where    outcome = 'BEGUN'
-group by hour, playbook
-having   sum(executions) <> 0;
+create view projector.playbook_versions as
+select   hour, playbook, version, count(*) as executions,
+         count(*) filter (where status = 'COMPLETED') as completed,
+         count(*) filter (where status = 'FAILED') as failed,
+         count(*) filter (where status = 'CANCELLED') as cancelled,
+         extract(epoch from sum(ended_at - first_at))::double precision as total_duration_s
+from     projector.executions
+group by hour, playbook, version;
 
-comment on view projector.executions_begun is
-    'How many executions began, over time? By the hour of the event that began them.';
+comment on view projector.playbook_versions is
+    'How does one version of a playbook do against another? By the hour of the first event; '
+    'total_duration_s of those that ended.';
 
-create view projector.execution_counts as
-select hour, playbook, outcome, executions
-from   projector.execution_hours;
+create view projector.loops as
+select facts.execution_id, projector.hour_of(facts.first_at) as hour, looped.step,
+       looped.issued, looped.done, looped.failed
+from   projector.execution_facts as facts
+cross join lateral (
+    select   step, count(*) as issued, count(*) filter (where completed) as done,
+             count(*) filter (where finished and not completed) as failed
+    from     (
+                 select   coalesce(projector.undated(told_step), '') as step, iteration,
+                          coalesce(bool_or(substr(told_outcome, 19) = 'COMPLETED'), false)
+                              as completed,
+                          bool_and(finished_at is not null) as finished
+                 from     projector.call_facts
+                 where    call_facts.execution_id = facts.execution_id
+                 and      iteration is not null
+                 group by 1, 2
+             ) as iterations
+    where    step <> '__orchestrate__'
+    group by step
+) as looped
+where  not facts.forgotten;
 
-comment on view projector.execution_counts is
-    'What do execution_outcomes and executions_begun add up? Ask it for long windows. Rows are '
-    'parts, as in event_counts.';
+comment on view projector.loops is
+    'How far is each loop: how many iterations are done of how many that were issued? failed: those '
+    'whose tries are all over, and none completed. hour is that of the execution''s first event.';
 
 create view projector.freshness as
 select known.topic, known.partition, position.generation,
@@ -412,9 +346,20 @@ comment on view projector.freshness is
     'alone), unclaimed (nobody ever read it), file (played from one). as_of: all that the log held '
     'then is in every view.';
 
+create function projector.age_group(age interval) returns text
+    language sql immutable parallel safe
+    return case
+        when age < interval '1 hour' then 'under 1 h'
+        when age < interval '24 hours' then 'under 1 day'
+        when age < interval '168 hours' then 'under 7 days'
+        else '7 days and more'
+    end;
+
 -- What is silent or waits is measured on the log that its execution's last event came from.
 create view projector.stuck_executions as
-select facts.execution_id, projector.hour_of(facts.first_at) as hour,
+select facts.execution_id, facts.begin_at is not null as begun,
+       projector.age_group(log.as_of - facts.last_at) as silent_for,
+       projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.told_playbook) as playbook, facts.first_at, facts.last_at,
        extract(epoch from log.as_of - facts.first_at)::double precision as age_s,
        extract(epoch from log.as_of - facts.last_at)::double precision as silent_s,
@@ -433,7 +378,8 @@ and    facts.last_at < log.as_of - interval '5 minutes';
 comment on view projector.stuck_executions is
     'Which executions have not ended and say nothing any more, since when, and what was their last '
     'event? Silent for at least 5 minutes of the time of the partition that it came from: while '
-    'nobody reads that, nothing becomes stuck. hour is that of the first event.';
+    'nobody reads that, nothing becomes stuck. begun is false of strays, of which no event of a '
+    'begin was ever read. hour is that of the first event.';
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
@@ -522,7 +468,11 @@ select hour, execution_id,
        max_attempts,
        status in ('FAILED', 'ERROR', 'CANCELLED') and coalesce(attempts + 1 >= max_attempts, false)
            as exhausted,
-       worker_id, error
+       worker_id, error,
+       case
+           when status in ('FAILED', 'ERROR', 'CANCELLED')
+           then coalesce(projector.error_class_of(error), '')
+       end as error_class
 from   (
            select execution_id, attempts, iteration, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
@@ -562,12 +512,12 @@ comment on view projector.calls_without_command is
 
 create view projector.open_calls as
 select facts.hour, facts.execution_id, projector.playbook_of(execution.told_playbook) as playbook,
-       facts.step, facts.command_id, facts.iteration, facts.attempts, facts.worker_id,
-       facts.waits_for, facts.since,
+       facts.step, facts.command_id, facts.iteration, facts.attempts, facts.begun_at,
+       facts.worker_id, facts.waits_for, facts.since,
        extract(epoch from log.as_of - facts.since)::double precision as waiting_s
 from   (
-           select execution_id, attempts, iteration, projector.hour_of(begun_at) as hour,
-                  command_id,
+           select execution_id, attempts, iteration, begun_at,
+                  projector.hour_of(begun_at) as hour, command_id,
                   coalesce(projector.undated(told_step), '') as step,
                   projector.undated(told_worker) as worker_id,
                   case
@@ -751,13 +701,16 @@ begin
                    ('', 'as_of', 'all that the log held at this time is in every view'),
                    ('', 'attempts', 'how many retries came before: 0 is the first try'),
                    ('', 'attempts_defaulted', 'events that do not say which try they tell of'),
-                   ('', 'attempts_per_success', 'tries / succeeded'),
                    ('', 'backoff_s',
                     'seconds from the failure before this retry to its begin; null for a first '
                     'try'),
+                   ('', 'begun', 'whether an event began it'),
                    ('', 'begun_at', 'the first that was heard of the try'),
+                   ('executions', 'begun_at', 'when an event began it; null where none did'),
                    ('', 'behind_s',
                     'seconds from as_of to the heartbeat, 0 where all was here'),
+                   ('', 'bucket_s', 'how long the bucket is: 60 or 3,600 seconds'),
+                   ('', 'bucket_start', 'when the minute or hour begins, UTC'),
                    ('', 'bucket',
                     'number of the histogram''s bucket: 2^(bucket/8) microseconds and up'),
                    ('', 'calls', 'tries of commands'),
@@ -782,30 +735,36 @@ begin
                    ('', 'all_verified_at', 'when all of it was compared last'),
                    ('', 'range_verified_at', 'when a range of it was compared last'),
                    ('', 'sample_verified_at', 'when a sample of it was compared last'),
+                   ('', 'done', 'iterations that completed'),
                    ('', 'duplicate', 'outcomes that were there already'),
                    ('', 'duration', 'seconds, where the producer told them'),
                    ('', 'duration_s', 'seconds it took: as told, else from its start to its end'),
                    ('', 'ended_at', 'the earliest lifecycle end; null while it runs'),
                    ('', 'end_seen_at', 'when the broker last said where the log ends'),
                    ('', 'error', 'error text, its first 1,000 characters; null where it completed'),
-                   ('', 'error_class', 'the error text without quoted parts, numbers and ids'),
+                   ('', 'error_class',
+                    'the error text without quoted parts and ids, codes kept; null where it did '
+                    'not fail'),
+                   ('', 'first_seen_at', 'when the first of them failed'),
+                   ('', 'last_seen_at', 'when the last of them failed'),
                    ('', 'error_rate', 'failed / calls'),
                    ('', 'event_id', 'id of the event'),
                    ('', 'event_type', 'as its producer wrote it'),
                    ('', 'events', 'events'),
-                   ('', 'events_per_s', 'events / 60'),
                    ('', 'evidence',
                     'three digits: where attempts, status and created_at came from'),
                    ('', 'execution_id', 'id of the execution'),
                    ('', 'executions', 'executions'),
                    ('', 'exhausted', 'failed tries that were the last one allowed'),
-                   ('', 'exhausted_rate', 'exhausted / failed'),
                    ('', 'extra', 'what the producer sent beyond the envelope'),
                    ('', 'failed', 'tries that ended FAILED, ERROR or CANCELLED'),
                    ('', 'failed_at', 'the first event that ends it as FAILED'),
                    ('', 'failed_calls', 'its tries that ended FAILED, ERROR or CANCELLED'),
                    ('', 'finished_at', 'when it was over; null while it runs'),
                    ('', 'first_at', 'its first event'),
+                   ('', 'first_tries_before', 'first tries in the 60 minutes before those'),
+                   ('', 'first_tries_now', 'first tries that ended in the last 5 minutes'),
+                   ('', 'first_tries', 'tries with attempts 0'),
                    ('', 'first_offset', 'the first offset without a record'),
                    ('', 'found_at', 'when the gap was met'),
                    ('', 'generation', 'how often the topic was made anew'),
@@ -819,6 +778,7 @@ begin
                    ('', 'ignored',
                     'outcomes that are no event: tombstones, empty batches, expired ones'),
                    ('', 'ingested_at', 'when it was stored'),
+                   ('', 'issued', 'iterations that were issued'),
                    ('', 'issued_at', 'when the command was issued'),
                    ('', 'iteration', 'number in a loop; null outside one'),
                    ('', 'joined', 'outcomes that told more of an event that was there'),
@@ -848,31 +808,29 @@ begin
                    ('', 'on_time', 'under a second, or not to be told'),
                    ('', 'ordinal', 'which try of this step and iteration it was, by time, from 0'),
                    ('', 'outcome', 'BEGUN, or how they ended: COMPLETED, FAILED or CANCELLED'),
-                   ('', 'p50_s', 'median, seconds'),
-                   ('', 'p95_s', '95th percentile, seconds'),
-                   ('', 'p99_s', '99th percentile, seconds'),
                    ('', 'parent_event_id', 'the event that caused it'),
                    ('', 'parent_execution_id', 'the execution that began it'),
                    ('', 'partition', 'partition of the topic'),
                    ('', 'per_minute_before', 'retries a minute in the 60 minutes before those'),
-                   ('', 'per_minute_now', 'retries a minute in the last 5 minutes'),
+                   ('', 'per_minute_now', 'retries that ended, a minute, in the last 5 minutes'),
                    ('', 'playbook', 'path of the playbook; empty while it is not known'),
                    ('', 'projection', 'what was compared'),
                    ('', 'quarantined', 'outcomes that were refused'),
                    ('', 'queue_s', 'seconds from issued to claimed'),
+                   ('', 'ratio_before', 'retries_before / first_tries_before; null without either'),
+                   ('', 'ratio_now', 'retries_now / first_tries_now'),
                    ('', 'reason', 'why'),
                    ('', 'recorded_at', 'when the log got it'),
                    ('', 'records', 'records read'),
-                   ('', 'recovered', 'retries that completed'),
-                   ('', 'recovery_rate', 'recovered / retries'),
                    ('', 'refused', 'records and events that went to quarantine'),
                    ('', 'result', 'the producer''s JSON'),
                    ('', 'retries', 'tries with attempts above 0'),
                    ('', 'retries_before', 'retries in the 60 minutes before those'),
-                   ('', 'retries_now', 'retries in the last 5 minutes'),
+                   ('', 'retries_now', 'retries that ended in the last 5 minutes'),
                    ('', 'rule', 'name of the rule'),
                    ('', 'scope', 'everything, range or sample'),
                    ('', 'shape', 'which producer''s envelope brought it'),
+                   ('', 'silent_for', 'silent_s in groups: under 1 h, 1 day, 7 days, or more'),
                    ('', 'silent_s', 'seconds since then'),
                    ('', 'since', 'since when it waits'),
                    ('', 'source_generation', 'coordinates of the record'),
@@ -885,15 +843,15 @@ begin
                    ('', 'status', 'canonical status'),
                    ('', 'status_from_name', 'events whose status only their name tells'),
                    ('', 'step', 'step; empty where no event names one'),
+                   ('', 'storm', 'whether it retries much more than it did'),
                    ('', 'stored', 'outcomes that became rows'),
                    ('', 'succeeded', 'tries that completed'),
-                   ('', 'success_rate', 'succeeded / calls'),
                    ('', 'time_from_log', 'events whose time is only the log''s'),
-                   ('', 'times_usual', 'per_minute_now / per_minute_before'),
+                   ('', 'times_usual', 'ratio_now / ratio_before'),
                    ('', 'took_s', 'seconds it took to compare'),
                    ('', 'topic', 'topic'),
+                   ('', 'total_duration_s', 'seconds from first event to end, of all that ended'),
                    ('', 'trace_id', 'trace the record was part of'),
-                   ('', 'tries', 'all tries that finished'),
                    ('', 'unread', 'offsets from next_offset to log_end'),
                    ('', 'verdict', 'match, divergent, or cannot tell'),
                    ('', 'verified_at', 'when it was compared'),
@@ -903,6 +861,10 @@ begin
                     'seconds it has waited, by the log''s time; null where nobody reads that'),
                    ('', 'waits_for', 'what it waits for: claim, start or finish'),
                    ('', 'worker_id', 'the worker'),
+                   ('playbook_versions', 'cancelled', 'those that were cancelled'),
+                   ('playbook_versions', 'completed', 'those that completed'),
+                   ('playbook_versions', 'failed', 'those that failed'),
+                   ('loops', 'failed', 'iterations that are over, and did not complete'),
                    ('agreement', 'age_s', 'seconds since then'),
                    ('stuck_executions', 'age_s', 'seconds since its first event'),
                    ('agreement', 'archived',
@@ -910,11 +872,9 @@ begin
                    ('calls', 'exhausted', 'whether it failed and was the last try allowed'),
                    ('executions', 'failed', 'how many events end it as FAILED'),
                    ('executions', 'status', 'RUNNING, COMPLETED, FAILED or CANCELLED'),
-                   ('execution_outcomes', 'status', 'COMPLETED, FAILED or CANCELLED'),
                    ('calls', 'status',
                     'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or '
                     'RUNNING'),
-                   ('call_duration_histogram', 'duration_s', 'the bucket''s middle, in seconds'),
                    ('executions', 'duration_s', 'seconds from its first event to its end'),
                    ('executions_without_end', 'calls', 'how many calls it made'),
                    ('execution_timeline', 'error', 'error text'),
@@ -924,8 +884,7 @@ begin
                     'seconds since its last event, by the log''s time; null where nobody reads that'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
-                   ('gaps', 'next_offset', 'the offset after the last one without a record'),
-                   ('retry_backoffs', 'retries', 'retries whose failure before is known')
+                   ('gaps', 'next_offset', 'the offset after the last one without a record')
         )
         select   distinct on (shown.table_name, shown.column_name)
                  shown.table_name, shown.column_name, meaning.meaning

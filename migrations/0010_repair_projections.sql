@@ -126,7 +126,7 @@ begin
                           ('call_times', hour_of(changed.finished_at)),
                           ('worker_hours', hour_of(changed.finished_at)),
                           ('error_hours', hour_of(changed.finished_at)),
-                          ('retry_minutes', hour_of(changed.begun_at))
+                          ('retry_minutes', hour_of(changed.finished_at))
                ) as rolled (projection, hour)
            ) as place
     where  place.hour is not null;

@@ -179,11 +179,79 @@ comment on view projector.jobs is
     'Which jobs over history run or ran, how far they are, how fast, what held them, and what came '
     'of their records?';
 
+comment on column projector.jobs.job_id is 'id of the job; one that goes on keeps it';
+comment on column projector.jobs.run is 'which run of it, from 1';
+comment on column projector.jobs.kind is 'backfill, renormalise or redrive';
+comment on column projector.jobs.asked is 'what it was asked to do';
+comment on column projector.jobs.state is 'running, interrupted, or how it ended';
+comment on column projector.jobs.reason is 'why it ended, where that needs a word';
+comment on column projector.jobs.share is
+    'how much of its source was read, 0 to 1; null where that cannot be told';
+comment on column projector.jobs.records_per_s is 'how fast it reads';
+comment on column projector.jobs.left_s is 'seconds it still needs at this pace';
+comment on column projector.jobs.held_by_lag_s is 'seconds it waited for the live log';
+comment on column projector.jobs.held_by_rate_s is 'seconds it waited to keep its rate';
+comment on column projector.jobs.records is 'records read';
+comment on column projector.jobs.holes is 'offsets without a record';
+comment on column projector.jobs.expired is 'offsets that retention had taken';
+comment on column projector.jobs.outcomes is 'what became of its records, in all';
+comment on column projector.jobs.stored is 'outcomes that became rows';
+comment on column projector.jobs.duplicate is 'outcomes that were there already';
+comment on column projector.jobs.joined is 'outcomes that told more of an event that was there';
+comment on column projector.jobs.quarantined is 'outcomes that were refused';
+comment on column projector.jobs.ignored is 'outcomes that are no event';
+comment on column projector.jobs.changed is 'stored rows that were written anew';
+comment on column projector.jobs.unchanged is 'stored rows that stayed as they were';
+comment on column projector.jobs.refused is 'stored rows that were left alone, with the reason';
+comment on column projector.jobs.started_at is 'when it began';
+comment on column projector.jobs.updated_at is 'when it last said how far it is';
+comment on column projector.jobs.ended_at is 'when it ended; null while it runs';
+
+-- The bytes themselves are for the owner and for redrive only.
+create view projector.quarantine_records as
+select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
+       sqlstate, shape, normalizer_version, source_topic as topic,
+       source_generation as generation, source_partition as partition, source_offset, source_index,
+       recorded_at, value_bytes, redriven_at, sample
+from   normalizer.quarantine;
+
+comment on view projector.quarantine_records is
+    'Which records were refused, why, where do they lie, and how do they begin? Put your time range '
+    'on quarantined_at, it reaches an index.';
+
+comment on column projector.quarantine_records.quarantine_id is
+    'id of the entry, as `normalizer quarantine show` takes '
+    'it';
+comment on column projector.quarantine_records.hour is 'the hour of quarantined_at';
+comment on column projector.quarantine_records.quarantined_at is 'when it was refused';
+comment on column projector.quarantine_records.reason is 'why, in a word';
+comment on column projector.quarantine_records.detail is 'why, in a sentence, with the place';
+comment on column projector.quarantine_records.sqlstate is 'of the database, where it refused';
+comment on column projector.quarantine_records.shape is
+    'which producers envelope; empty where it could not be '
+    'told';
+comment on column projector.quarantine_records.normalizer_version is
+    'version of the rules that '
+    'refused';
+comment on column projector.quarantine_records.topic is 'coordinates of the record';
+comment on column projector.quarantine_records.generation is 'how often the topic was made anew';
+comment on column projector.quarantine_records.partition is 'coordinates of the record';
+comment on column projector.quarantine_records.source_offset is 'coordinates of the record';
+comment on column projector.quarantine_records.source_index is 'which event of the record';
+comment on column projector.quarantine_records.recorded_at is 'when the log got it';
+comment on column projector.quarantine_records.value_bytes is 'size of the record';
+comment on column projector.quarantine_records.redriven_at is
+    'when a redrive brought it through; null where none '
+    'did';
+comment on column projector.quarantine_records.sample is
+    'the first 2 kB of the record without its secrets, on its first refusal; null for '
+    'what is no text, or holds what cannot be cut out';
+
 grant select, insert, update on normalizer.job, normalizer.job_part to normalizer_writer;
 grant select, insert on normalizer.job_batch, normalizer.job_refusal, normalizer.quarantine_try
     to normalizer_writer;
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
-grant select on projector.jobs to normalizer_writer, projector_reader;
+grant select on projector.jobs, projector.quarantine_records to normalizer_writer, projector_reader;
 
 -- Beside normalizer_writer: who may read refused bytes, which may hold secrets, and redrive them.
 do $$

@@ -121,7 +121,9 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record, or one event of a batch, that was refused: goes to quarantine.
 
     `detail` is our own sentence, never content; `shape` is '' where it could not be told;
-    `sqlstate` is set when it was the database that refused.
+    `sqlstate` is set when it was the database that refused. `sample` is the beginning of the
+    record without its secrets, on the first that the rules refused of a record; None where the
+    bytes are no text, or where a secret in them has no known end.
     """
 
     reason: Reason
@@ -129,6 +131,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     shape: str = ""
     index: int = 0
     sqlstate: str | None = None
+    sample: str | None = None
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -3,6 +3,7 @@
 The projections themselves are SQL: migrations/0002 and up, moved by triggers in the transaction of
 the events. Here is what an operator does with them, in the order a question meets it:
 
+    operators.py        the questions of an operator, each with a query that answers it
     questions.py        the views, each with an example query
     document.py         views in a database -> docs/views.md
     database.py         a database URL -> a connection with its limits

@@ -300,13 +300,6 @@ def _asked(
     help="Delete the bytes of refused records after so long; 30d.",
 )
 @click.option(
-    "--keep-minutes",
-    envvar="PROJECTOR_KEEP_MINUTES",
-    metavar="SPAN",
-    default="2d",
-    help="Drop counts by minute after so long; 2d. Hours stay.",
-)
-@click.option(
     "--keep-hours",
     envvar="PROJECTOR_KEEP_HOURS",
     metavar="SPAN",

@@ -7,6 +7,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from projector.operators import QUESTIONS
 from projector.questions import VIEWS, View
 
 _HEAD: Final = """\
@@ -18,13 +19,13 @@ added, never taken away or changed in meaning. The tables behind them are not.
 - **They are never behind the log.** A projection moves in the transaction of the events it tells
   of. How far the log itself was read is in `freshness`.
 - **`attempts` counts retries**: 0 is the first try.
-- **Put your time range on `hour` or `minute`**, in UTC: it reaches an index. Minutes are kept for
-  two days; hours for ever.
+- **Put your time range on `hour`, `minute` or `bucket_start`**, in UTC: it reaches an index.
+  Minutes are kept for two days; hours for ever.
 - **Rates come with numerator and denominator.** To add hours up, add those, then divide.
-- **Percentiles** are read from histograms whose buckets are 9 % wide: at most 4.5 % off. They
-  cannot be added up; `call_duration_histogram` can.
-- **For weeks** ask `event_counts`, `call_counts`, `call_time_counts` and `execution_counts`: what
-  the others add up by hour and key they leave to you, so it is added up once.
+- **Percentiles** come from histograms whose buckets are 9 % wide, by
+  `projector.percentile(fraction, bucket, calls)`, in seconds: at most 4.5 % off.
+- **Rows of `event_counts`, `call_outcomes_by_attempt`, `call_time_histogram` and
+  `execution_outcomes` are parts**: several have the same keys, some take back others. Always sum.
 - **`tries_in_order`** is dear for a whole day: it numbers the tries of each execution. Name one.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
@@ -62,7 +63,8 @@ async def describe(connection: asyncpg.Connection) -> list[Described]:
 
 def as_markdown(described: Iterable[Described]) -> str:
     """The page, ending in a newline."""
-    return "\n".join([_HEAD, *(line for one in described for line in _section(one))])
+    sections = (line for one in described for line in _section(one))
+    return "\n".join([_HEAD, *sections, *_questions()])
 
 
 def as_text(described: Iterable[Described]) -> str:
@@ -70,6 +72,15 @@ def as_text(described: Iterable[Described]) -> str:
     return "\n".join(
         f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
     )
+
+
+def _questions() -> Iterator[str]:
+    yield "# An operator's questions\n"
+    for number, question in enumerate(QUESTIONS, 1):
+        yield f"{number}. {question.asks}\n"
+        yield "```sql"
+        yield dedent(question.query).strip() + ";"
+        yield "```\n"
 
 
 def _section(one: Described) -> Iterator[str]:

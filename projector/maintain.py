@@ -39,7 +39,7 @@ class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, n
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """How long rows are kept; None: for ever.
+    """How long rows are kept; None: for ever. Minutes: at least as long as the views show them.
 
     Events are taken in for as long as `events` says, and kept for the margin longer: reports of one
     event that are at most so far apart count once. Executions are forgotten only when none of their
@@ -135,7 +135,7 @@ def _steps(
         steps["retention of jobs"] = drop_jobs(connection, now - keep.jobs, dry_run=dry_run)
     steps["adding up of shards"] = fold_shards(connection, now, dry_run=dry_run)
     steps["retention of minutes"] = drop_minutes(
-        connection, _minute_of(now - keep.minutes), dry_run=dry_run
+        connection, _hour_of(now - keep.minutes), dry_run=dry_run
     )
     if keep.hours is not None:
         steps["retention of hours"] = drop_hours(connection, now - keep.hours, dry_run=dry_run)
@@ -158,8 +158,8 @@ async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncItera
         yield verdict
 
 
-def _minute_of(moment: datetime) -> datetime:
-    return moment.replace(second=0, microsecond=0)
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 _DROP_VERDICTS: Final = """

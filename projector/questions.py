@@ -21,132 +21,50 @@ VIEWS: Final[tuple[View, ...]] = (
         """
         select   attempts, status, sum(events) as events
         from     projector.attempts_by_status
-        where    minute >= now() - interval '1 hour' and event_type = 'call.done'
+        where    bucket_start >= now() - interval '1 day' and event_type = 'call.done'
         group by attempts, status
         order by attempts, status
-        """,
-    ),
-    View(
-        "attempts_by_status_hourly",
-        """
-        select   hour, attempts, status, sum(events) as events
-        from     projector.attempts_by_status_hourly
-        where    hour >= now() - interval '1 day' and event_type = 'call.done'
-        group by hour, attempts, status
-        order by hour, attempts, status
         """,
     ),
     View(
         "event_counts",
         """
-        select   attempts, status, sum(events) as events
+        select   step, attempts, status, sum(events) as events
         from     projector.event_counts
         where    hour >= now() - interval '30 days' and event_type = 'call.done'
-        group by attempts, status
+        group by step, attempts, status
         having   sum(events) <> 0
-        order by attempts, status
-        """,
-    ),
-    View(
-        "events_per_second",
-        """
-        select   minute, sum(events_per_s) as events_per_s
-        from     projector.events_per_second
-        where    minute >= now() - interval '15 minutes'
-        group by minute
-        order by minute
+        order by step, attempts, status
         """,
     ),
     View(
         "call_outcomes_by_attempt",
         """
-        select   attempts, status, sum(calls) as calls
+        select   step, attempts, sum(calls) as calls,
+                 sum(succeeded)::double precision / sum(calls) as success_rate,
+                 sum(failed)::double precision / sum(calls) as error_rate
         from     projector.call_outcomes_by_attempt
         where    hour >= now() - interval '1 day'
-        group by attempts, status
-        order by attempts, status
-        """,
-    ),
-    View(
-        "first_attempt_success",
-        """
-        select   step, sum(succeeded)::double precision / sum(calls) as success_rate,
-                 sum(calls) as calls
-        from     projector.first_attempt_success
-        where    hour >= now() - interval '1 day'
-        group by step
-        order by success_rate, step
-        """,
-    ),
-    View(
-        "error_rate_by_attempt",
-        """
-        select   attempts, sum(failed)::double precision / sum(calls) as error_rate,
-                 sum(calls) as calls
-        from     projector.error_rate_by_attempt
-        where    hour >= now() - interval '1 day'
-        group by attempts
-        order by attempts
-        """,
-    ),
-    View(
-        "retry_recovery",
-        """
-        select   step, attempts, sum(recovered)::double precision / sum(retries) as recovery_rate,
-                 sum(retries) as retries
-        from     projector.retry_recovery
-        where    hour >= now() - interval '1 day'
         group by step, attempts
+        having   sum(calls) <> 0
         order by step, attempts
         """,
     ),
     View(
         "retry_storms",
         """
-        select   step, per_minute_now, per_minute_before, times_usual
+        select   step, storm, retries_now, ratio_now, ratio_before, times_usual
         from     projector.retry_storms
-        order by per_minute_now desc, step
+        order by storm desc, retries_now desc, step
         """,
     ),
     View(
         "retries_by_minute",
         """
-        select   minute, step, retries
+        select   minute, step, retries, first_tries
         from     projector.retries_by_minute
         where    minute >= now() - interval '1 hour'
         order by minute, step
-        """,
-    ),
-    View(
-        "retry_exhaustion",
-        """
-        select   step, sum(exhausted) as exhausted, sum(failed) as failed
-        from     projector.retry_exhaustion
-        where    hour >= now() - interval '1 day'
-        group by step
-        order by exhausted desc, step
-        """,
-    ),
-    View(
-        "attempts_per_success",
-        """
-        select   step, sum(tries)::double precision / nullif(sum(succeeded), 0) as per_success
-        from     projector.attempts_per_success
-        where    hour >= now() - interval '1 day'
-        group by step
-        order by per_success desc nulls first, step
-        """,
-    ),
-    View(
-        "call_counts",
-        """
-        select   attempts, sum(failed)::double precision / sum(calls) as error_rate,
-                 sum(calls) as calls
-        from     projector.call_counts
-        where    hour >= now() - interval '30 days'
-        group by attempts
-        having   sum(calls) <> 0
-        order by attempts
         """,
     ),
     View(
@@ -162,42 +80,42 @@ VIEWS: Final[tuple[View, ...]] = (
     View(
         "execution_outcomes",
         """
-        select   hour, status, sum(executions) as executions
+        select   hour, outcome, sum(executions) as executions
         from     projector.execution_outcomes
         where    hour >= now() - interval '1 day'
-        group by hour, status
-        order by hour, status
-        """,
-    ),
-    View(
-        "executions_begun",
-        """
-        select   hour, sum(executions) as executions
-        from     projector.executions_begun
-        where    hour >= now() - interval '1 day'
-        group by hour
-        order by hour
-        """,
-    ),
-    View(
-        "execution_counts",
-        """
-        select   outcome, sum(executions) as executions
-        from     projector.execution_counts
-        where    hour >= now() - interval '30 days'
-        group by outcome
+        group by hour, outcome
         having   sum(executions) <> 0
-        order by outcome
+        order by hour, outcome
+        """,
+    ),
+    View(
+        "playbook_versions",
+        """
+        select   playbook, version, sum(executions) as executions, sum(failed) as failed,
+                 sum(total_duration_s) / nullif(sum(completed + failed + cancelled), 0) as mean_s
+        from     projector.playbook_versions
+        where    hour >= now() - interval '7 days'
+        group by playbook, version
+        order by playbook, version
+        """,
+    ),
+    View(
+        "loops",
+        """
+        select   execution_id, step, done, failed, issued
+        from     projector.loops
+        where    hour >= now() - interval '2 hours' and done < issued
+        order by issued desc, execution_id, step
+        limit    20
         """,
     ),
     View(
         "stuck_executions",
         """
-        select   execution_id, playbook, silent_s, last_event_type, last_step
+        select   begun, silent_for, count(*) as executions, max(silent_s) as longest_s
         from     projector.stuck_executions
-        where    hour >= now() - interval '7 days'
-        order by silent_s desc
-        limit    20
+        group by begun, silent_for
+        order by begun desc, longest_s
         """,
     ),
     View(
@@ -271,51 +189,17 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
-        "call_durations_by_attempt",
+        "call_time_histogram",
         """
-        select   hour, step, attempts, calls, p50_s, p95_s, p99_s
-        from     projector.call_durations_by_attempt
-        where    hour >= now() - interval '2 hours'
-        order by p99_s desc
-        """,
-    ),
-    View(
-        "call_duration_histogram",
-        """
-        select   duration_s, sum(calls) as calls
-        from     projector.call_duration_histogram
-        where    hour >= now() - interval '1 day' and attempts = 0
-        group by duration_s
-        order by duration_s
-        """,
-    ),
-    View(
-        "call_queue_waits",
-        """
-        select   hour, step, calls, p50_s, p95_s
-        from     projector.call_queue_waits
-        where    hour >= now() - interval '2 hours'
-        order by p95_s desc
-        """,
-    ),
-    View(
-        "retry_backoffs",
-        """
-        select   step, attempts, retries, p50_s, p95_s
-        from     projector.retry_backoffs
-        where    hour >= now() - interval '2 hours'
-        order by step, attempts
-        """,
-    ),
-    View(
-        "call_time_counts",
-        """
-        select   bucket, projector.seconds_of(bucket) as duration_s, sum(calls) as calls
-        from     projector.call_time_counts
-        where    hour >= now() - interval '30 days' and measure = 'duration' and attempts = 0
-        group by bucket
+        select   step, attempts, sum(calls) as calls,
+                 projector.percentile(0.50, bucket, calls) as p50_s,
+                 projector.percentile(0.95, bucket, calls) as p95_s,
+                 projector.percentile(0.99, bucket, calls) as p99_s
+        from     projector.call_time_histogram
+        where    hour >= now() - interval '1 day' and measure = 'duration'
+        group by step, attempts
         having   sum(calls) <> 0
-        order by bucket
+        order by p99_s desc, step, attempts
         """,
     ),
     View(
@@ -326,6 +210,15 @@ VIEWS: Final[tuple[View, ...]] = (
         where    hour >= now() - interval '1 day'
         group by error_class, attempts
         order by calls desc
+        limit    20
+        """,
+    ),
+    View(
+        "error_groups",
+        """
+        select   error_class, first_seen_at, last_seen_at, execution_id, error
+        from     projector.error_groups
+        order by last_seen_at desc
         limit    20
         """,
     ),
@@ -359,6 +252,16 @@ VIEWS: Final[tuple[View, ...]] = (
         where    hour >= now() - interval '1 day'
         group by reason, shape
         order by refused desc
+        """,
+    ),
+    View(
+        "quarantine_records",
+        """
+        select   quarantined_at, reason, topic, partition, source_offset, detail, sample
+        from     projector.quarantine_records
+        where    quarantined_at >= now() - interval '1 day'
+        order by quarantined_at desc
+        limit    20
         """,
     ),
     View(
@@ -416,6 +319,15 @@ VIEWS: Final[tuple[View, ...]] = (
         from     projector.drift
         where    hour >= now() - interval '7 days'
         order by found_at desc
+        """,
+    ),
+    View(
+        "jobs",
+        """
+        select   job_id, run, kind, state, stored, changed, refused, started_at, ended_at
+        from     projector.jobs
+        order by started_at desc
+        limit    20
         """,
     ),
     View(

@@ -29,7 +29,7 @@ _ANALYSE_AGAIN: Final = timedelta(hours=6)
 
 MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_minutes", "minute", ("events",)),
-    ("retry_minutes", "minute", ("retries",)),
+    ("retry_minutes", "minute", ("first_tries", "retries")),
 )
 HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_hours", "hour", ("events", "without_command")),

@@ -214,11 +214,11 @@ _COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str], ...]]] = {
     "created": (("event_hours", "hour", "sum(events)"),),
     "arrived": (("arrival_hours", "hour", "sum(events)"),),
     "refused": (("quarantine_hours", "hour", "sum(refused)"),),
-    "begun": (
-        ("execution_hours", "hour", "4 * sum(executions)"),
-        ("retry_minutes", "minute", "4 * sum(retries)"),
+    "begun": (("execution_hours", "hour", "4 * sum(executions)"),),
+    "finished": (
+        ("call_hours", "hour", "4 * sum(calls)"),
+        ("retry_minutes", "minute", "sum(retries)"),
     ),
-    "finished": (("call_hours", "hour", "4 * sum(calls)"),),
 }
 
 _NOWHERE: Final = "select now() as hour, 0::bigint where false"

@@ -148,6 +148,6 @@ def _compare_counts(found: Counter[Count], wanted: Counter[Count], report: Repor
     for key in found.keys() | wanted.keys():
         if found[key] != wanted[key]:
             report.differs(
-                "differs in attempts_by_status_hourly",
+                "differs in event_counts",
                 f"{key}: {found[key]} is to be {wanted[key]}",
             )

@@ -73,8 +73,10 @@ _CALLS = """
 """
 _COUNTS = """
     select   (extract(epoch from hour) * 1000000)::bigint, step, event_type, status, attempts,
-             events
-    from     projector.attempts_by_status_hourly
+             sum(events)::bigint
+    from     projector.event_counts
+    group by hour, step, event_type, status, attempts
+    having   sum(events) <> 0
     order by hour, step, event_type, status, attempts
 """
 

@@ -89,6 +89,13 @@ def minute(moment: datetime) -> datetime:
     return moment.replace(second=0, microsecond=0)
 
 
+def _bucket_of(moment: datetime) -> tuple[datetime, int]:
+    """Its minute in the last 48 hours, its hour before them; and how many seconds that is."""
+    if moment < hour(datetime.now(UTC)) - timedelta(hours=48):
+        return hour(moment), 3_600
+    return minute(moment), 60
+
+
 def _execution(told: Sequence[Row]) -> Row:
     last = max(told, key=lambda row: (row["created_at"], _last_words(row)))
     ends: dict[str, list[datetime]] = defaultdict(list)
@@ -285,15 +292,13 @@ def _goes_before(failure: Row, retry: Row) -> bool:
 def _of_events(rows: Sequence[Row]) -> dict[str, Shown]:
     minutes: Counter[Any] = Counter()
     hours: Counter[Any] = Counter()
-    types: Counter[Any] = Counter()
     without_command: Counter[Any] = Counter()
     arrivals: Counter[Any] = Counter()
     unsaid: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     coercions: Counter[Any] = Counter()
     for row in rows:
         created_at, what = row["created_at"], (row["status"], row["attempts"])
-        minutes[minute(created_at), row["event_type"], *what] += 1
-        types[minute(created_at), row["event_type"]] += 1
+        minutes[*_bucket_of(created_at), row["event_type"], *what] += 1
         hours[hour(created_at), row["step"], row["event_type"], *what] += 1
         if _role(row) and not row["command_id"]:
             without_command[hour(created_at), row["step"], row["event_type"], row["status"]] += 1
@@ -308,9 +313,8 @@ def _of_events(rows: Sequence[Row]) -> dict[str, Shown]:
             coercions[arrived, row["shape"], coercion["rule"]] += 1
     return {
         "attempts_by_status": _counted(minutes),
-        "attempts_by_status_hourly": _counted(hours),
+        "event_counts": _counted(hours),
         "calls_without_command": _counted(without_command),
-        "events_per_second": [(*key, count, count / 60) for key, count in types.items()],
         "late_arrivals": _counted(arrivals),
         "defaults_by_shape": [(*key, *sums) for key, sums in unsaid.items()],
         "coercions_by_rule": _counted(coercions),
@@ -333,18 +337,17 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
         tries[call["execution_id"]].append(call["finished_at"])
         if call["status"] not in (None, "COMPLETED"):
             failures[call["execution_id"]].append(call["finished_at"])
-    begun: Counter[Any] = Counter()
-    ended: Counter[Any] = Counter()
+    outcomes: Counter[Any] = Counter()
     views: dict[str, Shown] = defaultdict(list)
     for one in executions:
         key, playbook, status = one["execution_id"], one["playbook"], one["status"]
         ended_at, first_at, active_at = one["ended_at"], one["first_at"], one["active_at"]
         active = bool(ended_at and active_at and active_at > ended_at)
         if one["begun_at"]:
-            begun[hour(one["begun_at"]), playbook] += 1
+            outcomes[hour(one["begun_at"]), playbook, "BEGUN"] += 1
         views["executions"].append((
             key, hour(first_at), playbook, one["version"], status, one["catalog_id"],
-            one["parent_execution_id"], first_at, one["last_at"], ended_at,
+            one["parent_execution_id"], first_at, one["begun_at"], one["last_at"], ended_at,
             (ended_at - first_at).total_seconds() if ended_at else None, one["events"],
             one["highest_attempts"], len(failures[key]), *one["counts"], one["contradicting"],
             active, one["last_event_type"], one["last_step"], *one["id_bounds"], 0,
@@ -356,7 +359,7 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
                     key, hour(first_at), playbook, len(done), max(done), one["last_at"],
                 ))  # fmt: skip
             continue
-        ended[hour(ended_at), playbook, status] += 1
+        outcomes[hour(ended_at), playbook, status] += 1
         if one["contradicting"] or active:
             views["contradicting_executions"].append((
                 hour(ended_at), key, playbook, status, ended_at, *one["firsts"], active_at,
@@ -366,12 +369,34 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             views["completed_with_failures"].append((
                 hour(ended_at), key, playbook, ended_at, len(failures[key]), max(failures[key]),
             ))  # fmt: skip
-    names = ("executions", "executions_without_end", "contradicting_executions",
-             "completed_with_failures")  # fmt: skip
-    return {name: views[name] for name in names} | {
-        "executions_begun": _counted(begun),
-        "execution_outcomes": _counted(ended),
-    }
+    views["playbook_versions"] = list(_versions(executions))
+    names = ("playbook_versions", "executions", "executions_without_end",
+             "contradicting_executions", "completed_with_failures")  # fmt: skip
+    return {name: views[name] for name in names} | {"execution_outcomes": _counted(outcomes)}
+
+
+def _versions(executions: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+    groups: dict[Any, list[Row]] = defaultdict(list)
+    for one in executions:
+        groups[hour(one["first_at"]), one["playbook"], one["version"]].append(one)
+    for key, them in groups.items():
+        statuses = Counter(one["status"] for one in them)
+        took = [one["ended_at"] - one["first_at"] for one in them if one["ended_at"]]
+        ended = (statuses[word] for word in ("COMPLETED", "FAILED", "CANCELLED"))
+        yield (*key, len(them), *ended, sum(took, timedelta()).total_seconds() if took else None)
+
+
+def _loops(calls: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+    """Without the hour, which is its execution's."""
+    loops: dict[Any, dict[int, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for call in calls:
+        if call["iteration"] is not None:
+            loops[call["execution_id"], call["step"]][call["iteration"]].append(call)
+    for key, iterations in loops.items():
+        done = [any(c["status"] == "COMPLETED" for c in tries) for tries in iterations.values()]
+        over = [all(c["finished_at"] for c in tries) for tries in iterations.values()]
+        failed = sum(b and not a for a, b in zip(done, over, strict=True))
+        yield (*key, len(iterations), sum(done), failed)
 
 
 def _of_calls(calls: Sequence[Row]) -> dict[str, Shown]:
@@ -381,40 +406,49 @@ def _of_calls(calls: Sequence[Row]) -> dict[str, Shown]:
         views["calls"].append(_call_row(call))
         if not call["finished_at"]:
             views["open_calls"].append(_open_row(call))
-    outcomes: dict[Any, Counter[str]] = defaultdict(Counter)
-    exhausted: Counter[Any] = Counter()
+    outcomes: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    minutes: dict[Any, list[int]] = defaultdict(lambda: [0, 0])
     workers: dict[Any, list[Row]] = defaultdict(list)
     errors: Counter[Any] = Counter()
-    durations: Counter[Any] = Counter()
-    times: dict[str, dict[Any, Counter[int]]] = defaultdict(lambda: defaultdict(Counter))
+    times: Counter[Any] = Counter()
     for call in finished:
         at, step, status = hour(call["finished_at"]), call["step"], call["status"]
-        attempts, playbook = call["attempts"], call["playbook"]
-        outcomes[at, playbook, step, attempts][status] += 1
-        exhausted[at, playbook, step] += _is_exhausted(call)
+        attempts, failed = call["attempts"], status != "COMPLETED"
+        key = (call["playbook"], step, attempts, status)
+        counts = outcomes[at, *key]
+        for n, one in enumerate((True, not failed, failed, _is_exhausted(call))):
+            counts[n] += one
+        minutes[minute(call["finished_at"]), step][attempts > 0] += 1
         workers[at, call["worker_id"] or ""].append(call)
-        if status != "COMPLETED":
+        if failed:
             errors[at, step, attempts, status, _error_class(call["error"] or "")] += 1
-        if call["duration_us"] is not None:
-            bucket = _bucket(call["duration_us"])
-            durations[at, playbook, step, attempts, status, bucket, _seconds(bucket)] += 1
-            times["call_durations_by_attempt"][at, step, attempts][bucket] += 1
-        if call["queue_us"] is not None:
-            times["call_queue_waits"][at, step][_bucket(call["queue_us"])] += 1
-        backoff = _between(call["failed_before"], call["begun_at"])
-        if backoff is not None:
-            times["retry_backoffs"][at, step, attempts][_bucket(backoff)] += 1
-    for name in ("call_durations_by_attempt", "call_queue_waits", "retry_backoffs"):
-        views[name] = [(*key, *_percentiles(counts)) for key, counts in times[name].items()]
-    views |= _rates(outcomes, exhausted)
+        measured = {
+            "duration": call["duration_us"],
+            "queue": call["queue_us"],
+            "backoff": _between(call["failed_before"], call["begun_at"]),
+        }
+        for measure, microseconds in measured.items():
+            if microseconds is not None:
+                times[at, measure, *key, _bucket(microseconds)] += 1
+    views["call_outcomes_by_attempt"] = [(*key, *counts) for key, counts in outcomes.items()]
+    views["call_time_histogram"] = _counted(times)
     views["failures_by_error"] = _counted(errors)
-    views["call_duration_histogram"] = _counted(durations)
+    views["error_groups"] = list(_error_groups(finished))
     views["worker_failures"] = [(*key, *_of_worker(done)) for key, done in workers.items()]
-    views["retries_by_minute"] = _counted(
-        Counter((minute(c["begun_at"]), c["step"]) for c in calls if c["attempts"] > 0)
-    )
+    views["retries_by_minute"] = [(*key, *counts) for key, counts in minutes.items()]
     views["tries_in_order"] = list(_in_order(calls))
+    views["loops"] = list(_loops(calls))
     return views
+
+
+def _error_groups(finished: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for call in finished:
+        if call["status"] != "COMPLETED":
+            groups[_error_class(call["error"] or "")].append(call)
+    for kind, calls in groups.items():
+        times = [call["finished_at"] for call in calls]
+        yield kind, min(times), max(times)
 
 
 def _call_row(call: Row) -> tuple[Any, ...]:
@@ -427,6 +461,7 @@ def _call_row(call: Row) -> tuple[Any, ...]:
         call["finished_at"], _in_seconds(duration_us), _in_seconds(call["queue_us"]),
         _in_seconds(backoff_us), call["max_attempts"], _is_exhausted(call), call["worker_id"],
         call["error"],
+        None if call["status"] in (None, "COMPLETED") else _error_class(call["error"] or ""),
     )  # fmt: skip
 
 
@@ -443,8 +478,8 @@ def _open_row(call: Row) -> tuple[Any, ...]:
     since = call["started_at"] or call["claimed_at"] or call["issued_at"] or call["begun_at"]
     return (
         hour(call["begun_at"]), call["execution_id"], call["playbook"], call["step"],
-        call["command_id"], call["iteration"], call["attempts"], call["worker_id"], waits_for,
-        since,
+        call["command_id"], call["iteration"], call["attempts"], call["begun_at"],
+        call["worker_id"], waits_for, since,
     )  # fmt: skip
 
 
@@ -454,37 +489,6 @@ def _is_exhausted(call: Row) -> bool:
         and call["max_attempts"] is not None
         and call["attempts"] + 1 >= call["max_attempts"]
     )
-
-
-def _rates(outcomes: dict[Any, Counter[str]], exhausted: Counter[Any]) -> dict[str, Shown]:
-    views: dict[str, Shown] = {
-        "call_outcomes_by_attempt": [],
-        "first_attempt_success": [],
-        "error_rate_by_attempt": [],
-        "retry_recovery": [],
-    }
-    together: dict[Any, Counter[str]] = defaultdict(Counter)
-    for (at, playbook, step, attempts), counts in outcomes.items():
-        total, good = counts.total(), counts["COMPLETED"]
-        together[at, playbook, step] += counts
-        views["call_outcomes_by_attempt"] += [
-            (at, playbook, step, attempts, status, count) for status, count in counts.items()
-        ]
-        rate = (at, playbook, step, attempts, total, good, good / total)
-        views["error_rate_by_attempt"].append((*rate[:5], total - good, (total - good) / total))
-        if attempts:
-            views["retry_recovery"].append(rate)
-        else:
-            views["first_attempt_success"].append((*rate[:3], *rate[4:]))
-    views["attempts_per_success"] = []
-    views["retry_exhaustion"] = []
-    for key, counts in together.items():
-        total, good = counts.total(), counts["COMPLETED"]
-        bad, last = total - good, exhausted[key]
-        views["attempts_per_success"].append((*key, total, good, total / good if good else None))
-        if bad:
-            views["retry_exhaustion"].append((*key, bad, last, last / bad))
-    return views
 
 
 def _of_worker(done: Sequence[Row]) -> tuple[Any, ...]:
@@ -530,10 +534,29 @@ def _seconds(bucket: int) -> float:
     return 0.0 if bucket < 0 else 2.0 ** ((bucket + 0.5) / 8) / 1_000_000
 
 
+CODE: Final = re.compile(
+    r"\b(?:http(?:/[0-9](?:\.[0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno"
+    r"|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])"
+    r"|\b[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload"
+    r"|precondition|request|service|too|unauthorized|unprocessable)\b)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
 def _error_class(error: str) -> str:
-    kind = re.sub(r"\"[^\"]*\"|'[^']*'", "?", error[:400])
-    kind = re.sub(r"\b(?:0x)?[0-9a-fA-F-]*[0-9][0-9a-fA-F-]*\b", "#", kind)
+    kind = re.sub(r"\"[^\"]*\"|'[^']*'", "?", error[:400].replace("\x01", " "))
+    parts, at = [], 0
+    for code in CODE.finditer(kind):
+        if code.start() >= at:
+            parts += [_without_ids(kind[at : code.start()]), code[0]]
+            at = code.end()
+    kind = "".join([*parts, _without_ids(kind[at:])])
+    kind = re.sub(r"#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\b)?", "#", kind)
     return re.sub(r"\s+", " ", kind)[:120].strip(" ")
+
+
+def _without_ids(text: str) -> str:
+    return re.sub(r"[0-9A-Za-z]*[0-9][0-9A-Za-z]*", "#", text)
 
 
 def _microseconds(seconds: float | None) -> int | None:

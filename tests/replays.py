@@ -50,7 +50,7 @@ REFUSED: Final = """
 """
 
 COUNTERS: Final = """
-    select   minute, event_type, status, attempts, events
+    select   bucket_start, event_type, status, attempts, events
     from     projector.attempts_by_status
     order by 1, 2, 3, 4
 """

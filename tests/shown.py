@@ -41,14 +41,23 @@ COLUMNS: Final[Mapping[str, str]] = {
 NOT_FOLDED: Final = {
     "executions_without_end": {"silent_s"},
     "open_calls": {"waiting_s"},
+    "error_groups": {"execution_id", "step", "attempts", "error"},
     "tries_in_order": {"hour"},
+    "loops": {"hour"},
 }
 OTHER_SOURCES: Final = {
     "counted_calls", "stuck_executions", "retry_storms", "execution_timeline",
-    "quarantine_by_reason", "freshness", "gaps", "drift", "agreement", "jobs", "event_counts",
-    "call_counts", "call_time_counts", "execution_counts",
+    "quarantine_by_reason", "quarantine_records", "freshness", "gaps", "drift", "agreement", "jobs",
 }  # fmt: skip
-"""Views that no events are folded into, or only those of some time, or only parts of sums."""
+"""Views that no events are folded into, or only those of some time."""
+
+PARTS: Final = {
+    "event_counts": ("events",),
+    "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted"),
+    "call_time_histogram": ("calls",),
+    "execution_outcomes": ("executions",),
+}
+"""Views whose rows are parts, with what is to be added up."""
 
 
 def event(**columns: Any) -> Row:
@@ -134,9 +143,21 @@ async def shown(connection: asyncpg.Connection) -> dict[str, Shown]:
         if view in OTHER_SOURCES:
             continue
         kept = [name for name in names if name not in NOT_FOLDED.get(view, ())]
-        rows = await connection.fetch(f"select {', '.join(kept)} from projector.{view}")
+        rows = await connection.fetch(_rows_of(view, kept))
         views[view] = sorted((tuple(row) for row in rows), key=_sortable)
     return views
+
+
+def _rows_of(view: str, names: Sequence[str]) -> str:
+    sums = PARTS.get(view)
+    if sums is None:
+        return f"select {', '.join(names)} from projector.{view}"
+    keys = ", ".join(name for name in names if name not in sums)
+    return (
+        f"select {keys}, {', '.join(f'sum({one})::bigint' for one in sums)} "
+        f"from projector.{view} group by {keys} "
+        f"having {' or '.join(f'sum({one}) <> 0' for one in sums)}"
+    )
 
 
 def _sortable(row: tuple[Any, ...]) -> list[tuple[bool, str]]:

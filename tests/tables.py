@@ -138,11 +138,19 @@ async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
     assert [tuple(row) for row in wrong] == []
     off = await connection.fetch(
         """
-        with counted as (
-            select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status,
-                     attempts, count(*) as events
-            from     normalizer.events
-            group by 1, 2, 3, 4
+        with grained as (
+            select case
+                       when created_at < date_trunc('hour', now(), 'UTC') - interval '48 hours'
+                       then 'hour'
+                       else 'minute'
+                   end as grain, *
+            from   normalizer.events
+        ), counted as (
+            select   date_trunc(grain, created_at, 'UTC') as bucket_start,
+                     case grain when 'hour' then 3600 else 60 end as bucket_s,
+                     event_type, status, attempts, count(*) as events
+            from     grained
+            group by 1, 2, 3, 4, 5
         )
         (table counted except all table projector.attempts_by_status)
         union all

@@ -5,6 +5,7 @@ In the order an event meets them:
 record        what a log holds
 bounds        what a record may come to, counted over its bytes
 sanitize      one look for secrets, unstorable text and extreme numbers
+samples       what may be shown of a refused value
 headers       redacted, and the trace id
 wire          bytes to wire events: wrappers undone, batches exploded
 wire_event    one of them, as the rules read it

@@ -22,6 +22,7 @@ from normalizer.core.rules.words import (
     read_step,
     read_worker_id,
 )
+from normalizer.core.samples import sample_of
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.shapes import detect_shape
 from normalizer.core.wire import Fault, mended_coercions, read_events
@@ -55,12 +56,21 @@ class Normalizer:
         try:
             events = read_events(record.value, self._sanitizer)
         except Refused as refusal:
-            return (_rejected(record, refusal.reason, refusal.detail, ""),)
+            return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
         headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         recorded = recorded_at(record.recorded_ms)
         # One after the other: what is decoded of a batch's event goes before the next is.
         outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])
-        return outcomes or (Ignored(why="a batch of no events"),)
+        return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
+
+    def _sampled(self, record: RawRecord, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+        """The same, with a sample of the record on the first that is refused."""
+        for n, outcome in enumerate(outcomes):
+            if isinstance(outcome, Rejected):
+                sample = sample_of(record.value or b"", self._sanitizer)
+                refused = msgspec.structs.replace(outcome, sample=sample)
+                return (*outcomes[:n], refused, *outcomes[n + 1 :])
+        return outcomes
 
 
 def _outcome(

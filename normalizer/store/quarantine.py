@@ -1,6 +1,7 @@
 """Refused records in, what an operator may see of them out: a line now and then, a list, one whole.
 
-The table holds no content; the bytes lie apart and are shown redacted unless asked for raw.
+The table holds how a record begins, without its secrets; the bytes lie apart and are shown redacted
+unless asked for raw.
 """
 
 import base64

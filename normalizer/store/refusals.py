@@ -87,6 +87,7 @@ def _row(refusal: Refusal) -> tuple[object, ...]:
         *refusal.place,
         len(record.value or b""),
         recorded_at(record.recorded_ms),
+        rejected.sample,
     )
 
 

@@ -29,7 +29,11 @@ class Answer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class Counts(Answer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups within [since, until); `truncated` says that `limit` left some out."""
+    """Groups within [since, until); `truncated` says that `limit` left some out.
+
+    every: what is counted by, and how wide `at` is. What was asked for is rounded outwards to it,
+    so since and until are exact for the rows.
+    """
 
     since: datetime
     until: datetime

@@ -34,6 +34,12 @@ Numbers = Annotated[tuple[Attempts, ...], _FEW]
 Ids = Annotated[tuple[Id, ...], _FEW]
 By: Final = Meta(min_length=1, max_length=6, description="What to group by.")
 HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is.")]
+MinuteToDay = Annotated[
+    Grain,
+    Meta(description="How wide `at` is; minutes of the last 48 hours only, hours before them."),
+]
+_MINUTES_KEPT: Final = timedelta(hours=48)
+_SHORT: Final = timedelta(hours=2)
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,17 +71,37 @@ class Window(Parameters, frozen=True, kw_only=True):
         | None
     ) = None
 
-    def bounds(self, now: datetime, grain: Grain) -> tuple[datetime, datetime]:
-        """The first moment, rounded down to the grain, and the moment after the last."""
+    def bounds(self, now: datetime) -> tuple[datetime, datetime]:
+        """The first moment, and the moment after the last."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
-        return _floor(max(since, _EARLIEST), grain), until
+        return max(since, _EARLIEST), until
 
 
 class Counted(Window, frozen=True, kw_only=True):
     """Of a question answered by counts in groups."""
 
     limit: Annotated[int, Meta(ge=1, le=5_000, description="Groups in the answer at most.")] = 1_000
+
+    def asks_minutes(self, now: datetime) -> bool:
+        """Whether minutes are worth their price: of a short window, or because `at` is one."""
+        since, until = self.bounds(now)
+        by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
+        return by_minute or until - since <= _SHORT
+
+    def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
+        """A grain, and the bounds rounded outwards to it: what is counted lies in whole buckets.
+
+        It is the finest that there are counts of, or that of `at` where that is wider.
+        """
+        since, until = self.bounds(now)
+        counted: Grain = finest
+        if finest == "minute" and since < minutes_from(now):
+            counted = "hour"
+        by_time = "at" in getattr(self, "by", ())
+        asked: Grain = getattr(self, "every", counted) if by_time else counted
+        grain = max(counted, asked, key=SECONDS.__getitem__)
+        return grain, floor(since, grain), floor(until, grain, up=True)
 
 
 class Listed(Parameters, frozen=True, kw_only=True):
@@ -192,5 +218,14 @@ def _span(text: str) -> timedelta:
     return timedelta(**{_SPAN_UNITS[text[-1]]: int(text[:-1])})
 
 
-def _floor(moment: datetime, grain: Grain) -> datetime:
-    return moment - (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
+def minutes_from(now: datetime) -> datetime:
+    """From when on the views count by the minute."""
+    return floor(now, "hour") - _MINUTES_KEPT
+
+
+def floor(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
+    """The begin of its bucket; the end of it, or the moment itself if one ends there, if `up`."""
+    beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
+    if up and beyond:
+        return moment - beyond + timedelta(seconds=SECONDS[grain])
+    return moment - beyond

@@ -229,27 +229,27 @@ ERRORS: Final = Comparison(
 
 RETRIES: Final = Comparison(
     name="retry_minutes",
-    bounds="begun",
+    bounds="finished",
     keys="minute step",
     measure="retries",
-    sums="retries",
+    sums="first_tries retries",
     shown="""
-        select   minute, step, sum(retries)::bigint as retries
+        select   minute, step, sum(first_tries)::bigint as first_tries,
+                 sum(retries)::bigint as retries
         from     retry_minutes
         where    minute >= $1::timestamptz and minute < $2::timestamptz
         and      shard >= 0
         and      minute >= (select kept_from from horizon where rows_of = 'minutes')
         and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
         group by minute, step
-        having   sum(retries) <> 0
+        having   sum(first_tries) <> 0 or sum(retries) <> 0
     """,
-    folded="""
-        select   date_trunc('minute', begun_at, 'UTC') as minute, step, count(*) as retries
-        from     counted_calls
-        where    hour_of(begun_at) >= $1::timestamptz and hour_of(begun_at) < $2::timestamptz
-        and      begun_at >= (select kept_from from horizon where rows_of = 'minutes')
-        and      attempts > 0
-        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+    folded=f"""
+        select   date_trunc('minute', finished_at, 'UTC') as minute, step,
+                 count(*) filter (where attempts = 0) as first_tries,
+                 count(*) filter (where attempts > 0) as retries
+        {_FINISHED}
+        and      finished_at >= (select kept_from from horizon where rows_of = 'minutes')
         group by 1, 2
-    """,
+    """,  # noqa: S608 - a part that folds share
 )

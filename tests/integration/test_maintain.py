@@ -118,7 +118,8 @@ def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
     """What is left when the executions themselves are not looked at."""
     gone = {
         "executions", "calls", "open_calls", "tries_in_order", "contradicting_executions",
-        "completed_with_failures", "executions_without_end",
+        "completed_with_failures", "executions_without_end", "error_groups", "loops",
+        "playbook_versions",
     }  # fmt: skip
     return {name: rows for name, rows in views.items() if name not in gone}
 
@@ -279,7 +280,7 @@ async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
     assert (again.stored, again.joined, again.duplicate, again.ignored) == (0, 0, 0, 3)
     assert (late.stored, late.ignored) == (0, 1)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    counted = "select sum(events)::integer from projector.attempts_by_status_hourly"
+    counted = "select sum(events)::integer from projector.event_counts"
     assert await connection.fetchval(counted) == 2
 
 
@@ -390,8 +391,7 @@ async def test_a_replay_after_retention_counts_nothing_twice(
 
 async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
     rows = await connection.fetch(
-        "select step, status, sum(events) from projector.attempts_by_status_hourly "
-        "group by 1, 2 order by 1, 2"
+        "select step, status, sum(events) from projector.event_counts group by 1, 2 order by 1, 2"
     )
     return [tuple(row) for row in rows]
 
@@ -568,7 +568,9 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
         event_id=id_of(NOW), execution_id=1, event_type="playbook.completed", status="COMPLETED",
         created_at=NOW,
     )  # fmt: skip
-    begun = "select sum(executions)::integer from projector.executions_begun"
+    begun = (
+        "select sum(executions)::integer from projector.execution_outcomes where outcome = 'BEGUN'"
+    )
 
     await store(connection, [end], NOW)
 
@@ -661,10 +663,7 @@ async def test_a_partition_that_was_emptied_gives_its_room_back(
 
     (name,) = (line.removeprefix("emptied ") for line in said if line.startswith("emptied "))
     assert await connection.fetchval(f"select pg_relation_size('normalizer.{name}')") == 0
-    assert (
-        await connection.fetchval("select sum(events) from projector.attempts_by_status_hourly")
-        == 4
-    )
+    assert await connection.fetchval("select sum(events) from projector.event_counts") == 4
 
 
 async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connection) -> None:
@@ -732,9 +731,10 @@ async def test_minutes_are_dropped_and_stay_away(connection: asyncpg.Connection)
     await run(connection, Keep())
     await shown.insert(connection, [event(event_id=id_of(NOW, 77), created_at=OLD)])
 
-    minutes = await connection.fetch("select minute from projector.attempts_by_status")
+    minutes = await connection.fetch("select minute from projector.event_minutes")
     assert all(row["minute"] > NOW - timedelta(days=3) for row in minutes)
     assert len(minutes) > 0
+    assert set(await disagreements(connection)) <= {"retries_by_minute"}
     assert await divergent(connection) == {}
 
 

@@ -170,7 +170,7 @@ async def test_a_count_that_is_one_off_is_named(lines: list[Line]) -> None:
 
     report = await report_of(lines, counts=one_more)
 
-    assert report.differences == {"differs in attempts_by_status_hourly": 1}
+    assert report.differences == {"differs in event_counts": 1}
 
 
 async def test_a_lie_that_was_told_by_all_is_seen_by_what_really_happened(

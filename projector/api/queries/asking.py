@@ -9,6 +9,7 @@ from projector.api.answers import Answer, Counts, Page, Row
 from projector.api.cursors import decode, encode
 from projector.api.database import Snapshot, Statement
 from projector.api.parameters import SECONDS, Counted, Grain, Listed, ListedWindow, ids
+from projector.api.queries.grouping import Grains
 
 R = TypeVar("R", bound=Row)
 
@@ -26,11 +27,20 @@ async def now(
 
 
 async def counts(
-    snapshot: Snapshot, statement: Statement, asked: Counted, kind: type[R]
+    snapshot: Snapshot,
+    statement: Statement | Grains,
+    asked: Counted,
+    kind: type[R],
 ) -> Counts[R]:
     """Groups of a question: the newest first, then the greatest, `limit` of them."""
-    every: Grain = getattr(asked, "every", "hour")
-    since, until = asked.bounds(snapshot.read_at, every)
+    finest: Grain = "hour"
+    if isinstance(statement, Grains) and (
+        not statement.dear or asked.asks_minutes(snapshot.read_at)
+    ):
+        finest = "minute"
+    every, since, until = asked.buckets(snapshot.read_at, finest)
+    if isinstance(statement, Grains):
+        statement = statement.minutes if every == "minute" else statement.hours
     values = {
         **_values(asked),
         "since": since,
@@ -63,7 +73,7 @@ async def page(
     """A page of a list. The statement's last columns, named as in `after`, are its keyset."""
     since, until = None, None
     if isinstance(asked, ListedWindow):
-        since, until = asked.bounds(snapshot.read_at, "hour")
+        since, until = asked.bounds(snapshot.read_at)
     place = decode(asked.cursor, after)
     records = await snapshot.records(
         statement,
@@ -94,6 +104,7 @@ async def page(
 
 def _values(asked: msgspec.Struct) -> dict[str, Any]:
     values = msgspec.structs.asdict(asked)
-    if "execution" in values:
-        values["execution"] = ids(values["execution"])
+    for name in ("execution", "parent"):
+        if name in values:
+            values[name] = ids(values[name])
     return values

@@ -1,22 +1,41 @@
-"""How calls go: by attempt, step, playbook, worker and error, over time."""
+"""How calls end: by attempt, step, playbook, worker and error, over time."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import Counts, Row
+from projector.api.answers import Answer, Counts, Row
 from projector.api.database import Snapshot, Statement
-from projector.api.parameters import By, Counted, HourOrDay, Numbers, Texts
-from projector.api.queries.asking import counts
-from projector.api.queries.grouping import columns, conditions, grouped, ordinals, ratio, total
+from projector.api.parameters import By, Counted, MinuteToDay, Numbers, Parameters, Texts
+from projector.api.queries.asking import counts, now
+from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, total
 
-_ANY_CALLS = "sum(calls) <> 0"
+
+def _of_calls(
+    view: str,
+    *,
+    keys: Sequence[str],
+    measures: Sequence[str],
+    where: str = "true",
+    having: str = "sum(calls) <> 0",
+) -> Grains:
+    """By the hour from what is counted, by the minute from the calls themselves."""
+    return Grains(
+        hours=grouped(
+            f"projector.{view}", keys=keys, measures=measures, where=where, having=having
+        ),
+        minutes=grouped(
+            FINISHED, keys=keys, measures=measures, where=where, having=having, time="finished_at"
+        ),
+        dear=True,
+    )
 
 
 class OfSteps(Counted, frozen=True, kw_only=True):
     """Of calls by step, whichever try it was."""
 
     by: Annotated[tuple[Literal["at", "playbook", "step"], ...], By] = ("step",)
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
 
@@ -28,7 +47,7 @@ class OfTries(Counted, frozen=True, kw_only=True):
         "step",
         "attempts",
     )
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
@@ -55,7 +74,7 @@ class CallOutcomesAsked(Counted, frozen=True, kw_only=True):
         "attempts",
         "status",
     )
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
@@ -69,11 +88,10 @@ class CallOutcomes(OfTry, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_CALL_OUTCOMES = grouped(
-    "call_counts",
+_CALL_OUTCOMES = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts", "status"),
     measures=(total("calls"),),
-    having=_ANY_CALLS,
 )
 
 
@@ -92,11 +110,10 @@ class ErrorRate(OfTry, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_ERROR_RATE = grouped(
-    "call_counts",
+_ERROR_RATE = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
-    having=_ANY_CALLS,
 )
 
 
@@ -113,12 +130,11 @@ class FirstAttempts(OfStep, frozen=True, kw_only=True, omit_defaults=True):
     success_rate: float | None
 
 
-_FIRST_ATTEMPTS = grouped(
-    "call_counts",
+_FIRST_ATTEMPTS = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("calls"), total("succeeded"), ratio("succeeded", "calls", "success_rate")),
     where="attempts = 0",
-    having=_ANY_CALLS,
 )
 
 
@@ -135,8 +151,8 @@ class Recovery(OfTry, frozen=True, kw_only=True, omit_defaults=True):
     recovery_rate: float | None
 
 
-_RECOVERY = grouped(
-    "call_counts",
+_RECOVERY = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
         total("calls", "retries"),
@@ -144,7 +160,6 @@ _RECOVERY = grouped(
         ratio("succeeded", "calls", "recovery_rate"),
     ),
     where="attempts > 0",
-    having=_ANY_CALLS,
 )
 
 
@@ -161,8 +176,8 @@ class Exhaustion(OfStep, frozen=True, kw_only=True, omit_defaults=True):
     exhausted_rate: float | None
 
 
-_EXHAUSTION = grouped(
-    "call_counts",
+_EXHAUSTION = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("failed"), total("exhausted"), ratio("exhausted", "failed", "exhausted_rate")),
     having="sum(failed) <> 0",
@@ -182,149 +197,20 @@ class Cost(OfStep, frozen=True, kw_only=True, omit_defaults=True):
     attempts_per_success: float | None
 
 
-_COST = grouped(
-    "call_counts",
+_COST = _of_calls(
+    "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
         total("calls", "tries"),
         total("succeeded"),
         ratio("calls", "succeeded", "attempts_per_success"),
     ),
-    having=_ANY_CALLS,
 )
 
 
 async def attempts_per_success(snapshot: Snapshot, asked: OfSteps) -> Counts[Cost]:
     """How many tries does a success cost?"""
     return await counts(snapshot, _COST, asked, Cost)
-
-
-class DurationsAsked(Counted, frozen=True, kw_only=True):
-    """Parameters."""
-
-    by: Annotated[tuple[Literal["at", "playbook", "step", "attempts", "status"], ...], By] = (
-        "step",
-        "attempts",
-    )
-    every: HourOrDay = "hour"
-    playbook: Texts | None = None
-    step: Texts | None = None
-    attempts: Numbers | None = None
-    status: Texts | None = None
-
-
-class Durations(OfTry, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, at most 4.5 % off."""
-
-    status: str | None = None
-    calls: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-
-
-_DURATION_KEYS = ("playbook", "step", "attempts", "status")
-_DURATIONS = Statement(
-    f"""
-    select   at, playbook, step, attempts, status, max(total) as calls,
-             projector.seconds_of(min(bucket) filter (where 2 * up_to >= total)) as p50_s,
-             projector.seconds_of(min(bucket) filter (where 20 * up_to >= 19 * total)) as p95_s,
-             projector.seconds_of(min(bucket) filter (where 100 * up_to >= 99 * total)) as p99_s
-    from     (
-                 select   at, playbook, step, attempts, status, bucket,
-                          (sum(calls) over (
-                              partition by at, playbook, step, attempts, status order by bucket
-                          ))::bigint as up_to,
-                          (sum(calls) over (
-                              partition by at, playbook, step, attempts, status
-                          ))::bigint as total
-                 from     (
-                              select   {columns(_DURATION_KEYS, "hour")}, bucket,
-                                       sum(calls)::bigint as calls
-                              from     projector.call_time_counts
-                              where    {conditions(_DURATION_KEYS, "hour")}
-                              and      measure = 'duration'
-                              group by {ordinals(_DURATION_KEYS)}, bucket
-                              having   sum(calls) <> 0
-                          ) as added
-             ) as cumulated
-    group by at, playbook, step, attempts, status
-    order by at desc nulls last, calls desc, playbook, step, attempts, status
-    limit    :limit::integer
-    """  # noqa: S608 - names of ours, put together once, at import
-)
-
-
-async def call_durations_by_attempt(snapshot: Snapshot, asked: DurationsAsked) -> Counts[Durations]:
-    """How long do calls take, by step and attempt: median, 95th and 99th percentile?"""
-    return await counts(snapshot, _DURATIONS, asked, Durations)
-
-
-class QueueWaitsAsked(Counted, frozen=True, kw_only=True):
-    """Parameters."""
-
-    step: Texts | None = None
-
-
-class QueueWaits(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, of one hour."""
-
-    at: datetime
-    step: str
-    calls: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-
-
-_QUEUE_WAITS = Statement("""
-    select   hour as at, step, calls, p50_s, p95_s, p99_s
-    from     projector.call_queue_waits
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
-    and      (:step::text[] is null or step = any(:step))
-    order by hour desc, calls desc, step
-    limit    :limit::integer
-""")
-
-
-async def call_queue_waits(snapshot: Snapshot, asked: QueueWaitsAsked) -> Counts[QueueWaits]:
-    """How long do commands wait from issued to claimed, by step and hour?"""
-    return await counts(snapshot, _QUEUE_WAITS, asked, QueueWaits)
-
-
-class BackoffsAsked(Counted, frozen=True, kw_only=True):
-    """Parameters."""
-
-    step: Texts | None = None
-    attempts: Numbers | None = None
-
-
-class Backoffs(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, of one hour."""
-
-    at: datetime
-    step: str
-    attempts: int
-    retries: int
-    p50_s: float
-    p95_s: float
-    p99_s: float
-
-
-_BACKOFFS = Statement("""
-    select   hour as at, step, attempts, retries, p50_s, p95_s, p99_s
-    from     projector.retry_backoffs
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
-    and      (:step::text[] is null or step = any(:step))
-    and      (:attempts::integer[] is null or attempts = any(:attempts))
-    order by hour desc, retries desc, step, attempts
-    limit    :limit::integer
-""")
-
-
-async def retry_backoffs(snapshot: Snapshot, asked: BackoffsAsked) -> Counts[Backoffs]:
-    """How long is waited between a failure and the retry after it, by step, attempt and hour?"""
-    return await counts(snapshot, _BACKOFFS, asked, Backoffs)
 
 
 class FailuresAsked(Counted, frozen=True, kw_only=True):
@@ -334,7 +220,7 @@ class FailuresAsked(Counted, frozen=True, kw_only=True):
         "step",
         "error_class",
     )
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     step: Texts | None = None
     attempts: Numbers | None = None
     status: Texts | None = None
@@ -342,7 +228,7 @@ class FailuresAsked(Counted, frozen=True, kw_only=True):
 
 
 class Failures(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """error_class: the error text without its numbers, ids and quoted parts."""
+    """error_class: the error text without its ids and quoted parts; codes stay."""
 
     at: datetime | None = None
     step: str | None = None
@@ -352,10 +238,11 @@ class Failures(Row, frozen=True, kw_only=True, omit_defaults=True):
     calls: int
 
 
-_FAILURES = grouped(
+_FAILURES = _of_calls(
     "failures_by_error",
     keys=("step", "attempts", "status", "error_class"),
     measures=(total("calls"),),
+    where="status <> 'COMPLETED'",
 )
 
 
@@ -364,11 +251,43 @@ async def failures_by_error(snapshot: Snapshot, asked: FailuresAsked) -> Counts[
     return await counts(snapshot, _FAILURES, asked, Failures)
 
 
+class ErrorGroupsAsked(Parameters, frozen=True, kw_only=True):
+    """Parameters."""
+
+    error_class: Texts | None = None
+
+
+class ErrorGroup(Row, frozen=True, kw_only=True):
+    """A class of errors, its first and last failure, and the last one as a sample."""
+
+    error_class: str
+    first_seen_at: datetime
+    last_seen_at: datetime
+    execution_id: str
+    step: str
+    attempts: int
+    error: str | None
+
+
+_ERROR_GROUPS = Statement("""
+    select   error_class, first_seen_at, last_seen_at, execution_id::text, step, attempts, error
+    from     projector.error_groups
+    where    (:error_class::text[] is null or error_class = any(:error_class))
+    order by last_seen_at desc, error_class
+    limit    500
+""")
+
+
+async def error_groups(snapshot: Snapshot, asked: ErrorGroupsAsked) -> Answer[ErrorGroup]:
+    """Which classes of errors are there, since when, and where is a sample of each?"""
+    return await now(snapshot, _ERROR_GROUPS, {"error_class": asked.error_class}, ErrorGroup)
+
+
 class WorkersAsked(Counted, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "worker"], ...], By] = ("worker",)
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     worker: Texts | None = None
 
 
@@ -382,7 +301,7 @@ class Workers(Row, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_WORKERS = grouped(
+_WORKERS = _of_calls(
     "worker_failures",
     keys=("worker",),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),

@@ -1,4 +1,4 @@
-"""How events come: how many, how late, what was refused, guessed or left unsaid, over time."""
+"""How events come: how many, how late, what was guessed or left unsaid, over time."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -7,24 +7,31 @@ from msgspec import Meta
 
 from projector.api.answers import Answer, Counts, Page, Row
 from projector.api.database import Snapshot, Statement
-from projector.api.parameters import By, Counted, HourOrDay, ListedWindow, Numbers, Texts, Window
+from projector.api.parameters import (
+    By,
+    Counted,
+    HourOrDay,
+    ListedWindow,
+    MinuteToDay,
+    Numbers,
+    Texts,
+    Window,
+    floor,
+)
 from projector.api.queries.asking import counts, now, page
-from projector.api.queries.grouping import grouped, total
+from projector.api.queries.grouping import Grains, bin_of, grouped, total
 
 
 class RateAsked(Counted, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "event_type"], ...], By] = ("at", "event_type")
-    every: Annotated[
-        Literal["minute", "hour", "day"],
-        Meta(description="How wide `at` is; minutes are kept for two days."),
-    ] = "minute"
+    every: MinuteToDay = "minute"
     event_type: Texts | None = None
 
 
 class Rate(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """events_per_s: over all of `at`, which may not be full yet; without `at`, of the window."""
+    """events_per_s: over that part of `at`, or of the window, that is over."""
 
     at: datetime | None = None
     event_type: str | None = None
@@ -32,31 +39,34 @@ class Rate(Row, frozen=True, kw_only=True, omit_defaults=True):
     events_per_s: float
 
 
-_PER_SECOND = """
+_PER_SECOND = f"""
     sum(events)::double precision
-        / case
-              when 'at' = any(:by::text[]) then :every_s::integer
-              else greatest(extract(epoch from :until::timestamptz - :since::timestamptz), 1)
-          end::double precision as events_per_s
+        / greatest(
+              extract(
+                  epoch from
+                  case
+                      when 'at' = any(:by::text[])
+                      then least(
+                               min({bin_of("bucket_start")})
+                                   + make_interval(secs => :every_s::integer),
+                               :until::timestamptz, now()
+                           ) - min({bin_of("bucket_start")})
+                      else least(:until::timestamptz, now()) - :since::timestamptz
+                  end
+              ), 1
+          )::double precision as events_per_s
 """
-_RATE_BY_MINUTES = grouped(
-    "events_per_second",
+_RATE = grouped(
+    "projector.attempts_by_status",
     keys=("event_type",),
     measures=(total("events"), _PER_SECOND),
-    time="minute",
-)
-_RATE_BY_HOURS = grouped(
-    "event_counts",
-    keys=("event_type",),
-    measures=(total("events"), _PER_SECOND),
-    having="sum(events) <> 0",
+    time="bucket_start",
 )
 
 
 async def events_per_second(snapshot: Snapshot, asked: RateAsked) -> Counts[Rate]:
     """How many events a second are there, by type?"""
-    statement = _RATE_BY_MINUTES if asked.every == "minute" else _RATE_BY_HOURS
-    return await counts(snapshot, statement, asked, Rate)
+    return await counts(snapshot, Grains(hours=_RATE, minutes=_RATE), asked, Rate)
 
 
 class AttemptsAsked(Counted, frozen=True, kw_only=True):
@@ -67,7 +77,7 @@ class AttemptsAsked(Counted, frozen=True, kw_only=True):
         "status",
         "attempts",
     )
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     step: Texts | None = None
     event_type: Texts | None = None
     status: Texts | None = None
@@ -86,7 +96,13 @@ class AttemptsByStatus(Row, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _ATTEMPTS = grouped(
-    "event_counts",
+    "projector.attempts_by_status",
+    keys=("event_type", "status", "attempts"),
+    measures=(total("events"),),
+    time="bucket_start",
+)
+_ATTEMPTS_OF_STEPS = grouped(
+    "projector.event_counts",
     keys=("step", "event_type", "status", "attempts"),
     measures=(total("events"),),
     having="sum(events) <> 0",
@@ -94,8 +110,11 @@ _ATTEMPTS = grouped(
 
 
 async def attempts_by_status(snapshot: Snapshot, asked: AttemptsAsked) -> Counts[AttemptsByStatus]:
-    """How many events of each step and type ended in which status at which attempt?"""
-    return await counts(snapshot, _ATTEMPTS, asked, AttemptsByStatus)
+    """How many events of each type ended in which status at which attempt? By step: by the hour."""
+    if asked.step is not None or "step" in asked.by:
+        return await counts(snapshot, _ATTEMPTS_OF_STEPS, asked, AttemptsByStatus)
+    either = Grains(hours=_ATTEMPTS, minutes=_ATTEMPTS)
+    return await counts(snapshot, either, asked, AttemptsByStatus)
 
 
 class RetriesAsked(Counted, frozen=True, kw_only=True):
@@ -107,47 +126,25 @@ class RetriesAsked(Counted, frozen=True, kw_only=True):
 
 
 class Retries(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """retries: tries with attempts above 0, by when they began."""
+    """retries: tries with attempts above 0; first_tries: those with 0; by when they ended."""
 
     at: datetime | None = None
     step: str | None = None
     retries: int
+    first_tries: int
 
 
-_RETRIES = grouped("retries_by_minute", keys=("step",), measures=(total("retries"),), time="minute")
-
-
-async def retries_by_minute(snapshot: Snapshot, asked: RetriesAsked) -> Counts[Retries]:
-    """How many retries began, by step and minute? Minutes are kept for two days."""
-    return await counts(snapshot, _RETRIES, asked, Retries)
-
-
-class QuarantineAsked(Counted, frozen=True, kw_only=True):
-    """Parameters."""
-
-    by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
-    every: HourOrDay = "hour"
-    reason: Texts | None = None
-    shape: Texts | None = None
-
-
-class Quarantine(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """refused: records and events that went to quarantine."""
-
-    at: datetime | None = None
-    reason: str | None = None
-    shape: str | None = None
-    refused: int
-
-
-_QUARANTINE = grouped(
-    "quarantine_by_reason", keys=("reason", "shape"), measures=(total("refused"),)
+_RETRIES = grouped(
+    "projector.retries_by_minute",
+    keys=("step",),
+    measures=(total("retries"), total("first_tries")),
+    time="minute",
 )
 
 
-async def quarantine_by_reason(snapshot: Snapshot, asked: QuarantineAsked) -> Counts[Quarantine]:
-    """What was refused, why, and in which shape?"""
-    return await counts(snapshot, _QUARANTINE, asked, Quarantine)
+async def retries_by_minute(snapshot: Snapshot, asked: RetriesAsked) -> Counts[Retries]:
+    """How many retries ended, and first tries, by step and minute? Kept for two days."""
+    return await counts(snapshot, Grains(hours=_RETRIES, minutes=_RETRIES), asked, Retries)
 
 
 class CoercionsAsked(Counted, frozen=True, kw_only=True):
@@ -168,7 +165,9 @@ class Coercions(Row, frozen=True, kw_only=True, omit_defaults=True):
     coercions: int
 
 
-_COERCIONS = grouped("coercions_by_rule", keys=("rule", "shape"), measures=(total("coercions"),))
+_COERCIONS = grouped(
+    "projector.coercions_by_rule", keys=("rule", "shape"), measures=(total("coercions"),)
+)
 
 
 async def coercions_by_rule(snapshot: Snapshot, asked: CoercionsAsked) -> Counts[Coercions]:
@@ -196,7 +195,7 @@ class Defaults(Row, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _DEFAULTS = grouped(
-    "defaults_by_shape",
+    "projector.defaults_by_shape",
     keys=("shape",),
     measures=(
         total("events"),
@@ -230,7 +229,7 @@ class Late(Row, frozen=True, kw_only=True, omit_defaults=True):
     events: int
 
 
-_LATE = grouped("late_arrivals", keys=("shape", "lateness"), measures=(total("events"),))
+_LATE = grouped("projector.late_arrivals", keys=("shape", "lateness"), measures=(total("events"),))
 
 
 async def late_arrivals(snapshot: Snapshot, asked: LateAsked) -> Counts[Late]:
@@ -300,7 +299,7 @@ class Choices(Row, frozen=True, kw_only=True):
 _CHOICES = Statement("""
     with outcome as materialized (
         select   playbook, step, status, attempts
-        from     projector.call_counts
+        from     projector.call_outcomes_by_attempt
         where    hour >= :since::timestamptz and hour < :until::timestamptz
         group by playbook, step, status, attempts
         having   sum(calls) <> 0
@@ -339,5 +338,6 @@ _CHOICES = Statement("""
 
 async def choices(snapshot: Snapshot, asked: Window) -> Answer[Choices]:
     """What can be filtered by?"""
-    since, until = asked.bounds(snapshot.read_at, "hour")
+    since, until = asked.bounds(snapshot.read_at)
+    since = floor(since, "hour")
     return await now(snapshot, _CHOICES, {"since": since, "until": until}, Choices)

@@ -1,10 +1,10 @@
-"""Lists of executions: all, stuck, without an end, contradicting, completed with failures."""
+"""Lists of executions: all, contradicting, completed with failures."""
 
 from datetime import datetime
 
 from projector.api.answers import Page, Row
 from projector.api.database import Snapshot, Statement
-from projector.api.parameters import Ids, Listed, ListedWindow, Texts
+from projector.api.parameters import Ids, ListedWindow, Texts
 from projector.api.queries.asking import page
 
 
@@ -12,8 +12,10 @@ class ExecutionsAsked(ListedWindow, frozen=True, kw_only=True):
     """Parameters."""
 
     playbook: Texts | None = None
+    version: Texts | None = None
     status: Texts | None = None
     execution: Ids | None = None
+    parent: Ids | None = None
 
 
 class Execution(Row, frozen=True, kw_only=True):
@@ -47,9 +49,12 @@ EXECUTION_COLUMNS = """
 _EXECUTIONS = Statement(f"""
     select   {EXECUTION_COLUMNS}, first_at as after_at, execution_id as after_id
     from     projector.executions
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      first_at >= :since and first_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
+    and      (:version::text[] is null or version = any(:version))
     and      (:status::text[] is null or status = any(:status))
+    and      (:parent::bigint[] is null or executions.parent_execution_id = any(:parent))
     and      (:execution::bigint[] is null or execution_id = any(:execution))
     and      (
                  :after_at::timestamptz is null
@@ -65,86 +70,6 @@ async def executions(snapshot: Snapshot, asked: ExecutionsAsked) -> Page[Executi
     """How does each execution stand? The newest first; the window is over their first events."""
     return await page(
         snapshot, _EXECUTIONS, asked, Execution, after={"after_at": datetime, "after_id": int}
-    )
-
-
-class StuckAsked(Listed, frozen=True, kw_only=True):
-    """Parameters."""
-
-    playbook: Texts | None = None
-    execution: Ids | None = None
-
-
-class Stuck(Row, frozen=True, kw_only=True):
-    """age_s: since its first event; silent_s: since its last."""
-
-    execution_id: str
-    playbook: str
-    first_at: datetime
-    last_at: datetime
-    age_s: float
-    silent_s: float
-    last_event_type: str
-    last_step: str
-    events: int
-    highest_attempts: int | None
-
-
-_STUCK = Statement("""
-    select   execution_id::text, playbook, first_at, last_at, age_s, silent_s, last_event_type,
-             last_step, events, highest_attempts, last_at as after_at, execution_id as after_id
-    from     projector.stuck_executions
-    where    (:playbook::text[] is null or playbook = any(:playbook))
-    and      (:execution::bigint[] is null or execution_id = any(:execution))
-    and      (
-                 :after_at::timestamptz is null
-                 or (last_at, stuck_executions.execution_id) > (:after_at, :after_id::bigint)
-             )
-    order by last_at, stuck_executions.execution_id
-    limit    :limit::integer
-""")
-
-
-async def stuck_executions(snapshot: Snapshot, asked: StuckAsked) -> Page[Stuck]:
-    """Which executions have not ended and are silent for 5 minutes? The longest silent first."""
-    return await page(snapshot, _STUCK, asked, Stuck, after={"after_at": datetime, "after_id": int})
-
-
-class OpenEndedAsked(Listed, frozen=True, kw_only=True):
-    """Parameters."""
-
-    playbook: Texts | None = None
-
-
-class OpenEnded(Row, frozen=True, kw_only=True):
-    """silent_s: since its last event; null where nobody reads the log that it came from."""
-
-    execution_id: str
-    playbook: str
-    calls: int
-    last_finished_at: datetime
-    last_at: datetime
-    silent_s: float | None
-
-
-_OPEN_ENDED = Statement("""
-    select   execution_id::text, playbook, calls, last_finished_at, last_at, silent_s,
-             hour as after_hour, execution_id as after_id
-    from     projector.executions_without_end
-    where    (:playbook::text[] is null or playbook = any(:playbook))
-    and      (
-                 :after_hour::timestamptz is null
-                 or (hour, executions_without_end.execution_id) > (:after_hour, :after_id::bigint)
-             )
-    order by hour, executions_without_end.execution_id
-    limit    :limit::integer
-""")
-
-
-async def executions_without_end(snapshot: Snapshot, asked: OpenEndedAsked) -> Page[OpenEnded]:
-    """Which executions have finished all their calls and yet no end? The oldest first."""
-    return await page(
-        snapshot, _OPEN_ENDED, asked, OpenEnded, after={"after_hour": datetime, "after_id": int}
     )
 
 
@@ -174,7 +99,8 @@ _CONTRADICTIONS = Statement("""
              last_activity_at, contradicting, active_after_end, ended_at as after_at,
              execution_id as after_id
     from     projector.contradicting_executions
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      ended_at >= :since and ended_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (
                  :after_at::timestamptz is null
@@ -211,7 +137,8 @@ _FLAWED = Statement("""
     select   execution_id::text, playbook, ended_at, failed_calls, last_failed_at,
              ended_at as after_at, execution_id as after_id
     from     projector.completed_with_failures
-    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      ended_at >= :since and ended_at < :until
     and      (:playbook::text[] is null or playbook = any(:playbook))
     and      (
                  :after_at::timestamptz is null

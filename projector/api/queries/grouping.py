@@ -6,15 +6,41 @@ Values never become part of a statement; which of its keys an answer is grouped 
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from projector.api.database import Statement
+
+FINISHED: Final = """
+    (
+        select finished_at, playbook, step, attempts, status, coalesce(worker_id, '') as worker_id,
+               error_class, duration_s, queue_s, backoff_s, 1 as calls,
+               (status = 'COMPLETED')::integer as succeeded,
+               (status <> 'COMPLETED')::integer as failed, exhausted::integer as exhausted
+        from   projector.calls
+        where  finished_at is not null
+        and    hour >= projector.hour_of(:since::timestamptz)
+        and    hour < :until::timestamptz
+    ) as finished
+"""
+"""Tries one by one, with the columns that roll-ups count them by: to add them up to the minute."""
 
 _TYPES: Final = {"attempts": "integer"}
 _COLUMNS: Final = {"worker": "worker_id"}
-_AT: Final = "date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
+
+
+class Grains(msgspec.Struct, frozen=True, kw_only=True):
+    """One question, answered by the hour or by the minute.
+
+    dear: minutes are read row by row, for short windows or where they are asked for.
+    """
+
+    hours: Statement
+    minutes: Statement
+    dear: bool = False
 
 
 def grouped(
-    view: str,
+    source: str,
     *,
     keys: Sequence[str],
     measures: Sequence[str],
@@ -22,7 +48,9 @@ def grouped(
     where: str = "true",
     having: str = "true",
 ) -> Statement:
-    """Of the newest `at` first, then of the greatest first measure; the others are named `as`.
+    """A statement over a view, or a query in brackets.
+
+    Of the newest `at` first, then of the greatest first measure; the others are named `as`.
 
     `having` is for views of parts: those that take each other back are no group.
     """
@@ -30,7 +58,7 @@ def grouped(
         f"""
         select   {columns(keys, time)},
                  {", ".join(measures)}
-        from     projector.{view}
+        from     {source}
         where    {conditions(keys, time)}
         and      {where}
         group by {ordinals(keys)}
@@ -45,13 +73,18 @@ def columns(keys: Sequence[str], time: str) -> str:
     """`at` and the keys, each null where it is not grouped by."""
     return ",\n                 ".join(
         [
-            f"case when 'at' = any(:by::text[]) then {_AT.format(time=time)} end as at",
+            f"case when 'at' = any(:by::text[]) then {bin_of(time)} end as at",
             *(
                 f"case when '{key}' = any(:by::text[]) then {_column(key)} end as {_column(key)}"
                 for key in keys
             ),
         ]
     )
+
+
+def bin_of(time: str) -> str:
+    """The begin of the minute, hour or day that a time lies in, as it is grouped by."""
+    return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
 
 def conditions(keys: Sequence[str], time: str) -> str:

@@ -5,21 +5,21 @@ from typing import Annotated, Literal
 
 from projector.api.answers import Counts, Row
 from projector.api.database import Snapshot, Statement
-from projector.api.parameters import By, Counted, HourOrDay, Texts
+from projector.api.parameters import By, Counted, MinuteToDay, Texts
 from projector.api.queries.asking import counts
-from projector.api.queries.grouping import columns, conditions
+from projector.api.queries.grouping import Grains, columns, conditions
 
 
 class OutcomesAsked(Counted, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "playbook"], ...], By] = ("at",)
-    every: HourOrDay = "hour"
+    every: MinuteToDay = "hour"
     playbook: Texts | None = None
 
 
 class Outcomes(Row, frozen=True, kw_only=True, omit_defaults=True):
-    """Executions: begun by the hour of their first event, the others by that of their end."""
+    """Executions: begun by when an event began them, the others by when they ended."""
 
     at: datetime | None = None
     playbook: str | None = None
@@ -29,21 +29,42 @@ class Outcomes(Row, frozen=True, kw_only=True, omit_defaults=True):
     cancelled: int
 
 
-_OUTCOMES = Statement(f"""
-    select   {columns(("playbook",), "hour")},
+def _outcomes(source: str, time: str) -> Statement:
+    return Statement(f"""
+    select   {columns(("playbook",), time)},
              coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0)::bigint as begun,
              coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0)::bigint
                  as completed,
              coalesce(sum(executions) filter (where outcome = 'FAILED'), 0)::bigint as failed,
              coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0)::bigint
                  as cancelled
-    from     projector.execution_counts
-    where    {conditions(("playbook",), "hour")}
+    from     {source}
+    where    {conditions(("playbook",), time)}
     group by 1, 2
     having   sum(executions) <> 0
     order by 1 desc nulls last, 3 desc, 2
     limit    :limit::integer
-""")  # noqa: S608 - names of ours, put together once, at import
+    """)  # noqa: S608 - names of ours, put together once, at import
+
+
+_ONE_BY_ONE = """
+    (
+        select begun_at as moment, playbook, 'BEGUN' as outcome, 1 as executions
+        from   projector.executions
+        where  projector.hour_of(begun_at) >= projector.hour_of(:since::timestamptz)
+        and    projector.hour_of(begun_at) < :until::timestamptz
+        union all
+        select ended_at, playbook, status, 1
+        from   projector.executions
+        where  projector.hour_of(ended_at) >= projector.hour_of(:since::timestamptz)
+        and    projector.hour_of(ended_at) < :until::timestamptz
+    ) as moved
+"""
+_OUTCOMES = Grains(
+    hours=_outcomes("projector.execution_outcomes", "hour"),
+    minutes=_outcomes(_ONE_BY_ONE, "moment"),
+    dear=True,
+)
 
 
 async def execution_outcomes(snapshot: Snapshot, asked: OutcomesAsked) -> Counts[Outcomes]:

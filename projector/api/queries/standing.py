@@ -71,23 +71,31 @@ class StormsAsked(Parameters, frozen=True, kw_only=True):
 
 
 class Storm(Row, frozen=True, kw_only=True):
-    """The last 5 minutes against the 60 before them; times_usual is null where there was none."""
+    """The last 5 minutes against the 60 before them; ratio: retries for each first try.
+
+    ratio_before is null where nothing ended before; times_usual too, and where nothing was retried.
+    """
 
     step: str
+    storm: bool
     minute: datetime
+    first_tries_now: int
     retries_now: int
+    first_tries_before: int
     retries_before: int
     per_minute_now: float
     per_minute_before: float
+    ratio_now: float
+    ratio_before: float | None
     times_usual: float | None
 
 
 _STORMS = Statement("""
-    select   step, minute, retries_now, retries_before, per_minute_now, per_minute_before,
-             times_usual
+    select   step, storm, minute, first_tries_now, retries_now, first_tries_before, retries_before,
+             per_minute_now, per_minute_before, ratio_now, ratio_before, times_usual
     from     projector.retry_storms
     where    :step::text[] is null or step = any(:step)
-    order by retries_now desc, retries_before desc, step
+    order by storm desc, retries_now desc, retries_before desc, step
     limit    500
 """)
 

@@ -20,6 +20,8 @@ class CallsAsked(ListedWindow, frozen=True, kw_only=True):
     status: Texts | None = None
     worker: Texts | None = None
     execution: Ids | None = None
+    command: Texts | None = None
+    error_class: Texts | None = None
     failed: (
         Annotated[
             Literal["true", "false"],
@@ -51,13 +53,14 @@ class Call(Row, frozen=True, kw_only=True):
     exhausted: bool
     worker_id: str | None
     error: str | None
+    error_class: str | None
 
 
 CALL_COLUMNS = """
     call.execution_id::text, call.playbook, call.step, call.command_id, call.iteration,
     call.attempts, call.status, call.begun_at, call.issued_at, call.claimed_at, call.started_at,
     call.finished_at, call.duration_s, call.queue_s, call.backoff_s, call.max_attempts,
-    call.exhausted, call.worker_id, call.error
+    call.exhausted, call.worker_id, call.error, call.error_class
 """
 _CALLS = Statement(f"""
     select   {CALL_COLUMNS},
@@ -66,13 +69,18 @@ _CALLS = Statement(f"""
              coalesce(call.command_id, '') as after_command,
              coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
     from     projector.calls as call
-    where    call.hour >= :since::timestamptz and call.hour < :until::timestamptz
+    where    call.hour >= projector.hour_of(:since::timestamptz)
+    and      call.hour < :until::timestamptz
+    and      coalesce(call.finished_at, call.begun_at) >= :since
+    and      coalesce(call.finished_at, call.begun_at) < :until
     and      (:playbook::text[] is null or call.playbook = any(:playbook))
     and      (:step::text[] is null or call.step = any(:step))
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))
     and      (:status::text[] is null or call.status = any(:status))
     and      (:worker::text[] is null or call.worker_id = any(:worker))
     and      (:execution::bigint[] is null or call.execution_id = any(:execution))
+    and      (:command::text[] is null or call.command_id = any(:command))
+    and      (:error_class::text[] is null or call.error_class = any(:error_class))
     and      (
                  :failed::text is null
                  or (call.status in ('FAILED', 'ERROR', 'CANCELLED')) = (:failed = 'true')
@@ -149,7 +157,9 @@ _OPEN_CALLS = Statement("""
              call.step as after_step, coalesce(call.command_id, '') as after_command,
              coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
     from     projector.open_calls as call
-    where    call.hour >= :since::timestamptz and call.hour < :until::timestamptz
+    where    call.hour >= projector.hour_of(:since::timestamptz)
+    and      call.hour < :until::timestamptz
+    and      call.begun_at >= :since and call.begun_at < :until
     and      (:playbook::text[] is null or call.playbook = any(:playbook))
     and      (:step::text[] is null or call.step = any(:step))
     and      (:attempts::integer[] is null or call.attempts = any(:attempts))

@@ -48,12 +48,12 @@ async def outcomes(page: Page, connection: asyncpg.Connection) -> tuple[Shown, S
     rows = await _rows(
         connection,
         f"""
-        select hour, coalesce(sum(executions) filter (where status = 'COMPLETED'), 0) as completed,
-               coalesce(sum(executions) filter (where status = 'FAILED'), 0) as failed,
-               coalesce(sum(executions) filter (where status = 'CANCELLED'), 0) as cancelled,
-               coalesce(sum(executions) filter (where status = 'BEGUN'), 0) as begun
-        from   (select hour, status, executions from projector.execution_outcomes
-                union all select hour, 'BEGUN', executions from projector.executions_begun) as both_
+        select hour,
+               coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0) as completed,
+               coalesce(sum(executions) filter (where outcome = 'FAILED'), 0) as failed,
+               coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0) as cancelled,
+               coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0) as begun
+        from   projector.execution_outcomes
         where  hour >= {_DAY} and hour < now()
         group by hour order by hour desc
         """,
@@ -70,7 +70,7 @@ async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
         connection,
         f"""
         select   step, attempts, sum(calls)::bigint as calls, sum(failed)::bigint as failed
-        from     projector.error_rate_by_attempt
+        from     projector.call_outcomes_by_attempt
         where    hour >= {_DAY} and hour < now()
         group by step, attempts
         """,
@@ -101,8 +101,8 @@ async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
         connection,
         f"""
         select   step, sum(calls)::bigint as calls, sum(succeeded)::bigint as succeeded
-        from     projector.first_attempt_success
-        where    hour >= {_DAY} and hour < now()
+        from     projector.call_outcomes_by_attempt
+        where    hour >= {_DAY} and hour < now() and attempts = 0
         group by step
         """,
     )
@@ -120,11 +120,10 @@ async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
 async def storms(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
     rows = await _rows(
         connection,
-        "select step, per_minute_now, per_minute_before from projector.retry_storms",
+        "select step, retries_now, ratio_now, ratio_before from projector.retry_storms",
     )
     expected = [
-        [named(row["step"]), rate(row["per_minute_now"]), rate(row["per_minute_before"])]
-        for row in rows
+        [named(row["step"]), count(row["retries_now"]), percent(row["ratio_now"])] for row in rows
     ]
     shown = [
         [row[0].removesuffix("storm"), *row[1:3]]
@@ -139,7 +138,8 @@ async def stuck(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
         """
         select   execution_id, last_event_type, last_step, playbook
         from     projector.stuck_executions
-        order by last_at, execution_id
+        where    begun
+        order by last_at desc, execution_id desc
         limit    100
         """,
     )
@@ -160,18 +160,9 @@ async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, 
         connection,
         f"""
         select   step, attempts, sum(calls)::bigint as calls,
-                 min(duration_s) filter (where up_to >= 0.95 * total) as p95_s
-        from     (
-                     select step, attempts, duration_s, calls,
-                            sum(calls) over (partition by step, attempts order by bucket) as up_to,
-                            sum(calls) over (partition by step, attempts) as total
-                     from   (
-                                select   step, attempts, bucket, duration_s, sum(calls) as calls
-                                from     projector.call_duration_histogram
-                                where    hour >= {_DAY} and hour < now()
-                                group by step, attempts, bucket, duration_s
-                            ) as buckets
-                 ) as running
+                 projector.percentile(0.95, bucket, calls) as p95_s
+        from     projector.call_time_histogram
+        where    hour >= {_DAY} and hour < now() and measure = 'duration'
         group by step, attempts
         """,
     )
@@ -200,10 +191,12 @@ async def rates(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
     rows = await _rows(
         connection,
         """
-        select   minute, event_type, events, events_per_s
-        from     projector.events_per_second
-        where    minute >= date_trunc('minute', now() - interval '2 hours')
-        and      minute < date_trunc('minute', now())
+        select   bucket_start as minute, event_type, sum(events)::bigint as events,
+                 sum(events)::double precision / 60 as events_per_s
+        from     projector.attempts_by_status
+        where    bucket_start >= date_trunc('minute', now() - interval '2 hours')
+        and      bucket_start < date_trunc('minute', now())
+        group by bucket_start, event_type
         order by minute desc, events desc, event_type
         """,
     )

@@ -48,7 +48,7 @@ export const PANELS = [
   },
   {
     id: "storms", title: "Retry storms", width: "half", knows: ["step"],
-    says: "Retries a minute: the last 5 minutes against the hour before",
+    says: "Retries for each first try that ended: the last 5 minutes against the hour before",
     asks: (address) => ({
       storms: ["retry-storms", only(address, ["step"])],
       retries: ["retries-by-minute", only(address, ["step"],
@@ -58,8 +58,11 @@ export const PANELS = [
   },
   {
     id: "stuck", title: "Stuck executions", width: "half", knows: ["playbook"],
-    says: "Not ended, and silent for at least 5 minutes; longest first",
-    asks: (address) => ({ stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100 })] }),
+    says: "Not ended, and silent for at least 5 minutes; the latest first",
+    asks: (address) => ({
+      stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
+      ages: ["stuck-by-age", only(address, ["playbook"])],
+    }),
     draws: drawStuck,
   },
   {
@@ -123,7 +126,7 @@ function hours(address) {
     : { "15m": 0.25, "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 }[address.last] ?? 24;
 }
 
-const grain = (address) => (hours(address) > 200 ? "day" : "hour");
+const grain = (address) => (hours(address) > 200 ? "day" : hours(address) > 2 ? "hour" : "minute");
 
 /** What adds up many days costs more and moves slowly: it is asked less often. */
 const pace = (address) => (hours(address) > 25 ? { every: 30000 } : {});
@@ -196,7 +199,8 @@ function drawOutcomes({ outcomes }, { address, go }) {
   const middle = x.map((one) => local(one + half));
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    unit: "", height: 14, hover: outcomes.every === "day" ? "%d %b" : "%d %b %H:00 + 1 h",
+    unit: "", height: 14,
+    hover: { day: "%d %b", hour: "%d %b %H:00 + 1 h", minute: "%d %b %H:%M" }[outcomes.every],
     range: [local(x[0]), local(x.at(-1) + step)],
     // Failures stand on the ground line: only there can the eye compare them.
     traces: [
@@ -211,7 +215,7 @@ function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "begun"))} begun`;
   return {
     nodes: figures("outcomes", words, [...entries, ["begun", "begun"]], [
-      { name: outcomes.every === "day" ? "Day" : "Hour from", cell: (row) =>
+      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], cell: (row) =>
         h("a", { href: link(address, { show: "executions", since: row.at,
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
@@ -337,12 +341,8 @@ function drawFirst({ first }, { address, unfolded }) {
   ];
 }
 
-// The view's own rule; where nothing was before, only what would be much anywhere.
-const storms = (row) =>
-  row.times_usual === null ? row.retries_now >= 50 : row.times_usual > 3 && row.retries_now >= 5;
-
 function drawStorms({ storms: now, retries }, { address, unfolded }) {
-  const rows = [...now.rows].sort((a, b) => storms(b) - storms(a) || b.retries_now - a.retries_now);
+  const rows = [...now.rows].sort((a, b) => b.storm - a.storm || b.retries_now - a.retries_now);
   if (!rows.length && !retries.rows.length) return empty("Nothing was retried in the last two hours.");
   const drawn = stacked(retries, "step", "retries", "bar");
   const total = sum(retries.rows, "retries");
@@ -355,10 +355,10 @@ function drawStorms({ storms: now, retries }, { address, unfolded }) {
       ], retries.rows.slice(0, 120)),
       rows.length ? table("Retries by step, now and before", [
         { name: "Step", cell: (row) => [row.step || "(no step)",
-          storms(row) ? h("span", { class: "flag", "data-state": "bad" }, "storm") : null] },
-        { name: "Now, a minute", number: true, cell: (row) => rate(row.per_minute_now) },
-        { name: "Before, a minute", number: true, cell: (row) => rate(row.per_minute_before) },
-        { name: "Times usual", number: true, cell: (row) => row.times_usual === null ? "new" : `${rate(row.times_usual)} ×` },
+          row.storm ? h("span", { class: "flag", "data-state": "bad" }, "storm") : null] },
+        { name: "Retries, last 5 min", number: true, cell: (row) => count(row.retries_now) },
+        { name: "Per first try", number: true, cell: (row) => percent(row.ratio_now) },
+        { name: "The hour before", number: true, cell: (row) => percent(row.ratio_before) },
       ], some(rows, unfolded, 5), (row) => `storm-${row.step}`) : null,
       h("div", { class: "under" }, unfold("storms", rows, unfolded, "step", 5)),
     ],
@@ -396,11 +396,18 @@ function stacked(answer, name, value, as, { full = false } = {}) {
   };
 }
 
-function drawStuck({ stuck }, { address, unfolded }) {
+const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
+const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
+
+function drawStuck({ stuck, ages }, { address, unfolded }) {
   const { rows } = stuck;
-  if (!rows.length) return empty("No execution is stuck.");
+  const apart = strays(ages);
+  const besides = apart ? h("p", {}, `${plural(apart, "execution")} of which no event of a begin was read, apart.`) : null;
+  if (!rows.length) return [...empty("No execution is stuck."), besides];
   return [
-    table("Stuck executions, longest silent first", [
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}, silent for `, ages.rows.filter((row) => row.begun)
+      .map((row) => `${row.silent_for}: ${count(row.executions)}`).join(", ")),
+    table("Stuck executions, latest silent first", [
       { name: "Execution", cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, cell: (row) => span(row.silent_s) },
       { name: "Last event", cell: (row) => [row.last_event_type, h("small", {}, ` ${row.last_step ?? ""}`)] },
@@ -408,7 +415,8 @@ function drawStuck({ stuck }, { address, unfolded }) {
       { name: "Age", number: true, cell: (row) => span(row.age_s) },
     ], some(rows, unfolded), (row) => `stuck-${row.execution_id}`),
     h("div", { class: "under" }, unfold("stuck", rows, unfolded, "execution"),
-      stuck.next ? h("span", {}, "and more than these") : null),
+      stuck.next ? h("span", {}, `the latest ${rows.length} of ${count(stuckInAll(ages))}`) : null),
+    besides,
   ];
 }
 
@@ -530,13 +538,14 @@ function drawJobs({ jobs }, { unfolded }) {
 
 /** The line over the panels: what an operator reads from across the room. */
 export function headline(answers, address, live) {
-  const { outcomes, first, storms: now, stuck, refused } = answers;
+  const { outcomes, first, storms: now, refused } = answers;
+  const ages = answers.stuck && answers.ages;
   const ended = outcomes && sum(outcomes.rows, "completed") + sum(outcomes.rows, "failed") +
     sum(outcomes.rows, "cancelled");
   const failed = outcomes && sum(outcomes.rows, "failed");
   const calls = first && sum(first.rows, "calls");
   const succeeded = first && sum(first.rows, "succeeded");
-  const inStorm = now && now.rows.filter(storms);
+  const inStorm = now && now.rows.filter((row) => row.storm);
   const log = logState(answers.freshness?.rows ?? []);
   const state = (bad, warn) => (bad ? "bad" : warn ? "warn" : null);
   return [
@@ -553,9 +562,11 @@ export function headline(answers, address, live) {
     { to: "storms", name: "Retries a minute", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
       beside: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
         `${rate(sum(now.rows, "per_minute_before"))} in the hour before`, state: state(inStorm?.length, false) },
-    { to: "stuck", name: "Stuck executions", value: stuck ? count(stuck.rows.length) + (stuck.next ? "+" : "") : "…",
-      beside: stuck?.rows.length ? `longest silent ${span(stuck.rows[0].silent_s)}` : "silent for 5 minutes or more",
-      state: state(false, stuck?.rows.length) },
+    { to: "stuck", name: "Stuck executions", value: ages ? count(stuckInAll(ages)) : "…",
+      beside: ages && stuckInAll(ages)
+        ? `latest silent ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
+        : "silent for 5 minutes or more",
+      state: state(false, ages && stuckInAll(ages)) },
     { to: "quarantine", name: "Records refused", value: refused ? count(sum(refused.rows, "refused")) : "…",
       beside: windowWords(address), state: state(false, refused && sum(refused.rows, "refused")) },
   ];

@@ -1,0 +1,269 @@
+"""Counts are true at their edges: buckets, windows, storms, what is stuck, classes of errors."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import httpx
+import pytest
+
+from tests import shown
+from tests.answering import answering, fill, rows_of
+from tests.fold import Row, _error_class
+from tests.shown import event
+from tests.stack import Database, Stack
+
+HOUR: Final = timedelta(hours=1)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(database.admin_url)
+    yield made
+    await made.close()
+
+
+@pytest.fixture(scope="module")
+async def filled(stack: Stack) -> AsyncIterator[Database]:
+    """Three hours of history, read only."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        await fill(made, 1_000)
+        yield made
+
+
+@pytest.fixture
+async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with answering(filled.url) as made:
+        yield made
+
+
+def this_hour() -> datetime:
+    return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+async def test_no_event_is_in_two_buckets(connection: asyncpg.Connection) -> None:
+    edge = this_hour() - 48 * HOUR
+    moments = [edge - 30 * HOUR, edge - timedelta(microseconds=1), edge, edge + 40 * HOUR]
+    await shown.insert(
+        connection,
+        [event(event_id=n, created_at=at) for n, at in enumerate(moments, 1)],
+    )
+
+    rows = await connection.fetch(
+        "select bucket_start, bucket_s, events from projector.attempts_by_status order by 1"
+    )
+
+    assert [tuple(row) for row in rows] == [
+        (edge - 30 * HOUR, 3_600, 1),
+        (edge - HOUR, 3_600, 1),
+        (edge, 60, 1),
+        (edge + 40 * HOUR, 60, 1),
+    ]
+
+
+QUESTIONS: Final = (
+    ("call-outcomes-by-attempt", "calls", ""),
+    ("error-rate-by-attempt", "failed", "and status <> 'COMPLETED'"),
+    ("call-durations-by-attempt", "calls", "and duration_s is not null"),
+    ("failures-by-error", "calls", "and status <> 'COMPLETED'"),
+    ("worker-failures", "calls", ""),
+)
+
+
+@pytest.mark.parametrize(("path", "column", "where"), QUESTIONS)
+@pytest.mark.parametrize("length", [timedelta(minutes=15), timedelta(minutes=150)], ids=str)
+async def test_calls_are_counted_within_the_bounds_that_the_answer_names(
+    client: httpx.AsyncClient, filled: Database, path: str, column: str, where: str,
+    length: timedelta,
+) -> None:  # fmt: skip
+    until = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=13)
+    bounds = {"since": (until - length).isoformat(), "until": until.isoformat()}
+
+    answer = (await client.get(f"/api/v1/{path}", params=bounds | {"limit": "5000"})).json()
+
+    low, high = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
+    connection = await asyncpg.connect(filled.admin_url)
+    wanted = await connection.fetchval(
+        "select count(*) from projector.calls "
+        f"where finished_at >= $1::timestamptz and finished_at < $2::timestamptz {where}",
+        low,
+        high,
+    )
+    await connection.close()
+    assert low <= until - length < until <= high
+    assert (low, high) == (until - length, until) or length > 2 * HOUR
+    assert sum(row[column] for row in answer["rows"]) == wanted > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "column"),
+    [("calls", "finished_at"), ("executions", "first_at"), ("open-calls", "since")],
+)
+async def test_a_list_ends_where_it_is_asked_to(
+    client: httpx.AsyncClient, path: str, column: str
+) -> None:
+    everything = [
+        datetime.fromisoformat(row[column]) if row[column] else None
+        for row in await rows_of(client, path, limit=500)
+    ]
+    times = sorted(one for one in everything if one)
+    until = times[len(times) // 2] + timedelta(microseconds=1)
+
+    told = await rows_of(client, path, limit=500, until=until.isoformat())
+
+    assert told
+    assert all(row[column] is None or datetime.fromisoformat(row[column]) < until for row in told)
+
+
+async def test_executions_of_a_short_window_are_counted_to_the_minute(
+    client: httpx.AsyncClient, filled: Database
+) -> None:
+    answer = (await client.get("/api/v1/execution-outcomes?last=30m&every=minute")).json()
+
+    connection = await asyncpg.connect(filled.admin_url)
+    low, high = (datetime.fromisoformat(answer[name]) for name in ("since", "until"))
+    wanted = await connection.fetchrow(
+        """
+        select count(*) filter (where begun_at >= $1 and begun_at < $2) as begun,
+               count(*) filter (where ended_at >= $1 and ended_at < $2) as ended
+        from   projector.executions
+        """,
+        low,
+        high,
+    )
+    await connection.close()
+    assert answer["every"] == "minute"
+    assert sum(row["begun"] for row in answer["rows"]) == wanted["begun"] > 0
+    ended = sum(row[one] for row in answer["rows"] for one in ("completed", "failed", "cancelled"))
+    assert ended == wanted["ended"] > 0
+
+
+async def test_a_rate_is_over_the_time_that_is_counted(client: httpx.AsyncClient) -> None:
+    for query in ("last=4d&every=minute&by=event_type", "last=15m&by=event_type"):
+        answer = (await client.get(f"/api/v1/events-per-second?{query}")).json()
+        low, read_at = (datetime.fromisoformat(answer[name]) for name in ("since", "read_at"))
+        for row in answer["rows"]:
+            seconds = (read_at - low).total_seconds()
+            assert row["events_per_s"] == pytest.approx(row["events"] / seconds, rel=0.01)
+        assert answer["rows"]
+        assert answer["every"] == ("hour" if "4d" in query else "minute")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "storm"),
+    [
+        ((200, 24), (200, 24), False),
+        ((20, 2), (2_000, 240), False),
+        ((0, 0), (2_000, 240), False),
+        ((200, 2), (10, 15), False),
+        ((200, 24), (200, 90), True),
+        ((0, 0), (50, 90), True),
+        ((200, 180), (200, 200), False),
+    ],
+    ids=["steady", "a rise", "begins", "few", "storm", "a storm at once", "always so"],
+)
+async def test_a_storm_is_more_retries_for_each_first_try(
+    connection: asyncpg.Connection, before: tuple[int, int], now: tuple[int, int], storm: bool
+) -> None:
+    this = datetime.now(UTC).replace(second=0, microsecond=0)
+    counts = [(this - timedelta(minutes=30), *before), (this - timedelta(minutes=2), *now)]
+    await connection.executemany(
+        "insert into projector.retry_minutes (minute, step, shard, first_tries, retries) "
+        "values ($1, 'fetch', 0, $2, $3)",
+        counts,
+    )
+
+    told = await connection.fetchrow("select * from projector.retry_storms")
+
+    assert told["storm"] is storm
+    assert (told["first_tries_before"], told["retries_before"]) == before
+    assert (told["first_tries_now"], told["retries_now"]) == now
+
+
+async def test_what_is_stuck_is_told_by_its_silence_and_strays_apart(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    now = datetime.now(UTC)
+    silences = [timedelta(minutes=10), 3 * HOUR, 50 * HOUR, 27 * 24 * HOUR]
+    rows = [
+        event(event_id=n, execution_id=n, event_type="playbook.started", created_at=now - silence)
+        for n, silence in enumerate(silences, 1)
+    ]
+    stray = event(event_id=9, execution_id=9, event_type="step.enter", created_at=now - 2 * HOUR)
+    await shown.insert(connection, [*rows, stray])
+
+    async with answering(database.url) as client:
+        stuck = await rows_of(client, "stuck-executions", begun="true")
+        strays = await rows_of(client, "stuck-executions", begun="false")
+        ages = await rows_of(client, "stuck-by-age")
+
+    assert [row["execution_id"] for row in stuck] == ["1", "2", "3", "4"]
+    assert [row["execution_id"] for row in strays] == ["9"]
+    assert [(row["begun"], row["silent_for"], row["executions"]) for row in ages] == [
+        (True, "under 1 h", 1),
+        (True, "under 1 day", 1),
+        (True, "under 7 days", 1),
+        (True, "7 days and more", 1),
+        (False, "under 1 day", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        ("HTTP 503 from https://api.example.com/posts", None),
+        ("HTTP/1.1 404 Not Found", None),
+        ("got 429 Too Many Requests", None),
+        ("status_code=502 upstream", None),
+        ("command exited with 137", None),
+        ("exit code 1, signal 9", None),
+        ("[Errno 111] Connection refused", None),
+        ("code 12345 of row 7", "code # of row #"),
+        ("job 01ARZ3NDEKTSV4RRFFQ69G5FAV failed", "job # failed"),
+        ("pod worker-7f9c6d5b8-xkzqp gone", "pod worker-# gone"),
+        ("token sk_live_4eC39HqLyjWDarjtT1zdp7dc", "token sk_live_#"),
+        ("123e4567-e89b-12d3-a456-426614174000 at 10.0.0.1:5432", "# at #"),
+        ("no column \"a7\" in 't9'", "no column ? in ?"),
+        ("took  30.5\ns", "took # s"),
+    ],
+)
+async def test_codes_stay_in_an_error_class_and_ids_go(
+    connection: asyncpg.Connection, error: str, kind: str | None
+) -> None:
+    told = await connection.fetchval("select projector.error_class_of($1)", error)
+
+    assert told == _error_class(error) == (error if kind is None else kind)
+
+
+async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    at = datetime.now(UTC) - HOUR
+    await shown.insert(
+        connection,
+        [
+            failed(1, at, "HTTP 503 of job 01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+            failed(2, at + timedelta(minutes=7), "HTTP 503 of job 01BRZ3NDEKTSV4RRFFQ69G5FAV"),
+            failed(3, at, "HTTP 404 of job 01CRZ3NDEKTSV4RRFFQ69G5FAV"),
+        ],
+    )
+
+    async with answering(database.url) as client:
+        (group,) = await rows_of(client, "error-groups", error_class="HTTP 503 of job #")
+        calls = await rows_of(client, "calls", error_class="HTTP 503 of job #")
+
+    assert (group["execution_id"], group["attempts"]) == ("2", 0)
+    first, last = (datetime.fromisoformat(group[f"{one}_seen_at"]) for one in ("first", "last"))
+    assert (first, last) == (at, at + timedelta(minutes=7))
+    assert group["error"] == "HTTP 503 of job 01BRZ3NDEKTSV4RRFFQ69G5FAV"
+    assert [row["execution_id"] for row in calls] == ["2", "1"]
+
+
+def failed(number: int, at: datetime, error: str) -> Row:
+    told: dict[str, Any] = {"event_type": "call.done", "status": "ERROR", "step": "fetch"}
+    return event(
+        event_id=number, execution_id=number, created_at=at, error=error,
+        command_id=f"{number}:fetch", **told,
+    )  # fmt: skip

@@ -1,0 +1,327 @@
+"""Each question of an operator, asked of the views by SQL alone, beside a plain fold."""
+
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from projector.operators import QUESTIONS
+from tests import shown
+from tests.answering import fill
+from tests.fold import Row, _bucket, _percentiles, fold
+from tests.stack import Stack
+
+View = list[Row]
+Views = dict[str, View]
+
+
+@pytest.fixture(scope="module")
+async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
+    """Three hours of history up to now, read only."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        await fill(made, 1_000)
+        connection = await asyncpg.connect(made.admin_url)
+        await connection.execute(_REST)
+        yield connection
+        await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def views(connection: asyncpg.Connection) -> Views:
+    """What every view must show, by the fold, as rows by column."""
+    columns: dict[str, list[str]] = defaultdict(list)
+    for view, name in await connection.fetch(_COLUMNS):
+        if name not in shown.NOT_FOLDED.get(view, ()):
+            columns[view].append(name)
+    folded = fold(await shown.stored(connection))
+    return {
+        view: [dict(zip(columns[view], row, strict=True)) for row in rows]
+        for view, rows in folded.items()
+    }
+
+
+async def ask(connection: asyncpg.Connection, number: int) -> View:
+    return [dict(row) for row in await connection.fetch(QUESTIONS[number - 1].query)]
+
+
+def added(rows: Iterable[Row], keys: str, sums: str) -> View:
+    """Rows by these keys, with these columns added up."""
+    totals: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        for one in sums.split():
+            totals[tuple(row[key] for key in keys.split())][one] += int(row[one])
+    return [
+        dict(zip(keys.split(), key, strict=True)) | {one: counts[one] for one in sums.split()}
+        for key, counts in totals.items()
+    ]
+
+
+def first_tries(views: Views) -> View:
+    rows = [row for row in views["call_outcomes_by_attempt"] if row["attempts"] == 0]
+    return [
+        row | {"success_rate": row["succeeded"] / row["calls"]}
+        for row in added(rows, "hour step", "succeeded calls")
+    ]
+
+
+def error_rates(views: Views) -> View:
+    return [
+        row | {"error_rate": row["failed"] / row["calls"]}
+        for row in added(views["call_outcomes_by_attempt"], "attempts", "failed calls")
+    ]
+
+
+def recovery(views: Views) -> View:
+    rows = [row for row in views["call_outcomes_by_attempt"] if row["attempts"] > 0]
+    return [
+        {
+            "step": row["step"], "attempts": row["attempts"], "recovered": row["succeeded"],
+            "retries": row["calls"], "recovery_rate": row["succeeded"] / row["calls"],
+        }
+        for row in added(rows, "step attempts", "succeeded calls")
+    ]  # fmt: skip
+
+
+def exhaustion(views: Views) -> View:
+    rows = added(views["call_outcomes_by_attempt"], "step", "exhausted failed")
+    return [row for row in rows if row["failed"]]
+
+
+def tries_per_success(views: Views) -> View:
+    return [
+        {
+            "step": row["step"], "tries": row["calls"], "succeeded": row["succeeded"],
+            "tries_per_success": row["calls"] / row["succeeded"] if row["succeeded"] else None,
+        }
+        for row in added(views["call_outcomes_by_attempt"], "step", "calls succeeded")
+    ]  # fmt: skip
+
+
+def storms(views: Views) -> View:
+    this = datetime.now(UTC).replace(second=0, microsecond=0)
+    since, before = this - timedelta(minutes=5), this - timedelta(minutes=65)
+    steps: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in views["retries_by_minute"]:
+        if row["minute"] >= before:
+            when = "now" if row["minute"] >= since else "before"
+            for what in ("first_tries", "retries"):
+                steps[row["step"]][f"{what}_{when}"] += row[what]
+    rows = []
+    for step, counts in steps.items():
+        now = counts["retries_now"] / max(counts["first_tries_now"], 1)
+        known = counts["first_tries_before"] + counts["retries_before"]
+        usual = counts["retries_before"] / max(counts["first_tries_before"], 1) if known else None
+        if counts["retries_now"] + counts["retries_before"]:
+            rows.append(
+                {name: counts[name] for name in (
+                    "first_tries_now", "retries_now", "first_tries_before", "retries_before",
+                )} | {
+                    "step": step, "ratio_now": now, "ratio_before": usual,
+                    "storm": counts["retries_now"] >= 20 and now >= 3 * max(usual or 0, 0.1),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def stuck(views: Views) -> View:
+    names = ("execution_id", "begun", "last_event_type", "last_step")
+    return [{name: row[name] for name in names} for row in views["stuck_executions"]]
+
+
+def waiting(views: Views) -> View:
+    groups: dict[tuple[str, str], list[datetime]] = defaultdict(list)
+    for row in views["open_calls"]:
+        groups[row["waits_for"], row["step"]].append(row["since"])
+    return [
+        {"waits_for": what, "step": step, "calls": len(since), "oldest": min(since)}
+        for (what, step), since in groups.items()
+    ]
+
+
+def percentiles(measure: str, keys: str, names: tuple[str, ...]) -> Callable[[Views], View]:
+    def expected(views: Views) -> View:
+        groups: dict[tuple[Any, ...], Counter[int]] = defaultdict(Counter)
+        for row in views["call_time_histogram"]:
+            if row["measure"] == measure:
+                groups[tuple(row[key] for key in keys.split())][row["bucket"]] += row["calls"]
+        return [
+            dict(zip(keys.split(), key, strict=True))
+            | {
+                name: value
+                for name, value in zip(
+                    ("calls", "p50_s", "p95_s", "p99_s"), _percentiles(counts), strict=True
+                )
+                if name in names
+            }
+            for key, counts in groups.items()
+        ]
+
+    return expected
+
+
+def columns(view: str, names: str) -> Callable[[Views], View]:
+    return lambda views: [{name: row[name] for name in names.split()} for row in views[view]]
+
+
+def greatest(views: Views) -> int:
+    """The execution of the most events, and of those the one with the least id."""
+    best = min(views["executions"], key=lambda row: (-row["events"], row["execution_id"]))
+    return int(best["execution_id"])
+
+
+def lanes(views: Views) -> View:
+    names = "step iteration attempts status issued_at claimed_at started_at finished_at".split()
+    of = greatest(views)
+    return [
+        {name: row[name] for name in names} for row in views["calls"] if row["execution_id"] == of
+    ]
+
+
+def rates(views: Views) -> View:
+    rows = added(views["attempts_by_status"], "bucket_start event_type", "events")
+    return [row | {"events_per_s": row["events"] / 60} for row in rows]
+
+
+def unsaid(views: Views) -> View:
+    """With the one refusal that is no event's."""
+    rows: Counter[tuple[str, str, str]] = Counter({("refused", "", "invalid_json"): 1})
+    for row in views["coercions_by_rule"]:
+        rows["guessed", row["shape"], row["rule"]] += row["coercions"]
+    for row in views["defaults_by_shape"]:
+        rows["unsaid", row["shape"], "attempts"] += row["attempts_defaulted"]
+    return [
+        {"what": what, "shape": shape, "kind": kind, "number": number}
+        for (what, shape, kind), number in rows.items()
+    ]
+
+
+EXPECTED: Final[dict[int, Callable[[Views], View]]] = {
+    1: first_tries,
+    2: error_rates,
+    3: recovery,
+    4: storms,
+    5: exhaustion,
+    6: tries_per_success,
+    7: stuck,
+    8: waiting,
+    9: columns("executions_without_end", "execution_id calls last_finished_at"),
+    10: percentiles("duration", "step attempts", ("calls", "p50_s", "p95_s", "p99_s")),
+    11: percentiles("queue", "step", ("calls", "p95_s")),
+    12: percentiles("backoff", "attempts", ("calls", "p50_s")),
+    13: lambda views: added(views["failures_by_error"], "error_class attempts", "calls"),
+    14: columns("contradicting_executions", "execution_id status contradicting active_after_end"),
+    15: columns("completed_with_failures", "execution_id failed_calls last_failed_at"),
+    16: lambda views: added(views["execution_outcomes"], "hour outcome", "executions"),
+    17: lambda views: added(views["worker_failures"], "worker_id", "failed calls"),
+    18: lanes,
+    19: rates,
+    21: unsaid,
+    23: lambda views: added(views["late_arrivals"], "lateness", "events"),
+}
+"""By the number of the question. The others have tests below: no event tells of them."""
+
+RENAMED: Final = {12: {"retries": "calls"}}
+BY_THE_CLOCK: Final = {"silent_s", "silent_for"}
+
+
+def comparable(rows: View) -> list[str]:
+    return sorted(str(sorted(row.items())) for row in rows)
+
+
+@pytest.mark.parametrize("number", EXPECTED)
+async def test_the_views_answer_as_the_fold_does(
+    connection: asyncpg.Connection, views: Views, number: int
+) -> None:
+    renamed = RENAMED.get(number, {})
+
+    told = [
+        {renamed.get(name, name): value for name, value in row.items() if name not in BY_THE_CLOCK}
+        for row in await ask(connection, number)
+    ]
+
+    assert comparable(told) == comparable(EXPECTED[number](views))
+    assert told
+
+
+async def test_what_no_event_tells_is_answered_from_its_source(
+    connection: asyncpg.Connection,
+) -> None:
+    fresh, agreement, refused, jobs = [await ask(connection, number) for number in (20, 22, 24, 25)]
+
+    assert [(row["topic"], row["partition"], row["next_offset"]) for row in fresh] == [
+        ("noetl.events", 0, 5),
+        ("noetl.events", 1, 5),
+    ]
+    assert [(row["projection"], row["verdict"]) for row in agreement] == [("event_hours", "match")]
+    assert [(row["reason"], row["source_offset"], row["sample"]) for row in refused] == [
+        ("invalid_json", 4, "{oh")
+    ]
+    assert [(row["job_id"], row["kind"], row["stored"], row["changed"]) for row in jobs] == [
+        ("job-1", "backfill", 3, 0)
+    ]
+
+
+async def test_what_happened_in_an_execution_is_every_event_of_it(
+    connection: asyncpg.Connection, views: Views
+) -> None:
+    of = greatest(views)
+    rows = [row for row in await shown.stored(connection) if row["execution_id"] == of]
+    names = ("event_id", "created_at", "event_type", "step", "attempts", "status")
+
+    told = await ask(connection, 26)
+
+    assert told == sorted(
+        ({name: row[name] for name in names} for row in rows),
+        key=lambda row: (row["created_at"], row["event_id"]),
+    )
+
+
+def test_there_are_twenty_six_questions() -> None:
+    assert len(QUESTIONS) == 26
+    assert {*EXPECTED, 20, 22, 24, 25, 26} == set(range(1, 27))
+
+
+async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connection) -> None:
+    microseconds = [0, 1, 999, 1_000, 5_000_000, 5_100_000, 86_400_000_000]
+    buckets = Counter(_bucket(one) for one in microseconds)
+
+    told = await connection.fetchrow(
+        """
+        select sum(calls)::bigint, projector.percentile(0.5, bucket, calls),
+               projector.percentile(0.95, bucket, calls), projector.percentile(0.99, bucket, calls)
+        from   unnest($1::integer[], $2::bigint[]) as counted (bucket, calls)
+        """,
+        # Parts: a row more that another takes back.
+        [*buckets, 7, 7],
+        [*buckets.values(), 5, -5],
+    )
+    nothing = await connection.fetchval(
+        "select projector.percentile(0.5, 1, 1::bigint) from generate_series(1, 0)"
+    )
+
+    assert tuple(told) == pytest.approx(_percentiles(buckets))
+    assert nothing is None
+
+
+_REST: Final = """
+    update normalizer.quarantine set sample = '{oh';
+
+    insert into normalizer.job (job_id, run, kind, asked, owner, lock_key, state)
+    values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
+
+    insert into normalizer.job_part
+           (job_id, run, topic, generation, partition, start_offset, next_offset, records, outcomes,
+            stored)
+    values ('job-1', 1, 'noetl.events', 0, 0, 0, 3, 3, 3, 3);
+"""
+
+_COLUMNS: Final = """
+    select   table_name, column_name::text
+    from     information_schema.columns
+    where    table_schema = 'projector'
+    order by table_name, ordinal_position
+"""

@@ -1,0 +1,40 @@
+"""How a refused record begins may be read by everybody: it is text, and holds no secret."""
+
+import pytest
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.samples import SAMPLE_BYTES, sample_of
+from normalizer.core.sanitize import Sanitizer
+from normalizer.envelope import Rejected
+from tests.factories import raw_record
+
+SANITIZER = Sanitizer(["iban"])
+
+
+@pytest.mark.parametrize(
+    ("value", "sample"),
+    [
+        (b'{"a": 1, ', '{"a": 1, '),
+        (b"", ""),
+        (b"\xff\xfe", None),
+        (b"a\x00b", None),
+        ("\u00e9".encode() * 2_000, "\u00e9" * (SAMPLE_BYTES // 2)),
+        (b"x" + "\u00e9".encode() * 2_000, "x" + "\u00e9" * (SAMPLE_BYTES // 2 - 1)),
+        (b'{"password": "hunter2", "n": 1}', '{"password":"[REDACTED]","n":1}'),
+        (b'{"iban": "DE12", "n": 1}', '{"iban":"[REDACTED]","n":1}'),
+        (b'{"password": "hunter2", ', None),
+        (b"password=hunter2", None),
+        (b"x" * 2_040 + b" postgres://bob:hunter2@db/x", None),
+        (b'{"token": ' + b"[" * 9_000, None),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_a_sample_is_text_without_secrets(value: bytes, sample: str | None) -> None:
+    assert sample_of(value, SANITIZER) == sample
+
+
+def test_only_the_first_refusal_of_a_record_has_a_sample() -> None:
+    outcomes = Normalizer().normalize(raw_record(value=b'[{"a": 1}, {"b": 2}]'))
+
+    samples = [outcome.sample for outcome in outcomes if isinstance(outcome, Rejected)]
+    assert samples == ['[{"a": 1}, {"b": 2}]', None]

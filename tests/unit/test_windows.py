@@ -1,0 +1,83 @@
+"""What a window of the API covers: all that was asked for, and what the answer says it is."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from projector.api.parameters import SECONDS, Grain, minutes_from, parse
+from projector.api.queries.events import RateAsked
+from projector.api.queries.times import DurationsAsked
+
+NOW = datetime(2026, 7, 10, 9, 31, 20, tzinfo=UTC)
+
+
+def asked(query: str, kind: Any = RateAsked) -> Any:
+    return parse(query.encode(), kind)
+
+
+@pytest.mark.parametrize(
+    ("query", "finest", "grain", "since", "until"),
+    [
+        ("last=15m&by=event_type", "minute", "minute", "09:16", "09:32"),
+        ("last=15m&by=event_type", "hour", "hour", "09:00", "10:00"),
+        ("last=1h", "minute", "minute", "08:31", "09:32"),
+        (
+            "since=2026-07-10T08:00:00Z&until=2026-07-10T09:31:00Z",
+            "minute",
+            "minute",
+            "08:00",
+            "09:31",
+        ),
+        ("last=1h&every=hour", "minute", "hour", "08:00", "10:00"),
+    ],
+)
+def test_bounds_are_rounded_outwards_to_what_is_counted(
+    query: str, finest: Grain, grain: Grain, since: str, until: str
+) -> None:
+    told = asked(query).buckets(NOW, finest)
+
+    assert (told[0], f"{told[1]:%H:%M}", f"{told[2]:%H:%M}") == (grain, since, until)
+
+
+def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
+    grain, since, until = asked("last=4d&every=minute").buckets(NOW, "minute")
+
+    assert grain == "hour"
+    assert until - since == timedelta(days=4, hours=1)
+
+
+@pytest.mark.parametrize(
+    ("query", "minutes"),
+    [
+        ("last=2h", True),
+        ("last=3h", False),
+        ("last=3h&by=at&every=minute", True),
+        ("last=3h&by=step&every=minute", False),
+    ],
+)
+def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: bool) -> None:
+    assert asked(query, DurationsAsked).asks_minutes(NOW) is minutes
+
+
+@given(
+    since=st.timedeltas(timedelta(0), timedelta(days=9)),
+    length=st.timedeltas(timedelta(0), timedelta(days=9)),
+    every=st.sampled_from(["minute", "hour", "day"]),
+    finest=st.sampled_from(["minute", "hour"]),
+)
+def test_whatever_is_asked_for_lies_in_the_bounds_of_whole_buckets(
+    since: timedelta, length: timedelta, every: str, finest: Grain
+) -> None:
+    begin = NOW - since
+    window = RateAsked(since=begin, until=begin + length, every=every)  # type: ignore[arg-type]
+
+    grain, low, high = window.buckets(NOW, finest)
+
+    assert low <= begin <= begin + length <= high
+    assert (high - low) % timedelta(seconds=SECONDS[grain]) == timedelta(0)
+    assert begin - low < timedelta(seconds=SECONDS[grain])
+    assert high - (begin + length) < timedelta(seconds=SECONDS[grain])
+    assert grain != "minute" or low >= minutes_from(NOW)

@@ -125,9 +125,12 @@ async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
 async def test_a_stop_while_the_broker_is_away_ends_as_any_other(
     database: Database, kafka_broker: KafkaBroker, own_topic: Topic
 ) -> None:
+    """Its partitions are read, so that a fetch is refused when the client is stopped."""
     settings = settings_for(database, own_topic, kafka_broker.bootstrap_servers)
+    async with AIOKafkaProducer(bootstrap_servers=kafka_broker.bootstrap_servers) as producer:
+        await send(producer, own_topic, range(3))
     async with watching(database.url) as watcher, process(settings) as service:
-        await watcher.until_claimed(own_topic)
+        await watcher.until_read(own_topic, {0: 1, 1: 1, 2: 1})
         await kafka_broker.kill()
 
         service.send_signal(signal.SIGTERM)

@@ -11,6 +11,7 @@ import click
 
 from normalizer.cli import asking, running
 from normalizer.cli.edge import BROKEN
+from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
 from normalizer.jobs.backfill_commands import backfill
 from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
@@ -62,7 +63,7 @@ for _command in (
     *(running.run, running.up, running.migrate, running.normalize),
     *(asking.check, asking.config, asking.schema, asking.metrics, asking.explain),
     *(asking.quarantine, asking.ledger, position),
-    *(backfill, renormalise, export, jobs),
+    *(backfill, renormalise, export, forget, jobs),
 ):
     main.add_command(_command)
 asking.quarantine.add_command(redrive)

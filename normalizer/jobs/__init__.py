@@ -28,5 +28,7 @@ reread             one stored row under today's rules
 renormalise        every stored row under today's rules
 redrive            refused records once more
 export             stored events as canonical lines
+forget             one execution erased, its counts kept
+forget_statements  every SQL text by which it is
 statements         every SQL text the jobs say
 """

@@ -211,7 +211,11 @@ FIND_REFUSED: Final = """
            using (source_topic, source_generation, source_partition, source_offset)
 """
 
-HORIZON: Final = "select nullif(expired_before, '-infinity') from normalizer.retention_horizon"
+LET_GO: Final = """
+    select nullif(expired_before, '-infinity') as expired_before,
+           array(select execution_id from normalizer.forgotten_execution) as forgotten
+    from   normalizer.retention_horizon
+"""
 
 # Partitions with rows, in the order of their ids; the statistics say about how many.
 PARTITIONS: Final = """

@@ -252,6 +252,13 @@ _OUTDATED: Final = f"""
 READ_OUTDATED: Final = _OUTDATED
 LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
 
+ALL_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
 ADD_REFUSALS: Final = """
     insert into normalizer.job_refusal (job_id, run, event_id, reason, detail)
     select $1::text, $2::integer, refused.event_id, refused.reason, refused.detail

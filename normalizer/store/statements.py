@@ -161,7 +161,7 @@ BEGIN_BATCH: Final = """
            array(
                select execution_id
                from   normalizer.forgotten_execution
-               where  execution_id = any($1::bigint[])
+               where  execution_id = any((select $1::bigint[])::bigint[])
            ) as forgotten
     from   normalizer.retention_horizon
 """

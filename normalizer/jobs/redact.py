@@ -40,8 +40,15 @@ TEXTS: Final = (
 """Tables, and their column in which a sentence may quote what a record said."""
 
 _CALLS: Final = "projector.archived_calls"
-_CALL_TEXTS: Final = {"told_error": 18, "told_step": 17, "told_worker": 17}
-"""Texts that calls keep; before them stand so many letters that date them."""
+_CALL_TEXTS: Final = {
+    "told_error": 18,
+    "told_step": 17,
+    "told_worker": 17,
+    "error": 0,
+    "step": 0,
+    "worker_id": 0,
+}
+"""Texts that calls may keep, each behind so many letters that date it."""
 
 Places = Counter[str]
 """Table and column -> how many rows, or of counters how many rows, were changed or would be."""

@@ -278,7 +278,7 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
     database: Database,
 ) -> None:
     settings = settings_of(database)
-    named = [raw_event(number, execution_id="run/a b") for number in range(2)]
+    named = [raw_event(n, execution_id="run/a b", command_id="c") for n in range(2)]
     refused = {"execution_id": "run/a b", "said": MARK}
     async with connected(database) as connection:
         sent = [raw_record(at, one, key=None) for at, one in enumerate([*named, refused])]

@@ -91,7 +91,7 @@ class Rewrite:
         self._stopping = player.stopping
         self._rewriting = rewriting
         self._grid = Grid()
-        self._session = _session(player.database_url, self._grid, SESSION)
+        self._session = _session(player.database_url, self._grid, SESSION, player.asked.kind)
         self._chunks = Chunks(self._session.at_once, player.pace.rows_at_once(ROWS_A_CHUNK))
         self._outage = Outage(_log, player.clock)
 
@@ -232,7 +232,7 @@ class RewriteDryRun:
     def __init__(self, database_url: str, rewriting: Rewriting, diff: Diff) -> None:
         self._rewriting = rewriting
         self._diff = diff
-        self._session = _session(database_url, Grid(), READ_ONLY)
+        self._session = _session(database_url, Grid(), READ_ONLY, "dry run")
         self._chunks = Chunks(self._session.at_once, ROWS_A_CHUNK)
         self._stopping = asyncio.Event()
 
@@ -328,10 +328,10 @@ async def _read_again(
     return found
 
 
-def _session(database_url: str, grid: Grid, settings: dict[str, str]) -> Session:
+def _session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
     return Session(
         database_url,
-        application_name="normalizer renormalise",
+        application_name=f"normalizer {name}",
         grid=grid,
         answer_s=ANSWER_S,
         settings=settings,

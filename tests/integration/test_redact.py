@@ -171,7 +171,7 @@ async def test_a_row_that_is_told_again_meanwhile_keeps_what_it_was_told(
         )
         async with asyncio.TaskGroup() as tasks:
             run = tasks.create_task(redacted(database), name="redact")
-            await wait_for_lock(connection, "normalizer renormalise")
+            await wait_for_lock(connection, "normalizer redact")
             await transaction.commit()
         verdict, _ = run.result()
         kept = await writer.fetchval(

@@ -3,8 +3,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-# Two processes, each with a stack of its own; the tests of one file stay together.
-TWO := --numprocesses 2 --dist loadfile
+# Two processes, each with a stack of its own; who is done first takes tests of the other.
+TWO := --numprocesses 2 --dist worksteal
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=

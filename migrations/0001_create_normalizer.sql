@@ -647,7 +647,7 @@ grant select (source_topic, source_generation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
 grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
 grant select on normalizer.retention_horizon to normalizer_writer;
-grant usage, select, update on sequence normalizer.batch_id to normalizer_writer;
+grant usage on sequence normalizer.batch_id to normalizer_writer;
 grant execute on function normalizer.gen_snowflake() to normalizer_writer;
 grant usage on schema normalizer to projector_reader;
 

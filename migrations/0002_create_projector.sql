@@ -178,8 +178,8 @@ end
 $$;
 
 
--- Locks executions in the order of their ids, as every trigger does. For a transaction that is
--- going to write events of the same executions in more than one statement.
+-- Locks executions in the order of their ids, as every trigger does: for retention, which then reads
+-- what it lets go.
 create function projector.lock_executions(execution_ids bigint[]) returns void
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -193,9 +193,8 @@ begin
 end
 $$;
 
--- Whoever may call it holds up writers: not a reader's right.
+-- Whoever may call it holds up writers: for projector maintain only.
 revoke execute on function projector.lock_executions(bigint[]) from public;
-grant execute on function projector.lock_executions(bigint[]) to normalizer_writer;
 
 
 -- What the transition tables are called. A statement that has only one of them finds these in the

@@ -10,7 +10,7 @@ create table projector.execution_facts (
     first_at            timestamptz,
     begin_at            timestamptz,
     last_at             timestamptz,
-    last_told           text collate "C",
+    last_told           text[] collate "C",
     active_at           timestamptz,
     least_event_id      bigint,
     greatest_event_id   bigint,
@@ -19,7 +19,7 @@ create table projector.execution_facts (
     least_hashed_id     bigint,
     greatest_hashed_id  bigint,
     highest_attempts    integer,
-    told_playbook       text collate "C",
+    told_playbook       text[] collate "C",
     catalog_id          bigint,
     parent_execution_id bigint,
     completed           bigint      not null,
@@ -28,7 +28,7 @@ create table projector.execution_facts (
     failed_at           timestamptz,
     cancelled           bigint      not null,
     cancelled_at        timestamptz,
-    counted_told        text collate "C",
+    counted_told        text[] collate "C",
     counted_begun       timestamptz,
     counted_outcome     text collate "C",
     counted_ended       timestamptz,
@@ -44,32 +44,27 @@ comment on column projector.execution_facts.forgotten is
 comment on column projector.execution_facts.begin_at is
     'The first event that begins it; an execution without one is counted as begun nowhere.';
 comment on column projector.execution_facts.last_told is
-    'The last event: its time, type and step. The greatest wins.';
+    'The last event: its time (projector.dated), type and step, the topic and the partition of its '
+    'record. The greatest wins.';
 comment on column projector.execution_facts.active_at is
     'The last event that is neither an end nor the report of one (command.completed and the like, '
     'workflow.*): those come after the end in good order.';
 comment on column projector.execution_facts.told_playbook is
     '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
-    'then the time, the playbook, U+001F and its version. The least wins.';
+    'then the time, the playbook (cut: it is part of keys) and its version. The least wins.';
 comment on column projector.execution_facts.completed is
     'How many events end it so, and when the first did: each outcome by itself.';
 comment on column projector.execution_facts.counted_told is
     'As what the execution and its calls are counted in roll-ups now: told_playbook, hour of its '
     'begin, outcome and hour of its end.';
 
--- A playbook and its version in one text; the playbook is part of keys, so it is cut.
-create function projector.named(playbook text, version text) returns text
+create function projector.playbook_of(told_playbook text[]) returns text
     language sql immutable parallel safe
-    return replace(left(playbook, 200), chr(31), ' ') || chr(31)
-           || left(coalesce(version, ''), 100);
+    return coalesce(told_playbook[3], '');
 
-create function projector.playbook_of(told_playbook text) returns text
+create function projector.version_of(told_playbook text[]) returns text
     language sql immutable parallel safe
-    return coalesce(split_part(substr(told_playbook, 19), chr(31), 1), '');
-
-create function projector.version_of(told_playbook text) returns text
-    language sql immutable parallel safe
-    return nullif(substr(told_playbook, strpos(told_playbook, chr(31)) + 1), '');
+    return nullif(told_playbook[4], '');
 
 -- The earliest outcome; of several at the same instant, the worse.
 create function projector.outcome_of(
@@ -92,10 +87,10 @@ create table projector.archived_executions (
     first_at            timestamptz not null,
     begin_at            timestamptz,
     last_at             timestamptz not null,
-    last_told           text collate "C",
+    last_told           text[] collate "C",
     active_at           timestamptz,
     highest_attempts    integer,
-    told_playbook       text collate "C",
+    told_playbook       text[] collate "C",
     catalog_id          bigint,
     parent_execution_id bigint,
     completed           bigint      not null,
@@ -104,7 +99,7 @@ create table projector.archived_executions (
     failed_at           timestamptz,
     cancelled           bigint      not null,
     cancelled_at        timestamptz,
-    counted_told        text collate "C",
+    counted_told        text[] collate "C",
     counted_begun       timestamptz,
     counted_outcome     text collate "C",
     counted_ended       timestamptz,
@@ -137,14 +132,38 @@ comment on table projector.execution_hours is 'Executions that began and ended, 
 -- An execution whose roll-ups move: under what it was counted, and what it is now.
 create type projector.execution_move as (
     execution_id bigint,
-    was_told     text,
+    was_told     text[],
     was_begun    timestamptz,
     was_outcome  text,
     was_ended    timestamptz,
-    told         text,
+    told         text[],
     begun        timestamptz,
     outcome      text,
     ended        timestamptz
+);
+
+
+-- The first, least or greatest that an execution's rows said before a statement, where none of them
+-- says it any more; null where they do.
+create type projector.execution_loss as (
+    execution_id        bigint,
+    first_at            timestamptz,
+    begin_at            timestamptz,
+    last_told           text[],
+    active_at           timestamptz,
+    least_event_id      bigint,
+    greatest_event_id   bigint,
+    least_derived_id    bigint,
+    greatest_derived_id bigint,
+    least_hashed_id     bigint,
+    greatest_hashed_id  bigint,
+    highest_attempts    integer,
+    told_playbook       text[],
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed_at        timestamptz,
+    failed_at           timestamptz,
+    cancelled_at        timestamptz
 );
 
 
@@ -212,9 +231,9 @@ create function projector.folded_executions(
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
         last_at timestamptz,
-        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -223,7 +242,8 @@ create function projector.folded_executions(
 as $$
     with told as (
         select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
-               event.created_at, event.catalog_id, event.parent_execution_id, kind.role,
+               event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
+               event.source_partition, kind.role,
                dated(event.created_at) as moment,
                case
                    when kind.role is distinct from 'ends' then null
@@ -232,9 +252,9 @@ as $$
                end as outcome,
                case
                    when kind.role = 'begins' and jsonb_typeof(event.context -> 'path') = 'string'
-                   then nullif(event.context ->> 'path', '')
+                   then nullif(left(event.context ->> 'path', 200), '')
                end as path,
-               event.context ->> 'version' as version,
+               coalesce(left(event.context ->> 'version', 100), '') as version,
                kind.subject is not distinct from 'execution' as lifecycle
         from   (
                    select *
@@ -250,7 +270,9 @@ as $$
     )
     select   told.execution_id, count(*), min(created_at),
              min(created_at) filter (where role = 'begins'), max(created_at),
-             max((moment || event_type || chr(31) || step) collate "C"),
+             max(
+                 array[moment, event_type, step, source_topic, source_partition::text] collate "C"
+             ),
              max(created_at) filter (
                  where coalesce(role, '') not in ('ends', 'ended')
                  and   not starts_with(event_type, 'workflow')
@@ -270,8 +292,8 @@ as $$
              max(attempts),
              min(
                  case
-                     when path is not null then '0' || moment || named(path, version)
-                     when lifecycle and step <> '' then '1' || moment || named(step, null)
+                     when path is not null then array['0', moment, path, version]
+                     when lifecycle and step <> '' then array['1', moment, left(step, 200), '']
                  end collate "C"
              ),
              min(told.catalog_id), min(told.parent_execution_id),
@@ -291,9 +313,9 @@ create function projector.merged_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
         last_at timestamptz,
-        last_told text, active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        last_told text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
         least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, told_playbook text, catalog_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, told_playbook text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -321,7 +343,8 @@ as $$
 $$;
 
 
--- Folds executions anew; those whose events are all gone are left with none.
+-- Folds executions anew; those whose events are all gone are left with none, and one that was
+-- forgotten is so no more if an event of it is there.
 create function projector.refold_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -329,6 +352,7 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(folded.events, 0),
+           forgotten           = known.forgotten and coalesce(folded.events, 0) = known.archived,
            first_at            = folded.first_at,
            begin_at            = folded.begin_at,
            last_at             = folded.last_at,
@@ -445,6 +469,7 @@ declare
     roles    jsonb;
     outcomes jsonb;
     touched  bigint[];
+    losses   execution_loss[];
     doubtful bigint[];
     moved    execution_move[];
 begin
@@ -459,15 +484,18 @@ begin
     -- The upsert is the lock, so it comes before everything else and in one order.
     with event as (
         select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
-               catalog_id, parent_execution_id, context, roles ->> event_type as role,
+               catalog_id, parent_execution_id, context, source_topic, source_partition,
+               roles ->> event_type as role,
                dated(created_at) as moment
         from   (
                    select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
                    from   before
                    union all
                    select 1, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
                    from   after
                ) as moved
         offset 0
@@ -479,7 +507,8 @@ begin
                    when event_id < normalizer.least_hashed_id() then 1
                    else 2
                end as region,
-               parent_execution_id, moment || event_type || chr(31) || step as last_told,
+               parent_execution_id,
+               array[moment, event_type, step, source_topic, source_partition::text] as last_told,
                case when role = 'begins' then created_at end as begin_at,
                case
                    when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
@@ -488,9 +517,12 @@ begin
                case
                    when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
                         and context ->> 'path' <> ''
-                   then '0' || moment || named(context ->> 'path', context ->> 'version')
+                   then array[
+                            '0', moment, left(context ->> 'path', 200),
+                            coalesce(left(context ->> 'version', 100), '')
+                        ]
                    when role in ('begins', 'ends') and step <> ''
-                   then '1' || moment || named(step, null)
+                   then array['1', moment, left(step, 200), '']
                end as told_playbook,
                case
                    when role is distinct from 'ends' then null
@@ -560,6 +592,74 @@ begin
             cancelled           = known.cancelled + excluded.cancelled,
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning *
+    ),
+    lost as (
+        select   execution_id,
+                 nullif(
+                     min(created_at) filter (where sign < 0), min(created_at) filter (where sign > 0)
+                 ) as first_at,
+                 nullif(
+                     min(begin_at) filter (where sign < 0), min(begin_at) filter (where sign > 0)
+                 ) as begin_at,
+                 nullif(
+                     max(last_told collate "C") filter (where sign < 0),
+                     max(last_told collate "C") filter (where sign > 0)
+                 ) as last_told,
+                 nullif(
+                     max(active_at) filter (where sign < 0), max(active_at) filter (where sign > 0)
+                 ) as active_at,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 0),
+                     min(event_id) filter (where sign > 0 and region = 0)
+                 ) as least_event_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 0),
+                     max(event_id) filter (where sign > 0 and region = 0)
+                 ) as greatest_event_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 1),
+                     min(event_id) filter (where sign > 0 and region = 1)
+                 ) as least_derived_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 1),
+                     max(event_id) filter (where sign > 0 and region = 1)
+                 ) as greatest_derived_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 2),
+                     min(event_id) filter (where sign > 0 and region = 2)
+                 ) as least_hashed_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 2),
+                     max(event_id) filter (where sign > 0 and region = 2)
+                 ) as greatest_hashed_id,
+                 nullif(
+                     max(attempts) filter (where sign < 0), max(attempts) filter (where sign > 0)
+                 ) as highest_attempts,
+                 nullif(
+                     min(told_playbook collate "C") filter (where sign < 0),
+                     min(told_playbook collate "C") filter (where sign > 0)
+                 ) as told_playbook,
+                 nullif(
+                     min(catalog_id) filter (where sign < 0), min(catalog_id) filter (where sign > 0)
+                 ) as catalog_id,
+                 nullif(
+                     min(parent_execution_id) filter (where sign < 0),
+                     min(parent_execution_id) filter (where sign > 0)
+                 ) as parent_execution_id,
+                 nullif(
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign > 0)
+                 ) as completed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'FAILED' and sign < 0),
+                     min(created_at) filter (where outcome = 'FAILED' and sign > 0)
+                 ) as failed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
+                 ) as cancelled_at
+        from     told
+        group by execution_id
     )
     select array_agg(
                (
@@ -575,64 +675,37 @@ begin
                or    counted_ended is distinct from
                      hour_of(least(completed_at, failed_at, cancelled_at))
            ),
-           case when tg_op <> 'INSERT' then array_agg(execution_id) end
-    into   moved, touched
+           case when tg_op <> 'INSERT' then array_agg(execution_id) end,
+           case
+               when tg_op <> 'INSERT' then (select array_agg(lost::execution_loss) from lost)
+           end
+    into   moved, touched, losses
     from   written;
 
     if tg_op <> 'INSERT' then
-        -- What a row no longer says may have been what its execution goes by.
-        select array_agg(distinct execution_id)
+        -- What nothing of the statement says any more, and the execution still goes by, may be said by
+        -- another event of it, or by none: only all of them tell. last_at is in last_told.
+        select array_agg(known.execution_id)
         into   doubtful
-        from   (
-                   select known.execution_id
-                   from   (
-                              select execution_id, event_id from before
-                              except
-                              select execution_id, event_id from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.event_id in (
-                              known.least_event_id, known.greatest_event_id,
-                              known.least_derived_id, known.greatest_derived_id,
-                              known.least_hashed_id, known.greatest_hashed_id
-                          )
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, created_at, event_type, step, status,
-                                     context ->> 'path', context ->> 'version'
-                              from   before
-                              except
-                              select execution_id, created_at, event_type, step, status,
-                                     context ->> 'path', context ->> 'version'
-                              from   after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.created_at in (
-                              known.first_at, known.begin_at, known.last_at, known.active_at,
-                              known.completed_at, known.failed_at, known.cancelled_at
-                          )
-                   or     dated(lost.created_at) = substr(known.told_playbook, 2, 17)
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, attempts from before
-                              except
-                              select execution_id, attempts from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.attempts = known.highest_attempts
-                   union all
-                   select known.execution_id
-                   from   (
-                              select execution_id, catalog_id, parent_execution_id from before
-                              except
-                              select execution_id, catalog_id, parent_execution_id from after
-                          ) as lost
-                   join   execution_facts as known using (execution_id)
-                   where  lost.catalog_id = known.catalog_id
-                   or     lost.parent_execution_id = known.parent_execution_id
-               ) as lost;
+        from   unnest(losses) as lost
+        join   execution_facts as known using (execution_id)
+        where  lost.first_at = known.first_at
+        or     lost.begin_at = known.begin_at
+        or     lost.last_told = known.last_told
+        or     lost.active_at = known.active_at
+        or     lost.least_event_id = known.least_event_id
+        or     lost.greatest_event_id = known.greatest_event_id
+        or     lost.least_derived_id = known.least_derived_id
+        or     lost.greatest_derived_id = known.greatest_derived_id
+        or     lost.least_hashed_id = known.least_hashed_id
+        or     lost.greatest_hashed_id = known.greatest_hashed_id
+        or     lost.highest_attempts = known.highest_attempts
+        or     lost.told_playbook = known.told_playbook
+        or     lost.catalog_id = known.catalog_id
+        or     lost.parent_execution_id = known.parent_execution_id
+        or     lost.completed_at = known.completed_at
+        or     lost.failed_at = known.failed_at
+        or     lost.cancelled_at = known.cancelled_at;
         if doubtful is not null then
             perform refold_executions(doubtful);
         end if;

@@ -98,7 +98,7 @@ create table projector.divergent (
     constraint divergent_place check (execution_id is null or hour is null),
     constraint divergent_noted_by check (noted_by in ('verify', 'repair', 'off')),
     constraint divergent_end check (
-        (ended_by is null) = (ended_at is null) and ended_by in ('verified', 'archived')
+        (ended_by is null) = (ended_at is null) and ended_by = 'verified'
     )
 );
 
@@ -108,8 +108,8 @@ comment on column projector.divergent.noted_by is
     'verify compared it; repair changed an execution whose roll-ups may differ there; off: events '
     'went in without their projections.';
 comment on column projector.divergent.ended_by is
-    'verified: a later comparison of that place found that it agrees. archived: retention took what '
-    'it was about. Null: it stands.';
+    'verified: a later comparison of that place found that it agrees. Null: it stands, and retention '
+    'takes nothing of that execution.';
 
 -- What stands, for the view agreement and for projector repair.
 create index divergent_standing on projector.divergent (projection, execution_id, hour)

@@ -303,8 +303,7 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
        (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
            as contradicting,
        coalesce(active_at > ended_at, false) as active_after_end,
-       split_part(last_told, chr(31), 1) as last_event_type,
-       substr(last_told, strpos(last_told, chr(31)) + 1) as last_step,
+       last_told[2] as last_event_type, last_told[3] as last_step,
        least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
        greatest_hashed_id, archived
 from   (
@@ -315,7 +314,7 @@ from   (
                   projector.hour_of(first_at) as hour,
                   projector.playbook_of(told_playbook) as playbook,
                   projector.version_of(told_playbook) as version,
-                  projector.undated(last_told) as last_told,
+                  last_told,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   coalesce(
                       nullif(projector.outcome_of(completed_at, failed_at, cancelled_at), ''),
@@ -413,59 +412,34 @@ comment on view projector.freshness is
     'alone), unclaimed (nobody ever read it), file (played from one). as_of: all that the log held '
     'then is in every view.';
 
+-- What is silent or waits is measured on the log that its execution's last event came from.
 create view projector.stuck_executions as
-select execution_id, projector.hour_of(first_at) as hour,
-       projector.playbook_of(told_playbook) as playbook, first_at, last_at,
-       extract(epoch from log_time.reached - first_at)::double precision as age_s,
-       extract(epoch from log_time.reached - last_at)::double precision as silent_s,
-       split_part(projector.undated(last_told), chr(31), 1) as last_event_type,
-       substr(last_told, strpos(last_told, chr(31)) + 1) as last_step,
-       events, highest_attempts
+select facts.execution_id, projector.hour_of(facts.first_at) as hour,
+       projector.playbook_of(facts.told_playbook) as playbook, facts.first_at, facts.last_at,
+       extract(epoch from log.as_of - facts.first_at)::double precision as age_s,
+       extract(epoch from log.as_of - facts.last_at)::double precision as silent_s,
+       facts.last_told[2] as last_event_type, facts.last_told[3] as last_step,
+       facts.events, facts.highest_attempts
 from   projector.execution_facts as facts
-cross join (
-    select min(as_of) as first, max(as_of) as last
-    from   projector.freshness
-    where  heartbeat_at is not null
-) as log
-cross join lateral (
-    -- Where partitions stand apart, that of the execution is asked for.
-    select case
-               when log.first is null then now()
-               when log.last < log.first + interval '1 minute' then log.first
-               else coalesce(
-                   (
-                       select freshness.as_of
-                       from   normalizer.events as event
-                       join   projector.freshness
-                              on  freshness.topic = event.source_topic
-                              and freshness.partition = event.source_partition
-                       where  event.event_id = facts.greatest_event_id
-                   ),
-                   log.first
-               )
-           end as reached
-) as log_time
-where  completed_at is null
-and    failed_at is null
-and    cancelled_at is null
-and    not forgotten
-and    last_at < coalesce(log.last, now()) - interval '5 minutes'
-and    last_at < log_time.reached - interval '5 minutes';
+join   projector.freshness as log
+       on  log.topic = facts.last_told[4]
+       and log.partition = facts.last_told[5]::integer
+where  facts.completed_at is null
+and    facts.failed_at is null
+and    facts.cancelled_at is null
+and    not facts.forgotten
+and    facts.last_at < log.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
     'Which executions have not ended and say nothing any more, since when, and what was their last '
-    'event? Silent for at least 5 minutes of the log''s time: while nobody reads, nothing becomes '
-    'stuck. hour is that of the first event.';
+    'event? Silent for at least 5 minutes of the time of the partition that it came from: while '
+    'nobody reads that, nothing becomes stuck. hour is that of the first event.';
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
        projector.playbook_of(facts.told_playbook) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
-       extract(
-           epoch from coalesce(
-               (select min(as_of) from projector.freshness where heartbeat_at is not null), now()
-           ) - facts.last_at
-       )::double precision as silent_s
+       extract(epoch from log.as_of - facts.last_at)::double precision as silent_s
 from   projector.execution_facts as facts
 cross join lateral (
     select count(*) as calls, max(finished_at) as last_finished_at,
@@ -474,6 +448,9 @@ cross join lateral (
     where  call_facts.execution_id = facts.execution_id
     and    coalesce(projector.undated(told_step), '') <> '__orchestrate__'
 ) as tries
+left join projector.freshness as log
+       on  log.topic = facts.last_told[4]
+       and log.partition = facts.last_told[5]::integer
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -574,18 +551,10 @@ comment on view projector.calls is
     'runs; attempts 0 is the first try.';
 
 create view projector.open_calls as
-select hour, execution_id,
-       (
-           select projector.playbook_of(execution.told_playbook)
-           from   projector.execution_facts as execution
-           where  execution.execution_id = facts.execution_id
-       ) as playbook,
-       step, command_id, iteration, attempts, worker_id, waits_for, since,
-       extract(
-           epoch from coalesce(
-               (select min(as_of) from projector.freshness where heartbeat_at is not null), now()
-           ) - since
-       )::double precision as waiting_s
+select facts.hour, facts.execution_id, projector.playbook_of(execution.told_playbook) as playbook,
+       facts.step, facts.command_id, facts.iteration, facts.attempts, facts.worker_id,
+       facts.waits_for, facts.since,
+       extract(epoch from log.as_of - facts.since)::double precision as waiting_s
 from   (
            select execution_id, attempts, iteration, projector.hour_of(begun_at) as hour,
                   projector.command_of(call_key) as command_id,
@@ -600,7 +569,11 @@ from   (
            from   projector.call_facts
            where  finished_at is null
        ) as facts
-where  step <> '__orchestrate__';
+left join projector.execution_facts as execution on execution.execution_id = facts.execution_id
+left join projector.freshness as log
+       on  log.topic = execution.last_told[4]
+       and log.partition = execution.last_told[5]::integer
+where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is
     'Which calls were issued and never claimed, claimed and never started, started and never '
@@ -922,7 +895,8 @@ begin
                    ('', 'verified_at', 'when it was compared'),
                    ('', 'version',
                     'version of the playbook, where the event that began it says one'),
-                   ('', 'waiting_s', 'seconds it has waited'),
+                   ('', 'waiting_s',
+                    'seconds it has waited, by the log''s time; null where nobody reads that'),
                    ('', 'waits_for', 'what it waits for: claim, start or finish'),
                    ('', 'worker_id', 'the worker'),
                    ('agreement', 'age_s', 'seconds since then'),
@@ -942,7 +916,8 @@ begin
                    ('execution_timeline', 'error', 'error text'),
                    ('execution_timeline', 'coercions',
                     'values whose meaning was changed or guessed, with the original'),
-                   ('executions_without_end', 'silent_s', 'seconds since its last event'),
+                   ('executions_without_end', 'silent_s',
+                    'seconds since its last event, by the log''s time; null where nobody reads that'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
                    ('gaps', 'next_offset', 'the offset after the last one without a record'),

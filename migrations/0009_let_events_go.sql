@@ -48,6 +48,18 @@ comment on table normalizer.archived_rows is
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
+-- The id that an event was told under where another event holds it; null where it has its own. As
+-- JSON: whatever a row's coercions hold, it goes in.
+create function normalizer.shared_id(coercions jsonb) returns jsonb
+    language sql immutable parallel safe
+    return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
+
+-- Whether a holder has siblings yet: it goes after them.
+create index siblings_by_shared_id on normalizer.events_hashed
+    using hash (normalizer.shared_id(coercions))
+    where merge_flags & 8 <> 0;
+
+
 -- Deletes these events; what they are counted as moves to the archived part. Gives how many there
 -- were. The caller has locked their executions, and then, in a later statement, the rows.
 create function projector.archive_events(event_ids bigint[]) returns bigint
@@ -202,7 +214,8 @@ $$;
 
 -- Forgets executions of which no event is left: their calls go, and no view shows them any more;
 -- what they are counted as moves to shard -1. Id and begin stay behind: an event that comes later
--- finds them, and counts no begin again. Gives how many were forgotten.
+-- finds them, and counts no begin again. One that is known to differ from the log is left: there may
+-- be an event of it that went in without its projections. Gives how many were forgotten.
 create function projector.forget_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -219,6 +232,19 @@ begin
         where  execution_id = any(forget_executions.execution_ids)
         and    archived = events
         and    not forgotten
+        and    not exists (
+                   select
+                   from   divergent as known
+                   where  known.execution_id = execution_facts.execution_id
+                   and    known.ended_at is null
+               )
+        and    not exists (
+                   select
+                   from   divergent as known
+                   where  known.projection in ('execution_facts', 'call_facts')
+                   and    known.execution_id is null
+                   and    known.ended_at is null
+               )
     );
     tries := array(
         select (execution_id, call_key, attempts)::call_id
@@ -260,10 +286,6 @@ begin
     delete from call_facts where execution_id = any(gone);
     delete from archived_calls where execution_id = any(gone);
     update execution_facts set forgotten = true where execution_id = any(gone);
-    -- Where they differed from the log, nobody can tell any more.
-    update divergent
-    set    ended_at = now(), ended_by = 'archived'
-    where  execution_id = any(gone) and ended_at is null;
     return cardinality(gone);
 end
 $$;

@@ -21,11 +21,6 @@ _ASK_AGAIN_S: Final = 0.05
 _LOOK_AGAIN: Final = timedelta(days=1)
 
 
-Ages = tuple[datetime, datetime]
-"""Rows from before the first go; of those whose id other events were told under, from before the
-second: such a holder outlives its siblings, or one told again would find the id free."""
-
-
 async def drop_events(
     connection: asyncpg.Connection,
     before: datetime,
@@ -42,11 +37,7 @@ async def drop_events(
         return
     for partition in await connection.fetch(_PARTITIONS):
         gone = await _drop_rows(
-            connection,
-            partition["name"],
-            (before - margin, before - 2 * margin),
-            folder,
-            dry_run=dry_run,
+            connection, partition["name"], before - margin, folder, dry_run=dry_run
         )
         if gone:
             done = "would archive and delete" if dry_run else "archived and deleted"
@@ -91,25 +82,25 @@ async def _raise_horizon(connection: asyncpg.Connection, to: datetime) -> bool:
 async def _drop_rows(
     connection: asyncpg.Connection,
     partition: str,
-    ages: Ages,
+    before: datetime,
     folder: ArchiveFolder | None,
     *,
     dry_run: bool,
 ) -> int:
     """How many rows of the partition went, or would. What somebody has locked waits."""
     if dry_run:
-        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), *ages)
+        count: int = await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before)
         return count
     gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
     while True:
         async with connection.transaction():
             await connection.execute(_BY_ARRIVAL)
-            old = await connection.fetch(_OLD_EVENTS.format(partition), *ages, most)
+            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
         deleted = 0
         events = sorted((row["event_id"], row["execution_id"]) for row in old)
         for first in range(0, len(events), ROWS_A_STEP):
             step = events[first : first + ROWS_A_STEP]
-            deleted += await _archive(connection, step, ages, folder)
+            deleted += await _archive(connection, step, before, folder)
         gone += deleted
         if len(old) < most or not deleted:
             return gone
@@ -118,21 +109,28 @@ async def _drop_rows(
 async def _archive(
     connection: asyncpg.Connection,
     events: Sequence[tuple[int, int]],
-    ages: Ages,
+    before: datetime,
     folder: ArchiveFolder | None,
 ) -> int:
     """Delete these of (event_id, execution_id), once they are in the folder, in one transaction.
 
     Executions first, then rows, in a later statement: so what is read is what the writer before
     has committed. A row that is locked is a writer's, who may wait for its execution: it is left.
+    Which of the rows may go is asked once they are locked: who adds a sibling locks its holder.
     """
     event_ids = [event_id for event_id, _ in events]
     execution_ids = list({execution_id for _, execution_id in events})
     async with connection.transaction():
         await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
+        locked = await connection.fetch(
+            _LOCK_EVENTS, event_ids[0], event_ids[-1], event_ids, before
+        )
         columns = COLUMNS if folder else "event_id"
         rows = await connection.fetch(
-            _LOCK_EVENTS.format(columns), event_ids[0], event_ids[-1], event_ids, *ages
+            _LOCKED_EVENTS.format(columns),
+            event_ids[0],
+            event_ids[-1],
+            [row["event_id"] for row in locked],
         )
         if not rows:
             return 0
@@ -250,40 +248,70 @@ _PARTITIONS: Final = """
 # Nothing else says which rows are old: ids do not, a replay stores old ones today.
 _BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
 
-_OLD_EVENTS: Final = """
-    select event_id, execution_id
-    from   normalizer.{}
-    where  coalesce(recorded_at, created_at) < $1::timestamptz
-    and    (
-               merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $2::timestamptz
-               or coercions @> '[{{"rule": "event_id_conflict"}}]'
-           )
-    limit  $3::integer
+# Of an execution that differs from the log, nothing goes before it was repaired.
+_AGREES: Final = """
+    not exists (
+        select
+        from   projector.divergent as known
+        where  known.execution_id = {0}.execution_id
+        and    known.ended_at is null
+    )
+    and not exists (
+        select
+        from   projector.divergent as known
+        where  known.projection in ('execution_facts', 'call_facts')
+        and    known.execution_id is null
+        and    known.ended_at is null
+    )
 """
 
-_COUNT_OLD_EVENTS: Final = """
+# A holder outlives its siblings: a sibling that is told again would find the id free.
+_MAY_GO: Final = f"""
+    {_AGREES.format("event")}
+    and (
+        event.merge_flags & 8 = 0
+        or not exists (
+            select
+            from   normalizer.events_hashed as sibling
+            where  normalizer.shared_id(sibling.coercions) = to_jsonb(event.event_id)
+            and    sibling.merge_flags & 8 <> 0
+        )
+    )
+"""  # noqa: S608 - conditions of our own
+
+_OLD_EVENTS: Final = f"""
+    select event.event_id, event.execution_id
+    from   normalizer.{{}} as event
+    where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    and    {_MAY_GO}
+    limit  $2::integer
+"""  # noqa: S608 - conditions of our own
+
+_COUNT_OLD_EVENTS: Final = f"""
     select count(*)
-    from   normalizer.{}
-    where  coalesce(recorded_at, created_at) < $1::timestamptz
-    and    (
-               merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $2::timestamptz
-               or coercions @> '[{{"rule": "event_id_conflict"}}]'
-           )
-"""
+    from   normalizer.{{}} as event
+    where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    and    {_MAY_GO}
+"""  # noqa: S608 - conditions of our own
 
 _LOCK_EVENTS: Final = """
-    select   {}
+    select   event_id
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     and      event_id = any((select $3::bigint[])::bigint[])
     and      coalesce(recorded_at, created_at) < $4::timestamptz
-    and      (
-                 merge_flags & 8 = 0 or coalesce(recorded_at, created_at) < $5::timestamptz
-                 or coercions @> '[{{"rule": "event_id_conflict"}}]'
-             )
     order by event_id
     for update skip locked
 """
+
+_LOCKED_EVENTS: Final = f"""
+    select   {{}}
+    from     normalizer.events as event
+    where    event.event_id between $1::bigint and $2::bigint
+    and      event.event_id = any((select $3::bigint[])::bigint[])
+    and      {_MAY_GO}
+    order by event.event_id
+"""  # noqa: S608 - conditions of our own
 
 _HAS_ROWS: Final = "select exists (select from normalizer.{})"
 
@@ -331,14 +359,15 @@ _DROP_TELLINGS: Final = """
     limit    1
 """
 
-_OLD_EXECUTIONS: Final = """
+_OLD_EXECUTIONS: Final = f"""
     select   execution_id
     from     execution_facts
     where    execution_id > $1::bigint and archived = events and not forgotten
     and      last_at < $2::timestamptz
+    and      {_AGREES.format("execution_facts")}
     order by execution_id
     limit    $3::integer
-"""
+"""  # noqa: S608 - conditions of our own
 
 _COUNT_OLD_QUARANTINE: Final = """
     select count(*) from normalizer.quarantine where quarantined_at < $1::timestamptz

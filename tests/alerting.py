@@ -5,7 +5,7 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -99,8 +99,11 @@ class Alerts:
 
 
 @contextlib.asynccontextmanager
-async def prometheus(folder: Path, target: str) -> AsyncIterator[Alerts]:
-    """It evaluates the expressions of alerts.yml as they stand, but a minute is a second."""
+async def prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Alerts]:
+    """It scrapes each target, job -> host and port, and evaluates the expressions of alerts.yml.
+
+    They stand as they are, but a minute is a second.
+    """
     program = shutil.which("prometheus")
     if program is None:
         leave_out("no prometheus: type `apt-get install prometheus`")
@@ -112,8 +115,9 @@ async def prometheus(folder: Path, target: str) -> AsyncIterator[Alerts]:
                            "scrape_timeout": "500ms"},
                 "rule_files": ["alerts.yml"],
                 "scrape_configs": [
-                    {"job_name": "normalizer", "scrape_interval": "1s", "scrape_timeout": "1s",
+                    {"job_name": job, "scrape_interval": "1s", "scrape_timeout": "1s",
                      "static_configs": [{"targets": [target]}]}
+                    for job, target in targets.items()
                 ],
             }
         ).decode()

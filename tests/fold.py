@@ -79,9 +79,9 @@ def minute(moment: datetime) -> datetime:
 
 
 def _execution(told: Sequence[Row]) -> Row:
-    last = max(told, key=lambda row: (row["created_at"], _last_words(row).encode()))
+    last = max(told, key=lambda row: (row["created_at"], _last_words(row)))
     ends: dict[str, list[datetime]] = defaultdict(list)
-    playbooks: list[tuple[int, datetime, bytes]] = []
+    playbooks: list[tuple[int, datetime, bytes, bytes]] = []
     for row in told:
         begins = row["event_type"] in LIFECYCLE["begins"]
         outcome = _lifecycle_outcome(row)
@@ -89,16 +89,14 @@ def _execution(told: Sequence[Row]) -> Row:
             ends[outcome].append(row["created_at"])
         path, version = _path(row["context"]) if begins else (None, "")
         if path:
-            playbooks.append((0, row["created_at"], _named(path, version)))
+            playbooks.append((0, row["created_at"], *_named(path, version)))
         elif (begins or outcome is not None) and row["step"]:
-            playbooks.append((1, row["created_at"], _named(row["step"], "")))
+            playbooks.append((1, row["created_at"], *_named(row["step"], "")))
     first_ends = {outcome: min(moments) for outcome, moments in ends.items()}
     worst_first = [word for word in ("FAILED", "CANCELLED", "COMPLETED") if word in first_ends]
     status = min(worst_first, key=lambda word: first_ends[word]) if worst_first else "RUNNING"
     activity = [row["created_at"] for row in told if _is_activity(row)]
-    playbook, _, version = (
-        min(playbooks)[2].decode().partition("\x1f") if playbooks else ("", "", "")
-    )
+    playbook, version = (word.decode() for word in min(playbooks)[2:]) if playbooks else ("", "")
     return {
         "execution_id": told[0]["execution_id"],
         "playbook": playbook,
@@ -135,12 +133,12 @@ def _id_bounds(event_ids: Sequence[int]) -> tuple[int | None, ...]:
     return tuple(find(ids, default=None) for ids in regions for find in (min, max))
 
 
-def _named(playbook: str, version: str) -> bytes:
-    return f"{playbook[:200]}\x1f{version[:100]}".encode()
+def _named(playbook: str, version: str) -> tuple[bytes, bytes]:
+    return playbook[:200].encode(), version[:100].encode()
 
 
-def _last_words(row: Row) -> str:
-    return f"{row['event_type']}\x1f{row['step']}"
+def _last_words(row: Row) -> tuple[bytes, bytes]:
+    return row["event_type"].encode(), row["step"].encode()
 
 
 def _lifecycle_outcome(row: Row) -> str | None:
@@ -325,10 +323,6 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             active, one["last_event_type"], one["last_step"], *one["id_bounds"], 0,
         ))  # fmt: skip
         if ended_at is None:
-            views["stuck_executions"].append((
-                key, hour(first_at), playbook, first_at, one["last_at"], one["last_event_type"],
-                one["last_step"], one["events"], one["highest_attempts"],
-            ))  # fmt: skip
             done = [finished_at for finished_at in tries[key] if finished_at]
             if done and len(done) == len(tries[key]):
                 views["executions_without_end"].append((
@@ -345,8 +339,8 @@ def _of_executions(executions: Sequence[Row], calls: Sequence[Row]) -> dict[str,
             views["completed_with_failures"].append((
                 hour(ended_at), key, playbook, ended_at, len(failures[key]), max(failures[key]),
             ))  # fmt: skip
-    names = ("executions", "stuck_executions", "executions_without_end",
-             "contradicting_executions", "completed_with_failures")  # fmt: skip
+    names = ("executions", "executions_without_end", "contradicting_executions",
+             "completed_with_failures")  # fmt: skip
     return {name: views[name] for name in names} | {
         "executions_begun": _counted(begun),
         "execution_outcomes": _counted(ended),

@@ -15,13 +15,15 @@ BASES: Final = (1_000, 400_000_000_000_000_000, 800_000_000_000_262_144, 1 << 62
 
 _CALL_TYPES: Final = sorted({*CALL_ENDS, *(k for kinds in CALL_MARKS.values() for k in kinds)})
 _LIFE_TYPES: Final = sorted(kind for kinds in LIFECYCLE.values() for kind in kinds)
-_OTHER_TYPES: Final = ["step.enter", "workflow.completed", "workflow_started", "command.heartbeat"]
+_OTHER_TYPES: Final = [
+    "step.enter", "workflow.completed", "workflow_started", "command.heartbeat", "step\x1fenter",
+]  # fmt: skip
 
 _OUTCOME_TYPES: Final = {"call.done", "action_done", "call_done"}
 _CONTEXTS: Final = [
     None, {}, {"path": "flow/a", "version": 3}, {"path": "flow/b"}, {"path": ""}, {"path": 7},
-    {"path": "long/" * 900}, {"pending_callback": True}, {"pending_callback": "yes"}, [1, 2],
-    "text",
+    {"path": "long/" * 900}, {"path": "flow\x1fa", "version": "1\x1f2"},
+    {"pending_callback": True}, {"pending_callback": "yes"}, [1, 2], "text",
 ]  # fmt: skip
 _ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
 _MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
@@ -47,14 +49,14 @@ def events(draw: st.DrawFn, event_id: int) -> Row:
         event_id=event_id,
         execution_id=draw(st.integers(1, 2)),
         event_type=kind,
-        step=draw(st.sampled_from(["", "a", "a", "b", "__orchestrate__"])),
+        step=draw(st.sampled_from(["", "a", "a", "b", "a\x1fb", "__orchestrate__"])),
         status=draw(st.sampled_from(statuses)),
         attempts=draw(st.integers(0, 2)),
         evidence=draw(st.sampled_from([2, 12, 112, 212, 220])),
         max_attempts=draw(st.sampled_from([None, None, 1, 2, 3])),
         created_at=created_at,
-        worker_id=draw(st.sampled_from([None, "", "w1", "w2"])),
-        command_id=draw(st.sampled_from([None, "", "c1", "c1", "c2", "#1 a"])),
+        worker_id=draw(st.sampled_from([None, "", "w1", "w2", "w1\x1f"])),
+        command_id=draw(st.sampled_from([None, "", "c1", "c1", "c2", "#1 a", "c1\x1f"])),
         iteration=draw(st.sampled_from([None, None, 1, 2])),
         catalog_id=draw(st.sampled_from([None, 7, 8])),
         parent_execution_id=draw(st.sampled_from([None, None, 9])),

@@ -31,6 +31,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "coercions": "jsonb",
     "evidence": "smallint",
     "shape": "text",
+    "source_topic": "text",
     "source_partition": "integer",
     "recorded_at": "timestamptz",
 }
@@ -38,17 +39,16 @@ COLUMNS: Final[Mapping[str, str]] = {
 
 # What the clock or the order of arrival says, and no fold can know.
 NOT_FOLDED: Final = {
-    "stuck_executions": {"age_s", "silent_s"},
     "executions_without_end": {"silent_s"},
     "open_calls": {"waiting_s"},
     "tries_in_order": {"hour"},
 }
 OTHER_SOURCES: Final = {
-    "counted_calls", "retry_storms", "execution_timeline", "quarantine_by_reason", "freshness",
-    "gaps", "drift", "agreement", "jobs", "event_counts", "call_counts", "call_time_counts",
-    "execution_counts",
+    "counted_calls", "stuck_executions", "retry_storms", "execution_timeline",
+    "quarantine_by_reason", "freshness", "gaps", "drift", "agreement", "jobs", "event_counts",
+    "call_counts", "call_time_counts", "execution_counts",
 }  # fmt: skip
-"""Views that no events are folded into, or only those of the last hour, or only parts of sums."""
+"""Views that no events are folded into, or only those of some time, or only parts of sums."""
 
 
 def event(**columns: Any) -> Row:
@@ -64,6 +64,7 @@ def event(**columns: Any) -> Row:
         "created_at": T0,
         "evidence": 212,
         "shape": "sql",
+        "source_topic": "sql",
         "source_partition": 0,
     }
     return row | columns

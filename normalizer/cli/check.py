@@ -10,8 +10,9 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.core.batch import LastRecord
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import Bounds, LogReader, Partition
+from normalizer.kafka import Bounds, LogReader, Partition, why_reset
 from normalizer.settings import Settings, masked_url
 from normalizer.store.database import reading
 from normalizer.store.migrate import REMEDY, read_status
@@ -68,7 +69,8 @@ _GRID: Final = """
 
 _POSITIONS: Final = """
     select   distinct on (topic, partition)
-             topic, partition, generation, cluster_id, next_offset
+             topic, partition, generation, cluster_id, next_offset,
+             last_offset, last_recorded_ms, last_crc
     from     normalizer.source_position
     where    topic = any($1::text[])
     order by topic, partition, generation desc
@@ -174,6 +176,20 @@ class _Kafka:
             )
         else:
             yield Finding(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+
+    async def why_reset(self, partition: Partition, row: asyncpg.Record) -> str | None:
+        """In which way a partition is not the one that its position speaks of."""
+        cluster_ids = (row["cluster_id"], self.cluster_id or "")
+        if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
+            return None
+        last = LastRecord(row["last_offset"], row["last_recorded_ms"], row["last_crc"])
+        return await why_reset(
+            self._log,
+            partition,
+            cluster_ids,
+            next_offset=row["next_offset"],
+            last=None if row["last_offset"] is None else last,
+        )
 
     async def _unseen(self, topic: str) -> Finding:
         """Kafka lists no topic that may not be seen; its settings are refused in words."""
@@ -341,7 +357,7 @@ class _Database:
 
 
 async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Finding]:
-    """The stored positions lie within the logs they speak of."""
+    """The logs are those that the stored positions speak of."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
@@ -349,15 +365,10 @@ async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Findin
     wrong = 0
     for row in rows:
         partition = Partition(row["topic"], row["partition"])
-        bounds = kafka.bounds.get(partition)
-        about, remedy = f"position of {partition}", "normalizer run --accept-reset"
-        if row["cluster_id"] != kafka.cluster_id:
+        about, bounds = f"position of {partition}", kafka.bounds.get(partition)
+        if why := await kafka.why_reset(partition, row):
             wrong += 1
-            yield Finding(about, f"is of another cluster, {row['cluster_id']}", remedy)
-        elif bounds and row["next_offset"] > bounds.end:
-            wrong += 1
-            said = f"is {row['next_offset']}, the log ends at {bounds.end}: it was made anew"
-            yield Finding(about, said, remedy)
+            yield Finding(about, f"{why}: it was made anew", "normalizer run --accept-reset")
         elif bounds and row["next_offset"] < bounds.start:
             said = f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"
             yield Finding(about, said)

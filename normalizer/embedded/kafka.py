@@ -179,17 +179,20 @@ class KafkaBroker:
     async def _format(self) -> None:
         """A format that was cut short leaves no meta.properties and is done again."""
         shutil.rmtree(self.folder / "log", ignore_errors=True)
-        first, *others = uuid.uuid4().bytes
-        raw = bytes([first & 0x7F, *others])  # or it may begin with "-", as an option does
-        cluster_id = base64.urlsafe_b64encode(raw).decode().rstrip("=")
         child = await self._java(
             "kafka-storage",
             "kafka.tools.StorageTool",
-            *("format", "--cluster-id", cluster_id, "--config", self._file),
+            *("format", "--cluster-id", self._cluster_id(), "--config", self._file),
             *self._format_arguments,
         )
         if await child.wait() != 0:
             raise EmbeddedError(f"Kafka's log could not be formatted:\n{last_words(self.log)}")
+
+    def _cluster_id(self) -> str:
+        """Of the cluster that this broker forms."""
+        first, *others = uuid.uuid4().bytes
+        raw = bytes([first & 0x7F, *others])  # or it may begin with "-", as an option does
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     async def _java(self, name: str, main: str, *arguments: str | Path) -> Child:
         return await Child.start(

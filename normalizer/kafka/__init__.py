@@ -2,6 +2,7 @@
 
 connection.py  what every client shares: options, partitions, records, errors
 group.py       GroupReader: the partitions that a consumer group gives this process
+readings.py    how far each was read, and whether its log may be another one by now
 stretches.py   stretches of partitions, outside any group
 mending.py     batches that the client cannot take apart, taken apart
 log.py         LogReader: a log seen from outside any group
@@ -15,9 +16,10 @@ from normalizer.kafka.connection import (
     UnreadableBatch,
     connection_options,
 )
-from normalizer.kafka.group import Doubt, GroupReader, wall_ms
+from normalizer.kafka.group import GroupReader
 from normalizer.kafka.identity import why_reset
 from normalizer.kafka.log import LogReader
+from normalizer.kafka.readings import Doubt, wall_ms
 
 __all__ = [
     "Bounds",

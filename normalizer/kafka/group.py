@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Collection
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
@@ -28,6 +26,7 @@ from normalizer.kafka.connection import (
     translated,
 )
 from normalizer.kafka.mending import read_mending
+from normalizer.kafka.readings import Doubt, Reading, Readings, wall_ms
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
@@ -38,10 +37,6 @@ METADATA_AGE_MS: Final = 30_000
 
 STOP_S: Final = 5.0
 
-UNHEARD_MS: Final = 2_000
-"""A partition is asked for every half second. So long without an answer, and the topic may have
-been made anew meanwhile: whatever comes after it waits until the log was compared."""
-
 GETMANY_GRACE_S: Final = 5.0
 """getmany blocks without limit while the group rebalances: it is left after so much longer."""
 
@@ -51,30 +46,6 @@ NOWHERE: Final = TopicPartition("", 0)
 """getmany of no partition at all: asked so that errors of the group come out."""
 
 
-class Reading(msgspec.Struct):
-    """How far one partition was read: moves together with the consumer's own position.
-
-    heard_ms is the broker's last answer that hangs together with those before it; answer_ms the
-    last one there was. `doubts` is how often the log came into doubt since it was last compared.
-    """
-
-    generation: int
-    next_offset: int
-    last: LastRecord | None
-    heard_ms: int
-    answer_ms: int | None
-    doubts: int = 0
-
-
-class Doubt(NamedTuple):
-    """A partition whose log may be another one by now, as it stood when the doubt arose."""
-
-    partition: Partition
-    next_offset: int
-    last: LastRecord | None
-    doubts: int
-
-
 class GroupReader:
     """The partitions of a consumer group that are this process's, read from given offsets.
 
@@ -82,9 +53,8 @@ class GroupReader:
     are called inside the rebalance: they must not wait. `assignments` counts both, so that who
     waited for something can see whether the group changed meanwhile.
 
-    The client says a topic by its name alone, and goes on in one that was made anew as if nothing
-    had happened. So a fetch that failed, or a silence, puts the log in doubt: nothing of it is
-    given out until somebody has compared it and says `trust`. `on_doubt` is called then.
+    A fetch that failed, or a silence, puts the log of its partitions in doubt: nothing of those is
+    given out until somebody has compared them and says `trust`. `on_doubt` is called then.
     """
 
     def __init__(
@@ -99,10 +69,9 @@ class GroupReader:
         self._listener = _Listener(self._assigned, self._revoked)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
-        self._on_doubt = on_doubt
         self._consumer: Any = None
         self._joined = False
-        self._readings: dict[Partition, Reading] = {}
+        self._readings = Readings(on_doubt)
         self.assigned: frozenset[Partition] = frozenset()
         self.assignments = 0
         self.rebalancing = True
@@ -128,7 +97,7 @@ class GroupReader:
             metadata_max_age_ms=METADATA_AGE_MS,
         )
         self._consumer.subscribe(list(settings.kafka_topics), listener=self._listener)
-        self._doubt_after_failures(self._consumer._client)  # noqa: SLF001 - nothing public tells
+        self._readings.listen(self._consumer._client)  # noqa: SLF001 - nothing public tells
         try:
             with translated(f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
@@ -166,8 +135,7 @@ class GroupReader:
         compared_ms: when that was seen to be so, by wall_ms(); by default now.
         """
         heard_ms = wall_ms() if compared_ms is None else compared_ms
-        answer_ms = self._consumer.last_poll_timestamp(TopicPartition(*partition))
-        self._readings[partition] = Reading(generation, offset, last, heard_ms, answer_ms)
+        self._readings[partition] = Reading(generation, offset, last, heard_ms)
         self._seek(partition, offset)
         self._consumer.resume(TopicPartition(*partition))
 
@@ -187,17 +155,11 @@ class GroupReader:
 
     def doubts(self) -> list[Doubt]:
         """Partitions whose log is to be compared before anything more of it is given out."""
-        return [
-            Doubt(partition, reading.next_offset, reading.last, reading.doubts)
-            for partition, reading in self._readings.items()
-            if reading.doubts
-        ]
+        return self._readings.in_doubt()
 
     def trust(self, doubt: Doubt, *, compared_ms: int) -> None:
         """The log was the same one at that moment; a doubt that came since stays."""
-        reading = self._readings.get(doubt.partition)
-        if reading and reading.doubts == doubt.doubts and reading.last == doubt.last:
-            reading.doubts, reading.heard_ms = 0, max(reading.heard_ms, compared_ms)
+        self._readings.trust(doubt, compared_ms=compared_ms)
 
     async def fetch(
         self, partitions: Collection[Partition], *, max_records: int, timeout_s: float
@@ -212,7 +174,7 @@ class GroupReader:
             await asyncio.sleep(timeout_s)
             return []
         consumer = self._consumer
-        wanted = [TopicPartition(*one) for one in partitions if self._is_trusted(one)]
+        wanted = [TopicPartition(*one) for one in partitions if self._readings.is_trusted(one)]
         try:
             async with asyncio.timeout(timeout_s + GETMANY_GRACE_S):
                 drained = await consumer.getmany(
@@ -259,7 +221,7 @@ class GroupReader:
         for partition in wanted & self._readings.keys():
             reading = self._readings[partition]
             next_offset = await self._consumer.position(TopicPartition(*partition))
-            if not self._is_trusted(partition):
+            if not self._readings.is_trusted(partition):
                 self._seek(partition, reading.next_offset)
                 continue
             if next_offset == reading.next_offset:
@@ -289,18 +251,24 @@ class GroupReader:
     async def _mended(self, partitions: Collection[Partition], stumble: Exception) -> list[Chunk]:
         """One answer of the broker for each partition, read past what the client cannot.
 
-        Where there is nothing new to read so, no record was to blame: BrokerUnavailable.
+        Where there is nothing new to read so, no record was to blame: BrokerUnavailable. A
+        partition whose leader is away stops no other.
         """
         read: list[tuple[Reading, Chunk]] = []
         for partition in partitions:
             reading = self._readings.get(partition)
-            if reading is None or not self._is_trusted(partition):
+            if reading is None or not self._readings.is_trusted(partition):
                 continue
             offset = reading.next_offset
-            chunk = await read_mending(
-                self._settings, partition, generation=reading.generation, offset=offset
-            )
-            self._hear(reading, wall_ms())
+            try:
+                chunk = await read_mending(
+                    self._settings, partition, generation=reading.generation, offset=offset
+                )
+            except BrokerUnavailable as error:
+                self._readings.doubt([partition])
+                stumble = error
+                continue
+            self._readings.hear(partition, wall_ms())
             if (
                 self._readings.get(partition) is reading
                 and not reading.doubts
@@ -313,42 +281,6 @@ class GroupReader:
             raise BrokerUnavailable(f"fetching: {type(stumble).__name__}") from stumble
         # What was begun anew while another partition was asked for will be read again.
         return [chunk for reading, chunk in read if self._readings.get(chunk.partition) is reading]
-
-    def _is_trusted(self, partition: Partition) -> bool:
-        """Whether it is read, and no answer of its log came after a silence or a failure."""
-        reading = self._readings.get(partition)
-        if reading is None:
-            return False
-        if partition in self.assigned:
-            answer_ms = self._consumer.last_poll_timestamp(TopicPartition(*partition))
-            if answer_ms is not None and answer_ms != reading.answer_ms:
-                reading.answer_ms = answer_ms
-                self._hear(reading, answer_ms)
-        return not reading.doubts
-
-    def _hear(self, reading: Reading, answer_ms: int) -> None:
-        """An answer of the broker came at this moment; a clock that was set back is a doubt too."""
-        if abs(answer_ms - reading.heard_ms) > UNHEARD_MS:
-            reading.doubts += 1
-            self._on_doubt()
-        reading.heard_ms = answer_ms
-
-    def _doubt_after_failures(self, client: Any) -> None:
-        """Of a fetch that failed the consumer says nothing, and the next one may be answered.
-
-        But it then asks for metadata anew, before it fetches again; so it does when it lost a
-        connection.
-        """
-        update = client.force_metadata_update
-
-        def update_in_doubt() -> Any:
-            if self._readings:
-                for reading in self._readings.values():
-                    reading.doubts += 1
-                self._on_doubt()
-            return update()
-
-        client.force_metadata_update = update_in_doubt
 
     @staticmethod
     def _advance(reading: Reading, chunk: Chunk) -> None:
@@ -384,11 +316,6 @@ class GroupReader:
         self.rebalancing = True
         self._readings.clear()
         self._on_revoked()
-
-
-def wall_ms() -> int:
-    """By the clock that the client stamps answers with."""
-    return round(time.time() * 1000)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

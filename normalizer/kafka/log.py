@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -33,6 +34,8 @@ from normalizer.settings import Settings
 _COORDINATOR_TRIES: Final = 40
 _COORDINATOR_WAIT_S: Final = 0.25
 ENDING_S: Final = 5.0
+LEADER_S: Final = 5.0
+NO_LEADER: Final = -1
 _NEAR: Final = 10_000
 """Offsets that are read through rather than sought over."""
 
@@ -74,12 +77,7 @@ class LogReader:
     async def partitions(self, topic: str) -> frozenset[Partition]:
         """The partitions of a topic; empty where there is none. Never makes the topic."""
         async with self._connected(f"asking for topic {topic}"):
-            for found in await self._admin.describe_topics():
-                if found["topic"] == topic:
-                    return frozenset(
-                        Partition(topic, one["partition"]) for one in found["partitions"]
-                    )
-        return frozenset()
+            return frozenset(one for one in await self._leaders() if one.topic == topic)
 
     async def create_topic(self, topic: str, *, partitions: int) -> None:
         """Make the topic, with one replica, unless it is there; for stacks of our own."""
@@ -133,9 +131,35 @@ class LogReader:
         if not wanted:
             return {}
         async with self._connected("asking for the ends of the log"):
-            starts = await self._consumer.beginning_offsets(wanted)
-            ends = await self._consumer.end_offsets(wanted)
-        return {Partition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+            return await self._bounds(wanted)
+
+    async def answered_bounds(
+        self, partitions: Iterable[Partition], *, within_s: float = LEADER_S
+    ) -> dict[Partition, Bounds]:
+        """The bounds of those whose leader is there and answers so soon; each broker apart.
+
+        Raises FatalError where rights are missing.
+        """
+        asked: defaultdict[int, list[Partition]] = defaultdict(list)
+        async with self._connected("asking for the ends of the log"):
+            leaders = await self._leaders()
+            for one in partitions:
+                if (leader := leaders.get(one, NO_LEADER)) != NO_LEADER:
+                    asked[leader].append(one)
+            async with asyncio.TaskGroup() as tasks:
+                asking = [
+                    tasks.create_task(
+                        self._ask_leader(those, within_s), name=f"ask leader {leader}"
+                    )
+                    for leader, those in asked.items()
+                ]
+            answers = [one.result() for one in asking if not one.cancelled()]
+        found: dict[Partition, Bounds] = {}
+        for answer in answers:
+            if isinstance(answer, FatalError):
+                raise answer
+            found |= answer
+        return found
 
     async def record_at(self, partition: Partition, offset: int) -> RawRecord | None:
         """The record at this offset; None where the log has none there (any more).
@@ -232,6 +256,32 @@ class LogReader:
                         break
                     del left[0]
         return found
+
+    async def _leaders(self) -> dict[Partition, int]:
+        """The broker that leads each partition there is."""
+        return {
+            Partition(found["topic"], one["partition"]): one["leader"]
+            for found in await self._admin.describe_topics()
+            for one in found["partitions"]
+        }
+
+    async def _ask_leader(
+        self, partitions: Sequence[Partition], within_s: float
+    ) -> dict[Partition, Bounds] | FatalError:
+        """What it met is returned: a task that raises would end those that ask the others."""
+        try:
+            with translated("asking for the ends of the log"):
+                async with asyncio.timeout(within_s):
+                    return await self._bounds([TopicPartition(*one) for one in partitions])
+        except BrokerUnavailable:
+            return {}
+        except FatalError as error:
+            return error
+
+    async def _bounds(self, wanted: Sequence[Any]) -> dict[Partition, Bounds]:
+        starts = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
+        return {Partition(*one): Bounds(starts[one], ends[one]) for one in wanted}
 
     @contextlib.asynccontextmanager
     async def _connected(self, doing: str) -> AsyncIterator[None]:

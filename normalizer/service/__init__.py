@@ -1,6 +1,7 @@
 """The service: records of a consumer group in, canonical rows in PostgreSQL out.
 
 service       the loop: fetch, normalise, store, advance; every step named, none done
+lasting       work that lasts as long as the service does
 membership    the group joined, its partitions kept claimed and watched
 ownership     which partitions are ours, by claims in PostgreSQL
 intake        records normalised into a batch, heavy ones in a process of their own

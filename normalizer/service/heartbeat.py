@@ -11,6 +11,9 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.store.store import Claim
 from normalizer.telemetry import described, get_logger
 
+ANSWER_S: Final = 4.0
+"""A host that vanished answers nothing, not even that a statement took too long."""
+
 _log: Final = get_logger()
 
 _SESSION: Final = {
@@ -126,9 +129,8 @@ class Heartbeat:
         if self._connection is None or self._connection.is_closed():
             self._connection = await asyncpg.connect(
                 self._database_url,
-                timeout=3,
-                # A host that vanished answers nothing, not even that.
-                command_timeout=4,
+                timeout=ANSWER_S,
+                command_timeout=ANSWER_S,
                 server_settings=_SESSION,
             )
         return self._connection

@@ -8,6 +8,7 @@ every partition with records to read moves.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -20,6 +21,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import GroupReader, LogReader, Partition
+from normalizer.service.lasting import start_lasting
 from normalizer.service.ownership import Ownership
 from normalizer.settings import Settings
 from normalizer.store.store import Store
@@ -97,10 +99,16 @@ class Membership:
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Keep joined and claimed, commit and watch, until `stop`."""
-        tasks.create_task(self._keep_claims(tasks), name="claims")
-        tasks.create_task(self._keep_comparing(), name="comparing")
-        tasks.create_task(self._keep_committing(), name="commits")
-        tasks.create_task(self._watch(), name="watch")
+        start_lasting(
+            tasks,
+            self.stopping,
+            {
+                "claims": partial(self._keep_claims, tasks),
+                "comparing": self._keep_comparing,
+                "commits": self._keep_committing,
+                "watch": self._watch,
+            },
+        )
 
     def stop(self) -> None:
         """End the tasks, and what waits for an outage; a batch in flight may finish."""
@@ -205,6 +213,7 @@ class Membership:
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
+        self.ownership.look_anew()
         self._give_time()
         self._changed.set()
 
@@ -228,16 +237,17 @@ class Membership:
         """A log in doubt is compared at once, and again until the broker tells."""
         outage = Outage(_log, self._clock)
         while not self.stopping.is_set():
-            await self._in_doubt.wait()
             self._in_doubt.clear()
             try:
                 await self.ownership.compare()
             except RetryableError as error:
                 outage.failed(error)
-                await _pause(self.stopping, CLAIMS_EVERY_S)
-                self._in_doubt.set()
             else:
                 outage.over()
+            if not self.reader.doubts():
+                await self._in_doubt.wait()
+            else:
+                await _pause(self.stopping, CLAIMS_EVERY_S)
 
     async def _keep_committing(self) -> None:
         """Tell the group how far the database is: for lag tools, so a failure does no harm."""
@@ -277,7 +287,8 @@ class Membership:
     async def _stuck(self, since_s: float) -> set[Partition] | None:
         """Partitions that have records and did not move since then; None where all is well.
 
-        Empty where the group itself does not come to an end of its rebalance.
+        Empty where the group itself does not come to an end of its rebalance. A partition whose
+        leader is away is not stuck: its time begins when it is back.
         """
         if self.reader.rebalancing:
             return set() if self._rebalancing_since_s <= since_s else None
@@ -287,10 +298,12 @@ class Membership:
             if self._moved_at_s.get(partition, since_s) <= since_s
         }
         try:
-            bounds = await self._kafka.bounds(still)
+            bounds = await self._kafka.answered_bounds(still)
         except RetryableError:
-            return None
-        return {one for one in still if bounds[one].end > self.reader.next_offset(one)} or None
+            bounds = {}
+        self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
+        ends = {one: at.end for one, at in bounds.items()}
+        return {one for one, end in ends.items() if end > self.reader.next_offset(one)} or None
 
     def _give_time(self) -> None:
         """Count the time without progress from now on."""

@@ -136,6 +136,8 @@ class Monitor:
             yield "group: partitions are not assigned yet"
         if waiting := service.ownership.missing():
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
+        for partition, why in sorted(dict(service.ownership.away).items()):
+            yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
         yield from service.intake.waiting()
         for partition, why in sorted(dict(service.ownership.stopped).items()):
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"

@@ -5,7 +5,7 @@ of the last owner, and after a look at the log: is it still the one that the pos
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -53,6 +53,8 @@ class Ownership:
         self._held: dict[Partition, Claim] = {}
         self._claimed: dict[Partition, Claim] = {}
         self.fenced: dict[Partition, float] = {}
+        self.away: dict[Partition, str] = {}
+        """Partitions that are to be claimed or compared, and whose leader does not answer."""
         self.stopped: dict[Partition, str] = {}
         self._claims_of_stopped: dict[Partition, Claim] = {}
         self.suspects: dict[Partition, Suspect] = {}
@@ -105,7 +107,8 @@ class Ownership:
         """Claim what is assigned and not claimed yet, and begin to read it.
 
         A partition whose offset the log no longer has is not read any more: it is claimed again.
-        Raises RetryableError where database or broker is away: what was claimed until then stays.
+        One whose leader is away stops no other: it is in `away`, and tried again. Raises
+        RetryableError where database or cluster is away: what was claimed until then stays.
         """
         for partition in [one for one in self._held if not self._reader.reads(one)]:
             self._drop(partition)
@@ -114,9 +117,9 @@ class Ownership:
             return
         assignment = self._reader.assignments
         cluster_id = await self._kafka.cluster_id()
-        bounds = await self._kafka.bounds(wanted)
+        bounds = await self._answered(wanted)
         begun: dict[str, int] = {}
-        for partition in wanted:
+        for partition in bounds:
             compared_ms = wall_ms()
             try:
                 claim = await self._claim(partition, cluster_id, bounds[partition])
@@ -126,6 +129,10 @@ class Ownership:
             except PositionError as moved:
                 _log.warning("claim_overtaken", partition=str(partition), why=str(moved))
                 continue
+            except BrokerUnavailable as error:
+                self._miss(partition, error)
+                continue
+            self._find(partition)
             if self._reader.assignments != assignment:
                 return
             self._held[partition] = claim
@@ -145,34 +152,34 @@ class Ownership:
     async def compare(self) -> None:
         """Look whether the logs in doubt are still the ones we read; one that is not is stopped.
 
-        Raises BrokerUnavailable, also where the topic is not there now: the doubt stays.
+        One whose leader is away, or that is not there now, stays in doubt and is in `away`. Raises
+        BrokerUnavailable where the cluster is.
         """
-        doubts = self._reader.doubts()
+        doubts = {one.partition: one for one in self._reader.doubts()}
         if not doubts:
             return
         cluster_id = await self._kafka.cluster_id()
-        there = [
-            await self._kafka.partitions(topic) for topic in {one.partition.topic for one in doubts}
-        ]
-        for doubt in doubts:
-            partition, claim = doubt.partition, self._held.get(doubt.partition)
+        for partition in await self._answered(doubts):
+            doubt, claim = doubts[partition], self._held.get(partition)
             if claim is None:
                 continue
-            if not any(partition in known for known in there):
-                raise BrokerUnavailable(f"{partition} is not there now")
             compared_ms = wall_ms()
-            reset = await why_reset(
-                self._kafka,
-                partition,
-                (claim.cluster_id, cluster_id),
-                next_offset=doubt.next_offset,
-                last=doubt.last,
-            )
-            if reset:
-                if self._held.get(partition) is claim:
-                    self.stop(partition, _topic_reset(partition, reset))
+            try:
+                reset = await why_reset(
+                    self._kafka,
+                    partition,
+                    (claim.cluster_id, cluster_id),
+                    next_offset=doubt.next_offset,
+                    last=doubt.last,
+                )
+            except BrokerUnavailable as error:
+                self._miss(partition, error)
                 continue
-            self._reader.trust(doubt, compared_ms=compared_ms)
+            self._find(partition)
+            if not reset:
+                self._reader.trust(doubt, compared_ms=compared_ms)
+            elif self._held.get(partition) is claim:
+                self.stop(partition, _topic_reset(partition, reset))
 
     def moved(self, partition: Partition, next_offset: int) -> None:
         """A batch of the partition was written up to there."""
@@ -201,17 +208,46 @@ class Ownership:
         if partition in self._held:
             self._claims_of_stopped[partition] = self._held[partition]
             self._drop(partition)
+        self.away.pop(partition, None)
         self.stopped[partition] = str(why)
         self._counters.stopped += 1
         _log.error("partition_stopped", partition=str(partition), why=str(why))
 
+    def look_anew(self) -> None:
+        """The group assigned partitions: those that were stopped may be sound by now."""
+        self.stopped.clear()
+        self._claims_of_stopped.clear()
+
     def revoke_all(self) -> None:
-        """The group took every partition: a rebalance. Stopped ones stay stopped."""
+        """The group took every partition: a rebalance. Stopped ones stay so until the next."""
         self._held.clear()
         self.suspects.clear()
         self.fenced.clear()
+        self.away.clear()
         for lane in self._lanes:
             lane.clear()
+
+    async def _answered(self, partitions: Iterable[Partition]) -> dict[Partition, Bounds]:
+        """Bounds of those whose leader answers, in order; the others are noted as away."""
+        wanted = sorted(partitions)
+        bounds = await self._kafka.answered_bounds(wanted)
+        for partition in wanted:
+            if partition not in bounds:
+                self._miss(partition, BrokerUnavailable("it has no leader that answers"))
+        return dict(sorted(bounds.items()))
+
+    def _miss(self, partition: Partition, why: BrokerUnavailable) -> None:
+        """Its leader is away: said once."""
+        if partition not in self._reader.assigned:
+            return
+        if partition not in self.away:
+            _log.warning("partition_away", partition=str(partition), why=str(why))
+        self.away[partition] = str(why)
+
+    def _find(self, partition: Partition) -> None:
+        """Its leader is there; said where it was away."""
+        if self.away.pop(partition, None):
+            _log.info("partition_back", partition=str(partition))
 
     async def _claim(self, partition: Partition, cluster_id: str, bounds: Bounds) -> Claim:
         topic, number = partition
@@ -274,6 +310,7 @@ class Ownership:
     def _drop(self, partition: Partition) -> None:
         del self._held[partition]
         self.suspects.pop(partition, None)
+        self.away.pop(partition, None)
         for lane in self._lanes:
             lane.discard(partition)
         self._reader.leave(partition)

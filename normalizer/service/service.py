@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -26,6 +27,7 @@ from normalizer.kafka import Chunk, Partition, UnreadableBatch
 from normalizer.service.counting import Counting
 from normalizer.service.filling import Filling
 from normalizer.service.intake import Intake
+from normalizer.service.lasting import start_lasting
 from normalizer.service.membership import Membership
 from normalizer.service.metrics import Tallies
 from normalizer.settings import Settings
@@ -87,10 +89,12 @@ class Service:
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)
-                    for number, store in enumerate(self._lane_stores):
-                        tasks.create_task(self._run_lane(number, store), name=f"lane {number}")
-                    tasks.create_task(self._set_deadline(), name="deadline")
-                    tasks.create_task(self._keep_beating(), name="beat")
+                    lanes = {
+                        f"lane {number}": partial(self._run_lane, number, store)
+                        for number, store in enumerate(self._lane_stores)
+                    }
+                    works = {"deadline": self._set_deadline, "beat": self._keep_beating}
+                    start_lasting(tasks, self._stopping, {**lanes, **works})
             except TimeoutError:
                 _log.warning("deadline_passed", why="what was in flight is rolled back")
             except BaseExceptionGroup as errors:

@@ -26,6 +26,7 @@ from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.telemetry import described, get_logger
 
 ANSWER_S: Final = 3.0
+LEADER_S: Final = 2.0
 UNREAD_S: Final = 2.0
 RETENTION_EVERY_S: Final = 300.0
 
@@ -132,7 +133,8 @@ class Standing:
         self._needed = frozenset(file.version for file in read_migrations())
         self._positions: dict[Partition, int] = {}
         self._bounds: dict[Partition, Bounds] = {}
-        self._bounds_at_s = 0.0
+        self._bounds_at_s: dict[Partition, float] = {}
+        self._counts: Counter[str] = Counter()
         self._oldest: dict[Partition, tuple[int, int | None]] = {}
         self._asked_at_s: dict[Partition, float] = {}
         self._retention_ms: dict[str, float] = {}
@@ -166,10 +168,13 @@ class Standing:
     @property
     def seen(self) -> Mapping[Partition, Seen]:
         """Where each log ends, as the broker last said."""
-        counts = Counter(partition.topic for partition in self._bounds)
-        age_s = time.monotonic() - self._bounds_at_s
+        now_s = time.monotonic()
         return {
-            one: Seen(bounds=bounds, partition_count=counts[one.topic], age_s=age_s)
+            one: Seen(
+                bounds=bounds,
+                partition_count=self._counts[one.topic],
+                age_s=now_s - self._bounds_at_s[one],
+            )
             for one, bounds in self._bounds.items()
         }
 
@@ -245,13 +250,18 @@ class Standing:
         self.jobs, self.progress = counts, progress
 
     async def _ask_broker(self) -> None:
+        """A partition whose leader is away keeps what was last known of it, and grows old."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
+                there = frozenset[Partition]().union(*found)
                 asked_at_s = time.monotonic()
-                self._bounds = await self._log.bounds(frozenset[Partition]().union(*found))
-                self._bounds_at_s = asked_at_s
-                self.broker_up = True
+                answered = await self._log.answered_bounds(there, within_s=LEADER_S)
+                kept = {one: at for one, at in self._bounds.items() if one in there}
+                self._bounds = kept | answered
+                self._bounds_at_s |= dict.fromkeys(answered, asked_at_s)
+                self._counts = Counter(one.topic for one in there)
+                self.broker_up = bool(answered) or not there
                 await self._ask_retention()
         except (NormalizerError, TimeoutError):
             self.broker_up = False
@@ -276,7 +286,10 @@ class Standing:
         if not self.broker_up:
             return
         unknown = []
+        asked_at_s = max(self._bounds_at_s.values(), default=0.0)
         for partition, bounds in self._bounds.items():
+            if self._bounds_at_s[partition] < asked_at_s:
+                continue  # its leader is away: it would keep the others waiting
             at = self._next_offset(partition)
             known_at, recorded_ms = self._oldest.get(partition, (at, None))
             if at >= bounds.end:

@@ -11,8 +11,8 @@ EXECUTIONS: Final = Comparison(
     measure="events",
     shown="""
         select execution_id, events, archived, first_at, begin_at, last_at,
-               split_part(undated(last_told), chr(31), 1) as last_event_type,
-               substr(last_told, strpos(last_told, chr(31)) + 1) as last_step, active_at,
+               last_told[2] as last_event_type, last_told[3] as last_step,
+               last_told[4] as last_topic, last_told[5] as last_partition, active_at,
                least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
                least_hashed_id, greatest_hashed_id, highest_attempts,
                playbook_of(told_playbook) as playbook,
@@ -23,7 +23,8 @@ EXECUTIONS: Final = Comparison(
                        told_playbook, hour_of(begin_at),
                        outcome_of(completed_at, failed_at, cancelled_at),
                        hour_of(least(completed_at, failed_at, cancelled_at))
-                   ) as counted_as_it_is
+                   ) as counted_as_it_is,
+               forgotten and events > archived as forgotten_too_early
         from   execution_facts
         where  execution_id between $1::bigint and $2::bigint
         and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
@@ -37,6 +38,10 @@ EXECUTIONS: Final = Comparison(
                      as last_event_type,
                  (array_agg(step order by created_at desc, words desc nulls last))[1]
                      as last_step,
+                 (array_agg(topic order by created_at desc, words desc nulls last))[1]
+                     as last_topic,
+                 (array_agg(partition order by created_at desc, words desc nulls last))[1]
+                     as last_partition,
                  max(created_at) filter (where is_activity) as active_at,
                  min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
                  max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
@@ -66,13 +71,16 @@ EXECUTIONS: Final = Comparison(
                  min(created_at) filter (where outcome = 'FAILED') as failed_at,
                  coalesce(sum(ends) filter (where outcome = 'CANCELLED'), 0)::bigint as cancelled,
                  min(created_at) filter (where outcome = 'CANCELLED') as cancelled_at,
-                 true as counted_as_it_is
+                 true as counted_as_it_is, false as forgotten_too_early
         from     (
                      select event.execution_id, 1 as events, 0 as archived, 1 as ends,
-                            event.event_id, event.event_type, event.step, event.attempts,
-                            event.created_at, event.catalog_id, event.parent_execution_id,
+                            event.event_id, event.event_type, event.step,
+                            event.source_topic as topic, event.source_partition::text as partition,
+                            event.attempts, event.created_at, event.catalog_id,
+                            event.parent_execution_id,
                             kind.role is not distinct from 'begins' as is_begin,
-                            (event.event_type || chr(31) || event.step) collate "C" as words,
+                            array[event.event_type, event.step, event.source_topic,
+                                  event.source_partition::text] collate "C" as words,
                             coalesce(kind.role not in ('ends', 'ended'), true)
                                 and left(event.event_type, 8) <> 'workflow' as is_activity,
                             case
@@ -84,8 +92,8 @@ EXECUTIONS: Final = Comparison(
                                     end
                             end as outcome,
                             path.path is not null as begins,
-                            replace(left(coalesce(path.path, nullif(life.step, '')), 200), chr(31),
-                                    ' ') collate "C" as name,
+                            left(coalesce(path.path, nullif(life.step, '')), 200) collate "C"
+                                as name,
                             coalesce(
                                 left(case when path.path is not null
                                           then event.context ->> 'version' end, 100),
@@ -108,22 +116,21 @@ EXECUTIONS: Final = Comparison(
                      union all
                      -- What is archived, as rows that say just one thing each.
                      select kept.execution_id, part.events, part.events, part.ends, null,
-                            split_part(part.words, chr(31), 1), split_part(part.words, chr(31), 2),
+                            part.words[1], part.words[2], part.words[3], part.words[4],
                             part.attempts, part.created_at, part.catalog_id,
                             part.parent_execution_id, part.is_begin, part.words collate "C",
-                            part.is_activity, part.outcome, starts_with(part.playbook, '0'),
-                            split_part(substr(part.playbook, 19), chr(31), 1) collate "C",
-                            split_part(substr(part.playbook, 19), chr(31), 2) collate "C"
+                            part.is_activity, part.outcome, part.playbook[1] = '0',
+                            part.playbook[3] collate "C", part.playbook[4] collate "C"
                      from   archived_executions as kept
                      cross join lateral (
                          values (events, 0, first_at, null, highest_attempts, catalog_id,
                                  parent_execution_id, false, false, null, null),
                                 (0, 0, begin_at, null, null, null, null, true, false, null, null),
-                                (0, 0, last_at, undated(last_told), null, null, null, false,
+                                (0, 0, last_at, last_told[2:], null, null, null, false,
                                  false, null, null),
                                 (0, 0, active_at, null, null, null, null, false, true, null,
                                  null),
-                                (0, 0, moment_of(substr(told_playbook, 2)), null, null, null,
+                                (0, 0, moment_of(told_playbook[2]), null, null, null,
                                  null, false, false, null, told_playbook),
                                 (0, completed, completed_at, null, null, null, null, false,
                                  false, 'COMPLETED', null),

@@ -17,7 +17,16 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.settings import Settings
 from tests.factories import raw_event
-from tests.running import Watcher, environment, process, running, send, settings_for, watching
+from tests.running import (
+    Watcher,
+    environment,
+    make_anew,
+    process,
+    running,
+    send,
+    settings_for,
+    watching,
+)
 from tests.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -171,8 +180,30 @@ async def test_check_sees_a_topic_made_anew(
     code, said = await typed(settings, "check")
 
     assert code == 1
-    assert "is 9, the log ends at 3: it was made anew" in said
+    assert "log ends at 3, the position is 9: it was made anew" in said
     assert "normalizer run --accept-reset" in said
+
+
+@ONE_PARTITION
+async def test_check_says_of_a_longer_log_that_it_was_made_anew(
+    settings: Settings,
+    topic: Topic,
+    producer: AIOKafkaProducer,
+    admin: AIOKafkaAdminClient,
+    bootstrap_servers: str,
+    watcher: Watcher,
+) -> None:
+    await send(producer, topic, range(3))
+    async with running(settings):
+        await watcher.until_read(topic, {0: 3})
+    await make_anew(admin, topic)
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
+        await send(another, topic, range(10, 15))
+
+    code, said = await typed(settings, "check")
+
+    assert code == 1
+    assert f"position of {topic.name}[0]: offset 2 holds another record" in said
 
 
 @ONE_PARTITION

@@ -9,14 +9,28 @@ import asyncpg
 import msgspec
 import pytest
 
+from normalizer.core.batch import Batch, Item
+from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
+from normalizer.store.store import Claim
 from projector import retention
 from projector.archive import ArchiveFolder
 from projector.maintain import Keep, maintain
+from projector.repair import Asked, repair
 from projector.verify import verify
 from projector.windows import Scope
 from tests import shown
-from tests.factories import Told, after, batch_of, envelope, ignored, raw_event, snowflake
+from tests.factories import (
+    Told,
+    after,
+    batch_of,
+    batch_of_records,
+    envelope,
+    ignored,
+    raw_event,
+    raw_record,
+    snowflake,
+)
 from tests.fold import Row, Shown
 from tests.replays import backfill_files, found_wrong, tried_out, written
 from tests.shown import differences, disagreements, event
@@ -98,7 +112,7 @@ def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
     """What is left when the executions themselves are not looked at."""
     gone = {
         "executions", "calls", "open_calls", "tries_in_order", "contradicting_executions",
-        "completed_with_failures", "stuck_executions", "executions_without_end",
+        "completed_with_failures", "executions_without_end",
     }  # fmt: skip
     return {name: rows for name, rows in views.items() if name not in gone}
 
@@ -157,23 +171,66 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
     assert [row["execution_id"] for row in left] == [1]
 
 
+def batch_now(claim: Claim, *events: Envelope) -> Batch:
+    """One record for each, which the log got just now."""
+    items: list[Item] = []
+    for offset, told in enumerate(events, claim.next_offset):
+        record = raw_record(
+            offset,
+            topic=claim.topic,
+            generation=claim.generation,
+            recorded_ms=int(NOW.timestamp() * 1000),
+        )
+        placed = msgspec.structs.replace(told, source_offset=offset, recorded_at=NOW)
+        items.append((record, (placed,)))
+    return batch_of_records(claim, items)
+
+
 async def test_a_row_whose_id_other_events_share_outlives_them(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    """Else one of them, told again, would find the id free."""
+    """However old: else one of them, told again, would find the id free."""
+    holder, sibling, again = (
+        envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb", "bb")
+    )
+    age = "update normalizer.events set recorded_at = $1::timestamptz where step = any($2::text[])"
     async with open_store(database) as store:
         claim = await claimed(store)
-        holder, sibling = (envelope(n, event_id=5, step=step) for n, step in enumerate("ab"))
-        await store.write(batch_of(holder, sibling, claim=claim))
-    age = "update normalizer.events set recorded_at = $1::timestamptz"
-    await connection.execute(age, NOW - timedelta(days=15))
+        first = batch_now(claim, holder, sibling)
+        await store.write(first)
+        await connection.execute(age, NOW - timedelta(days=900), ["a"])
+        await run(connection)
+        assert await connection.fetchval("select count(*) from normalizer.events") == 2
 
+        told = await store.write(batch_now(after(claim, first), again))
+
+    assert (told.stored, told.duplicate + told.joined) == (0, 1)
+    await connection.execute(age, NOW - timedelta(days=15), ["bb"])
     await run(connection)
-
-    assert await connection.fetch("select step from normalizer.events") == [("a",)]
-    await connection.execute(age, NOW - timedelta(days=22))
     await run(connection)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
+
+
+async def test_a_sibling_that_comes_while_its_holder_is_let_go_keeps_it(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found alone, and is locked by who adds the sibling when its turn comes."""
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        holder, sibling = (envelope(event_id=5, step=step) for step in "ab")
+        first = batch_now(claim, holder)
+        await store.write(first)
+        await connection.execute("update normalizer.events set recorded_at = $1", OLD)
+        archive = retention._archive
+
+        async def after_a_sibling(*arguments: Any) -> int:
+            await store.write(batch_now(after(claim, first), sibling))
+            return await archive(*arguments)
+
+        monkeypatch.setattr(retention, "_archive", after_a_sibling)
+        await run(connection)
+
+    assert await connection.fetchval("select count(*) from normalizer.events") == 2
 
 
 async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
@@ -506,6 +563,52 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
     await run(connection, FORGETFUL)
     assert await connection.fetchval("select count(*) from projector.executions") == 0
     assert await connection.fetchval(begun) == 1
+    assert await divergent(connection) == {}
+
+
+async def insert_without_projections(connection: asyncpg.Connection, row: Row) -> None:
+    async with connection.transaction():
+        await connection.execute("set local projector.off = 'on'")
+        await shown.insert(connection, [row])
+
+
+async def repaired(connection: asyncpg.Connection) -> None:
+    """What is noted."""
+    async for verdict in repair(connection, Asked()):
+        assert verdict.verdict == "match", str(verdict)
+
+
+async def test_nothing_goes_of_an_execution_that_differs_until_it_is_repaired(
+    connection: asyncpg.Connection,
+) -> None:
+    rows = life(1, OLD)
+    await store(connection, rows[:3], OLD)
+    await run(connection)
+    await insert_without_projections(connection, rows[3] | {"recorded_at": OLD})
+
+    said = await run(connection, FORGETFUL)
+
+    assert not any("forgot" in line or "archived" in line for line in said)
+    await repaired(connection)
+    state = "select status, events, archived from projector.executions"
+    assert tuple(await connection.fetchrow(state)) == ("FAILED", 4, 3)
+    await run(connection, FORGETFUL)
+    assert await connection.fetch(state) == []
+    assert await divergent(connection) == {}
+
+
+async def test_a_repair_finds_an_event_of_an_execution_that_was_forgotten(
+    connection: asyncpg.Connection,
+) -> None:
+    rows = life(1, OLD)
+    await store(connection, rows[:3], OLD)
+    await run(connection, FORGETFUL)
+    await insert_without_projections(connection, rows[3])
+
+    await repaired(connection)
+
+    row = await connection.fetchrow("select status, events, archived from projector.executions")
+    assert tuple(row) == ("FAILED", 4, 3)
     assert await divergent(connection) == {}
 
 

@@ -15,7 +15,7 @@ from normalizer.cli import ledger
 from normalizer.errors import PositionMoved
 from normalizer.kafka import LogReader, Partition
 from normalizer.settings import Settings
-from normalizer.store.position_changes import Change, change_position
+from normalizer.store.position_changes import Change, ChangedPositions, change_position
 from tests.factories import after, batch_of, claim_of, envelope, raw_event, rejected
 from tests.running import environment, running, send, settings_for, until, watching
 from tests.stack import Database, Topic
@@ -234,6 +234,37 @@ async def test_whoever_holds_the_partition_is_told_to_claim_again(database: Data
         assert await store.lost([again]) == []
         assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
         await assert_ledger_holds(connection)
+
+
+async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_may_take(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[dict[str, int]] = []
+
+    async def look(connection: Any) -> None:
+        rows = await connection.fetch(
+            """
+            select name, setting::integer
+            from   pg_settings
+            where  name in ('lock_timeout', 'statement_timeout')
+            """
+        )
+        limits.append(dict(rows))
+
+    async def lock_and_look(self: ChangedPositions, connection: Any, parts: Any) -> Any:
+        await look(connection)
+        return await lock(self, connection, parts)
+
+    lock = ChangedPositions.lock
+    monkeypatch.setattr(ChangedPositions, "lock", lock_and_look)
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        await store.write(batch_of(*map(envelope, range(3)), claim=claim))
+        await change_position(database.url, _by("rewind"), _back(3, 1))
+        await store._session.at_once(look)
+
+    operator, batch = limits
+    assert batch["statement_timeout"] < operator["lock_timeout"] < operator["statement_timeout"]
 
 
 async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Database) -> None:

@@ -68,6 +68,26 @@ async def test_nobody_was_not_granted_what_writes(database: Database) -> None:
     assert open_to_all == []
 
 
+async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence(
+    database: Database,
+) -> None:
+    may = await asked(
+        database,
+        f"""
+        select oid::regprocedure::text from pg_proc
+        where  pronamespace::regnamespace::text in {OURS} and (prosecdef or provolatile = 'v')
+        and    has_function_privilege('normalizer_writer', oid, 'execute')
+        union all
+        select seqrelid::regclass::text from pg_sequence
+        join   pg_class on pg_class.oid = seqrelid
+        where  relnamespace::regnamespace::text in {OURS}
+        and    has_sequence_privilege('normalizer_writer', seqrelid, 'update')
+        """,
+    )
+
+    assert may == ["gen_snowflake()"]
+
+
 async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
     database: Database,
 ) -> None:

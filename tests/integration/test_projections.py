@@ -432,3 +432,42 @@ async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
         moved = call(-number, "call.done", status="FAILED", attempts=0, **columns(number))
         assert await read([moved | {"event_id": 3_000 + number}]) < 50
     assert await disagreements(connection) == {}
+
+
+EVENTS_READ: Final = """
+    select sum(seq_tup_read + idx_tup_fetch)::bigint
+    from   pg_stat_xact_user_tables
+    where  schemaname = 'normalizer' and relname like 'events_%'
+"""
+
+
+async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
+    connection: asyncpg.Connection,
+) -> None:
+    """Of the first event, of the last, and of one at the same time as either, or as their end."""
+    columns = {"catalog_id": 7, "context": {"path": "flow/a"}}
+    rows = [
+        event(event_id=1, event_type="playbook.started", **columns),
+        event(event_id=2),
+        *(event(event_id=n, created_at=T0 + timedelta(seconds=n)) for n in range(3, 300)),
+        event(event_id=300, created_at=T0 + timedelta(seconds=300)),
+        event(event_id=301, event_type="playbook.completed", status="COMPLETED",
+              created_at=T0 + timedelta(seconds=300)),
+    ]  # fmt: skip
+    await shown.insert(connection, rows)
+    more = (
+        *("status = 'FAILED'", "step = 'z'", "attempts = 2", "parent_execution_id = 9"),
+        *("error = 'x'", "context = jsonb_build_object('path', 'flow/a', 'more', event_id)"),
+    )
+    for event_id, told in product((1, 2, 100, 300, 301), more):
+        if (event_id, told) == (301, more[0]):
+            continue
+        async with connection.transaction():
+            before = await connection.fetchval(EVENTS_READ)
+            await connection.execute(
+                f"update normalizer.events set {told} where event_id = {event_id}"
+            )
+            read = await connection.fetchval(EVENTS_READ) - before
+        assert read < 20, (event_id, told)
+
+    assert await disagreements(connection) == {}

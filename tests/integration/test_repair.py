@@ -45,6 +45,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "first_at = first_at - interval '9 days'",
         "failed = failed + 1, failed_at = null",
         "told_playbook = null",
+        "forgotten = true",
         "counted_begun = counted_begun + interval '1 hour'",
         "counted_outcome = 'CANCELLED', counted_ended = '2020-01-01'",
         "least_event_id = greatest_event_id",
@@ -132,10 +133,11 @@ async def tamper(connection: asyncpg.Connection, chance: random.Random, tables: 
     for table in tables:
         part = f"abs(hashtext({table}::text)) % 5 = {chance.randrange(5)}"
         changed = chance.choice(TAMPERING[table])
-        # What a key forbids was not to be tampered with so: then rows go.
+        # What a key forbids was not to be tampered with so, nor what deadlocks with a writer: then
+        # rows go.
         try:
             await connection.execute(f"update {table} set {changed} where {part}")
-        except asyncpg.IntegrityConstraintViolationError:
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DeadlockDetectedError):
             await connection.execute(f"delete from {table} where {part}")
         if chance.random() < 0.3:
             gone = f"abs(hashtext({table}::text)) % 7 = {chance.randrange(7)}"

@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from normalizer.core.batch import Batch, PartitionBatch
-from normalizer.errors import FatalError, Fenced
+from normalizer.errors import FatalError, Fenced, PositionMoved
 from normalizer.kafka import LogReader, Partition
 from normalizer.service.service import Service
 from normalizer.store.store import Store
@@ -655,6 +655,47 @@ async def test_a_reader_that_stays_locked_up_ends_the_process(
 
     with pytest.raises(FatalError, match="did not help"):
         await asyncio.wait_for(ended, timeout=60)
+
+
+async def test_a_task_that_ends_by_itself_ends_the_process(
+    database: Database,
+    topic: Topic,
+    bootstrap_servers: str,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As by a future of a client that was cancelled: a group of tasks says nothing of it."""
+    service = Service(settings_for(database, topic, bootstrap_servers))
+    ended = asyncio.create_task(service.run())
+    await watcher.until_claimed(topic)
+
+    async def compare() -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(service.ownership, "compare", compare)
+    service.membership._on_doubt()
+
+    with pytest.raises(FatalError, match="the task 'comparing' ended by itself"):
+        await asyncio.wait_for(ended, timeout=20)
+
+
+async def test_a_stopped_partition_is_looked_at_anew_when_it_is_assigned_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """It may be sound by now: another process that had it meanwhile made it so."""
+    one = settings_for(database, topic, bootstrap_servers, instance="one")
+    async with running(one) as service:
+        await send(producer, topic, range(9))
+        await watcher.until_read(topic, {0: 3, 1: 3, 2: 3})
+        for partition in service.reader.assigned:
+            service.ownership.stop(partition, PositionMoved("test", topic=topic.name, partition=0))
+        await send(producer, topic, range(9, 18))
+        async with running(msgspec.structs.replace(one, instance="two")):
+            await watcher.until_owned(topic, {"one", "two"})
+        await watcher.until_read(topic, {0: 6, 1: 6, 2: 6})
+
+    assert service.ownership.stopped == {}
+    assert await watcher.events() == 18
 
 
 def lock_up(reader: Any) -> None:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.kafka import Partition
-from normalizer.kafka.group import UNHEARD_MS
+from normalizer.kafka.readings import UNHEARD_MS
 from normalizer.settings import Settings
 from tests.running import (
     Watcher,

@@ -84,11 +84,8 @@ async def test_no_view_is_without_a_question(connection: asyncpg.Connection) -> 
     assert silent == []
 
 
-async def test_only_two_views_read_the_log(connection: asyncpg.Connection) -> None:
-    """The timeline by the bounds of one execution's ids; of what may be stuck one row by its id.
-
-    And that only where partitions stand apart. Every other view answers from projections.
-    """
+async def test_only_the_timeline_reads_the_log(connection: asyncpg.Connection) -> None:
+    """By the bounds of one execution's ids. Every other view answers from projections."""
     reading = await connection.fetch(
         """
         select distinct view.relname::text
@@ -101,7 +98,7 @@ async def test_only_two_views_read_the_log(connection: asyncpg.Connection) -> No
         """
     )
 
-    assert {name for (name,) in reading} == {"execution_timeline", "stuck_executions"}
+    assert {name for (name,) in reading} == {"execution_timeline"}
 
 
 async def test_the_page_is_what_the_database_says(connection: asyncpg.Connection) -> None:
@@ -220,6 +217,54 @@ async def test_parts_add_up_to_what_the_views_show(
         assert {tuple(row) for row in await filled.fetch(query)} == of_view != set(), view
 
 
+async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
+    connection: asyncpg.Connection,
+) -> None:
+    """Whatever its id; neither a partition behind nor one that is gone changes what others show."""
+    level = datetime.now(UTC)
+    for partition, as_of in enumerate((level, level - timedelta(minutes=30))):
+        await connection.execute(_LOG, "noetl.events", partition, as_of)
+    await connection.execute(_LOG, "retired.events", 0, level - timedelta(days=90))
+    places = {1: ("noetl.events", 0), 2: ("noetl.events", 1), 3: ("retired.events", 0),
+              4: ("sql", 0)}  # fmt: skip
+    ends = {"step": "fetch", "status": "COMPLETED"}
+    for region in (0, 1 << 62, 3 << 61):
+        await connection.execute("truncate normalizer.events")
+        rows: list[Row] = []
+        for execution_id, (topic, partition) in places.items():
+            place = {"source_topic": topic, "source_partition": partition}
+            for number, kind in enumerate(("command.issued", "call.done")):
+                at = level - timedelta(minutes=20 - number)
+                for command_id in ("done", "open")[: 2 - number]:
+                    rows.append(
+                        event(
+                            event_id=region + len(rows) + 1, execution_id=execution_id,
+                            event_type=kind, created_at=at, command_id=command_id, **place, **ends,
+                        )
+                    )  # fmt: skip
+        await shown.insert(connection, rows)
+        stuck = await connection.fetch(
+            "select execution_id, age_s, silent_s from projector.stuck_executions"
+        )
+        waiting = await connection.fetch(
+            "select execution_id, waiting_s from projector.open_calls order by execution_id"
+        )
+        await shown.delete(
+            connection, [row["event_id"] for row in rows if row["command_id"] == "open"]
+        )
+        open_ended = await connection.fetch(
+            "select execution_id, silent_s from projector.executions_without_end "
+            "order by execution_id"
+        )
+
+        assert [tuple(row) for row in stuck] == [(1, 1200, 1140)]
+        days = -90 * 86_400 + 1200
+        assert [tuple(row) for row in waiting] == [(1, 1200), (2, -600), (3, days), (4, None)]
+        assert [tuple(row) for row in open_ended] == [
+            (1, 1140), (2, -660), (3, days - 60), (4, None)
+        ]  # fmt: skip
+
+
 def life(
     execution_id: int, started: datetime, *, outcome: str, tries: tuple[str, ...]
 ) -> list[Row]:
@@ -253,7 +298,10 @@ def life(
 
 def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any) -> Row:
     """An event of the step `fetch`, with its id by execution and number."""
-    told = {"step": "fetch", "worker_id": "worker-1", "shape": "executor"}
+    told = {
+        "step": "fetch", "worker_id": "worker-1", "shape": "executor",
+        "source_topic": "noetl.events",
+    }  # fmt: skip
     return event(
         event_id=execution_id * 1_000 + number,
         execution_id=execution_id,
@@ -263,6 +311,19 @@ def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any
         **told | columns,
     )
 
+
+_LOG: Final = """
+    with claimed as (
+        insert into normalizer.source_position
+               (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+        values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
+    )
+    insert into normalizer.source_log
+           (topic, partition, generation, cluster_id, epoch, partition_count, log_start, log_end,
+            next_offset, end_seen_at, heartbeat_at)
+    values ($1, $2, 0, 'c', 1, 2, 0, 0, 0, $3::timestamptz, $3)
+"""
+"""A partition of which everything up to a time is here."""
 
 _REST: Final = """
     insert into normalizer.source_position

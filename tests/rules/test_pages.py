@@ -36,11 +36,27 @@ def _anchors(text: str) -> Iterator[str]:
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def test_the_readme_leads_to_every_page_of_docs() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_index_of_docs_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
 
+    assert "docs/README.md" in (ROOT / "README.md").read_text()
     for page in sorted((ROOT / "docs").glob("*.md")):
-        assert f"docs/{page.name}" in readme, page.name
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
+
+
+def test_the_two_records_of_the_readme_become_one_event() -> None:
+    records = blocks("../README.md", "json record")
+    (event,) = blocks("../README.md", "json event")
+
+    for record in records:
+        (told,) = Normalizer().normalize(
+            RawRecord(
+                value=record.text.encode(), topic="noetl.events", recorded_ms=1_783_674_000_100
+            )
+        )
+        assert isinstance(told, Envelope)
+        assert to_canonical(told).decode() == event.text.strip()
+    assert len(records) == 2
 
 
 def test_producing_is_on_the_first_screen() -> None:

@@ -117,14 +117,14 @@ class OpenEndedAsked(Listed, frozen=True, kw_only=True):
 
 
 class OpenEnded(Row, frozen=True, kw_only=True):
-    """silent_s: since its last event."""
+    """silent_s: since its last event; null where nobody reads the log that it came from."""
 
     execution_id: str
     playbook: str
     calls: int
     last_finished_at: datetime
     last_at: datetime
-    silent_s: float
+    silent_s: float | None
 
 
 _OPEN_ENDED = Statement("""

@@ -128,7 +128,7 @@ class OpenCallsAsked(ListedWindow, frozen=True, kw_only=True):
 
 
 class OpenCall(Row, frozen=True, kw_only=True):
-    """waiting_s: since it was issued, claimed or started."""
+    """waiting_s: since it was issued, claimed or started; null where nobody reads its log."""
 
     execution_id: str
     playbook: str | None
@@ -139,7 +139,7 @@ class OpenCall(Row, frozen=True, kw_only=True):
     worker_id: str | None
     waits_for: str
     since: datetime
-    waiting_s: float
+    waiting_s: float | None
 
 
 _OPEN_CALLS = Statement("""

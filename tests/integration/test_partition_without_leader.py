@@ -1,0 +1,117 @@
+"""Two brokers, and one is killed: its partitions wait, those of the other go on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.embedded import KafkaBroker
+from normalizer.errors import FatalError
+from normalizer.kafka import LogReader, Partition
+from normalizer.service.monitor import Monitor
+from normalizer.service.service import Service
+from normalizer.settings import Settings
+from tests.running import running, send, settings_for, until, watching
+from tests.stack import Database, Topic
+
+SECONDS = 20
+
+
+class JoiningBroker(KafkaBroker):
+    """A second broker of a cluster whose first one runs, and is its only controller."""
+
+    def __init__(self, first: KafkaBroker, folder: Path) -> None:
+        alone = {"process.roles": "broker", "node.id": "2"}
+        super().__init__(folder, first.jars, properties=alone, heap_mb=256)
+        self._first = first
+
+    def _write_properties(self) -> None:
+        super()._write_properties()
+        with self._file.open("a") as file:
+            file.write(f"controller.quorum.voters=1@{self._first.address_of('CONTROLLER')}\n")
+            file.write(f"listeners=PLAINTEXT://{self.bootstrap_servers}\n")
+
+    def _cluster_id(self) -> str:
+        lines = (self._first.folder / "log" / "meta.properties").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)["cluster.id"]
+
+
+@pytest.fixture
+async def second(kafka_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
+    """Joined after the topics of groups were made: those are on the first broker."""
+    settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
+    async with LogReader(settings) as log:
+
+        async def coordinated() -> bool:
+            with contextlib.suppress(FatalError):
+                return bool(await log.group_members("any"))
+            return False
+
+        await until(coordinated)
+    async with JoiningBroker(kafka_broker, kafka_broker.folder / "second") as broker:
+        yield broker
+
+
+@pytest.fixture
+async def spread(second: KafkaBroker) -> Topic:
+    """Partition 0 is on the first broker alone, partition 1 on the second."""
+    topic = Topic(name="spread", partitions=2)
+    admin = AIOKafkaAdminClient(bootstrap_servers=second.bootstrap_servers)
+    await admin.start()
+    made = NewTopic(topic.name, -1, -1, replica_assignments={0: [1], 1: [2]})
+    await until(lambda: led(admin, made))
+    await admin.close()
+    return topic
+
+
+async def led(admin: AIOKafkaAdminClient, topic: NewTopic) -> bool:
+    """Make it, and ask whether every partition has its leader."""
+    await admin.create_topics([topic])
+    (found,) = await admin.describe_topics([topic.name])
+    return {one["partition"]: one["leader"] for one in found["partitions"]} == {0: 1, 1: 2}
+
+
+async def test_a_partition_without_a_leader_stops_no_other(
+    database: Database, kafka_broker: KafkaBroker, second: KafkaBroker, spread: Topic
+) -> None:
+    settings = settings_for(database, spread, kafka_broker.bootstrap_servers, writers=1)
+    async with watching(database.url) as watcher:
+
+        async def stored(numbers: range, at: dict[int, int], *, partition: int) -> None:
+            async with AIOKafkaProducer(
+                bootstrap_servers=kafka_broker.bootstrap_servers
+            ) as producer:
+                await send(producer, spread, numbers, partition=partition)
+            async with asyncio.timeout(SECONDS):
+                await watcher.until_read(spread, at)
+
+        async with running(settings) as service:
+            await stored(range(10), {0: 10}, partition=0)
+            await stored(range(10, 20), {0: 10, 1: 10}, partition=1)
+            await second.kill()
+            await stored(range(20, 30), {0: 20}, partition=0)
+            await until_away(service, spread)
+            await stored(range(30, 40), {0: 30}, partition=0)
+        async with running(settings) as service:
+            with Monitor(settings, service) as monitor:
+                await stored(range(40, 50), {0: 40}, partition=0)
+                await until_away(service, spread)
+                await until(lambda: monitor.standing.broker_up)
+                assert any(f"{spread.name}[1] is away" in why for why in monitor.reasons())
+                await second.start()
+                await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
+            assert service.ownership.away == {}
+            assert (service.counters.rejoins, service.counters.stopped) == (0, 0)
+        positions = await watcher.positions(spread)
+        assert await watcher.events() == 60
+
+    for position in positions.values():
+        assert position["records"] == position["stored"] == position["next_offset"]
+
+
+async def until_away(service: Service, topic: Topic) -> None:
+    await until(lambda: Partition(topic.name, 1) in service.ownership.away)

@@ -1,6 +1,6 @@
 -- migrate:up
 
--- Jobs over history: backfill, renormalise, redrive. A job writes the same rows as the service, so
+-- Jobs over history: backfill, renormalise, redrive, redact. A job writes the same rows as the service, so
 -- it has positions and totals that must balance too; they move in the transaction of its rows.
 
 set search_path = "$user", public, normalizer;
@@ -24,7 +24,7 @@ create table normalizer.job (
     updated_at    timestamptz      not null default now(),
     ended_at      timestamptz,
     constraint job_pkey primary key (job_id, run),
-    constraint job_kind check (kind in ('backfill', 'renormalise', 'redrive')),
+    constraint job_kind check (kind in ('backfill', 'renormalise', 'redrive', 'redact')),
     constraint job_state check (state in ('running', 'stopped', 'complete', 'truncated', 'failed')),
     constraint job_share check (share between 0 and 1)
 );

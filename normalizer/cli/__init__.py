@@ -10,6 +10,7 @@ explain    where one record went
 ledger     is every offset accounted for?
 position_commands   the commands that show and move a position
 positions  where partitions stand, and moving one by hand
+forget_command      the command that erases an execution
 
 The commands of history stand in jobs/.
 """

@@ -150,7 +150,7 @@ def _run(
     settings = load_settings("database_url")
     if not why.strip():
         raise click.BadParameter("expected a reason", param_hint="--why")
-    change = Change(action=action, who=who or _user_at_host(), why=why.strip())
+    change = Change(action=action, who=who or user_at_host(), why=why.strip())
 
     async def moved() -> Moved | PositionMoved:
         async with log_of(settings) as log:
@@ -164,7 +164,8 @@ def _run(
     raise SystemExit(FOUND if isinstance(answer, PositionMoved) else 0)
 
 
-def _user_at_host() -> str:
+def user_at_host() -> str:
+    """Who types it, where nobody says who."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

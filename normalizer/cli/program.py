@@ -11,9 +11,10 @@ import click
 
 from normalizer.cli import asking, running
 from normalizer.cli.edge import BROKEN
+from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
 from normalizer.jobs.backfill_commands import backfill
-from normalizer.jobs.row_commands import export, jobs, redrive, renormalise
+from normalizer.jobs.row_commands import export, jobs, redact, redrive, renormalise
 from normalizer.process.signals import STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -62,7 +63,7 @@ for _command in (
     *(running.run, running.up, running.migrate, running.normalize),
     *(asking.check, asking.config, asking.schema, asking.metrics, asking.explain),
     *(asking.quarantine, asking.ledger, position),
-    *(backfill, renormalise, export, jobs),
+    *(backfill, renormalise, redact, forget, export, jobs),
 ):
     main.add_command(_command)
 asking.quarantine.add_command(redrive)

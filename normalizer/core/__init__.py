@@ -20,5 +20,6 @@ join          two tellings, one row
 merge_flags   what a row remembers of them
 digests       by which their values are compared
 rebuild       a stored row back to a raw record
+redact_stored  a stored row without its secrets
 radar         what producers send that nobody documented
 """

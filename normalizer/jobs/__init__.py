@@ -26,7 +26,11 @@ dryrun             a backfill that only says what it would do
 chunks             the log of events in stretches of ids
 reread             one stored row under today's rules
 renormalise        every stored row under today's rules
+redact             secrets of older rules taken out of every place
+redact_statements  every SQL text by which they are, but for events
 redrive            refused records once more
 export             stored events as canonical lines
+forget             one execution erased, its counts kept
+forget_statements  every SQL text by which it is
 statements         every SQL text the jobs say
 """

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-Kind = Literal["backfill", "renormalise", "redrive"]
+Kind = Literal["backfill", "renormalise", "redrive", "redact"]
 
 _NAMESPACE: Final = b"event-normalizer job\0"
 

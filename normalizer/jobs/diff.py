@@ -62,7 +62,7 @@ class Diff:
         self._places: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """How many rows of a kind: new, joined, changed, refused, unchanged, expired."""
+        """How many rows of a kind: new, joined, changed, refused, unchanged, expired, forgotten."""
         return self._rows.get(what, 0)
 
     def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
@@ -70,7 +70,7 @@ class Diff:
         return self._fields.get(what, {}).get(field, _Pairs()).counts
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """A row that is `new` or `unchanged`, or `expired`: it would be ignored."""
+        """A row that is `new` or `unchanged`, or `expired` or `forgotten`: it would be ignored."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(Change(what=what, event_id=str(event.event_id)))
@@ -110,10 +110,9 @@ class Diff:
 
     def lines(self) -> Iterator[str]:
         """The whole diff, as an operator reads it."""
-        for what in ("new", "joined", "changed", "refused", "unchanged", "expired"):
+        for what in ("new", "joined", "changed", "refused", "unchanged", "expired", "forgotten"):
             if what in self._rows:
-                why = _EXPIRED if what == "expired" else ""
-                yield f"{self._rows[what]:>12,} {what}{why}"
+                yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
             if what == "refused":
                 for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
                     yield f"{count:>20,} {reason}, as {', '.join(self._places[reason])}"
@@ -123,7 +122,10 @@ class Diff:
             yield "nothing was read"
 
 
-_EXPIRED: Final = ", before the horizon of retention: --accept-expired goes on without them"
+_WHY: Final = {
+    "expired": ", before the horizon of retention: --accept-expired goes on without them",
+    "forgotten": ", their executions were erased: ignored",
+}
 
 
 def changes_between(before: Envelope, after: Envelope) -> Changes:

@@ -63,6 +63,7 @@ class DryRun:
         )
         self._stopping = asyncio.Event()
         self._horizon: datetime | None = None
+        self._forgotten: frozenset[int] = frozenset()
         self.stale = Diff()
 
     async def __aenter__(self) -> Self:
@@ -94,7 +95,7 @@ class DryRun:
                 self._say_changes(overlay)
 
     async def _read(self, overlay: Overlay) -> None:
-        self._horizon = await self._session.at_once(_horizon)
+        self._horizon, self._forgotten = await self._session.at_once(_let_go)
         parts = await self._source.parts()
         positions = {part.key: At(next_offset=part.start, end=part.end) for part in parts}
         filling = Filling(0)
@@ -121,7 +122,7 @@ class DryRun:
         await self._note_refusals(refusals, overlay)
 
     def _sorted_out(self, batch: Batch) -> tuple[list[Envelope], list[Refusal]]:
-        """Events to settle, and refusals; what lies before the horizon is counted, and no more."""
+        """Events to settle, and refusals; what would be ignored is counted, and no more."""
         events: list[Envelope] = []
         refusals: list[Refusal] = []
         for record, outcomes in batch.items():
@@ -130,6 +131,8 @@ class DryRun:
                     self._diff.add("expired")
                     continue
                 match outcome:
+                    case Envelope() if outcome.execution_id in self._forgotten:
+                        self._diff.add("forgotten")
                     case Envelope():
                         events.append(outcome)
                     case Rejected():
@@ -251,10 +254,10 @@ class _Reading:
         }
 
 
-async def _horizon(connection: asyncpg.Connection) -> datetime | None:
-    """Before which time in the log events are ignored; None: retention is off."""
-    horizon: datetime | None = await connection.fetchval(statements.HORIZON)
-    return horizon
+async def _let_go(connection: asyncpg.Connection) -> tuple[datetime | None, frozenset[int]]:
+    """Before which time in the log events are ignored (None: retention is off), and whose."""
+    horizon, forgotten = await connection.fetchrow(statements.LET_GO)
+    return horizon, frozenset(forgotten)
 
 
 def _id_of(row: Envelope) -> int:

@@ -227,6 +227,8 @@ class QuarantineSource:
             self._gone[_place(record)] = (
                 "its bytes were deleted by age"
                 if entry["whole"] is None
+                else "its bytes were erased with their execution"
+                if entry["value"] is None
                 else "only the beginning of its bytes was kept: read it from its source again"
             )
         return record

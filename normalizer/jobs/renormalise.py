@@ -2,12 +2,13 @@
 
 A row is rebuilt into the event it came from and read again. Keys never change; what today's rules
 would refuse stays and is listed; a row that reads the same is left alone, its version too. The
-triggers of the projections see an update like any other.
+triggers of the projections see an update like any other. What is made of a row is a parameter:
+`redact` writes over rows in the same way.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -29,7 +30,7 @@ from normalizer.jobs.runs import Run
 from normalizer.jobs.source import At, Part, PartKey
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
-from normalizer.store.rows import RowRefused, change_rows, refused_rows
+from normalizer.store.rows import RowRefused, StoredRows, change_rows, refused_rows
 from normalizer.store.session import ANSWER_S, OnceMore, Session
 from normalizer.telemetry import Outage, get_logger
 
@@ -58,6 +59,18 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
         return (version, self.shape, rule, self.from_time, self.to_time)
 
 
+class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows are read, by a statement whose first parameters are bounds; what is made of each.
+
+    `find` locks them; with `suspects` it need not: then those alone are locked that may change.
+    """
+
+    find: str
+    parameters: tuple[object, ...]
+    rewrite: Callable[[Envelope], Envelope | Unreadable]
+    suspects: Callable[[Envelope], bool] | None = None
+
+
 class _Reread(msgspec.Struct):
     """What became of the rows of one page."""
 
@@ -70,28 +83,20 @@ class _Reread(msgspec.Struct):
         return self.rows - len(self.changed) - len(self.unreadable)
 
 
-class Renormalise:
-    """One run over the log. `rules_version` is what `normalize` calls itself."""
+class Rewrite:
+    """One run over the log that makes rows anew."""
 
-    def __init__(
-        self,
-        player: Player,
-        selection: Selection,
-        normalize: Normalize,
-        *,
-        rules_version: int = RULES_VERSION,
-    ) -> None:
+    def __init__(self, player: Player, rewriting: Rewriting) -> None:
         self._player = player
         self._stopping = player.stopping
-        self._parameters = selection.parameters(rules_version)
-        self._normalize = normalize
+        self._rewriting = rewriting
         self._grid = Grid()
-        self._session = _session(player.database_url, self._grid, SESSION)
+        self._session = _session(player.database_url, self._grid, SESSION, player.asked.kind)
         self._chunks = Chunks(self._session.at_once, player.pace.rows_at_once(ROWS_A_CHUNK))
         self._outage = Outage(_log, player.clock)
 
     async def run(self) -> Verdict:
-        """Read every outdated row again and write those that today's rules read otherwise."""
+        """Read every row again and write those that come out otherwise."""
         try:
             return await self._player.play(self._work, self._chunks.share)
         finally:
@@ -109,6 +114,7 @@ class Renormalise:
                         tries = 0 if self._outage.over() else tries
                         if self._stopping.is_set():
                             return
+                await self._finish()
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
@@ -117,6 +123,9 @@ class Renormalise:
                 at = await self._stored_position(run, at)
             else:
                 return
+
+    async def _finish(self) -> None:
+        """What is left to do once every row was read; done again after an outage."""
 
     async def _stored_position(self, run: Run, at: At) -> At:
         try:
@@ -158,10 +167,7 @@ class Renormalise:
         locked = await connection.fetch(statements.LOCK_PARTS, *job, *([value] for value in PART))
         if not locked or locked[0]["epoch"] != run.epoch:
             raise Fenced("another runner has the job", topic=PART[0], partition=0)
-        rows, last_id = await fetch_rows(
-            connection, statements.LOCK_OUTDATED, left, *self._parameters
-        )
-        found = await _read_again(rows, self._normalize, refused)
+        found, last_id = await self._read_again(connection, left, refused)
         await change_rows(connection, found.changed, self._grid)
         if found.unreadable:
             listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
@@ -178,31 +184,55 @@ class Renormalise:
         self, left: Chunk, refused: dict[int, str | None], connection: asyncpg.Connection
     ) -> dict[int, str | None]:
         """Which rows the database refuses as today's rules make them; nothing stays written."""
-        rows, _ = await fetch_rows(connection, statements.LOCK_OUTDATED, left, *self._parameters)
-        found = await _read_again(rows, self._normalize, refused)
+        found, _ = await self._read_again(connection, left, refused)
 
         async def change(some: Sequence[Envelope]) -> None:
             await change_rows(connection, some, self._grid)
 
         return await refused_rows(connection, found.changed, change)
 
+    async def _read_again(
+        self, connection: asyncpg.Connection, left: Chunk, refused: dict[int, str | None]
+    ) -> tuple[_Reread, int]:
+        """The next page of a chunk, and up to which id it goes."""
+        what = self._rewriting
+        records, last_id = await fetch_rows(connection, what.find, left, *what.parameters)
+        rows = [Envelope(**record) for record in records]
+        if what.suspects:
+            # What was read without a lock may be another row by now.
+            ids = [row.event_id or 0 for row in rows if what.suspects(row)]
+            rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
+        found = await _read_again(rows, what.rewrite, refused)
+        found.rows = len(records)
+        return found, last_id
 
-class RenormaliseDryRun:
-    """Fills a diff with what a run would change; reads only."""
+
+class Renormalise(Rewrite):
+    """One run over outdated rows. `rules_version` is what `normalize` calls itself."""
 
     def __init__(
         self,
-        database_url: str,
+        player: Player,
         selection: Selection,
         normalize: Normalize,
-        diff: Diff,
         *,
         rules_version: int = RULES_VERSION,
     ) -> None:
-        self._parameters = selection.parameters(rules_version)
-        self._normalize = normalize
+        rewriting = Rewriting(
+            find=statements.LOCK_OUTDATED,
+            parameters=selection.parameters(rules_version),
+            rewrite=partial(reread, normalize=normalize),
+        )
+        super().__init__(player, rewriting)
+
+
+class RewriteDryRun:
+    """Fills a diff with what a run would change; reads only."""
+
+    def __init__(self, database_url: str, rewriting: Rewriting, diff: Diff) -> None:
+        self._rewriting = rewriting
         self._diff = diff
-        self._session = _session(database_url, Grid(), READ_ONLY)
+        self._session = _session(database_url, Grid(), READ_ONLY, "dry run")
         self._chunks = Chunks(self._session.at_once, ROWS_A_CHUNK)
         self._stopping = asyncio.Event()
 
@@ -211,22 +241,28 @@ class RenormaliseDryRun:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Read every outdated row again. Raises StoreUnavailable and FatalError."""
+        """Read every row again. Raises StoreUnavailable and FatalError."""
         try:
-            async for chunk in self._chunks.after(BEFORE_ALL):
-                last_id = chunk.low - 1
-                while last_id < chunk.high:
-                    last_id = await self._compare(Chunk(last_id + 1, chunk.high))
-                    if self._stopping.is_set():
-                        return
+            await self._compare_all()
         finally:
             self._session.hang_up()
 
+    async def _compare_all(self) -> None:
+        async for chunk in self._chunks.after(BEFORE_ALL):
+            last_id = chunk.low - 1
+            while last_id < chunk.high:
+                last_id = await self._compare(Chunk(last_id + 1, chunk.high))
+                if self._stopping.is_set():
+                    return
+
     async def _compare(self, left: Chunk) -> int:
         """Compare the next page of a chunk; up to which id it goes."""
-        rows, last_id = await self._session.at_once(partial(self._fetch, left))
-        found = await _read_again(rows, self._normalize, {})
-        before = {row["event_id"]: Envelope(**row) for row in rows}
+        records, last_id = await self._session.at_once(partial(self._fetch, left))
+        what = self._rewriting
+        before = {record["event_id"]: Envelope(**record) for record in records}
+        rows = [row for row in before.values() if not what.suspects or what.suspects(row)]
+        found = await _read_again(rows, what.rewrite, {})
+        found.rows = len(records)
         for event_id, why in found.unreadable:
             self._diff.refuse(f"event {event_id}", why.reason, event_id)
         for row in found.changed:
@@ -239,7 +275,28 @@ class RenormaliseDryRun:
     async def _fetch(
         self, left: Chunk, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
-        return await fetch_rows(connection, statements.READ_OUTDATED, left, *self._parameters)
+        what = self._rewriting
+        return await fetch_rows(connection, what.find, left, *what.parameters)
+
+
+class RenormaliseDryRun(RewriteDryRun):
+    """Fills a diff with what renormalising would change; reads only."""
+
+    def __init__(
+        self,
+        database_url: str,
+        selection: Selection,
+        normalize: Normalize,
+        diff: Diff,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        rewriting = Rewriting(
+            find=statements.READ_OUTDATED,
+            parameters=selection.parameters(rules_version),
+            rewrite=partial(reread, normalize=normalize),
+        )
+        super().__init__(database_url, rewriting, diff)
 
 
 def _last_id(at: At) -> int:
@@ -248,16 +305,17 @@ def _last_id(at: At) -> int:
 
 
 async def _read_again(
-    rows: Sequence[asyncpg.Record], normalize: Normalize, refused: dict[int, str | None]
+    rows: Sequence[Envelope],
+    rewrite: Callable[[Envelope], Envelope | Unreadable],
+    refused: dict[int, str | None],
 ) -> _Reread:
     """What today's rules make of each row; those that the database refused are unreadable."""
     found = _Reread(rows=len(rows))
-    for number, record in enumerate(rows):
+    for number, row in enumerate(rows):
         if number % _ROWS_A_SLICE == 0:
             await asyncio.sleep(0)
-        row = Envelope(**record)
         assert row.event_id is not None
-        today = reread(row, normalize)
+        today = rewrite(row)
         if row.event_id in refused:
             code = refused[row.event_id] or "it cannot be encoded"
             today = Unreadable(
@@ -270,10 +328,10 @@ async def _read_again(
     return found
 
 
-def _session(database_url: str, grid: Grid, settings: dict[str, str]) -> Session:
+def _session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
     return Session(
         database_url,
-        application_name="normalizer renormalise",
+        application_name=f"normalizer {name}",
         grid=grid,
         answer_s=ANSWER_S,
         settings=settings,

@@ -1,9 +1,10 @@
-"""The command line of what is stored: renormalise, redrive, export, and the jobs there were."""
+"""The command line of what is stored: renormalise, redact, redrive, export, and the jobs of it."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ import click
 
 from normalizer import telemetry
 from normalizer.core.normalize import Normalizer
+from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.errors import REASONS
 from normalizer.jobs import statements
@@ -42,6 +44,7 @@ from normalizer.jobs.edge import (
 from normalizer.jobs.export import Export, PackedFile
 from normalizer.jobs.export import Selection as ExportSelection
 from normalizer.jobs.playing import Player
+from normalizer.jobs.redact import Places, Redact, RedactDryRun, place_lines
 from normalizer.jobs.redrive import QuarantineSource
 from normalizer.jobs.redrive import Selection as RedriveSelection
 from normalizer.jobs.renormalise import Renormalise, RenormaliseDryRun
@@ -103,6 +106,48 @@ def renormalise(
     if verdict.totals.refused:
         for line in waited(_refusals(database_url, verdict)):
             screen.say(line)
+    leave(verdict)
+
+
+@click.command()
+@history_options
+def redact(*, dry_run: bool, **pacing: Any) -> None:
+    """Take out of stored rows what today's rules call a secret, where older rules left it.
+
+    \b
+    normalizer redact --dry-run
+    normalizer redact
+
+    Everywhere: events, refusals' details, what calls keep of archived events, what counters are
+    counted by. Projections follow. The dry run counts by place, and shows no content. Refused bytes
+    stay as they came (`projector maintain --keep-raw`). NORMALIZER_REDACT_KEYS counts too. Its user
+    must be the owner.
+    """
+    settings = settings_for("database_url")
+    assert settings.database_url
+    sanitizer = Sanitizer(settings.redact_keys)
+    screen = configured(settings)
+    if dry_run:
+        trial = RedactDryRun(settings.database_url, sanitizer)
+        waited(until_stopped(trial.run(), trial.stop))
+        click.echo("dry run: nothing was changed. It would be, in rows:")
+        for line in place_lines(trial.places):
+            click.echo(line)
+        return
+    options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
+    asked = Asked(kind="redact", source="everything", options=options)
+    places: Places = Counter()
+
+    async def flow(player: Player) -> Verdict:
+        run = Redact(player, sanitizer)
+        verdict = await run.run()
+        places.update(run.places)
+        return verdict
+
+    verdict = verdict_of(settings, asked, flow, screen, pacing_of(pacing))
+    say(screen, verdict)
+    for line in place_lines(places):
+        screen.say(line)
     leave(verdict)
 
 
@@ -213,7 +258,7 @@ def export(
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 def jobs(*, limit: int) -> None:
-    """Runs of backfill, renormalise and redrive, the newest first.
+    """Runs of backfill, renormalise, redact and redrive, the newest first.
 
     \b
     normalizer jobs

@@ -211,7 +211,11 @@ FIND_REFUSED: Final = """
            using (source_topic, source_generation, source_partition, source_offset)
 """
 
-HORIZON: Final = "select nullif(expired_before, '-infinity') from normalizer.retention_horizon"
+LET_GO: Final = """
+    select nullif(expired_before, '-infinity') as expired_before,
+           array(select execution_id from normalizer.forgotten_execution) as forgotten
+    from   normalizer.retention_horizon
+"""
 
 # Partitions with rows, in the order of their ids; the statistics say about how many.
 PARTITIONS: Final = """
@@ -247,6 +251,13 @@ _OUTDATED: Final = f"""
 
 READ_OUTDATED: Final = _OUTDATED
 LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
+
+ALL_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+"""  # noqa: S608 - column names of our own
 
 ADD_REFUSALS: Final = """
     insert into normalizer.job_refusal (job_id, run, event_id, reason, detail)

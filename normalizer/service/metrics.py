@@ -38,7 +38,7 @@ SQLSTATE_CLASSES: Final = (
 )
 DRIFTS: Final = ("unknown_key", "changed_type")
 PARTITION_STATES: Final = ("assigned", "held", "fenced", "stopped")
-JOB_KINDS: Final = ("backfill", "renormalise", "redrive")
+JOB_KINDS: Final = ("backfill", "renormalise", "redrive", "redact")
 JOB_STATES: Final = ("running", "interrupted")
 SCOPES: Final = ("all", "range", "sample")
 

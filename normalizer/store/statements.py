@@ -153,10 +153,16 @@ MOVE_POSITIONS: Final = """
          = (moved.topic, moved.generation, moved.partition)
 """
 
-# Who reads the horizon holds its table until the end: who raised it waits for those before.
+# Who reads the horizon and the list holds their tables until the end: whoever raised the one, or
+# added to the other, waits for those before.
 BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
-           nullif(expired_before, '-infinity') as expired_before
+           nullif(expired_before, '-infinity') as expired_before,
+           array(
+               select execution_id
+               from   normalizer.forgotten_execution
+               where  execution_id = any((select $1::bigint[])::bigint[])
+           ) as forgotten
     from   normalizer.retention_horizon
 """
 

@@ -84,20 +84,27 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
+class _LetGo(msgspec.Struct, frozen=True, kw_only=True):
+    """What is not taken in any more: what lies before the horizon, and forgotten executions."""
+
+    horizon: datetime | None
+    forgotten: frozenset[int]
+
+
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the batch does to the log. `reached` and `horizon` are what it was made from."""
+    """What the batch does to the log. `reached` and `let_go` are what it was made from."""
 
     reached: Reached
-    horizon: datetime | None
+    let_go: _LetGo
     sorted_out: "_SortedOut"
     settled: Settled
 
-    def holds(self, reached: Reached, horizon: datetime | None) -> bool:
+    def holds(self, reached: Reached, let_go: _LetGo) -> bool:
         """Whether it still holds in a later transaction: where nobody else writes these records.
 
         A new row whose id was taken meanwhile is refused, and the batch is planned anew.
         """
-        return not (self.reached or reached) and self.horizon == horizon
+        return not (self.reached or reached) and self.let_go == let_go
 
 
 class _Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -356,9 +363,9 @@ class Store:
         reached = await self._positions.lock(connection, batch.parts)
         if reached is None:
             return None
-        batch_id, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
-        if plan is None or not plan.holds(reached, horizon):
-            plan = await self._plan(connection, batch, refused, horizon, reached)
+        batch_id, let_go = await _begun(connection, batch)
+        if plan is None or not plan.holds(reached, let_go):
+            plan = await self._plan(connection, batch, refused, let_go, reached)
         sorted_out, settled = plan.sorted_out, plan.settled
         if self._go_apart(sorted_out.events, settled, reached):
             changing = _changing(sorted_out.events, settled)
@@ -403,18 +410,18 @@ class Store:
         connection: asyncpg.Connection,
         batch: Batch,
         refused: dict[Place, Rejected],
-        horizon: datetime | None,
+        let_go: _LetGo,
         reached: Reached,
     ) -> _Plan:
-        sorted_out = _sort_out(batch, refused, horizon, reached)
+        sorted_out = _sort_out(batch, refused, let_go, reached)
         if sorted_out.expired and not self._accept_expired:
             raise FatalError(
                 f"{sorted_out.expired:,} of the next events lie before the horizon of retention, "
-                f"{horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes on "
-                "without them"
+                f"{let_go.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes "
+                "on without them"
             )
         settled = await settle(sorted_out.events, StoredRows(connection, self._grid), reached)
-        return _Plan(reached=reached, horizon=horizon, sorted_out=sorted_out, settled=settled)
+        return _Plan(reached=reached, let_go=let_go, sorted_out=sorted_out, settled=settled)
 
     def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
         """Whether the rows to change are changed in a transaction of their own.
@@ -488,8 +495,8 @@ class Store:
         self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
     ) -> dict[Place, Rejected]:
         reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
-        _, horizon = await connection.fetchrow(statements.BEGIN_BATCH)
-        events = _sort_out(batch, refused, horizon, reached).events
+        _, let_go = await _begun(connection, batch)
+        events = _sort_out(batch, refused, let_go, reached).events
         # What would be refused at the commit only is refused with its row.
         await connection.execute(statements.CHECK_AT_ONCE)
         codes, settled = await self._refusals(connection, events, reached)
@@ -543,6 +550,18 @@ async def _without_projections(
     return await work(connection)
 
 
+async def _begun(connection: asyncpg.Connection, batch: Batch) -> tuple[int, _LetGo]:
+    """The id of the transaction, and what it must not take in."""
+    told = {
+        outcome.execution_id
+        for _, outcomes in batch.items()
+        for outcome in outcomes
+        if isinstance(outcome, Envelope)
+    }
+    batch_id, horizon, forgotten = await connection.fetchrow(statements.BEGIN_BATCH, list(told))
+    return batch_id, _LetGo(horizon=horizon, forgotten=frozenset(forgotten))
+
+
 def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
     """The records that change stored rows: by joining, or as another event of their id."""
     changed = {row.event_id for row in settled.changed}
@@ -580,7 +599,7 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
 
 
 class _SortedOut(msgspec.Struct, kw_only=True):
-    """A batch's outcomes by kind; those that were ignored, or expired, are only counted.
+    """A batch's outcomes by kind; those that were ignored, expired or forgotten are only counted.
 
     `counts` are parallel to the batch's parts, and `ends` say where in `events` those of a part
     end; `counts_of_refusals` say whose a refusal is. `expired` are the ignored ones that lie before
@@ -601,10 +620,10 @@ class _SortedOut(msgspec.Struct, kw_only=True):
 
 
 def _sort_out(
-    batch: Batch, refused: dict[Place, Rejected], horizon: datetime | None, reached: Reached
+    batch: Batch, refused: dict[Place, Rejected], let_go: _LetGo, reached: Reached
 ) -> _SortedOut:
     sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
-    events = sorted_out.events
+    events, horizon, forgotten = sorted_out.events, let_go.horizon, let_go.forgotten
     for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
@@ -615,6 +634,8 @@ def _sort_out(
                     sorted_out.expired_unread += record.offset >= reached.get(source, 0)
                     continue
                 match outcome:
+                    case Envelope() if forgotten and outcome.execution_id in forgotten:
+                        counts.add("ignored")
                     case Envelope():
                         if refused and (rejected := refused.get(place_of(outcome))):
                             sorted_out.add_refusal(Refusal(record, rejected), counts)

@@ -1,0 +1,49 @@
+"""The command that erases an execution."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import click
+
+from normalizer.cli.edge import load_settings, waited
+from normalizer.cli.position_commands import user_at_host
+from normalizer.errors import ConfigurationError
+from normalizer.jobs.forget import Execution, Forget, Reason
+
+
+def _execution(text: str) -> Execution:
+    try:
+        return Execution.parse(text)
+    except ConfigurationError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command()
+@click.argument("execution", type=_execution)
+@click.option("--by", "who", help="Who asks for it.  [default: user@host]")
+@click.option("--reason", "why", required=True, help="Why: kept with the erasure, so no content.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def forget(*, execution: Execution, who: str | None, why: str, dry_run: bool) -> None:
+    """Erase EXECUTION: its events, calls and refused bytes. Counts stay.
+
+    \b
+    normalizer forget 543942402461926429 --reason "request 17" --dry-run
+    normalizer forget 543942402461926429 --reason "request 17" --by alice
+
+    EXECUTION is its number, or the text that its producer named it by. It is read again by nothing:
+    events of it that come later, from the log or from a file, are ignored. Refused records go that
+    hold its id anywhere in their bytes. Who, when and why stand in normalizer.forgotten_execution.
+    Not reached: the log itself, backups, files of `normalizer export` and `projector maintain`.
+    Stopped or killed, the same command goes on. Its user must be the owner.
+
+    Exit codes: 0 done; 2 wrong usage or settings; 3 no answer, or it differs from what is shown.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    if not why.strip():
+        raise click.BadParameter("expected a reason", param_hint="--reason")
+    flow = Forget(settings.database_url, execution)
+    if dry_run:
+        click.echo(f"nothing was changed; it would be: {waited(flow.look())}")
+        return
+    reason = Reason(who=who or user_at_host(), why=why.strip())
+    click.echo(f"erased execution {execution.execution_id}: {waited(flow.run(reason))}")

@@ -1,0 +1,70 @@
+"""A stored row in; the same row without what today's rules call a secret out.
+
+What is kept of a row is what its producer sent, under the same keys; so the rules see it as they
+would have, had it come today. Ids and times are never secret. Idempotent.
+"""
+
+from typing import Final
+
+import msgspec
+
+from normalizer.core.sanitize import Sanitizer
+from normalizer.envelope import Envelope
+from normalizer.jsontext import Json, parse, write
+
+TEXTS: Final = ("event_type", "step", "worker_id", "command_id", "node_type", "error")
+DOCUMENTS: Final = ("context", "result", "meta", "coercions")
+
+
+def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
+    """Tell whether the row has to be looked into. Never misses; may be wrong the other way."""
+    documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
+    texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
+    return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
+
+
+def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
+    """Give the row without secrets: itself where it has none."""
+    fields: dict[str, Json] = {
+        name: parse(value.decode()) if name in DOCUMENTS else value
+        for name in (*TEXTS, *DOCUMENTS)
+        if (value := getattr(row, name)) is not None
+    }
+    changed: dict[str, object] = {}
+    for name, kept in _cleaned(fields, sanitizer).items():
+        if kept != fields[name]:
+            changed[name] = write(kept).encode() if name in DOCUMENTS else kept
+    if row.extra is not None:
+        extra = _object(row.extra)
+        # Named, or the rules would take it for a batch or a wrapper: their texts are left alone.
+        kept = _cleaned({"event_type": "", **extra}, sanitizer)
+        if "event_type" not in extra:
+            kept.pop("event_type", None)
+        if kept != extra:
+            changed["extra"] = write(kept).encode()
+    if row.headers is not None:
+        headers = _object(row.headers)
+        kept_headers, _ = sanitizer.clean_headers(headers)
+        if kept_headers != headers:
+            changed["headers"] = write(kept_headers).encode()
+    return msgspec.structs.replace(row, **changed) if changed else row
+
+
+def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
+    """Give a text that stands by itself, as one under the key `error` may be stored."""
+    if not sanitizer.suspects(text.encode()):
+        return text
+    kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]
+    return kept if isinstance(kept, str) else text
+
+
+def _cleaned(fields: dict[str, Json], sanitizer: Sanitizer) -> dict[str, Json]:
+    text = write(fields)
+    kept = sanitizer.clean(text, fields).text
+    return fields if kept == text else _object(kept.encode())
+
+
+def _object(document: bytes) -> dict[str, Json]:
+    tree = parse(document.decode())
+    assert isinstance(tree, dict)
+    return tree

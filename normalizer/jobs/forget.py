@@ -1,0 +1,266 @@
+"""Erases one execution: events, calls, what refers to them, and refused bytes; counts stay.
+
+Its id goes into a list first, in a transaction of its own: from then on every writer ignores its
+events. What was written before goes when no transaction is left that may not have seen the list.
+Each step can stop anywhere; the same command goes on. Source: 0014_remove_content.sql.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
+from normalizer.jobs import forget_statements as statements
+from normalizer.snowflake import hash_text_id
+from normalizer.store.grid import Grid
+from normalizer.store.session import ANSWER_S, Session
+from normalizer.store.statements import FILLED
+
+ROWS_A_STEP: Final = 5_000
+_PATIENCE_S: Final = 120.0
+"""Longer than the longest batch: a statement of one may take a minute."""
+_ASK_AGAIN_S: Final = 0.05
+_SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
+
+Place = tuple[object, ...]
+"""Topic, generation, partition and offset of a record."""
+
+_coercions: Final[msgspec.json.Decoder[list[dict[str, object]]]] = msgspec.json.Decoder(
+    list[dict[str, object]]
+)
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution by its number, and the text that it was named by where that is no number."""
+
+    execution_id: int
+    text: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Execution":
+        """From what an operator typed. Raises ConfigurationError where it is no id."""
+        name = text.strip()
+        if not name:
+            raise ConfigurationError("EXECUTION: expected an id, got nothing")
+        if not re.fullmatch(r"-?\d{1,19}", name):
+            return cls(execution_id=hash_text_id(name), text=name)
+        if not -(1 << 63) <= int(name) < 1 << 63:
+            raise ConfigurationError(f"EXECUTION: {name} is no id: it has over 63 bits")
+        return cls(execution_id=int(name))
+
+    @property
+    def names(self) -> set[str]:
+        """What bytes may call it."""
+        return {str(self.execution_id)} | ({self.text} if self.text else set())
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for it, and why: kept for ever, so no content."""
+
+    who: str
+    why: str
+
+
+class Erased(msgspec.Struct, frozen=True, kw_only=True):
+    """What went, or would: events, calls, records that told of the events again, refused ones."""
+
+    events: int
+    calls: int
+    reports: int
+    refused: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events:,} events, {self.calls:,} calls, notes of {self.reports:,} records that "
+            f"told of them again, the bytes of {self.refused:,} refused records"
+        )
+
+
+class _Found(msgspec.Struct, kw_only=True):
+    """The stored events of the execution: their ids and records, and what it is called in them."""
+
+    names: set[str]
+    event_ids: list[int] = []
+    places: list[Place] = []
+    calls: int = 0
+
+
+class Forget:
+    """One erasure. Both methods raise StoreUnavailable and FatalError; then type it again."""
+
+    def __init__(self, database_url: str, execution: Execution) -> None:
+        self._execution = execution
+        self._id = execution.execution_id
+        self._session = Session(
+            database_url,
+            application_name="normalizer forget",
+            grid=Grid(),
+            answer_s=ANSWER_S,
+            settings=_SESSION,
+        )
+
+    async def look(self) -> Erased:
+        """What would go."""
+        try:
+            found = await self._find()
+            return Erased(
+                events=len(found.event_ids),
+                calls=found.calls,
+                reports=await self._each_page(statements.FIND_TELLINGS, found),
+                refused=len(await self._refused_records(found.names)),
+            )
+        finally:
+            self._session.hang_up()
+
+    async def run(self, reason: Reason) -> Erased:
+        """Erase it; what was erased in this run."""
+        try:
+            await self._session.at_once(self._check_shown)
+            await self._execute(statements.ENLIST, self._id, reason.who, reason.why)
+            await self._until_heard()
+            # What is found by the events goes before them, or a run that died would not find it.
+            found = await self._find()
+            refused = await self._empty_refused(found.names)
+            await self._session.at_once(partial(self._drop_notes, found))
+            reports = await self._each_page(statements.DROP_TELLINGS, found)
+            events = sum([await self._archive(*bounds) for bounds in await self._filled()])
+            await self._session.at_once(self._end)
+        finally:
+            self._session.hang_up()
+        return Erased(events=events, calls=found.calls, reports=reports, refused=refused)
+
+    async def _check_shown(self, connection: asyncpg.Connection) -> None:
+        """Retention takes nothing of what is known to differ either: its counts would be wrong."""
+        if await connection.fetchval(statements.IS_DIVERGENT, self._id):
+            raise self._differs()
+
+    def _differs(self) -> FatalError:
+        return FatalError(
+            f"what is shown of execution {self._id} differs from its events, so its counts cannot "
+            f"be kept: `projector repair --executions {self._id}`, then the same command"
+        )
+
+    async def _until_heard(self) -> None:
+        """Until no transaction is left that may have read the list as it was."""
+        readers = (await self._fetch(statements.READERS))[0][0]
+        until_s = time.monotonic() + _PATIENCE_S
+        while (await self._fetch(statements.ARE_THERE, readers))[0][0]:
+            if time.monotonic() > until_s:
+                raise StoreUnavailable("database: a batch that began before has not ended yet")
+            await asyncio.sleep(_ASK_AGAIN_S)
+
+    async def _find(self) -> _Found:
+        found = _Found(names=self._execution.names)
+        for low, high in await self._filled():
+            for row in await self._fetch(statements.FIND_EVENTS, low, high, self._id):
+                event_id, *place, coercions = row
+                found.event_ids.append(event_id)
+                found.places.append(tuple(place))
+                found.names |= _opaque_names(coercions)
+        found.calls = (await self._fetch(statements.COUNT_CALLS, self._id))[0][0]
+        return found
+
+    async def _filled(self) -> list[tuple[int, int]]:
+        """The bounds of the partitions that hold anything."""
+        return [(row["low"], row["high"]) for row in await self._fetch(FILLED)]
+
+    async def _refused_records(self, names: set[str]) -> list[Place]:
+        """The refused records in whose key, value or headers one of the names stands."""
+        said = _pattern(names)
+        sought = [name.encode() for name in names]
+        found: list[Place] = []
+        last: Place = ("", 0, 0, 0)
+        while rows := await self._fetch(statements.READ_RAW, *last, sought):
+            last = tuple(rows[-1])[:4]
+            found += [
+                tuple(row)[:4]
+                for row in rows
+                if any(part is not None and said.search(part) for part in tuple(row)[4:])
+            ]
+        return found
+
+    async def _empty_refused(self, names: set[str]) -> int:
+        places = await self._refused_records(names)
+
+        async def empty(connection: asyncpg.Connection) -> None:
+            columns = [list(column) for column in zip(*places, strict=True)]
+            await connection.execute(statements.EMPTY_ENTRIES, *columns)
+            await connection.execute(statements.EMPTY_TRIES, *columns)
+            await connection.execute(statements.EMPTY_RAW, *columns)
+            await connection.execute(statements.ADD_ERASED, self._id, 0, len(places))
+
+        if places:
+            await self._session.at_once(empty)
+        return len(places)
+
+    async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
+        """What jobs, the store and the drift radar noted of these events."""
+        ids = found.event_ids
+        places = [list(column) for column in zip(*found.places, strict=True)] or [[]] * 4
+        await connection.execute(statements.DROP_REFUSALS, ids)
+        await connection.execute(statements.DROP_ASSIGNED, ids)
+        await connection.execute(statements.DROP_DRIFT, ids, *places)
+
+    async def _each_page(self, statement: str, found: _Found) -> int:
+        """Ask it of every page of records that told again; how many told of these events."""
+        told = 0
+        last: tuple[object, ...] = ("", 0, 0, 0, 0)
+        while rows := await self._fetch(statement, *last, ROWS_A_STEP, found.event_ids):
+            told, last = told + rows[0][0], tuple(rows[0])[1:]
+        return told
+
+    async def _archive(self, low: int, high: int) -> int:
+        """Delete the events of a partition, so many a transaction; how many there were."""
+
+        async def archive(connection: asyncpg.Connection) -> int:
+            # Executions first, then rows, in a later statement: as writers lock them.
+            await connection.execute(statements.LOCK_EXECUTION, self._id)
+            rows = await connection.fetch(statements.LOCK_EVENTS, low, high, self._id, ROWS_A_STEP)
+            if not rows:
+                return 0
+            ids = [row["event_id"] for row in rows]
+            deleted: int = await connection.fetchval(statements.ARCHIVE_EVENTS, ids)
+            await connection.execute(statements.ADD_ERASED, self._id, deleted, 0)
+            return deleted
+
+        gone = 0
+        while deleted := await self._session.at_once(archive):
+            gone += deleted
+        return gone
+
+    async def _end(self, connection: asyncpg.Connection) -> None:
+        if not await connection.fetchval(statements.ERASE_EXECUTION, self._id):
+            raise self._differs()
+        await connection.execute(statements.END, self._id)
+
+    async def _execute(self, statement: str, *values: object) -> None:
+        await self._fetch(statement, *values)
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        return await self._session.at_once(fetch)
+
+
+def _opaque_names(coercions: bytes | None) -> set[str]:
+    """The texts that the execution was named by, where they were no numbers."""
+    return {
+        original
+        for each in (_coercions.decode(coercions) if coercions else ())
+        if (each.get("rule"), each.get("field")) == ("opaque_id", "execution_id")
+        if isinstance(original := each.get("from"), str)
+    }
+
+
+def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
+    """Finds one of the names where it is no part of a longer one."""
+    any_of = b"|".join(re.escape(name.encode()) for name in sorted(names))
+    return re.compile(rb"(?<![0-9A-Za-z_-])(?:" + any_of + rb")(?![0-9A-Za-z_-])")

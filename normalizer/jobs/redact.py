@@ -1,0 +1,213 @@
+"""Takes out of stored rows what today's rules call a secret, beside everybody's work.
+
+events -> sentences about records -> what calls keep of archived events -> what is counted by a text
+
+Events are rewritten page by page from the run's position on; the triggers of the projections
+follow. What comes after them is little and comes last, for a counter comes to nothing only once
+nobody says its text any more; a run that goes on reads all of that again. Refused bytes are kept as
+they came, and for a time only: no rule takes anything out of them.
+"""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Final
+
+import asyncpg
+
+from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_text
+from normalizer.core.sanitize import Sanitizer
+from normalizer.jobs import redact_statements as statements
+from normalizer.jobs.chunks import Ask
+from normalizer.jobs.diff import Change, Diff
+from normalizer.jobs.playing import Player
+from normalizer.jobs.renormalise import Rewrite, RewriteDryRun, Rewriting
+from normalizer.jobs.statements import ALL_EVENTS
+from normalizer.jsontext import parse, write
+
+BLOCKS_A_STEP: Final = 64
+"""Of eight kibibytes."""
+CALLS_A_STEP: Final = 200
+"""Their executions are locked while they are folded anew."""
+
+TEXTS: Final = (
+    ("normalizer.quarantine", "detail"),
+    ("normalizer.quarantine_try", "detail"),
+    ("normalizer.job_refusal", "detail"),
+    ("normalizer.drift", "example"),
+    ("projector.verification", "detail"),
+)
+"""Tables, and their column in which a sentence may quote what a record said."""
+
+_CALLS: Final = "projector.archived_calls"
+_CALL_TEXTS: Final = {
+    "told_error": 18,
+    "told_step": 17,
+    "told_worker": 17,
+    "error": 0,
+    "step": 0,
+    "worker_id": 0,
+}
+"""Texts that calls may keep, each behind so many letters that date it."""
+
+Places = Counter[str]
+"""Table and column -> how many rows, or of counters how many rows, were changed or would be."""
+
+
+class Redact(Rewrite):
+    """One run. `places` says what was changed beside the events, whose rows are in the totals."""
+
+    def __init__(self, player: Player, sanitizer: Sanitizer) -> None:
+        super().__init__(player, _rewriting(sanitizer))
+        self._others = _Others(self._session.at_once, sanitizer, self._turn, writes=True)
+
+    @property
+    def places(self) -> Places:
+        """What this process did."""
+        return self._others.places
+
+    async def _finish(self) -> None:
+        await self._others.redact()
+
+    async def _turn(self) -> bool:
+        """Wait for live traffic; whether to go on."""
+        await self._player.pace.turn(0, self._stopping)
+        return not self._stopping.is_set()
+
+
+class RedactDryRun(RewriteDryRun):
+    """Counts what a run would change, place by place; reads only, and shows no content."""
+
+    def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
+        super().__init__(database_url, _rewriting(sanitizer), Diff(self._note))
+        self._others = _Others(self._session.at_once, sanitizer, self._turn, writes=False)
+        self.places: Places = self._others.places
+
+    async def _compare_all(self) -> None:
+        await super()._compare_all()
+        await self._others.redact()
+
+    async def _turn(self) -> bool:
+        return not self._stopping.is_set()
+
+    def _note(self, change: Change) -> None:
+        self.places.update(f"normalizer.events.{field}" for field in change.fields)
+
+
+def place_lines(places: Places) -> Iterator[str]:
+    """The places, one a line."""
+    if not places:
+        yield "nothing"
+    for place, rows in sorted(places.items()):
+        yield f"{rows:>12,} {place}"
+
+
+def _rewriting(sanitizer: Sanitizer) -> Rewriting:
+    return Rewriting(
+        find=ALL_EVENTS,
+        parameters=(),
+        rewrite=partial(redact_row, sanitizer=sanitizer),
+        suspects=partial(may_hide, sanitizer=sanitizer),
+    )
+
+
+class _Others:
+    """Everything but events, place by place; without `writes` it is only looked at.
+
+    `turn` lets live traffic go first, and says whether to go on.
+    """
+
+    def __init__(
+        self, ask: Ask, sanitizer: Sanitizer, turn: Callable[[], Awaitable[bool]], *, writes: bool
+    ) -> None:
+        self._ask = ask
+        self._redacted = partial(redact_stored_text, sanitizer=sanitizer)
+        self._turn = turn
+        self._writes = writes
+        self.places: Places = Counter()
+
+    async def redact(self) -> None:
+        """Do it, until `turn` says no. Raises StoreUnavailable and FatalError."""
+        for table, column in TEXTS:
+            await self._redact_table(table, partial(self._redact_texts, table, column))
+        await self._redact_table(_CALLS, self._redact_calls)
+        for counted_in, named in await self._fetch(statements.COUNTED_TEXTS):
+            if await self._turn():
+                await self._redact_counts(counted_in, named)
+
+    async def _redact_table(
+        self, table: str, redact: Callable[[int, int], Awaitable[bool]]
+    ) -> None:
+        """Step by step; once more where somebody else changed a row meanwhile."""
+        is_done = False
+        while not is_done:
+            is_done, block = True, 0
+            while block < (await self._fetch(statements.BLOCKS, table))[0][0]:
+                if not await self._turn():
+                    return
+                is_done &= await redact(block, block + BLOCKS_A_STEP)
+                block += BLOCKS_A_STEP
+
+    async def _redact_texts(self, table: str, column: str, first: int, end: int) -> bool:
+        rows = await self._fetch(statements.read_texts(table, column), first, end)
+        changes = [
+            (row["place"], row["said"], kept)
+            for row in rows
+            if (kept := self._redacted(row["said"])) != row["said"]
+        ]
+        done = len(changes)
+        if changes and self._writes:
+            columns = map(list, zip(*changes, strict=True))
+            done = len(await self._fetch(statements.change_texts(table, column), *columns))
+        self._note(f"{table}.{column}", done)
+        return done == len(changes)
+
+    async def _redact_calls(self, first: int, end: int) -> bool:
+        rows = await self._fetch(statements.READ_CALLS, first, end)
+        changes = [
+            (row["execution_id"], row["place"], row["said"], kept)
+            for row in rows
+            if (kept := self._redacted_call(row["said"])) != row["said"]
+        ]
+        done = 0 if self._writes else len(changes)
+        for start in range(0, len(changes) if self._writes else 0, CALLS_A_STEP):
+            columns = map(list, zip(*changes[start : start + CALLS_A_STEP], strict=True))
+            done += (await self._fetch(statements.CHANGE_CALLS, *columns))[0][0]
+        self._note(_CALLS, done)
+        return done == len(changes)
+
+    def _redacted_call(self, said: bytes) -> bytes:
+        """The row as it may be kept; the very same bytes where nothing in it is secret."""
+        row = parse(said.decode())
+        assert isinstance(row, dict)
+        changed = False
+        for name, dated in _CALL_TEXTS.items():
+            if isinstance(text := row.get(name), str):
+                row[name] = text[:dated] + self._redacted(text[dated:])
+                changed |= row[name] != text
+        return write(row).encode() if changed else said
+
+    async def _redact_counts(self, counted_in: str, named: str) -> None:
+        rows = await self._fetch(statements.names(counted_in, named))
+        changes = [
+            (row["said"], kept)
+            for row in rows
+            if (kept := self._redacted(row["said"])) != row["said"]
+        ]
+        done = len(changes)
+        if changes and self._writes:
+            columns = map(list, zip(*changes, strict=True))
+            done = (await self._fetch(statements.RENAME_COUNTS, counted_in, named, *columns))[0][0]
+        self._note(f"projector.{counted_in}.{named}", done)
+
+    def _note(self, place: str, rows: int) -> None:
+        if rows:
+            self.places[place] += rows
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        found: list[asyncpg.Record] = await self._ask(fetch)
+        return found

@@ -1,0 +1,56 @@
+"""Every SQL text by which secrets are taken out of what is no event, named.
+
+Tables are walked block by block: they have no key in common, and what is changed lies elsewhere
+then, and is read again.
+"""
+
+from typing import Final
+
+BLOCKS: Final = """
+    select pg_relation_size($1::text::regclass) / current_setting('block_size')::bigint
+"""
+
+_IN_BLOCKS: Final = """
+    ctid >= format('(%s,0)', $1::bigint)::tid and ctid < format('(%s,0)', $2::bigint)::tid
+"""
+
+
+def read_texts(table: str, column: str) -> str:
+    """The texts in these blocks."""
+    return f"select ctid::text as place, {column} as said from {table} where {_IN_BLOCKS}"  # noqa: S608 - our own
+
+
+def change_texts(table: str, column: str) -> str:
+    """Change those that are still what they were."""
+    return f"""
+        update {table} as kept
+        set    {column} = wanted.becomes
+        from   unnest($1::text[], $2::text[], $3::text[]) as wanted (place, was, becomes)
+        where  kept.ctid = any($1::text[]::tid[])
+        and    kept.ctid = wanted.place::tid
+        and    kept.{column} = wanted.was
+        returning 1
+    """  # noqa: S608 - our own
+
+
+READ_CALLS: Final = f"""
+    select execution_id, ctid::text as place, to_jsonb(kept) as said
+    from   projector.archived_calls as kept
+    where  {_IN_BLOCKS}
+"""  # noqa: S608 - our own
+
+CHANGE_CALLS: Final = """
+    select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
+"""
+
+COUNTED_TEXTS: Final = "select counted_in, named from projector.counted_texts()"
+
+
+def names(counted_in: str, named: str) -> str:
+    """Every text that is counted by."""
+    return f"select distinct {named} as said from projector.{counted_in}"  # noqa: S608 - our own
+
+
+RENAME_COUNTS: Final = """
+    select projector.rename_counts($1::text, $2::text, $3::text[], $4::text[])
+"""

@@ -1,0 +1,297 @@
+"""`normalizer forget`: nothing of it is left, every count is, and no replay brings it back."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.core.batch import Batch
+from normalizer.core.record import RawRecord
+from normalizer.errors import FatalError, StoreUnavailable
+from normalizer.jobs import forget
+from normalizer.jobs.forget import Execution, Forget, Reason
+from normalizer.snowflake import hash_text_id
+from normalizer.store.position_changes import Change, change_position
+from normalizer.store.session import Session
+from tests import shown
+from tests.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
+from tests.integration.test_maintain import without_executions
+from tests.integration.test_position import typed
+from tests.replays import NORMALIZE, backfill_files, found_wrong, settings_of, tried_out, written
+from tests.shown import differences
+from tests.stack import Database
+from tests.tables import claimed, connected, count, open_store, position_of, totals_of
+
+GONE: Final = 543_942_402_461_926_429
+KEPT: Final = 543_942_402_461_926_430
+MARK: Final = "marble-4711"
+"""Stands in all that the execution that goes ever said."""
+WHY: Final = Reason(who="alice", why="request 17")
+
+
+def life(execution_id: int, first: int) -> list[dict[str, Any]]:
+    """What its producer sends: a begin, a failed try, a retry, an end, and one report twice."""
+    mark = MARK if execution_id == GONE else "nothing"
+    said = {"said": mark}
+    named = {"execution_id": execution_id, "step": "fetch", "command_id": f"{first}:fetch"}
+    kinds: list[dict[str, Any]] = [
+        {"event_type": "playbook.started", "context": {"path": "flow/a"} | said, "step": ""},
+        {"event_type": "command.issued", "context": said},
+        {"event_type": "call.done", "status": "ERROR", "error": f"no answer for '{mark}'"},
+        {"event_type": "command.issued", "meta": {"attempts": 1}, "context": said},
+        {"event_type": "call.done", "meta": {"attempts": 1}, "result": said},
+        {
+            "event_type": "call.done",
+            "meta": {"attempts": 1},
+            "result": said,
+            "context": {"b": mark},
+        },
+        {"event_type": "playbook.completed", "context": said},
+    ]
+    return [
+        raw_event(first + number, **{"worker_id": "w"} | named | kind)
+        | {"event_id": snowflake(first + min(number, 4 if number < 6 else 9))}
+        for number, kind in enumerate(kinds)
+    ]
+
+
+def records() -> list[RawRecord]:
+    """Two executions beside each other; refused records of both, and one by key and header only."""
+    ours, others = life(GONE, 0), life(KEPT, 100)
+    sent: list[Any] = [event for pair in zip(ours, others, strict=True) for event in pair]
+    sent += [
+        {"execution_id": GONE, "said": MARK},
+        {"execution_id": KEPT, "said": "nothing"},
+        b'{"execution_id":"%d","said":"%s", broken' % (GONE, MARK.encode()),
+        b"broken",
+        b"broken too",
+    ]
+    made = [raw_record(offset, value, key=None) for offset, value in enumerate(sent)]
+    made[-2] = msgspec.structs.replace(made[-2], key=str(GONE).encode())
+    made[-1] = msgspec.structs.replace(made[-1], headers=(("of", str(GONE).encode()),))
+    return made
+
+
+async def read(database: Database, told: list[RawRecord], topic: str = TOPIC) -> Batch:
+    """Write the records as the service does, from the position on."""
+    async with open_store(database) as store:
+        claim = await claimed(store, topic=topic)
+        placed = [
+            msgspec.structs.replace(record, topic=topic, offset=claim.next_offset + number)
+            for number, record in enumerate(told)
+        ]
+        batch = batch_of_records(claim, [(record, NORMALIZE(record)) for record in placed])
+        await store.write(batch)
+        return batch
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    async with connected(database) as made:
+        await read(database, records())
+        yield made
+
+
+async def everything(connection: asyncpg.Connection) -> dict[str, str]:
+    """Table -> all that its rows hold, as text; bytes as text too."""
+    tables = await connection.fetch(
+        "select schemaname || '.' || tablename from pg_tables "
+        "where schemaname in ('projector', 'normalizer') order by 1"
+    )
+    return {
+        table: "\n".join(
+            str([cell.decode("latin-1") if isinstance(cell, bytes) else cell for cell in row])
+            for row in await connection.fetch(f"select * from {table}")
+        )
+        for (table,) in tables
+    }
+
+
+async def where(connection: asyncpg.Connection, text: str) -> set[str]:
+    """Which tables hold the text."""
+    return {table for table, rows in (await everything(connection)).items() if text in rows}
+
+
+async def forgotten(database: Database, execution_id: int = GONE) -> forget.Erased:
+    return await Forget(database.url, Execution(execution_id=execution_id)).run(WHY)
+
+
+async def counts(connection: asyncpg.Connection) -> dict[str, Any]:
+    return without_executions(await shown.shown(connection))
+
+
+async def test_nothing_of_it_is_left_and_every_count_is(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    before = await counts(connection)
+    totals = await totals_of(connection)
+    assert (totals.stored, totals.joined, totals.quarantined) == (12, 2, 5)
+    assert len(await where(connection, MARK)) >= 3
+    refused = "select reason, source_offset from normalizer.quarantine order by 2"
+    entries = await connection.fetch(refused)
+
+    dry = await Forget(database.url, Execution(execution_id=GONE)).look()
+    assert await counts(connection) == before
+    erased = await forgotten(database)
+
+    assert dry == erased == forget.Erased(events=6, calls=2, reports=1, refused=4)
+    assert await where(connection, MARK) == set()
+    assert await where(connection, str(GONE)) == {"normalizer.forgotten_execution"}
+    assert differences(await counts(connection), before) == {}
+    assert await connection.fetch(refused) == entries
+    assert await totals_of(connection) == totals
+    row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+    assert (row["who"], row["why"], row["events"], row["refused"]) == ("alice", "request 17", 6, 4)
+    assert row["ended_at"] is not None
+    assert await count(connection, "normalizer.telling") == 1
+    assert await found_wrong(database) == []
+
+
+async def test_no_replay_brings_it_back(
+    connection: asyncpg.Connection, database: Database, tmp_path: Any
+) -> None:
+    """The same records after a rewind, sent anew on another topic, and from a file."""
+    await forgotten(database)
+    before = await counts(connection)
+    shown_rows = await connection.fetch("select event_id from normalizer.events order by 1")
+    position = await position_of(connection)
+    part = (await read(database, [])).parts[0]
+    back = msgspec.structs.replace(
+        part, from_offset=position["next_offset"], next_offset=0, items=[]
+    )
+    change = Change(action="rewind", who="me", why="again")
+    await change_position(database.url, change, back)
+
+    again = await read(database, records())
+    anew = await read(database, records()[:14], topic="another")
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in life(GONE, 0))
+    file = written(tmp_path / "history.ndjson", lines)
+    dry = await tried_out(database, file)
+    verdict = await backfill_files(database, file)
+
+    assert await where(connection, MARK) == set()
+    assert await connection.fetch("select event_id from normalizer.events order by 1") == shown_rows
+    assert differences(await counts(connection), before) == {}
+    totals = await totals_of(connection)
+    assert len(again.parts[0].items) == 19
+    assert (totals.stored, totals.ignored, totals.duplicate) == (12, 7, 12)
+    another = await connection.fetchrow(
+        "select ignored, duplicate from normalizer.source_position where topic = 'another'"
+    )
+    assert (tuple(another), len(anew.parts[0].items)) == ((7, 7), 14)
+    assert (dry.count("forgotten"), dry.count("new")) == (7, 0)
+    assert (verdict.state, verdict.totals.ignored, verdict.totals.stored) == ("complete", 7, 0)
+    assert await found_wrong(database) == []
+
+
+async def test_killed_after_any_transaction_it_ends_the_same(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a transaction was done and its answer was lost."""
+    before = await counts(connection)
+    monkeypatch.setattr(forget, "ROWS_A_STEP", 2)
+    really = Session.at_once
+
+    async def run_until(transactions: int) -> bool:
+        """Whether it came to its end in so many."""
+        left = transactions
+
+        async def dying(self: Session, work: Any, **how: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return await really(self, work, **how)
+
+        monkeypatch.setattr(Session, "at_once", dying)
+        try:
+            await forgotten(database)
+        except KeyboardInterrupt:
+            return False
+        finally:
+            monkeypatch.setattr(Session, "at_once", really)
+        return True
+
+    transactions = 1
+    halfway = 0
+    while not await run_until(transactions):
+        transactions += 1
+        if await count(connection, f"normalizer.events where execution_id = {GONE}") == 4:
+            halfway += 1
+            assert await found_wrong(database) == []
+    assert halfway == 1
+    assert differences(await counts(connection), before) == {}
+
+    assert transactions > 10
+    assert await where(connection, MARK) == set()
+    row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+    assert (row["events"], row["refused"], row["ended_at"] is None) == (6, 4, False)
+    assert await found_wrong(database) == []
+
+
+async def test_a_batch_that_began_before_is_waited_for(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may not have seen that the execution is to go, and writes an event of it."""
+    monkeypatch.setattr(forget, "_PATIENCE_S", 0.2)
+    async with connected(database) as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("select from normalizer.forgotten_execution")
+
+        with pytest.raises(StoreUnavailable, match="began before has not ended"):
+            await forgotten(database)
+        left = await count(connection, f"normalizer.events where execution_id = {GONE}")
+        await writer.execute(
+            "insert into normalizer.events (event_id, execution_id, event_type, status, context) "
+            "values (7, $1, 'call.done', 'FAILED', jsonb_build_array($2::text))",
+            GONE,
+            MARK,
+        )
+        await transaction.commit()
+
+    assert left == 6
+    assert (await forgotten(database)).events == 7
+    assert await where(connection, MARK) == set()
+    assert await found_wrong(database) == []
+
+
+async def test_what_is_shown_otherwise_than_told_is_repaired_first(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    await connection.execute(
+        "insert into projector.divergent (projection, execution_id, noted_by) "
+        "values ('execution_facts', $1, 'verify')",
+        GONE,
+    )
+
+    with pytest.raises(FatalError, match=f"projector repair --executions {GONE}"):
+        await forgotten(database)
+
+    assert await count(connection, "normalizer.forgotten_execution") == 0
+    assert await count(connection, f"normalizer.events where execution_id = {GONE}") == 6
+
+
+async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
+    database: Database,
+) -> None:
+    settings = settings_of(database)
+    named = [raw_event(n, execution_id="run/a b", command_id="c") for n in range(2)]
+    refused = {"execution_id": "run/a b", "said": MARK}
+    async with connected(database) as connection:
+        sent = [raw_record(at, one, key=None) for at, one in enumerate([*named, refused])]
+        await read(database, sent)
+
+        dry = await typed(settings, "forget", "run/a b", "--reason", "r", "--dry-run")
+        kept = await count(connection, "normalizer.events")
+        done = await typed(settings, "forget", "run/a b", "--reason", "r", "--by", "bob")
+        row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+
+        assert await where(connection, "run/a b") == set()
+    what = "2 events, 1 calls, notes of 0 records that told of them again, the bytes of 1 refused"
+    assert (dry[0], kept) == (0, 2)
+    assert f"nothing was changed; it would be: {what}" in dry[1]
+    assert done == (0, f"erased execution {hash_text_id('run/a b')}: {what} records\n")
+    assert (row["execution_id"], row["who"], row["why"]) == (hash_text_id("run/a b"), "bob", "r")

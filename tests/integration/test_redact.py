@@ -1,0 +1,200 @@
+"""`normalizer redact`: secrets that older rules stored go from every place; projections agree."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.core.sanitize import Sanitizer
+from normalizer.jobs import redact, renormalise
+from normalizer.jobs.asked import Asked
+from normalizer.jobs.redact import Places, Redact, RedactDryRun
+from normalizer.jobs.reporting import Verdict
+from projector.maintain import Keep, maintain
+from tests.factories import batch_of, envelope, rejected
+from tests.integration.test_forget import counts, everything, where
+from tests.integration.test_position import typed
+from tests.replays import found_wrong, player, settings_of
+from tests.shown import differences
+from tests.stack import Database
+from tests.tables import claimed, connected, count, open_store, wait_for_lock
+
+SECRET: Final = "eyJ" + "hbGciOiJIUzI1NiJ9" * 3 + ".eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+"""A token, as no rule of today lets it in; here it is stored as it came."""
+PASSWORD: Final = "hunter2hunter2"
+NOW: Final = datetime.now(UTC)
+OLD: Final = NOW - timedelta(days=100)
+
+
+def told(number: int, **fields: Any) -> Any:
+    """A failed call that says its secrets everywhere, as a row of older rules."""
+    return envelope(
+        number,
+        **{
+            "status": "FAILED",
+            "created_at": NOW,
+            "recorded_at": NOW,
+            "execution_id": 1000 + number % 3,
+            "command_id": f"{number}:fetch",
+            "error": f"refused: {SECRET}",
+            "context": msgspec.json.encode({"password": PASSWORD, "n": number}),
+            "extra": msgspec.json.encode(
+                {"token": PASSWORD, "told_otherwise": {"error": [SECRET]}}
+            ),
+            "headers": msgspec.json.encode({"authorization": f"Bearer {PASSWORD}"}),
+            "coercions": msgspec.json.encode(
+                [{"rule": "status_overruled", "field": "status", "from": f"url {SECRET}"}]
+            ),
+        }
+        | fields,
+    )
+
+
+def clean(number: int) -> Any:
+    kept = {"context": b'{"password": "[REDACTED]"}', "error": "refused: no"}
+    return envelope(number, created_at=NOW, recorded_at=NOW, **kept)
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """Rows with secrets and without, some archived by retention; a refusal that quotes one."""
+    aged = {"created_at": OLD, "recorded_at": OLD}
+    rows = [*map(told, range(4)), *(told(n, **aged) for n in range(4, 6)), clean(6), clean(7)]
+    async with open_store(database) as store:
+        claim = await claimed(store)
+        await store.write(batch_of(*rows, rejected(detail=f"got {SECRET}"), claim=claim))
+    async with connected(database) as made:
+        await made.execute("set search_path = projector, normalizer, public; set timezone = 'UTC'")
+        await made.execute("update normalizer.events set recorded_at = created_at")
+        async for _ in maintain(made, Keep(events=timedelta(days=7)), dry_run=False):
+            pass
+        yield made
+
+
+async def redacted(database: Database) -> tuple[Verdict, Places]:
+    asked = Asked(kind="redact", source="everything")
+    run = Redact(player(settings_of(database), asked), Sanitizer())
+    return await run.run(), run.places
+
+
+async def test_secrets_go_from_every_place_and_projections_agree(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    holding = await where(connection, SECRET)
+    assert {
+        *("normalizer.events", "normalizer.quarantine", "projector.call_facts"),
+        *("projector.archived_calls", "projector.error_hours"),
+    } <= holding
+    before = await everything(connection)
+
+    trial = RedactDryRun(database.url, Sanitizer())
+    await trial.run()
+    assert await everything(connection) == before
+    verdict, places = await redacted(database)
+
+    assert await where(connection, SECRET) == await where(connection, PASSWORD) == set()
+    assert await found_wrong(database) == []
+    assert await count(connection, "projector.divergent where ended_at is null") == 0
+    assert (verdict.state, verdict.totals.changed, verdict.totals.unchanged) == ("complete", 4, 2)
+    assert trial.places == {
+        **{f"normalizer.events.{name}": 4 for name in ("error", "context", "extra", "headers")},
+        "normalizer.events.coercions": 4,
+        "normalizer.quarantine.detail": 1,
+        "projector.archived_calls": 2,
+        "projector.error_hours.error_class": 1,
+    }
+    assert places["normalizer.quarantine.detail"] == 1
+    assert places["projector.archived_calls"] == 2
+    again, nothing = await redacted(database)
+    assert (again.totals.changed, again.totals.unchanged, nothing) == (0, 6, {})
+
+
+async def test_killed_at_any_step_it_ends_the_same(
+    connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run dies after the first transaction of its kind that changed something."""
+    monkeypatch.setattr(renormalise, "ROWS_A_CHUNK", 2)
+    monkeypatch.setattr(redact, "CALLS_A_STEP", 1)
+    before = await counts(connection)
+    page, fetch = Redact._rewrite, redact._Others._fetch
+    dies_in: list[str] = []
+
+    async def after_a_page(self: Redact, *told: Any) -> Any:
+        done = await page(self, *told)
+        if dies_in == ["page"]:
+            raise KeyboardInterrupt
+        return done
+
+    async def after_a_statement(self: Any, statement: str, *values: Any) -> Any:
+        done = await fetch(self, statement, *values)
+        if dies_in and dies_in[0] in statement:
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(Redact, "_rewrite", after_a_page)
+    monkeypatch.setattr(redact._Others, "_fetch", after_a_statement)
+    for moment in ("page", "update normalizer.quarantine", "rewrite_archived", "rename_counts"):
+        dies_in = [moment]
+        with pytest.raises(KeyboardInterrupt):
+            await redacted(database)
+        if moment in {"page", "rewrite_archived"}:
+            assert await found_wrong(database) == []
+    assert await where(connection, SECRET) <= {"projector.error_hours"}
+    dies_in = []
+    verdict, _ = await redacted(database)
+
+    assert (verdict.run, verdict.state) == (1, "complete")
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (4, 2)
+    assert await where(connection, SECRET) == await where(connection, PASSWORD) == set()
+    assert await found_wrong(database) == []
+    changed = differences(await counts(connection), before)
+    assert [view for view in changed if "error" not in view] == []
+
+
+async def test_a_row_that_is_told_again_meanwhile_keeps_what_it_was_told(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    """Only rows with a secret are locked, and what is rewritten is what is there by then."""
+    async with connected(database) as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute(
+            """
+            update normalizer.events
+            set    context = context || '{"more": 1}'
+            where  error like '%eyJ%' and source_offset = 0
+            """
+        )
+        async with asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(redacted(database), name="redact")
+            await wait_for_lock(connection, "normalizer redact")
+            await transaction.commit()
+        verdict, _ = run.result()
+        kept = await writer.fetchval(
+            "select context::text from normalizer.events where source_offset = 0"
+        )
+
+    assert (verdict.state, verdict.totals.changed) == ("complete", 4)
+    assert msgspec.json.decode(kept) == {"n": 0, "more": 1, "password": "[REDACTED]"}
+    assert await found_wrong(database) == []
+
+
+async def test_the_command_counts_by_place_and_shows_no_content(
+    connection: asyncpg.Connection, database: Database
+) -> None:
+    settings = settings_of(database)
+
+    code, said = await typed(settings, "redact", "--dry-run")
+    done, verdict = await typed(settings, "redact", "--no-yield")
+
+    assert (code, done) == (0, 0)
+    assert "           4 normalizer.events.error\n" in said
+    assert "complete" in verdict
+    assert "           2 projector.archived_calls\n" in verdict
+    assert SECRET not in said + verdict
+    assert PASSWORD not in said + verdict
+    assert await where(connection, SECRET) == set()

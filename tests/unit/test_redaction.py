@@ -173,3 +173,9 @@ def test_a_secret_may_be_any_word(text: str, secret: str) -> None:
         return
 
     assert redact_text(text.format(secret)) == text.format(REDACTED)
+
+
+def test_a_long_name_is_judged_by_its_begin_and_its_end() -> None:
+    assert secrecy("password_" + "a" * 2_000) is Secrecy.NUMBERS_TOO
+    assert secrecy("a" * 2_000 + "_token") is Secrecy.CONTENT
+    assert secrecy("a" * 2_000) is Secrecy.NOTHING

@@ -65,6 +65,8 @@ _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWX
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _STYLED: Final = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
+_LONGEST_NAME: Final = 1000
+"""Of a longer key its begin and its end are judged: megabytes name nothing."""
 
 
 class Secrecy(Enum):
@@ -92,6 +94,8 @@ class Redaction:
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
+        if len(key) > _LONGEST_NAME:
+            key = f"{key[: _LONGEST_NAME // 2]} {key[-_LONGEST_NAME // 2 :]}"
         if not key.isascii():
             key = plain_letters(key)
         if self.added_words:

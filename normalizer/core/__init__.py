@@ -4,7 +4,8 @@ In the order an event meets them:
 
 record        what a log holds
 bounds        what a record may come to, counted over its bytes
-sanitize      one look for secrets, unstorable text and extreme numbers
+signs         one look for secrets, unstorable text and extreme numbers
+sanitize      takes out what it finds
 samples       what may be shown of a refused value
 headers       redacted, and the trace id
 wire          bytes to wire events: wrappers undone, batches exploded

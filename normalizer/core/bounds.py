@@ -36,7 +36,7 @@ otherwise become terabytes of rows."""
 _SHORT: Final = 64
 """A number with so few digits and a small exponent is far below its limits."""
 
-LIGHT_BYTES: Final = 1 << 20
+LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
 """A record with no more of either is normalised within some tens of milliseconds."""
 

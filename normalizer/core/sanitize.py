@@ -8,22 +8,16 @@ Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R
 import re
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
-from ahocorasick_rs import BytesAhoCorasick, Implementation
-
-from normalizer.core.rules.redaction import (
-    REDACTED,
-    SECRET_WHOLE_WORD,
-    SECRET_WORDS,
-    SHORTEST_SECRET,
-    Redaction,
-    Secrecy,
-    cut_secrets,
-    redact_text,
-)
+from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
+from normalizer.core.rules.secret_places import SecretPlaces
+from normalizer.core.rules.secret_text import SHORTEST_SECRET, SecretText
+from normalizer.core.rules.secret_values import SHORTEST_TOKEN
 from normalizer.core.shapes import batch_key, is_wrapper
-from normalizer.jsontext import MAX_DIGITS, Json, Number, Repeated, write
+from normalizer.core.signs import Signs
+from normalizer.jsontext import Json, Number, Repeated, parse, write
 
 Path: TypeAlias = tuple[str, ...]
 """Keys from the event down to a text, `[]` for any item of a list; at most MAX_PATH of them."""
@@ -42,6 +36,9 @@ NEVER_SECRET: Final = frozenset(
 """The envelope's own keys. A word that an operator adds hides what is in them, never them: with
 `name` added, node_name must still say which step it was."""
 
+_MAY_SAY: Final = re.compile("[=:@ ]")
+"""Without one of these a short key names something, and says nothing of it."""
+_REMEMBERED_CHARS: Final = 500
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
@@ -49,22 +46,6 @@ _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _MAY_HIDE: Final = (str, list, dict)
 """Only such a value is ever a secret, or holds one."""
-_SEPARATORS: Final = b"-_+ "
-_LOWER_AND_ZERO: Final = bytes.maketrans(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789", b"abcdefghijklmnopqrstuvwxyz000000000"
-)
-_ESCAPES: Final = (b"\\u", b"\\/")
-"""Behind these any word may hide."""
-_LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
-"""A number beyond the limits has a run of so many digits before or after its point."""
-_AT_ONCE_BYTES: Final = 1 << 16
-_WEAK_SIGNS: Final = {
-    b"://": re.compile(rb"://[^/]*@"),
-    b"eyj": re.compile(rb"eyJ"),
-    b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
-    SECRET_WHOLE_WORD.encode(): re.compile(rb"(?<![A-Za-z])pin(?![a-z])|P[Ii][Nn](?![a-z])"),
-}
-"""Common in harmless text: a hit counts only if the expression finds it in the text as it is."""
 
 
 class Cleaned(NamedTuple):
@@ -78,26 +59,18 @@ class Sanitizer:
     """Looks for what must not be stored, and takes it out."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
-        self._redaction: Final = Redaction(redact_keys)
-        words = (*SECRET_WORDS, *self._redaction.added_words, "basic")
-        strong = {_looked_at(word.encode()) for word in words} - {b""}
-        self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
-        self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
+        redaction = Redaction(redact_keys)
+        self.suspects: Final = Signs(redaction.added_words).suspects
+        self.texts: Final = SecretText(redaction.secrecy, self.suspects)
+        self.places: Final = SecretPlaces(self.texts)
+        self._remembered: Final = lru_cache(maxsize=1024)(self._are_plain)
 
-    def suspects(self, text: bytes) -> bool:
-        """Tell whether the text has to be looked into. Never misses; may be wrong the other way."""
-        looked_at = _looked_at(text)
-        if len(looked_at) > _AT_ONCE_BYTES:
-            signs = self._signs_in_long(looked_at)
-        else:
-            hits = self._looker.find_matches_as_indexes(looked_at, overlapping=True)
-            if not hits:
-                return False
-            signs = {hit[0] for hit in hits}
-        return any(
-            sign >= len(_WEAK_SIGNS) or _WEAK_SIGNS[self._signs[sign]].search(text) is not None
-            for sign in signs
-        )
+    def are_plain(self, keys: str) -> bool:
+        """Tell whether keys, a line each, hold neither a secret nor what cannot be stored."""
+        return (self._remembered if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
+
+    def _are_plain(self, keys: str) -> bool:
+        return mend(keys) == keys and not self.texts.may_hold_secret(keys)
 
     def clean(self, text: str, tree: Json) -> Cleaned:
         """Give `text`, whose tree is `tree`, as it may be stored; unchanged where nothing is wrong.
@@ -105,30 +78,15 @@ class Sanitizer:
         A text within the text (a JSON string, the payload of a feed wrapper, a string in a batch)
         is left alone: its turn comes when it is unwrapped. Idempotent.
         """
-        rewriter = _Rewriter(self._redaction)
+        rewriter = _Rewriter(self)
         cleaned = rewriter.record(tree)
         return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.mended)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
         """Give the headers of a record as they may be stored, and where they were mended."""
-        rewriter = _Rewriter(self._redaction)
+        rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), _Mode.PLAIN)
         return cleaned, rewriter.mended.get(None, set())
-
-    def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Look piece by piece, up to the first strong sign: a hit takes 160 bytes, at each byte.
-
-        A sign may begin in one piece and end in the next. Weak ones are judged in the whole text.
-        """
-        longest = max(map(len, self._signs))
-        signs: set[int] = set()
-        for start in range(0, len(looked_at), _AT_ONCE_BYTES):
-            piece = looked_at[start : start + _AT_ONCE_BYTES + longest]
-            hits = self._looker.find_matches_as_indexes(piece, overlapping=True)
-            signs |= {hit[0] for hit in hits}
-            if any(sign >= len(_WEAK_SIGNS) for sign in signs):
-                break
-        return signs
 
 
 def under(path: Path, key: str) -> Path:
@@ -153,15 +111,10 @@ def _is_harmless(value: Json) -> bool:
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))
     return (
-        len(value) < SHORTEST_SECRET
+        len(value) < SHORTEST_TOKEN
         and value.isascii()
-        and "\0" not in value
-        and "://" not in value
+        and (value.isalnum() or (len(value) < SHORTEST_SECRET and "\0" not in value))
     )
-
-
-def _looked_at(text: bytes) -> bytes:
-    return text.translate(_LOWER_AND_ZERO, _SEPARATORS)
 
 
 class _Mode(Enum):
@@ -176,10 +129,13 @@ class _Mode(Enum):
 class _Rewriter:
     """One walk over one tree: what becomes of it, and what was done."""
 
-    def __init__(self, redaction: Redaction) -> None:
-        self._secrecy = redaction.secrecy
+    def __init__(self, sanitizer: Sanitizer, *, within_text: bool = False) -> None:
+        self._sanitizer = sanitizer
+        self._secrecy = sanitizer.texts.secrecy
+        self._within_text = within_text
         self._item: int | None = None
         self.changed = False
+        self.redacted = False
         self.mended: dict[int | None, set[Path]] = {}
 
     def record(self, tree: Json) -> Json:
@@ -209,7 +165,7 @@ class _Rewriter:
                 return wrapper | {"payload": self._wrapped(payload)}
         return self.walk(tree, (), _Mode.ROOT)
 
-    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:
+    def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901 - one frame a level
         """Give the tree as it may be stored, itself where nothing changes; one frame a level."""
         if isinstance(tree, str):
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
@@ -222,6 +178,8 @@ class _Rewriter:
                 if kept is not item:
                     items = items if items is not tree else tree.copy()
                     items[at] = kept
+            if len(items) > 1 and type(items[0]) is str and mode is not _Mode.UNTOUCHED:
+                return self._beside(items, copied=items is not tree)
             return items
         if not isinstance(tree, dict):
             return tree
@@ -229,13 +187,16 @@ class _Rewriter:
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         changed_before, self.changed = self.changed, False
+        named = self._sanitizer.places.keys(tree) if mode is _Mode.PLAIN else ()
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value
                 continue
             mode_inside = _mode_under(key, mode)
-            if self._hides(key, value, mode, mode_inside):
-                self.changed |= value != REDACTED
+            if self._hides(key, value, mode, mode_inside) or (
+                key in named and not isinstance(value, Number)
+            ):
+                self._redact(changed=value != REDACTED)
                 members[key] = REDACTED
             elif _is_harmless(value):
                 members[key] = value
@@ -259,24 +220,61 @@ class _Rewriter:
             return False
         return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
+    def _beside(self, items: list[Json], *, copied: bool) -> list[Json]:
+        """Give the list without what the items before make secret."""
+        for at, kept in self._sanitizer.places.items(items):
+            if items[at] != kept:
+                items = items if copied else items.copy()
+                copied = True
+                items[at] = kept
+                self._redact(changed=True)
+        return items
+
+    def _redact(self, *, changed: bool) -> None:
+        self.changed |= changed
+        self.redacted |= changed
+
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
         mended = mend(text)
-        kept = mended if mode is _Mode.UNTOUCHED else redact_text(mended)
+        kept = mended if mode is _Mode.UNTOUCHED else self._without_secrets(mended)
         if kept != text:
             self._note(path, text, mended, kept)
         return kept
 
+    def _without_secrets(self, text: str) -> str:
+        if len(text) < SHORTEST_SECRET or not self._sanitizer.texts.may_hold_secret(text):
+            return text
+        if not self._within_text and text.lstrip()[:1] in ("{", "["):
+            kept = self._within(text)
+            if kept is not None:
+                self.redacted |= kept != text
+                return kept
+        kept = self._sanitizer.texts.cut(text)
+        self.redacted |= kept != text
+        return kept
+
+    def _within(self, text: str) -> str | None:
+        """Give JSON in a string without its secrets; None if it is none that can be read whole."""
+        try:
+            tree = parse(text)
+        except (ValueError, RecursionError):
+            return None
+        inner = _Rewriter(self._sanitizer, within_text=True)
+        kept = inner.walk(tree, (), _Mode.PLAIN)
+        if inner.redacted:
+            return write(kept)
+        return None if inner.changed else text
+
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
         """Give the keys as they may be stored, no two alike."""
-        together = "\n".join(tree)
-        if cut_secrets(mend(together)) == together:
+        if self._sanitizer.are_plain("\n".join(tree)):
             return list(tree)
         keys: list[str] = []
         taken: set[str] = set()
         numbers: dict[str, int] = {}
         for sent in tree:
             mended = mend(sent)
-            kept = key = mended if mode is _Mode.UNTOUCHED else cut_secrets(mended)
+            kept = key = mended if mode is _Mode.UNTOUCHED else self._key(mended)
             if kept != sent:
                 taken = taken or set(tree)
                 while key in taken:
@@ -286,6 +284,14 @@ class _Rewriter:
                 self._note(under(path, key), sent, mended, key)
             keys.append(key)
         return keys
+
+    def _key(self, key: str) -> str:
+        """Give a key without a secret in it; short names, which nearly all are, hold none."""
+        if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
+            return key
+        kept = self._sanitizer.texts.cut(key)
+        self.redacted |= kept != key
+        return kept
 
     def _note(self, path: Path, sent: str, mended: str, kept: str) -> None:
         self.changed = True

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
 from normalizer.core.batch import Item
-from normalizer.core.bounds import LIGHT_BYTES, is_heavy
+from normalizer.core.bounds import is_heavy
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Outcome
 from normalizer.telemetry import get_logger
@@ -14,6 +14,7 @@ SLICE_S: Final = 0.005
 """Long, so that the loop's own round costs little; short, for each statement of the batch that is
 written meanwhile waits for one or two slices, and a batch takes some twenty."""
 SLOW_S: Final = 0.5
+LARGE_BYTES: Final = 1 << 20
 
 Normalize = Callable[[RawRecord], tuple[Outcome, ...]]
 Apart = Callable[[RawRecord], Awaitable[tuple[Outcome, ...] | None]]
@@ -60,5 +61,5 @@ async def slices(
 
 def _log_slow(record: RawRecord, took_s: float) -> None:
     size = len(record.value or b"")
-    if took_s >= SLOW_S or size > LIGHT_BYTES:
+    if took_s >= SLOW_S or size > LARGE_BYTES:
         _log.warning("slow_record", record=record.place, bytes=size, seconds=round(took_s, 3))

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.store.delivery import deliver
-from tests import factories
+from tests import factories, secret_corpus
 from tests.factories import batch_of_records, raw_record
 from tests.running import process, settings_for
 from tests.stack import Cluster, Database, Topic
@@ -337,3 +337,71 @@ async def test_look_alikes_stay_in_the_row(database: Database) -> None:
 
         kept = await connection.fetchval("select context::text from normalizer.events")
         assert msgspec.json.decode(kept) == context
+
+
+async def test_no_secret_of_the_corpus_is_in_a_table_a_view_or_a_log_line(
+    database: Database,
+) -> None:
+    """All four shapes, headers, error classes, and records that are refused."""
+    found = list(secret_corpus.secrets())
+    values = [
+        msgspec.json.encode(shape)
+        for number, (_, value, _) in enumerate(found)
+        for shape in secret_corpus.shapes(value, 5_000 + number)[number % 5 :][:1]
+    ]
+    values += [value.replace(b'"execution_id":1000', b'"execution_id":-1') for value in values[::9]]
+    records = [
+        raw_record(at, value=value, headers=tuple(secret_corpus.headers()))
+        for at, value in enumerate(values)
+    ]
+    normalize = Normalizer().normalize
+    async with open_store(database) as store, connected(database) as connection:
+        batch = batch_of_records(
+            await claimed(store), [(record, normalize(record)) for record in records]
+        )
+        with capture_logs() as lines:
+            totals = await deliver(store, batch, stop=asyncio.Event())
+
+        assert totals.stored > 500
+        assert totals.quarantined > 50
+        searched = str(lines) + "".join([text async for text in everything(connection)])
+        assert "[REDACTED]" in searched
+        assert [form for form, _, secret in found if secret in searched] == []
+        assert [text for text in secret_corpus.HEADER_SECRETS if text in searched] == []
+
+
+async def test_no_harmless_text_of_the_corpus_is_changed_in_its_row(database: Database) -> None:
+    values = secret_corpus.harmless()
+    records = [
+        raw_record(at, value=secret_corpus.shapes(value, 5_000 + at)[0])
+        for at, value in enumerate(values)
+    ]
+    normalize = Normalizer().normalize
+    async with open_store(database) as store, connected(database) as connection:
+        await store.write(
+            batch_of_records(
+                await claimed(store), [(record, normalize(record)) for record in records]
+            )
+        )
+
+        rows = await connection.fetch(
+            "select context::text as kept from normalizer.events order by event_id"
+        )
+        assert [msgspec.json.decode(row["kept"]) for row in rows] == values
+
+
+async def everything(connection: asyncpg.Connection) -> AsyncIterator[str]:
+    """All rows of all tables and views, but for the bytes of refused records."""
+    names = await connection.fetch(
+        """
+        select   format('%I.%I', table_schema, table_name) as name
+        from     information_schema.tables
+        where    table_schema in ('normalizer', 'projector', 'migrations')
+                 and table_name <> 'quarantine_raw'
+        order by name
+        """
+    )
+    for row in names:
+        yield await connection.fetchval(
+            f"select coalesce(string_agg(t::text, e'\n'), '') from {row['name']} as t"
+        )

@@ -2,7 +2,10 @@
 
 import pytest
 
-from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy, redact_text
+from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy
+from normalizer.core.sanitize import Sanitizer
+
+redact_text = Sanitizer().texts.cut
 
 secrecy = Redaction().secrecy
 
@@ -92,3 +95,87 @@ def test_a_text_keeps_what_is_no_secret(text: str, kept: str) -> None:
 @pytest.mark.parametrize("part", ["eyJ", "eyJ.", "://", "://a:", "://a:b", "bearer ", "basic  "])
 def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
     redact_text(part * 400_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("key A1b2C3d4E5f6G7h8I9 of a map", "key A1b2C3d4E5f6G7h8I9 of a map"),
+        ("token A1b2C3d4E5f6G7h8I9", "token [REDACTED]"),
+        ("api key A1b2C3d4E5f6G7h8I9", "api key [REDACTED]"),
+        ("password=" + "a" * 300, "password=[REDACTED]"),
+        ("password='" + "a" * 300 + "'", "password='[REDACTED]'"),
+        ("token=5, password=5", "token=5, password=[REDACTED]"),
+        ("token = get_token()", "token = get_token()"),
+        ("password: correct", "password: [REDACTED]"),
+        ("password: correct horse", "password: correct horse"),
+        ("token: correct", "token: correct"),
+        ("token is correct", "token is correct"),
+        ("password is correct", "password is correct"),
+        ("authorization: required", "authorization: required"),
+        ("Authorization: Bearer token", "Authorization: Bearer token"),
+        ("Authorization: 'Bearer x1'", "Authorization: 'Bearer [REDACTED]'"),
+        ('Authorization: Digest a="b", c="d"', "Authorization: Digest [REDACTED]"),
+        ("token: ''", "token: ''"),
+        ("<token></token>", "<token></token>"),
+        ("<token>none</token><a>b</a>", "<token>none</token><a>b</a>"),
+        ("name: token, value: none", "name: token, value: none"),
+        ("name: x, value: y, password", "name: x, value: y, password"),
+        ("--token none", "--token none"),
+        ("?sig=none", "?sig=none"),
+        ("?sig=abc&a=b", "?sig=[REDACTED]&a=b"),
+        ("password=a b;user=c", "password=[REDACTED];user=c"),
+        ("token=x token=y", "token=[REDACTED] token=[REDACTED]"),
+        ("password=token=x", "password=[REDACTED]"),
+        ("see https://A1b2C3d4E5f6G7h8@h/", "see https://[REDACTED]@h/"),
+        ("https://A1b2C3d4E5f6G7h8:x-oauth-basic@h/", "https://[REDACTED]:[REDACTED]@h/"),
+        ("docker://a:b@sha256:0", "docker://a:b@sha256:0"),
+        ("jdbc:oracle:thin:u/p@h", "jdbc:oracle:thin:u/[REDACTED]@h"),
+        ("root:pw@tcp(h)/db", "root:[REDACTED]@tcp(h)/db"),
+        ("basic abcdefghijkl", "basic abcdefghijkl"),
+        ("basic dXNlcjpw", REDACTED),
+        ("basic 12345678", "basic 12345678"),
+        ("basic cut-throat", "basic cut-throat"),
+        ("a://u:@h", "a://u:@h"),
+        ("Bearer 12345678", REDACTED),
+        ("PASSWORD 'x' for u", "PASSWORD '[REDACTED]' for u"),
+        ("password x for u", "password x for u"),
+        ("token: ['a', 'b']", "token: [REDACTED]"),
+    ],
+)
+def test_only_the_secret_is_cut(text: str, kept: str) -> None:
+    assert redact_text(text) == kept
+
+
+@pytest.mark.parametrize(
+    "secret", ["password=s3cretpart", "token: {'a': 's3cretpart'}", "a://u:s3cretpart@h"]
+)
+def test_a_secret_is_found_anywhere_in_a_long_text(secret: str) -> None:
+    lines = "nothing of interest happens in this line\n" * 500
+
+    for text in (f"{lines}{secret}\n{lines}", f"{lines}{secret}", f"{secret} {lines}"):
+        assert redact_text(text) == text.replace(secret, redact_text(secret))
+        assert "s3cretpart" not in redact_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("password={}", "password: {}", "--password={}", "--password {}", "PASSWORD '{}'"),
+        *("export TOKEN={}", "?token={}", "?api_key={}", "mysql -p{}"),
+        *("host=h password={} user=u", "Server=h;Password={};User=u", "jdbc:x://h?password={}"),
+        *("https://u:{}@h", "Authorization: Basic {}", '{{"password":"{}"}}', "curl -u u:{} h"),
+    ],
+)
+@pytest.mark.parametrize("secret", ["x", "hunter", "12345", "S3cret", "correct-horse"])
+def test_a_secret_may_be_any_word(text: str, secret: str) -> None:
+    if secret == "12345" and "token" in text.lower():
+        return
+
+    assert redact_text(text.format(secret)) == text.format(REDACTED)
+
+
+def test_a_long_name_is_judged_by_its_begin_and_its_end() -> None:
+    assert secrecy("password_" + "a" * 2_000) is Secrecy.NUMBERS_TOO
+    assert secrecy("a" * 2_000 + "_token") is Secrecy.CONTENT
+    assert secrecy("a" * 2_000) is Secrecy.NOTHING

@@ -192,3 +192,51 @@ def test_an_added_word_is_looked_for() -> None:
 
     assert added.suspects(b'{"SESSION_key3":1}')
     assert cleaned({"mySessionKey9": 5}, ("Session-Key9",)) == {"mySessionKey9": "[REDACTED]"}
+
+
+def test_what_stands_beside_makes_a_value_secret() -> None:
+    sent: dict[str, Any] = {
+        "env": [{"name": "DB_PASSWORD", "value": "x", "n": 1}, {"name": "A", "value": "b"}],
+        "args": [["run", "--token", "x", "--n", "5"], ["mysql", "-px"], ["curl", "-u", "a:b"]],
+        "jwk": {"kty": "RSA", "n": "public", "d": "x"},
+        "form": {"type": "password", "value": "x"},
+        "token": {"type": "token", "value": "x"},
+        "pairs": [["token", "x1"], ["token", "word"], ["-x", "y"]],
+        "reference": {"ref": ["--token", "x"], "list": ["--token", "x"]},
+    }
+
+    kept = cleaned({"context": sent})["context"]
+
+    assert kept["env"] == [sent["env"][0] | {"value": "[REDACTED]"}, sent["env"][1]]
+    assert kept["args"] == [
+        ["run", "--token", "[REDACTED]", "--n", "5"],
+        ["mysql", "-p[REDACTED]"],
+        ["curl", "-u", "a:[REDACTED]"],
+    ]
+    assert kept["jwk"] == sent["jwk"] | {"d": "[REDACTED]"}
+    assert kept["form"] == sent["form"] | {"value": "[REDACTED]"}
+    assert kept["pairs"] == [["token", "[REDACTED]"], ["token", "word"], ["-x", "y"]]
+    assert kept["reference"] == {
+        "ref": ["--token", "x"],
+        "list": ["--token", "[REDACTED]"],
+    }
+    assert clean({"context": kept}).text == json.dumps({"context": kept})
+
+
+def test_json_in_a_string_is_read_once() -> None:
+    inner = {"password": "x", "n": 1.50}
+
+    assert cleaned({"body": json.dumps(inner)}) == {"body": '{"password":"[REDACTED]","n":1.5}'}
+    for text in ('{"tokens": [ 5 ]}', '{"tokens": 5', '{"a":1,"a":{"token":1}}', "[" * 300):
+        assert cleaned({"body": text}) == {"body": text}
+    twice = cleaned({"body": '{"token":"x1","token":"x2"}'})
+    assert "x1" not in twice["body"]
+    assert "x2" not in twice["body"]
+
+
+def test_many_keys_are_looked_at_as_few_are() -> None:
+    keys = [f"key number {number}" for number in range(200)]
+
+    kept = cleaned({"a": dict.fromkeys([*keys, "a://u:p@h"], 1)})
+
+    assert kept == {"a": dict.fromkeys([*keys, "a://u:[REDACTED]@h"], 1)}

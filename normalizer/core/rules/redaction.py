@@ -1,6 +1,7 @@
-"""A key or a text in; whether it is secret, and what of it may be kept.
+"""A key in; whether it is secret out.
 
-Source: wire-shapes, section 7 and section 9, R1-R3.
+Source: wire-shapes, section 7, and section 10, R7: some words count wherever they stand in a key,
+the rest only as words of their own.
 """
 
 import re
@@ -8,73 +9,64 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from functools import lru_cache
 from typing import Final
+from unicodedata import normalize
 
 REDACTED: Final = "[REDACTED]"
 
 SECRET_WORDS: Final = (
-    "password",
-    "passwd",
-    "pwd",
-    "secret",
-    "token",
-    "bearer",
-    "api_key",
-    "apikey",
-    "auth",
-    "credential",
-    "private_key",
-    "privatekey",
-    "connection_string",
-    "connectionstring",
-    "gcp_key",
-    "azure_key",
-    "ssh_key",
-    "sshkey",
-    "passphrase",
-    "pem",
-    "cert",
-    "encryption_key",
-    "decrypt_key",
-    "master_key",
+    *("password", "passwd", "passphrase", "secret", "api_key", "private_key"),
+    *("connection_string", "access_token"),
 )
-"""A key that contains one of these is secret, unless a look-alike explains it."""
+"""A key that contains one of these is secret, its parts run together or apart."""
 
-SECRET_WHOLE_WORD: Final = "pin"  # noqa: S105 - the name of a secret
-"""Secret only as a word of its own: `user_pin`, `pinCode`, but not `mapping`."""
-
-_NUMBER_WORDS: Final = ("password", "passwd", "pwd", "passphrase")
-_LOOKALIKES: Final = frozenset(
-    "author authors authority authorized authorised certainty certified secretary".split()
+SECRET_WHOLE_WORDS: Final = (
+    *("auth", "authorization", "authorisation", "oauth", "token", "bearer", "credential"),
+    *("credentials", "creds", "pem", "cert", "pwd", "cookie", "cookies", "gcp_key", "azure_key"),
+    *("ssh_key", "encryption_key", "decryption_key", "decrypt_key", "master_key", "signing_key"),
+    *("access_key", "account_key", "subscription_key", "amz_signature", "goog_signature"),
+    *("hmac_key", "aes_key", "deploy_key", "session_key", "jwt", "mnemonic", "passcode"),
+    *("seed_phrase", "recovery_phrase"),
 )
-_LOOKALIKE_PREFIXES: Final = ("author_", "certain", "concert", "uncertain", "certif")
-_LOOKALIKE_SUFFIXES: Final = ("page_token", "pagetoken", "_tokens_details")
+"""Secret as words of their own: `next_auth`, but neither `author` nor `tokens`."""
 
-_HUMP: Final = "\x1f"
-"""Stands between the words of a camel-cased key: one character, in neither a key nor a word."""
+_WHOSE: Final = (
+    "db|database|sql|pg|postgres|mysql|redis|mongo|smtp|imap|mail|email|ftp|ssh|ldap|proxy|http|"
+    "web|admin|root|user|login|auth|api|app|rabbitmq|mq|amqp|vault|db_user|my|client|server"
+)
+_NUMBERS: Final = re.compile(
+    "password(?!less)|passwd|passphrase|passcode|(?:^|_)pass_(?:word|wd|phrase)|pwd(?:_|$)|(?:^|_)pin(?:_|$)"
+)
+_CONTENT: Final = re.compile(
+    "secret(?!ar)|api_?key|private_?key|connection_?string|access_?token"
+    "|(?:token|auth|bearer|credentials?|creds)(?:_|$)"
+    "|(?:^|_)(?:authori[sz]ation|pem|cert|jwt|mnemonic|(?:seed|recovery)_phrase|(?:amz|goog)_signature)(?:_|$)"
+    "|(?:^|_)(?:cookies?|pw)$"
+    f"|(?:^|(?:^|_)(?:{_WHOSE})_?)pass$"
+    "|(?:^|_)(?:gcp|azure|ssh|encrypt(?:ion)?|decrypt(?:ion)?|master|signing|access|account"
+    "|subscription|hmac|aes|deploy|session)_?key(?:_|$)"
+)
+_LOOKALIKE_SUFFIX: Final = re.compile("_?page_?token$|_tokens_details$")
+_DESCRIBES: Final = re.compile(
+    "(?:^(?:has|is|are|needs?|requires?|required|uses?|allows?|enabled?|max|min|num|total|show)_.*"
+    "|_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
+    "|algorithm|alg|issuer|version|arn|path|file|dir|url|uri|endpoint|length|len|size|limit|usage"
+    "|expiry|expires|expires_in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
+    "|present|exists|expired|details|format|label|rotation|reset_at))$"
+)
+"""Says something about a secret: how many, of which kind, when, where. Never itself one."""
+_SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
+"""The exception: what an application logs in to a vault with."""
+
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_LETTERS: Final = re.compile("[a-z]+")
+_PARTS: Final = re.compile("[a-z]+|[0-9]+")
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
 }
-
-
-def _any_of(words: Iterable[str]) -> Callable[[str], object]:
-    """Give a search for any of the words, none of which is empty."""
-    return re.compile("|".join(map(re.escape, words))).search
-
-
-_secret_words: Final = _any_of(SECRET_WORDS)
-
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
+_STYLED: Final = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
-_CREDENTIAL: Final = re.compile(
-    r"\s*(?:bearer|basic)\s+[a-z0-9+/._~-]{8,}=*\s*", re.IGNORECASE | re.ASCII
-)
-_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
-_JWT_LONGER_THAN: Final = 50
-_URL_PASSWORD: Final = re.compile(r"""(://[^\s/:"'<>]*+:)[^\s/"'<>]+@""")
-
-SHORTEST_SECRET: Final = len("basic 12345678")
-"""No text that is shorter is a secret or holds one, but for a URL's password."""
+_LONGEST_NAME: Final = 1000
+"""Of a longer key its begin and its end are judged: megabytes name nothing."""
 
 
 class Secrecy(Enum):
@@ -88,12 +80,13 @@ class Secrecy(Enum):
 class Redaction:
     """The rules with the words an operator added; none can be taken away.
 
-    An added word hides numbers too: whoever adds `iban` means the value, whatever its type.
+    An added word counts wherever it stands in a key, and hides numbers too: whoever adds `iban`
+    means the value, whatever its type.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         self.added_words: Final = tuple(word for given in added_words if (word := _fold(given)))
-        self._number_words = _any_of((*_NUMBER_WORDS, *self.added_words))
+        self._added = _any_of(self.added_words)
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
     def secrecy(self, key: str) -> Secrecy:
@@ -101,61 +94,32 @@ class Redaction:
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
-        """Tell what this key hides, spelled plain, with `-` or in camel case."""
-        marked = _fold(_HUMPS.sub(_HUMP, key))
-        rest = _without_lookalike(marked)
-        # `gcpKey` is found in words, `passWord` run together, and neither may hide the other.
-        spellings = {rest.replace(_HUMP, "_"), rest.replace(_HUMP, "")}
-        if any(map(self._number_words, spellings)) or SECRET_WHOLE_WORD in _LETTERS.findall(rest):
+        if len(key) > _LONGEST_NAME:
+            key = f"{key[: _LONGEST_NAME // 2]} {key[-_LONGEST_NAME // 2 :]}"
+        if not key.isascii():
+            key = plain_letters(key)
+        if self.added_words:
+            humps = _HUMPS.sub("_", key), key
+            if any(self._added(_fold(spelling)) for spelling in humps):
+                return Secrecy.NUMBERS_TOO
+        words = "_".join(_PARTS.findall(_HUMPS.sub("_", key).lower()))
+        if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
+            return Secrecy.NOTHING
+        if _NUMBERS.search(words):
             return Secrecy.NUMBERS_TOO
-        return Secrecy.CONTENT if any(map(_secret_words, spellings)) else Secrecy.NOTHING
+        rest = _LOOKALIKE_SUFFIX.sub("", words)
+        return Secrecy.CONTENT if _CONTENT.search(rest) else Secrecy.NOTHING
 
 
-def redact_text(text: str) -> str:
-    """Give the text without its secrets: whole if it is one, else with them cut out.
-
-    Idempotent. Source: section 9, R3.
-    """
-    kept = cut_secrets(text)
-    secret = _is_secret(text) or (kept != text and _is_secret(kept))
-    return REDACTED if secret else kept
+def plain_letters(text: str) -> str:
+    """Give the text as it reads: full-width and styled letters plain, invisible characters gone."""
+    return _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), _INVISIBLE.sub("", text))
 
 
-def cut_secrets(text: str) -> str:
-    """Give the text with each JWT and each URL's password in it replaced."""
-    if "eyJ" in text:
-        text = _JWT.sub(_cut_jwt, text)
-    if "://" in text:
-        text = _URL_PASSWORD.sub(rf"\1{REDACTED}@", text)
-    return text
+def _any_of(words: Iterable[str]) -> Callable[[str], object]:
+    """Give a search for any of the words, none of which is empty."""
+    return re.compile("|".join(map(re.escape, words))).search
 
 
 def _fold(key: str) -> str:
     return key.translate(_FOLD)
-
-
-def _without_lookalike(marked: str) -> str:
-    """Take out what only looks like a secret; whatever is left is judged."""
-    key = marked.replace(_HUMP, "_")
-    if key in _LOOKALIKES:
-        return ""
-    for prefix in _LOOKALIKE_PREFIXES:
-        if key.startswith(prefix):
-            marked, key = marked[len(prefix) :], key[len(prefix) :]
-            break
-    for suffix in _LOOKALIKE_SUFFIXES:
-        if key.endswith(suffix):
-            return marked[: -len(suffix)]
-    return marked
-
-
-def _is_secret(text: str) -> bool:
-    return (
-        (len(text) >= SHORTEST_SECRET and _CREDENTIAL.fullmatch(text) is not None)
-        or (text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN)
-        or ("-----BEGIN" in text and "PRIVATE KEY" in text)
-    )
-
-
-def _cut_jwt(match: re.Match[str]) -> str:
-    return REDACTED if len(match[0]) > _JWT_LONGER_THAN else match[0]

@@ -1,0 +1,161 @@
+"""Secrets that have a form of their own, whatever word stands before them.
+
+Each rule takes a text and gives it without them, in time that grows as the text does.
+"""
+
+import re
+from typing import Final
+
+from normalizer.core.rules.redaction import REDACTED
+from normalizer.core.rules.secret_tokens import (
+    TOKEN,
+)
+from normalizer.core.rules.secret_values import (
+    SHORTEST_TOKEN,
+    Cuts,
+    cut_next,
+    end_of,
+    is_word,
+    is_worth,
+    looks_base64,
+    looks_generated,
+    looks_random,
+    quoted_at,
+)
+
+_PEM: Final = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY"
+    r".*?(?:-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\s+\Z)?|\Z)"
+    r"|(?<=Private-Lines:).*?(?=Private-MAC|\Z)",
+    re.DOTALL,
+)
+_JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
+_JWT_LONGER_THAN: Final = 50
+_QUOTED_NEXT: Final = re.compile(
+    r"(?i)(?<![\w.])(?:(?P<name>pass(?:word|wd|phrase)|pwd)(?:\s+for\s+\S{1,100})?"
+    r"|identified\s+(?:with\s+\S{1,100}\s+)?by|requirepass|login\s+\S{1,100}\s+password)"
+    r"(?:\s*[=(]\s*|\s+(?:(?:to|as|is)\s+)?)(?=\S)"
+)
+_SIGNATURE: Final = re.compile(
+    r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
+    r"(?P<value>[^\s&\"'<>,;]++)"
+)
+_COOKIES: Final = re.compile(
+    r"""(?i)(?<![A-Za-z])cookie[\\"']{0,8}\s{0,4}(?:[:=]|\s)\s{0,4}[\\"']{0,8}"""
+    r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?:;\s*[\w.\-]+(?:=[^\s;,"'\\]*+)?)*+)"""
+)
+_CREDENTIAL: Final = re.compile(
+    r"(?i)(?<![\w])(?P<scheme>bearer|basic)\s+(?P<value>[a-z0-9+/._~-]{8,}+=*+)(?![\w=!])", re.ASCII
+)
+_COMMAND: Final = re.compile(
+    r"""
+    \b(?:mysql|mariadb)[\w\-]{0,20}\s[^\n|;]{0,300}?(?<=\s)-p(?=\S)
+    | \b(?:sshpass|login)\s[^\n|;]{0,300}?(?<=\s)-p\s?
+    | \bredis-cli\s[^\n|;]{0,300}?(?<=\s)-a\s+
+    | \bcurl\s[^\n|;]{0,300}?(?<=\s)(?:-[A-Za-z]{0,6}[uU]|--user|--proxy-user)
+      [\s=]?\s*["']?[^\s:"']{0,100}:
+    | \bcurl\s[^\n|;]{0,300}?(?<=\s)(?:-b|--cookie)[\s=]?\s*["']?[\w.\-]{1,100}=
+    | :(?<=\w:)(?=[^\s@:]{1,200}@(?:tcp|unix)\()
+    | :thin:[^\s/:@"']{1,100}/(?=[^\s/@"']+@)
+    """,
+    re.VERBOSE,
+)
+_UP_TO_AT: Final = re.compile(r"""[^\s"']+?(?=@)|[^\s"']+""")
+_URL: Final = re.compile(r"://([^\s]+)")
+_AUTHORITY: Final = re.compile(r"""[^/?#"'<>]*""")
+_PORT: Final = re.compile(r"""\d{1,5}(?:[/?#"'<>,;)\]\\]|\Z)""")
+
+
+def cut_private_keys(text: str) -> str:
+    """Private keys, from their first line to their last or, cut off, to the end of the text."""
+    return _PEM.sub(REDACTED, text)
+
+
+def cut_tokens(text: str) -> str:
+    """JSON web tokens, and what begins as a published kind of token does."""
+    if text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN:
+        return REDACTED
+    if "eyJ" in text:
+        text = _JWT.sub(lambda jwt: REDACTED if len(jwt[0]) > _JWT_LONGER_THAN else jwt[0], text)
+    return TOKEN.sub(REDACTED, text)
+
+
+def cut_urls(text: str) -> str:
+    """The password of a URL's user, or the user that is a token."""
+    cuts = Cuts(text)
+    for match in _URL.finditer(text):
+        at = match.start(1)
+        for part in match[1].split("://"):
+            if "@" in part:
+                _cut_user(cuts, part, at)
+            at += len(part) + len("://")
+    return cuts.text()
+
+
+def _cut_user(cuts: Cuts, url: str, at: int) -> None:
+    """Cut the secret of a URL that begins at `at`, behind its `://`."""
+    authority = url[: end_of(_AUTHORITY, url, 0)]
+    user, has_user, host = authority.rpartition("@")
+    name, has_password, password = user.partition(":")
+    if has_user and has_password:
+        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - says: none
+            cuts.add(at, at + len(name))  # a token, before a password that is none
+        if not host.startswith("sha256:"):
+            cuts.add(at + len(name) + 1, at + len(user))
+    elif has_user:
+        if len(name) >= SHORTEST_TOKEN and looks_random(name):
+            cuts.add(at, at + len(name))
+    else:
+        # The password holds a sign that ends an authority, and was not written as %2F.
+        name, has_password, password = url.rpartition("@")[0].partition(":")
+        if has_password and not re.search(r"""[/?#"'<>]""", name) and not _PORT.match(password):
+            cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))
+
+
+def cut_cookies(text: str) -> str:
+    """What a cookie header holds, names and all."""
+    cuts = Cuts(text)
+    for match in _COOKIES.finditer(text):
+        cuts.add(*match.span("value"))
+    return cuts.text()
+
+
+def cut_statements(text: str) -> str:
+    """`PASSWORD 'x'` and what else of SQL and settings has no sign between word and value."""
+    cuts = Cuts(text)
+    for match in _QUOTED_NEXT.finditer(text):
+        if not match["name"] or quoted_at(text, match.end()):
+            cut_next(cuts, match.end())
+    return cuts.text()
+
+
+def cut_commands(text: str) -> str:
+    """What follows an option that only some programs read a password from."""
+    cuts = Cuts(text)
+    for match in _COMMAND.finditer(text):
+        if match[0].startswith(":"):
+            cuts.add(match.end(), end_of(_UP_TO_AT, text, match.end()))
+        else:
+            cut_next(cuts, match.end())
+    return cuts.text()
+
+
+def cut_signatures(text: str) -> str:
+    """What signs a URL: whoever has it, has access."""
+    cuts = Cuts(text)
+    for match in _SIGNATURE.finditer(text):
+        if is_worth(match["value"]):
+            cuts.add(*match.span("value"))
+    return cuts.text()
+
+
+def cut_credentials(text: str) -> str:
+    """`Bearer x` and `Basic x`, where x looks like what they carry. Whole, if there is no more."""
+    cuts = Cuts(text)
+    for match in _CREDENTIAL.finditer(text):
+        value, alone = match["value"], match[0] == text.strip()
+        is_basic = match["scheme"].lower() == "basic"
+        looks = looks_base64 if is_basic else looks_random
+        if looks(value) or (alone and not is_basic and not is_word(value)):
+            cuts.add(0 if alone else match.start("value"), len(text) if alone else match.end())
+    return cuts.text()

@@ -1,0 +1,291 @@
+"""A text in; the same text with the secrets in it cut out, and nothing else.
+
+A secret is known by how it begins, or by what stands before it: a word that would make a key
+secret, a scheme, a URL's user, an option of a program. Each rule takes time in proportion to the
+text.
+Source: wire-shapes, section 9, R3, and section 10, R7.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Final
+
+from normalizer.core.rules.redaction import Secrecy
+from normalizer.core.rules.secret_forms import (
+    cut_commands,
+    cut_cookies,
+    cut_credentials,
+    cut_private_keys,
+    cut_signatures,
+    cut_statements,
+    cut_tokens,
+    cut_urls,
+)
+from normalizer.core.rules.secret_values import (
+    BARE,
+    LONGEST_PLACEHOLDER,
+    Cuts,
+    cut_next,
+    end_of,
+    is_word,
+    is_worth,
+    looks_generated,
+    quoted_at,
+    says_nothing,
+)
+
+SHORTEST_SECRET: Final = len("pwd=x")
+"""No text that is shorter holds a secret."""
+SIGNS: Final = (
+    *(
+        "basic",
+        "privatelines",
+        "identifiedby",
+        "requirepass",
+        "sshpass",
+        "rediscli",
+        "sig=",
+        ":thin:",
+        "kty",
+    ),
+    *("signature=", "pass.word", "pass.phrase", "api.key", "private.key", "connection.string"),
+)
+"""Beside the words of keys: what a rule here looks for, as `sanitize` spells its signs."""
+_PIECE_CHARS: Final = 1 << 13
+_BLANK: Final = re.compile(r"\s")
+_INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
+_NAME: Final = rf"[\w.\-{_INVISIBLE}]"
+_NAMED: Final = re.compile(
+    rf"""
+    (?<!{_NAME})(?:(?P<before>[A-Za-z]{{2,12}})\ )?(?P<name>{_NAME}++)
+    (?:
+        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}
+        | \s+(?P<verb>is|was):?\s+
+    )
+    """,
+    re.VERBOSE,
+)
+"""A name and a sign behind it. Whose value it is, stays for the next match: it may hold one too."""
+_SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd")
+"""What only says something together with the word before: `api key`."""
+_WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
+"""A value of a connection string: up to the sign, for it may hold blanks."""
+_BRACKETS: Final = re.compile(r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\{(?=\s*\\*["'])[^\[\]{}]++\}""")
+"""A list or an object that holds text, and nothing deeper."""
+_OPTION: Final = re.compile(
+    r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
+)
+_ELEMENT: Final = re.compile(r"<(?P<name>[\w.:\-]++)(?:\s[^<>]*+)?>(?P<value>[^<>]++)</")
+_PAIR: Final = re.compile(
+    r"""(?i)(?<!\w)(?:name|key|id)[\\"']{0,8}\s{0,4}[:=]\s{0,4}[\\"']{0,8}"""
+    r"""(?P<name>[\w.\- ]{1,100}+)"""
+    r"""[\\"']{0,8}\s{0,4},?\s{0,80}[\\"']{0,8}value[\\"']{0,8}\s{0,4}[:=]\s{0,4}"""
+)
+_GENERATED: Final = re.compile(r"(?<![\w/.:@\-])[A-Za-z0-9+_~=][A-Za-z0-9+/_~=\-]{11,}+", re.ASCII)
+_WORDS_BEFORE: Final = re.compile(r"[\w.\-]+")
+_CHARS_BEFORE: Final = 60
+_AUTHORIZATION: Final = re.compile(r"(?i)auth(?:ori[sz]ation)?\Z")
+_SCHEME: Final = re.compile(
+    r"(?i)(?:(?P<all>digest|oauth|signature|hmac|aws4-hmac-sha256|sharedkey)|[a-z][\w\-]{1,30})\s+(?=\S)"
+)
+_SCHEMES: Final = ("bearer", "basic", "token")
+_REST_OF_LINE: Final = re.compile(r"[^\r\n']+")
+_SHORTEST_CODE: Final = 5
+_NUMBER: Final = re.compile(r"[+-]?[\d.,:]+%?\Z")
+_REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|(?:self|config|settings|os|args)\.\w")
+"""A value as source code has it: a call or an attribute."""
+_IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
+"""No name that stands in prose."""
+
+
+class SecretText:
+    """Cuts secrets out of texts.
+
+    `secrecy` tells what a name hides, `suspects` whether a text has to be looked into at all.
+    """
+
+    def __init__(
+        self, secrecy: Callable[[str], Secrecy], suspects: Callable[[bytes], bool]
+    ) -> None:
+        self.secrecy = secrecy
+        self._suspects = suspects
+        self._rules: tuple[tuple[Callable[[str], str], tuple[str, ...]], ...] = (
+            (cut_private_keys, ("private key", "private-lines")),
+            (cut_tokens, ()),
+            (cut_urls, ("://",)),
+            (cut_cookies, ("cookie",)),
+            (self._cut_named, ("=", ":", " is ", " was ", "%3d")),
+            (self._cut_options, ("-",)),
+            (cut_statements, ("pass", "pwd", "identified")),
+            (
+                cut_commands,
+                (
+                    "mysql",
+                    "mariadb",
+                    "sshpass",
+                    "login",
+                    "redis-cli",
+                    "curl",
+                    ":thin:",
+                    "@tcp(",
+                    "@unix(",
+                ),
+            ),
+            (self._cut_elements, ("</",)),
+            (self._cut_pairs, ("value",)),
+            (cut_signatures, ("sig=", "signature=")),
+            (cut_credentials, ("bearer", "basic")),
+            (self._cut_generated, ()),
+        )
+
+    def may_hold_secret(self, text: str) -> bool:
+        """Tell whether a text has a sign of a secret; JSON may write a quote that stands here."""
+        return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
+
+    def cut(self, text: str) -> str:
+        """Give the text without its secrets. Idempotent.
+
+        Of a long text only those pieces are read that have a sign, and the piece after each.
+        """
+        if len(text) <= _PIECE_CHARS:
+            return self._cut(text) if self.may_hold_secret(text) else text
+        text = cut_private_keys(text)
+        kept: list[str] = []
+        run: list[str] = []
+        for piece in _pieces(text):
+            if self.may_hold_secret(piece):
+                run.append(piece)
+            elif run:
+                kept.append(self._cut("".join((*run, piece))))
+                run = []
+            else:
+                kept.append(piece)
+        return "".join((*kept, self._cut("".join(run))))
+
+    def _cut(self, text: str) -> str:
+        folded = text.lower()
+        for rule, signs in self._rules:
+            if not signs or any(sign in folded for sign in signs):
+                text = rule(text)
+        return text
+
+    def hides(self, name: str, value: str) -> bool:
+        """Tell whether a value given as an argument is one to hide."""
+        return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
+
+    def hides_plainly(self, name: str, value: str) -> bool:
+        """Tell whether a value beside a name alone is one to hide: not if it reads as a word."""
+        return self.hides(name, value) and not is_word(value)
+
+    def _cut_named(self, text: str) -> str:
+        """`word = value` in all its spellings: what `word` would hide as a key, goes."""
+        cuts = Cuts(text)
+        for match in _NAMED.finditer(text):
+            if match.start("name") < cuts.end:
+                continue
+            name, before = match["name"], match["before"]
+            secrecy = self.secrecy(name)
+            if before and name.lower() in _SECOND_WORDS:
+                secrecy = self.secrecy(f"{before} {name}")
+            if secrecy is not Secrecy.NOTHING:
+                self._cut_value(cuts, match, secrecy)
+        return cuts.text()
+
+    def _cut_value(self, cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+        """Cut the value behind a name and its sign, if it may be one."""
+        text, at = cuts.whole, match.end()
+        is_authorization = _AUTHORIZATION.search(match["name"]) is not None
+        if brackets := _BRACKETS.match(text, at):
+            cuts.add(*brackets.span())
+        elif quoted := quoted_at(text, at):
+            start, end = quoted
+            if is_authorization and (scheme := _SCHEME.match(text, start, end)):
+                start = scheme.end()
+            if is_worth(text[start:end], quoted=True):
+                cuts.add(start, end)
+        elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme):
+            at = scheme.end()
+            end = end_of(_REST_OF_LINE if scheme["all"] else BARE, text, at)
+            if is_worth(text[at:end]):
+                cuts.add(at, end)
+        else:
+            _cut_bare(cuts, match, secrecy)
+
+    def _cut_options(self, text: str) -> str:
+        cuts = Cuts(text)
+        for match in _OPTION.finditer(text):
+            if self.secrecy(match["name"]) is not Secrecy.NOTHING:
+                cut_next(cuts, match.end())
+        return cuts.text()
+
+    def _cut_elements(self, text: str) -> str:
+        cuts = Cuts(text)
+        for match in _ELEMENT.finditer(text):
+            secrecy, value = self.secrecy(match["name"]), match["value"]
+            if secrecy is not Secrecy.NOTHING and is_worth(value.strip(), quoted=True):
+                cuts.add(match.start("value"), match.end("value"))
+        return cuts.text()
+
+    def _cut_pairs(self, text: str) -> str:
+        """`name: DB_PASSWORD, value: x`, in any notation."""
+        cuts = Cuts(text)
+        for match in _PAIR.finditer(text):
+            if self.secrecy(match["name"]) is not Secrecy.NOTHING:
+                cut_next(cuts, match.end())
+        return cuts.text()
+
+    def _cut_generated(self, text: str) -> str:
+        """What looks generated, where one of the three words before names a secret."""
+        cuts = Cuts(text)
+        for match in _GENERATED.finditer(text):
+            if not looks_generated(match[0]):
+                continue
+            near = _WORDS_BEFORE.findall(
+                text[max(0, match.start() - _CHARS_BEFORE) : match.start()]
+            )
+            words = near[-3:]
+            pairs = [f"{a} {b}" for a, b in pairwise(near[-4:]) if b.lower() in _SECOND_WORDS]
+            if any(self.secrecy(name) is not Secrecy.NOTHING for name in (*words, *pairs)):
+                cuts.add(*match.span())
+        return cuts.text()
+
+
+def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
+    """Cut a value without quotes: whatever it is behind `=`, in prose not if it reads as a word."""
+    text, at, sign = cuts.whole, match.end(), match["sign"]
+    spaced = match[0][-1].isspace()
+    is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
+    tight = sign is not None and sign != ":" and not spaced
+    end = end_of(_WITH_BLANKS, text, at) if tight else at
+    if end == at:
+        end = end_of(BARE, text, at)
+    if end - at > LONGEST_PLACEHOLDER:
+        cuts.add(at, end)
+        return
+    value = text[at:end].rstrip(".,)]}>" if tight else ".,:)]}>!?")
+    is_count = len(value) < _SHORTEST_CODE or "token" in match["name"].lower()
+    if secrecy is Secrecy.CONTENT and is_count and _NUMBER.match(value):
+        return
+    at_end = end >= len(text) or text[end] in "\r\n\"'&;,"
+    may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)
+    if (match["verb"] or not may_be_word) and is_word(value):
+        return
+    if is_worth(value) and (tight or not _REFERENCE.match(value)):
+        cuts.add(at, at + len(value))
+
+
+def _is_scheme(scheme: re.Match[str]) -> bool:
+    """Tell whether the first word of an Authorization header is its scheme."""
+    word = scheme[0].strip().lower()
+    return scheme["all"] is not None or word in _SCHEMES or not says_nothing(word)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Give the text in pieces that end at a blank or a line's end."""
+    start = 0
+    while start < len(text):
+        blank = _BLANK.search(text, start + _PIECE_CHARS)
+        end = blank.end() if blank else len(text)
+        yield text[start:end]
+        start = end

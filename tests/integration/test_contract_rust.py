@@ -4,6 +4,7 @@ The crate is built in contract/rust/target, where the next run finds it. Without
 are left out, and counted as such; CI has one.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,10 @@ from normalizer.cli.conform import described, read_cases, run_program
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
+from simulator.mix import Mix
 from tests.contract import FOLDER
+from tests.hostile import hostile_values
+from tests.unit.simulator_pipeline import played
 
 _normalize: Final = Normalizer().normalize
 CRATE: Final = FOLDER / "rust"
@@ -34,11 +38,15 @@ pytestmark = [
 ]
 
 
+_LEAST_WORK: Final = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_INCREMENTAL": "0"}
+"""Nobody steps through what is built here."""
+
+
 def _cargo(*arguments: str, **variables: str) -> str:
     done = subprocess.run(
         [CARGO or "cargo", *arguments],
         cwd=CRATE,
-        env={name: text for name, text in os.environ.items() if name != "RUSTFLAGS"} | variables,
+        env=os.environ | _LEAST_WORK | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -53,6 +61,14 @@ def examples() -> Path:
     built = _cargo("build", "--locked", "--quiet", "--examples", "--message-format", "json")
     made = [json.loads(line).get("executable") for line in built.splitlines()]
     return Path(next(path for path in made if path)).parent
+
+
+@pytest.fixture(scope="module")
+def reports(examples: Path) -> list[dict[str, str]]:
+    """Every line of the vectors in the four shapes, and what the crate makes of each."""
+    lines = (FOLDER / "vectors/lines.ndjson").read_bytes()
+    done = subprocess.run([examples / "reports"], input=lines, capture_output=True, check=True)
+    return [json.loads(line) for line in done.stdout.split(b"\n") if line]
 
 
 def test_the_crates_own_tests_pass() -> None:
@@ -79,17 +95,65 @@ def test_the_crate_conforms(examples: Path) -> None:
     assert ["\n".join(described(difference)) for difference in differences] == []
 
 
-def test_what_each_shape_of_an_event_becomes_the_filter_says_too(examples: Path) -> None:
-    lines = (FOLDER / "vectors/lines.ndjson").read_bytes()
-    done = subprocess.run([examples / "reports"], input=lines, capture_output=True, check=True)
-    reports = [json.loads(line) for line in done.stdout.split(b"\n") if line]
+@pytest.mark.parametrize(
+    "number", [1_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3_600)])]
+)
+def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
+    number: int, examples: Path, tmp_path: Path
+) -> None:
+    rich = Mix(in_flight=40, odd=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
+    log, _ = played(rich, 19, number)
+    hostile = (RawRecord(value=value) for value in hostile_values(19, number))
+    lines, told = tmp_path / "lines.ndjson", tmp_path / "told.ndjson"
 
+    with lines.open("wb") as sink:
+        for record in itertools.chain(log, hostile):
+            events = (one for one in _normalize(record) if isinstance(one, Envelope))
+            sink.writelines(to_canonical(event) + b"\n" for event in events)
+    with lines.open("rb") as given, told.open("wb") as sink:
+        subprocess.run([examples / "canonical"], stdin=given, stdout=sink, check=True)
+
+    with lines.open("rb") as given, told.open("rb") as back:
+        differing = [pair for pair in itertools.zip_longest(given, back) if pair[0] != pair[1]]
+    assert lines.stat().st_size > number * 100
+    assert differing[:3] == []
+
+
+def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
+    reports: list[dict[str, str]],
+) -> None:
     differing = [report for report in reports if _filtered(report["report"]) != report["line"]]
 
     assert {report["shape"] for report in reports} == {
         *("python_server", "rust_server", "rust_worker", "executor")
     }
     assert differing == []
+
+
+def test_a_shape_leaves_out_only_what_the_contract_lists(
+    reports: list[dict[str, str]],
+) -> None:
+    """The table of contract/README.md."""
+    differing: dict[str, set[str]] = {}
+
+    whole: dict[str, object] = {}
+    for report in reports:
+        event = json.loads(report["line"])
+        if report["shape"] == "python_server":
+            whole = event
+        names = whole.keys() | event.keys()
+        differing.setdefault(report["shape"], set()).update(
+            name for name in names if whole.get(name) != event.get(name)
+        )
+
+    nested = {"command_id", "error", "duration"}
+    tops = {"catalog_id", "node_type", "parent_event_id", "parent_execution_id", "result"}
+    assert differing["python_server"] == set()
+    assert differing["rust_server"] == tops | nested
+    # Numbers that no double holds.
+    assert differing["executor"] <= tops | nested | {"context", "meta"}
+    own = {"event_id", "created_at", "meta", "context", "status", "step", "worker_id"}
+    assert differing["rust_worker"] <= tops | nested | own
 
 
 def _filtered(report: str) -> str:

@@ -108,7 +108,7 @@ def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[Differenc
 def described(difference: Difference) -> Iterator[str]:
     """A difference in words: the record, and line by line what it should have become."""
     case, given = difference.case, difference.given
-    yield f"{case.id}: {case.about}"
+    yield f"{case.id}: {case.about}" if case.about else case.id
     yield f"  read      {_shown(case.given.decode(errors='replace'))}"
     for number in range(max(len(case.expected), len(given))):
         wanted = case.expected[number] if number < len(case.expected) else "nothing"
@@ -135,11 +135,10 @@ def _differences(cases: Sequence[Case], output: bytes) -> Iterator[Difference]:
             begun.append(line)
     for number, case in enumerate(cases):
         given = tuple(_as_told(_refusal(line)) for line in told[number])
-        if markers[number] != _marker(number):
-            marker = Case("the event between two vectors", "", b"", (_marker(number),))
-            yield Difference(marker, (markers[number],) if markers[number] else ())
-            return
-        if given != case.expected:
+        if markers[number] != (marker := _marker(number)):
+            before = Case(f"the event before {case.id}", "", marker.encode(), (marker,))
+            yield Difference(before, (markers[number],) if markers[number] else ())
+        elif given != case.expected:
             yield Difference(case, given)
 
 

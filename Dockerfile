@@ -11,6 +11,7 @@ RUN awk '/^[a-z]/ { wanted = /^setuptools==/ } wanted' requirements-dev.lock > b
     && pip install --require-hashes --requirement build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY migrations migrations
+COPY contract/vectors contract/vectors
 COPY normalizer normalizer
 COPY projector projector
 COPY simulator simulator

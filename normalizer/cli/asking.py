@@ -8,13 +8,14 @@ import click
 import msgspec
 
 from normalizer import settings as settings_of
+from normalizer.cli import conform as conformance
 from normalizer.cli.check import check as run_check
-from normalizer.cli.edge import FOUND, load_settings, log_of, waited
+from normalizer.cli.edge import FOUND, end, load_settings, log_of, waited
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.ledger import verify
 from normalizer.envelope import json_schema
-from normalizer.errors import REASONS
+from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import LogReader
 from normalizer.service.metrics import documented as documented_metrics
 from normalizer.store import quarantine as refusals
@@ -28,6 +29,39 @@ def schema() -> None:
     normalizer schema > event.schema.json
     """
     click.echo(msgspec.json.format(msgspec.json.encode(json_schema()), indent=2))
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--level",
+    type=click.Choice(conformance.LEVELS),
+    default="lines",
+    show_default=True,
+    help="lines: canonical lines come back; shapes: also events whose status no rule has to "
+    "judge; rules: also every other record, and every refusal.",
+)
+@click.option("--show", default=10, show_default=True, help="So many differences in words.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) -> None:
+    """Hold a program against the contract: it reads lines, and must give what contract/ says.
+
+    \b
+    normalizer conform -- cat
+    normalizer conform --level shapes -- ./my-filter --ndjson
+    normalizer conform --level rules -- normalizer normalize
+
+    The program reads raw or canonical events on standard input, one a line, and writes canonical
+    ones. A refusal is {"quarantine":{"reason":CODE,...}} in the event's place. Exit 1: it differs.
+    """
+    cases = conformance.read_cases(level)
+    try:
+        differences = conformance.run_program(command, cases)
+    except ConfigurationError as error:
+        end(error)
+    for difference in differences[:show]:
+        click.echo("\n".join(conformance.described(difference)))
+    click.echo(f"{len(cases) - len(differences)} of {len(cases)} the same, up to level {level}")
+    raise SystemExit(FOUND if differences else 0)
 
 
 @click.command()

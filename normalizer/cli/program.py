@@ -61,7 +61,7 @@ def main() -> None:
 
 for _command in (
     *(running.run, running.up, running.migrate, running.normalize),
-    *(asking.check, asking.config, asking.schema, asking.metrics, asking.explain),
+    *(asking.check, asking.config, asking.schema, asking.conform, asking.metrics, asking.explain),
     *(asking.quarantine, asking.ledger, position),
     *(backfill, renormalise, redact, forget, export, jobs),
 ):

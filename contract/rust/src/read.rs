@@ -1,0 +1,298 @@
+//! Reading: where each field of an event may stand, in the order in which the places are asked.
+//!
+//! The places are those of every producer at once; which shape an event has makes no difference.
+
+use serde_json::value::RawValue;
+
+use crate::json::{self, canonical_json, digits, filled, integer, word, Object};
+use crate::{status, time, Envelope, Error};
+
+/// Every name that means a field of an event at its top level.
+const FIELDS: &[&str] = &[
+    "event_id",
+    "execution_id",
+    "event_type",
+    "name",
+    "step",
+    "node_name",
+    "status",
+    "created_at",
+    "timestamp",
+    "event_time",
+    "ingest_time",
+    "context",
+    "payload",
+    "worker_id",
+    "meta",
+    "command_id",
+    "catalog_id",
+    "node_type",
+    "parent_event_id",
+    "parent_execution_id",
+    "result",
+    "error",
+    "duration",
+];
+const TIMES: [&str; 4] = ["created_at", "timestamp", "event_time", "ingest_time"];
+const MAX_ATTEMPTS: i64 = 32_767;
+/// A call, a command or a step takes no longer, all else at most ten years.
+const LONGEST_WORK_S: f64 = 30.0 * 24.0 * 3600.0;
+const LONGEST_S: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+
+/// Gives the event of a text in any producer's shape.
+pub(crate) fn event(text: &str) -> Result<Envelope, Error> {
+    let members = members_of(text)?;
+    let event_type = ["event_type", "name"]
+        .iter()
+        .find_map(|name| members.get(name));
+    let event_type = filled(event_type).ok_or(Error::NotAnEvent)?;
+    let sent = members.get("execution_id");
+    let execution_id = id(sent, "execution_id")?.ok_or(Error::MissingExecutionId)?;
+    let event_id = match members.get("event_id") {
+        sent if integer(sent).is_some_and(|number| number < 0) => None,
+        sent => id(sent, "event_id")?,
+    };
+    let mut event = gather(&members, execution_id, event_type);
+    event.created_at = event.created_at.or_else(|| time::of_id(event_id?));
+    event.event_id = event_id;
+    event.to_canonical()?;
+    Ok(event)
+}
+
+/// Gives the event of a canonical line, with the fields that only a later version knows.
+pub(crate) fn line(text: &str) -> Result<Envelope, Error> {
+    let mut event = event(text)?;
+    event.later = members_of(text)?
+        .0
+        .into_iter()
+        .filter(|(name, _)| !FIELDS.contains(&name.as_str()))
+        .map(|(name, value)| (name, value.to_owned()))
+        .collect();
+    event.to_canonical()?;
+    Ok(event)
+}
+
+fn members_of(text: &str) -> Result<Object<'_>, Error> {
+    let value: &RawValue = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    if !value.get().starts_with('{') {
+        return Err(Error::NotAnEvent);
+    }
+    Ok(serde_json::from_str(value.get())?)
+}
+
+/// Gives all that an event says beside its ids and its type.
+pub(crate) fn gather(top: &Object<'_>, execution_id: i64, event_type: String) -> Envelope {
+    let places = Places::of(top);
+    let command_id = places.command_id();
+    let status = status::read(&places, &event_type);
+    let mut event = Envelope::new(execution_id, event_type, status);
+    event.step = places.step(command_id.as_deref());
+    event.created_at = TIMES.iter().find_map(|name| time::read(top.get(name)?));
+    event.context = top
+        .get("context")
+        .or_else(|| top.get("payload"))
+        .map(ToOwned::to_owned);
+    event.worker_id = places.worker_id();
+    event.attempts = places.attempts();
+    event.meta = places.object("meta").map(ToOwned::to_owned);
+    event.command_id = command_id;
+    event.catalog_id = secondary_id(top.get("catalog_id"));
+    event.node_type = word(top.get("node_type"));
+    event.parent_event_id = secondary_id(top.get("parent_event_id"));
+    event.parent_execution_id = secondary_id(top.get("parent_execution_id"));
+    event.result = top.get("result").map(ToOwned::to_owned);
+    event.error = places.error();
+    event.duration = places.duration(&event.event_type);
+    event
+}
+
+/// The objects of an event in which its producers put what belongs to it.
+pub(crate) struct Places<'a, 'b> {
+    pub(crate) top: &'b Object<'a>,
+    meta: Object<'a>,
+    pub(crate) payload: Object<'a>,
+    pub(crate) payload_result: Object<'a>,
+    pub(crate) payload_result_context: Object<'a>,
+    pub(crate) payload_response: Object<'a>,
+    pub(crate) result: Object<'a>,
+    pub(crate) result_context: Object<'a>,
+    pub(crate) result_inner: Object<'a>,
+    pub(crate) result_inner_context: Object<'a>,
+    pub(crate) result_response: Object<'a>,
+}
+
+impl<'a, 'b> Places<'a, 'b> {
+    fn of(top: &'b Object<'a>) -> Self {
+        let payload = Object::of(top.get("context").or_else(|| top.get("payload")));
+        let payload_result = payload.object("result");
+        let result = top.object("result");
+        let result_context = result.object("context");
+        let result_inner = result_context.object("result");
+        Self {
+            top,
+            meta: top.object("meta"),
+            payload_result_context: payload_result.object("context"),
+            payload_response: payload.object("response"),
+            payload_result,
+            payload,
+            result_inner_context: result_inner.object("context"),
+            result_response: result_context.object("response"),
+            result_inner,
+            result_context,
+            result,
+        }
+    }
+
+    fn object(&self, name: &str) -> Option<&'a RawValue> {
+        self.top
+            .get(name)
+            .filter(|value| value.get().starts_with('{'))
+    }
+
+    /// Gives the objects that stand behind the payload, the first to be asked at first.
+    fn deeper(&self) -> [&Object<'a>; 6] {
+        [
+            &self.payload_result,
+            &self.payload_result_context,
+            &self.result,
+            &self.result_context,
+            &self.result_inner,
+            &self.result_inner_context,
+        ]
+    }
+
+    fn command_id(&self) -> Option<String> {
+        [self.top, &self.payload, &self.meta]
+            .into_iter()
+            .chain(self.deeper())
+            .find_map(|place| {
+                let sent = place.get("command_id");
+                filled(sent).or_else(|| integer(sent).map(|number| number.to_string()))
+            })
+    }
+
+    fn step(&self, command_id: Option<&str>) -> String {
+        let named = |value| word(value).filter(|step| step != "unknown");
+        named(self.top.get("step"))
+            .or_else(|| named(self.top.get("node_name")))
+            .or_else(|| named(self.payload.get("step")))
+            .or_else(|| step_of_command(command_id?))
+            .or_else(|| named(self.result_context.get("step")))
+            .unwrap_or_default()
+    }
+
+    fn worker_id(&self) -> Option<String> {
+        let traced = self.top.object("trace_component").object("worker");
+        word(self.top.get("worker_id"))
+            .or_else(|| word(self.payload.get("worker_id")))
+            .or_else(|| word(self.meta.get("worker_id")))
+            .or_else(|| word(traced.get("id")))
+            .or_else(|| word(self.result_context.get("worker_id")))
+    }
+
+    fn attempts(&self) -> u16 {
+        let count = |value| {
+            let count = digits(value).filter(|count| (0..=MAX_ATTEMPTS).contains(count))?;
+            u16::try_from(count).ok()
+        };
+        let retries = |value| count(value).map(|tries| tries.saturating_sub(1));
+        let (top, meta) = (self.top, &self.meta);
+        let (payload, stored) = (&self.payload, &self.result_context);
+        count(meta.get("attempts"))
+            .or_else(|| retries(meta.get("attempt")))
+            .or_else(|| retries(top.object("correlation").get("attempt")))
+            .or_else(|| retries(meta.object("correlation").get("attempt")))
+            .or_else(|| retries(payload.get("attempt")))
+            .or_else(|| retries(payload.object("retry").get("attempt")))
+            .or_else(|| retries(meta.object("queue_meta").get("attempts")))
+            .or_else(|| retries(top.get("attempt_number")))
+            .or_else(|| retries(meta.object("retry").get("attempt_number")))
+            .or_else(|| retries(payload.object("data").get("attempt_number")))
+            .or_else(|| retries(top.get("attempt")))
+            .or_else(|| retries(stored.get("attempt")))
+            .or_else(|| retries(stored.object("retry").get("attempt")))
+            .or_else(|| retries(stored.object("data").get("attempt_number")))
+            .or_else(|| count(top.get("retry_count")))
+            .unwrap_or(0)
+    }
+
+    fn error(&self) -> Option<String> {
+        let places = [self.top, &self.payload].into_iter().chain(self.deeper());
+        places.into_iter().find_map(|place| {
+            let sent = place.get("error").filter(|value| value.get() != "false")?;
+            match json::text(Some(sent)) {
+                Some(text) => Some(text).filter(|text| !text.is_empty()),
+                None => filled(Object::of(Some(sent)).get("message"))
+                    .or_else(|| canonical_json(sent.get()).ok()),
+            }
+        })
+    }
+
+    fn duration(&self, event_type: &str) -> Option<f64> {
+        let is_work = ["call", "action", "command", "step"].iter().any(|word| {
+            let begins = event_type
+                .get(..word.len())
+                .is_some_and(|a| a.eq_ignore_ascii_case(word));
+            begins && !event_type[word.len()..].starts_with(|a: char| a.is_ascii_alphanumeric())
+        });
+        let longest = if is_work { LONGEST_WORK_S } else { LONGEST_S };
+        let seconds = |value: Option<&RawValue>, is_ms: bool| {
+            let sent = value?.get();
+            let plain = canonical_json(sent)
+                .ok()
+                .filter(|_| !sent.starts_with('"'))?;
+            let power = if is_ms { "e-3" } else { "" };
+            let seconds: f64 = format!("{plain}{power}").parse().ok()?;
+            (0.0..=longest).contains(&seconds).then_some(seconds)
+        };
+        let declared = self.top.get("duration");
+        let stored = self
+            .top
+            .get("event_time")
+            .or_else(|| self.top.get("ingest_time"))
+            .is_some();
+        let whole = declared.is_some_and(|sent| !sent.get().contains(['.', 'e', 'E']));
+        seconds(declared, stored && whole).or_else(|| {
+            [
+                &self.payload,
+                &self.payload_result,
+                &self.payload_result_context,
+                &self.result_context,
+                &self.result_inner,
+                &self.result_inner_context,
+            ]
+            .iter()
+            .find_map(|place| seconds(place.get("duration_ms"), true))
+        })
+    }
+}
+
+/// Gives a primary id: a positive integer or its digits; nothing where none was sent.
+fn id(sent: Option<&RawValue>, field: &'static str) -> Result<Option<i64>, Error> {
+    let Some(value) = sent else { return Ok(None) };
+    match digits(sent) {
+        Some(0) => Ok(None),
+        Some(number) if number > 0 => Ok(Some(number)),
+        _ if value.get() == "\"\"" => Ok(None),
+        _ => Err(Error::InvalidId(field)),
+    }
+}
+
+fn secondary_id(sent: Option<&RawValue>) -> Option<i64> {
+    digits(sent).filter(|number| *number > 0)
+}
+
+/// Gives the step of `{execution}:{step}:{id}` or `...:i{n}`; the step itself may hold colons.
+fn step_of_command(command_id: &str) -> Option<String> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|a| a.is_ascii_digit());
+    let (_, rest) = command_id
+        .split_once(':')
+        .filter(|(execution, _)| !execution.is_empty())?;
+    let (before, last) = rest.rsplit_once(':')?;
+    let step = match last.strip_prefix('i').filter(|turn| is_number(turn)) {
+        Some(_) => before.rsplit_once(':').filter(|(_, id)| is_number(id))?.0,
+        None if is_number(last) => before,
+        None => return None,
+    };
+    (!step.is_empty() && step != "unknown").then(|| step.to_owned())
+}

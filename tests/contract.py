@@ -1,0 +1,146 @@
+"""The generated files of contract/: `python -m tests.contract` says which would change.
+
+With --write it writes them:
+
+envelope.schema.json   `normalizer schema`
+vectors/records.ndjson a raw record and what the filter makes of it, from tests/vectors
+vectors/producers.ndjson   one event as several producers send it
+vectors/lines.ndjson   every canonical line of both, each once
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Rejected, json_schema, to_canonical
+from tests.vectors.corpus import SINGLE, parse_json, raw_record, read_vectors
+
+FOLDER: Final = Path(__file__).parents[1] / "contract"
+
+_normalize: Final = Normalizer().normalize
+
+LONGEST_BYTES: Final = 4096
+"""A longer record is about a limit: those are tested here, at full size, and not passed on."""
+
+
+def generated() -> dict[str, str]:
+    """Every generated file of the contract, by its name."""
+    records, producers = list(_records()), list(_producers())
+    given = [line for record in records for line in record["gives"] if isinstance(line, str)]
+    schema = msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode()
+    return {
+        "envelope.schema.json": schema + "\n",
+        "vectors/records.ndjson": _ndjson(records),
+        "vectors/producers.ndjson": _ndjson(producers),
+        "vectors/lines.ndjson": "".join(f"{line}\n" for line in dict.fromkeys(given)),
+    }
+
+
+@cache
+def contract_files() -> dict[str, str]:
+    """The same, made once for all tests."""
+    return generated()
+
+
+def _records() -> Iterator[dict[str, Any]]:
+    seen = set()
+    for name in SINGLE:
+        for vector in read_vectors(name):
+            raw = raw_record(vector).value
+            if raw is None or "redact_keys" in vector or not _is_a_line(raw) or raw in seen:
+                continue
+            seen.add(raw)
+            yield _record(f"{name}/{vector['id']}", vector["about"], raw)
+
+
+def _producers() -> Iterator[dict[str, Any]]:
+    for vector in read_vectors("groups"):
+        gives = [_filtered(raw.encode())[0] for raw in vector["raws"]]
+        yield {
+            "id": vector["id"],
+            "about": vector["about"],
+            "without": vector["drop"],
+            "raws": vector["raws"],
+            "gives": gives,
+        }
+
+
+def _is_a_line(raw: bytes) -> bool:
+    return bool(raw.strip()) and b"\n" not in raw and len(raw) <= LONGEST_BYTES
+
+
+def _record(name: str, about: str, raw: bytes) -> dict[str, Any]:
+    try:
+        sent: dict[str, Any] = {"raw": raw.decode()}
+    except UnicodeDecodeError:
+        sent = {"raw_hex": raw.hex()}
+    gives = _filtered(raw)
+    return {"id": name, "about": about, "level": level_of(raw, gives), **sent, "gives": gives}
+
+
+def _filtered(raw: bytes) -> list[str | dict[str, str]]:
+    """What the filter makes of a line: canonical lines and refusals; [] of a record it ignores."""
+    gives: list[str | dict[str, str]] = []
+    for outcome in _normalize(RawRecord(value=raw)):
+        match outcome:
+            case Envelope():
+                gives.append(to_canonical(outcome).decode())
+            case Rejected(reason=reason):
+                gives.append({"refused": reason})
+            case Ignored():
+                pass
+    return gives
+
+
+def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
+    """`shapes` where a record says one event and no rule has to judge it, else `rules`.
+
+    Nothing is judged where the declared status stands, nothing was coerced and nothing redacted.
+    """
+    if len(gives) != 1 or not isinstance(gives[0], str):
+        return "rules"
+    sent = parse_json(raw.removeprefix(b"\xef\xbb\xbf"))
+    (event,) = _normalize(RawRecord(value=raw))
+    assert isinstance(event, Envelope)
+    judged = (
+        not isinstance(sent, dict)
+        or not sent.keys() & {"event_type", "name"}
+        or not isinstance(sent.get("status"), str)
+        or sent["status"].upper() != event.status
+        or event.coercions is not None
+        or "[REDACTED" in gives[0]
+    )
+    return "rules" if judged else "shapes"
+
+
+def _ndjson(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def main(arguments: list[str]) -> int:
+    """Say which files differ, or write them; 1 if any differ and nothing was written."""
+    if arguments not in ([], ["--write"]):
+        sys.stderr.write("usage: python -m tests.contract [--write]\n")
+        return 2
+    differing = 0
+    for name, text in generated().items():
+        path = FOLDER / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        differing += 1
+        sys.stdout.write(f"{'wrote' if arguments else 'differs'}: contract/{name}\n")
+        if arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 0 if arguments else int(differing > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

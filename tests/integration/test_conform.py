@@ -1,0 +1,81 @@
+"""`normalizer conform`: what another program makes of the contract's vectors."""
+
+import sys
+from typing import Final
+
+import pytest
+from click.testing import CliRunner
+
+from normalizer.cli import main
+from normalizer.cli.conform import Case, described, run_program
+from normalizer.errors import ConfigurationError
+
+
+def _program(code: str) -> tuple[str, ...]:
+    head = "import sys\nfor line in sys.stdin:\n    line = line.rstrip()\n"
+    return (sys.executable, "-c", head + code)
+
+
+CASES: Final = [
+    Case("one", "a first", b'{"a":1}', ('{"a":1}',)),
+    Case("two", "a second", b'{"b":2}', ('{"b":2}',)),
+]
+
+
+def test_a_program_that_gives_every_line_back_conforms() -> None:
+    assert run_program(_program("    print(line)"), CASES) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "given"),
+    [
+        ("    print(line.replace('2}', '3}'))", ('{"b":3}',)),
+        ("    if 'b' not in line[:4]: print(line)", ()),
+        ("    print(line)\n    if 'b' in line[:4]: print(line)", ('{"b":2}', '{"b":2}')),
+        (
+            '    print(\'{"quarantine":{"reason":"skipped"}}\' if \'b\' in line[:4] else line)',
+            ("refused: skipped",),
+        ),
+    ],
+    ids=["another line", "no line", "two lines", "a refusal"],
+)
+def test_a_line_that_differs_is_told_with_its_vector_alone(
+    code: str, given: tuple[str, ...]
+) -> None:
+    (difference,) = run_program(_program(code), CASES)
+
+    assert (difference.case.id, difference.given) == ("two", given)
+    assert "two: a second" in "\n".join(described(difference))
+
+
+def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
+    differences = run_program(_program("    pass"), CASES)
+
+    assert len(differences) == len(CASES)
+    assert "the event before one" in "\n".join(described(differences[0]))
+    assert "got       nothing" in "\n".join(described(differences[0]))
+
+
+def test_a_program_that_cannot_be_started_is_a_mistake_of_whoever_asks() -> None:
+    with pytest.raises(ConfigurationError, match=r"^no-such-program: "):
+        run_program(("no-such-program",), CASES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (
+            ["--level", "rules", "--", sys.executable, "-m", "normalizer", "normalize"],
+            0,
+            "the same, up to level",
+        ),
+        (["--level", "shapes", "--show", "1", "--", "cat"], 1, "  expected  "),
+        (["no-such-program"], 2, ""),
+    ],
+    ids=["the filter", "cat", "nothing"],
+)
+def test_the_command_says_what_differs(arguments: list[str], code: int, said: str) -> None:
+    answer = CliRunner().invoke(main, ["conform", *arguments])
+
+    assert answer.exit_code == code, answer.output
+    assert said in answer.output

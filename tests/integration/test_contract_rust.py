@@ -1,0 +1,175 @@
+"""contract/rust: the crate's own tests, and the crate beside the filter.
+
+The crate is built in contract/rust/target, where the next run finds it. Without cargo these tests
+are left out, and counted as such; CI has one.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from normalizer.cli.conform import described, read_cases, run_program
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, to_canonical
+from simulator.mix import Mix
+from tests.contract import FOLDER
+from tests.hostile import hostile_values
+from tests.unit.simulator_pipeline import played
+
+_normalize: Final = Normalizer().normalize
+CRATE: Final = FOLDER / "rust"
+OLDEST_MINOR: Final = 71
+BUILD_S: Final = 600
+"""A first build fetches and compiles seventeen crates, on a machine that others use too."""
+
+
+def _is_left_out(program: str) -> bool:
+    """Whether there is no such program that could build the crate; CI must have it."""
+    if "CI" in os.environ:
+        return False
+    said = shutil.which(program) and subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=False
+    )
+    version = re.search(r" \d+\.(\d+)\.", said.stdout) if said else None
+    return version is None or int(version[1]) < OLDEST_MINOR
+
+
+pytestmark = [
+    pytest.mark.timeout(BUILD_S),
+    pytest.mark.skipif(
+        _is_left_out("cargo"),
+        reason="no cargo of 1.71 or newer: apt-get install cargo-web rust-web-clippy",
+    ),
+]
+
+_LEAST_WORK: Final = {"CARGO_PROFILE_DEV_DEBUG": "0", "CARGO_INCREMENTAL": "0"}
+"""Nobody steps through what is built here."""
+
+
+def _cargo(*arguments: str, **variables: str) -> str:
+    done = subprocess.run(
+        ["cargo", *arguments],
+        cwd=CRATE,
+        env=os.environ | _LEAST_WORK | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def examples() -> Path:
+    """The folder of the crate's example programs, built."""
+    built = _cargo("build", "--locked", "--quiet", "--examples", "--message-format", "json")
+    made = [json.loads(line).get("executable") for line in built.splitlines()]
+    return Path(next(path for path in made if path)).parent
+
+
+@pytest.fixture(scope="module")
+def reports(examples: Path) -> list[dict[str, str]]:
+    """Every line of the vectors in the four shapes, and what the crate makes of each."""
+    lines = (FOLDER / "vectors/lines.ndjson").read_bytes()
+    done = subprocess.run([examples / "reports"], input=lines, capture_output=True, check=True)
+    return [json.loads(line) for line in done.stdout.split(b"\n") if line]
+
+
+def test_the_crates_own_tests_pass() -> None:
+    said = _cargo("test", "--locked", "--quiet")
+
+    assert "test result: ok. 10 passed" in said
+
+
+@pytest.mark.skipif(shutil.which("cargo-clippy") is None, reason="no clippy: rust-web-clippy")
+def test_clippy_and_rustdoc_have_nothing_to_say() -> None:
+    _cargo("clippy", "--locked", "--quiet", "--all-targets", "--", "--deny", "warnings")
+    _cargo("doc", "--locked", "--quiet", "--no-deps", RUSTDOCFLAGS="--deny warnings")
+
+
+def test_the_crate_can_be_packaged() -> None:
+    listed = _cargo("package", "--locked", "--list", "--allow-dirty").split()
+
+    assert {"Cargo.lock", "Cargo.toml", "README.md", "src/lib.rs"} <= {*listed}
+    assert [name for name in listed if name.startswith(("tests/", "target/"))] == []
+
+
+def test_the_crate_conforms(examples: Path) -> None:
+    differences = run_program([str(examples / "canonical")], read_cases("shapes"))
+
+    assert ["\n".join(described(difference)) for difference in differences] == []
+
+
+@pytest.mark.parametrize(
+    "number", [1_000, pytest.param(1_000_000, marks=[pytest.mark.soak, pytest.mark.timeout(3_600)])]
+)
+def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
+    number: int, examples: Path, tmp_path: Path
+) -> None:
+    rich = Mix(in_flight=40, odd=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
+    log, _ = played(rich, 19, number)
+    hostile = (RawRecord(value=value) for value in hostile_values(19, min(number, 50_000)))
+    lines, told = tmp_path / "lines.ndjson", tmp_path / "told.ndjson"
+
+    with lines.open("wb") as sink:
+        for record in itertools.chain(log, hostile):
+            events = (one for one in _normalize(record) if isinstance(one, Envelope))
+            sink.writelines(to_canonical(event) + b"\n" for event in events)
+    with lines.open("rb") as given, told.open("wb") as sink:
+        subprocess.run([examples / "canonical"], stdin=given, stdout=sink, check=True)
+
+    with lines.open("rb") as given, told.open("rb") as back:
+        differing = [pair for pair in itertools.zip_longest(given, back) if pair[0] != pair[1]]
+    assert lines.stat().st_size > number * 100
+    assert differing[:3] == []
+
+
+def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
+    reports: list[dict[str, str]],
+) -> None:
+    differing = [report for report in reports if _filtered(report["report"]) != report["line"]]
+
+    assert {report["shape"] for report in reports} == {
+        *("python_server", "rust_server", "rust_worker", "executor")
+    }
+    assert differing == []
+
+
+def test_a_shape_leaves_out_only_what_the_contract_lists(
+    reports: list[dict[str, str]],
+) -> None:
+    """The table of contract/README.md."""
+    differing: dict[str, set[str]] = {}
+
+    whole: dict[str, object] = {}
+    for report in reports:
+        event = json.loads(report["line"])
+        if report["shape"] == "python_server":
+            whole = event
+        names = whole.keys() | event.keys()
+        differing.setdefault(report["shape"], set()).update(
+            name for name in names if whole.get(name) != event.get(name)
+        )
+
+    nested = {"command_id", "error", "duration"}
+    tops = {"catalog_id", "node_type", "parent_event_id", "parent_execution_id", "result"}
+    assert differing["python_server"] == set()
+    assert differing["rust_server"] == tops | nested
+    # Numbers that no double holds.
+    assert differing["executor"] <= tops | nested | {"context", "meta"}
+    own = {"event_id", "created_at", "meta", "context", "status", "step", "worker_id"}
+    assert differing["rust_worker"] <= tops | nested | own
+
+
+def _filtered(report: str) -> str:
+    (told,) = _normalize(RawRecord(value=report.encode()))
+    assert isinstance(told, Envelope), told
+    return to_canonical(told).decode()

@@ -1,0 +1,185 @@
+"""contract/: its files are those of the code, and hold what the pages say of them."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema
+import pytest
+import yaml
+
+from normalizer.cli.conform import LEVELS, read_cases
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.errors import REASONS
+from normalizer.settings import load
+from tests.contract import FOLDER, contract_files
+from tests.vectors.corpus import parse_json
+
+SPECS: Final = Path(__file__).parents[1] / "specs"
+SCHEMA: Final[dict[str, Any]] = json.loads((FOLDER / "envelope.schema.json").read_text())
+ASYNCAPI: Final[dict[str, Any]] = yaml.safe_load((FOLDER / "asyncapi.yaml").read_text())
+RECORDS: Final[list[dict[str, Any]]] = [
+    json.loads(line)
+    for line in (FOLDER / "vectors/records.ndjson").read_text(encoding="utf-8").split("\n")
+    if line
+]
+LINES: Final = (FOLDER / "vectors/lines.ndjson").read_text(encoding="utf-8").split("\n")[:-1]
+VALIDATOR: Final = jsonschema.Draft202012Validator(SCHEMA)
+
+WHOLE: Final[dict[str, Any]] = {
+    "event_id": 5,
+    "execution_id": 7,
+    "event_type": "call.done",
+    "step": "fetch",
+    "status": "ERROR",
+    "created_at": "2026-07-10T09:00:00.000000Z",
+    "context": {},
+    "worker_id": "w",
+    "meta": {"attempts": 1},
+    "command_id": "c",
+    "catalog_id": 1,
+    "node_type": "http",
+    "parent_event_id": 2,
+    "parent_execution_id": 3,
+    "result": [],
+    "error": "HTTP 500",
+    "duration": 0.5,
+}
+MUTATIONS: Final[list[dict[str, Any]]] = [
+    {"event_id": 0},
+    {"event_id": "5"},
+    {"event_id": None},
+    {"event_id": 1.5},
+    {"execution_id": 2**63},
+    {"execution_id": -1},
+    {"execution_id": "7"},
+    {"execution_id": True},
+    {"event_type": ""},
+    {"event_type": 5},
+    {"step": None},
+    {"step": 1},
+    {"status": ""},
+    {"status": "RUNNING"},
+    {"status": "completed"},
+    {"created_at": "2026-07-10T09:00:00Z"},
+    {"created_at": "2026-07-10 09:00:00.000000Z"},
+    {"created_at": "2026-07-10T09:00:00.000000+00:00"},
+    {"created_at": 1783674000},
+    {"worker_id": 5},
+    {"meta": None},
+    {"meta": {}},
+    {"meta": {"attempts": -1}},
+    {"meta": {"attempts": "1"}},
+    {"meta": {"attempts": 32768}},
+    {"command_id": 5},
+    {"catalog_id": "1"},
+    {"node_type": ""},
+    {"parent_event_id": None},
+    {"parent_execution_id": 0},
+    {"error": {"message": "HTTP 500"}},
+    {"duration": -0.5},
+    {"duration": "0.5"},
+    {"extra": 1},
+    {"payload": {}},
+]
+
+
+@pytest.mark.parametrize("name", sorted(contract_files()))
+def test_a_generated_file_is_what_the_code_gives(name: str) -> None:
+    """Else `python -m tests.contract` says which differ, and with --write writes them."""
+    assert (FOLDER / name).read_text(encoding="utf-8") == contract_files()[name]
+
+
+def test_the_schema_accepts_every_canonical_line() -> None:
+    assert [line for line in LINES if not VALIDATOR.is_valid(json.loads(line))] == []
+    VALIDATOR.validate(WHOLE)
+
+
+@pytest.mark.parametrize("change", MUTATIONS, ids=json.dumps)
+def test_the_schema_refuses_a_mutation(change: dict[str, Any]) -> None:
+    assert not VALIDATOR.is_valid(WHOLE | change)
+
+
+def test_the_asyncapi_document_is_one_by_its_own_schema() -> None:
+    schema = json.loads((SPECS / "asyncapi-3.0.0.json").read_text())
+    validator = jsonschema.Draft7Validator(schema)
+
+    assert [error.message for error in validator.iter_errors(ASYNCAPI)] == []
+    assert not validator.is_valid(ASYNCAPI | {"asyncapi": "2.0.0"})
+    assert not validator.is_valid(ASYNCAPI | {"operations": {"produce": {"action": "publish"}}})
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+    def references(node: object) -> list[str]:
+        if isinstance(node, dict):
+            inner = [one for value in node.values() for one in references(value)]
+            return inner + ([node["$ref"]] if "$ref" in node else [])
+        return (
+            [one for value in node for one in references(value)] if isinstance(node, list) else []
+        )
+
+    found = references(ASYNCAPI)
+
+    assert len(found) > 40
+    for reference in found:
+        file, _, path = reference.partition("#")
+        node: Any = ASYNCAPI if not file else json.loads((FOLDER / file).read_text())
+        for key in path.strip("/").split("/") if path else []:
+            node = node[key]
+
+
+def test_the_asyncapi_document_names_our_topic_and_every_reason() -> None:
+    refusal = ASYNCAPI["components"]["schemas"]["refusal"]["properties"]["quarantine"]
+
+    assert ASYNCAPI["channels"]["raw"]["address"] in load({}).kafka_topics
+    assert refusal["properties"]["reason"]["enum"] == list(REASONS)
+    assert ASYNCAPI["info"]["version"] in (FOLDER / "CHANGELOG.md").read_text()
+    assert f"Version\n{ASYNCAPI['info']['version']}" in (FOLDER / "README.md").read_text()
+
+
+def test_what_becomes_an_event_has_a_shape_of_the_raw_topic() -> None:
+    shapes = [
+        jsonschema.Draft202012Validator(
+            {"$ref": f"#/components/schemas/{name}", "components": ASYNCAPI["components"]}
+        )
+        for name in ASYNCAPI["channels"]["raw"]["messages"]
+    ]
+    whole = [record for record in RECORDS if record["level"] == "shapes"]
+
+    shapeless = [
+        record["id"]
+        for record in whole
+        if not any(
+            shape.is_valid(json.loads(record["raw"].removeprefix("\ufeff"))) for shape in shapes
+        )
+    ]
+
+    assert len(whole) > 300
+    assert shapeless == []
+
+
+def test_several_reports_of_an_event_give_one_line() -> None:
+    text = (FOLDER / "vectors/producers.ndjson").read_text(encoding="utf-8")
+    for group in (json.loads(line) for line in text.split("\n") if line):
+        assert len(group["raws"]) == len(group["gives"]) > 1
+        if not group["without"]:
+            assert len(set(group["gives"])) == 1, group["id"]
+
+
+def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
+    normalize = Normalizer().normalize
+    for line in LINES[::10]:
+        (told,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
+
+        assert isinstance(told, Envelope)
+        assert to_canonical(told).decode() == line
+        assert parse_json(told.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
+
+
+def test_each_level_holds_what_stands_before_it() -> None:
+    sizes = [len(read_cases(level)) for level in LEVELS]
+
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == len(LINES) + len(RECORDS)

@@ -17,7 +17,16 @@ from normalizer import snowflake
 from normalizer.core import normalize, settle, wire, wire_event
 from normalizer.core.normalize import Normalizer
 from normalizer.core.record import RawRecord
-from normalizer.core.rules import attempts, durations, identity, redaction, status, times, words
+from normalizer.core.rules import (
+    attempts,
+    durations,
+    identity,
+    redaction,
+    secret_forms,
+    status,
+    times,
+    words,
+)
 from normalizer.core.wire_event import Refused, WireEvent
 from simulator.ledger import Line
 from simulator.mix import Mix
@@ -263,16 +272,16 @@ def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
 
 
 def keep_tokens(patch: pytest.MonkeyPatch) -> None:
-    kept = tuple(word for word in redaction.SECRET_WORDS if word != "token")
-    patch.setattr(redaction, "_secret_words", redaction._any_of(kept))
+    others = redaction._CONTENT.pattern.replace("token", "never")
+    patch.setattr(redaction, "_CONTENT", re.compile(others))
 
 
 def hide_authors(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(redaction, "_LOOKALIKES", frozenset())
+    patch.setattr(redaction, "_CONTENT", re.compile(f"{redaction._CONTENT.pattern}|auth"))
 
 
 def keep_passwords_in_addresses(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(redaction, "_URL_PASSWORD", re.compile(r"(never)matched"))
+    patch.setattr(secret_forms, "_URL", re.compile(r"(never)matched"))
 
 
 def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ _CONTENT: Final = re.compile(
 _LOOKALIKE_SUFFIX: Final = re.compile("_?page_?token$|_tokens_details$")
 _DESCRIBES: Final = re.compile(
     "(?:^(?:has|is|are|needs?|requires?|required|uses?|allows?|enabled?|max|min|num|total|show)_.*"
-    "|_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
+    "|(?<!pem)_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
     "|algorithm|alg|issuer|version|arn|path|file|dir|url|uri|endpoint|length|len|size|limit|usage"
     "|expiry|expires|expires_in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
     "|present|exists|expired|details|format|label|rotation|reset_at))$"

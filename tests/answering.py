@@ -35,18 +35,18 @@ _REST: Final = """
 
     insert into normalizer.events (event_id, execution_id, event_type, step, status, attempts,
                                    created_at, command_id, coercions, recorded_at, shape,
-                                   error)
+                                   error, source_topic, source_partition)
     values (1, 1, 'command.issued', 'fetch', 'PENDING', 1, now() - interval '20 minutes', '1:fetch',
             '[{"rule": "opaque_id", "field": "execution_id", "from": "x"}]', now(), 'executor',
-            null),
+            null, 'noetl.events', 0),
            (2, 1, 'playbook.completed', 'flow', 'COMPLETED', 0, now() - interval '30 minutes', null,
-            null, now(), 'executor', null),
+            null, now(), 'executor', null, 'noetl.events', 0),
            (3, 1, 'playbook.failed', 'flow', 'FAILED', 0, now() - interval '29 minutes', null, null,
-            now(), 'executor', null),
+            now(), 'executor', null, 'noetl.events', 0),
            (4, 2, 'playbook.started', 'flow', 'STARTED', 0, now() - interval '30 minutes', null,
-            null, now(), 'executor', null),
+            null, now(), 'executor', null, 'noetl.events', 0),
            (5, 2, 'call.done', 'fetch', 'ERROR', 1, now() - interval '20 minutes', '2:fetch', null,
-            now(), 'executor', 'HTTP 500');
+            now(), 'executor', 'HTTP 500', 'noetl.events', 0);
 """
 """What a history has none of: something for every question."""
 

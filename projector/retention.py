@@ -233,7 +233,7 @@ async def drop_quarantine(
 async def drop_raw(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete the refused bytes that were kept since before then."""
+    """Delete the refused bytes that were kept since before then, and the samples of them."""
     gone = 0
     if dry_run:
         gone = await connection.fetchval(_COUNT_OLD_RAW, before)
@@ -420,7 +420,19 @@ _DELETE_RAW: Final = """
         limit    $2::integer
     ),
     gone as (
-        delete from normalizer.quarantine_raw where ctid in (select place from old) returning 1
+        delete from normalizer.quarantine_raw
+        where  ctid in (select place from old)
+        returning source_topic, source_generation, source_partition, source_offset
+    ),
+    unsampled as (
+        update normalizer.quarantine as entry
+        set    sample = null
+        from   gone
+        where  (entry.source_topic, entry.source_generation, entry.source_partition,
+                entry.source_offset)
+               = (gone.source_topic, gone.source_generation, gone.source_partition,
+                  gone.source_offset)
+        and    entry.sample is not null
     )
     select count(*) from gone
 """

@@ -116,7 +116,7 @@ TEXTS: Final = (
         "refresh_token={s}",
         "id_token:{s}",
     ),
-    *("//registry.npmjs.org/:_authToken={s}", "requirepass {s}", "ENV SECRET_KEY={s}"),
+    *("//npm.example.com/:_authToken={s}", "requirepass {s}", "ENV SECRET_KEY={s}"),
     *("login failed (password={s})", "kwargs: password='{s}', user='u'", "encryption_key={s}"),
     *(
         "docker login -u u -p {s} registry",

@@ -180,3 +180,23 @@ def differences(views: dict[str, Shown], folded: dict[str, Shown]) -> dict[str, 
                 "should be": [row for row in should_be if row not in is_shown],
             }
     return differing
+
+
+async def read_up_to(
+    connection: asyncpg.Connection, topic: str, partition: int, as_of: datetime
+) -> None:
+    """A partition of which everything up to a time is here."""
+    await connection.execute(_READ_UP_TO, topic, partition, as_of)
+
+
+_READ_UP_TO: Final = """
+    with claimed as (
+        insert into normalizer.source_position
+               (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+        values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
+    )
+    insert into normalizer.source_log
+           (topic, partition, generation, cluster_id, epoch, partition_count, log_start, log_end,
+            next_offset, end_seen_at, heartbeat_at)
+    values ($1, $2, 0, 'c', 1, 2, 0, 0, 0, $3::timestamptz, $3)
+"""

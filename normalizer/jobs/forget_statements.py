@@ -147,7 +147,7 @@ _SAID: Final = "'erased with its execution'"
 
 EMPTY_ENTRIES: Final = f"""
     update normalizer.quarantine
-    set    detail = {_SAID}
+    set    detail = {_SAID}, sample = null
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts of our own
 

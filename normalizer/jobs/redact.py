@@ -32,6 +32,7 @@ CALLS_A_STEP: Final = 200
 
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
+    ("normalizer.quarantine", "sample"),
     ("normalizer.quarantine_try", "detail"),
     ("normalizer.job_refusal", "detail"),
     ("normalizer.drift", "example"),

@@ -192,7 +192,9 @@ async def test_what_is_stuck_is_told_by_its_silence_and_strays_apart(
         for n, silence in enumerate(silences, 1)
     ]
     stray = event(event_id=9, execution_id=9, event_type="step.enter", created_at=now - 2 * HOUR)
-    await shown.insert(connection, [*rows, stray])
+    place = {"source_topic": "noetl.events", "source_partition": 0}
+    await shown.read_up_to(connection, "noetl.events", 0, now)
+    await shown.insert(connection, [row | place for row in (*rows, stray)])
 
     async with answering(database.url) as client:
         stuck = await rows_of(client, "stuck-executions", begun="true")

@@ -128,8 +128,13 @@ def storms(views: Views) -> View:
 
 
 def stuck(views: Views) -> View:
-    names = ("execution_id", "begun", "last_event_type", "last_step")
-    return [{name: row[name] for name in names} for row in views["stuck_executions"]]
+    """Every execution without an end is of a partition that is read."""
+    names = ("execution_id", "last_event_type", "last_step")
+    return [
+        {name: row[name] for name in names} | {"begun": row["begun_at"] is not None}
+        for row in views["executions"]
+        if row["ended_at"] is None
+    ]
 
 
 def waiting(views: Views) -> View:

@@ -97,7 +97,9 @@ async def test_tries_that_only_their_issuer_numbers_are_told_apart(
     calls = await connection.fetch(
         "select attempts, status, queue_s, backoff_s from projector.calls order by attempts"
     )
-    recovered = await connection.fetch("select attempts, recovered from projector.retry_recovery")
+    recovered = await connection.fetch(
+        "select attempts, succeeded from projector.call_outcomes_by_attempt where attempts > 0"
+    )
 
     assert [tuple(row) for row in calls] == [(0, "ERROR", 1.0, None), (1, "COMPLETED", 1.0, 2.0)]
     assert [tuple(row) for row in recovered] == [(1, 1)]
@@ -450,11 +452,12 @@ _WRITES_AS_ITS_OWNER: Final = """
     select proname
     from   pg_proc
     where  prosecdef
+    and    provolatile = 'v'
     and    prorettype <> 'trigger'::regtype
     and    pronamespace in ('projector'::regnamespace, 'normalizer'::regnamespace)
     and    has_function_privilege(current_user, oid, 'execute')
 """
-"""Functions by which this role could change what it may not."""
+"""Functions by which this role could change what it may not; of these only volatile ones can."""
 
 
 @pytest.mark.parametrize("step", ["fetch", "__orchestrate__"])

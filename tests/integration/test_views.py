@@ -164,8 +164,8 @@ async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
     """Whatever its id; neither a partition behind nor one that is gone changes what others show."""
     level = datetime.now(UTC)
     for partition, as_of in enumerate((level, level - timedelta(minutes=30))):
-        await connection.execute(_LOG, "noetl.events", partition, as_of)
-    await connection.execute(_LOG, "retired.events", 0, level - timedelta(days=90))
+        await shown.read_up_to(connection, "noetl.events", partition, as_of)
+    await shown.read_up_to(connection, "retired.events", 0, level - timedelta(days=90))
     places = {1: ("noetl.events", 0), 2: ("noetl.events", 1), 3: ("retired.events", 0),
               4: ("sql", 0)}  # fmt: skip
     ends = {"step": "fetch", "status": "COMPLETED"}
@@ -252,19 +252,6 @@ def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any
         **told | columns,
     )
 
-
-_LOG: Final = """
-    with claimed as (
-        insert into normalizer.source_position
-               (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
-        values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
-    )
-    insert into normalizer.source_log
-           (topic, partition, generation, cluster_id, epoch, partition_count, log_start, log_end,
-            next_offset, end_seen_at, heartbeat_at)
-    values ($1, $2, 0, 'c', 1, 2, 0, 0, 0, $3::timestamptz, $3)
-"""
-"""A partition of which everything up to a time is here."""
 
 _REST: Final = """
     insert into normalizer.source_position

@@ -17,7 +17,11 @@ _IN_BLOCKS: Final = """
 
 def read_texts(table: str, column: str) -> str:
     """The texts in these blocks."""
-    return f"select ctid::text as place, {column} as said from {table} where {_IN_BLOCKS}"  # noqa: S608 - our own
+    return f"""
+        select ctid::text as place, {column} as said
+        from   {table}
+        where  {_IN_BLOCKS} and {column} is not null
+    """  # noqa: S608 - our own
 
 
 def change_texts(table: str, column: str) -> str:

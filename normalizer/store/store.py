@@ -556,7 +556,8 @@ async def _begun(connection: asyncpg.Connection, batch: Batch) -> tuple[int, _Le
         outcome.execution_id
         for _, outcomes in batch.items()
         for outcome in outcomes
-        if isinstance(outcome, Envelope)
+        # An id that no row can hold was never forgotten: its row is refused, not the batch.
+        if isinstance(outcome, Envelope) and -(1 << 63) <= outcome.execution_id < 1 << 63
     }
     batch_id, horizon, forgotten = await connection.fetchrow(statements.BEGIN_BATCH, list(told))
     return batch_id, _LetGo(horizon=horizon, forgotten=frozenset(forgotten))

@@ -220,8 +220,8 @@ async def test_to_draw_an_hour_costs_a_look_for_each_hour_and_not_for_each_row(
 async def test_hours_are_found_so_many_at_a_time(connection: asyncpg.Connection) -> None:
     hours = [0, 1, 2, 40, 41, 9_000]
     await connection.execute(
-        "insert into retry_minutes (minute, step, shard, retries) "
-        "select $1::timestamptz + make_interval(hours => hour, mins => minute), '', 0, 1 "
+        "insert into retry_minutes (minute, step, shard, first_tries, retries) "
+        "select $1::timestamptz + make_interval(hours => hour, mins => minute), '', 0, 0, 1 "
         "from unnest($2::integer[]) as hour cross join generate_series(7, 9) as minute",
         T0,
         hours,

@@ -569,7 +569,7 @@ async def test_check_says_when_the_lock_table_is_small_and_when_the_grid_ends(
 
     assert not today["locks"].remedy
     assert re.search(
-        r"over all of events takes 696, the server has about [\d,]+$", today["locks"].said
+        r"over all of events takes 812, the server has about [\d,]+$", today["locks"].said
     )
     assert today["partitions"] == Finding("partitions", "their grid reaches to 2034-01")
     assert "`normalizer migrate`" in late["partitions"].remedy

@@ -75,8 +75,10 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
 
 
 async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platform) -> None:
+    said = asyncio.Event()
+
     async def late(route: Route) -> None:
-        await asyncio.sleep(5)
+        await said.wait()
         await route.continue_()
 
     async with looking(browser, platform.url, visit=False) as page:
@@ -85,6 +87,7 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
 
         await page.wait_for_selector("#errors >> text=Still no answer after")
         assert "The answer takes long" in await page.inner_text("#banner")
+        said.set()
         # The others are there meanwhile.
         assert await page.get_attribute("#first", "aria-busy") == "false"
         await settled(page)

@@ -588,7 +588,8 @@ begin
         return null;
     end if;
 
-    -- 1. The commands that these events are of, and which of them are to be folded anew.
+    -- 1. The commands that these events are of, and which of them are to be folded anew. offset 0: a
+    --    command's tries are looked up by their key, and not among all retries of the execution.
     select jsonb_object_agg(event_type, role)
     into   roles
     from   event_kinds
@@ -598,10 +599,14 @@ begin
                where says_another
                or    exists (
                          select
-                         from   call_facts as known
-                         where  known.execution_id = told.execution_id
-                         and    known.command_id = told.command_id
-                         and    known.attempts > 0
+                         from   (
+                                    select *
+                                    from   call_facts
+                                    where  call_facts.execution_id = told.execution_id
+                                    and    call_facts.command_id = told.command_id
+                                    offset 0
+                                ) as known
+                         where  known.attempts > 0
                      )
            )
     into   commands, anew

@@ -575,8 +575,8 @@ comment on table normalizer.quarantine is
     'Every record or event that was refused: why, in our own words, and where it came from. '
     'skipped: by an operator, with `normalizer position skip`.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record without its secrets, on the first refusal of each record. Null '
-    'where they are no text, or where what may be a secret in them has no known end.';
+    'The first 2 kB of the record, on the first refusal of each record. Null where they are no text, '
+    'or where a secret may be among them; and once retention deleted the bytes.';
 
 -- List by time (quarantine list), count by reason (the quarantine views).
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);

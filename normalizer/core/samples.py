@@ -4,31 +4,20 @@ import codecs
 import re
 from typing import Final
 
-from normalizer.core.sanitize import Sanitizer, mend
-from normalizer.jsontext import parse
+from normalizer.core.sanitize import Sanitizer
 
 SAMPLE_BYTES: Final = 2_048
 _LOOKED_AT_BYTES: Final = 4_096
-_PARSED_BYTES: Final = 1 << 16
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
-    """The first 2 kB as text; None where they are none, or hold what may be a secret.
+    """The first 2 kB as text; None where they are none, or where a secret may be among them.
 
-    A JSON value is redacted whole; in other text a secret has no known end, so nothing is given.
+    What was refused is often no JSON, and in other text nobody knows where a secret ends.
     """
     text = _as_text(value, SAMPLE_BYTES)
-    if text is None or not sanitizer.suspects(value[:_LOOKED_AT_BYTES]):
-        return text
-    if len(value) > _PARSED_BYTES:
-        return None
-    try:
-        whole = value.decode()
-        cleaned = mend(sanitizer.clean(whole, parse(whole)).text)
-    except (ValueError, RecursionError):
-        return None
-    return _as_text(cleaned.encode(), SAMPLE_BYTES)
+    return None if text is None or sanitizer.suspects(value[:_LOOKED_AT_BYTES]) else text
 
 
 def _as_text(value: bytes, size: int) -> str | None:

@@ -244,8 +244,8 @@ comment on column projector.quarantine_records.redriven_at is
     'when a redrive brought it through; null where none '
     'did';
 comment on column projector.quarantine_records.sample is
-    'the first 2 kB of the record without its secrets, on its first refusal; null for '
-    'what is no text, or holds what cannot be cut out';
+    'the first 2 kB of the record, on its first refusal; null for what is no text, or may hold a '
+    'secret; and once the bytes are deleted';
 
 grant select, insert, update on normalizer.job, normalizer.job_part to normalizer_writer;
 grant select, insert on normalizer.job_batch, normalizer.job_refusal, normalizer.quarantine_try

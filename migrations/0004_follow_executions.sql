@@ -203,7 +203,7 @@ end
 $$;
 
 revoke execute on function projector.events_of(bigint[]) from public;
-grant execute on function projector.events_of(bigint[]) to normalizer_writer, projector_reader;
+grant execute on function projector.events_of(bigint[]) to projector_reader;
 
 -- The events of these ids, each looked for in its own partition.
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events

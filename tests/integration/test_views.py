@@ -128,7 +128,7 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     now = datetime.now(UTC) - timedelta(seconds=30)
     rows.append(said(4, 95, "command.issued", now, attempts=1, command_id="4:fetch:storm"))
     rows.append(said(4, 96, "call.done", now, status="COMPLETED"))
-    rows.append(said(4, 96, "command.issued", now, command_id="4:loop:i0", iteration=0))
+    rows.append(said(4, 97, "command.issued", now, command_id="4:loop:i0", iteration=0))
     await shown.insert(connection, rows)
     return connection
 

@@ -3,8 +3,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-# Two processes, each with a stack of its own; who is done first takes tests of the other.
-TWO := --numprocesses 2 --dist worksteal
+# Three processes on two cores, for tests wait for servers; who is done first takes from the others.
+WORKERS := --numprocesses 3 --dist worksteal
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=
@@ -18,10 +18,10 @@ run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic;
 
 test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(TWO) tests/unit tests/property
+	$(BIN)/coverage run -m pytest $(WORKERS) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --include="$(CORE_FILES)" --fail-under=100
-	$(BIN)/pytest $(TWO) tests/rules tests/integration tests/chaos
+	$(BIN)/pytest $(WORKERS) tests/rules tests/integration tests/chaos
 
 soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)

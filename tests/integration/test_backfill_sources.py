@@ -29,7 +29,7 @@ from tests.running import settings_for
 from tests.stack import Cluster, Database, Topic
 from tests.tables import connected, stored_events
 
-EVENTS: Final = 50_000
+EVENTS: Final = 20_000
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

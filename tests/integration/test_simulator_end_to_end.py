@@ -34,7 +34,7 @@ async def test_three_kills_lose_and_double_nothing(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    ends = await loaded(mix(), 100_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(mix(), 40_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=1_000)
 
     await drained(watcher, topic, settings, ends, kills=3)
@@ -53,7 +53,7 @@ async def test_an_execution_may_be_spread_over_all_partitions(
     tmp_path: Path,
 ) -> None:
     spread = mix(keyed=False, told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01)
-    ends = await loaded(spread, 40_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(spread, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drained(watcher, topic, settings, ends, kills=0)
@@ -72,7 +72,7 @@ async def test_a_topic_may_have_one_partition(
     tmp_path: Path,
 ) -> None:
     rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, poison=0.02)
-    ends = await loaded(rich, 40_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(rich, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drained(watcher, topic, settings, ends, kills=0)

@@ -40,6 +40,11 @@ def document(value: Any) -> bytes:
             document({"payload": TOKEN, "transaction_id": 1}),
             {"payload": "[REDACTED]", "transaction_id": 1},
         ),
+        (
+            "extra",
+            document({"event_type": "inner", "password": "p"}),
+            {"event_type": "inner", "password": "[REDACTED]"},
+        ),
         ("headers", document({"authorization": "p"}), {"authorization": "[REDACTED]"}),
         (
             "coercions",

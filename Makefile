@@ -3,8 +3,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-# Three processes on two cores, for tests wait for servers; who is done first takes from the others.
-WORKERS := --numprocesses 3 --dist worksteal
+# Two processes, each with a stack of its own; who is done first takes tests of the other.
+WORKERS := --numprocesses 2 --dist worksteal
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=

@@ -17,7 +17,7 @@ from tests.stack import Database
 from tests.tables import connected
 from tests.waiting import moment, until
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 240.0
 OURS: Final = "application_name like 'normalizer%'"
 """Connections of the service, in pg_stat_activity."""
 

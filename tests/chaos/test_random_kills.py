@@ -159,7 +159,7 @@ async def test_three_kills_lose_and_double_nothing(
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_locks_limits_and_frozen_processes_refuse_and_double_nothing(
     postgres_server: PostgresServer,
     kafka_broker: KafkaBroker,

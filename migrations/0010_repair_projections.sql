@@ -157,7 +157,10 @@ begin
                ('event_minutes', null, hour_of(moved.created_at)),
                ('event_hours', null, hour_of(moved.created_at)),
                ('arrival_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
-               ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at)))
+               ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               -- A call that is changed before its execution has a row is counted under no playbook.
+               ('call_hours', null, hour_of(moved.created_at)),
+               ('call_times', null, hour_of(moved.created_at))
     ) as place (projection, execution_id, hour);
     return null;
 exception
@@ -165,7 +168,8 @@ exception
     when data_exception then
         insert into divergent (projection, noted_by)
         values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),
-               ('event_hours', 'off'), ('arrival_hours', 'off'), ('coercion_hours', 'off');
+               ('event_hours', 'off'), ('arrival_hours', 'off'), ('coercion_hours', 'off'),
+               ('call_hours', 'off'), ('call_times', 'off');
         return null;
 end
 $$;

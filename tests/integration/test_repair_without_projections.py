@@ -1,0 +1,35 @@
+"""Events that went in without their projections, and what comes for them before the repair."""
+
+from projector.database import connected as projecting
+from projector.repair import Asked, repair
+from projector.verify import verify
+from projector.windows import Scope
+from tests.factories import batch_of, envelope, snowflake
+from tests.stack import Database
+from tests.tables import claimed, open_store
+
+
+async def test_a_call_that_changed_before_its_execution_was_known_is_counted_under_its_playbook(
+    database: Database,
+) -> None:
+    async with open_store(database) as store:
+        call = {"command_id": "c1", "step": ""}
+        unseen = batch_of(
+            envelope(0, event_type="command.issued", status="RUNNING", **call),
+            envelope(1, event_type="command.completed", **call),
+            claim=await claimed(store, 0),
+        )
+        await store.write(unseen, projections=False)
+        await store.write(
+            batch_of(
+                envelope(2, event_type="playbook.completed", step="flow/a"),
+                envelope(event_id=snowflake(0), execution_id=2),
+                claim=await claimed(store, 1),
+            )
+        )
+
+    async with projecting(database.admin_url) as connection:
+        repaired = [one async for one in repair(connection, Asked())]
+        verdicts = [one async for one in verify(connection, Scope())]
+
+    assert [str(one) for one in (*repaired, *verdicts) if one.verdict != "match"] == []

@@ -1,0 +1,77 @@
+"""The law of the store: whatever happens in whatever order, every outcome is counted once.
+
+A failure prints its steps and its seed; STORE_MACHINE_SEED=... does the same examples again.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.machine_database import MachineDatabase
+from tests.results import Say
+from tests.stack import Database
+from tests.store_machine import StoreMachine
+
+EXAMPLES: Final = 200
+SOAK_EXAMPLES: Final = 20_000
+
+_settings: Final = settings(
+    max_examples=EXAMPLES,
+    stateful_step_count=12,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@contextmanager
+def opened(database: Database) -> Iterator[MachineDatabase]:
+    """On a loop of its own: hypothesis cannot wait for a coroutine."""
+    loop = asyncio.new_event_loop()
+    opening = MachineDatabase.opened(database, loop)
+    try:
+        made = loop.run_until_complete(opening.__aenter__())
+        try:
+            yield made
+        finally:
+            loop.run_until_complete(opening.__aexit__(None, None, None))
+    finally:
+        loop.close()
+
+
+def run_examples(database: MachineDatabase, number: int) -> None:
+    factory = partial(StoreMachine, database)
+    run_state_machine_as_test(seed(number)(factory), settings=_settings)  # type: ignore[arg-type]
+
+
+def first_seed() -> int:
+    return int(os.environ.get("STORE_MACHINE_SEED") or random.randrange(1 << 32))
+
+
+@pytest.mark.timeout(600)
+def test_any_steps_leave_every_outcome_counted_once(database: Database, say: Say) -> None:
+    number = first_seed()
+    say(f"STORE_MACHINE_SEED={number}")
+    with opened(database) as made:
+        run_examples(made, number)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(21_600)
+def test_twenty_thousand_examples_leave_every_outcome_counted_once(
+    database: Database, say: Say
+) -> None:
+    first = first_seed()
+    with opened(database) as made:
+        for number in range(first, first + SOAK_EXAMPLES // EXAMPLES):
+            say(f"STORE_MACHINE_SEED={number}")
+            run_examples(made, number)

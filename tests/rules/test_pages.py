@@ -31,7 +31,8 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def _anchors(text: str) -> Iterator[str]:
-    """As GitHub makes them of headings."""
+    """Those that are written out, and those that GitHub makes of headings."""
+    yield from re.findall(r'<a id="([\w-]+)"></a>', text)
     for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 

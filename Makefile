@@ -3,8 +3,9 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --quiet --custom-compile-command "make lock"
-# Two processes, each with a stack of its own; who is done first takes tests of the other.
-WORKERS := --numprocesses 2 --dist worksteal
+# Three processes, each with a stack of its own, for many tests wait; who is done first takes
+# tests of another.
+WORKERS := --numprocesses 3 --dist worksteal
 CORE := core/* core/rules/* envelope errors jsontext snowflake
 COMMA := ,
 EMPTY :=

@@ -10,8 +10,15 @@ from typing import Final
 
 import msgspec
 
-from normalizer.errors import BrokerUnavailable, Fenced, PositionError, TopicReset
+from normalizer.errors import (
+    BrokerUnavailable,
+    Fenced,
+    PositionError,
+    StoreUnavailable,
+    TopicReset,
+)
 from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, wall_ms, why_reset
+from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
 from normalizer.store.store import Claim, Store
 from normalizer.telemetry import Counters, get_logger
 
@@ -107,8 +114,9 @@ class Ownership:
         """Claim what is assigned and not claimed yet, and begin to read it.
 
         A partition whose offset the log no longer has is not read any more: it is claimed again.
-        One whose leader is away stops no other: it is in `away`, and tried again. Raises
-        RetryableError where database or cluster is away: what was claimed until then stays.
+        One whose leader is away stops no other: it is in `away`, and tried again. Nor does one
+        whose position somebody has locked: the others are claimed before its error is raised.
+        Raises RetryableError where database or cluster is away: what was claimed until then stays.
         """
         for partition in [one for one in self._held if not self._reader.reads(one)]:
             self._drop(partition)
@@ -119,18 +127,17 @@ class Ownership:
         cluster_id = await self._kafka.cluster_id()
         bounds = await self._answered(wanted)
         begun: dict[str, int] = {}
+        locked: StoreUnavailable | None = None
         for partition in bounds:
             compared_ms = wall_ms()
             try:
-                claim = await self._claim(partition, cluster_id, bounds[partition])
-            except TopicReset as reset:
-                self.stop(partition, reset)
+                claim = await self._claim_unless_away(partition, cluster_id, bounds[partition])
+            except StoreUnavailable as error:
+                if error.sqlstate != LOCK_NOT_AVAILABLE:
+                    raise
+                locked = error
                 continue
-            except PositionError as moved:
-                _log.warning("claim_overtaken", partition=str(partition), why=str(moved))
-                continue
-            except BrokerUnavailable as error:
-                self._miss(partition, error)
+            if claim is None:
                 continue
             self._find(partition)
             if self._reader.assignments != assignment:
@@ -148,6 +155,8 @@ class Ownership:
             begun[str(partition)] = claim.next_offset
         if begun:
             _log.info("partitions_claimed", next_offsets=begun)
+        if locked is not None:
+            raise locked
 
     async def compare(self) -> None:
         """Look whether the logs in doubt are still the ones we read; one that is not is stopped.
@@ -248,6 +257,20 @@ class Ownership:
         """Its leader is there; said where it was away."""
         if self.away.pop(partition, None):
             _log.info("partition_back", partition=str(partition))
+
+    async def _claim_unless_away(
+        self, partition: Partition, cluster_id: str, bounds: Bounds
+    ) -> Claim | None:
+        """None where the partition is stopped, was claimed by another meanwhile, or is away."""
+        try:
+            return await self._claim(partition, cluster_id, bounds)
+        except TopicReset as reset:
+            self.stop(partition, reset)
+        except PositionError as moved:
+            _log.warning("claim_overtaken", partition=str(partition), why=str(moved))
+        except BrokerUnavailable as error:
+            self._miss(partition, error)
+        return None
 
     async def _claim(self, partition: Partition, cluster_id: str, bounds: Bounds) -> Claim:
         topic, number = partition

@@ -12,7 +12,15 @@ from normalizer.errors import StoreUnavailable
 from normalizer.store import statements
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
-from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS, Fault, fault_of, translated
+from normalizer.store.sqlstate import (
+    CLIENT_REFUSALS,
+    FOREIGN_ERRORS,
+    LOCK_NOT_AVAILABLE,
+    Fault,
+    fault_of,
+    translated,
+)
+from normalizer.telemetry import get_logger
 
 _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
@@ -38,6 +46,9 @@ _CONNECT_S: Final = 10.0
 _JSONB_VERSION: Final = b"\x01"
 """What stands before JSON text in jsonb's binary form."""
 _GOODBYE_S: Final = 2.0
+
+
+_log: Final = get_logger()
 
 
 class OnceMore(Exception):  # noqa: N818 - never leaves the store
@@ -75,6 +86,8 @@ class Session:
         try:
             return await self._in_transaction(work, rolled_back=rolled_back)
         except FOREIGN_ERRORS as error:
+            if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
+                await self._end_stalled_copies()
             match fault_of(error, copying=False):
                 case Fault.RECORD:
                     raise RowRefused(getattr(error, "sqlstate", None)) from error
@@ -169,6 +182,17 @@ class Session:
         if connection is not None:
             with contextlib.suppress(*FOREIGN_ERRORS):
                 await connection.close(timeout=_GOODBYE_S)
+
+    async def _end_stalled_copies(self) -> None:
+        """End the COPY of a frozen process, which may hold the rows that we wait for.
+
+        PostgreSQL looks at no time limit while it waits for the next bytes of a COPY, so a process
+        that is frozen inside one would hold its positions for as long as it is frozen.
+        """
+        with contextlib.suppress(*FOREIGN_ERRORS):
+            connection = await self._connected()
+            for row in await connection.fetch(statements.END_STALLED_COPIES):
+                _log.warning("stalled_copy_ended", pid=row["pid"], application=row["application"])
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
         """Roll back, or give the connection up: then the server does."""

@@ -33,6 +33,9 @@ _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
 """Read-only, and a session ended for idling or for its length: no mistake of ours."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
+LOCK_NOT_AVAILABLE: Final = "55P03"
+"""Another session held a lock for longer than lock_timeout."""
+
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
 """The server read a broken page or index: tried again like any outage, and somebody is paged."""
 

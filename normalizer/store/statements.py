@@ -382,3 +382,21 @@ RAW_COLUMNS: Final = (
 
 # Of this transaction: its events go in, no view follows, and the database notes where.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
+
+# A COPY that has waited for its client for longer than a statement of ours may take. The role's
+# own sessions only: any role may end those.
+END_STALLED_COPIES: Final = """
+    with stalled as materialized (
+        select pid, application_name as application
+        from   pg_stat_activity
+        where  datname = current_database()
+        and    usename = current_user
+        and    state = 'active'
+        and    wait_event = 'ClientRead'
+        and    query ilike 'copy%'
+        and    query_start < clock_timestamp() - current_setting('statement_timeout')::interval
+    )
+    select pid, application
+    from   stalled
+    where  pg_terminate_backend(pid)
+"""

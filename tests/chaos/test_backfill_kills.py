@@ -25,7 +25,7 @@ from tests.stack import Cluster, Database
 from tests.tables import connected
 from tests.waiting import moment
 
-EVENTS: Final = 50_000
+EVENTS: Final = 20_000
 KILLS: Final = 6
 
 _STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"

@@ -29,7 +29,7 @@ from tests.running import settings_for
 from tests.stack import Cluster, Database, Topic
 from tests.tables import connected, stored_events
 
-EVENTS: Final = 20_000
+EVENTS: Final = 6_000
 
 
 def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -54,8 +54,8 @@ async def test_a_topic_and_its_record_lines_make_the_same_rows(
         placed.append((record, partition, offset))
 
     async with play_into(bootstrap_servers, topic.name, note) as sender:
-        for start in range(0, len(records), 4_000):
-            await sender.send(records[start : start + 4_000])
+        for start in range(0, len(records), 2_000):
+            await sender.send(records[start : start + 2_000])
     placed.sort(key=lambda one: one[1:])
     path = written(
         tmp_path / "history.zst", record_lines((record for record, *_ in placed), topic.name)
@@ -92,7 +92,7 @@ async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, l
 async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     database: Database, tmp_path: Path, batch_rows: int
 ) -> None:
-    records = list(played(6_000))
+    records = list(played(3_000))
     first = written(tmp_path / "first.zst", record_lines(records[: len(records) // 2]))
     whole = written(tmp_path / "whole.zst", record_lines(records))
     await backfill_files(database, first)

@@ -79,6 +79,7 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         await connection.close()
 
 
+@pytest.mark.soak
 async def test_the_image_s_build_lines_make_programs_that_run(stack: Stack, tmp_path: Path) -> None:
     """With this Python for the image's, and its folders below one of ours."""
     app, build, python = (tmp_path / name for name in ("app", "build", "python"))

@@ -34,7 +34,7 @@ async def test_three_kills_lose_and_double_nothing(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    ends = await loaded(mix(), 40_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(mix(), 15_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=1_000)
 
     await drained(watcher, topic, settings, ends, kills=3)
@@ -53,7 +53,7 @@ async def test_an_execution_may_be_spread_over_all_partitions(
     tmp_path: Path,
 ) -> None:
     spread = mix(keyed=False, told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01)
-    ends = await loaded(spread, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(spread, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drained(watcher, topic, settings, ends, kills=0)
@@ -72,7 +72,7 @@ async def test_a_topic_may_have_one_partition(
     tmp_path: Path,
 ) -> None:
     rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, poison=0.02)
-    ends = await loaded(rich, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drained(watcher, topic, settings, ends, kills=0)
@@ -85,7 +85,7 @@ async def test_every_view_shows_what_the_ledger_tells(
     database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
 ) -> None:
     rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, failing=0.3)
-    ends = await loaded(rich, 20_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
 
     await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
 
@@ -106,10 +106,10 @@ async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all
     traffic = msgspec.structs.replace(
         mix(odd=0.2, odd_text=0.05, secrets=0.1, poison=0.02), partitions=topic.partitions
     )
-    ends = await loaded(traffic, 10_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await loaded(traffic, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
     await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
 
-    lines = await canonical_lines(Play(mix=traffic, seed=1, events=10_000), database, tmp_path)
+    lines = await canonical_lines(Play(mix=traffic, seed=1, events=5_000), database, tmp_path)
 
     assert lines.accepted == await watcher.events()
     assert lines.the_same > lines.accepted // 2

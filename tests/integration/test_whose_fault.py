@@ -268,6 +268,71 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
     assert any(one["event"] == "batch_waits_no_longer" for one in lines)
 
 
+@pytest.mark.every_postgres
+async def test_a_process_frozen_inside_copy_holds_its_positions_no_longer_than_a_statement_may_take(
+    database: Database,
+) -> None:
+    """PostgreSQL looks at no time limit while it waits for the next bytes of a COPY."""
+    impatient = {"lock_timeout": "100ms", "statement_timeout": "1s"}
+    frozen_for_ever = asyncio.Event()
+
+    async def rows_that_never_come() -> AsyncIterator[bytes]:
+        await frozen_for_ever.wait()
+        yield b""
+
+    async with open_store(database, session=impatient) as store:
+        first = await claimed(store)
+        frozen = await asyncpg.connect(database.url, server_settings={"statement_timeout": "1s"})
+        holding = frozen.transaction()
+        await holding.start()
+        await the_position(frozen)
+        copying = asyncio.ensure_future(
+            frozen.copy_to_table(
+                "events",
+                schema_name="normalizer",
+                columns=["event_id"],
+                source=rows_that_never_come(),
+            )
+        )
+
+        async def next_claim() -> int:
+            with contextlib.suppress(RetryableError):
+                return (await claimed(store)).epoch
+            assert not copying.done()
+            return 0
+
+        with structlog.testing.capture_logs() as lines:
+            epoch = await until(next_claim)
+        frozen_for_ever.set()
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await copying
+        await frozen.close()
+
+    assert epoch == first.epoch + 1
+    assert [line["event"] for line in lines] == ["stalled_copy_ended"]
+
+
+async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_its_claim(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    async with watching(database.url) as watcher, connected(database) as holder:
+        async with running(settings):
+            await watcher.until_claimed(topic)
+        holding = holder.transaction()
+        await holding.start()
+        await holder.execute(
+            "select 1 from normalizer.source_position where partition = 0 for update"
+        )
+        await send(producer, topic, range(5), partition=topic.partitions - 1)
+
+        async with running(settings):
+            await watcher.until_read(topic, {topic.partitions - 1: 5})
+            await holding.rollback()
+            await send(producer, topic, range(5, 10), partition=0)
+            await watcher.until_read(topic, {0: 5})
+
+
 async def test_a_stop_does_not_wait_for_a_held_lock(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:

@@ -1,4 +1,4 @@
-# One image for both commands: `normalizer` and `projector` (and `python -m simulator`, for a demo).
+# One image for both commands, `normalizer` and `projector`; `--target demo` adds the simulator.
 # Whatever is installed comes from the lock files, each file checked by its hash.
 FROM python:3.13-slim AS build
 WORKDIR /build
@@ -14,12 +14,11 @@ COPY migrations migrations
 COPY contract/vectors contract/vectors
 COPY normalizer normalizer
 COPY projector projector
-COPY simulator simulator
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/app/bin/pip install --no-deps dist/*.whl \
     && /opt/app/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim
+FROM python:3.13-slim AS runtime
 LABEL org.opencontainers.image.title="event-normalizer" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -29,3 +28,10 @@ ENV PATH=/opt/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001
 ENTRYPOINT []
 CMD ["normalizer", "run"]
+
+FROM runtime AS demo
+WORKDIR /opt/demo
+COPY simulator simulator
+
+# The last stage is what `docker build .` makes: without the simulator.
+FROM runtime AS service

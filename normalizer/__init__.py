@@ -21,6 +21,24 @@ settings      from the environment
 telemetry     log lines and counters
 errors        what the caller must do
 
+As a library: `from normalizer import Normalizer` and the other six names of `__all__`. They open no
+connection and read no clock or setting; docs/library.md shows each of them.
+
 Imports point one way, and import-linter sees to it: cli > up, jobs > service > kafka, files, store,
 embedded > process > telemetry > settings > core > envelope > snowflake, jsontext > errors.
 """
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+from normalizer.snowflake import SnowflakeGenerator
+
+__all__ = [
+    "Envelope",
+    "Ignored",
+    "Normalizer",
+    "RawRecord",
+    "Rejected",
+    "SnowflakeGenerator",
+    "to_canonical",
+]

@@ -121,6 +121,9 @@ def up(
     normalizer up
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
+
+    The simulator makes the traffic. It comes with the source, not with the wheel: installed from a
+    wheel, everything starts without traffic.
     """
     telemetry.configure(level="critical")
     options = Options(

@@ -19,7 +19,7 @@ from normalizer.store.migrate import OtherSchema, migrate
 from normalizer.up.external import claim_for_play
 from normalizer.up.figures import show_calls, show_figures
 from normalizer.up.parts import Parts
-from normalizer.up.programs import FILE_TOPIC, Programs
+from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import find_external, start_kafka, start_postgres
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
 
@@ -27,6 +27,10 @@ PARTITIONS: Final = 6
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ABORTED: Final = 130
+_NO_FILE: Final = (
+    "no traffic: the simulator comes with the source, not with the wheel; "
+    "to write records of yours: normalizer run --no-kafka FILE"
+)
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,14 +132,19 @@ class _Run:
         stack.api_url = await programs.start_projector()
         self.screen.say(f"dashboard: {stack.api_url}")
         if log is None:
-            await programs.play_file(seed=self._options.seed, say=self.screen.say)
+            if has_simulator():
+                await programs.play_file(seed=self._options.seed, say=self.screen.say)
+            else:
+                self.screen.say(_NO_FILE)
             return
         await log.create_topic(stack.topic, partitions=PARTITIONS)
         await programs.start_normalizer(
             len(await log.partitions(stack.topic)), external=self._options.external
         )
-        if self._options.traffic:
+        if self._options.traffic and has_simulator():
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
+        elif self._options.traffic:
+            self.screen.say(_no_traffic(stack))
 
     async def _watch(self, stack: Stack, log: LogReader | None) -> None:
         """Until cancelled, or `for_s` is over. Raises EmbeddedError if a part ends for good."""
@@ -191,6 +200,14 @@ def _signals(first: Callable[[], object], second: Callable[[], object]) -> Itera
     finally:
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _no_traffic(stack: Stack) -> str:
+    return (
+        "no traffic: the simulator comes with the source, not with the wheel; there: "
+        f"python -m simulator play --live --bootstrap-servers={stack.bootstrap_servers} "
+        f"--topic={stack.topic}"
+    )
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

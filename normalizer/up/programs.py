@@ -5,6 +5,7 @@ production must not get traffic. Only an external stack's KAFKA_* do, on purpose
 """
 
 import asyncio
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,11 @@ _EPOCHS: Final = """
     from   normalizer.source_position
     where  topic = $1
 """
+
+
+def has_simulator() -> bool:
+    """Whether this installation can make traffic: the source has the simulator, the wheel not."""
+    return importlib.util.find_spec("simulator") is not None
 
 
 class Programs:

@@ -97,9 +97,12 @@ async def test_the_image_s_build_lines_make_programs_that_run(stack: Stack, tmp_
 
     async with (await stack.cluster("current")).empty_database() as database:
         env = {"PATH": str(app / "bin"), "DATABASE_URL": database.url}
-        for command in ("normalizer migrate", "projector views", "python -m simulator --help"):
+        for command in ("normalizer migrate", "projector views"):
             program, *arguments = command.split()
             await _done(str(app / "bin" / program), *arguments, cwd=tmp_path, env=env)
+    demo = tmp_path / "demo"
+    copy_tree(demo, "simulator")
+    await _done(str(app / "bin" / "python"), "-m", "simulator", "--help", cwd=demo, env={})
     assert not (app / "bin" / "pip").exists()
 
 

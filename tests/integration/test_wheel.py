@@ -1,0 +1,84 @@
+"""A wheel in an environment of its own: its commands run, and without the simulator too."""
+
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.documents import blocks
+from tests.stack import Stack
+from tests.wheel import build_wheel
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with its programs. Libraries are those of this environment, projects are not."""
+    folder = tmp_path_factory.mktemp("installed")
+    wheel, _ = build_wheel(folder / "wheel")
+    environment = folder / "environment"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    python = environment / "bin" / "python"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet"),
+            *("--disable-pip-version-check", "--no-deps", "--no-index", wheel),
+        ],
+        check=True,
+    )
+    (libraries,) = environment.glob("lib/python3*/site-packages")
+    # A folder named in a .pth file: the .pth files in it, as of an editable install, are not read.
+    (libraries / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (environment / "bin" / "dbmate").symlink_to(Path(sysconfig.get_path("scripts")) / "dbmate")
+    return environment / "bin"
+
+
+def _done(folder: Path, *command: str | Path) -> str:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home())},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_library_and_both_programs_run(installed: Path, tmp_path: Path) -> None:
+    imports, *_ = blocks("library.md", "python")
+    without = "import importlib.util; assert importlib.util.find_spec('simulator') is None"
+
+    _done(tmp_path, installed / "python", "-c", f"{imports.text}\n{without}")
+    normalize = str(installed / "normalizer")
+    said = _done(tmp_path, normalize, "conform", "--", normalize, "normalize")
+
+    assert "the same, up to level lines" in said
+    assert _done(tmp_path, installed / "projector", "--version").startswith("projector")
+
+
+@pytest.mark.soak
+async def test_up_starts_without_traffic_and_says_how_to_get_some(
+    installed: Path, stack: Stack
+) -> None:
+    await stack.new_broker("unused")  # leaves the test out where there is no Kafka
+    folder = stack.folder / "up-from-a-wheel"
+
+    said = _done(stack.folder, installed / "normalizer", "up", f"--folder={folder}", "--for=1")
+
+    (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
+    assert "python -m simulator play --live --bootstrap-servers=127.0.0.1:" in line
+    assert line.endswith("--topic=noetl.events")
+
+
+def test_without_kafka_too_it_starts_and_says_what_to_do(installed: Path, stack: Stack) -> None:
+    folder = stack.folder / "up-from-a-wheel-without-kafka"
+    up = (installed / "normalizer", "up", "--no-kafka", f"--folder={folder}", "--for=1")
+
+    said = _done(stack.folder, *up)
+
+    (line,) = (line for line in said.splitlines() if line.startswith("no traffic"))
+    assert line.endswith("normalizer run --no-kafka FILE")

@@ -1,0 +1,43 @@
+"""docs/states.md names the states and faults that the code has."""
+
+import re
+from typing import get_args
+
+from normalizer.jobs.runs import State
+from normalizer.service.metrics import PARTITION_STATES
+from normalizer.store.delivery import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES_BEFORE_HALVING
+from normalizer.store.sqlstate import Fault
+from tests.documents import DOCS, blocks
+
+CLAIM, JOB, BATCH = (block.text for block in blocks("states.md", "mermaid"))
+
+
+def _states(diagram: str) -> set[str]:
+    return set(re.findall(r"\b[a-z_]+\b(?= -->)|(?<=--> )[a-z_]+", diagram))
+
+
+def test_a_partition_has_the_states_that_are_counted_and_away() -> None:
+    assert _states(CLAIM) == {*PARTITION_STATES, "away"}
+
+
+def test_a_job_has_the_states_of_its_table_and_interrupted() -> None:
+    assert _states(JOB) == {*get_args(State), "interrupted"}
+
+
+def test_every_fault_of_the_database_leads_somewhere() -> None:
+    named = set(re.findall(r"^    writing --> \w+: (\w+),", BATCH, re.MULTILINE))
+
+    assert {fault.value for fault in Fault} <= named
+
+
+def test_every_state_is_explained() -> None:
+    explained = re.findall(r"^\| ([a-z_]+) \|", (DOCS / "states.md").read_text(), re.MULTILINE)
+
+    for diagram in (CLAIM, JOB, BATCH):
+        assert _states(diagram) <= set(explained)
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    assert f"after {FIRST_WAIT_S} s, then up to {LONGEST_WAIT_S:.0f} s" in BATCH
+    assert TRIES_BEFORE_HALVING == 3
+    assert BATCH.count("three failures") == 2

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Final, NamedTuple
 
 from normalizer.embedded import KAFKA_VERSION
-from tests.results import write_results
+from tests.support.results import write_results
 
 HERE: Final = Path(__file__).parent.parent
 _RATE: Final = re.compile(r"^drain:.* ([\d,]+) events/s.* ([\d.]+) us of their CPU", re.MULTILINE)

@@ -39,15 +39,15 @@ from bench.replay import (
     ticks_of,
     write_history,
 )
-from normalizer.cli.ledger import verify
-from projector.database import connected
-from projector.verify import verify as verify_projections
-from projector.windows import Scope
-from tests.results import write_results
+from normalizer.cli.ledger_check import verify_ledger
+from projector.database_session import connected
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify as verify_projections
+from tests.support.results import write_results
 
 AIM: Final = 1.0
 
-_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_position"
+_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions"
 _SAME: Final = """
     select count(*), sum(hashtextextended(said.row::text, 0)::numeric)
     from   (
@@ -227,7 +227,7 @@ async def _fingerprint(url: str, rows: str = _SAME) -> tuple[Any, ...]:
 
 async def _wrong(url: str) -> list[str]:
     """What `ledger verify` and `projector verify` find."""
-    wrong = [text async for explained in verify(url, None) for text in explained.wrong]
+    wrong = [text async for explained in verify_ledger(url, None) for text in explained.wrong]
     async with connected(url) as connection:
         verdicts = [one async for one in verify_projections(connection, Scope())]
     return wrong + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]

@@ -25,7 +25,7 @@ from aiokafka import AIOKafkaProducer
 
 from bench.replay import SERVERS, Bench, committed, create_topic, ended, stack, write_history
 from normalizer.snowflake import SnowflakeGenerator
-from tests.results import write_results
+from tests.support.results import write_results
 
 LIVE_TOPIC: Final = "live.events"
 PRODUCERS: Final = 4
@@ -49,7 +49,7 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
             service = await bench.start(url, "run", topic=LIVE_TOPIC)
             running.push_async_callback(ended, service)
             bench.note("live events alone")
-            alone = await _waits(bench, url, seconds, lambda: True)
+            maintenance_lock = await _waits(bench, url, seconds, lambda: True)
             bench.note("live events beside a backfill")
             backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
             running.push_async_callback(ended, backfill)
@@ -58,10 +58,10 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
             beside = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
             wrote = await committed(url)
             code = await ended(backfill)
-        bench.say("produce to visible, alone", _as_text(alone))
+        bench.say("produce to visible, alone", _as_text(maintenance_lock))
         bench.say("produce to visible, beside a backfill", _as_text(beside))
         bench.say("the backfill meanwhile", f"{wrote:,} records")
-        good = min(len(alone), len(beside)) >= LEAST and code in {0, -signal.SIGTERM}
+        good = min(len(maintenance_lock), len(beside)) >= LEAST and code in {0, -signal.SIGTERM}
         if not good:
             bench.say("NOTHING IS TOLD", f"too few events, or the backfill ended with {code}")
         if results and good:

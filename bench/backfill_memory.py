@@ -15,7 +15,7 @@ import sys
 from typing import Final
 
 from bench.replay import SERVERS, Bench, stack, write_history
-from tests.results import write_results
+from tests.support.results import write_results
 
 SHORT_EVENTS: Final = 50_000
 AIM: Final = "less than 1.5 times as much and 20 MB"

@@ -5,7 +5,7 @@
 
 One run, one machine, one database: the service reads the topic and writes every row; then those
 very rows are copied again, finished, into the same (emptied) tables with the same triggers.
-The ratio says what reading, normalising, identity and the ledger cost on top of storing.
+The ratio says what reading, normalizing, identity and the ledger cost on top of storing.
 
 The clock starts when every process holds its partitions: starting up is not draining. What a
 process read before that moment is in neither the count nor the time.
@@ -35,8 +35,8 @@ from normalizer.embedded import (
     remove_folder,
 )
 from normalizer.store.migrate import migrate
-from normalizer.store.statements import EVENT_COLUMNS
-from tests.results import write_results
+from normalizer.store.store_statements import EVENT_COLUMNS
+from tests.support.results import write_results
 
 TOPIC: Final = "noetl.events"
 PARTITIONS: Final = 6
@@ -57,7 +57,7 @@ class Stack(NamedTuple):
     async def database(self, name: str) -> str:
         """Migrated and empty."""
         url = await self.postgres.create_database(name)
-        await migrate(url, say=lambda _: None)
+        await migrate(url, report=lambda _: None)
         return url
 
 
@@ -272,15 +272,15 @@ async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> N
     )
 
 
-_HELD: Final = "select count(*), count(distinct owner) from normalizer.source_position"
+_HELD: Final = "select count(*), count(distinct owner) from normalizer.source_positions"
 _TABLES: Final = """
     select   format('%I.%I', schemaname, tablename)
     from     pg_tables
     where    schemaname = 'projector'
     order by 1
 """
-_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_position"
-_OUTCOMES: Final = "select coalesce(sum(outcomes), 0)::bigint from normalizer.source_position"
+_READ: Final = "select coalesce(sum(next_offset), 0)::bigint from normalizer.source_positions"
+_OUTCOMES: Final = "select coalesce(sum(outcomes), 0)::bigint from normalizer.source_positions"
 
 
 if __name__ == "__main__":

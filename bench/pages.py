@@ -27,14 +27,14 @@ import asyncpg
 
 from bench.history import make_history
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.embedded import PostgresServer, remove_folder
-from normalizer.files.lines import open_lines, pages, record_of
-from normalizer.kafka import Chunk, Partition
-from normalizer.service.filling import Filling
+from normalizer.files.record_lines import open_lines, pages, record_of
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.service.batch_builder import BatchBuilder
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Claim, Store
-from tests.results import write_results
+from tests.support.results import write_results
 
 TOPIC: Final = "noetl.events"
 BATCHES_A_SECOND: Final = 4
@@ -75,7 +75,7 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
     try:
         async with PostgresServer(folder / "postgres", settings=settings) as server:
             url = await server.create_database("pages")
-            await migrate(url, say=lambda _: None)
+            await migrate(url, report=lambda _: None)
             version = await _fill(url, history)
             traffic = await _traffic(folder, round((ROUNDS * 3 * seconds + 10) * rate))
             async with Store(url, owner="bench") as store, _serving(url) as api_url:
@@ -147,29 +147,29 @@ class _Writer:
             due = time.monotonic() + 1 / BATCHES_A_SECOND
             batch = await self._filled(rate // BATCHES_A_SECOND)
             started = time.monotonic()
-            await self._store.write(batch.sealed({Partition(TOPIC, 0): self._held()}))
+            await self._store.write(batch.build({KafkaPartition(TOPIC, 0): self._held()}))
             took.append(time.monotonic() - started)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         return took
 
-    async def _filled(self, rows: int) -> Filling:
-        filling = Filling()
-        while filling.rows < rows:
+    async def _filled(self, rows: int) -> BatchBuilder:
+        builder = BatchBuilder()
+        while builder.rows < rows:
             record = next(self._records)
             if self._claim is None:
                 self._claim = await self._store.claim(
                     TOPIC, 0, cluster_id="bench", log_start=record.offset
                 )
                 self._next_offset = self._claim.next_offset
-            chunk = Chunk(
-                partition=Partition(TOPIC, 0),
+            chunk = FetchedChunk(
+                partition=KafkaPartition(TOPIC, 0),
                 from_offset=self._next_offset,
                 next_offset=record.offset + 1,
                 records=[record],
             )
-            filling.add(self._claim, chunk, [(record, self._normalizer.normalize(record))])
+            builder.add(self._claim, chunk, [(record, self._normalizer.normalize(record))])
             self._next_offset = chunk.next_offset
-        return filling
+        return builder
 
     def _held(self) -> Claim:
         assert self._claim

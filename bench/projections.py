@@ -23,8 +23,8 @@ from typing import Any, Final
 import asyncpg
 
 from bench.drain import Stack, connected, copy, drain, finished_rows, load, stack
-from normalizer.store.statements import EVENT_COLUMNS
-from tests.results import write_results
+from normalizer.store.store_statements import EVENT_COLUMNS
+from tests.support.results import write_results
 
 IN_FLIGHT: Final = 2_000
 BATCHES: Final = (500, 5_000)
@@ -35,9 +35,9 @@ LONG_AIM: Final = 1.1
 EVENTS_A_CALL: Final = 5
 BEGAN_AT: Final = datetime(2026, 7, 1, tzinfo=UTC)
 PROJECTIONS: Final = {
-    "counters": "follow_3_counters",
-    "executions": "follow_1_executions",
-    "calls and their roll-ups": "follow_2_calls",
+    "counters": "project_3_counters",
+    "executions": "project_1_executions",
+    "calls and their roll-ups": "project_2_calls",
 }
 CHANGES: Final = ("inserted", "updated", "deleted")
 
@@ -209,7 +209,7 @@ def lives(
             "normalizer_version": 1,
             "batch_id": 1,
             "source_topic": "long",
-            "source_generation": 0,
+            "source_incarnation": 0,
             "source_partition": 0,
             "source_offset": number,
             "source_index": 0,

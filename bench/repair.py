@@ -27,8 +27,8 @@ from bench.history import make_history
 from bench.projections import lives
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
-from normalizer.store.statements import BEGIN_BATCH, EVENT_COLUMNS
-from tests.results import write_results
+from normalizer.store.store_statements import BEGIN_BATCH, EVENT_COLUMNS
+from tests.support.results import write_results
 
 COMMITS_A_SECOND: Final = 20
 IN_FLIGHT: Final = 2_000
@@ -55,7 +55,7 @@ async def main(asked: argparse.Namespace) -> int:
     try:
         async with PostgresServer(folder / "postgres", settings=settings) as postgres:
             url = await postgres.create_database("repair")
-            await migrate(url, say=lambda _: None)
+            await migrate(url, report=lambda _: None)
             connection = await connected(url)
             try:
                 return await _measured(connection, url, asked)
@@ -77,8 +77,8 @@ async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Na
     await connection.execute("vacuum (analyze)")
     say("history", f"{made:,} events")
     batches = _batches(asked.rate // COMMITS_A_SECOND)
-    alone = await _written(connection, batches, time.monotonic() + asked.seconds)
-    say("commits alone", _figures(alone))
+    maintenance_lock = await _written(connection, batches, time.monotonic() + asked.seconds)
+    say("commits alone", _figures(maintenance_lock))
     for lost in _LOST:
         await connection.execute(lost)
     began = time.monotonic()

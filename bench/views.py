@@ -28,8 +28,8 @@ import asyncpg
 from bench.history import make_history
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.store.migrate import migrate
-from projector.questions import VIEWS
-from tests.results import write_results
+from projector.views.catalog import VIEWS
+from tests.support.results import write_results
 
 GROWTH: Final = 1.5
 SMALL_BUFFERS: Final = 64
@@ -91,7 +91,7 @@ async def _measured(
 ) -> tuple[dict[str, Cost], dict[str, float]]:
     """The cost of each view with so many events, and milliseconds for the long window."""
     url = await postgres.create_database(f"views_{events}")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     connection = await asyncpg.connect(url, server_settings=_AS_THE_PAGE)
     try:
         began = time.monotonic()

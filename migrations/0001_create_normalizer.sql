@@ -33,8 +33,8 @@ set search_path = "$user", public, normalizer;
 -- protocol: how ids and identity are decided. A migration that changes that raises it, and fences
 -- whoever writes by the old rules:
 --     update normalizer.layout set protocol = 2;
---     update normalizer.source_position set epoch = epoch + 1;
---     update normalizer.job set epoch = epoch + 1;
+--     update normalizer.source_positions set epoch = epoch + 1;
+--     update normalizer.jobs set epoch = epoch + 1;
 create table normalizer.layout (
     partition_shift integer not null,
     protocol        integer not null default 1,
@@ -136,7 +136,7 @@ create table normalizer.events (
     shape               text             not null default 'sql',
     normalizer_version  integer          not null default 0,
     source_topic        text             not null default 'sql',
-    source_generation   integer          not null default 0,
+    source_incarnation  integer          not null default 0,
     source_partition    integer          not null default 0,
     source_offset       bigint           not null default 0,
     source_index        integer          not null default 0,
@@ -181,7 +181,7 @@ comment on column normalizer.events.evidence is
     'status (2 a failure declared or found nested, 1 another declared word, 0 the event''s name), '
     'created_at (2 the producer''s, 1 the snowflake id''s, 0 the log''s).';
 comment on column normalizer.events.extra is
-    'What the producer sent beyond the envelope, under its own names; told_otherwise: what '
+    'What the producer sent beyond the envelope, under its own names; conflicting_values: what '
     'another telling of the same event said instead.';
 comment on column normalizer.events.merge_flags is
     'Bits: 1, 2: a report merged into the row named no step, no command, and the row has one. 4: a '
@@ -206,7 +206,7 @@ create index events_by_source on normalizer.events
     with (pages_per_range = 16);
 
 
--- The one line of retention; who raises it, and what it promises: 0009_let_events_go.sql.
+-- The one line of retention; who raises it, and what it promises: 0009_create_retention.sql.
 create table normalizer.retention_horizon (
     expired_before timestamptz not null default '-infinity',
     one_row        boolean     not null default true primary key,
@@ -315,23 +315,23 @@ $$;
 
 
 -- How far each partition was read, by whom, and what became of every record and event in it.
-create table normalizer.source_position (
+create table normalizer.source_positions (
     topic            text        not null,
-    generation       integer     not null,
+    incarnation      integer     not null,
     partition        integer     not null,
     cluster_id       text        not null,
     owner            text        not null,
     epoch            bigint      not null default 1,
     start_offset     bigint      not null,
     next_offset      bigint      not null,
-    reached_offset   bigint      not null default 0,
+    dedup_offset     bigint      not null default 0,
     records          bigint      not null default 0,
     holes            bigint      not null default 0,
     rewound          bigint      not null default 0,
     outcomes         bigint      not null default 0,
     stored           bigint      not null default 0,
     duplicate        bigint      not null default 0,
-    joined           bigint      not null default 0,
+    merged           bigint      not null default 0,
     quarantined      bigint      not null default 0,
     ignored          bigint      not null default 0,
     last_offset      bigint,
@@ -339,43 +339,43 @@ create table normalizer.source_position (
     last_crc         bigint,
     moved_epoch      bigint      not null default 0,
     committed_at     timestamptz,
-    constraint source_position_pkey primary key (topic, generation, partition),
-    constraint source_position_offsets_balance check (
+    constraint source_positions_pkey primary key (topic, incarnation, partition),
+    constraint source_positions_offsets_balance check (
         next_offset - start_offset + rewound = records + holes
     ),
-    constraint source_position_outcomes_balance check (
-        outcomes = stored + duplicate + joined + quarantined + ignored
+    constraint source_positions_outcomes_balance check (
+        outcomes = stored + duplicate + merged + quarantined + ignored
     ),
-    constraint source_position_never_negative check (
-        least(records, holes, rewound, outcomes, stored, duplicate, joined, quarantined, ignored) >= 0
+    constraint source_positions_never_negative check (
+        least(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0
     )
 ) with (fillfactor = 50);
 
-comment on table normalizer.source_position is
+comment on table normalizer.source_positions is
     'The position of each partition, moved only in the transaction that writes its events, with '
     'running totals that must balance. epoch fences a process that lost the partition.';
-comment on column normalizer.source_position.holes is
-    'Offsets that hold no record: transaction markers, compaction, expiry (see normalizer.gap).';
+comment on column normalizer.source_positions.holes is
+    'Offsets that hold no record: transaction markers, compaction, expiry (see normalizer.gaps).';
 
 
-comment on column normalizer.source_position.rewound is
+comment on column normalizer.source_positions.rewound is
     'By how many offsets an operator has set the position back: these are counted again.';
-comment on column normalizer.source_position.committed_at is
+comment on column normalizer.source_positions.committed_at is
     'When the last batch was committed; a claim does not move it. Null before the first.';
-comment on column normalizer.source_position.moved_epoch is
+comment on column normalizer.source_positions.moved_epoch is
     'The epoch of the last claim under which it moved, or had nothing to read. Three claims later '
     'its records are read one at a time, for one of them may be what its owners died of.';
-comment on column normalizer.source_position.reached_offset is
+comment on column normalizer.source_positions.dedup_offset is
     'Nobody wrote a record of this partition from here on. It never falls: a position set back by '
     'hand, or a job that read ahead, makes the records below it be looked up by their coordinates.';
 
 
 -- Where the log is, as the process that owns the partition says every three seconds, also while
 -- nothing comes. Not in the position's row: a batch that waits for a lock holds that one.
-create table normalizer.source_log (
+create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
-    generation      integer     not null,
+    incarnation     integer     not null,
     cluster_id      text        not null,
     epoch           bigint      not null,
     partition_count integer     not null,
@@ -388,58 +388,58 @@ create table normalizer.source_log (
     mark_at         timestamptz,
     stopped         boolean     not null default false,
     heartbeat_at    timestamptz not null default now(),
-    constraint source_log_pkey primary key (topic, partition)
+    constraint source_heartbeats_pkey primary key (topic, partition)
 ) with (fillfactor = 50);
 
-comment on table normalizer.source_log is
+comment on table normalizer.source_heartbeats is
     'Heartbeat of the process that owns each partition, with the log''s end (of committed records) '
     'as it last saw it. No heartbeat: no process.';
-comment on column normalizer.source_log.next_offset is 'The position at the heartbeat.';
-comment on column normalizer.source_log.end_seen_at is
+comment on column normalizer.source_heartbeats.next_offset is 'The position at the heartbeat.';
+comment on column normalizer.source_heartbeats.end_seen_at is
     'When the broker last said where the log ends: it ages while the broker is away.';
-comment on column normalizer.source_log.behind_since is
+comment on column normalizer.source_heartbeats.behind_since is
     'Everything that the log held at this time is in the tables, and not all that came later; null '
     'where all of it is.';
-comment on column normalizer.source_log.mark_offset is
+comment on column normalizer.source_heartbeats.mark_offset is
     'The end that was seen at mark_at: once the position has come so far, behind_since moves there.';
-comment on column normalizer.source_log.partition_count is
+comment on column normalizer.source_heartbeats.partition_count is
     'Of the topic: a partition that nobody ever claimed has no row.';
-comment on column normalizer.source_log.stopped is
+comment on column normalizer.source_heartbeats.stopped is
     'The process is told to leave it alone: the topic was made anew, or its log is broken.';
 
 
--- The same for whoever has no row of source_position: how far jobs wrote, by the coordinates of the
+-- The same for whoever has no row of source_positions: how far jobs wrote, by the coordinates of the
 -- records, and how far a position that was deleted had come.
-create table normalizer.reached (
-    topic       text    not null,
-    generation  integer not null,
+create table normalizer.dedup_horizon (
+    topic            text    not null,
+    incarnation      integer not null,
     partition   integer not null,
-    next_offset bigint  not null,
+    next_offset      bigint  not null,
     -- Of a deleted position: by these a topic that was made anew since is told apart.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
     last_crc         bigint,
-    constraint reached_pkey primary key (topic, generation, partition)
+    constraint dedup_horizon_pkey primary key (topic, incarnation, partition)
 );
 
-comment on table normalizer.reached is
+comment on table normalizer.dedup_horizon is
     'No job wrote a record of these coordinates from next_offset on. Locked by whoever writes '
     'below it: two writers of the same coordinates see each other''s rows.';
 
-create function normalizer.keep_reached() returns trigger
+create function normalizer.keep_dedup_horizon() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp
 as $$
 begin
-    insert into reached as kept (
-        topic, generation, partition, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+    insert into dedup_horizon as kept (
+        topic, incarnation, partition, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
     )
-    select   topic, generation, partition, reached_offset, cluster_id, last_offset,
+    select   topic, incarnation, partition, dedup_offset, cluster_id, last_offset,
              last_recorded_ms, last_crc
-    from     source_position
-    order by topic, generation, partition
-    on conflict on constraint reached_pkey do update
+    from     source_positions
+    order by topic, incarnation, partition
+    on conflict on constraint dedup_horizon_pkey do update
     set    next_offset      = greatest(kept.next_offset, excluded.next_offset),
            cluster_id       = excluded.cluster_id,
            last_offset      = excluded.last_offset,
@@ -450,41 +450,41 @@ end
 $$;
 
 -- Deleting a position is how people read a topic again.
-create trigger keep_reached_of_deleted
-    before delete on normalizer.source_position
-    for each statement execute function normalizer.keep_reached();
-create trigger keep_reached_of_truncated
-    before truncate on normalizer.source_position
-    for each statement execute function normalizer.keep_reached();
+create trigger keep_dedup_horizon_of_deleted
+    before delete on normalizer.source_positions
+    for each statement execute function normalizer.keep_dedup_horizon();
+create trigger keep_dedup_horizon_of_truncated
+    before truncate on normalizer.source_positions
+    for each statement execute function normalizer.keep_dedup_horizon();
 
 -- What was told of a position that is gone would outrank the first heartbeats of the next one.
-create function normalizer.drop_source_log() returns trigger
+create function normalizer.drop_source_heartbeats() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
-        delete from source_log;
+        delete from source_heartbeats;
     else
-        delete from source_log as told
+        delete from source_heartbeats as reported
         using       gone
-        where       (told.topic, told.partition, told.generation)
-                  = (gone.topic, gone.partition, gone.generation);
+        where       (reported.topic, reported.partition, reported.incarnation)
+                  = (gone.topic, gone.partition, gone.incarnation);
     end if;
     return null;
 end
 $$;
 
-create trigger drop_source_log_of_deleted
-    after delete on normalizer.source_position
+create trigger drop_source_heartbeats_of_deleted
+    after delete on normalizer.source_positions
     referencing old table as gone
-    for each statement execute function normalizer.drop_source_log();
-create trigger drop_source_log_of_truncated
-    after truncate on normalizer.source_position
-    for each statement execute function normalizer.drop_source_log();
+    for each statement execute function normalizer.drop_source_heartbeats();
+create trigger drop_source_heartbeats_of_truncated
+    after truncate on normalizer.source_positions
+    for each statement execute function normalizer.drop_source_heartbeats();
 
 
-create table normalizer.position_change (
+create table normalizer.position_changes (
     change_id   bigint      not null generated always as identity,
     at          timestamptz not null default now(),
     who         text        not null,
@@ -496,24 +496,24 @@ create table normalizer.position_change (
     from_offset bigint      not null,
     to_offset   bigint      not null,
     epoch       bigint      not null,
-    constraint position_change_pkey primary key (change_id),
-    constraint position_change_action check (
+    constraint position_changes_pkey primary key (change_id),
+    constraint position_changes_action check (
         (action = 'skip' and to_offset > from_offset)
         or (action = 'rewind' and to_offset < from_offset)
     )
 );
 
-comment on table normalizer.position_change is
+comment on table normalizer.position_changes is
     'Every time an operator moved a position by `normalizer position`: who, why, from where to where.';
-comment on column normalizer.position_change.incarnation is
-    'Of the topic, counted from 0: as generation elsewhere.';
-comment on column normalizer.position_change.epoch is
+comment on column normalizer.position_changes.incarnation is
+    'Of the topic, counted from 0: as incarnation elsewhere.';
+comment on column normalizer.position_changes.epoch is
     'The epoch that the change began: whoever held the partition claims it again.';
 
 
-create table normalizer.gap (
+create table normalizer.gaps (
     topic        text           not null,
-    generation   integer        not null,
+    incarnation  integer        not null,
     partition    integer        not null,
     reason       text           not null,
     missing      int8multirange not null,
@@ -522,21 +522,21 @@ create table normalizer.gap (
     next_offset  bigint         not null generated always as (upper(missing)) stored,
     block        bigint         not null generated always as (lower(missing) >> 10) stored,
     found_at     timestamptz    not null default now(),
-    constraint gap_pkey primary key (topic, generation, partition, reason, block),
-    constraint gap_not_empty check (not isempty(missing)),
-    constraint gap_reason check (reason in ('hole', 'expired', 'skipped'))
+    constraint gaps_pkey primary key (topic, incarnation, partition, reason, block),
+    constraint gaps_not_empty check (not isempty(missing)),
+    constraint gaps_reason check (reason in ('hole', 'expired', 'skipped'))
 ) with (fillfactor = 70);
 
-comment on table normalizer.gap is
+comment on table normalizer.gaps is
     'Offsets that gave no record. hole: the broker had none there (markers, compaction). expired: '
     'retention took them before they were read. skipped: by an operator.';
-comment on column normalizer.gap.missing is
+comment on column normalizer.gaps.missing is
     'The offsets. A producer with transactions leaves one after each: those that begin within '
     'the same 1,024 offsets (block) share a row.';
 -- Delete what is older than the retention.
-create index gap_by_age on normalizer.gap (found_at);
+create index gaps_by_age on normalizer.gaps (found_at);
 
-comment on column normalizer.gap.offsets is
+comment on column normalizer.gaps.offsets is
     'How many offsets were counted as holes for it: more than missing has, where a position was set '
     'back and they were met again.';
 
@@ -549,7 +549,7 @@ create table normalizer.quarantine (
     shape              text        not null,
     normalizer_version integer     not null,
     source_topic       text        not null,
-    source_generation  integer     not null,
+    source_incarnation integer     not null,
     source_partition   integer     not null,
     source_offset      bigint      not null,
     source_index       integer     not null,
@@ -560,7 +560,7 @@ create table normalizer.quarantine (
     quarantined_at     timestamptz not null default now(),
     constraint quarantine_pkey primary key (quarantine_id),
     constraint quarantine_by_source unique (
-        source_topic, source_generation, source_partition, source_offset, source_index
+        source_topic, source_incarnation, source_partition, source_offset, source_index
     ),
     constraint quarantine_reason check (
         reason in (
@@ -583,18 +583,18 @@ create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason
 
 
 create table normalizer.quarantine_raw (
-    source_topic      text        not null,
-    source_generation integer     not null,
-    source_partition  integer     not null,
-    source_offset     bigint      not null,
-    key               bytea,
-    value             bytea,
-    headers           jsonb,
+    source_topic       text        not null,
+    source_incarnation integer     not null,
+    source_partition   integer     not null,
+    source_offset      bigint      not null,
+    key                bytea,
+    value              bytea,
+    headers            jsonb,
     value_sha256      bytea       not null,
-    whole             boolean     not null,
-    kept_at           timestamptz not null default now(),
+    whole              boolean     not null,
+    kept_at            timestamptz not null default now(),
     constraint quarantine_raw_pkey primary key (
-        source_topic, source_generation, source_partition, source_offset
+        source_topic, source_incarnation, source_partition, source_offset
     )
 );
 
@@ -606,55 +606,55 @@ comment on table normalizer.quarantine_raw is
 create index quarantine_raw_by_age on normalizer.quarantine_raw (kept_at);
 
 
-create table normalizer.assigned_id (
-    source_topic      text    not null,
-    source_generation integer not null,
-    source_partition  integer not null,
-    source_offset     bigint  not null,
-    source_index      integer not null,
-    event_id          bigint  not null,
-    constraint assigned_id_pkey primary key (
-        source_topic, source_generation, source_partition, source_offset, source_index
+create table normalizer.assigned_ids (
+    source_topic       text    not null,
+    source_incarnation integer not null,
+    source_partition   integer not null,
+    source_offset      bigint  not null,
+    source_index       integer not null,
+    event_id           bigint  not null,
+    constraint assigned_ids_pkey primary key (
+        source_topic, source_incarnation, source_partition, source_offset, source_index
     )
 );
 
-comment on table normalizer.assigned_id is
+comment on table normalizer.assigned_ids is
     'Ids that gen_snowflake() gave to events whose derived ids were all taken, so that a replay '
     'finds them again. Nearly always empty.';
 
 
 -- Which row a record went to that told an event again: the row has the coordinates of one only.
-create table normalizer.telling (
-    source_topic      text      not null,
-    source_generation integer   not null,
-    source_partition  integer   not null,
-    offset_block      bigint    not null,
-    told_id           bigint    not null,
-    source_offsets    bigint[]  not null,
-    source_indexes    integer[] not null,
-    event_ids         bigint[]  not null,
-    constraint telling_pkey primary key (
-        source_topic, source_generation, source_partition, offset_block, told_id
+create table normalizer.merged_records (
+    source_topic       text      not null,
+    source_incarnation integer   not null,
+    source_partition   integer   not null,
+    offset_block       bigint    not null,
+    merge_id           bigint    not null,
+    source_offsets     bigint[]  not null,
+    source_indexes     integer[] not null,
+    event_ids          bigint[]  not null,
+    constraint merged_records_pkey primary key (
+        source_topic, source_incarnation, source_partition, offset_block, merge_id
     )
 );
 
-comment on table normalizer.telling is
-    'Records that told a stored event again (joined, or duplicate at coordinates of their own), with '
+comment on table normalizer.merged_records is
+    'Records that told a stored event again (merged, or duplicate at coordinates of their own), with '
     'the event each went to; one row a transaction and 4,096 offsets (offset_block).';
-comment on column normalizer.telling.told_id is
+comment on column normalizer.merged_records.merge_id is
     'Of the sequence of batch_id, drawn once its rows were locked: a row with a later batch_id is '
     'one that was deleted and stored anew since.';
 
 
 grant usage on schema normalizer to normalizer_writer;
 grant select, insert, update on normalizer.events to normalizer_writer;
-grant select, insert, update on normalizer.source_position to normalizer_writer;
-grant select, insert, update on normalizer.reached, normalizer.source_log to normalizer_writer;
-grant select, insert on normalizer.quarantine, normalizer.assigned_id to normalizer_writer;
-grant select, insert, update on normalizer.gap to normalizer_writer;
-grant select, insert on normalizer.telling, normalizer.position_change to normalizer_writer;
+grant select, insert, update on normalizer.source_positions to normalizer_writer;
+grant select, insert, update on normalizer.dedup_horizon, normalizer.source_heartbeats to normalizer_writer;
+grant select, insert on normalizer.quarantine, normalizer.assigned_ids to normalizer_writer;
+grant select, insert, update on normalizer.gaps to normalizer_writer;
+grant select, insert on normalizer.merged_records, normalizer.position_changes to normalizer_writer;
 grant insert on normalizer.quarantine_raw to normalizer_writer;
-grant select (source_topic, source_generation, source_partition, source_offset)
+grant select (source_topic, source_incarnation, source_partition, source_offset)
     on normalizer.quarantine_raw to normalizer_writer;
 grant select on normalizer.layout, normalizer.event_partitions to normalizer_writer;
 grant select on normalizer.retention_horizon to normalizer_writer;

@@ -6,16 +6,16 @@
 -- How every projection works. Statement triggers on normalizer.events see the rows that were
 -- really inserted, changed or deleted, in the transition tables `before` and `after`. They run in
 -- the order of their names, the same for every writer:
---     follow_1_executions   upserts the executions, ids ascending: this row is the lock that puts
+--     project_1_executions   upserts the executions, ids ascending: this row is the lock that puts
 --                           all that follows for one execution in a line. Whatever is read for an
 --                           execution is read in a later statement, so it is what the writer
 --                           before has committed.
---     follow_2_calls        the tries of its commands, and the roll-ups that hang on them
---     follow_3_counters     what is only counted
+--     project_2_calls        the tries of its commands, and the roll-ups that hang on them
+--     project_3_counters     what is only counted
 -- Counts move by -before +after. What is a first, least or greatest merges on insert; where a row
 -- that was told of changed or went, it is folded anew from the events of just that key.
 -- With projector.off set to on, a transaction's events go in and no projection follows: each place
--- that differs by that is noted (projector.follow_off), and projector repair sees to it.
+-- that differs by that is noted (projector.project_off), and projector repair sees to it.
 -- Counters are sharded: a transaction counts in a shard that it holds alone until it ends, so
 -- writers never wait for each other's counters. Only the sum over shards means anything.
 
@@ -96,29 +96,29 @@ create function projector.hour_of(moment timestamptz) returns timestamptz
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
 -- Text that sorts as the number does, from 0 on; and back.
-create function projector.sortable(number bigint) returns text
+create function projector.encode_bigint(number bigint) returns text
     language sql immutable parallel safe
     return encode(int8send(number), 'hex');
 
-create function projector.unsorted(sortable text) returns bigint
+create function projector.decode_bigint(encoded text) returns bigint
     language sql immutable parallel safe
-    return ('x' || sortable)::bit(64)::bigint;
+    return ('x' || encoded)::bit(64)::bigint;
 
 -- The front of a dated value: 17 characters that sort values by time. A dated value is this and
 -- the value itself, so the least dated value is the earliest one, and between equal times it is
 -- the values' own bytes that decide: never an id.
-create function projector.dated(moment timestamptz) returns text
+create function projector.encode_time(moment timestamptz) returns text
     language sql immutable parallel safe
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
 -- The time in a dated value, and the value. Intervals are multiplied as floating-point numbers:
 -- microseconds alone would be rounded from the year 2285 on, up to a second they are exact.
-create function projector.moment_of(dated text) returns timestamptz
+create function projector.ranked_time(ranked text) returns timestamptz
     language sql stable parallel safe
     return '2000-01-01 00:00:00+00'::timestamptz
-           + projector.unsorted(substr(dated, 2, 16)) / 1000000 * interval '1 second'
-           + projector.unsorted(substr(dated, 2, 16)) % 1000000 * interval '1 microsecond';
+           + projector.decode_bigint(substr(ranked, 2, 16)) / 1000000 * interval '1 second'
+           + projector.decode_bigint(substr(ranked, 2, 16)) % 1000000 * interval '1 microsecond';
 
 -- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds: its middle is at most
 -- 4.5 % off. Bucket -1 is zero. Buckets of any hours and keys can be added up.
@@ -157,13 +157,13 @@ create function projector.percentile_found(state double precision[]) returns dou
     language sql immutable parallel safe
     return (
         select projector.seconds_of(
-                   (min(place) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
+                   (min(slot) filter (where 1e6 * up_to >= round(state[1] * 1e6) * total) - 3)
                    ::integer
                )
         from   (
-                   select place, sum(calls) over (order by place) as up_to, sum(calls) over () as total
-                   from   unnest(state) with ordinality as counted (calls, place)
-                   where  place > 1 and calls <> 0
+                   select slot, sum(calls) over (order by slot) as up_to, sum(calls) over () as total
+                   from   unnest(state) with ordinality as counted (calls, slot)
+                   where  slot > 1 and calls <> 0
                ) as cumulated
     );
 
@@ -177,9 +177,19 @@ create aggregate projector.percentile(
     parallel  = safe
 );
 
-create function projector.undated(dated text) returns text
+create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
-    return substr(dated, 18);
+    return substr(ranked, 18);
+
+-- Of an end, one more digit stands before that: 0 where the call itself reported it, 1 where its
+-- command did. The value, and the time.
+create function projector.end_value(ranked text) returns text
+    language sql immutable parallel safe
+    return substr(ranked, 19);
+
+create function projector.end_time(ranked text) returns timestamptz
+    language sql stable parallel safe
+    return projector.ranked_time(substr(ranked, 2));
 
 
 -- The counter shards. Rows, as anybody may take an advisory lock: readers have no right to these.
@@ -252,17 +262,17 @@ comment on table projector.after is
 
 
 -- How far projector maintain has come: rows before kept_from are dropped, or will be, and neither
--- counted, shown nor verified; before folded_to shards were added up, and at looked_at those of all
+-- counted, shown nor verified; before compacted_to shards were added up, and at full_scan_at those of all
 -- times were looked for.
-create table projector.horizon (
-    rows_of   text        not null,
-    kept_from timestamptz not null default '-infinity',
-    folded_to timestamptz not null default '-infinity',
-    looked_at timestamptz not null default '-infinity',
-    constraint horizon_pkey primary key (rows_of)
+create table projector.maintenance_state (
+    subject      text        not null,
+    kept_from    timestamptz not null default '-infinity',
+    compacted_to timestamptz not null default '-infinity',
+    full_scan_at timestamptz not null default '-infinity',
+    constraint maintenance_state_pkey primary key (subject)
 );
 
-insert into projector.horizon (rows_of) values ('minutes'), ('hours'), ('tellings');
+insert into projector.maintenance_state (subject) values ('minutes'), ('hours'), ('merged_records');
 
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
 

@@ -57,7 +57,7 @@ comment on view projector.call_outcomes_by_attempt is
 create view projector.retries_by_minute as
 select   minute, step, sum(first_tries)::bigint as first_tries, sum(retries)::bigint as retries
 from     projector.retry_minutes
-where    minute >= (select kept_from from projector.horizon where rows_of = 'minutes')
+where    minute >= (select kept_from from projector.maintenance_state where subject = 'minutes')
 group by minute, step
 having   sum(first_tries) <> 0 or sum(retries) <> 0;
 
@@ -66,19 +66,19 @@ comment on view projector.retries_by_minute is
     'two days.';
 
 create view projector.retry_storms as
-select step, minute, first_tries_now, retries_now, first_tries_before, retries_before,
+select step, minute, first_tries_now, retries_now, first_tries_baseline, retries_baseline,
        retries_now / minutes_now as per_minute_now,
-       retries_before::double precision / 60 as per_minute_before,
-       ratio_now, ratio_before, ratio_now / nullif(ratio_before, 0) as times_usual,
-       retries_now >= 20 and ratio_now >= 3 * greatest(ratio_before, 0.1) as storm
+       retries_baseline::double precision / 60 as per_minute_baseline,
+       ratio_now, ratio_baseline, ratio_now / nullif(ratio_baseline, 0) as ratio_vs_baseline,
+       retries_now >= 20 and ratio_now >= 3 * greatest(ratio_baseline, 0.1) as storm
 from   (
-           select step, minute, first_tries_now, retries_now, first_tries_before, retries_before,
+           select step, minute, first_tries_now, retries_now, first_tries_baseline, retries_baseline,
                   minutes_now,
                   retries_now::double precision / greatest(first_tries_now, 1) as ratio_now,
                   case
-                      when first_tries_before + retries_before > 0
-                      then retries_before::double precision / greatest(first_tries_before, 1)
-                  end as ratio_before
+                      when first_tries_baseline + retries_baseline > 0
+                      then retries_baseline::double precision / greatest(first_tries_baseline, 1)
+                  end as ratio_baseline
            from   (
                       select   step, max(minute) filter (where retries <> 0) as minute,
                                coalesce(sum(first_tries) filter (where minute >= since), 0)::bigint
@@ -86,9 +86,9 @@ from   (
                                coalesce(sum(retries) filter (where minute >= since), 0)::bigint
                                    as retries_now,
                                coalesce(sum(first_tries) filter (where minute < since), 0)::bigint
-                                   as first_tries_before,
+                                   as first_tries_baseline,
                                coalesce(sum(retries) filter (where minute < since), 0)::bigint
-                                   as retries_before,
+                                   as retries_baseline,
                                extract(epoch from now() - min(since))::double precision / 60
                                    as minutes_now
                       from     projector.retry_minutes
@@ -135,20 +135,20 @@ create view projector.error_groups as
 with recursive class as (
     -- From one class to the next by the index, so that the price is that of the classes.
     (
-        select   projector.error_class_of(coalesce(substr(told_error, 19), '')) as error_class
+        select   projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) as error_class
         from     projector.call_facts
         where    finished_at is not null
-        and      substr(told_outcome, 19) <> 'COMPLETED'
+        and      projector.end_value(outcome_ranked) <> 'COMPLETED'
         order by 1
         limit    1
     )
     union all
     select (
-               select   projector.error_class_of(coalesce(substr(told_error, 19), ''))
+               select   projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
                from     projector.call_facts
                where    finished_at is not null
-               and      substr(told_outcome, 19) <> 'COMPLETED'
-               and      projector.error_class_of(coalesce(substr(told_error, 19), ''))
+               and      projector.end_value(outcome_ranked) <> 'COMPLETED'
+               and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
                         > class.error_class
                order by 1
                limit    1
@@ -163,20 +163,20 @@ cross join lateral (
     select   finished_at
     from     projector.call_facts
     where    finished_at is not null
-    and      substr(told_outcome, 19) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(substr(told_error, 19), '')) = class.error_class
-    and      coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    and      projector.end_value(outcome_ranked) <> 'COMPLETED'
+    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) = class.error_class
+    and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at
     limit    1
 ) as first
 cross join lateral (
-    select   finished_at, execution_id, attempts, substr(told_error, 19) as error,
-             coalesce(projector.undated(told_step), '') as step
+    select   finished_at, execution_id, attempts, projector.end_value(error_ranked) as error,
+             coalesce(projector.ranked_value(step_ranked), '') as step
     from     projector.call_facts
     where    finished_at is not null
-    and      substr(told_outcome, 19) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(substr(told_error, 19), '')) = class.error_class
-    and      coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    and      projector.end_value(outcome_ranked) <> 'COMPLETED'
+    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) = class.error_class
+    and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at desc
     limit    1
 ) as last;
@@ -208,14 +208,14 @@ select execution_id, hour, playbook, version, status, catalog_id, parent_executi
            select count(*)
            from   projector.call_facts as failure
            where  failure.execution_id = facts.execution_id
-           and    substr(failure.told_outcome, 19) <> 'COMPLETED'
-           and    coalesce(projector.undated(failure.told_step), '') <> '__orchestrate__'
+           and    projector.end_value(failure.outcome_ranked) <> 'COMPLETED'
+           and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
        ) as failed_calls,
        completed, failed, cancelled,
        (completed > 0)::integer + (failed > 0)::integer + (cancelled > 0)::integer > 1
            as contradicting,
        coalesce(active_at > ended_at, false) as active_after_end,
-       last_told[2] as last_event_type, last_told[3] as last_step,
+       last_event_ranked[2] as last_event_type, last_event_ranked[3] as last_step,
        least_event_id, greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
        greatest_hashed_id, archived
 from   (
@@ -225,9 +225,9 @@ from   (
                   greatest_hashed_id, highest_attempts, catalog_id, parent_execution_id, completed,
                   failed, cancelled, archived,
                   projector.hour_of(first_at) as hour,
-                  projector.playbook_of(told_playbook) as playbook,
-                  projector.version_of(told_playbook) as version,
-                  last_told,
+                  projector.playbook_of(playbook_ranked) as playbook,
+                  projector.version_of(playbook_ranked) as version,
+                  last_event_ranked,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   coalesce(
                       nullif(projector.outcome_of(completed_at, failed_at, cancelled_at), ''),
@@ -274,8 +274,8 @@ cross join lateral (
     select   step, count(*) as issued, count(*) filter (where completed) as done,
              count(*) filter (where finished and not completed) as failed
     from     (
-                 select   coalesce(projector.undated(told_step), '') as step, iteration,
-                          coalesce(bool_or(substr(told_outcome, 19) = 'COMPLETED'), false)
+                 select   coalesce(projector.ranked_value(step_ranked), '') as step, iteration,
+                          coalesce(bool_or(projector.end_value(outcome_ranked) = 'COMPLETED'), false)
                               as completed,
                           bool_and(finished_at is not null) as finished
                  from     projector.call_facts
@@ -293,28 +293,28 @@ comment on view projector.loops is
     'whose tries are all over, and none completed. hour is that of the execution''s first event.';
 
 create view projector.freshness as
-select known.topic, known.partition, position.generation,
+select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
            when position.cluster_id = 'file' then 'file'
-           when told.heartbeat_at is null or told.heartbeat_at < now() - interval '10 seconds'
+           when reported.heartbeat_at is null or reported.heartbeat_at < now() - interval '10 seconds'
            then 'dead'
-           when told.stopped then 'stopped'
-           when told.end_seen_at < now() - interval '10 seconds' then 'broker_away'
-           when position.next_offset >= told.log_end then 'quiet'
-           when told.behind_since < told.heartbeat_at - interval '10 seconds' then 'behind'
+           when reported.stopped then 'stopped'
+           when reported.end_seen_at < now() - interval '10 seconds' then 'broker_away'
+           when position.next_offset >= reported.log_end then 'caught_up'
+           when reported.behind_since < reported.heartbeat_at - interval '10 seconds' then 'behind'
            else 'reading'
        end as state,
-       position.next_offset, told.log_end,
-       greatest(told.log_end - coalesce(position.next_offset, told.log_start), 0) as unread,
+       position.next_offset, reported.log_end,
+       greatest(reported.log_end - coalesce(position.next_offset, reported.log_start), 0) as unread,
        case
-           when told.heartbeat_at is not null then coalesce(told.behind_since, told.end_seen_at)
+           when reported.heartbeat_at is not null then coalesce(reported.behind_since, reported.end_seen_at)
            else to_timestamp(position.last_recorded_ms / 1000.0)
        end as as_of,
-       extract(epoch from told.heartbeat_at - coalesce(told.behind_since, told.heartbeat_at))
+       extract(epoch from reported.heartbeat_at - coalesce(reported.behind_since, reported.heartbeat_at))
            ::double precision as behind_s,
-       told.heartbeat_at, told.end_seen_at,
-       position.records, position.stored, position.joined, position.duplicate,
+       reported.heartbeat_at, reported.end_seen_at,
+       position.records, position.stored, position.merged, position.duplicate,
        position.quarantined, position.ignored,
        to_timestamp(position.last_recorded_ms / 1000.0) as last_recorded_at,
        position.committed_at as last_committed_at,
@@ -323,24 +323,24 @@ select known.topic, known.partition, position.generation,
        extract(epoch from now() - position.committed_at)::double precision as silent_s
 from   (
            select topic, partition
-           from   normalizer.source_position
+           from   normalizer.source_positions
            union
            select topic, generate_series(0, partition_count - 1)
-           from   normalizer.source_log
+           from   normalizer.source_heartbeats
        ) as known (topic, partition)
 left join lateral (
     select   *
-    from     normalizer.source_position as latest
+    from     normalizer.source_positions as latest
     where    latest.topic = known.topic and latest.partition = known.partition
-    order by generation desc
+    order by incarnation desc
     limit    1
 ) as position on true
-left join normalizer.source_log as told
-       on  told.topic = known.topic and told.partition = known.partition
-       and told.generation = position.generation;
+left join normalizer.source_heartbeats as reported
+       on  reported.topic = known.topic and reported.partition = known.partition
+       and reported.incarnation = position.incarnation;
 
 comment on view projector.freshness is
-    'How fresh is what all views show, and who keeps it so? state: quiet (all of the log is here), '
+    'How fresh is what all views show, and who keeps it so? state: caught_up (all of the log is here), '
     'reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a '
     'heartbeat, but the broker does not say where the log ends), stopped (the process leaves it '
     'alone), unclaimed (nobody ever read it), file (played from one). as_of: all that the log held '
@@ -360,15 +360,15 @@ create view projector.stuck_executions as
 select facts.execution_id, facts.begin_at is not null as begun,
        projector.age_group(log.as_of - facts.last_at) as silent_for,
        projector.hour_of(facts.first_at) as hour,
-       projector.playbook_of(facts.told_playbook) as playbook, facts.first_at, facts.last_at,
+       projector.playbook_of(facts.playbook_ranked) as playbook, facts.first_at, facts.last_at,
        extract(epoch from log.as_of - facts.first_at)::double precision as age_s,
        extract(epoch from log.as_of - facts.last_at)::double precision as silent_s,
-       facts.last_told[2] as last_event_type, facts.last_told[3] as last_step,
+       facts.last_event_ranked[2] as last_event_type, facts.last_event_ranked[3] as last_step,
        facts.events, facts.highest_attempts
 from   projector.execution_facts as facts
 join   projector.freshness as log
-       on  log.topic = facts.last_told[4]
-       and log.partition = facts.last_told[5]::integer
+       on  log.topic = facts.last_event_ranked[4]
+       and log.partition = facts.last_event_ranked[5]::integer
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -383,7 +383,7 @@ comment on view projector.stuck_executions is
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
-       projector.playbook_of(facts.told_playbook) as playbook, tries.calls,
+       projector.playbook_of(facts.playbook_ranked) as playbook, tries.calls,
        tries.last_finished_at, facts.last_at,
        extract(epoch from log.as_of - facts.last_at)::double precision as silent_s
 from   projector.execution_facts as facts
@@ -392,11 +392,11 @@ cross join lateral (
            bool_and(finished_at is not null) as all_finished
     from   projector.call_facts
     where  call_facts.execution_id = facts.execution_id
-    and    coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    and    coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
 ) as tries
 left join projector.freshness as log
-       on  log.topic = facts.last_told[4]
-       and log.partition = facts.last_told[5]::integer
+       on  log.topic = facts.last_event_ranked[4]
+       and log.partition = facts.last_event_ranked[5]::integer
 where  facts.completed_at is null
 and    facts.failed_at is null
 and    facts.cancelled_at is null
@@ -412,7 +412,7 @@ select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, 
        active_at as last_activity_at, contradicting, active_after_end
 from   (
            select projector.hour_of(least(completed_at, failed_at, cancelled_at)) as hour,
-                  execution_id, projector.playbook_of(told_playbook) as playbook,
+                  execution_id, projector.playbook_of(playbook_ranked) as playbook,
                   projector.outcome_of(completed_at, failed_at, cancelled_at) as status,
                   least(completed_at, failed_at, cancelled_at) as ended_at,
                   completed_at, failed_at, cancelled_at, active_at,
@@ -431,7 +431,7 @@ comment on view projector.contradicting_executions is
 
 create view projector.completed_with_failures as
 select projector.hour_of(least(facts.completed_at, facts.failed_at, facts.cancelled_at)) as hour,
-       facts.execution_id, projector.playbook_of(facts.told_playbook) as playbook,
+       facts.execution_id, projector.playbook_of(facts.playbook_ranked) as playbook,
        least(facts.completed_at, facts.failed_at, facts.cancelled_at) as ended_at,
        failures.failed_calls, failures.last_failed_at
 from   projector.execution_facts as facts
@@ -439,8 +439,8 @@ cross join lateral (
     select count(*) as failed_calls, max(finished_at) as last_failed_at
     from   projector.call_facts as failure
     where  failure.execution_id = facts.execution_id
-    and    substr(failure.told_outcome, 19) <> 'COMPLETED'
-    and    coalesce(projector.undated(failure.told_step), '') <> '__orchestrate__'
+    and    projector.end_value(failure.outcome_ranked) <> 'COMPLETED'
+    and    coalesce(projector.ranked_value(failure.step_ranked), '') <> '__orchestrate__'
 ) as failures
 where  projector.outcome_of(facts.completed_at, facts.failed_at, facts.cancelled_at) = 'COMPLETED'
 and    not facts.forgotten
@@ -454,13 +454,13 @@ comment on view projector.completed_with_failures is
 create view projector.calls as
 select hour, execution_id,
        (
-           select projector.playbook_of(execution.told_playbook)
+           select projector.playbook_of(execution.playbook_ranked)
            from   projector.execution_facts as execution
            where  execution.execution_id = facts.execution_id
        ) as playbook,
        step, command_id, iteration, attempts, status, begun_at, issued_at, claimed_at, started_at,
        finished_at,
-       coalesce(told_duration_us, projector.microseconds_between(started_at, finished_at))
+       coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
            / 1000000::double precision as duration_s,
        projector.microseconds_between(issued_at, claimed_at) / 1000000::double precision as queue_s,
        projector.microseconds_between(failed_before, begun_at) / 1000000::double precision
@@ -478,20 +478,20 @@ from   (
                   finished_at, failed_before,
                   projector.hour_of(coalesce(finished_at, begun_at)) as hour,
                   command_id,
-                  coalesce(projector.undated(told_step), '') as step,
+                  coalesce(projector.ranked_value(step_ranked), '') as step,
                   case
-                      when finished_at is not null then substr(told_outcome, 19)
+                      when finished_at is not null then projector.end_value(outcome_ranked)
                       when started_at is not null then 'RUNNING'
                       when claimed_at is not null then 'CLAIMED'
                       else 'PENDING'
                   end as status,
-                  projector.unsorted(substr(told_duration, 19)) as told_duration_us,
+                  projector.decode_bigint(projector.end_value(duration_ranked)) as reported_duration_us,
                   case
-                      when substr(told_outcome, 19) is distinct from 'COMPLETED'
-                      then substr(told_error, 19)
+                      when projector.end_value(outcome_ranked) is distinct from 'COMPLETED'
+                      then projector.end_value(error_ranked)
                   end as error,
-                  projector.undated(told_worker) as worker_id,
-                  projector.unsorted(projector.undated(told_limit)) as max_attempts
+                  projector.ranked_value(worker_ranked) as worker_id,
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked)) as max_attempts
            from   projector.call_facts
        ) as facts
 where  step <> '__orchestrate__';
@@ -511,15 +511,15 @@ comment on view projector.calls_without_command is
     'How many events of calls name no command? They are counted as events, and make no call.';
 
 create view projector.open_calls as
-select facts.hour, facts.execution_id, projector.playbook_of(execution.told_playbook) as playbook,
+select facts.hour, facts.execution_id, projector.playbook_of(execution.playbook_ranked) as playbook,
        facts.step, facts.command_id, facts.iteration, facts.attempts, facts.begun_at,
        facts.worker_id, facts.waits_for, facts.since,
        extract(epoch from log.as_of - facts.since)::double precision as waiting_s
 from   (
            select execution_id, attempts, iteration, begun_at,
                   projector.hour_of(begun_at) as hour, command_id,
-                  coalesce(projector.undated(told_step), '') as step,
-                  projector.undated(told_worker) as worker_id,
+                  coalesce(projector.ranked_value(step_ranked), '') as step,
+                  projector.ranked_value(worker_ranked) as worker_id,
                   case
                       when started_at is not null then 'finish'
                       when claimed_at is not null then 'start'
@@ -531,32 +531,32 @@ from   (
        ) as facts
 left join projector.execution_facts as execution on execution.execution_id = facts.execution_id
 left join projector.freshness as log
-       on  log.topic = execution.last_told[4]
-       and log.partition = execution.last_told[5]::integer
+       on  log.topic = execution.last_event_ranked[4]
+       and log.partition = execution.last_event_ranked[5]::integer
 where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is
     'Which calls were issued and never claimed, claimed and never started, started and never '
     'finished, and for how long? hour is that of their begin.';
 
-create view projector.tries_in_order as
+create view projector.attempts_in_order as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step, tries.iteration,
        tries.ordinal, tries.attempts, tries.command_id, tries.begun_at, tries.status
 from   projector.execution_facts as facts
 cross join lateral (
-    select coalesce(projector.undated(told_step), '') as step, iteration, attempts,
+    select coalesce(projector.ranked_value(step_ranked), '') as step, iteration, attempts,
            command_id, begun_at,
-           coalesce(substr(told_outcome, 19), 'RUNNING') as status,
+           coalesce(projector.end_value(outcome_ranked), 'RUNNING') as status,
            row_number() over (
-               partition by projector.undated(told_step), iteration
+               partition by projector.ranked_value(step_ranked), iteration
                order by begun_at, attempts, command_id
            ) - 1 as ordinal
     from   projector.call_facts
     where  call_facts.execution_id = facts.execution_id
-    and    coalesce(projector.undated(told_step), '') <> '__orchestrate__'
+    and    coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
 ) as tries;
 
-comment on view projector.tries_in_order is
+comment on view projector.attempts_in_order is
     'Which tries were made of each step and iteration of an execution, in order? ordinal counts '
     'them from 0, attempts is what their events declare: where ordinal is greater, a command was '
     'issued anew, or a loop does not number its iterations. hour is that of the first event.';
@@ -568,7 +568,7 @@ select facts.execution_id, event.created_at, event.event_id, event.event_type, e
        event.max_attempts, event.duration, event.error, event.node_type, event.catalog_id,
        event.parent_event_id, event.parent_execution_id, event.context, event.result, event.meta,
        event.extra, event.coercions, event.evidence, event.shape, event.normalizer_version,
-       event.source_topic, event.source_generation, event.source_partition, event.source_offset,
+       event.source_topic, event.source_incarnation, event.source_partition, event.source_offset,
        event.source_index, event.headers, event.trace_id, event.recorded_at, event.ingested_at
 from   projector.execution_facts as facts
 cross join lateral projector.events_of(array[facts.execution_id]) as event;
@@ -626,9 +626,9 @@ comment on view projector.late_arrivals is
     'ahead: the producer said a time more than a second after the log''s.';
 
 create view projector.gaps as
-select topic, partition, generation, first_offset, next_offset,
+select topic, partition, incarnation, first_offset, next_offset,
        offsets, reason, found_at, projector.hour_of(found_at) as hour
-from   normalizer.gap;
+from   normalizer.gaps;
 
 comment on view projector.gaps is
     'How many offsets between these two gave no record, and why? hole: none was there (markers of '
@@ -638,12 +638,12 @@ comment on view projector.gaps is
 create view projector.agreement as
 with latest as (
     select distinct on (projection) *
-    from   projector.verification
+    from   projector.verifications
     order by projection, verified_at desc, verification_id desc
 ),
 differed as (
     select distinct on (projection) projection, detail
-    from   projector.verification
+    from   projector.verifications
     where  verdict = 'divergent'
     order by projection, verified_at desc, verification_id desc
 ),
@@ -652,14 +652,14 @@ scoped as (
              max(verified_at) filter (where scope = 'all')    as all_verified_at,
              max(verified_at) filter (where scope = 'range')  as range_verified_at,
              max(verified_at) filter (where scope = 'sample') as sample_verified_at
-    from     projector.verification
-    where    verdict <> 'cannot tell'
+    from     projector.verifications
+    where    verdict <> 'inconclusive'
     group by projection
 ),
 standing as (
     select   projection, count(distinct (execution_id, hour)) as divergent,
              min(noted_at) as divergent_since
-    from     projector.divergent
+    from     projector.divergences
     where    ended_at is null
     group by projection
 )
@@ -738,7 +738,7 @@ begin
                    ('', 'done', 'iterations that completed'),
                    ('', 'duplicate', 'outcomes that were there already'),
                    ('', 'duration', 'seconds, where the producer told them'),
-                   ('', 'duration_s', 'seconds it took: as told, else from its start to its end'),
+                   ('', 'duration_s', 'seconds it took: as reported, else from its start to its end'),
                    ('', 'ended_at', 'the earliest lifecycle end; null while it runs'),
                    ('', 'end_seen_at', 'when the broker last said where the log ends'),
                    ('', 'error', 'error text, its first 1,000 characters; null where it completed'),
@@ -762,12 +762,12 @@ begin
                    ('', 'failed_calls', 'its tries that ended FAILED, ERROR or CANCELLED'),
                    ('', 'finished_at', 'when it was over; null while it runs'),
                    ('', 'first_at', 'its first event'),
-                   ('', 'first_tries_before', 'first tries in the 60 minutes before those'),
+                   ('', 'first_tries_baseline', 'first tries in the 60 minutes before those'),
                    ('', 'first_tries_now', 'first tries that ended in the last 5 minutes'),
                    ('', 'first_tries', 'tries with attempts 0'),
                    ('', 'first_offset', 'the first offset without a record'),
                    ('', 'found_at', 'when the gap was met'),
-                   ('', 'generation', 'how often the topic was made anew'),
+                   ('', 'incarnation', 'how often the topic was made anew'),
                    ('', 'greatest_derived_id', 'bounds of its derived ids, 2^62 and more'),
                    ('', 'greatest_event_id', 'bounds of its ids below 2^62, to find them fast'),
                    ('', 'greatest_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
@@ -781,7 +781,7 @@ begin
                    ('', 'issued', 'iterations that were issued'),
                    ('', 'issued_at', 'when the command was issued'),
                    ('', 'iteration', 'number in a loop; null outside one'),
-                   ('', 'joined', 'outcomes that told more of an event that was there'),
+                   ('', 'merged', 'outcomes that told more of an event that was there'),
                    ('', 'last_activity_at',
                     'the last event that is neither an end nor the report of one'),
                    ('', 'last_at', 'its last event'),
@@ -811,13 +811,13 @@ begin
                    ('', 'parent_event_id', 'the event that caused it'),
                    ('', 'parent_execution_id', 'the execution that began it'),
                    ('', 'partition', 'partition of the topic'),
-                   ('', 'per_minute_before', 'retries a minute in the 60 minutes before those'),
+                   ('', 'per_minute_baseline', 'retries a minute in the 60 minutes before those'),
                    ('', 'per_minute_now', 'retries that ended, a minute, in the last 5 minutes'),
                    ('', 'playbook', 'path of the playbook; empty while it is not known'),
                    ('', 'projection', 'what was compared'),
                    ('', 'quarantined', 'outcomes that were refused'),
                    ('', 'queue_s', 'seconds from issued to claimed'),
-                   ('', 'ratio_before', 'retries_before / first_tries_before; null without either'),
+                   ('', 'ratio_baseline', 'retries_baseline / first_tries_baseline; null without either'),
                    ('', 'ratio_now', 'retries_now / first_tries_now'),
                    ('', 'reason', 'why'),
                    ('', 'recorded_at', 'when the log got it'),
@@ -825,7 +825,7 @@ begin
                    ('', 'refused', 'records and events that went to quarantine'),
                    ('', 'result', 'the producer''s JSON'),
                    ('', 'retries', 'tries with attempts above 0'),
-                   ('', 'retries_before', 'retries in the 60 minutes before those'),
+                   ('', 'retries_baseline', 'retries in the 60 minutes before those'),
                    ('', 'retries_now', 'retries that ended in the last 5 minutes'),
                    ('', 'rule', 'name of the rule'),
                    ('', 'scope', 'everything, range or sample'),
@@ -833,7 +833,7 @@ begin
                    ('', 'silent_for', 'silent_s in groups: under 1 h, 1 day, 7 days, or more'),
                    ('', 'silent_s', 'seconds since then'),
                    ('', 'since', 'since when it waits'),
-                   ('', 'source_generation', 'coordinates of the record'),
+                   ('', 'source_incarnation', 'coordinates of the record'),
                    ('', 'source_index', 'coordinates of the record'),
                    ('', 'source_offset', 'coordinates of the record'),
                    ('', 'source_partition', 'coordinates of the record'),
@@ -847,13 +847,13 @@ begin
                    ('', 'stored', 'outcomes that became rows'),
                    ('', 'succeeded', 'tries that completed'),
                    ('', 'time_from_log', 'events whose time is only the log''s'),
-                   ('', 'times_usual', 'ratio_now / ratio_before'),
+                   ('', 'ratio_vs_baseline', 'ratio_now / ratio_baseline'),
                    ('', 'took_s', 'seconds it took to compare'),
                    ('', 'topic', 'topic'),
                    ('', 'total_duration_s', 'seconds from first event to end, of all that ended'),
                    ('', 'trace_id', 'trace the record was part of'),
                    ('', 'unread', 'offsets from next_offset to log_end'),
-                   ('', 'verdict', 'match, divergent, or cannot tell'),
+                   ('', 'verdict', 'match, divergent or inconclusive'),
                    ('', 'verified_at', 'when it was compared'),
                    ('', 'version',
                     'version of the playbook, where the event that began it says one'),
@@ -886,15 +886,15 @@ begin
                    ('retry_storms', 'minute', 'the last minute with a retry'),
                    ('gaps', 'next_offset', 'the offset after the last one without a record')
         )
-        select   distinct on (shown.table_name, shown.column_name)
-                 shown.table_name, shown.column_name, meaning.meaning
-        from     information_schema.columns as shown
-        join     pg_views on pg_views.schemaname = shown.table_schema
-                         and pg_views.viewname = shown.table_name
-        join     meaning on meaning.name = shown.column_name
-                        and meaning.view in ('', shown.table_name)
-        where    shown.table_schema = 'projector'
-        order by shown.table_name, shown.column_name, meaning.view desc
+        select   distinct on (described.table_name, described.column_name)
+                 described.table_name, described.column_name, meaning.meaning
+        from     information_schema.columns as described
+        join     pg_views on pg_views.schemaname = described.table_schema
+                         and pg_views.viewname = described.table_name
+        join     meaning on meaning.name = described.column_name
+                        and meaning.view in ('', described.table_name)
+        where    described.table_schema = 'projector'
+        order by described.table_name, described.column_name, meaning.view desc
     loop
         execute format(
             'comment on column projector.%I.%I is %L',

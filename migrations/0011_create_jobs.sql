@@ -1,113 +1,113 @@
 -- migrate:up
 
--- Jobs over history: backfill, renormalise, redrive, redact. A job writes the same rows as the service, so
+-- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the service, so
 -- it has positions and totals that must balance too; they move in the transaction of its rows.
 
 set search_path = "$user", public, normalizer;
 
 
-create table normalizer.job (
-    job_id        text             not null,
-    run           integer          not null,
-    kind          text             not null,
-    asked         text             not null,
-    owner         text             not null,
-    lock_key      bigint           not null,
-    epoch         bigint           not null default 1,
-    state         text             not null default 'running',
-    reason        text             not null default '',
-    share         double precision,
-    records_per_s double precision not null default 0,
-    held_by_lag_s  double precision not null default 0,
-    held_by_rate_s double precision not null default 0,
-    started_at    timestamptz      not null default now(),
-    updated_at    timestamptz      not null default now(),
-    ended_at      timestamptz,
-    constraint job_pkey primary key (job_id, run),
-    constraint job_kind check (kind in ('backfill', 'renormalise', 'redrive', 'redact')),
-    constraint job_state check (state in ('running', 'stopped', 'complete', 'truncated', 'failed')),
-    constraint job_share check (share between 0 and 1)
+create table normalizer.jobs (
+    job_id              text             not null,
+    run                 integer          not null,
+    kind                text             not null,
+    spec                text             not null,
+    owner               text             not null,
+    lock_key            bigint           not null,
+    epoch               bigint           not null default 1,
+    state               text             not null default 'running',
+    reason              text             not null default '',
+    progress_ratio      double precision,
+    records_per_s       double precision not null default 0,
+    throttled_by_lag_s  double precision not null default 0,
+    throttled_by_rate_s double precision not null default 0,
+    started_at          timestamptz      not null default now(),
+    updated_at          timestamptz      not null default now(),
+    ended_at            timestamptz,
+    constraint jobs_pkey primary key (job_id, run),
+    constraint jobs_kind check (kind in ('backfill', 'renormalize', 'redrive', 'redact')),
+    constraint jobs_state check (state in ('running', 'stopped', 'complete', 'truncated', 'failed')),
+    constraint jobs_progress_ratio check (progress_ratio between 0 and 1)
 );
 
-comment on table normalizer.job is
+comment on table normalizer.jobs is
     'One run of a job over history. job_id is made from what was asked, so that the same command '
     'goes on with a run that has not ended; epoch fences a runner that lost the job.';
-comment on column normalizer.job.lock_key is
+comment on column normalizer.jobs.lock_key is
     'Advisory lock that the runner holds on a connection of its own: no lock, no runner.';
-comment on column normalizer.job.share is 'How much of the source was read, 0 to 1, if that can be told.';
+comment on column normalizer.jobs.progress_ratio is 'How much of the source was read, 0 to 1, if that can be told.';
 
 
-create table normalizer.job_part (
-    job_id       text    not null,
-    run          integer not null,
-    topic        text    not null,
-    generation   integer not null,
+create table normalizer.job_parts (
+    job_id         text    not null,
+    run            integer not null,
+    topic          text    not null,
+    incarnation    integer not null,
     partition    integer not null,
-    start_offset bigint  not null,
-    next_offset  bigint  not null,
-    end_offset   bigint,
+    start_offset   bigint  not null,
+    next_offset    bigint  not null,
+    end_offset     bigint,
     named_by_bytes integer,
-    cursor       text,
-    records      bigint  not null default 0,
-    holes        bigint  not null default 0,
-    expired      bigint  not null default 0,
-    outcomes     bigint  not null default 0,
-    stored       bigint  not null default 0,
-    duplicate    bigint  not null default 0,
-    joined       bigint  not null default 0,
-    quarantined  bigint  not null default 0,
-    ignored      bigint  not null default 0,
-    changed      bigint  not null default 0,
-    unchanged    bigint  not null default 0,
-    refused      bigint  not null default 0,
-    constraint job_part_pkey primary key (job_id, run, topic, generation, partition),
-    constraint job_part_of_job foreign key (job_id, run) references normalizer.job (job_id, run),
-    constraint job_part_offsets_balance check (next_offset - start_offset = records + holes),
-    constraint job_part_outcomes_balance check (
-        outcomes = stored + duplicate + joined + quarantined + ignored
+    cursor         text,
+    records        bigint  not null default 0,
+    holes          bigint  not null default 0,
+    expired        bigint  not null default 0,
+    outcomes       bigint  not null default 0,
+    stored         bigint  not null default 0,
+    duplicate      bigint  not null default 0,
+    merged         bigint  not null default 0,
+    quarantined    bigint  not null default 0,
+    ignored        bigint  not null default 0,
+    changed        bigint  not null default 0,
+    unchanged      bigint  not null default 0,
+    refused        bigint  not null default 0,
+    constraint job_parts_pkey primary key (job_id, run, topic, incarnation, partition),
+    constraint job_parts_of_job foreign key (job_id, run) references normalizer.jobs (job_id, run),
+    constraint job_parts_offsets_balance check (next_offset - start_offset = records + holes),
+    constraint job_parts_outcomes_balance check (
+        outcomes = stored + duplicate + merged + quarantined + ignored
                  + changed + unchanged + refused
     ),
-    constraint job_part_never_negative check (
-        least(records, holes, expired, outcomes, stored, duplicate, joined, quarantined, ignored,
+    constraint job_parts_never_negative check (
+        least(records, holes, expired, outcomes, stored, duplicate, merged, quarantined, ignored,
               changed, unchanged, refused) >= 0
     )
 ) with (fillfactor = 50);
 
-comment on table normalizer.job_part is
+comment on table normalizer.job_parts is
     'The position of a job in one part of its source: a partition, a file, a table. Offsets count '
     'as the part does: Kafka offsets, line numbers, rows.';
-comment on column normalizer.job_part.cursor is
+comment on column normalizer.job_parts.cursor is
     'Key of the last row read, where offsets only count rows.';
-comment on column normalizer.job_part.expired is
+comment on column normalizer.job_parts.expired is
     'Of the holes: offsets that retention took before they were read.';
 
 
-create table normalizer.job_batch (
+create table normalizer.job_batches (
     batch_id bigint  not null,
     job_id   text    not null,
     run      integer not null,
-    constraint job_batch_pkey primary key (batch_id)
+    constraint job_batches_pkey primary key (batch_id)
 );
 
 -- The last one of a run (ledger verify); delete those of a run that is forgotten.
-create index job_batch_by_run on normalizer.job_batch (job_id, run, batch_id);
+create index job_batches_by_run on normalizer.job_batches (job_id, run, batch_id);
 
-comment on table normalizer.job_batch is
-    'Transactions that a job wrote: its rows are counted in its totals, not in source_position''s.';
+comment on table normalizer.job_batches is
+    'Transactions that a job wrote: its rows are counted in its totals, not in source_positions''s.';
 
 
--- What renormalise left as it was: today's rules would refuse it, or give it another key.
-create table normalizer.job_refusal (
+-- What renormalize left as it was: today's rules would refuse it, or give it another key.
+create table normalizer.job_refusals (
     job_id   text    not null,
     run      integer not null,
     event_id bigint  not null,
     reason   text    not null,
     detail   text    not null,
-    constraint job_refusal_pkey primary key (job_id, run, event_id)
+    constraint job_refusals_pkey primary key (job_id, run, event_id)
 );
 
-comment on table normalizer.job_refusal is
-    'Stored events that renormalise left as they were, with the reason.';
+comment on table normalizer.job_refusals is
+    'Stored events that renormalize left as they were, with the reason.';
 
 
 alter table normalizer.quarantine add column redriven_at timestamptz;
@@ -115,7 +115,7 @@ alter table normalizer.quarantine add column redriven_at timestamptz;
 comment on column normalizer.quarantine.redriven_at is
     'When a redrive brought it through. The entry stays: the ledger counts it where it was refused.';
 
-create table normalizer.quarantine_try (
+create table normalizer.redrive_attempts (
     quarantine_id      bigint      not null,
     tried_at           timestamptz not null default clock_timestamp(),
     tried_by           text        not null,
@@ -124,13 +124,13 @@ create table normalizer.quarantine_try (
     detail             text        not null,
     job_id             text        not null,
     run                integer     not null,
-    constraint quarantine_try_pkey primary key (quarantine_id, tried_at),
-    constraint quarantine_try_of_entry foreign key (quarantine_id)
+    constraint redrive_attempts_pkey primary key (quarantine_id, tried_at),
+    constraint redrive_attempts_of_entry foreign key (quarantine_id)
         references normalizer.quarantine (quarantine_id) on delete cascade,
-    constraint quarantine_try_outcome check (outcome in ('redriven', 'refused', 'gone'))
+    constraint redrive_attempts_outcome check (outcome in ('redriven', 'refused', 'gone'))
 );
 
-comment on table normalizer.quarantine_try is
+comment on table normalizer.redrive_attempts is
     'Every try to bring a refused record through: who, when, under which rules, what came of it.';
 
 
@@ -145,24 +145,24 @@ with held as (
 select   job.job_id,
          job.run,
          job.kind,
-         job.asked,
+         job.spec,
          case when job.state <> 'running' or exists (select from held where held.lock_key = job.lock_key)
               then job.state else 'interrupted' end as state,
          job.reason,
-         job.share,
+         job.progress_ratio,
          job.records_per_s,
-         case when job.state = 'running' and job.share > 0 and job.share < 1 and job.records_per_s > 0
+         case when job.state = 'running' and job.progress_ratio > 0 and job.progress_ratio < 1 and job.records_per_s > 0
               then coalesce(sum(part.records), 0)::double precision
-                   * (1 - job.share) / job.share / job.records_per_s end as left_s,
-         job.held_by_lag_s,
-         job.held_by_rate_s,
+                   * (1 - job.progress_ratio) / job.progress_ratio / job.records_per_s end as remaining_s,
+         job.throttled_by_lag_s,
+         job.throttled_by_rate_s,
          coalesce(sum(part.records), 0)::bigint     as records,
          coalesce(sum(part.holes), 0)::bigint       as holes,
          coalesce(sum(part.expired), 0)::bigint     as expired,
          coalesce(sum(part.outcomes), 0)::bigint    as outcomes,
          coalesce(sum(part.stored), 0)::bigint      as stored,
          coalesce(sum(part.duplicate), 0)::bigint   as duplicate,
-         coalesce(sum(part.joined), 0)::bigint      as joined,
+         coalesce(sum(part.merged), 0)::bigint      as merged,
          coalesce(sum(part.quarantined), 0)::bigint as quarantined,
          coalesce(sum(part.ignored), 0)::bigint     as ignored,
          coalesce(sum(part.changed), 0)::bigint     as changed,
@@ -171,8 +171,8 @@ select   job.job_id,
          job.started_at,
          job.updated_at,
          job.ended_at
-from     normalizer.job as job
-left join normalizer.job_part as part using (job_id, run)
+from     normalizer.jobs as job
+left join normalizer.job_parts as part using (job_id, run)
 group by job.job_id, job.run;
 
 comment on view projector.jobs is
@@ -181,23 +181,23 @@ comment on view projector.jobs is
 
 comment on column projector.jobs.job_id is 'id of the job; one that goes on keeps it';
 comment on column projector.jobs.run is 'which run of it, from 1';
-comment on column projector.jobs.kind is 'backfill, renormalise or redrive';
-comment on column projector.jobs.asked is 'what it was asked to do';
+comment on column projector.jobs.kind is 'backfill, renormalize or redrive';
+comment on column projector.jobs.spec is 'what it was asked to do';
 comment on column projector.jobs.state is 'running, interrupted, or how it ended';
 comment on column projector.jobs.reason is 'why it ended, where that needs a word';
-comment on column projector.jobs.share is
+comment on column projector.jobs.progress_ratio is
     'how much of its source was read, 0 to 1; null where that cannot be told';
 comment on column projector.jobs.records_per_s is 'how fast it reads';
-comment on column projector.jobs.left_s is 'seconds it still needs at this pace';
-comment on column projector.jobs.held_by_lag_s is 'seconds it waited for the live log';
-comment on column projector.jobs.held_by_rate_s is 'seconds it waited to keep its rate';
+comment on column projector.jobs.remaining_s is 'seconds it still needs at this pace';
+comment on column projector.jobs.throttled_by_lag_s is 'seconds it waited for the live log';
+comment on column projector.jobs.throttled_by_rate_s is 'seconds it waited to keep its rate';
 comment on column projector.jobs.records is 'records read';
 comment on column projector.jobs.holes is 'offsets without a record';
 comment on column projector.jobs.expired is 'offsets that retention had taken';
 comment on column projector.jobs.outcomes is 'what became of its records, in all';
 comment on column projector.jobs.stored is 'outcomes that became rows';
 comment on column projector.jobs.duplicate is 'outcomes that were there already';
-comment on column projector.jobs.joined is 'outcomes that told more of an event that was there';
+comment on column projector.jobs.merged is 'outcomes that told more of an event that was there';
 comment on column projector.jobs.quarantined is 'outcomes that were refused';
 comment on column projector.jobs.ignored is 'outcomes that are no event';
 comment on column projector.jobs.changed is 'stored rows that were written anew';
@@ -211,7 +211,7 @@ comment on column projector.jobs.ended_at is 'when it ended; null while it runs'
 create view projector.quarantine_records as
 select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
-       source_generation as generation, source_partition as partition, source_offset, source_index,
+       source_incarnation as incarnation, source_partition as partition, source_offset, source_index,
        recorded_at, value_bytes, redriven_at, sample
 from   normalizer.quarantine;
 
@@ -234,7 +234,7 @@ comment on column projector.quarantine_records.normalizer_version is
     'version of the rules that '
     'refused';
 comment on column projector.quarantine_records.topic is 'coordinates of the record';
-comment on column projector.quarantine_records.generation is 'how often the topic was made anew';
+comment on column projector.quarantine_records.incarnation is 'how often the topic was made anew';
 comment on column projector.quarantine_records.partition is 'coordinates of the record';
 comment on column projector.quarantine_records.source_offset is 'coordinates of the record';
 comment on column projector.quarantine_records.source_index is 'which event of the record';
@@ -247,8 +247,8 @@ comment on column projector.quarantine_records.sample is
     'the first 2 kB of the record, on its first refusal; null for what is no text, or may hold a '
     'secret; and once the bytes are deleted';
 
-grant select, insert, update on normalizer.job, normalizer.job_part to normalizer_writer;
-grant select, insert on normalizer.job_batch, normalizer.job_refusal, normalizer.quarantine_try
+grant select, insert, update on normalizer.jobs, normalizer.job_parts to normalizer_writer;
+grant select, insert on normalizer.job_batches, normalizer.job_refusals, normalizer.redrive_attempts
     to normalizer_writer;
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant select on projector.jobs, projector.quarantine_records to normalizer_writer, projector_reader;

@@ -3,7 +3,7 @@
 In the order an event meets them; docs/flow.md walks the same way with one event in hand, and each
 package lists its modules like this one.
 
-service/      the loop: fetch, normalise, store, advance; and how it goes
+service/      the loop: fetch, normalize, store, advance; and how it goes
 kafka/        records in; the only importer of aiokafka
 core/         no I/O, no clock, no chance: a record becomes canonical events, and tellings one row
 envelope      the canonical event and its bytes: a library for producers too
@@ -11,7 +11,7 @@ snowflake     ids: minted, read, derived
 jsontext      JSON that keeps its numbers as they were written
 store/        one batch, one transaction: the only place that writes events
 
-jobs/         backfill, renormalise, redrive, export: the same core and store
+jobs/         backfill, renormalize, redrive, export: the same core and store
 files/        records of files
 cli/          the commands, and what an operator asks
 up/           the whole stack on this machine
@@ -29,7 +29,7 @@ embedded > process > telemetry > settings > core > envelope > snowflake, jsontex
 """
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
 from normalizer.snowflake import SnowflakeGenerator
 

@@ -107,7 +107,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     shape: str = "unknown"
     normalizer_version: int = RULES_VERSION
     source_topic: str | None = None
-    source_generation: int = 0
+    source_incarnation: int = 0
     source_partition: int = 0
     source_offset: int = 0
     source_index: int = 0
@@ -140,7 +140,7 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     why: str
 
 
-Outcome = Envelope | Rejected | Ignored
+Normalized = Envelope | Rejected | Ignored
 
 
 def canonical_json(value: bytes) -> bytes:

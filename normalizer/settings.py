@@ -187,7 +187,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def owner(self) -> str:
-        """The name of this process in `source_position.owner`."""
+        """The name of this process in `source_positions.owner`."""
         return self.instance or f"{socket.gethostname()}:{os.getpid()}"
 
     def secrets(self) -> tuple[str, ...]:
@@ -271,11 +271,11 @@ def documented(settings: Settings) -> str:
         unit = f" Unit: {meta.extra['unit']}." if meta.extra and meta.extra["unit"] else ""
         default = _as_text(field.default) or "none"
         value = getattr(settings, field.name)
-        shown = MASK if _is_secret(field) and value else masked_url(_as_text(value))
+        default_text = MASK if _is_secret(field) and value else masked_url(_as_text(value))
         hidden = "# " if value == field.default else ""
         parts.append(
             f"# {meta.description}{unit} Default: {default}.\n"
-            f"{hidden}{variable(field.name)}={shown}\n"
+            f"{hidden}{variable(field.name)}={default_text}\n"
         )
     return "\n".join(parts)
 

@@ -90,7 +90,7 @@ def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
 
 def derive_id(
     topic: str,
-    generation: int,
+    incarnation: int,
     partition: int,
     offset: int,
     index: int,
@@ -102,7 +102,7 @@ def derive_id(
     `salt` 1, 2, 3 are for an id that other coordinates took. Source: wire-shapes, section 6.
     """
     place = _PLACE.pack(
-        generation & 0xFFFFFFFF,
+        incarnation & 0xFFFFFFFF,
         partition & 0xFFFFFFFF,
         offset & 0xFFFFFFFFFFFFFFFF,
         index & 0xFFFFFFFF,

@@ -50,8 +50,8 @@ def configure(
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLines)]
-    root.addHandler(LibraryLines())
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, LibraryLogHandler)]
+    root.addHandler(LibraryLogHandler())
     root.setLevel(logging.WARNING)
 
 
@@ -61,7 +61,7 @@ def get_logger(**context: object) -> FilteringBoundLogger:
     return logger
 
 
-def described(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What may be said of an error: ours as it is, a system's by name, else its kind alone.
 
     The text of a library's error may hold content of a record, or a secret.
@@ -115,7 +115,7 @@ _TOKEN: Final = re.compile(
 )
 
 
-class LibraryLines(logging.Handler):
+class LibraryLogHandler(logging.Handler):
     """Lines of libraries, said by our logger; many of one kind become one with a count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -135,9 +135,9 @@ class LibraryLines(logging.Handler):
         logger = get_logger(library=record.name.partition(".")[0])
         context: dict[str, object] = {}
         if left_out := self._left_out.pop(kind, 0):
-            context["left_out"] = left_out
+            context["suppressed"] = left_out
         if record.exc_info and record.exc_info[1]:
-            context["error"] = described(record.exc_info[1])
+            context["error"] = describe_error(record.exc_info[1])
         logger.log(record.levelno, record.getMessage(), **context)
 
 
@@ -160,22 +160,24 @@ class Outage:
         self._tries += 1
         if self._since_s is None:
             self._since_s = self._clock()
-            self._log.warning("away", why=described(error), then="trying again until it is back")
+            self._log.warning(
+                "unavailable", why=describe_error(error), then="trying again until it is back"
+            )
         else:
-            self._log.debug("still_away", why=described(error), tries=self._tries)
+            self._log.debug("still_unavailable", why=describe_error(error), tries=self._tries)
 
     def over(self) -> bool:
         """A try succeeded; whether that ended an outage."""
         if self._since_s is None:
             return False
         away_s = round(self._clock() - self._since_s, 1)
-        self._log.info("back", away_s=away_s, tries=self._tries)
+        self._log.info("recovered", away_s=away_s, tries=self._tries)
         self._since_s = None
         self._tries = 0
         return True
 
 
-class Counters(msgspec.Struct):
+class ServiceCounters(msgspec.Struct):
     """What one process has done since it started: for the live line and the tests."""
 
     batches: int = 0
@@ -184,7 +186,7 @@ class Counters(msgspec.Struct):
     outcomes: int = 0
     stored: int = 0
     duplicate: int = 0
-    joined: int = 0
+    merged: int = 0
     quarantined: int = 0
     ignored: int = 0
     fenced: int = 0

@@ -21,20 +21,20 @@ from typing import Any, Final, TypeVar
 import click
 
 from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
-from projector.api.command import serve
-from projector.archive import ArchiveFolder
-from projector.comparisons import COMPARISONS
-from projector.database import connected, database_url
-from projector.document import as_markdown, as_text, describe
-from projector.maintain import Keep, MaintainerBusy, StepsFailed
-from projector.maintain import maintain as run_maintain
-from projector.repair import Asked, look
-from projector.repair import repair as run_repair
-from projector.report import Report
-from projector.verify import Verdict, record
-from projector.verify import verify as compare
-from projector.wait import wait_for
-from projector.windows import Scope
+from projector.api.serve_command import serve
+from projector.database_session import connected, database_url
+from projector.maintenance.archive import ArchiveFolder
+from projector.maintenance.maintain import Keep, MaintainerBusy, StepsFailed
+from projector.maintenance.maintain import maintain as run_maintain
+from projector.repair.repair import RepairRequest, preview
+from projector.repair.repair import repair as run_repair
+from projector.repair.repair_progress import RepairProgress
+from projector.verify.queries import COMPARISONS
+from projector.verify.ranges import Scope
+from projector.verify.verify import Verdict, record
+from projector.verify.verify import verify as compare
+from projector.views.markdown import as_markdown, as_text, describe
+from projector.views.wait import wait_for
 
 FOUND: Final = 1
 BROKEN: Final = 3
@@ -121,7 +121,7 @@ def verify(
     projector verify --sample 5         five hours and some of their executions, at random
     projector verify --only call_facts  one projection
 
-    It runs beside any traffic: each stretch is compared in one statement, so at one moment, and no
+    It runs beside any traffic: each range is compared in one statement, so at one moment, and no
     statement takes longer than ten seconds. Before it says match, each comparison must have
     noticed three rows that were tampered with.
 
@@ -211,22 +211,24 @@ def repair(
     Exit 0: all that was looked at agrees. 1: something differs, or with --dry-run, would have been
     repaired. 3: another repair or maintain runs, or the database did not answer.
     """
-    asked = _asked(which, executions=executions, hours=hours, counters=counters, all_=everything)
-    report = Report()
+    request = _repair_request(
+        which, executions=executions, hours=hours, counters=counters, all_=everything
+    )
+    progress = RepairProgress()
 
     async def run() -> bool:
-        agrees, told = True, False
-        with report.noted():
+        agrees, has_verdict = True, False
+        with progress.noted():
             async with connected(database_url()) as connection:
                 verdicts = (
-                    look(connection, asked)
+                    preview(connection, request)
                     if dry_run
-                    else run_repair(connection, asked, doing=report.tell)
+                    else run_repair(connection, request, activity=progress.tell)
                 )
                 async for verdict in verdicts:
                     _say(str(verdict))
-                    agrees, told = agrees and verdict.verdict == "match", True
-        if not told:
+                    agrees, has_verdict = agrees and verdict.verdict == "match", True
+        if not has_verdict:
             _say("nothing is known to differ; `projector verify` looks for it")
         return agrees
 
@@ -234,9 +236,9 @@ def repair(
         raise SystemExit(FOUND)
 
 
-def _asked(
+def _repair_request(
     which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
-) -> Asked:
+) -> RepairRequest:
     if executions + hours + counters + all_ > 1:
         raise click.UsageError("give one of --executions, --hours, --counters and --all")
     if which and not executions and not hours:
@@ -248,14 +250,14 @@ def _asked(
             raise click.BadParameter(f"{' '.join(which)} are no ids of executions") from error
         if not ids:
             raise click.UsageError("which executions? --executions ID ...")
-        return Asked(scope=Scope(kind="range", execution_ids=ids))
+        return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
     if hours:
         if len(which) != 2:
             raise click.UsageError("which hours? --hours FROM TO, as 2026-07-01T09:00 (UTC)")
-        return Asked(scope=_scope(which[0], which[1], None, None, None))
+        return RepairRequest(scope=_scope(which[0], which[1], None, None, None))
     if counters or all_:
-        return Asked(scope=Scope(), only_counted=counters)
-    return Asked()
+        return RepairRequest(scope=Scope(), only_counters=counters)
+    return RepairRequest()
 
 
 @main.command()

@@ -1,40 +1,40 @@
-"""A platform that tells the truth: it knows what happened before any producer writes it down.
+"""A workflow platform that knows what happened before any producer writes it down.
 
 In the order in which a fact becomes a record:
 
-    mix.py            everything about the traffic that can be set
-    playbooks.py      the catalogue, seeded
-    contents.py       what calls carry, as it is sent and as it may be kept
-    facts.py          what happens, in the platform's own terms
-    story.py          the life of one execution, as facts
-    world.py          many lives at once, in the order of the platform's clock
-    ids.py times.py words.py attempts.py
-                      how ids, times, outcomes and tries are written, and what each means
-    telling.py        one fact as one producer tells it, and what a reader must take from it
-    worker.py rust_server.py python_server.py python_rows.py
-                      the producers, every shape and variant
-    deployments.py    which producers run together
-    oddities.py       one odd thing about a sound telling
-    packing.py        wrappers, batches, headers, double encoding
-    poison.py         records that break readers
-    record.py         a record, and what must become of it
-    topic.py          second tellings, delays, repeats, partitions
-    ledger.py         what must become of every record, in a file
-    lines.py          records into a file, as kcat prints them
-    kafka.py          records into a topic
-    play.py           so much of it, with its ledger
+    mix.py               everything about the traffic that can be set
+    playbooks.py         the catalogue of playbooks, seeded
+    payloads.py          what calls carry, as it is sent and as it may be kept
+    facts.py             what happens, in the platform's own terms
+    lifecycles.py        the life of one execution, as facts
+    world.py             many executions at once, in the order of the platform's clock
+    ids.py time_formats.py status_words.py attempt_fields.py
+                         how ids, times, outcomes and tries are written, and what each means
+    rendering.py         a fact as an event of one producer, and what a reader must take from it
+    rust_worker.py rust_server.py python_server.py python_rows.py
+                         the producers, every shape and variant
+    deployments.py       which producers run together
+    mutations.py         one odd thing about a sound event
+    packing.py           wrappers, batches, headers, double encoding
+    poison_records.py    records that break readers
+    sent_record.py       a record, and what must become of it
+    topic_records.py     second reports, delays, repeats, partitions
+    ledger_file.py       what must become of every record, in a file
+    kcat_lines.py        records into a file, as kcat prints them
+    kafka_producer.py    records into a topic
+    simulator_run.py     so much of it, with its ledger
 
-and then the truth beside what a database holds:
+and then what is expected, compared with what a database holds:
 
-    expected.py       the tellings of one event, and the row they make out
-    tries.py          which try of its command each event is of
-    database.py       rows, quarantine and totals of one topic
-    piles.py          more of both than memory holds
-    compare.py compare_ids.py compare_totals.py report.py
-                      every difference
-    truth.py          what a dashboard must show of each execution, step and call
-    shown.py          what the views do show
-    compare_views.py  every difference between them
+    expected_rows.py     the reports of one event, and the row they must make
+    call_tries.py        which try of its command each event is of
+    actual_rows.py       rows, quarantine and totals of one topic
+    spill_partitions.py  more of both than memory holds, spilled to disk by execution
+    compare.py compare_ids.py compare_totals.py comparison_report.py
+                         every difference
+    expected_views.py    what a dashboard must show of each execution, step and call
+    actual_views.py      what the views do show
+    compare_views.py     every difference between them
 
 It must not be able to agree with the normalizer by accident, so it never imports it: every rule it
 needs is written here a second time, from the spec, the other way round.
@@ -46,6 +46,6 @@ What wire-shapes names and this does not produce, and why:
     rows inserted by hand in SQL: no record brings them
     missing_time, rejected_by_database: no record of Kafka earns the first, and the second is a
         bug whenever it happens
-    two different tellings of one event that the spec lets one take for two, by a third one that
-        knows less than both: which row that one joins hangs on the order
+    two different reports of one event that the spec lets one take for two, by a third one that
+        knows less than both: which row that one is merged into hangs on the order
 """

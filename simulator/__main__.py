@@ -12,20 +12,20 @@ import asyncpg
 import click
 import msgspec
 
+from simulator.actual_rows import DatabaseRows
+from simulator.actual_views import DatabaseViews
 from simulator.compare import compare
 from simulator.compare_views import compare_views
-from simulator.database import Database
-from simulator.ledger import Begin, Ledger, LedgerFile, read
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_views import expected_lines
+from simulator.ledger_file import Ledger, LedgerFile, LedgerHeader, read_ledger
 from simulator.mix import Mix
-from simulator.play import Play, now_us, play_into_topic, write_lines
-from simulator.report import Report
-from simulator.shown import Views
-from simulator.truth import truth
+from simulator.simulator_run import SimulatorRun, now_us, run_into_topic, write_lines
 
 _FLAT_OUT_RATE = 5_000.0
 
 
-def _asked(options: dict[str, Any], **mix: Any) -> Play:
+def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
     """What stands on the command line; `--set` goes over the options of their own."""
     mix |= {name: options[name] for name in ("in_flight", "poison")}
     given = {name: value for name, value in mix.items() if value is not None}
@@ -36,7 +36,7 @@ def _asked(options: dict[str, Any], **mix: Any) -> Play:
     if unknown := ", ".join(sorted(set(given) - known)):
         raise click.UsageError(f"no such setting: {unknown}; there are: {', '.join(sorted(known))}")
     try:
-        return Play(
+        return SimulatorRun(
             mix=msgspec.convert(given, Mix, strict=False),
             seed=options["seed"],
             executions=options["executions"],
@@ -98,16 +98,16 @@ def play(
     topic retention.ms=-1, or the broker deletes them.
     """
     start_us = now_us() if live else None
-    asked = _asked(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)
+    wanted_run = _run_from_options(options, rate=rate or _FLAT_OUT_RATE, start_us=start_us)
     with _ledger(ledger) as written:
         sent = asyncio.run(
-            _play(asked, bootstrap_servers, topic, written, seconds, paced=live or rate > 0)
+            _produce(wanted_run, bootstrap_servers, topic, written, seconds, paced=live or rate > 0)
         )
     click.echo(f"{sent} records", err=True)
 
 
-async def _play(
-    asked: Play,
+async def _produce(
+    wanted_run: SimulatorRun,
     bootstrap_servers: str,
     topic: str,
     ledger: Ledger,
@@ -122,7 +122,9 @@ async def _play(
         loop.add_signal_handler(number, stop.set)
     if seconds is not None:
         loop.call_later(seconds, stop.set)
-    return await play_into_topic(asked, bootstrap_servers, topic, ledger, paced=paced, stop=stop)
+    return await run_into_topic(
+        wanted_run, bootstrap_servers, topic, ledger, paced=paced, stop=stop
+    )
 
 
 def _ledger(path: Path | None) -> AbstractContextManager[Ledger]:
@@ -138,20 +140,20 @@ def write(
     *, file: BinaryIO, topic: str, partitions: int, ledger: Path | None, **options: Any
 ) -> None:
     """Write records to FILE (- is standard output) as `kcat -J` prints them."""
-    asked = _asked(options, partitions=partitions)
-    if asked.executions is None and asked.events is None:
+    wanted_run = _run_from_options(options, partitions=partitions)
+    if wanted_run.executions is None and wanted_run.events is None:
         raise click.UsageError("say how much: --events N or --executions N")
     with _ledger(ledger) as written:
-        write_lines(asked, file, topic, written)
+        write_lines(wanted_run, file, topic, written)
 
 
 @main.command(name="compare")
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--database-url", required=True)
-@click.option("--generation", default=0, show_default=True)
-def compare_(*, ledger: Path, database_url: str, generation: int) -> None:
+@click.option("--incarnation", default=0, show_default=True)
+def compare_(*, ledger: Path, database_url: str, incarnation: int) -> None:
     """Compare a ledger with a database: rows, refusals, totals, views. Exit 1 if they differ."""
-    report = asyncio.run(_compare(ledger, database_url, generation))
+    report = asyncio.run(_compare(ledger, database_url, incarnation))
     for line in report.lines():
         click.echo(line)
     sys.exit(0 if report.agrees else 1)
@@ -161,19 +163,19 @@ def compare_(*, ledger: Path, database_url: str, generation: int) -> None:
 @click.option("--ledger", required=True, type=click.Path(exists=True, path_type=Path))
 def truth_(*, ledger: Path) -> None:
     """Print what a truthful dashboard must show of every execution, step and call."""
-    for line in truth(read(ledger)):
+    for line in expected_lines(read_ledger(ledger)):
         click.echo(msgspec.json.encode(line))
 
 
-async def _compare(ledger: Path, database_url: str, generation: int) -> Report:
-    begin = next(read(ledger), None)
-    if not isinstance(begin, Begin):
+async def _compare(ledger: Path, database_url: str, incarnation: int) -> ComparisonReport:
+    begin = next(read_ledger(ledger), None)
+    if not isinstance(begin, LedgerHeader):
         raise click.UsageError(f"{ledger} does not begin like a ledger")
     connection = await asyncpg.connect(database_url)
     try:
-        database = Database(connection, begin.topic, generation)
-        report = await compare(read(ledger), database)
-        await compare_views(read(ledger), Views(connection), report)
+        database = DatabaseRows(connection, begin.topic, incarnation)
+        report = await compare(read_ledger(ledger), database)
+        await compare_views(read_ledger(ledger), DatabaseViews(connection), report)
         return report
     finally:
         await connection.close()

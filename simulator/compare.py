@@ -12,32 +12,32 @@ from typing import Any, Protocol
 
 import msgspec
 
+from simulator.actual_rows import ActualQuarantine, ActualRow, ActualTotals
 from simulator.compare_ids import IdCheck
 from simulator.compare_totals import TotalsCheck
-from simulator.database import Quarantined, Row, Totals
-from simulator.expected import Expected, Placed, expected
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_rows import ExpectedRow, LoggedReport, expected_row
 from simulator.ids import is_hashed
-from simulator.ledger import Begin, Line, MustBe, RecordLine, sealed
-from simulator.piles import PILES, Piles
-from simulator.report import Report
-from simulator.telling import Says
+from simulator.ledger_file import ExpectedOutcome, LedgerHeader, Line, RecordLine, value_or_digest
+from simulator.rendering import ReportedFields
+from simulator.spill_partitions import PARTITIONS, SpillPartitions
 
-Place = tuple[int, int, int]
+SourceKey = tuple[int, int, int]
 """Partition, offset, index in the record."""
 
 
-class Side(Protocol):
+class RowReader(Protocol):
     """What a comparison asks of the database."""
 
-    def rows(self) -> AsyncIterator[Row]:
+    def rows(self) -> AsyncIterator[ActualRow]:
         """Every row of the topic."""
         ...
 
-    async def quarantined(self) -> list[Quarantined]:
+    async def quarantined(self) -> list[ActualQuarantine]:
         """Everything of the topic that was refused."""
         ...
 
-    async def totals(self) -> dict[int, Totals]:
+    async def totals(self) -> dict[int, ActualTotals]:
         """The totals of each partition."""
         ...
 
@@ -46,126 +46,137 @@ class Side(Protocol):
         ...
 
 
-async def compare(lines: Iterable[Line], database: Side) -> Report:
+async def compare(lines: Iterable[Line], database: RowReader) -> ComparisonReport:
     """Everything the ledger says against everything the database holds of its topic."""
-    report = Report()
+    report = ComparisonReport()
     with ExitStack() as stack:
-        told, kept = Piles(stack), Piles(stack)
-        said = _read_ledger(lines, told, report)
+        expected_spill, actual_spill = SpillPartitions(stack), SpillPartitions(stack)
+        facts = _read_ledger(lines, expected_spill, report)
         async for row in database.rows():
-            kept.put(row.execution_id, row)
-        ids = IdCheck(said.shared_ids)
-        for number in range(PILES):
-            _compare_pile(told, kept, number, said, ids, report)
+            actual_spill.put(row.execution_id, row)
+        ids = IdCheck(facts.shared_ids)
+        for number in range(PARTITIONS):
+            _compare_partition(expected_spill, actual_spill, number, facts, ids, report)
     await ids.finish(database.taken, report)
-    _compare_quarantine(said, await database.quarantined(), report)
-    said.totals.finish(said.topic, await database.totals(), report)
+    _compare_quarantine(facts, await database.quarantined(), report)
+    facts.totals.finish(facts.topic, await database.totals(), report)
     return report
 
 
-class _Said(msgspec.Struct):
+class _LedgerFacts(msgspec.Struct):
     """What the ledger says apart from events."""
 
     topic: str = ""
-    refused: dict[Place, str] = {}
+    refused: dict[SourceKey, str] = {}
     shared_ids: set[int] = set()
     totals: TotalsCheck = msgspec.field(default_factory=TotalsCheck)
 
-    def name(self, place: Place) -> str:
+    def name(self, key: SourceKey) -> str:
         """How a place is called in a report."""
-        return f"{self.topic}[{place[0]}]@{place[1]}.{place[2]}"
+        return f"{self.topic}[{key[0]}]@{key[1]}.{key[2]}"
 
 
-def _read_ledger(lines: Iterable[Line], told: Piles, report: Report) -> _Said:
-    said = _Said()
+def _read_ledger(
+    lines: Iterable[Line], expected_spill: SpillPartitions, report: ComparisonReport
+) -> _LedgerFacts:
+    facts = _LedgerFacts()
     for line in lines:
         match line:
-            case Begin(topic=topic):
-                said.topic = topic
+            case LedgerHeader(topic=topic):
+                facts.topic = topic
             case RecordLine(partition=partition, offset=offset, outcomes=outcomes):
                 report.records += 1
-                said.totals.add_record(partition, offset, len(outcomes))
+                facts.totals.add_record(partition, offset, len(outcomes))
                 for index, must_be in enumerate(outcomes):
-                    _deal(line, index, must_be, said, told, report)
+                    _spill(line, index, must_be, facts, expected_spill, report)
             case _:
                 pass
-    return said
+    return facts
 
 
-def _deal(
-    line: RecordLine, index: int, must_be: MustBe, said: _Said, told: Piles, report: Report
+def _spill(
+    line: RecordLine,
+    index: int,
+    must_be: ExpectedOutcome,
+    facts: _LedgerFacts,
+    expected_spill: SpillPartitions,
+    report: ComparisonReport,
 ) -> None:
     if must_be.quarantine is not None:
         report.quarantined += 1
-        said.totals.quarantined[line.partition] += 1
-        said.refused[line.partition, line.offset, index] = must_be.quarantine
+        facts.totals.quarantined[line.partition] += 1
+        facts.refused[line.partition, line.offset, index] = must_be.quarantine
         return
-    says = must_be.says
-    if says is None:
+    reported = must_be.reported
+    if reported is None:
         report.ignored += 1
-        said.totals.ignored[line.partition] += 1
+        facts.totals.ignored[line.partition] += 1
         return
-    report.tellings += 1
-    if must_be.shares_id and says.event_id is not None:
-        said.shared_ids.add(says.event_id)
-    placed = Placed(
+    report.reports += 1
+    if must_be.shares_id and reported.event_id is not None:
+        facts.shared_ids.add(reported.event_id)
+    report_at = LoggedReport(
         line.partition,
         line.offset,
         index,
         line.ts,
-        says,
+        reported,
         copy=line.copy,
         headers=line.headers,
         trace=line.trace,
     )
-    told.put(says.execution_id, (must_be.event, placed))
+    expected_spill.put(reported.execution_id, (must_be.event, report_at))
 
 
-def _compare_pile(
-    told: Piles, kept: Piles, number: int, said: _Said, ids: IdCheck, report: Report
+def _compare_partition(
+    expected_spill: SpillPartitions,
+    actual_spill: SpillPartitions,
+    number: int,
+    facts: _LedgerFacts,
+    ids: IdCheck,
+    report: ComparisonReport,
 ) -> None:
-    events: dict[int, list[Placed]] = defaultdict(list)
-    for event, placed in told.take(number, tuple[int, Placed]):
-        events[event].append(placed)
-    rows = {_place(row): row for row in kept.take(number, Row)}
-    for tellings in events.values():
+    events: dict[int, list[LoggedReport]] = defaultdict(list)
+    for event, report_at in expected_spill.take(number, tuple[int, LoggedReport]):
+        events[event].append(report_at)
+    rows = {_row_key(row): row for row in actual_spill.take(number, ActualRow)}
+    for reports in events.values():
         report.events += 1
-        tellings.sort(key=_place_told)
-        said.totals.add_event(tellings)
-        first = tellings[0]
-        found = [row for one in tellings if (row := rows.pop(_place_told(one), None)) is not None]
-        name = (
-            f"{said.name(_place_told(first))} {first.says.event_type} of {first.says.execution_id}"
-        )
+        reports.sort(key=_report_key)
+        facts.totals.add_event(reports)
+        first = reports[0]
+        fields = first.reported
+        found = [row for one in reports if (row := rows.pop(_report_key(one), None)) is not None]
+        name = f"{facts.name(_report_key(first))} {fields.event_type} of {fields.execution_id}"
         if not found:
             report.differs("missing", name)
             continue
         if len(found) > 1:
             report.differs("doubled", f"{name}: rows {[row.event_id for row in found]}")
-        wanted = expected(tellings)
+        wanted = expected_row(reports)
         _compare_row(name, wanted, found[0], report)
-        ids.add(name, wanted, found[0], said.topic, first, report)
+        ids.add(name, wanted, found[0], facts.topic, first, report)
     for row in rows.values():
-        report.differs("surplus", f"{said.name(_place(row))} {_called(row)}")
+        report.differs("surplus", f"{facts.name(_row_key(row))} {_event_name(row)}")
 
 
-def _called(event: Says | Row) -> str:
+def _event_name(event: ReportedFields | ActualRow) -> str:
     return f"{event.event_type} of {event.execution_id}"
 
 
-def _place(row: Row) -> Place:
+def _row_key(row: ActualRow) -> SourceKey:
     return row.source_partition, row.source_offset, row.source_index
 
 
-def _place_told(placed: Placed) -> Place:
-    return placed.partition, placed.offset, placed.index
+def _report_key(report_at: LoggedReport) -> SourceKey:
+    return report_at.partition, report_at.offset, report_at.index
 
 
-def _compare_row(name: str, wanted: Expected, row: Row, report: Report) -> None:
+def _compare_row(name: str, wanted: ExpectedRow, row: ActualRow, report: ComparisonReport) -> None:
     for column, value in wanted.columns.items():
         found = getattr(row, column)
         if column in ("context", "result"):
-            found = sealed(None if found is None else msgspec.json.decode(found))
+            found = value_or_digest(None if found is None else msgspec.json.decode(found))
         if found != value:
             report.differs(f"differs in {column}", f"{name}: {found!r} is to be {value!r}")
     for column, least in wanted.objects.items():
@@ -175,8 +186,8 @@ def _compare_row(name: str, wanted: Expected, row: Row, report: Report) -> None:
     if is_hashed(row.event_id):
         rules -= {"event_id_conflict", "ambiguous_report"}
     if rules != wanted.rules:
-        told = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
-        report.differs("differs in coercions", f"{name}: {told}")
+        expected_spill = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
+        report.differs("differs in coercions", f"{name}: {expected_spill}")
     if not any(row.shape.startswith(shape) for shape in wanted.shapes):
         report.differs("differs in shape", f"{name}: {row.shape!r}, not {sorted(wanted.shapes)}")
     if row.trace_id not in wanted.traces:
@@ -184,24 +195,26 @@ def _compare_row(name: str, wanted: Expected, row: Row, report: Report) -> None:
 
 
 def _compare_object(
-    name: str, column: str, least: dict[str, Any], found: str | None, report: Report
+    name: str, column: str, least: dict[str, Any], found: str | None, report: ComparisonReport
 ) -> None:
     holds = {} if found is None else msgspec.json.decode(found)
     for key, value in least.items():
         if key not in holds or holds[key] != value:
-            told = f"{key} {holds.get(key)!r} is to be {value!r}"
-            report.differs(f"differs in {column}", f"{name}: {told}")
+            expected_spill = f"{key} {holds.get(key)!r} is to be {value!r}"
+            report.differs(f"differs in {column}", f"{name}: {expected_spill}")
 
 
-def _compare_quarantine(said: _Said, found: list[Quarantined], report: Report) -> None:
-    refused = dict(said.refused)
+def _compare_quarantine(
+    facts: _LedgerFacts, found: list[ActualQuarantine], report: ComparisonReport
+) -> None:
+    refused = dict(facts.refused)
     for row in found:
-        place = (row.source_partition, row.source_offset, row.source_index)
-        reason = refused.pop(place, None)
+        key = (row.source_partition, row.source_offset, row.source_index)
+        reason = refused.pop(key, None)
         if reason is None:
-            report.differs("refused, though nothing is wrong", f"{said.name(place)}: {row.reason}")
+            report.differs("refused, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
         elif reason != row.reason:
-            told = f"{row.reason} is to be {reason}"
-            report.differs("differs in reason", f"{said.name(place)}: {told}")
-    for place, reason in refused.items():
-        report.differs("not refused", f"{said.name(place)}: {reason}")
+            expected_spill = f"{row.reason} is to be {reason}"
+            report.differs("differs in reason", f"{facts.name(key)}: {expected_spill}")
+    for key, reason in refused.items():
+        report.differs("not refused", f"{facts.name(key)}: {reason}")

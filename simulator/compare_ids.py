@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from simulator.database import Row
-from simulator.expected import Expected, Placed
+from simulator.actual_rows import ActualRow
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_rows import ExpectedRow, LoggedReport
 from simulator.ids import derived, is_hashed
-from simulator.report import Report
 
 _SALTS: Final = (1, 2, 3)
 
@@ -24,12 +24,18 @@ class IdCheck:
         self._salted: dict[int, str] = {}
 
     def add(
-        self, name: str, wanted: Expected, row: Row, topic: str, placed: Placed, report: Report
+        self,
+        name: str,
+        wanted: ExpectedRow,
+        row: ActualRow,
+        topic: str,
+        logged: LoggedReport,
+        report: ComparisonReport,
     ) -> None:
-        """Judge the id of the row that must be `wanted`, first told by `placed`."""
+        """Judge the id of the row that must be `wanted`, first told by `logged`."""
         own = wanted.own_id
         if own is None:
-            self._add_derived(name, row, topic, placed, report)
+            self._add_derived(name, row, topic, logged, report)
         elif own in self._shared:
             self._plain[own] += row.event_id == own
             if row.event_id != own and not is_hashed(row.event_id):
@@ -37,17 +43,19 @@ class IdCheck:
         elif row.event_id != own:
             report.differs("differs in event_id", f"{name}: {row.event_id} is to be {own}")
 
-    def _add_derived(self, name: str, row: Row, topic: str, placed: Placed, report: Report) -> None:
-        place = (topic, placed.partition, placed.offset, placed.index, placed.recorded_ms)
-        plain = derived(*place)
+    def _add_derived(
+        self, name: str, row: ActualRow, topic: str, logged: LoggedReport, report: ComparisonReport
+    ) -> None:
+        coordinates = (topic, logged.partition, logged.offset, logged.index, logged.recorded_ms)
+        plain = derived(*coordinates)
         if row.event_id == plain:
             return
-        if row.event_id in [derived(*place, salt=salt) for salt in _SALTS]:
+        if row.event_id in [derived(*coordinates, salt=salt) for salt in _SALTS]:
             self._salted[plain] = name
         else:
             report.differs("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
 
-    async def finish(self, taken: Taken, report: Report) -> None:
+    async def finish(self, taken: Taken, report: ComparisonReport) -> None:
         """Judge the rest: a shared id is one event's, a salted one means the plain is taken."""
         for own, number in self._plain.items():
             if number != 1:

@@ -1,6 +1,6 @@
 """Checks the totals of each partition against what must have become of its records.
 
-A telling that changes its row is `joined`, one that does not a `duplicate`. Which is which hangs on
+A telling that changes its row is `merged`, one that does not a `duplicate`. Which is which hangs on
 the order, and that is known where all tellings of every event lie in one partition; else only the
 sums are compared.
 """
@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from simulator.database import Totals
-from simulator.expected import Placed
-from simulator.report import Report
+from simulator.actual_rows import ActualTotals
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_rows import LoggedReport
 
 
 class TotalsCheck(msgspec.Struct):
@@ -25,7 +25,7 @@ class TotalsCheck(msgspec.Struct):
     next_offset: dict[int, int] = {}
     stored: Counter[int] = msgspec.field(default_factory=Counter)
     duplicate: Counter[int] = msgspec.field(default_factory=Counter)
-    joined: Counter[int] = msgspec.field(default_factory=Counter)
+    merged: Counter[int] = msgspec.field(default_factory=Counter)
     ordered: bool = True
 
     def add_record(self, partition: int, offset: int, outcomes: int) -> None:
@@ -34,26 +34,26 @@ class TotalsCheck(msgspec.Struct):
         self.outcomes[partition] += outcomes
         self.next_offset[partition] = max(self.next_offset.get(partition, 0), offset + 1)
 
-    def add_event(self, tellings: list[Placed]) -> None:
+    def add_event(self, reports: list[LoggedReport]) -> None:
         """An event with all its tellings, in the order of their places."""
-        first, *others = tellings
+        first, *others = reports
         self.stored[first.partition] += 1
         latest_ms = first.recorded_ms
-        for placed in others:
-            same_record = (placed.partition, placed.offset) == (first.partition, first.offset)
+        for logged in others:
+            same_record = (logged.partition, logged.offset) == (first.partition, first.offset)
             # An event without any time has the log's: a later copy of it moves it.
-            later = placed.says.created_us is None and placed.recorded_ms > latest_ms
-            again = (placed.copy and not later) or same_record
-            fate = self.duplicate if again else self.joined
-            fate[placed.partition] += 1
-            latest_ms = max(latest_ms, placed.recorded_ms)
-            self.ordered = self.ordered and placed.partition == first.partition
+            later = logged.reported.created_us is None and logged.recorded_ms > latest_ms
+            again = (logged.copy and not later) or same_record
+            outcome = self.duplicate if again else self.merged
+            outcome[logged.partition] += 1
+            latest_ms = max(latest_ms, logged.recorded_ms)
+            self.ordered = self.ordered and logged.partition == first.partition
 
-    def finish(self, topic: str, found: dict[int, Totals], report: Report) -> None:
+    def finish(self, topic: str, found: dict[int, ActualTotals], report: ComparisonReport) -> None:
         """Compare with what the database has counted."""
         exact = ["records", "outcomes", "quarantined", "ignored"]
         if self.ordered:
-            exact += ["stored", "duplicate", "joined"]
+            exact += ["stored", "duplicate", "merged"]
         for partition in sorted(self.records):
             name = f"{topic}[{partition}]"
             totals = found.get(partition)
@@ -65,11 +65,11 @@ class TotalsCheck(msgspec.Struct):
             for field, value in wanted.items():
                 _compare(f"{name}.{field}", getattr(totals, field), value, report)
         _compare("stored", sum(t.stored for t in found.values()), self.stored.total(), report)
-        again = sum(totals.duplicate + totals.joined for totals in found.values())
-        wanted_again = self.duplicate.total() + self.joined.total()
-        _compare("duplicate + joined", again, wanted_again, report)
+        again = sum(totals.duplicate + totals.merged for totals in found.values())
+        wanted_again = self.duplicate.total() + self.merged.total()
+        _compare("duplicate + merged", again, wanted_again, report)
 
 
-def _compare(name: str, found: Any, wanted: Any, report: Report) -> None:
+def _compare(name: str, found: Any, wanted: Any, report: ComparisonReport) -> None:
     if found != wanted:
         report.differs("differs in totals", f"{name}: {found} is to be {wanted}")

@@ -10,13 +10,21 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from simulator.ledger import Line
-from simulator.report import Report
-from simulator.shown import ShownCall, ShownExecution
-from simulator.truth import ORCHESTRATE, CallTruth, Count, ExecutionTruth, StepTruth, Told, tell
+from simulator.actual_views import ActualCall, ActualExecution
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_views import (
+    ORCHESTRATE,
+    EventCountKey,
+    ExpectedCall,
+    ExpectedExecution,
+    ExpectedStep,
+    ExpectedViews,
+    expected_views,
+)
+from simulator.ledger_file import Line
 
 _AT_ONCE: Final = 500
-_SHOWN_OF_A_CALL: Final = (
+_COMPARED_OF_A_CALL: Final = (
     *("step", "iteration", "status", "worker_id", "max_attempts", "finished_us", "error"),
 )
 _MARKS: Final = {
@@ -26,14 +34,14 @@ _MARKS: Final = {
 }
 
 
-class Dashboard(Protocol):
+class ViewReader(Protocol):
     """What a comparison asks of the views."""
 
-    async def executions(self, execution_ids: Iterable[int]) -> list[ShownExecution]:
+    async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
         """What is shown of these."""
         ...
 
-    async def calls(self, execution_ids: Iterable[int]) -> list[ShownCall]:
+    async def calls(self, execution_ids: Iterable[int]) -> list[ActualCall]:
         """What is shown of the calls of these executions."""
         ...
 
@@ -41,19 +49,19 @@ class Dashboard(Protocol):
         """How many executions and calls are shown at all."""
         ...
 
-    async def counts(self) -> Counter[Count]:
+    async def counts(self) -> Counter[EventCountKey]:
         """Events by hour, step, type, status and attempts."""
         ...
 
 
-async def compare_views(lines: Iterable[Line], views: Dashboard, report: Report) -> None:
+async def compare_views(lines: Iterable[Line], views: ViewReader, report: ComparisonReport) -> None:
     """Everything the ledger tells of executions, steps and calls against what the views show."""
-    counts: Counter[Count] = Counter()
-    told = tell(lines)
-    while some := list(islice(told, _AT_ONCE)):
+    counts: Counter[EventCountKey] = Counter()
+    views_of_run = expected_views(lines)
+    while some := list(islice(views_of_run, _AT_ONCE)):
         ids = [one.execution.execution_id for one in some]
         executions = {one.execution_id: one for one in await views.executions(ids)}
-        calls: dict[int, list[ShownCall]] = defaultdict(list)
+        calls: dict[int, list[ActualCall]] = defaultdict(list)
         for call in await views.calls(ids):
             calls[call.execution_id].append(call)
         for one in some:
@@ -66,74 +74,84 @@ async def compare_views(lines: Iterable[Line], views: Dashboard, report: Report)
     _compare_counts(await views.counts(), counts, report)
 
 
-def _compare_execution(truth: ExecutionTruth, shown: ShownExecution | None, report: Report) -> None:
+def _compare_execution(
+    expected: ExpectedExecution, actual: ActualExecution | None, report: ComparisonReport
+) -> None:
     report.executions += 1
-    name = f"execution {truth.execution_id}"
-    if shown is None:
+    name = f"execution {expected.execution_id}"
+    if actual is None:
         report.differs("execution not shown", name)
         return
     wanted: dict[str, Any] = {
-        field: getattr(truth, field)
+        field: getattr(expected, field)
         for field in (
             *("status", "playbook", "parent_execution_id", "first_us", "last_us", "events"),
             *("attempts", "failed_calls"),
         )
     }
-    wanted["ended_us"] = truth.ended[truth.status].at_us if truth.ended else None
+    wanted["ended_us"] = expected.ended[expected.status].at_us if expected.ended else None
     for outcome in ("COMPLETED", "FAILED", "CANCELLED"):
-        wanted[outcome.lower()] = truth.ended[outcome].events if outcome in truth.ended else 0
-    _compare("executions", name, shown, wanted, report)
-    if len(truth.ended) == 1 and truth.really:
-        _compare("executions", f"{name} really", shown, {"status": truth.really}, report)
+        wanted[outcome.lower()] = expected.ended[outcome].events if outcome in expected.ended else 0
+    _compare("executions", name, actual, wanted, report)
+    if len(expected.ended) == 1 and expected.platform_outcome:
+        _compare(
+            "executions", f"{name} really", actual, {"status": expected.platform_outcome}, report
+        )
 
 
-def _compare_calls(told: Told, shown: list[ShownCall], report: Report) -> None:
-    found = {(call.command_id, call.attempts): call for call in shown}
-    for truth in told.calls:
-        if truth.step == ORCHESTRATE:
+def _compare_calls(
+    views_of_run: ExpectedViews, actual: list[ActualCall], report: ComparisonReport
+) -> None:
+    found = {(call.command_id, call.attempts): call for call in actual}
+    for expected in views_of_run.calls:
+        if expected.step == ORCHESTRATE:
             continue
         report.calls += 1
-        name = f"call {truth.key} of {truth.execution_id}, attempts {truth.attempts}"
-        call = found.get((truth.key, truth.attempts))
+        name = f"call {expected.key} of {expected.execution_id}, attempts {expected.attempts}"
+        call = found.get((expected.key, expected.attempts))
         if call is None:
             report.differs("call not shown", name)
             continue
-        _compare("calls", name, call, dict(_wanted(truth)), report)
-        if truth.really and "call.done" in truth.seen:
-            _compare("calls", f"{name} really", call, {"status": truth.really}, report)
+        _compare("calls", name, call, dict(_expected_columns(expected)), report)
+        if expected.platform_outcome and "call.done" in expected.first_events:
+            _compare("calls", f"{name} really", call, {"status": expected.platform_outcome}, report)
 
 
-def _wanted(truth: CallTruth) -> Iterator[tuple[str, Any]]:
-    for field in _SHOWN_OF_A_CALL:
-        yield field, getattr(truth, field)
+def _expected_columns(expected: ExpectedCall) -> Iterator[tuple[str, Any]]:
+    for field in _COMPARED_OF_A_CALL:
+        yield field, getattr(expected, field)
     for field, kind in _MARKS.items():
-        yield field, truth.seen[kind].at_us if kind in truth.seen else None
-    if truth.duration is not None:
-        yield "duration", truth.duration
+        yield field, expected.first_events[kind].at_us if kind in expected.first_events else None
+    if expected.duration is not None:
+        yield "duration", expected.duration
 
 
-def _compare_steps(steps: list[StepTruth], shown: list[ShownCall], report: Report) -> None:
+def _compare_steps(
+    steps: list[ExpectedStep], actual: list[ActualCall], report: ComparisonReport
+) -> None:
     """Its tries; what else is told of a step is among the counts."""
-    for truth in steps:
+    for expected in steps:
         report.steps += 1
-        if truth.step == ORCHESTRATE:
+        if expected.step == ORCHESTRATE:
             continue
-        tries = [call for call in shown if call.step == truth.step]
+        tries = [call for call in actual if call.step == expected.step]
         found = (len(tries), sum(call.attempts > 0 for call in tries))
-        if found != (truth.calls, truth.retries):
-            wanted = f"{truth.calls}, {truth.retries}"
-            name = f"step {truth.step} of {truth.execution_id}"
+        if found != (expected.calls, expected.retries):
+            wanted = f"{expected.calls}, {expected.retries}"
+            name = f"step {expected.step} of {expected.execution_id}"
             report.differs("differs in steps", f"{name}: calls, retries {found} is to be {wanted}")
 
 
-def _compare(view: str, name: str, shown: Any, wanted: dict[str, Any], report: Report) -> None:
+def _compare(
+    view: str, name: str, actual: Any, wanted: dict[str, Any], report: ComparisonReport
+) -> None:
     for field, value in wanted.items():
-        found = getattr(shown, field)
+        found = getattr(actual, field)
         if found != value:
             report.differs(f"differs in {view}.{field}", f"{name}: {found!r} is to be {value!r}")
 
 
-async def _compare_totals(views: Dashboard, report: Report) -> None:
+async def _compare_totals(views: ViewReader, report: ComparisonReport) -> None:
     """Whatever is shown beyond what was told."""
     executions, calls = await views.totals()
     for name, found, wanted in (
@@ -144,7 +162,9 @@ async def _compare_totals(views: Dashboard, report: Report) -> None:
             report.differs(f"number of {name}", f"{found} are shown, {wanted} were told of")
 
 
-def _compare_counts(found: Counter[Count], wanted: Counter[Count], report: Report) -> None:
+def _compare_counts(
+    found: Counter[EventCountKey], wanted: Counter[EventCountKey], report: ComparisonReport
+) -> None:
     for key in found.keys() | wanted.keys():
         if found[key] != wanted[key]:
             report.differs(

@@ -5,39 +5,25 @@ were ever in use together.
 """
 
 from collections.abc import Callable
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
+from simulator import python_rows, python_server, rust_server, rust_worker
+from simulator.facts import DeploymentTraits, Fact, PlaybookRun
+from simulator.rendering import RenderChoices, RenderedEvent
 
-from simulator import python_rows, python_server, rust_server, worker
-from simulator.facts import Fact
-from simulator.telling import Pen, Telling
-
-Teller = Callable[[Fact, Pen], Telling]
+Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """A server and a worker of certain releases.
+class Deployment(DeploymentTraits, frozen=True, kw_only=True):
+    """A server and a worker of certain releases, each as the function that renders its events.
 
-    `again`: how the server tells an event a second time that its worker has told, under one id.
-    `numbered`: whether the worker says which try it reports, so that one command may have several.
-    `reissues`: whether the server may issue a retry under its command's id again, with its number.
-    `batches`: whether the worker sends what happens at once as one batch. `callbacks`: whether it
-    can hand work over and complete later.
+    `again`: how the server reports an event a second time that its worker has reported, under one
+    id. `share`: how many of all executions it runs, beside the others.
     """
 
-    name: str
-    server: Teller
-    worker: Teller
-    ids: Literal["application", "doubled", "small"] = "application"
-    executions: Literal["snowflake", "small", "padded", "opaque"] = "snowflake"
-    commands: Literal["named", "number", "none"] = "named"
-    again: Teller | None = None
-    numbered: bool = False
-    reissues: bool = False
-    batches: bool = False
-    callbacks: bool = False
-    feed: float = 0.0
+    server: Renderer
+    worker: Renderer
+    again: Renderer | None = None
     share: float = 1.0
 
 
@@ -45,7 +31,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     Deployment(
         name="rust_now",
         server=rust_server.stream_row,
-        worker=worker.executor_event,
+        worker=rust_worker.executor_event,
         again=rust_server.stream_row,
         numbered=True,
         callbacks=True,
@@ -55,7 +41,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     Deployment(
         name="rust_before",
         server=rust_server.stream_row,
-        worker=worker.worker_event,
+        worker=rust_worker.worker_event,
         reissues=True,
         feed=0.1,
         share=2.0,
@@ -93,7 +79,7 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     Deployment(
         name="python_and_rust_worker",
         server=python_rows.stored_row,
-        worker=worker.worker_event,
+        worker=rust_worker.worker_event,
         ids="doubled",
         commands="number",
         reissues=True,
@@ -117,8 +103,8 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
     ),
     Deployment(
         name="command_line",
-        server=worker.executor_six,
-        worker=worker.executor_six,
+        server=rust_worker.executor_six,
+        worker=rust_worker.executor_six,
         executions="opaque",
         share=0.5,
     ),
@@ -131,3 +117,10 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         share=0.2,
     ),
 )
+
+_BY_NAME: Final = {deployment.name: deployment for deployment in DEPLOYMENTS}
+
+
+def deployment_of(execution: PlaybookRun) -> Deployment:
+    """The deployment that reports an execution."""
+    return _BY_NAME[execution.deployment.name]

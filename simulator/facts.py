@@ -1,16 +1,33 @@
 """What happens on the platform, in its own terms, before any producer writes it down."""
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import msgspec
 
 from simulator.ids import Minter
 
-if TYPE_CHECKING:
-    from simulator.deployments import Deployment
+
+class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """How the producers of a deployment behave, whatever shapes they write.
+
+    `numbered`: whether the worker says which try it reports, so that one command may have several.
+    `reissues`: whether the server may issue a retry under its command's id again, with its number.
+    `batches`: whether the worker sends what happens at once as one batch. `callbacks`: whether it
+    can hand work over and complete later.
+    """
+
+    name: str
+    ids: Literal["application", "doubled", "small"] = "application"
+    executions: Literal["snowflake", "small", "padded", "opaque"] = "snowflake"
+    commands: Literal["named", "number", "none"] = "named"
+    numbered: bool = False
+    reissues: bool = False
+    batches: bool = False
+    callbacks: bool = False
+    feed: float = 0.0
 
 
-class Call(msgspec.Struct):
+class CommandTry(msgspec.Struct):
     """One try of one command. `attempts` counts the retries that came before it.
 
     `named` says that the command's id holds its step, and `iteration` is what it holds of a loop.
@@ -30,7 +47,7 @@ class Call(msgspec.Struct):
     facts: list[tuple[str, int]] = []
 
 
-class Execution(msgspec.Struct):
+class PlaybookRun(msgspec.Struct):
     """One run of a playbook.
 
     `text` is its id as the platform says it (digits, or anything); `execution_id` the number that
@@ -48,18 +65,18 @@ class Execution(msgspec.Struct):
     version: str
     catalog_id: int
     opaque: bool
-    deployment: "Deployment"
+    deployment: DeploymentTraits
     minters: tuple[Minter, Minter]
-    parent: "Execution | None" = None
+    parent: "PlaybookRun | None" = None
     outcome: str = ""
-    running: Call | None = None
-    trailing: list[Call] = []
-    calls: list[Call] = []
+    running: CommandTry | None = None
+    trailing: list[CommandTry] = []
+    calls: list[CommandTry] = []
     facts: list[tuple[str, str, int]] = []
-    children: "list[Execution]" = []
+    children: "list[PlaybookRun]" = []
 
 
-class Content(msgspec.Struct, frozen=True):
+class Payload(msgspec.Struct, frozen=True):
     """What a call returns or takes: as it is sent, and as it may be kept (JSON, sorted keys).
 
     They differ where it holds a secret, or text that Postgres cannot hold.
@@ -81,18 +98,18 @@ class Fact(msgspec.Struct):
 
     number: int
     kind: str
-    execution: Execution
+    execution: PlaybookRun
     step: str
     at_us: int
     event_id: int
     outcome: str = ""
     attempts: int = 0
-    call: Call | None = None
+    call: CommandTry | None = None
     worker: str | None = None
     node_type: str | None = None
     duration_ms: int | None = None
     error: tuple[str, str] | None = None
-    content: Content | None = None
+    content: Payload | None = None
     caused_by: int | None = None
     pending: bool = False
     shares_id: bool = False

@@ -94,11 +94,11 @@ def derived(
     index: int,
     recorded_ms: int,
     *,
-    generation: int = 0,
+    incarnation: int = 0,
     salt: int = 0,
 ) -> int:
     """The id of an event that brought none, from the place it has in the log."""
-    place = struct.pack(">IIQI", generation, partition, offset, index)
+    place = struct.pack(">IIQI", incarnation, partition, offset, index)
     tail = bytes([salt]) if salt else b""
     digest = blake2b(topic.encode() + b"\0" + place + tail, digest_size=8).digest()
     ms = min(max(recorded_ms - EPOCH_MS, 0), 2**39 - 1)

@@ -39,11 +39,11 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     late: float = 0.01
     late_s: float = 300.0
     redelivered: float = 0.01
-    told_twice: float = 0.1
+    reported_twice: float = 0.1
     disagreeing: float = 0.1
     colliding: float = 0.001
     double_encoded: float = 0.01
-    odd: float = 0.02
+    mutated: float = 0.02
     headers: float = 0.2
     deployments: dict[str, float] = {}
 

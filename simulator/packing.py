@@ -8,87 +8,87 @@ from typing import Any
 
 import msgspec
 
-from simulator.contents import REDACTED
-from simulator.telling import Pen, Telling
+from simulator.payloads import REDACTED
+from simulator.rendering import RenderChoices, RenderedEvent
 
 _encode = msgspec.json.Encoder().encode
 
-Headers = list[tuple[str, bytes]]
+RecordHeaders = list[tuple[str, bytes]]
 
 
 class Packer:
     """Packs tellings as producers do; what a wrapper or a batch adds is added to what they say."""
 
-    def __init__(self, pen: Pen) -> None:
-        self._pen = pen
+    def __init__(self, choices: RenderChoices) -> None:
+        self._choices = choices
         self._sequence = 0
 
-    def one(self, told: Telling) -> bytes:
+    def one(self, rendered: RenderedEvent) -> bytes:
         """The value of a record that holds one event."""
-        feed = told.fact.execution.deployment.feed
-        if told.says.shape == "rust_row" and self._pen.random() < feed:
-            return self._encoded(self._fed(told))
-        return self._encoded(told.body)
+        feed = rendered.fact.execution.deployment.feed
+        if rendered.reported.shape == "rust_row" and self._choices.random() < feed:
+            return self._encoded(self._fed(rendered))
+        return self._encoded(rendered.body)
 
-    def batch(self, execution: str, tellings: list[Telling]) -> bytes:
+    def batch(self, execution: str, reports: list[RenderedEvent]) -> bytes:
         """The value of a record that holds several; the outer object says whose they are."""
-        random = self._pen.random
+        random = self._choices.random
         outer: dict[str, Any] = {"execution_id": execution, "events": []}
-        worker = tellings[0].fact.worker
+        worker = reports[0].fact.worker
         if random() < 0.8:
             outer["worker_id"] = worker if random() < 0.8 else "pool-of-workers"
         if random() < 0.2:
-            outer["catalog_id"] = str(tellings[0].fact.execution.catalog_id)
+            outer["catalog_id"] = str(reports[0].fact.execution.catalog_id)
         if random() < 0.1:
-            outer["x_batch"] = {"size": len(tellings)}
-        outer["events"] = [self._item(told, outer) for told in tellings]
+            outer["x_batch"] = {"size": len(reports)}
+        outer["events"] = [self._item(rendered, outer) for rendered in reports]
         return self._encoded(outer)
 
-    def _item(self, told: Telling, outer: dict[str, Any]) -> Any:
+    def _item(self, rendered: RenderedEvent, outer: dict[str, Any]) -> Any:
         """An item as it stands in the batch; B1: its own values win, the outer ones fill gaps."""
-        body, says = told.body, told.says
-        random = self._pen.random
-        if "worker_id" in outer and outer["worker_id"] != told.fact.worker:
-            body["worker_id"] = says.worker_id = told.fact.worker
+        body, reported = rendered.body, rendered.reported
+        random = self._choices.random
+        if "worker_id" in outer and outer["worker_id"] != rendered.fact.worker:
+            body["worker_id"] = reported.worker_id = rendered.fact.worker
         elif "worker_id" in outer and body.get("worker_id") is None:
-            says.worker_id = outer["worker_id"]
+            reported.worker_id = outer["worker_id"]
             if random() < 0.1:
                 body["worker_id"] = None
         if "catalog_id" in outer:
-            says.catalog_id = told.fact.execution.catalog_id
+            reported.catalog_id = rendered.fact.execution.catalog_id
         if "x_batch" in outer:
-            says.extra = says.extra | {"x_batch": outer["x_batch"]}
+            reported.extra = reported.extra | {"x_batch": outer["x_batch"]}
         draw = random()
         if draw < 0.03:
             return _encode(body).decode()
         if draw < 0.05:
-            return self._fed(told)
+            return self._fed(rendered)
         return body
 
-    def _fed(self, told: Telling) -> dict[str, Any]:
+    def _fed(self, rendered: RenderedEvent) -> dict[str, Any]:
         """The feed's wrapper; W2: its own keys are kept."""
         self._sequence += 1
         kept = {"global_sequence": self._sequence, "transaction_id": self._sequence // 3}
-        told.says.extra = told.says.extra | kept
+        rendered.reported.extra = rendered.reported.extra | kept
         return {
             **kept,
-            "execution_id": told.says.execution_id,
-            "payload": _encode(told.body).decode(),
+            "execution_id": rendered.reported.execution_id,
+            "payload": _encode(rendered.body).decode(),
         }
 
     def _encoded(self, body: dict[str, Any]) -> bytes:
         """JSON: compact, with blanks as Python's json writes it, or a JSON string of JSON."""
         value = _encode(body)
-        draw = self._pen.random()
-        if draw < self._pen.mix.double_encoded:
+        draw = self._choices.random()
+        if draw < self._choices.mix.double_encoded:
             return _encode(value.decode())
         if draw > 0.95 and b"\\u" not in value:
             return msgspec.json.format(value, indent=0)
         return value
 
-    def headers(self) -> tuple[Headers, dict[str, Any], str]:
+    def headers(self) -> tuple[RecordHeaders, dict[str, Any], str]:
         """Headers as sent and as they may be kept, and the trace they name."""
-        random = self._pen.random
+        random = self._choices.random
         trace = f"{int(random() * 2**62):032x}"
         parent = f"00-{trace}-00f067aa0ba902b7-01"
         sent = [("traceparent", parent.encode()), ("source", b"simulator")]

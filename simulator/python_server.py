@@ -5,88 +5,90 @@ Source: wire-shapes, section 2.1.
 
 from typing import Any
 
-from simulator import attempts, times
+from simulator import attempt_fields, time_formats
 from simulator.facts import Fact
-from simulator.telling import (
+from simulator.rendering import (
     FROM_PRODUCER,
     WITH_ERROR,
-    Pen,
-    Side,
-    Telling,
-    both_sides,
-    place_of,
-    say_call,
-    say_outcome,
-    say_status,
-    telling,
+    PayloadForm,
+    RenderChoices,
+    RenderedEvent,
+    report_call,
+    report_outcome,
+    report_status,
+    sent_and_kept,
+    server_context,
+    start_event,
 )
 
 
-def request(fact: Fact, pen: Pen) -> Telling:
+def request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """EventRequest, the one really mounted: no id, no status, no time."""
-    told = batch_item(fact, pen)
-    told.body["execution_id"] = fact.execution.text
-    if fact.worker is not None and pen.random() < 0.8:
-        told.body["worker_id"] = told.says.worker_id = fact.worker
-    return told
+    rendered = batch_item(fact, choices)
+    rendered.body["execution_id"] = fact.execution.text
+    if fact.worker is not None and choices.random() < 0.8:
+        rendered.body["worker_id"] = rendered.reported.worker_id = fact.worker
+    return rendered
 
 
-def batch_item(fact: Fact, pen: Pen) -> Telling:
+def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """A request as it stands in a batch: the outer object says whose it is."""
-    new_names = pen.random() < 0.8
+    new_names = choices.random() < 0.8
     body: dict[str, Any] = {
         "step" if new_names else "node_name": fact.step,
         "name" if new_names else "event_type": fact.kind,
-        "actionable": pen.random() < 0.5,
+        "actionable": choices.random() < 0.5,
         "informative": True,
     }
-    told = telling(body, fact, "python", fact.kind)
-    says = told.says
-    says.step = fact.step
-    says.extra = {"actionable": body["actionable"], "informative": True}
+    rendered = start_event(body, fact, "python", fact.kind)
+    reported = rendered.reported
+    reported.step = fact.step
+    reported.extra = {"actionable": body["actionable"], "informative": True}
     call = fact.call
     if call is not None and not call.named and fact.kind == "command.claimed":
         body["step" if new_names else "node_name"] = "unknown"
-        says.step = ""
+        reported.step = ""
     if fact.kind == "call.done":
-        word: str | None = pen.call_word(fact.outcome)
-        say_outcome(says, fact, None)
+        word: str | None = choices.call_word(fact.outcome)
+        report_outcome(reported, fact, None)
     else:
-        word = say_status(says, pen.nested_word(fact))
-    place = int(pen.random() * 6)
-    sent, kept = both_sides(told, lambda side: _payload(fact, word, side, place))
-    body["payload" if pen.random() < 0.9 else "context"], says.context = sent, kept
+        word = report_status(reported, choices.nested_word(fact))
+    variant = int(choices.random() * 6)
+    sent, kept = sent_and_kept(rendered, lambda side: _payload(fact, word, side, variant))
+    body["payload" if choices.random() < 0.9 else "context"], reported.context = sent, kept
     if call is None:
         body["meta"] = None
-        return told
-    say_call(says, fact)
-    says.worker_id = kept.get("worker_id")
+        return rendered
+    report_call(reported, fact)
+    reported.worker_id = kept.get("worker_id")
     meta: dict[str, Any] = {"command_id": number(call.command_id)}
-    if fact.attempts and pen.random() < 0.8:
-        way = pen.pick(attempts.INSIDE)
+    if fact.attempts and choices.random() < 0.8:
+        way = choices.pick(attempt_fields.INSIDE)
         payloads = (sent,) if sent is kept else (sent, kept)
-        attempts.tell(way, fact.attempts, says, body=body, meta=meta, payloads=payloads)
-    if pen.random() < 0.9 or says.attempts_rank:
-        body["meta"] = says.meta = meta
-    return told
+        attempt_fields.write_attempts(
+            way, fact.attempts, reported, body=body, meta=meta, payloads=payloads
+        )
+    if choices.random() < 0.9 or reported.attempts_rank:
+        body["meta"] = reported.meta = meta
+    return rendered
 
 
-def _payload(fact: Fact, word: str | None, side: Side, place: int) -> dict[str, Any]:
-    """A payload of the Python worker; `place` says where a call's outcome lies."""
+def _payload(fact: Fact, word: str | None, side: PayloadForm, variant: int) -> dict[str, Any]:
+    """A payload of the Python worker; `variant` says where a call's outcome lies."""
     call = fact.call
     if call is None:
         if fact.kind in ("playbook.started", "playbook.initialized", "subscription.delivered"):
-            return place_of(fact)
+            return server_context(fact)
         return {"status": word, "data": side.data} if word is not None else {"data": side.data}
     body: dict[str, Any] = {"command_id": number(call.command_id)}
-    if side.error is not None and place % 2:
+    if side.error is not None and variant % 2:
         body["error"] = side.error
     elif side.error is not None:
         body["error"] = {"kind": "tool", "code": "E1", "message": side.error}
     match fact.kind:
         case "call.done":
             body |= {"loop_event_id": None, "loop_iteration_index": None}
-            body |= {"duration_ms": fact.duration_ms} | _outcome(place, word, side)
+            body |= {"duration_ms": fact.duration_ms} | _outcome(variant, word, side)
         case "command.claimed" | "command.started":
             body["worker_id"] = fact.worker
         case "command.completed":
@@ -100,9 +102,9 @@ def _payload(fact: Fact, word: str | None, side: Side, place: int) -> dict[str, 
     return body
 
 
-def _outcome(place: int, word: str | None, side: Side) -> dict[str, Any]:
+def _outcome(variant: int, word: str | None, side: PayloadForm) -> dict[str, Any]:
     """The six places in a payload where a call's outcome may lie."""
-    match place:
+    match variant:
         case 0:
             return {"status": word, "result": {"data": side.data}}
         case 1:
@@ -126,58 +128,62 @@ def number(command_id: str) -> int | str:
     return int(command_id) if command_id.isdigit() else command_id
 
 
-def emit_request(fact: Fact, pen: Pen) -> Telling:
+def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """EventEmitRequest: everything, under either name, with any clock."""
-    event_type = pen.spelled(fact.kind)
+    event_type = choices.spelled(fact.kind)
     execution, parent = fact.execution, fact.execution.parent
-    created, created_us = pen.pick(times.ANY)(fact.at_us)
+    created, created_us = choices.pick(time_formats.ANY)(fact.at_us)
     body: dict[str, Any] = {
         "execution_id": execution.text,
-        "event_type" if pen.random() < 0.9 else "name": event_type,
-        "event_id": fact.event_id if pen.random() < 0.5 else str(fact.event_id),
+        "event_type" if choices.random() < 0.9 else "name": event_type,
+        "event_id": fact.event_id if choices.random() < 0.5 else str(fact.event_id),
         "node_id": fact.step,
-        "node_name" if pen.random() < 0.8 else "step": fact.step,
+        "node_name" if choices.random() < 0.8 else "step": fact.step,
         "catalog_id": str(execution.catalog_id),
         "created_at": created,
     }
-    told = telling(body, fact, "python", event_type)
-    says = told.says
-    says.step, says.event_id, says.catalog_id = fact.step, fact.event_id, execution.catalog_id
-    says.created_us, says.created_rank = created_us, FROM_PRODUCER
-    says.extra = {"node_id": fact.step}
+    rendered = start_event(body, fact, "python", event_type)
+    reported = rendered.reported
+    reported.step, reported.event_id, reported.catalog_id = (
+        fact.step,
+        fact.event_id,
+        execution.catalog_id,
+    )
+    reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
+    reported.extra = {"node_id": fact.step}
     if fact.node_type is not None:
-        body["node_type"] = says.node_type = fact.node_type
+        body["node_type"] = reported.node_type = fact.node_type
     if fact.caused_by is not None:
         body["parent_event_id"] = str(fact.caused_by)
-        says.parent_event_id = fact.caused_by
+        reported.parent_event_id = fact.caused_by
     if parent is not None:
         body["parent_execution_id"] = parent.text
-        says.parent_execution_id = parent.execution_id
+        reported.parent_execution_id = parent.execution_id
     if fact.worker is not None:
-        body["worker_id"] = says.worker_id = fact.worker
+        body["worker_id"] = reported.worker_id = fact.worker
     if fact.kind == "call.done":
-        _put_outcome(told, pen)
+        _put_outcome(rendered, choices)
     else:
-        top = say_status(says, pen.top_word(fact))
+        top = report_status(reported, choices.top_word(fact))
         if top is not None:
             body["status"] = top
     if fact.call is None:
-        body["context"] = says.context = place_of(fact)
+        body["context"] = reported.context = server_context(fact)
     else:
-        _put_call(told, pen)
-    return told
+        _put_call(rendered, choices)
+    return rendered
 
 
-def _put_outcome(told: Telling, pen: Pen) -> None:
+def _put_outcome(rendered: RenderedEvent, choices: RenderChoices) -> None:
     """The outcome of a call: at the top, or in its result under a top that hides it."""
-    body, says, fact = told.body, told.says, told.fact
-    word = pen.call_word(fact.outcome)
-    at_the_top = pen.random() < 0.5
-    hiding = None if at_the_top else pen.pick(("COMPLETED", "RUNNING", "STARTED"))
-    body["status"] = say_outcome(says, fact, hiding) or word
+    body, reported, fact = rendered.body, rendered.reported, rendered.fact
+    word = choices.call_word(fact.outcome)
+    at_the_top = choices.random() < 0.5
+    hiding = None if at_the_top else choices.pick(("COMPLETED", "RUNNING", "STARTED"))
+    body["status"] = report_outcome(reported, fact, hiding) or word
     inner = "COMPLETED" if at_the_top else word
-    build = _RESULTS[int(pen.random() * len(_RESULTS))]
-    body["result"], says.result = both_sides(told, lambda side: build(inner, side))
+    build = _RESULTS[int(choices.random() * len(_RESULTS))]
+    body["result"], reported.result = sent_and_kept(rendered, lambda side: build(inner, side))
 
 
 _RESULTS = (
@@ -190,26 +196,28 @@ _RESULTS = (
 """The five places in a result where a call's outcome may lie."""
 
 
-def _put_call(told: Telling, pen: Pen) -> None:
-    body, says, fact = told.body, told.says, told.fact
+def _put_call(rendered: RenderedEvent, choices: RenderChoices) -> None:
+    body, reported, fact = rendered.body, rendered.reported, rendered.fact
     assert fact.call is not None
-    say_call(says, fact)
+    report_call(reported, fact)
     context: dict[str, Any] = {"command_id": number(fact.call.command_id)}
     if fact.pending:
         context["pending_callback"] = True
-    body["context"] = says.context = context
+    body["context"] = reported.context = context
     if fact.kind == "call.done" and fact.duration_ms is not None:
         body["duration"] = fact.duration_ms / 1000
     if fact.kind in WITH_ERROR and fact.error is not None:
         body["error"] = fact.error[0]
         body["stack_trace"] = "Traceback (most recent call last): ..."
-        says.extra = says.extra | {"stack_trace": body["stack_trace"]}
+        reported.extra = reported.extra | {"stack_trace": body["stack_trace"]}
     meta: dict[str, Any] = {"actionable": True}
-    body["meta"] = says.meta = meta
-    if not fact.attempts and pen.random() < 0.2:
+    body["meta"] = reported.meta = meta
+    if not fact.attempts and choices.random() < 0.2:
         return
-    way = pen.pick(attempts.EVERYWHERE)
-    attempts.tell(way, fact.attempts, says, body=body, meta=meta, payloads=(context,))
-    if way == attempts.CORRELATION and pen.random() < 0.3:
-        body["meta"] = meta | {"attempts": pen.pick((-1, True, 1.5, "two", 40_000))}
-        says.rules = (*says.rules, "attempts_invalid")
+    way = choices.pick(attempt_fields.EVERYWHERE)
+    attempt_fields.write_attempts(
+        way, fact.attempts, reported, body=body, meta=meta, payloads=(context,)
+    )
+    if way == attempt_fields.CORRELATION and choices.random() < 0.3:
+        body["meta"] = meta | {"attempts": choices.pick((-1, True, 1.5, "two", 40_000))}
+        reported.rules = (*reported.rules, "attempts_invalid")

@@ -5,31 +5,33 @@ Source: wire-shapes, section 2.2.
 
 from typing import Any
 
-from simulator import times
+from simulator import time_formats
 from simulator.facts import Fact
-from simulator.telling import (
+from simulator.rendering import (
     EXPLICIT,
     FROM_PRODUCER,
     ONE_BASED,
-    Pen,
-    Side,
-    Telling,
-    both_sides,
-    place_of,
-    say_call,
-    say_outcome,
-    say_status,
-    say_time_of_id,
-    telling,
+    PayloadForm,
+    RenderChoices,
+    RenderedEvent,
+    report_call,
+    report_outcome,
+    report_status,
+    report_time_of_id,
+    sent_and_kept,
+    server_context,
+    start_event,
 )
-from simulator.worker import payload, tool_result
+from simulator.rust_worker import payload, tool_result
 
 
-def stream_row(fact: Fact, pen: Pen) -> Telling:
+def stream_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """Seventeen keys with explicit nulls; a worker's payload lies in result.context."""
-    event_type = pen.spelled(fact.kind, 0.2)
+    event_type = choices.spelled(fact.kind, 0.2)
     execution, parent = fact.execution, fact.execution.parent
-    created, created_us = (times.millis_z if pen.random() < 0.7 else times.nanos_z)(fact.at_us)
+    created, created_us = (
+        time_formats.millis_z if choices.random() < 0.7 else time_formats.nanos_z
+    )(fact.at_us)
     body: dict[str, Any] = {
         "event_id": fact.event_id,
         "execution_id": execution.execution_id,
@@ -49,56 +51,60 @@ def stream_row(fact: Fact, pen: Pen) -> Telling:
         "error": None,
         "worker_id": None,
     }
-    told = telling(body, fact, "rust_row", event_type)
-    says = told.says
-    says.step, says.event_id, says.catalog_id = fact.step, fact.event_id, execution.catalog_id
-    says.created_us, says.created_rank = created_us, FROM_PRODUCER
-    says.node_type, says.parent_event_id = fact.node_type, fact.caused_by
-    says.parent_execution_id = body["parent_execution_id"]
-    says.extra = {"node_id": fact.step}
+    rendered = start_event(body, fact, "rust_row", event_type)
+    reported = rendered.reported
+    reported.step, reported.event_id, reported.catalog_id = (
+        fact.step,
+        fact.event_id,
+        execution.catalog_id,
+    )
+    reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
+    reported.node_type, reported.parent_event_id = fact.node_type, fact.caused_by
+    reported.parent_execution_id = body["parent_execution_id"]
+    reported.extra = {"node_id": fact.step}
     if fact.caused_by is not None:
-        says.extra["prev_event_id"] = fact.caused_by
+        reported.extra["prev_event_id"] = fact.caused_by
     if fact.kind == "call.done":
-        word = pen.call_word(fact.outcome)
-        top = fact.outcome if pen.random() < 0.4 else "COMPLETED"
-        body["status"] = say_outcome(says, fact, top)
+        word = choices.call_word(fact.outcome)
+        top = fact.outcome if choices.random() < 0.4 else "COMPLETED"
+        body["status"] = report_outcome(reported, fact, top)
     else:
-        body["status"] = say_status(says, pen.top_word(fact, silent=False))
+        body["status"] = report_status(reported, choices.top_word(fact, silent=False))
         word = body["status"].lower()
-    _hang_on(told, word)
-    return told
+    _hang_on(rendered, word)
+    return rendered
 
 
-def _hang_on(told: Telling, word: str) -> None:
+def _hang_on(rendered: RenderedEvent, word: str) -> None:
     """What hangs on a row: its context or result, and its meta."""
-    body, says, fact = told.body, told.says, told.fact
+    body, reported, fact = rendered.body, rendered.reported, rendered.fact
     call = fact.call
-    say_call(says, fact)
+    report_call(reported, fact)
     if call is None:
-        body["context"] = says.context = place_of(fact) | {"workload": {"env": "dev"}}
-        body["meta"] = says.meta = {"emitter": "control_plane"}
+        body["context"] = reported.context = server_context(fact) | {"workload": {"env": "dev"}}
+        body["meta"] = reported.meta = {"emitter": "control_plane"}
         if fact.outcome:
             status = {"status": body["status"], "context": {"reason": "played"}}
-            body["result"] = says.result = status
+            body["result"] = reported.result = status
     elif fact.kind == "command.issued":
         tool = {"kind": call.node_type}
-        body["context"], says.context = both_sides(
-            told, lambda side: {"tool_config": tool, "args": side.data}
+        body["context"], reported.context = sent_and_kept(
+            rendered, lambda side: {"tool_config": tool, "args": side.data}
         )
-        body["meta"] = says.meta = _issued_meta(fact)
-        says.attempts, says.attempts_rank = fact.attempts, ONE_BASED
-        says.max_attempts = call.max_attempts
+        body["meta"] = reported.meta = _issued_meta(fact)
+        reported.attempts, reported.attempts_rank = fact.attempts, ONE_BASED
+        reported.max_attempts = call.max_attempts
     else:
-        body["result"], says.result = both_sides(
-            told,
+        body["result"], reported.result = sent_and_kept(
+            rendered,
             lambda side: {
                 "status": body["status"],
                 "context": payload(fact, word, side, plain=False),
             },
         )
-        body["meta"] = says.meta = {"attempts": fact.attempts, "worker_id": fact.worker}
-        says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
-        says.worker_id = fact.worker
+        body["meta"] = reported.meta = {"attempts": fact.attempts, "worker_id": fact.worker}
+        reported.attempts, reported.attempts_rank = fact.attempts, EXPLICIT
+        reported.worker_id = fact.worker
 
 
 def _issued_meta(fact: Fact) -> dict[str, Any]:
@@ -116,45 +122,47 @@ def _issued_meta(fact: Fact) -> dict[str, Any]:
     }
 
 
-def event_request(fact: Fact, pen: Pen) -> Telling:
+def event_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """EventRequest as its caller sends it: result_kind always; id, status, time if it has them."""
-    old = pen.random() < 0.2
+    old = choices.random() < 0.2
     text = fact.execution.text
     body: dict[str, Any] = {
-        "execution_id": text if pen.random() < 0.7 or not text.isdigit() else int(text),
+        "execution_id": text if choices.random() < 0.7 or not text.isdigit() else int(text),
         "step": fact.step,
         "name" if old else "event_type": fact.kind,
         "result_kind": "data",
-        "actionable": pen.random() < 0.5,
+        "actionable": choices.random() < 0.5,
         "informative": True,
     }
-    told = telling(body, fact, "rust_request", fact.kind)
-    says = told.says
-    says.step = fact.step
-    says.extra = {"result_kind": "data", "actionable": body["actionable"], "informative": True}
+    rendered = start_event(body, fact, "rust_request", fact.kind)
+    reported = rendered.reported
+    reported.step = fact.step
+    reported.extra = {"result_kind": "data", "actionable": body["actionable"], "informative": True}
     if fact.kind == "call.done":
-        word: str | None = pen.call_word(fact.outcome)
-        top = say_outcome(says, fact, None if old or pen.random() < 0.5 else "COMPLETED")
-        _maybe_refer(told, pen)
+        word: str | None = choices.call_word(fact.outcome)
+        top = report_outcome(reported, fact, None if old or choices.random() < 0.5 else "COMPLETED")
+        _maybe_refer(rendered, choices)
     else:
-        said = pen.nested_word(fact) if old else pen.top_word(fact)
-        word = say_status(says, said)
+        status_word = choices.nested_word(fact) if old else choices.top_word(fact)
+        word = report_status(reported, status_word)
         top = None if old else word
-    name = "payload" if pen.random() < 0.8 else "context"
-    body[name], says.context = both_sides(told, lambda side: payload(fact, word, side, plain=False))
-    say_call(says, fact)
-    says.worker_id = says.context.get("worker_id")
+    name = "payload" if choices.random() < 0.8 else "context"
+    body[name], reported.context = sent_and_kept(
+        rendered, lambda side: payload(fact, word, side, plain=False)
+    )
+    report_call(reported, fact)
+    reported.worker_id = reported.context.get("worker_id")
     if top is not None:
         body["status"] = top
     if not old:
-        _put_identity(told, pen)
-    return told
+        _put_identity(rendered, choices)
+    return rendered
 
 
-def _maybe_refer(told: Telling, pen: Pen) -> None:
+def _maybe_refer(rendered: RenderedEvent, choices: RenderChoices) -> None:
     """A result too large for the event: a URI, or the events that hold its parts."""
-    body, says, fact = told.body, told.says, told.fact
-    draw = pen.random()
+    body, reported, fact = rendered.body, rendered.reported, rendered.fact
+    draw = choices.random()
     kept: dict[str, Any]
     if draw < 0.05:
         kept = {"result_kind": "ref", "result_uri": f"noetl://execution/{fact.execution.text}/1"}
@@ -163,34 +171,36 @@ def _maybe_refer(told: Telling, pen: Pen) -> None:
     else:
         return
     body |= kept
-    says.extra = says.extra | kept
+    reported.extra = reported.extra | kept
 
 
-def _put_identity(told: Telling, pen: Pen) -> None:
+def _put_identity(rendered: RenderedEvent, choices: RenderChoices) -> None:
     """What newer callers know: worker, attempts, and often id and time."""
-    body, says, fact = told.body, told.says, told.fact
-    body["worker_id"] = says.worker_id = fact.worker
+    body, reported, fact = rendered.body, rendered.reported, rendered.fact
+    body["worker_id"] = reported.worker_id = fact.worker
     body["meta"] = {"attempts": fact.attempts}
-    says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
-    if pen.random() < 0.3:
-        body["event_id"] = pen.pick((None, "", 0, -1, "0"))
+    reported.attempts, reported.attempts_rank = fact.attempts, EXPLICIT
+    if choices.random() < 0.3:
+        body["event_id"] = choices.pick((None, "", 0, -1, "0"))
         return
-    body["event_id"] = fact.event_id if pen.random() < 0.5 else str(fact.event_id)
-    says.event_id = fact.event_id
-    if pen.random() < 0.2:
-        say_time_of_id(says, fact)
+    body["event_id"] = fact.event_id if choices.random() < 0.5 else str(fact.event_id)
+    reported.event_id = fact.event_id
+    if choices.random() < 0.2:
+        report_time_of_id(reported, fact)
         return
-    body["created_at"], says.created_us = pen.pick(_REQUEST_TIMES)(fact.at_us)
-    says.created_rank = FROM_PRODUCER
+    body["created_at"], reported.created_us = choices.pick(_REQUEST_TIMES)(fact.at_us)
+    reported.created_rank = FROM_PRODUCER
 
 
-_REQUEST_TIMES = (times.nanos_z, times.east, times.west, times.micros_z)
+_REQUEST_TIMES = (time_formats.nanos_z, time_formats.east, time_formats.west, time_formats.micros_z)
 
 
-def projector_envelope(fact: Fact, pen: Pen) -> Telling:
+def projector_envelope(fact: Fact, choices: RenderChoices) -> RenderedEvent:
     """`timestamp`, often without a zone, and little else."""
-    event_type = pen.spelled(fact.kind, 0.2)
-    created, created_us = (times.naive if pen.random() < 0.7 else times.micros_z)(fact.at_us)
+    event_type = choices.spelled(fact.kind, 0.2)
+    created, created_us = (time_formats.naive if choices.random() < 0.7 else time_formats.micros_z)(
+        fact.at_us
+    )
     body: dict[str, Any] = {
         "event_id": fact.event_id,
         "execution_id": fact.execution.execution_id,
@@ -198,32 +208,34 @@ def projector_envelope(fact: Fact, pen: Pen) -> Telling:
         "node_name": fact.step,
         "timestamp": created,
     }
-    told = telling(body, fact, "rust_projector", event_type)
-    says = told.says
-    says.step, says.event_id = fact.step, fact.event_id
-    says.created_us, says.created_rank = created_us, FROM_PRODUCER
+    rendered = start_event(body, fact, "rust_projector", event_type)
+    reported = rendered.reported
+    reported.step, reported.event_id = fact.step, fact.event_id
+    reported.created_us, reported.created_rank = created_us, FROM_PRODUCER
     if fact.kind == "call.done":
-        body["status"] = say_outcome(says, fact, "COMPLETED")
-        word = pen.call_word(fact.outcome)
-        body["result"], says.result = both_sides(told, lambda side: _projected(fact, word, side))
+        body["status"] = report_outcome(reported, fact, "COMPLETED")
+        word = choices.call_word(fact.outcome)
+        body["result"], reported.result = sent_and_kept(
+            rendered, lambda side: _projected(fact, word, side)
+        )
     else:
-        top = say_status(says, pen.top_word(fact))
+        top = report_status(reported, choices.top_word(fact))
         if top is not None:
             body["status"] = top
         if fact.error is not None:
             body["error"] = {"kind": "tool", "code": "E1", "message": fact.error[0]}
     if fact.call is None:
-        body["context"] = says.context = place_of(fact)
-        return told
-    say_call(says, fact)
+        body["context"] = reported.context = server_context(fact)
+        return rendered
+    report_call(reported, fact)
     if fact.worker is not None:
-        body["worker_id"] = says.worker_id = fact.worker
+        body["worker_id"] = reported.worker_id = fact.worker
     body["meta"] = {"attempts": fact.attempts, "command_id": fact.call.command_id}
-    says.meta = {"command_id": fact.call.command_id}
-    says.attempts, says.attempts_rank = fact.attempts, EXPLICIT
-    return told
+    reported.meta = {"command_id": fact.call.command_id}
+    reported.attempts, reported.attempts_rank = fact.attempts, EXPLICIT
+    return rendered
 
 
-def _projected(fact: Fact, word: str, side: Side) -> dict[str, Any]:
+def _projected(fact: Fact, word: str, side: PayloadForm) -> dict[str, Any]:
     result = tool_result(fact, word, side, plain=False)
     return {"status": "COMPLETED", "context": {"result": result, "error": side.error}}

@@ -5,13 +5,13 @@ from heapq import heapify, heappop, heapreplace
 from itertools import accumulate
 from random import Random
 
-from simulator.contents import Contents
-from simulator.deployments import DEPLOYMENTS, Deployment
-from simulator.facts import Execution, Fact
+from simulator.deployments import DEPLOYMENTS, Deployment, deployment_of
+from simulator.facts import Fact, PlaybookRun
 from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
+from simulator.lifecycles import Burst, Lifecycles
 from simulator.mix import Mix
+from simulator.payloads import PayloadPool
 from simulator.playbooks import Playbook, catalogue
-from simulator.story import Burst, Stories
 
 _SERVER_NODES = (64, 517)
 _WORKER_NODES = (9, 212, 700, 1023)
@@ -21,11 +21,13 @@ _WORKER_NODES = (9, 212, 700, 1023)
 class World:
     """`in_flight` executions at any time, each replaced by a new one when it ends or gets stuck."""
 
-    def __init__(self, mix: Mix, random: Random, lived: Callable[[Execution], None]) -> None:
+    def __init__(self, mix: Mix, random: Random, lived: Callable[[PlaybookRun], None]) -> None:
         self._random = random.random
         self._mix = mix
         self._catalogue = catalogue(random, failing=mix.failing, children=mix.children)
-        self._stories = Stories(mix, random, begin=self._begin, draw=Contents(mix, random).draw)
+        self._stories = Lifecycles(
+            mix, random, begin=self._begin, draw=PayloadPool(mix, random).draw
+        )
         self._servers = [Minter(node) for node in _SERVER_NODES]
         self._workers = [Minter(node) for node in _WORKER_NODES]
         self._doubled = DoubledMinter(0)
@@ -33,7 +35,7 @@ class World:
         shares = [mix.deployments.get(d.name, d.share) for d in DEPLOYMENTS]
         self._shares = list(accumulate(shares))
         self._lived = lived
-        self._living: dict[int, Execution] = {}
+        self._living: dict[int, PlaybookRun] = {}
         self.executions = 0
 
     def facts(
@@ -81,21 +83,21 @@ class World:
         yield from self._stories.life(execution, playbook)
         self._over(execution)
 
-    def _over(self, execution: Execution) -> None:
+    def _over(self, execution: PlaybookRun) -> None:
         """It ended or got stuck, and its children with it."""
         for one in (execution, *execution.children):
             self._lived(self._living.pop(one.number))
 
-    def _begin(self, parent: Execution | None) -> tuple[Execution, Playbook]:
+    def _begin(self, parent: PlaybookRun | None) -> tuple[PlaybookRun, Playbook]:
         random = self._random
         playbook = self._catalogue[int(random() * len(self._catalogue))]
-        deployment = self._deployment() if parent is None else parent.deployment
+        deployment = self._deployment() if parent is None else deployment_of(parent)
         self.executions += 1
         now_ms = self._stories.now_us // 1000
         minters = self._minters(deployment)
         text = self._id_text(deployment, minters[0], now_ms)
         digits = text.isdigit() and len(text) <= 19 and int(text) < 2**63
-        execution = Execution(
+        execution = PlaybookRun(
             number=self.executions,
             text=text,
             execution_id=int(text) if digits else opaque(text),

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker, PostgresServer
-from tests.results import Say
-from tests.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
+from tests.support.results import PrintLine
+from tests.support.stack import BOOTSTRAP_SERVERS, Cluster, Database, Stack, Topic
 
 # A shell that points at production must not get traffic, migrations or dropped databases.
 for _name in list(os.environ):
@@ -40,7 +40,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Say:
+def say(capsys: pytest.CaptureFixture[str]) -> PrintLine:
     """Progress of a long test, on the terminal while it runs."""
 
     def shown(line: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, json_schema, to_canonical
 from tests.vectors.corpus import SINGLE, parse_json, raw_record, read_vectors
 

@@ -12,10 +12,10 @@ import msgspec
 
 from normalizer.core.batch import LastRecord
 from normalizer.errors import FatalError, NormalizerError
-from normalizer.kafka import Bounds, LogReader, Partition, why_reset
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, why_reset
 from normalizer.settings import Settings, masked_url
-from normalizer.store.database import reading
 from normalizer.store.migrate import REMEDY, read_status
+from normalizer.store.read_only import read_only_connection
 
 ANSWER_S: Final = 20.0
 SKEW_S: Final = 5.0
@@ -28,13 +28,13 @@ _RIGHTS: Final = """
     select   wanted.what, wanted.type
     from     (
                  values ('normalizer.events', 'select'), ('normalizer.events', 'insert'),
-                        ('normalizer.events', 'update'), ('normalizer.source_position', 'select'),
-                        ('normalizer.source_position', 'insert'),
-                        ('normalizer.source_position', 'update'), ('normalizer.gap', 'insert'),
-                        ('normalizer.gap', 'update'),
+                        ('normalizer.events', 'update'), ('normalizer.source_positions', 'select'),
+                        ('normalizer.source_positions', 'insert'),
+                        ('normalizer.source_positions', 'update'), ('normalizer.gaps', 'insert'),
+                        ('normalizer.gaps', 'update'),
                         ('normalizer.quarantine', 'insert'),
                         ('normalizer.quarantine_raw', 'insert'),
-                        ('normalizer.assigned_id', 'insert')
+                        ('normalizer.assigned_ids', 'insert')
              ) as wanted (what, type)
     where    not has_table_privilege(wanted.what, wanted.type)
     order by wanted.what, wanted.type
@@ -69,37 +69,37 @@ _GRID: Final = """
 
 _POSITIONS: Final = """
     select   distinct on (topic, partition)
-             topic, partition, generation, cluster_id, next_offset,
+             topic, partition, incarnation, cluster_id, next_offset,
              last_offset, last_recorded_ms, last_crc
-    from     normalizer.source_position
+    from     normalizer.source_positions
     where    topic = any($1::text[])
-    order by topic, partition, generation desc
+    order by topic, partition, incarnation desc
 """
 
 
-class Finding(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """One line of the report; `remedy`, what to type, is set where something fails."""
 
     about: str
-    said: str
+    message: str
     remedy: str = ""
 
     def __str__(self) -> str:
         if self.remedy:
-            return f"FAIL  {self.about}: {self.said}\n      {self.remedy}"
-        return f"ok    {self.about}: {self.said}"
+            return f"FAIL  {self.about}: {self.message}\n      {self.remedy}"
+        return f"ok    {self.about}: {self.message}"
 
 
 async def check(
-    settings: Settings, log: LogReader, *, clock: Callable[[], float] = time.time
-) -> AsyncIterator[Finding]:
+    settings: Settings, log: TopicReader, *, clock: Callable[[], float] = time.time
+) -> AsyncIterator[CheckResult]:
     """Look at Kafka, then at the database, then at what they say together. Changes nothing.
 
     What cannot be looked at because of an earlier failure is left out.
     """
     kafka = _Kafka(settings, log)
     database = _Database(settings, clock)
-    steps: list[tuple[_Kafka | _Database, Callable[[], AsyncIterator[Finding]]]] = [
+    steps: list[tuple[_Kafka | _Database, Callable[[], AsyncIterator[CheckResult]]]] = [
         (kafka, kafka.connects),
         *((kafka, partial(kafka.topic, topic)) for topic in settings.kafka_topics),
         (kafka, kafka.group),
@@ -116,7 +116,7 @@ async def check(
                 findings = [finding async for finding in step()]
         except (NormalizerError, TimeoutError) as error:
             about, remedy = end.trouble
-            findings = [Finding(about, str(error) or f"no answer in {ANSWER_S:.0f} s", remedy)]
+            findings = [CheckResult(about, str(error) or f"no answer in {ANSWER_S:.0f} s", remedy)]
         for finding in findings:
             yield finding
 
@@ -124,27 +124,27 @@ async def check(
 class _Kafka:
     """The brokers, as far as the service needs them."""
 
-    def __init__(self, settings: Settings, log: LogReader) -> None:
+    def __init__(self, settings: Settings, log: TopicReader) -> None:
         self._settings = settings
         self._log = log
         self.cluster_id: str | None = None
-        self.bounds: dict[Partition, Bounds] = {}
+        self.bounds: dict[KafkaPartition, Bounds] = {}
         servers = ",".join(settings.kafka_bootstrap_servers)
         self.trouble = (
             f"kafka {servers}",
             "see KAFKA_BOOTSTRAP_SERVERS and the security settings (`normalizer config`)",
         )
 
-    async def connects(self) -> AsyncIterator[Finding]:
+    async def connects(self) -> AsyncIterator[CheckResult]:
         """Where to, as whom, how secured."""
         self.cluster_id = await self._log.cluster_id()
         settings = self._settings
         how: str = settings.kafka_security_protocol
         if how.startswith("SASL"):
             how += f", {settings.kafka_sasl_mechanism} as {settings.kafka_sasl_username}"
-        yield Finding(self.trouble[0], f"cluster {self.cluster_id}, {how}")
+        yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
 
-    async def topic(self, topic: str) -> AsyncIterator[Finding]:
+    async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
         """There, readable, and kept for how long."""
         if self.cluster_id is None:
             return
@@ -155,13 +155,13 @@ class _Kafka:
         bounds = await self._log.bounds(partitions)
         self.bounds |= bounds
         records = sum(bound.end - bound.start for bound in bounds.values())
-        yield Finding(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
+        yield CheckResult(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
         async for finding in self._readable(topic, bounds):
             yield finding
         async for finding in self._retention(topic):
             yield finding
 
-    async def group(self) -> AsyncIterator[Finding]:
+    async def group(self) -> AsyncIterator[CheckResult]:
         """May be seen, and who is in it."""
         if self.cluster_id is None:
             return
@@ -169,15 +169,15 @@ class _Kafka:
         try:
             state, members = await self._log.group_members(group)
         except FatalError as error:
-            yield Finding(
+            yield CheckResult(
                 f"group {group}",
                 str(error),
                 f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
             )
         else:
-            yield Finding(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+            yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
 
-    async def why_reset(self, partition: Partition, row: asyncpg.Record) -> str | None:
+    async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> str | None:
         """In which way a partition is not the one that its position speaks of."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
@@ -191,27 +191,27 @@ class _Kafka:
             last=None if row["last_offset"] is None else last,
         )
 
-    async def _unseen(self, topic: str) -> Finding:
+    async def _unseen(self, topic: str) -> CheckResult:
         """Kafka lists no topic that may not be seen; its settings are refused in words."""
         try:
             await self._log.topic_configs(topic)
         except FatalError:
-            return Finding(
+            return CheckResult(
                 f"topic {topic}",
                 "no right to see it, and so not whether it is there",
                 f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
             )
         create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
-        return Finding(f"topic {topic}", "there is none", create)
+        return CheckResult(f"topic {topic}", "there is none", create)
 
     async def _readable(
-        self, topic: str, bounds: dict[Partition, Bounds]
-    ) -> AsyncIterator[Finding]:
+        self, topic: str, bounds: dict[KafkaPartition, Bounds]
+    ) -> AsyncIterator[CheckResult]:
         filled = [
             partition for partition, bound in sorted(bounds.items()) if bound.end > bound.start
         ]
         if not filled:
-            yield Finding(f"topic {topic}", "empty: whether it may be read shows with a record")
+            yield CheckResult(f"topic {topic}", "empty: whether it may be read shows with a record")
             return
         partition = filled[0]
         try:
@@ -219,29 +219,29 @@ class _Kafka:
                 partition, bounds[partition].start, bounds[partition].end, max_records=1
             )
         except FatalError as error:
-            yield Finding(
+            yield CheckResult(
                 f"topic {topic}",
                 str(error),
                 f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
             )
         else:
-            yield Finding(f"topic {topic}", "may be read")
+            yield CheckResult(f"topic {topic}", "may be read")
 
-    async def _retention(self, topic: str) -> AsyncIterator[Finding]:
+    async def _retention(self, topic: str) -> AsyncIterator[CheckResult]:
         try:
             configs = await self._log.topic_configs(topic)
         except FatalError:
-            yield Finding(f"topic {topic}", "its settings may not be seen; that does no harm")
+            yield CheckResult(f"topic {topic}", "its settings may not be seen; that does no harm")
             return
         if "compact" in configs.get("cleanup.policy", ""):
-            yield Finding(
+            yield CheckResult(
                 f"topic {topic}",
                 "compacted: an event is lost when a younger one of its execution comes",
                 f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
             )
         kept_ms = int(configs.get("retention.ms", "-1"))
         kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
-        yield Finding(f"topic {topic}", f"records are kept {kept}")
+        yield CheckResult(f"topic {topic}", f"records are kept {kept}")
 
 
 class _Database:
@@ -259,22 +259,22 @@ class _Database:
             "see DATABASE_URL: host, port, name, user, password; and pg_hba.conf of the server",
         )
 
-    async def connects(self) -> AsyncIterator[Finding]:
+    async def connects(self) -> AsyncIterator[CheckResult]:
         """New enough, and not a standby."""
-        async with reading(self._url) as connection:
+        async with read_only_connection(self._url) as connection:
             version = int(await connection.fetchval("show server_version_num"))
             user = await connection.fetchval("select current_user")
             standby = await connection.fetchval("select pg_is_in_recovery()")
         self.answers = True
         about = self.trouble[0]
         if version < OLDEST_POSTGRES:
-            yield Finding(about, f"version {version}", "PostgreSQL 15 or newer is needed")
+            yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
         elif standby:
-            yield Finding(about, "a standby: it only reads", "name the primary in DATABASE_URL")
+            yield CheckResult(about, "a standby: it only reads", "name the primary in DATABASE_URL")
         else:
-            yield Finding(about, f"PostgreSQL {version // 10_000}, as {user}")
+            yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}")
 
-    async def migrations(self) -> AsyncIterator[Finding]:
+    async def migrations(self) -> AsyncIterator[CheckResult]:
         """Applied, none edited."""
         if not self.answers:
             return
@@ -283,43 +283,43 @@ class _Database:
             names[one.state].append(one.name)
         self.migrated = not names["pending"]
         if names["pending"]:
-            yield Finding(
+            yield CheckResult(
                 "migrations", f"pending: {', '.join(names['pending'])}", "normalizer migrate"
             )
         if names["edited"]:
-            yield Finding(
+            yield CheckResult(
                 "migrations",
                 f"edited after they were applied: {', '.join(names['edited'])}",
                 REMEDY,
             )
         newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
         if self.migrated and not names["edited"]:
-            yield Finding("migrations", f"{len(names['applied'])} applied{newer}")
+            yield CheckResult("migrations", f"{len(names['applied'])} applied{newer}")
 
-    async def rights(self) -> AsyncIterator[Finding]:
+    async def rights(self) -> AsyncIterator[CheckResult]:
         """Everything that a batch does."""
         if not self.migrated:
             return
-        async with reading(self._url) as connection:
+        async with read_only_connection(self._url) as connection:
             user = await connection.fetchval("select quote_ident(current_user)")
             missing = ["usage on schema normalizer"]
             if await connection.fetchval("select has_schema_privilege('normalizer', 'usage')"):
                 rows = await connection.fetch(_RIGHTS)
                 missing = [f"{row['type']} on {row['what']}" for row in rows]
-                self.readable = "select on normalizer.source_position" not in missing
+                self.readable = "select on normalizer.source_positions" not in missing
         if missing:
             named = ", ".join(missing)
-            yield Finding("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
+            yield CheckResult("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
         else:
-            yield Finding("rights", "may write events, positions, quarantine and projections")
+            yield CheckResult("rights", "may write events, positions, quarantine and projections")
 
-    async def partitions(self) -> AsyncIterator[Finding]:
+    async def partitions(self) -> AsyncIterator[CheckResult]:
         """The lock table has room for them, and their grid reaches far enough ahead."""
         if not self.readable:
             return
-        async with reading(self._url) as connection:
+        async with read_only_connection(self._url) as connection:
             locks, room, *ends = await connection.fetchrow(_GRID)
-        yield Finding(
+        yield CheckResult(
             "locks",
             f"a statement over all of events takes {locks:,}, the server has about {room:,}",
             ""
@@ -327,7 +327,7 @@ class _Database:
             else "raise max_locks_per_transaction in postgresql.conf, and restart the server",
         )
         end = min(ends)
-        yield Finding(
+        yield CheckResult(
             "partitions",
             f"their grid reaches to {end:%Y-%m}",
             ""
@@ -335,28 +335,28 @@ class _Database:
             else "a newer version of normalizer extends it: stop the writers, `normalizer migrate`",
         )
 
-    async def clock(self) -> AsyncIterator[Finding]:
+    async def clock(self) -> AsyncIterator[CheckResult]:
         """Ours and the server's agree."""
         if not self.answers:
             return
-        async with reading(self._url) as connection:
+        async with read_only_connection(self._url) as connection:
             before_s = time.time()
             theirs_s = float(
                 await connection.fetchval("select extract(epoch from clock_timestamp())")
             )
             skew_s = theirs_s - (before_s + time.time()) / 2
-        said = f"the database's is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
+        message = f"the database's is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
         remedy = "run an NTP client on both" if abs(skew_s) > SKEW_S else ""
-        yield Finding("clock", said, remedy)
+        yield CheckResult("clock", message, remedy)
 
     async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
         """The newest position of each partition."""
-        async with reading(self._url) as connection:
+        async with read_only_connection(self._url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(_POSITIONS, list(topics))
         return rows
 
 
-async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Finding]:
+async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[CheckResult]:
     """The logs are those that the stored positions speak of."""
     if not kafka.bounds or not database.readable:
         return
@@ -364,13 +364,17 @@ async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[Findin
     rows = await database.positions(sorted(topics))
     wrong = 0
     for row in rows:
-        partition = Partition(row["topic"], row["partition"])
+        partition = KafkaPartition(row["topic"], row["partition"])
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
         if why := await kafka.why_reset(partition, row):
             wrong += 1
-            yield Finding(about, f"{why}: it was made anew", "normalizer run --accept-reset")
+            yield CheckResult(about, f"{why}: it was made anew", "normalizer run --accept-reset")
         elif bounds and row["next_offset"] < bounds.start:
-            said = f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"
-            yield Finding(about, said)
+            message = (
+                f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"
+            )
+            yield CheckResult(about, message)
     if not wrong:
-        yield Finding("positions", f"{len(rows)} partitions were read before, all fit their logs")
+        yield CheckResult(
+            "positions", f"{len(rows)} partitions were read before, all fit their logs"
+        )

@@ -11,41 +11,41 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.collisions import likeness, sibling_ids
+from normalizer.core.collisions import match_strength, sibling_ids
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
     Ignored,
-    Outcome,
+    Normalized,
     Rejected,
     to_canonical,
 )
 from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
-from normalizer.jobs.statements import PARTITIONS
-from normalizer.kafka import LogReader, Partition
-from normalizer.store.database import reading
+from normalizer.jobs.engine.job_statements import PARTITIONS
+from normalizer.kafka import KafkaPartition, TopicReader
+from normalizer.store.read_only import read_only_connection
 
 _POSITION: Final = """
-    select   generation, cluster_id, start_offset, next_offset, committed_at
-    from     normalizer.source_position
+    select   incarnation, cluster_id, start_offset, next_offset, committed_at
+    from     normalizer.source_positions
     where    topic = $1::text and partition = $2::integer
-    and      ($3::integer is null or generation = $3::integer)
-    order by generation desc
+    and      ($3::integer is null or incarnation = $3::integer)
+    order by incarnation desc
     limit    1
 """
 
 _COLUMNS: Final = """
     event_id, execution_id, event_type, step, status, attempts, created_at, command_id, evidence,
-    shape, normalizer_version, coercions::text as coercions, source_topic, source_generation,
+    shape, normalizer_version, coercions::text as coercions, source_topic, source_incarnation,
     source_partition, source_offset, source_index, ingested_at
 """
 
 _EVENTS_OF: Final = f"""
     select   {_COLUMNS}
     from     normalizer.events
-    where    source_topic = $1::text and source_generation = $2::integer
+    where    source_topic = $1::text and source_incarnation = $2::integer
     and      source_partition = $3::integer and source_offset = $4::bigint
     and      event_id between $5::bigint and $6::bigint
 """  # noqa: S608 - a constant
@@ -60,16 +60,16 @@ _REFUSALS_OF: Final = """
     select   quarantine_id, reason, detail, sqlstate, shape, normalizer_version, source_index,
              redriven_at
     from     normalizer.quarantine
-    where    source_topic = $1::text and source_generation = $2::integer
+    where    source_topic = $1::text and source_incarnation = $2::integer
     and      source_partition = $3::integer and source_offset = $4::bigint
     order by source_index
 """
 
 _GAP_OF: Final = """
     select lower(gone) as first_offset, upper(gone) as next_offset, reason
-    from   normalizer.gap
+    from   normalizer.gaps
     cross join unnest(missing) as gone
-    where  topic = $1::text and generation = $2::integer and partition = $3::integer
+    where  topic = $1::text and incarnation = $2::integer and partition = $3::integer
     and    gone @> $4::bigint
 """
 
@@ -90,7 +90,7 @@ _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id",
 _COORDINATES: Final = re.compile("(.+):([0-9]{1,9}):([0-9]{1,18})")
 
 
-class Coordinates(NamedTuple):
+class RecordCoordinates(NamedTuple):
     """One offset of one partition."""
 
     topic: str
@@ -98,50 +98,50 @@ class Coordinates(NamedTuple):
     offset: int
 
 
-def parse_coordinates(text: str) -> Coordinates:
+def parse_coordinates(text: str) -> RecordCoordinates:
     """TOPIC:PARTITION:OFFSET; the topic may hold colons. Raises ConfigurationError."""
     match = _COORDINATES.fullmatch(text)
     if match is None:
         raise ConfigurationError(
             f"expected TOPIC:PARTITION:OFFSET, as noetl.events:3:1042; got {text!r}"
         )
-    return Coordinates(match[1], int(match[2]), int(match[3]))
+    return RecordCoordinates(match[1], int(match[2]), int(match[3]))
 
 
 async def explain(
     database_url: str,
-    log: LogReader | None,
-    at: Coordinates,
+    log: TopicReader | None,
+    at: RecordCoordinates,
     *,
-    generation: int | None = None,
+    incarnation: int | None = None,
     redact_keys: Sequence[str] = (),
 ) -> list[str]:
     """Lines that say what became of the record. Raises StoreUnavailable and FatalError."""
-    async with reading(database_url) as connection:
-        position = await connection.fetchrow(_POSITION, at.topic, at.partition, generation)
+    async with read_only_connection(database_url) as connection:
+        position = await connection.fetchrow(_POSITION, at.topic, at.partition, incarnation)
         if position is None:
             raise FatalError(f"{at.topic}[{at.partition}] was never read into this database")
-        record, seen = await _read_again(log, at, position)
-        outcomes: tuple[Outcome, ...] = ()
+        record, seen = await _read_from_topic(log, at, position)
+        outcomes: tuple[Normalized, ...] = ()
         if record is not None:
-            record = msgspec.structs.replace(record, generation=position["generation"])
+            record = msgspec.structs.replace(record, incarnation=position["incarnation"])
             outcomes = Normalizer(redact_keys).normalize(record)
-        told = await _told(connection, at, position, outcomes)
+        outcome_lines = await _outcome_lines(connection, at, position, outcomes)
     return [
-        f"{at.topic}[{at.partition}]@{at.offset}, generation {position['generation']}",
-        *told,
+        f"{at.topic}[{at.partition}]@{at.offset}, incarnation {position['incarnation']}",
+        *outcome_lines,
         f"in the log: {seen}",
         *_by_todays_rules(outcomes),
     ]
 
 
-async def _read_again(
-    log: LogReader | None, at: Coordinates, position: asyncpg.Record
+async def _read_from_topic(
+    log: TopicReader | None, at: RecordCoordinates, position: asyncpg.Record
 ) -> tuple[RawRecord | None, str]:
     """The record as the log has it now, and what is to be said of that."""
     if log is None:
         return None, "not looked: KAFKA_BOOTSTRAP_SERVERS is not set"
-    partition = Partition(at.topic, at.partition)
+    partition = KafkaPartition(at.topic, at.partition)
     try:
         if await log.cluster_id() != position["cluster_id"]:
             return None, f"not looked: it was read from cluster {position['cluster_id']}"
@@ -161,18 +161,18 @@ async def _read_again(
     return record, f"still there: {size}, recorded {_time_of(record.recorded_ms)}"
 
 
-async def _told(
+async def _outcome_lines(
     connection: asyncpg.Connection,
-    at: Coordinates,
+    at: RecordCoordinates,
     position: asyncpg.Record,
-    outcomes: tuple[Outcome, ...],
+    outcomes: tuple[Normalized, ...],
 ) -> list[str]:
     """What the tables know of this record."""
     if at.offset >= position["next_offset"]:
         return [f"not read yet: the position is {position['next_offset']}"]
     if at.offset < position["start_offset"]:
         return [f"before the beginning: reading began at {position['start_offset']}"]
-    key = (at.topic, position["generation"], at.partition, at.offset)
+    key = (at.topic, position["incarnation"], at.partition, at.offset)
     events = await _stored_events(connection, *key)
     refusals = await connection.fetch(_REFUSALS_OF, *key)
     lines = [line for event in events for line in _stored(event)]
@@ -180,7 +180,7 @@ async def _told(
     known = {row["source_index"] for row in (*events, *refusals)}
     for outcome in outcomes:
         if isinstance(outcome, Envelope) and outcome.source_index not in known:
-            lines += await _told_before(connection, outcome)
+            lines += await _reported_before(connection, outcome)
     if lines:
         return lines
     if gap := await connection.fetchrow(_GAP_OF, *key):
@@ -203,16 +203,16 @@ async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> lis
     return sorted(events, key=lambda event: int(event["source_index"]))
 
 
-async def _told_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
+async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
     """Where an event is that has no row from this record: in the row of another telling."""
     assert event.event_id is not None
     ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
-    best = max(rows, key=lambda row: likeness(_named(row), event), default=None)
-    if best is None or not likeness(_named(best), event):
+    best = max(rows, key=lambda row: match_strength(_named(row), event), default=None)
+    if best is None or not match_strength(_named(best), event):
         return [f"event {event.source_index} has no row: id {event.event_id} is not stored"]
     return [
-        f"event {event.source_index} was told before: duplicate of, or joined into,",
+        f"event {event.source_index} was told before: duplicate of, or merged into,",
         *_stored(best),
     ]
 
@@ -247,7 +247,7 @@ def _refused(row: asyncpg.Record) -> str:
     )
 
 
-def _by_todays_rules(outcomes: Iterable[Outcome]) -> Iterator[str]:
+def _by_todays_rules(outcomes: Iterable[Normalized]) -> Iterator[str]:
     for outcome in outcomes:
         match outcome:
             case Envelope():

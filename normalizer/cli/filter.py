@@ -9,13 +9,13 @@ from typing import BinaryIO
 import msgspec
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.files.lines import Readable, pages
+from normalizer.files.record_lines import Readable, pages
 
 
 def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str] = ()) -> int:
-    """Normalise every line of the source; how many records or events were refused.
+    """Normalize every line of the source; how many records or events were refused.
 
     What was read is written before more is waited for. Raises what the sink raises.
     """

@@ -4,15 +4,15 @@
 
 import click
 
-from normalizer.cli.edge import load_settings, waited
+from normalizer.cli.exits import load_settings, run_or_exit
 from normalizer.cli.position_commands import user_at_host
 from normalizer.errors import ConfigurationError
-from normalizer.jobs.forget import Execution, Forget, Reason
+from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 
 
-def _execution(text: str) -> Execution:
+def _execution(text: str) -> ForgottenExecution:
     try:
-        return Execution.parse(text)
+        return ForgottenExecution.parse(text)
     except ConfigurationError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -22,7 +22,7 @@ def _execution(text: str) -> Execution:
 @click.option("--by", "who", help="Who asks for it.  [default: user@host]")
 @click.option("--reason", "why", required=True, help="Why: kept with the erasure, so no content.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def forget(*, execution: Execution, who: str | None, why: str, dry_run: bool) -> None:
+def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase EXECUTION: its events, calls and refused bytes. Counts stay.
 
     \b
@@ -31,7 +31,7 @@ def forget(*, execution: Execution, who: str | None, why: str, dry_run: bool) ->
 
     EXECUTION is its number, or the text that its producer named it by. It is read again by nothing:
     events of it that come later, from the log or from a file, are ignored. Refused records go that
-    hold its id anywhere in their bytes. Who, when and why stand in normalizer.forgotten_execution.
+    hold its id anywhere in their bytes. Who, when and why stand in normalizer.forgotten_executions.
     Not reached: the log itself, backups, files of `normalizer export` and `projector maintain`.
     Stopped or killed, the same command goes on. Its user must be the owner.
 
@@ -43,7 +43,7 @@ def forget(*, execution: Execution, who: str | None, why: str, dry_run: bool) ->
         raise click.BadParameter("expected a reason", param_hint="--reason")
     flow = Forget(settings.database_url, execution)
     if dry_run:
-        click.echo(f"nothing was changed; it would be: {waited(flow.look())}")
+        click.echo(f"nothing was changed; it would be: {run_or_exit(flow.count())}")
         return
-    reason = Reason(who=who or user_at_host(), why=why.strip())
-    click.echo(f"erased execution {execution.execution_id}: {waited(flow.run(reason))}")
+    reason = ErasureReason(who=who or user_at_host(), why=why.strip())
+    click.echo(f"erased execution {execution.execution_id}: {run_or_exit(flow.run(reason))}")

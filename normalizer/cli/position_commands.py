@@ -12,24 +12,24 @@ from typing import Any, Final
 import click
 import msgspec
 
-from normalizer.cli.edge import FOUND, load_settings, log_of, waited
-from normalizer.cli.positions import Moved, read_positions, table
-from normalizer.cli.positions import rewind as rewind_position
-from normalizer.cli.positions import skip as skip_position
+from normalizer.cli.exits import FOUND, load_settings, optional_topic_reader, run_or_exit
+from normalizer.cli.partition_positions import MovedPosition, positions_table, read_positions
+from normalizer.cli.partition_positions import rewind as rewind_position
+from normalizer.cli.partition_positions import skip as skip_position
 from normalizer.errors import PositionMoved
-from normalizer.kafka import LogReader, Partition
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
-from normalizer.store.position_changes import Action, Change
+from normalizer.store.position_changes import Action, PositionChange
 
 _AT: Final = re.compile(r"(.+):(\d{1,9})")
 
 
-def _partition(text: str) -> Partition:
+def _partition(text: str) -> KafkaPartition:
     """The topic may hold colons."""
     match = _AT.fullmatch(text)
     if match is None:
         raise click.BadParameter(f"expected TOPIC:PARTITION, as noetl.events:3; got {text!r}")
-    return Partition(match[1], int(match[2]))
+    return KafkaPartition(match[1], int(match[2]))
 
 
 def _changes(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,7 +54,7 @@ def position() -> None:
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
     A process that reads the partition goes on from the new position by itself. Every change is
-    kept in normalizer.position_change.
+    kept in normalizer.position_changes.
     """
 
 
@@ -75,13 +75,13 @@ def show(*, at: str, as_json: bool) -> None:
     topic, partition = (match[1], int(match[2])) if match else (at or None, None)
 
     async def read() -> str:
-        async with log_of(settings) as log:
+        async with optional_topic_reader(settings) as log:
             positions = await read_positions(settings, log, topic, partition)
         if as_json:
             return msgspec.json.encode(positions).decode()
-        return table(positions) if positions else "nothing was read yet"
+        return positions_table(positions) if positions else "nothing was read yet"
 
-    click.echo(waited(read()))
+    click.echo(run_or_exit(read()))
 
 
 @position.command()
@@ -90,7 +90,7 @@ def show(*, at: str, as_json: bool) -> None:
 @click.option("--to", type=click.IntRange(1), help="The offset to read next.")
 def skip(
     *,
-    at: Partition,
+    at: KafkaPartition,
     offset: int,
     to: int | None,
     who: str | None,
@@ -112,7 +112,9 @@ def skip(
     settings; 3 no answer.
     """
 
-    async def move(settings: Settings, log: LogReader | None, change: Change) -> Moved:
+    async def move(
+        settings: Settings, log: TopicReader | None, change: PositionChange
+    ) -> MovedPosition:
         return await skip_position(settings, log, at, offset, to=to, change=change, dry_run=dry_run)
 
     _run("skip", who, why, move)
@@ -121,7 +123,7 @@ def skip(
 @position.command()
 @_changes
 @click.option("--offset", type=click.IntRange(0), required=True, help="The offset to read next.")
-def rewind(*, at: Partition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
+def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_run: bool) -> None:
     """Set the position back: records from --offset on are read again.
 
     \b
@@ -135,7 +137,9 @@ def rewind(*, at: Partition, offset: int, who: str | None, why: str, dry_run: bo
     settings; 3 no answer.
     """
 
-    async def move(settings: Settings, log: LogReader | None, change: Change) -> Moved:
+    async def move(
+        settings: Settings, log: TopicReader | None, change: PositionChange
+    ) -> MovedPosition:
         return await rewind_position(settings, log, at, offset, change=change, dry_run=dry_run)
 
     _run("rewind", who, why, move)
@@ -145,21 +149,23 @@ def _run(
     action: Action,
     who: str | None,
     why: str,
-    move: Callable[[Settings, LogReader | None, Change], Coroutine[Any, Any, Moved]],
+    move: Callable[
+        [Settings, TopicReader | None, PositionChange], Coroutine[Any, Any, MovedPosition]
+    ],
 ) -> None:
     settings = load_settings("database_url")
     if not why.strip():
         raise click.BadParameter("expected a reason", param_hint="--why")
-    change = Change(action=action, who=who or user_at_host(), why=why.strip())
+    change = PositionChange(action=action, who=who or user_at_host(), why=why.strip())
 
-    async def moved() -> Moved | PositionMoved:
-        async with log_of(settings) as log:
+    async def moved() -> MovedPosition | PositionMoved:
+        async with optional_topic_reader(settings) as log:
             try:
                 return await move(settings, log, change)
             except PositionMoved as elsewhere:
                 return elsewhere
 
-    answer = waited(moved())
+    answer = run_or_exit(moved())
     click.echo(answer, err=isinstance(answer, PositionMoved))
     raise SystemExit(FOUND if isinstance(answer, PositionMoved) else 0)
 

@@ -9,18 +9,18 @@ from typing import Any, Final
 
 import click
 
-from normalizer.cli import asking, running
-from normalizer.cli.edge import BROKEN
+from normalizer.cli import query_commands, service_commands
+from normalizer.cli.backfill_commands import backfill
+from normalizer.cli.exits import FAILED
 from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
-from normalizer.jobs.backfill_commands import backfill
-from normalizer.jobs.row_commands import export, jobs, redact, redrive, renormalise
+from normalizer.cli.row_commands import export, jobs, redact, redrive, renormalize
 from normalizer.process.signals import STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-class Program(click.Group):
+class CommandGroup(click.Group):
     """All commands end alike: Ctrl-C by 130, a full disk by a line and 3."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -35,11 +35,12 @@ class Program(click.Group):
             # What Python still wants to flush at exit goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             click.echo(f"error: cannot write what comes out: {error.strerror}", err=True)
-            raise SystemExit(BROKEN) from error
+            raise SystemExit(FAILED) from error
 
 
 @click.group(
-    cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=CommandGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="event-normalizer")
 def main() -> None:
@@ -60,10 +61,22 @@ def main() -> None:
 
 
 for _command in (
-    *(running.run, running.up, running.migrate, running.normalize),
-    *(asking.check, asking.config, asking.schema, asking.conform, asking.metrics, asking.explain),
-    *(asking.quarantine, asking.ledger, position),
-    *(backfill, renormalise, redact, forget, export, jobs),
+    *(
+        service_commands.run,
+        service_commands.up,
+        service_commands.migrate,
+        service_commands.normalize,
+    ),
+    *(
+        query_commands.check,
+        query_commands.config,
+        query_commands.schema,
+        query_commands.conform,
+        query_commands.metrics,
+        query_commands.explain,
+    ),
+    *(query_commands.quarantine, query_commands.ledger, position),
+    *(backfill, renormalize, redact, forget, export, jobs),
 ):
     main.add_command(_command)
-asking.quarantine.add_command(redrive)
+query_commands.quarantine.add_command(redrive)

@@ -2,25 +2,25 @@
 
 In the order an event meets them:
 
-record        what a log holds
+raw_record    what a log holds
 bounds        what a record may come to, counted over its bytes
-signs         one look for secrets, unstorable text and extreme numbers
+prefilter     one look for secrets, unstorable text and extreme numbers
 sanitize      takes out what it finds
 samples       what may be shown of a refused value
 headers       redacted, and the trace id
-wire          bytes to wire events: wrappers undone, batches exploded
+decode        bytes to wire events: wrappers undone, batches exploded
 wire_event    one of them, as the rules read it
 shapes        who wrote it: provenance only
 normalize     asks each rule its question
 rules/        one question a module
 event_types   which spellings are one type
 batch         a stretch of each partition, with the outcomes of its records
-settle        same record, same event, or two events with one id
+reconcile     same record, same event, or two events with one id
 collisions    which events share an id
-join          two tellings, one row
+merge         two tellings, one row
 merge_flags   what a row remembers of them
 digests       by which their values are compared
-rebuild       a stored row back to a raw record
+denormalize   a stored row back to a raw record
 redact_stored  a stored row without its secrets
-radar         what producers send that nobody documented
+drift         what producers send that nobody documented
 """

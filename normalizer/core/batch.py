@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
 
-Item = tuple[RawRecord, tuple[Outcome, ...]]
+Item = tuple[RawRecord, tuple[Normalized, ...]]
 """A record and what became of it: at least one outcome."""
 
 
@@ -22,7 +22,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     topic: str
-    generation: int
+    incarnation: int
     partition: int
     epoch: int
     from_offset: int
@@ -32,8 +32,8 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, int, int]:
-        """(topic, generation, partition): the position's primary key, and the locking order."""
-        return (self.topic, self.generation, self.partition)
+        """(topic, incarnation, partition): the position's primary key, and the locking order."""
+        return (self.topic, self.incarnation, self.partition)
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
         for part in self.parts:
             yield from part.items
 
-    def halves(self) -> "tuple[Batch, Batch] | None":
+    def split(self) -> "tuple[Batch, Batch] | None":
         """The batch cut in two at a record boundary; None for a batch of one record or none."""
         count = sum(len(part.items) for part in self.parts)
         if count < 2:
@@ -60,14 +60,14 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
             elif remaining <= 0:
                 second.append(part)
             else:
-                head, tail = _cut(part, remaining)
+                head, tail = _split(part, remaining)
                 first.append(head)
                 second.append(tail)
             remaining -= len(part.items)
         return Batch(parts=tuple(first)), Batch(parts=tuple(second))
 
 
-class Totals(msgspec.Struct, frozen=True, kw_only=True):
+class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a batch: records and holes by offset, outcomes by kind."""
 
     records: int = 0
@@ -75,12 +75,12 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: int = 0
     stored: int = 0
     duplicate: int = 0
-    joined: int = 0
+    merged: int = 0
     quarantined: int = 0
     ignored: int = 0
 
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(
+    def __add__(self, other: "OutcomeTotals") -> "OutcomeTotals":
+        return OutcomeTotals(
             **{name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
         )
 
@@ -103,7 +103,7 @@ def record_crc(record: RawRecord) -> int:
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 
-def _cut(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
+def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
     """The first `count` records with the holes before the next one, and the rest."""
     boundary = part.from_offset + count
     for first, after in part.holes:

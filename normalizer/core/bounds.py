@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Final
 
-from normalizer.core.record import RawRecord
-from normalizer.core.wire_event import Refused
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.wire_event import RecordRefused
 from normalizer.jsontext import NumberError, canonical_number
 
 MAX_VALUE_BYTES: Final = 8 << 20
@@ -38,7 +38,7 @@ _SHORT: Final = 64
 
 LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
-"""A record with no more of either is normalised within some tens of milliseconds."""
+"""A record with no more of either is normalized within some tens of milliseconds."""
 
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -65,9 +65,9 @@ def check_depth(text: bytes, most: int) -> None:
         raise too_deep()
 
 
-def too_deep() -> Refused:
+def too_deep() -> RecordRefused:
     """Give the refusal of what is too deep."""
-    return Refused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
+    return RecordRefused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
 
 
 def nesting(text: bytes) -> "array[int]":
@@ -101,15 +101,15 @@ def check_numbers(text: bytes) -> None:
             beyond += times * (abs(exponent) > SMALL_EXPONENT)
             written += times * (digits - len(number))
     except NumberError as error:
-        raise Refused("invalid_json", str(error)) from None
+        raise RecordRefused("invalid_json", str(error)) from None
     if beyond > MAX_EXPONENTS:
-        raise Refused(
+        raise RecordRefused(
             "too_large",
             f"expected at most {MAX_EXPONENTS} numbers with an exponent beyond {SMALL_EXPONENT}, "
             f"got {beyond}",
         )
     if written > MAX_WRITTEN_BYTES:
-        raise Refused(
+        raise RecordRefused(
             "too_large",
             f"expected at most {MAX_WRITTEN_BYTES} bytes with its numbers written out, "
             f"got {written}",
@@ -124,14 +124,14 @@ def check_items(events: bytes) -> None:
     while b"[" in inside or b"{" in inside:
         inside = _INNERMOST.sub(b"", inside)
     if (items := inside.count(b",") + 1) > MAX_ITEMS:
-        raise Refused("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
+        raise RecordRefused("too_large", f"expected at most {MAX_ITEMS} events, got {items}")
 
 
 def check_shared(shared: Mapping[str, bytes], items: int) -> None:
     """Raise Refused where the outer fields of a batch are too much for so many items."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared.items())
     if total > MAX_BATCH_BYTES:
-        raise Refused(
+        raise RecordRefused(
             "too_large",
             f"expected a batch of at most {MAX_BATCH_BYTES} bytes with its outer fields in each "
             f"item, got {total}",
@@ -139,7 +139,7 @@ def check_shared(shared: Mapping[str, bytes], items: int) -> None:
 
 
 def is_heavy(record: RawRecord) -> bool:
-    """Tell whether normalising the record may take longer than some tens of milliseconds.
+    """Tell whether normalizing the record may take longer than some tens of milliseconds.
 
     What is refused by its size alone is not heavy. An escaped comma counts: an event in a string
     may be full of them.

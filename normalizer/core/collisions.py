@@ -11,27 +11,27 @@ from typing import Final
 import msgspec
 
 from normalizer.core.event_types import event_class
-from normalizer.core.join import told_steps
+from normalizer.core.merge import reported_steps
 from normalizer.core.merge_flags import SHARES_ID, with_coercion
 from normalizer.envelope import Envelope
 
 HASHED_REGION: Final = 1 << 62 | 1 << 61
 """Ids with bits 62 and 61 set carry no time: 61 bits of a hash."""
 
-MOST_SIBLINGS: Final = 8
+MAX_SIBLINGS: Final = 8
 """So many events beside its holder share an id; a producer whose ids name more has none."""
 
 _HASH_BITS: Final = (1 << 61) - 1
 
 
-def likeness(row: Envelope, report: Envelope) -> int:
+def match_strength(row: Envelope, report: Envelope) -> int:
     """How surely a report is of the row's event: 3 by command, 2 by step, 1 by default, 0 not."""
     if row.execution_id != report.execution_id or not is_same_class(row, report):
         return 0
     if row.command_id is not None and report.command_id is not None:
         return 3 if row.command_id == report.command_id else 0
     if row.step and report.step:
-        return 2 if row.step == report.step or report.step in told_steps(row) else 0
+        return 2 if row.step == report.step or report.step in reported_steps(row) else 0
     return 1
 
 
@@ -52,11 +52,11 @@ def sibling_ids(event_id: int, execution_id: int) -> list[int]:
             "big",
         )
         & _HASH_BITS
-        for n in range(1, MOST_SIBLINGS + 1)
+        for n in range(1, MAX_SIBLINGS + 1)
     ]
 
 
-def rekeyed(event: Envelope, event_id: int) -> Envelope:
+def with_event_id(event: Envelope, event_id: int) -> Envelope:
     """The event under another id than it brought, with the coercion that says so."""
     coercion = msgspec.json.encode(
         {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}

@@ -51,17 +51,17 @@ def digest_of_text(text: bytes) -> Digest:
 
 def hash_of(digest: Digest) -> bytes:
     """The sha256 of the value's jsonb as text."""
-    length, told = digest
-    return hashlib.sha256(told).digest() if length <= SHORT else told
+    length, content = digest
+    return hashlib.sha256(content).digest() if length <= SHORT else content
 
 
 def _own_digest(value: bytes) -> Digest | None:
     """The digest of a small value that jsonb writes as it stands: most that differ are."""
     if len(value) > _SMALL:
         return None
-    as_it_stands = (
+    is_canonical = (
         (value[:1] == b'"' == value[-1:] and b"\\" not in value)
         or (len(value) < _DIGITS and value.isdigit())
         or value in _LITERALS
     )
-    return digest_of_text(value) if as_it_stands else None
+    return digest_of_text(value) if is_canonical else None

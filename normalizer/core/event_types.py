@@ -45,7 +45,7 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 """One class a line; the first spelling names it. Source: wire-shapes, section 4."""
 
 
-class Kind(NamedTuple):
+class EventKind(NamedTuple):
     """What an event of a class says about its subject.
 
     An execution begins or ends. A call is issued, claimed, started; `done` is its own outcome and
@@ -58,19 +58,19 @@ class Kind(NamedTuple):
     outcome: Literal["", "COMPLETED", "FAILED", "CANCELLED"] = ""
 
 
-KINDS: Final[tuple[Kind, ...]] = (
-    Kind("playbook.initialized", "execution", "begins"),
-    Kind("playbook.completed", "execution", "ends", "COMPLETED"),
-    Kind("playbook.failed", "execution", "ends", "FAILED"),
-    Kind("playbook.cancelled", "execution", "ends", "CANCELLED"),
-    Kind("command.issued", "call", "issued"),
-    Kind("command.claimed", "call", "claimed"),
-    Kind("command.started", "call", "started"),
-    Kind("command.completed", "call", "ended", "COMPLETED"),
-    Kind("command.failed", "call", "ended", "FAILED"),
-    Kind("command.cancelled", "call", "ended", "CANCELLED"),
-    Kind("call.done", "call", "done", "COMPLETED"),
-    Kind("call.error", "call", "done", "FAILED"),
+EVENT_KINDS: Final[tuple[EventKind, ...]] = (
+    EventKind("playbook.initialized", "execution", "begins"),
+    EventKind("playbook.completed", "execution", "ends", "COMPLETED"),
+    EventKind("playbook.failed", "execution", "ends", "FAILED"),
+    EventKind("playbook.cancelled", "execution", "ends", "CANCELLED"),
+    EventKind("command.issued", "call", "issued"),
+    EventKind("command.claimed", "call", "claimed"),
+    EventKind("command.started", "call", "started"),
+    EventKind("command.completed", "call", "ended", "COMPLETED"),
+    EventKind("command.failed", "call", "ended", "FAILED"),
+    EventKind("command.cancelled", "call", "ended", "CANCELLED"),
+    EventKind("call.done", "call", "done", "COMPLETED"),
+    EventKind("call.error", "call", "done", "FAILED"),
 )
 """The classes that projections know; the table projector.event_kinds holds all their spellings."""
 
@@ -89,7 +89,7 @@ def event_class(event_type: str) -> str:
     return event_type
 
 
-def spellings_of(kind: Kind) -> tuple[str, ...]:
+def spellings_of(kind: EventKind) -> tuple[str, ...]:
     """Every event type of the kind."""
     found = [known for known in SPELLINGS if known[0] == kind.event_class]
     return found[0] if found else (kind.event_class,)

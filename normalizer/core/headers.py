@@ -21,7 +21,7 @@ class Headers(msgspec.Struct, frozen=True, gc=False):
 
     json: bytes | None = None
     trace_id: str | None = None
-    mended: set[Path] = set()
+    replaced: set[Path] = set()
 
 
 NO_HEADERS: Final = Headers()
@@ -46,8 +46,8 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
         json = _encode(headers)
         if json.isascii() and not sanitizer.suspects(json):
             return Headers(json, trace_id)
-    cleaned, mended = sanitizer.clean_headers(headers)
-    return Headers(write(cleaned).encode(), trace_id, mended)
+    cleaned, replaced = sanitizer.clean_headers(headers)
+    return Headers(write(cleaned).encode(), trace_id, replaced)
 
 
 def header_text(value: bytes) -> str:

@@ -6,32 +6,40 @@ from typing import Final
 
 import msgspec
 
+from normalizer.core.decode import UndecodableItem, decode_events, unstorable_coercions
 from normalizer.core.headers import NO_HEADERS, Headers, read_headers
-from normalizer.core.record import RawRecord
-from normalizer.core.rules.attempts import read_attempts, read_max_attempts, says_attempts
-from normalizer.core.rules.durations import read_duration
-from normalizer.core.rules.errors import read_error
-from normalizer.core.rules.identity import read_event_id, read_execution_id, read_secondary_id
-from normalizer.core.rules.status import read_status
-from normalizer.core.rules.times import read_created_at, recorded_at
-from normalizer.core.rules.words import (
-    read_command_id,
-    read_event_type,
-    read_iteration,
-    read_node_type,
-    read_step,
-    read_worker_id,
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.attempt_numbers import (
+    resolve_attempts,
+    resolve_max_attempts,
+    says_attempts,
 )
+from normalizer.core.rules.durations import resolve_duration
+from normalizer.core.rules.error_text import resolve_error
+from normalizer.core.rules.identifiers import (
+    resolve_event_id,
+    resolve_execution_id,
+    resolve_secondary_id,
+)
+from normalizer.core.rules.names import (
+    iteration_of,
+    resolve_command_id,
+    resolve_event_type,
+    resolve_node_type,
+    resolve_step,
+    resolve_worker_id,
+)
+from normalizer.core.rules.status import resolve_status
+from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
 from normalizer.core.samples import sample_of
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.shapes import detect_shape
-from normalizer.core.wire import Fault, mended_coercions, read_events
-from normalizer.core.wire_event import NOTHING, Refused, WireEvent
+from normalizer.core.wire_event import NOTHING, RecordRefused, WireEvent
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
     Ignored,
-    Outcome,
+    Normalized,
     Rejected,
     canonical_json,
     with_attempts,
@@ -49,13 +57,13 @@ class Normalizer:
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         self._sanitizer: Final = Sanitizer(redact_keys)
 
-    def normalize(self, record: RawRecord) -> tuple[Outcome, ...]:
+    def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
         if record.value is None:
             return (Ignored(why="tombstone"),)
         try:
-            events = read_events(record.value, self._sanitizer)
-        except Refused as refusal:
+            events = decode_events(record.value, self._sanitizer)
+        except RecordRefused as refusal:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
         headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         recorded = recorded_at(record.recorded_ms)
@@ -63,7 +71,9 @@ class Normalizer:
         outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])
         return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
 
-    def _sampled(self, record: RawRecord, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    def _sampled(
+        self, record: RawRecord, outcomes: tuple[Normalized, ...]
+    ) -> tuple[Normalized, ...]:
         """The same, with a sample of the record on the first that is refused."""
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
@@ -74,18 +84,21 @@ class Normalizer:
 
 
 def _outcome(
-    record: RawRecord, event: WireEvent | Fault, headers: Headers, recorded: datetime | None
-) -> Outcome:
-    if isinstance(event, Fault):
+    record: RawRecord,
+    event: WireEvent | UndecodableItem,
+    headers: Headers,
+    recorded: datetime | None,
+) -> Normalized:
+    if isinstance(event, UndecodableItem):
         return _rejected(record, event.reason, event.detail, "", event.index)
     shape = ""
     try:
-        event_type = read_event_type(event)
+        event_type = resolve_event_type(event)
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
         shape = record.shape or detect_shape(of_keys, event_type)
         return _envelope(record, event, event_type, shape, headers, recorded)
-    except Refused as refusal:
+    except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
 
 
@@ -98,23 +111,25 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
-    if headers.mended:
-        event.coercions += mended_coercions(headers.mended)
+    if headers.replaced:
+        event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index
 
-    command_id = read_command_id(event)
-    step = read_step(event, command_id)
-    worker_id = read_worker_id(event)
-    status, status_rank = read_status(event, event_type)
+    command_id = resolve_command_id(event)
+    step = resolve_step(event, command_id)
+    worker_id = resolve_worker_id(event)
+    status, status_rank = resolve_status(event, event_type)
 
-    execution_id = read_execution_id(event)
-    own_id = read_event_id(event)
-    created_at, created_rank = read_created_at(
+    execution_id = resolve_execution_id(event)
+    own_id = resolve_event_id(event)
+    created_at, created_rank = resolve_created_at(
         event, own_id, recorded, in_log=record.topic is not None
     )
     if created_at is None and record.topic is not None:
-        raise Refused("missing_time", "created_at: expected a time, got none, nor has the log one")
-    attempts, attempts_rank = read_attempts(event)
+        raise RecordRefused(
+            "missing_time", "created_at: expected a time, got none, nor has the log one"
+        )
+    attempts, attempts_rank = resolve_attempts(event)
 
     # By place, not by name: 33 names would take a twentieth of all of this.
     return Envelope(
@@ -124,17 +139,17 @@ def _envelope(
         _derived_id(record, index, recorded) if own_id is None else own_id,
         step,
         attempts,
-        read_max_attempts(event),
+        resolve_max_attempts(event),
         created_at,
         worker_id,
         command_id,
-        None if command_id is None else read_iteration(command_id),
-        read_node_type(event),
-        read_secondary_id(event, "catalog_id"),
-        read_secondary_id(event, "parent_event_id"),
-        read_secondary_id(event, "parent_execution_id"),
-        read_duration(event, event_type),
-        read_error(event),
+        None if command_id is None else iteration_of(command_id),
+        resolve_node_type(event),
+        resolve_secondary_id(event, "catalog_id"),
+        resolve_secondary_id(event, "parent_event_id"),
+        resolve_secondary_id(event, "parent_execution_id"),
+        resolve_duration(event, event_type),
+        resolve_error(event),
         bytes(event.context) if event.context else None,
         bytes(event.result) if event.result else None,
         _meta(event, attempts),
@@ -144,7 +159,7 @@ def _envelope(
         shape,
         RULES_VERSION,
         record.topic,
-        record.generation,
+        record.incarnation,
         record.partition,
         record.offset,
         index,
@@ -159,7 +174,7 @@ def _derived_id(record: RawRecord, index: int, recorded: datetime | None) -> int
         return None
     return derive_id(
         record.topic,
-        record.generation,
+        record.incarnation,
         record.partition,
         record.offset,
         index,
@@ -186,7 +201,7 @@ def _rejected(
     item = f" events[{index}]" if index else ""
     return Rejected(
         reason=reason,
-        detail=f"{record.place}{item}: {detail}",
+        detail=f"{record.coordinates}{item}: {detail}",
         shape=shape,
         index=record.index + index,
     )

@@ -11,12 +11,12 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 
+from normalizer.core.prefilter import Prefilter
 from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
-from normalizer.core.rules.secret_places import SecretPlaces
+from normalizer.core.rules.secret_members import SecretMembers
 from normalizer.core.rules.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.rules.secret_values import SHORTEST_TOKEN
 from normalizer.core.shapes import batch_key, is_wrapper
-from normalizer.core.signs import Signs
 from normalizer.jsontext import Json, Number, Repeated, parse, write
 
 Path: TypeAlias = tuple[str, ...]
@@ -52,7 +52,7 @@ class Cleaned(NamedTuple):
     """The text, and where U+FFFD was written: for each item of a batch, None for all else."""
 
     text: str
-    mended: dict[int | None, set[Path]]
+    replaced: dict[int | None, set[Path]]
 
 
 class Sanitizer:
@@ -60,9 +60,9 @@ class Sanitizer:
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         redaction = Redaction(redact_keys)
-        self.suspects: Final = Signs(redaction.added_words).suspects
+        self.suspects: Final = Prefilter(redaction.added_words).suspects
         self.texts: Final = SecretText(redaction.secrecy, self.suspects)
-        self.places: Final = SecretPlaces(self.texts)
+        self.secret_members: Final = SecretMembers(self.texts)
         self._remembered: Final = lru_cache(maxsize=1024)(self._are_plain)
 
     def are_plain(self, keys: str) -> bool:
@@ -70,7 +70,7 @@ class Sanitizer:
         return (self._remembered if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
 
     def _are_plain(self, keys: str) -> bool:
-        return mend(keys) == keys and not self.texts.may_hold_secret(keys)
+        return replace_unstorable(keys) == keys and not self.texts.may_hold_secret(keys)
 
     def clean(self, text: str, tree: Json) -> Cleaned:
         """Give `text`, whose tree is `tree`, as it may be stored; unchanged where nothing is wrong.
@@ -80,26 +80,26 @@ class Sanitizer:
         """
         rewriter = _Rewriter(self)
         cleaned = rewriter.record(tree)
-        return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.mended)
+        return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
         """Give the headers of a record as they may be stored, and where they were mended."""
         rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), _Mode.PLAIN)
-        return cleaned, rewriter.mended.get(None, set())
+        return cleaned, rewriter.replaced.get(None, set())
 
 
-def under(path: Path, key: str) -> Path:
+def child_path(path: Path, key: str) -> Path:
     """Give the path of what is under a key, or `[]`, of what is at `path`."""
     return (*path, key) if len(path) < MAX_PATH else path
 
 
-def dotted(path: Path) -> str:
+def dotted_path(path: Path) -> str:
     """Give a path as coercions name it: `context.rows[].error`."""
     return ".".join(path).replace(".[]", "[]")
 
 
-def mend(text: str) -> str:
+def replace_unstorable(text: str) -> str:
     """Give the text with U+FFFD for each U+0000 and each lone surrogate."""
     if text.isascii() and "\0" not in text:
         return text
@@ -136,7 +136,7 @@ class _Rewriter:
         self._item: int | None = None
         self.changed = False
         self.redacted = False
-        self.mended: dict[int | None, set[Path]] = {}
+        self.replaced: dict[int | None, set[Path]] = {}
 
     def record(self, tree: Json) -> Json:
         """A record's own value: an event, a batch of events, or either one wrapped."""
@@ -171,7 +171,7 @@ class _Rewriter:
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
         if isinstance(tree, list):
             items = tree
-            inner = under(path, "[]")
+            inner = child_path(path, "[]")
             inside = _Mode.PLAIN if mode is _Mode.ROOT else mode
             for at, item in enumerate(tree):
                 kept = item if _is_harmless(item) else self.walk(item, inner, inside)
@@ -179,7 +179,7 @@ class _Rewriter:
                     items = items if items is not tree else tree.copy()
                     items[at] = kept
             if len(items) > 1 and type(items[0]) is str and mode is not _Mode.UNTOUCHED:
-                return self._beside(items, copied=items is not tree)
+                return self._redact_neighbours(items, copied=items is not tree)
             return items
         if not isinstance(tree, dict):
             return tree
@@ -187,7 +187,7 @@ class _Rewriter:
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         changed_before, self.changed = self.changed, False
-        named = self._sanitizer.places.keys(tree) if mode is _Mode.PLAIN else ()
+        named = self._sanitizer.secret_members.keys(tree) if mode is _Mode.PLAIN else ()
         for key, value in zip(self._keys(tree, path, mode), tree.values(), strict=True):
             if not isinstance(value, _MAY_HIDE):
                 members[key] = value
@@ -201,7 +201,7 @@ class _Rewriter:
             elif _is_harmless(value):
                 members[key] = value
             else:
-                members[key] = self.walk(value, under(path, key), mode_inside)
+                members[key] = self.walk(value, child_path(path, key), mode_inside)
         kept, self.changed = members if self.changed else tree, changed_before or self.changed
         return kept
 
@@ -220,9 +220,9 @@ class _Rewriter:
             return False
         return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
-    def _beside(self, items: list[Json], *, copied: bool) -> list[Json]:
+    def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
         """Give the list without what the items before make secret."""
-        for at, kept in self._sanitizer.places.items(items):
+        for at, kept in self._sanitizer.secret_members.items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
                 copied = True
@@ -235,10 +235,10 @@ class _Rewriter:
         self.redacted |= changed
 
     def _text(self, text: str, path: Path, mode: _Mode) -> str:
-        mended = mend(text)
-        kept = mended if mode is _Mode.UNTOUCHED else self._without_secrets(mended)
+        replaced = replace_unstorable(text)
+        kept = replaced if mode is _Mode.UNTOUCHED else self._without_secrets(replaced)
         if kept != text:
-            self._note(path, text, mended, kept)
+            self._note(path, text, replaced, kept)
         return kept
 
     def _without_secrets(self, text: str) -> str:
@@ -273,15 +273,15 @@ class _Rewriter:
         taken: set[str] = set()
         numbers: dict[str, int] = {}
         for sent in tree:
-            mended = mend(sent)
-            kept = key = mended if mode is _Mode.UNTOUCHED else self._key(mended)
+            replaced = replace_unstorable(sent)
+            kept = key = replaced if mode is _Mode.UNTOUCHED else self._key(replaced)
             if kept != sent:
                 taken = taken or set(tree)
                 while key in taken:
                     numbers[kept] = numbers.get(kept, 1) + 1
                     key = f"{kept} ({numbers[kept]})"
                 taken.add(key)
-                self._note(under(path, key), sent, mended, key)
+                self._note(child_path(path, key), sent, replaced, key)
             keys.append(key)
         return keys
 
@@ -293,10 +293,10 @@ class _Rewriter:
         self.redacted |= kept != key
         return kept
 
-    def _note(self, path: Path, sent: str, mended: str, kept: str) -> None:
+    def _note(self, path: Path, sent: str, replaced: str, kept: str) -> None:
         self.changed = True
-        if mended != sent and REPLACEMENT in kept:
-            self.mended.setdefault(self._item, set()).add(path)
+        if replaced != sent and REPLACEMENT in kept:
+            self.replaced.setdefault(self._item, set()).add(path)
 
 
 def _mode_under(key: str, mode: _Mode) -> _Mode:

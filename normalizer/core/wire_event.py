@@ -27,7 +27,7 @@ PAIRS: Final = (
 
 CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
 
-READ: Final = frozenset(
+COLUMN_KEYS: Final = frozenset(
     (
         *CANONICAL_NAME,
         *("event_id", "execution_id", "status", "worker_id", "meta", "command_id"),
@@ -45,7 +45,7 @@ Value: TypeAlias = object
 integers are told by their exact type. Absent and null are both None."""
 
 
-class Refused(Exception):  # noqa: N818 - control flow inside the core: it becomes a Rejected
+class RecordRefused(Exception):  # noqa: N818 - control flow inside the core: it becomes a Rejected
     """This record, or this event of it, is refused."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -54,7 +54,7 @@ class Refused(Exception):  # noqa: N818 - control flow inside the core: it becom
         self.detail = detail
 
 
-class Part(msgspec.Struct, frozen=True, gc=False):
+class NestedObject(msgspec.Struct, frozen=True, gc=False):
     """Everything that a rule reads inside a payload, a meta or a result."""
 
     attempt: Value = None
@@ -80,7 +80,7 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     worker_id: Value = None
 
 
-class Sent(msgspec.Struct, frozen=True, gc=False):
+class SentFields(msgspec.Struct, frozen=True, gc=False):
     """Every top-level field that a rule reads. None: absent, null, or no object where one is read.
 
     A Raw is ABSENT, or as it came.
@@ -90,7 +90,7 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     attempt_number: Value = None
     catalog_id: Value = None
     command_id: Value = None
-    context: Part | None = None
+    context: NestedObject | None = None
     correlation: Raw = ABSENT
     created_at: Value = None
     duration: Value = None
@@ -101,14 +101,14 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     execution_id: Value = None
     ingest_time: Value = None
     max_attempts: Value = None
-    meta: Part | None = None
+    meta: NestedObject | None = None
     name: Value = None
     node_name: Value = None
     node_type: Value = None
     parent_event_id: Value = None
     parent_execution_id: Value = None
-    payload: Part | None = None
-    result: Part | None = None
+    payload: NestedObject | None = None
+    result: NestedObject | None = None
     retry_count: Value = None
     status: Value = None
     step: Value = None
@@ -117,13 +117,13 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
     worker_id: Value = None
 
 
-ASKED_FOR: Final = frozenset(Sent.__struct_fields__)
+READ_FIELDS: Final = frozenset(SentFields.__struct_fields__)
 
 
-NOTHING: Final = Part()
+NOTHING: Final = NestedObject()
 
 
-class Nested(msgspec.Struct, frozen=True, gc=False):
+class NestedObjects(msgspec.Struct, frozen=True, gc=False):
     """The places where an outcome, an error, a duration or a command may nest.
 
     `payload` is what counts of the pair context and payload; the names read as paths:
@@ -132,19 +132,19 @@ class Nested(msgspec.Struct, frozen=True, gc=False):
     `deep`: something nests elsewhere than in the payload itself; of most events nothing does.
     """
 
-    payload: Part
-    payload_result: Part = NOTHING
-    payload_result_context: Part = NOTHING
-    payload_response: Part = NOTHING
-    result: Part = NOTHING
-    result_context: Part = NOTHING
-    result_inner: Part = NOTHING
-    result_inner_context: Part = NOTHING
-    result_response: Part = NOTHING
+    payload: NestedObject
+    payload_result: NestedObject = NOTHING
+    payload_result_context: NestedObject = NOTHING
+    payload_response: NestedObject = NOTHING
+    result: NestedObject = NOTHING
+    result_context: NestedObject = NOTHING
+    result_inner: NestedObject = NOTHING
+    result_inner_context: NestedObject = NOTHING
+    result_response: NestedObject = NOTHING
     deep: bool = False
 
 
-NOTHING_NESTED: Final = Nested(NOTHING)
+NOTHING_NESTED: Final = NestedObjects(NOTHING)
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
@@ -166,7 +166,7 @@ class WireEvent(msgspec.Struct, gc=False):
     that name.
     """
 
-    sent: Sent
+    sent: SentFields
     fields: dict[str, Raw]
     layout: Layout
     index: int
@@ -175,8 +175,8 @@ class WireEvent(msgspec.Struct, gc=False):
     context: Raw = ABSENT
     result: Raw = ABSENT
     meta_sent: Raw = ABSENT
-    meta: Part = NOTHING
-    nested: Nested = NOTHING_NESTED
+    meta: NestedObject = NOTHING
+    nested: NestedObjects = NOTHING_NESTED
 
     @classmethod
     def read(
@@ -211,20 +211,20 @@ class WireEvent(msgspec.Struct, gc=False):
         if sent.meta is not None:
             event.meta_sent, event.meta = fields["meta"], sent.meta
         elif "meta" in others:
-            event.keep("meta")
-            event.note("meta_not_object", "meta")  # N2
+            event.keep_extra("meta")
+            event.flag("meta_not_object", "meta")  # N2
         return event
 
-    def keep(self, name: str) -> None:
+    def keep_extra(self, name: str) -> None:
         """Keep a field that was not used in `extra`."""
         self.extra[name] = self.fields[name]
 
-    def lose(self, name: str) -> None:
+    def drop_alias(self, name: str) -> None:
         """Keep the weaker one of a pair that differ, and count it (A1)."""
-        self.keep(name)
-        self.note("alias_conflict", name)
+        self.keep_extra(name)
+        self.flag("alias_conflict", name)
 
-    def note(self, rule: Rule, field: str) -> None:
+    def flag(self, rule: Rule, field: str) -> None:
         """Record a coercion of a value that `extra` holds."""
         self.coercions.append({"rule": rule, "field": field})
 
@@ -240,7 +240,7 @@ class WireEvent(msgspec.Struct, gc=False):
             raw = _fields_decoder.decode(raw)[key]
         return raw
 
-    def _read_payload(self, others: dict[str, Raw]) -> Part:
+    def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
         """Give what counts of the pair context and payload, and keep it as it came (A1)."""
         sent, fields = self.sent, self.fields
         context = others.get("context", ABSENT) if sent.context is None else fields["context"]
@@ -249,12 +249,12 @@ class WireEvent(msgspec.Struct, gc=False):
             self.context = payload
             return sent.payload or NOTHING
         if payload is not ABSENT and not same_json(context, payload):
-            self.lose("payload")
+            self.drop_alias("payload")
         self.context = context
         return sent.context or NOTHING
 
 
-def part(raw: Raw) -> Part:
+def nested_object(raw: Raw) -> NestedObject:
     """Give what a rule reads inside an object; nothing inside anything else."""
     if raw is ABSENT or raw == NULL:
         return NOTHING
@@ -269,7 +269,7 @@ def text(value: Value) -> str:
     return value if type(value) is str else ""
 
 
-def whole(value: Value) -> int | None:
+def integer_of(value: Value) -> int | None:
     """Give an integer as jsonb holds it: 2e1 is 20, 2.0 is none."""
     if type(value) is int:
         return value
@@ -279,7 +279,7 @@ def whole(value: Value) -> int | None:
     return None
 
 
-def word(value: Value) -> str:
+def text_or_number(value: Value) -> str:
     """Give a text or a number as text; '' for everything else (P1, K1)."""
     if type(value) is str:
         return value
@@ -288,10 +288,10 @@ def word(value: Value) -> str:
     return str(canonical_number(value)) if isinstance(value, Number) else ""
 
 
-def limited(field: str, value: str, max_bytes: int) -> str:
+def within_bytes(field: str, value: str, max_bytes: int) -> str:
     """Give the text. Raises Refused if it is longer than it may be (L1)."""
     if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
-        raise Refused(
+        raise RecordRefused(
             "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"
         )
     return value
@@ -323,7 +323,7 @@ def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
 def _layout(names: tuple[str, ...]) -> Layout:
     keys = frozenset(names)
     return Layout(
-        tuple(name for name in names if name not in READ),
+        tuple(name for name in names if name not in COLUMN_KEYS),
         shape_of(keys, payload_is_object=False),
         shape_of(keys, payload_is_object=True),
     )
@@ -336,7 +336,7 @@ _COMMON_KEYS: Final = 64
 What is kept comes to forty megabytes at most."""
 
 
-def _read_others(fields: dict[str, Raw]) -> tuple[Sent, dict[str, Raw]]:
+def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
     """Give an event's fields, and apart from them what came where an object is read."""
     others = {
         name: raw
@@ -347,34 +347,38 @@ def _read_others(fields: dict[str, Raw]) -> tuple[Sent, dict[str, Raw]]:
     return _sent_decoder.decode(text), others
 
 
-def _read_nested(payload: Part) -> Nested:
+def _read_nested(payload: NestedObject) -> NestedObjects:
     if payload.result is ABSENT and payload.response is ABSENT:
-        return Nested(payload)  # nearly every event
+        return NestedObjects(payload)  # nearly every event
     return _read_deep(payload, NOTHING)
 
 
-def _read_deep(payload: Part, result: Part) -> Nested:
-    payload_result = part(payload.result)
-    result_context = part(result.context)
-    result_inner = part(result_context.result)
-    return Nested(
+def _read_deep(payload: NestedObject, result: NestedObject) -> NestedObjects:
+    payload_result = nested_object(payload.result)
+    result_context = nested_object(result.context)
+    result_inner = nested_object(result_context.result)
+    return NestedObjects(
         payload,
         payload_result,
-        part(payload_result.context),
-        part(payload.response),
+        nested_object(payload_result.context),
+        nested_object(payload.response),
         result,
         result_context,
         result_inner,
-        part(result_inner.context),
-        part(result_context.response),
+        nested_object(result_inner.context),
+        nested_object(result_context.response),
         deep=True,
     )
 
 
 _OBJECTS: Final = frozenset(("context", "payload", "result", "meta"))
 _NO_OTHERS: Final[dict[str, Raw]] = {}
-_sent_decoder: Final[msgspec.json.Decoder[Sent]] = msgspec.json.Decoder(Sent, float_hook=Number)
-_part_decoder: Final[msgspec.json.Decoder[Part]] = msgspec.json.Decoder(Part, float_hook=Number)
+_sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
+    SentFields, float_hook=Number
+)
+_part_decoder: Final[msgspec.json.Decoder[NestedObject]] = msgspec.json.Decoder(
+    NestedObject, float_hook=Number
+)
 _value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(
     object, float_hook=Number
 )

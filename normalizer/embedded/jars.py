@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded.errors import EmbeddedError, KafkaMissing
+from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing
 
 KAFKA_VERSION: Final = "4.4.0"
 
@@ -43,8 +43,8 @@ _POM: Final = f"""\
 _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]+? MB) at ")
 
 
-async def kafka_jars(say: Callable[[str], None], cache: Path | None = None) -> Path:
-    """The folder of jars, from the cache or downloaded now; `say` gets lines of progress.
+async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
+    """The folder of jars, from the cache or downloaded now; `report` gets lines of progress.
 
     `cache` is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. Two callers at once
     download once. Raises KafkaMissing.
@@ -57,7 +57,7 @@ async def kafka_jars(say: Callable[[str], None], cache: Path | None = None) -> P
     cache.mkdir(parents=True, exist_ok=True)
     async with _locked(cache / "lock"):
         if not jars.exists():
-            await _download(jars, say)
+            await _download(jars, report)
     return jars
 
 
@@ -76,20 +76,20 @@ async def java() -> Path:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await asked.communicate()
-    version = re.search(rb'version "(\d+)', said)
+    _, output = await asked.communicate()
+    version = re.search(rb'version "(\d+)', output)
     if version is None or int(version[1]) < _JAVA_AT_LEAST:
         old = "unknown" if version is None else version[1].decode()
         raise KafkaMissing(f"The Java here has version {old}. {advice}")
     return Path(found)
 
 
-async def _download(jars: Path, say: Callable[[str], None]) -> None:
+async def _download(jars: Path, report: Callable[[str], None]) -> None:
     """Into a folder beside, then renamed: a folder of that name is whole."""
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaMissing("Kafka is downloaded by Maven: type `apt-get install maven`")
-    say(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
+    report(f"Downloading Apache Kafka {KAFKA_VERSION} (about 45 MB, once) ...")
     with tempfile.TemporaryDirectory(dir=jars.parent) as folder:
         pom = Path(folder) / "pom.xml"
         pom.write_text(_POM)
@@ -106,7 +106,7 @@ async def _download(jars: Path, say: Callable[[str], None]) -> None:
         )
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                failure = await _follow(process, say)
+                failure = await _follow(process, report)
         except TimeoutError:
             failure = f"nothing after {_DEADLINE_S:.0f} s"
         finally:
@@ -121,14 +121,14 @@ async def _download(jars: Path, say: Callable[[str], None]) -> None:
         (Path(folder) / "jars").rename(jars)
 
 
-async def _follow(process: asyncio.subprocess.Process, say: Callable[[str], None]) -> str:
+async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], None]) -> str:
     """The first error Maven prints; each jar of a megabyte or more is said."""
     assert process.stdout is not None
     failure = ""
     async for line in process.stdout:
         text = line.decode(errors="replace").strip()
         if downloaded := _DOWNLOADED.search(text):
-            say(f"  {downloaded[1]} ({downloaded[2]})")
+            report(f"  {downloaded[1]} ({downloaded[2]})")
         elif text.startswith("[ERROR]") and not failure:
             failure = text.removeprefix("[ERROR]").strip()[:200]
     await process.wait()

@@ -1,6 +1,6 @@
 """Files in, the records in them out, for jobs and for want of a broker.
 
 unpack  bytes, unpacked if they are gzip or zstd
-lines   lines, and the record that a line holds
+record_lines  lines, and the record that a line holds
 dumps   rows of an API dump
 """

@@ -61,7 +61,7 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
 
     Raises FatalError at a place that is not JSON: rows after it cannot be told apart.
     """
-    reader = _Reader(stream, name)
+    reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []
     page_bytes = 0
     try:
@@ -81,7 +81,7 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
         yield page
 
 
-class _Reader:
+class _DumpReader:
     """Walks one document with a window over its text; never holds more than a value and a chunk."""
 
     def __init__(self, stream: Unpacked, name: str) -> None:

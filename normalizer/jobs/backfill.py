@@ -1,6 +1,6 @@
 """A source of history in, the rows the service would make of it out, until its end or a stop.
 
-Batches are read and normalised while those before them are written, one at a time and in order. A
+Batches are read and normalized while those before them are written, one at a time and in order. A
 batch moves the job's own positions in its transaction, so that a kill at any moment loses and
 doubles nothing.
 """
@@ -13,15 +13,15 @@ from typing import Final
 
 from normalizer.core.batch import Batch, Item
 from normalizer.errors import FatalError, RetryableError
-from normalizer.jobs.filling import Filling, cut, pieces
-from normalizer.jobs.playing import Player, pause
-from normalizer.jobs.positions import JobPositions
-from normalizer.jobs.reporting import Verdict
-from normalizer.jobs.runs import Run
-from normalizer.jobs.source import At, Page, PartKey, Source
+from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, cut_page, split_page
+from normalizer.jobs.engine.job_positions import JobPositions
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.runner import JobRunner, wait_at_most
+from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition, SourcePage
 from normalizer.process.slices import Normalize, slices
-from normalizer.store.delivery import deliver
-from normalizer.store.quarantine import RefusalLines
+from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.retry import write_with_retry
 from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
@@ -44,37 +44,37 @@ class Backfill:
 
     def __init__(
         self,
-        player: Player,
-        source: Source,
+        runner: JobRunner,
+        source: HistorySource,
         normalize: Normalize,
         *,
-        positions_of: Callable[[Run], JobPositions] | None = None,
+        positions_of: Callable[[JobRun], JobPositions] | None = None,
         accept_expired: bool = False,
     ) -> None:
-        self.player = player
+        self.runner = runner
         self._positions_of = positions_of or partial(JobPositions, keyed=source.keyed)
         self._source = source
         self._normalize = normalize
         self._accept_expired = accept_expired
-        self._stopping = player.stopping
-        self._batch_rows = player.pace.rows_at_once(player.settings.batch_rows)
-        self._batch_bytes = player.settings.batch_bytes
-        self._outage = Outage(_log, player.clock)
-        self._refusals = RefusalLines(_log, player.clock)
+        self._stopping = runner.stopping
+        self._batch_rows = runner.throttle.max_batch_rows(runner.settings.batch_rows)
+        self._batch_bytes = runner.settings.batch_bytes
+        self._outage = Outage(_log, runner.clock)
+        self._refusals = RejectionLog(_log, runner.clock)
 
-    async def run(self) -> Verdict:
-        """Read, normalise and store."""
+    async def run(self) -> RunResult:
+        """Read, normalize and store."""
         async with self._source:
-            verdict = await self.player.play(self._work, self._source.share)
-        self._refusals.say()
-        return verdict
+            result = await self.runner.run(self._work, self._source.share)
+        self._refusals.flush()
+        return result
 
-    async def _work(self, run: Run, tasks: asyncio.TaskGroup) -> str | None:
+    async def _work(self, run: JobRun, tasks: asyncio.TaskGroup) -> str | None:
         positions = self._positions_of(run)
         async with Store(
-            self.player.database_url,
-            owner=self.player.settings.owner,
-            application_name=f"normalizer {run.asked.kind}",
+            self.runner.database_url,
+            owner=self.runner.settings.owner,
+            application_name=f"normalizer {run.spec.kind}",
             positions=positions,
             session=SESSION,
             accept_expired=self._accept_expired,
@@ -83,27 +83,29 @@ class Backfill:
         return self._source.truncated
 
     async def _transfer(
-        self, run: Run, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
+        self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
         """From the positions to the end; batches fill while those before them are written."""
-        filled: asyncio.Queue[Filling | None] = asyncio.Queue(BATCHES_WAITING)
-        writing = tasks.create_task(self._write_each(store, filled), name="write")
+        queue: asyncio.Queue[JobBatchBuilder | None] = asyncio.Queue(BATCHES_WAITING)
+        writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
         try:
-            async with contextlib.aclosing(self._filled(run, positions)) as fillings:
-                async for filling in fillings:
-                    await filled.put(filling)
+            async with contextlib.aclosing(self._full_batches(run, positions)) as builders:
+                async for builder in builders:
+                    await queue.put(builder)
         except FatalError as error:
             broken = error
-        await filled.put(None)
+        await queue.put(None)
         await asyncio.wait([writing])
         if broken:
             raise broken
 
-    async def _filled(self, run: Run, positions: JobPositions) -> AsyncGenerator[Filling, None]:
+    async def _full_batches(
+        self, run: JobRun, positions: JobPositions
+    ) -> AsyncGenerator[JobBatchBuilder, None]:
         """Full batches, and at last what is left, also where the source broke."""
         parts = await self._source.parts()
-        filling = Filling(run.epoch)
+        builder = JobBatchBuilder(run.epoch)
         try:
             async with contextlib.aclosing(self._pages(await run.positions(parts))) as pages:
                 async for page in pages:
@@ -112,27 +114,31 @@ class Backfill:
                     async for piece, items in normalized(
                         page, self._normalize, room=self._batch_rows
                     ):
-                        filling.add(piece, items)
-                        if self._is_full(filling):
-                            yield filling
-                            filling = Filling(run.epoch)
+                        builder.add(piece, items)
+                        if self._is_full(builder):
+                            yield builder
+                            builder = JobBatchBuilder(run.epoch)
                     if self._stopping.is_set():
                         break
         except FatalError:
-            yield filling
+            yield builder
             raise
-        yield filling
+        yield builder
 
-    def _is_full(self, filling: Filling) -> bool:
-        return filling.rows >= self._batch_rows or filling.value_bytes >= self._batch_bytes
+    def _is_full(self, builder: JobBatchBuilder) -> bool:
+        return builder.rows >= self._batch_rows or builder.value_bytes >= self._batch_bytes
 
-    async def _write_each(self, store: Store, filled: asyncio.Queue[Filling | None]) -> None:
+    async def _write_batches(
+        self, store: Store, queue: asyncio.Queue[JobBatchBuilder | None]
+    ) -> None:
         """Write batch after batch up to None; after the stop they are only taken."""
-        while (filling := await filled.get()) is not None:
-            if filling:
-                await self._write(store, filling.sealed(), filling.records)
+        while (builder := await queue.get()) is not None:
+            if builder:
+                await self._write(store, builder.build(), builder.records)
 
-    async def _pages(self, positions: dict[PartKey, At]) -> AsyncGenerator[Page, None]:
+    async def _pages(
+        self, positions: dict[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
         """The source's pages; where it is away, it is read on when it is back."""
         tries = 0
         while True:
@@ -141,7 +147,7 @@ class Backfill:
                     async for whole in read:
                         if self._outage.over():
                             tries = 0
-                        for page in pieces(whole, self._batch_rows):
+                        for page in split_page(whole, self._batch_rows):
                             yield page
                             positions[page.part] = _after(
                                 page, positions[page.part], keyed=self._source.keyed
@@ -149,18 +155,18 @@ class Backfill:
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
-                await pause(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                await wait_at_most(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
                 if self._stopping.is_set():
                     return
             else:
                 return
 
     async def _write(self, store: Store, batch: Batch, records: int) -> None:
-        await self.player.pace.turn(records, self._stopping)
+        await self.runner.throttle.acquire(records, self._stopping)
         if self._stopping.is_set():
             return
         try:
-            totals = await deliver(store, batch, stop=self._stopping)
+            totals = await write_with_retry(store, batch, stop=self._stopping)
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
             return
@@ -168,12 +174,12 @@ class Backfill:
 
 
 async def normalized(
-    page: Page, normalize: Normalize, *, room: int | None = None
-) -> AsyncGenerator[tuple[Page, list[Item]], None]:
+    page: SourcePage, normalize: Normalize, *, room: int | None = None
+) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
     """The page slice by slice with the outcomes of its records, so that others run in between."""
     async for items in slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
-        piece, page = cut(page, len(items)) if left else (page, page)
+        piece, page = cut_page(page, len(items)) if left else (page, page)
         yield piece, items
         await asyncio.sleep(0)
         if not left:
@@ -181,8 +187,8 @@ async def normalized(
     yield page, []
 
 
-def _after(page: Page, at: At, *, keyed: bool) -> At:
+def _after(page: SourcePage, at: ReadPosition, *, keyed: bool) -> ReadPosition:
     key = page.records[-1].key if keyed and page.records else None
-    return At(
+    return ReadPosition(
         next_offset=page.next_offset, end=at.end, cursor=at.cursor if key is None else key.decode()
     )

@@ -18,10 +18,10 @@ import zstandard
 
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import FatalError
-from normalizer.jobs import statements
-from normalizer.jobs.chunks import BEFORE_ALL, Chunk, Chunks, fetch_rows
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.store.grid import Grid
-from normalizer.store.session import ANSWER_S, Session
+from normalizer.store.session import COMMAND_TIMEOUT_S, Session
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
@@ -30,7 +30,7 @@ PIECE_BYTES: Final = 1 << 20
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
+class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which events; None everywhere: all of them. Times are of created_at."""
 
     from_time: datetime | None = None
@@ -41,14 +41,14 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 class Export:
     """One export. `run` gives the number of events written."""
 
-    def __init__(self, database_url: str, selection: Selection) -> None:
+    def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
         self._times = (selection.from_time, selection.to_time)
         self._session = Session(
             database_url,
             application_name="normalizer export",
             grid=Grid(),
-            answer_s=ANSWER_S,
+            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=READ_ONLY,
         )
 
@@ -60,37 +60,37 @@ class Export:
                 write(b"".join(to_canonical(Envelope(**row)) + b"\n" for row in rows))
                 events += len(rows)
         finally:
-            self._session.hang_up()
+            self._session.terminate()
         return events
 
     async def _pages(self) -> AsyncIterator[Sequence[asyncpg.Record]]:
-        async for chunk in self._chunks():
-            last_id = chunk.low - 1
-            while last_id < chunk.high:
-                left = Chunk(last_id + 1, chunk.high)
-                rows, last_id = await self._session.at_once(partial(self._fetch_between, left))
+        async for ids in self._id_ranges():
+            last_id = ids.low - 1
+            while last_id < ids.high:
+                left = IdRange(last_id + 1, ids.high)
+                rows, last_id = await self._session.run_once(partial(self._fetch_between, left))
                 yield rows
 
-    async def _chunks(self) -> AsyncIterator[Chunk]:
+    async def _id_ranges(self) -> AsyncIterator[IdRange]:
         """Of all ids; of named executions the index finds the few in a whole partition."""
         if not self._selection.executions:
-            async for chunk in Chunks(self._session.at_once, ROWS_A_CHUNK).after(BEFORE_ALL):
-                yield chunk
+            async for ids in IdRangeWalk(self._session.run_once, ROWS_A_CHUNK).after(BELOW_ALL_IDS):
+                yield ids
             return
-        for low, high, _ in await self._session.at_once(_partitions):
-            yield Chunk(low, high)
+        for low, high, _ in await self._session.run_once(_partitions):
+            yield IdRange(low, high)
 
     async def _fetch_between(
-        self, chunk: Chunk, connection: asyncpg.Connection
+        self, ids: IdRange, connection: asyncpg.Connection
     ) -> tuple[list[asyncpg.Record], int]:
         if not self._selection.executions:
-            return await fetch_rows(connection, statements.EVENTS_BETWEEN, chunk, *self._times)
+            return await fetch_rows(connection, job_statements.EVENTS_BETWEEN, ids, *self._times)
         wanted = (sorted(self._selection.executions), *self._times)
-        return await fetch_rows(connection, statements.EVENTS_OF_EXECUTIONS, chunk, *wanted)
+        return await fetch_rows(connection, job_statements.EVENTS_OF_EXECUTIONS, ids, *wanted)
 
 
 async def _partitions(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-    rows: list[asyncpg.Record] = await connection.fetch(statements.PARTITIONS)
+    rows: list[asyncpg.Record] = await connection.fetch(job_statements.PARTITIONS)
     return rows
 
 
@@ -137,9 +137,9 @@ class PackedFile:
         """Raises FatalError where the file cannot be written."""
         self._waiting += content
         while len(self._waiting) >= PIECE_BYTES:
-            piece = bytes(self._waiting[:PIECE_BYTES])
+            part = bytes(self._waiting[:PIECE_BYTES])
             del self._waiting[:PIECE_BYTES]
-            self._put(self._packer.compress(piece))
+            self._put(self._packer.compress(part))
 
     def _put(self, packed: bytes) -> None:
         assert self._file

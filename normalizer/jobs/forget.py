@@ -2,7 +2,7 @@
 
 Its id goes into a list first, in a transaction of its own: from then on every writer ignores its
 events. What was written before goes when no transaction is left that may not have seen the list.
-Each step can stop anywhere; the same command goes on. Source: 0014_remove_content.sql.
+Each step can stop anywhere; the same command goes on. Source: 0014_create_erasure.sql.
 """
 
 import asyncio
@@ -19,31 +19,31 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.snowflake import hash_text_id
 from normalizer.store.grid import Grid
-from normalizer.store.session import ANSWER_S, Session
-from normalizer.store.statements import FILLED
+from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
-_PATIENCE_S: Final = 120.0
+_GIVE_UP_AFTER_S: Final = 120.0
 """Longer than the longest batch: a statement of one may take a minute."""
-_ASK_AGAIN_S: Final = 0.05
+_POLL_EVERY_S: Final = 0.05
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 
-Place = tuple[object, ...]
-"""Topic, generation, partition and offset of a record."""
+RecordKey = tuple[object, ...]
+"""Topic, incarnation, partition and offset of a record."""
 
 _coercions: Final[msgspec.json.Decoder[list[dict[str, object]]]] = msgspec.json.Decoder(
     list[dict[str, object]]
 )
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True):
+class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
     """An execution by its number, and the text that it was named by where that is no number."""
 
     execution_id: int
     text: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> "Execution":
+    def parse(cls, text: str) -> "ForgottenExecution":
         """From what an operator typed. Raises ConfigurationError where it is no id."""
         name = text.strip()
         if not name:
@@ -60,14 +60,14 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
 
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
+class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
     """Who asks for it, and why: kept for ever, so no content."""
 
     who: str
     why: str
 
 
-class Erased(msgspec.Struct, frozen=True, kw_only=True):
+class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
     """What went, or would: events, calls, records that told of the events again, refused ones."""
 
     events: int
@@ -87,73 +87,73 @@ class _Found(msgspec.Struct, kw_only=True):
 
     names: set[str]
     event_ids: list[int] = []
-    places: list[Place] = []
+    record_keys: list[RecordKey] = []
     calls: int = 0
 
 
 class Forget:
     """One erasure. Both methods raise StoreUnavailable and FatalError; then type it again."""
 
-    def __init__(self, database_url: str, execution: Execution) -> None:
+    def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
         self._execution = execution
         self._id = execution.execution_id
         self._session = Session(
             database_url,
             application_name="normalizer forget",
             grid=Grid(),
-            answer_s=ANSWER_S,
+            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=_SESSION,
         )
 
-    async def look(self) -> Erased:
+    async def count(self) -> ErasedCounts:
         """What would go."""
         try:
             found = await self._find()
-            return Erased(
+            return ErasedCounts(
                 events=len(found.event_ids),
                 calls=found.calls,
-                reports=await self._each_page(statements.FIND_TELLINGS, found),
-                refused=len(await self._refused_records(found.names)),
+                reports=await self._each_page(statements.FIND_MERGED_RECORDS, found),
+                refused=len(await self._rejected_records(found.names)),
             )
         finally:
-            self._session.hang_up()
+            self._session.terminate()
 
-    async def run(self, reason: Reason) -> Erased:
+    async def run(self, reason: ErasureReason) -> ErasedCounts:
         """Erase it; what was erased in this run."""
         try:
-            await self._session.at_once(self._check_shown)
-            await self._execute(statements.ENLIST, self._id, reason.who, reason.why)
-            await self._until_heard()
+            await self._session.run_once(self._check_not_divergent)
+            await self._execute(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
+            await self._wait_for_writers()
             # What is found by the events goes before them, or a run that died would not find it.
             found = await self._find()
-            refused = await self._empty_refused(found.names)
-            await self._session.at_once(partial(self._drop_notes, found))
-            reports = await self._each_page(statements.DROP_TELLINGS, found)
+            refused = await self._empty_rejected(found.names)
+            await self._session.run_once(partial(self._drop_notes, found))
+            reports = await self._each_page(statements.DELETE_MERGED_RECORDS, found)
             events = sum([await self._archive(*bounds) for bounds in await self._filled()])
-            await self._session.at_once(self._end)
+            await self._session.run_once(self._end)
         finally:
-            self._session.hang_up()
-        return Erased(events=events, calls=found.calls, reports=reports, refused=refused)
+            self._session.terminate()
+        return ErasedCounts(events=events, calls=found.calls, reports=reports, refused=refused)
 
-    async def _check_shown(self, connection: asyncpg.Connection) -> None:
+    async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
         """Retention takes nothing of what is known to differ either: its counts would be wrong."""
         if await connection.fetchval(statements.IS_DIVERGENT, self._id):
-            raise self._differs()
+            raise self._divergent()
 
-    def _differs(self) -> FatalError:
+    def _divergent(self) -> FatalError:
         return FatalError(
             f"what is shown of execution {self._id} differs from its events, so its counts cannot "
             f"be kept: `projector repair --executions {self._id}`, then the same command"
         )
 
-    async def _until_heard(self) -> None:
+    async def _wait_for_writers(self) -> None:
         """Until no transaction is left that may have read the list as it was."""
         readers = (await self._fetch(statements.READERS))[0][0]
-        until_s = time.monotonic() + _PATIENCE_S
+        until_s = time.monotonic() + _GIVE_UP_AFTER_S
         while (await self._fetch(statements.ARE_THERE, readers))[0][0]:
             if time.monotonic() > until_s:
                 raise StoreUnavailable("database: a batch that began before has not ended yet")
-            await asyncio.sleep(_ASK_AGAIN_S)
+            await asyncio.sleep(_POLL_EVERY_S)
 
     async def _find(self) -> _Found:
         found = _Found(names=self._execution.names)
@@ -161,59 +161,59 @@ class Forget:
             for row in await self._fetch(statements.FIND_EVENTS, low, high, self._id):
                 event_id, *place, coercions = row
                 found.event_ids.append(event_id)
-                found.places.append(tuple(place))
+                found.record_keys.append(tuple(place))
                 found.names |= _opaque_names(coercions)
         found.calls = (await self._fetch(statements.COUNT_CALLS, self._id))[0][0]
         return found
 
     async def _filled(self) -> list[tuple[int, int]]:
         """The bounds of the partitions that hold anything."""
-        return [(row["low"], row["high"]) for row in await self._fetch(FILLED)]
+        return [(row["low"], row["high"]) for row in await self._fetch(FILLED_PARTITIONS)]
 
-    async def _refused_records(self, names: set[str]) -> list[Place]:
+    async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
         """The refused records in whose key, value or headers one of the names stands."""
-        said = _pattern(names)
+        stored = _pattern(names)
         sought = [name.encode() for name in names]
-        found: list[Place] = []
-        last: Place = ("", 0, 0, 0)
+        found: list[RecordKey] = []
+        last: RecordKey = ("", 0, 0, 0)
         while rows := await self._fetch(statements.READ_RAW, *last, sought):
             last = tuple(rows[-1])[:4]
             found += [
                 tuple(row)[:4]
                 for row in rows
-                if any(part is not None and said.search(part) for part in tuple(row)[4:])
+                if any(part is not None and stored.search(part) for part in tuple(row)[4:])
             ]
         return found
 
-    async def _empty_refused(self, names: set[str]) -> int:
-        places = await self._refused_records(names)
+    async def _empty_rejected(self, names: set[str]) -> int:
+        record_keys = await self._rejected_records(names)
 
         async def empty(connection: asyncpg.Connection) -> None:
-            columns = [list(column) for column in zip(*places, strict=True)]
+            columns = [list(column) for column in zip(*record_keys, strict=True)]
             await connection.execute(statements.EMPTY_ENTRIES, *columns)
-            await connection.execute(statements.EMPTY_TRIES, *columns)
+            await connection.execute(statements.EMPTY_ATTEMPTS, *columns)
             await connection.execute(statements.EMPTY_RAW, *columns)
-            await connection.execute(statements.ADD_ERASED, self._id, 0, len(places))
+            await connection.execute(statements.ADD_ERASED, self._id, 0, len(record_keys))
 
-        if places:
-            await self._session.at_once(empty)
-        return len(places)
+        if record_keys:
+            await self._session.run_once(empty)
+        return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
         """What jobs, the store and the drift radar noted of these events."""
         ids = found.event_ids
-        places = [list(column) for column in zip(*found.places, strict=True)] or [[]] * 4
-        await connection.execute(statements.DROP_REFUSALS, ids)
-        await connection.execute(statements.DROP_ASSIGNED, ids)
-        await connection.execute(statements.DROP_DRIFT, ids, *places)
+        record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
+        await connection.execute(statements.DELETE_ROW_REFUSALS, ids)
+        await connection.execute(statements.DELETE_ASSIGNED_IDS, ids)
+        await connection.execute(statements.DELETE_DRIFT, ids, *record_keys)
 
     async def _each_page(self, statement: str, found: _Found) -> int:
         """Ask it of every page of records that told again; how many told of these events."""
-        told = 0
+        reports = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
         while rows := await self._fetch(statement, *last, ROWS_A_STEP, found.event_ids):
-            told, last = told + rows[0][0], tuple(rows[0])[1:]
-        return told
+            reports, last = reports + rows[0][0], tuple(rows[0])[1:]
+        return reports
 
     async def _archive(self, low: int, high: int) -> int:
         """Delete the events of a partition, so many a transaction; how many there were."""
@@ -230,13 +230,13 @@ class Forget:
             return deleted
 
         gone = 0
-        while deleted := await self._session.at_once(archive):
+        while deleted := await self._session.run_once(archive):
             gone += deleted
         return gone
 
     async def _end(self, connection: asyncpg.Connection) -> None:
         if not await connection.fetchval(statements.ERASE_EXECUTION, self._id):
-            raise self._differs()
+            raise self._divergent()
         await connection.execute(statements.END, self._id)
 
     async def _execute(self, statement: str, *values: object) -> None:
@@ -247,7 +247,7 @@ class Forget:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             return rows
 
-        return await self._session.at_once(fetch)
+        return await self._session.run_once(fetch)
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:

@@ -6,35 +6,35 @@ from typing import Final
 IS_DIVERGENT: Final = """
     select exists (
         select
-        from   projector.divergent
+        from   projector.divergences
         where  execution_id = $1::bigint and ended_at is null
     )
 """
 
-ENLIST: Final = """
-    insert into normalizer.forgotten_execution (execution_id, who, why)
+ADD_FORGOTTEN: Final = """
+    insert into normalizer.forgotten_executions (execution_id, who, why)
     values ($1::bigint, $2::text, $3::text)
-    on conflict on constraint forgotten_execution_pkey do nothing
+    on conflict on constraint forgotten_executions_pkey do nothing
 """
 
 # Whoever reads the list holds its table's weakest lock until the end of the transaction.
 READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
-    where  relation = 'normalizer.forgotten_execution'::regclass and pid <> pg_backend_pid()
+    where  relation = 'normalizer.forgotten_executions'::regclass and pid <> pg_backend_pid()
 """
 
 ARE_THERE: Final = """
     select exists (
         select
         from   pg_locks
-        where  relation = 'normalizer.forgotten_execution'::regclass
+        where  relation = 'normalizer.forgotten_executions'::regclass
         and    virtualtransaction = any($1::text[])
     )
 """
 
 FIND_EVENTS: Final = """
-    select event_id, source_topic, source_generation, source_partition, source_offset,
+    select event_id, source_topic, source_incarnation, source_partition, source_offset,
            case when coercions @> '[{"rule": "opaque_id"}]' then coercions end as coercions
     from   normalizer.events
     where  event_id between $1::bigint and $2::bigint
@@ -47,16 +47,16 @@ COUNT_CALLS: Final = """
 
 _PAGE: Final = """
     with page as materialized (
-        select   source_topic, source_generation, source_partition, offset_block, told_id,
+        select   source_topic, source_incarnation, source_partition, offset_block, merge_id,
                  source_offsets, source_indexes, event_ids
-        from     normalizer.telling
-        where    (source_topic, source_generation, source_partition, offset_block, told_id)
+        from     normalizer.merged_records
+        where    (source_topic, source_incarnation, source_partition, offset_block, merge_id)
                  > ($1::text, $2::integer, $3::integer, $4::bigint, $5::bigint)
-        order by source_topic, source_generation, source_partition, offset_block, told_id
+        order by source_topic, source_incarnation, source_partition, offset_block, merge_id
         limit    $6::integer
     ),
-    told as materialized (
-        select source_topic, source_generation, source_partition, offset_block, told_id,
+    reported as materialized (
+        select source_topic, source_incarnation, source_partition, offset_block, merge_id,
                one.source_offset, one.source_index, one.event_id, one.number,
                one.event_id in (select unnest($7::bigint[])) as goes
         from   page
@@ -64,57 +64,57 @@ _PAGE: Final = """
                                as one (source_offset, source_index, event_id, number)
     ),
     left_over as materialized (
-        select   source_topic, source_generation, source_partition, offset_block, told_id,
+        select   source_topic, source_incarnation, source_partition, offset_block, merge_id,
                  array_agg(source_offset order by number) filter (where not goes) as source_offsets,
                  array_agg(source_index order by number) filter (where not goes) as source_indexes,
                  array_agg(event_id order by number) filter (where not goes) as event_ids
-        from     told
-        group by source_topic, source_generation, source_partition, offset_block, told_id
+        from     reported
+        group by source_topic, source_incarnation, source_partition, offset_block, merge_id
         having   bool_or(goes)
     )
 """
 _FOUND: Final = """
-    select   (select count(*) from told where goes), source_topic, source_generation,
-             source_partition, offset_block, told_id
+    select   (select count(*) from reported where goes), source_topic, source_incarnation,
+             source_partition, offset_block, merge_id
     from     page
-    order by source_topic desc, source_generation desc, source_partition desc, offset_block desc,
-             told_id desc
+    order by source_topic desc, source_incarnation desc, source_partition desc, offset_block desc,
+             merge_id desc
     limit    1
 """
-_KEY: Final = "source_topic, source_generation, source_partition, offset_block, told_id"
+_KEY: Final = "source_topic, source_incarnation, source_partition, offset_block, merge_id"
 
-FIND_TELLINGS: Final = f"{_PAGE} {_FOUND}"
+FIND_MERGED_RECORDS: Final = f"{_PAGE} {_FOUND}"
 
 # Records that told again of these events: they are told of no more.
-DROP_TELLINGS: Final = f"""
+DELETE_MERGED_RECORDS: Final = f"""
     {_PAGE},
     emptied as (
-        delete from normalizer.telling
+        delete from normalizer.merged_records
         where  ({_KEY}) in (select {_KEY} from left_over where event_ids is null)
     ),
     shortened as (
-        update normalizer.telling as kept
+        update normalizer.merged_records as kept
         set    source_offsets = left_over.source_offsets,
                source_indexes = left_over.source_indexes,
                event_ids      = left_over.event_ids
         from   left_over
         where  left_over.event_ids is not null
-        and    (kept.source_topic, kept.source_generation, kept.source_partition,
-                kept.offset_block, kept.told_id)
-               = (left_over.source_topic, left_over.source_generation, left_over.source_partition,
-                  left_over.offset_block, left_over.told_id)
+        and    (kept.source_topic, kept.source_incarnation, kept.source_partition,
+                kept.offset_block, kept.merge_id)
+               = (left_over.source_topic, left_over.source_incarnation, left_over.source_partition,
+                  left_over.offset_block, left_over.merge_id)
     )
     {_FOUND}
 """  # noqa: S608 - parts of our own
 
 # A page; bytes only of those that may name it: which of them do is for who reads them.
 READ_RAW: Final = """
-    select   source_topic, source_generation, source_partition, source_offset,
+    select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
              case when may.name_it then value end as value,
              case when may.name_it then raw.header_values end as headers
     from     (
-                 select   source_topic, source_generation, source_partition, source_offset, key,
+                 select   source_topic, source_incarnation, source_partition, source_offset, key,
                           value,
                           (
                               select string_agg(decode(header ->> 1, 'base64'), '\\x0a'::bytea)
@@ -122,9 +122,9 @@ READ_RAW: Final = """
                               where  header ->> 1 is not null
                           ) as header_values
                  from     normalizer.quarantine_raw
-                 where    (source_topic, source_generation, source_partition, source_offset)
+                 where    (source_topic, source_incarnation, source_partition, source_offset)
                           > ($1::text, $2::integer, $3::integer, $4::bigint)
-                 order by source_topic, source_generation, source_partition, source_offset
+                 order by source_topic, source_incarnation, source_partition, source_offset
                  limit    64
              ) as raw
     cross join lateral (
@@ -135,25 +135,25 @@ READ_RAW: Final = """
                    or     position(name in raw.header_values) > 0
                ) as name_it
     ) as may
-    order by source_topic, source_generation, source_partition, source_offset
+    order by source_topic, source_incarnation, source_partition, source_offset
 """
 
 _OF_THESE: Final = """
     join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
-               as wanted (source_topic, source_generation, source_partition, source_offset)
-           using (source_topic, source_generation, source_partition, source_offset)
+               as wanted (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
 """
-_SAID: Final = "'erased with its execution'"
+_ERASED_TEXT: Final = "'erased with its execution'"
 
 EMPTY_ENTRIES: Final = f"""
     update normalizer.quarantine
-    set    detail = {_SAID}, sample = null
+    set    detail = {_ERASED_TEXT}, sample = null
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts of our own
 
-EMPTY_TRIES: Final = f"""
-    update normalizer.quarantine_try
-    set    detail = {_SAID}
+EMPTY_ATTEMPTS: Final = f"""
+    update normalizer.redrive_attempts
+    set    detail = {_ERASED_TEXT}
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
 """  # noqa: S608 - parts of our own
 
@@ -163,35 +163,39 @@ EMPTY_RAW: Final = f"""
     set    key = null, value = null, headers = null, value_sha256 = '', whole = false,
            kept_at = 'infinity'
     from   (
-               select source_topic, source_generation, source_partition, source_offset
+               select source_topic, source_incarnation, source_partition, source_offset
                from   normalizer.quarantine_raw {_OF_THESE}
            ) as emptied
-    where  (raw.source_topic, raw.source_generation, raw.source_partition, raw.source_offset)
-         = (emptied.source_topic, emptied.source_generation, emptied.source_partition,
+    where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
+         = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,
             emptied.source_offset)
 """  # noqa: S608 - parts of our own
 
-DROP_REFUSALS: Final = "delete from normalizer.job_refusal where event_id = any($1::bigint[])"
+DELETE_ROW_REFUSALS: Final = (
+    "delete from normalizer.job_refusals where event_id = any($1::bigint[])"
+)
 
-DROP_ASSIGNED: Final = "delete from normalizer.assigned_id where event_id = any($1::bigint[])"
+DELETE_ASSIGNED_IDS: Final = (
+    "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
+)
 
 # An example is a value of the record that it names: one that made a row, or told of it again.
-DROP_DRIFT: Final = """
-    delete from normalizer.drift
-    where  (source_topic, source_generation, source_partition, source_offset) in (
+DELETE_DRIFT: Final = """
+    delete from normalizer.drift_findings
+    where  (source_topic, source_incarnation, source_partition, source_offset) in (
                select * from unnest($2::text[], $3::integer[], $4::integer[], $5::bigint[])
            )
     or     exists (
                select
-               from   normalizer.telling as again
+               from   normalizer.merged_records as again
                cross join lateral unnest(again.source_offsets, again.event_ids)
-                                      as told (source_offset, event_id)
-               where  again.source_topic = drift.source_topic
-               and    again.source_generation = drift.source_generation
-               and    again.source_partition = drift.source_partition
-               and    again.offset_block = drift.source_offset >> 12
-               and    told.source_offset = drift.source_offset
-               and    told.event_id in (select unnest($1::bigint[]))
+                                      as reported (source_offset, event_id)
+               where  again.source_topic = drift_findings.source_topic
+               and    again.source_incarnation = drift_findings.source_incarnation
+               and    again.source_partition = drift_findings.source_partition
+               and    again.offset_block = drift_findings.source_offset >> 12
+               and    reported.source_offset = drift_findings.source_offset
+               and    reported.event_id in (select unnest($1::bigint[]))
            )
 """
 
@@ -210,7 +214,7 @@ LOCK_EVENTS: Final = """
 ARCHIVE_EVENTS: Final = "select projector.archive_events($1::bigint[])"
 
 ADD_ERASED: Final = """
-    update normalizer.forgotten_execution
+    update normalizer.forgotten_executions
     set    events = events + $2::bigint, refused = refused + $3::bigint
     where  execution_id = $1::bigint
 """
@@ -218,7 +222,7 @@ ADD_ERASED: Final = """
 ERASE_EXECUTION: Final = "select projector.erase_execution($1::bigint)"
 
 END: Final = """
-    update normalizer.forgotten_execution
+    update normalizer.forgotten_executions
     set    ended_at = clock_timestamp()
     where  execution_id = $1::bigint
 """

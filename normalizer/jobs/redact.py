@@ -18,11 +18,11 @@ import asyncpg
 from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_text
 from normalizer.core.sanitize import Sanitizer
 from normalizer.jobs import redact_statements as statements
-from normalizer.jobs.chunks import Ask
-from normalizer.jobs.diff import Change, Diff
-from normalizer.jobs.playing import Player
-from normalizer.jobs.renormalise import Rewrite, RewriteDryRun, Rewriting
-from normalizer.jobs.statements import ALL_EVENTS
+from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.engine.id_ranges import RunOnConnection
+from normalizer.jobs.engine.job_statements import ALL_EVENTS
+from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.renormalize import Rewrite, RewriteDryRun, RewritePlan
 from normalizer.jsontext import parse, write
 
 BLOCKS_A_STEP: Final = 64
@@ -33,46 +33,46 @@ CALLS_A_STEP: Final = 200
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
     ("normalizer.quarantine", "sample"),
-    ("normalizer.quarantine_try", "detail"),
-    ("normalizer.job_refusal", "detail"),
-    ("normalizer.drift", "example"),
-    ("projector.verification", "detail"),
+    ("normalizer.redrive_attempts", "detail"),
+    ("normalizer.job_refusals", "detail"),
+    ("normalizer.drift_findings", "example"),
+    ("projector.verifications", "detail"),
 )
 """Tables, and their column in which a sentence may quote what a record said."""
 
 _CALLS: Final = "projector.archived_calls"
 _CALL_TEXTS: Final = {
-    "told_error": 18,
-    "told_step": 17,
-    "told_worker": 17,
+    "error_ranked": 18,
+    "step_ranked": 17,
+    "worker_ranked": 17,
     "error": 0,
     "step": 0,
     "worker_id": 0,
 }
 """Texts that calls may keep, each behind so many letters that date it."""
 
-Places = Counter[str]
+RedactedCounts = Counter[str]
 """Table and column -> how many rows, or of counters how many rows, were changed or would be."""
 
 
 class Redact(Rewrite):
-    """One run. `places` says what was changed beside the events, whose rows are in the totals."""
+    """One run. `counts` says what was changed beside the events, whose rows are in the totals."""
 
-    def __init__(self, player: Player, sanitizer: Sanitizer) -> None:
-        super().__init__(player, _rewriting(sanitizer))
-        self._others = _Others(self._session.at_once, sanitizer, self._turn, writes=True)
+    def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
+        super().__init__(runner, _rewrite_plan(sanitizer))
+        self._others = _OtherTables(self._session.run_once, sanitizer, self._turn, writes=True)
 
     @property
-    def places(self) -> Places:
+    def counts(self) -> RedactedCounts:
         """What this process did."""
-        return self._others.places
+        return self._others.counts
 
     async def _finish(self) -> None:
         await self._others.redact()
 
     async def _turn(self) -> bool:
         """Wait for live traffic; whether to go on."""
-        await self._player.pace.turn(0, self._stopping)
+        await self._runner.throttle.acquire(0, self._stopping)
         return not self._stopping.is_set()
 
 
@@ -80,9 +80,9 @@ class RedactDryRun(RewriteDryRun):
     """Counts what a run would change, place by place; reads only, and shows no content."""
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
-        super().__init__(database_url, _rewriting(sanitizer), Diff(self._note))
-        self._others = _Others(self._session.at_once, sanitizer, self._turn, writes=False)
-        self.places: Places = self._others.places
+        super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
+        self._others = _OtherTables(self._session.run_once, sanitizer, self._turn, writes=False)
+        self.counts: RedactedCounts = self._others.counts
 
     async def _compare_all(self) -> None:
         await super()._compare_all()
@@ -91,44 +91,49 @@ class RedactDryRun(RewriteDryRun):
     async def _turn(self) -> bool:
         return not self._stopping.is_set()
 
-    def _note(self, change: Change) -> None:
-        self.places.update(f"normalizer.events.{field}" for field in change.fields)
+    def _note(self, change: RowChange) -> None:
+        self.counts.update(f"normalizer.events.{field}" for field in change.fields)
 
 
-def place_lines(places: Places) -> Iterator[str]:
+def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
     """The places, one a line."""
-    if not places:
+    if not counts:
         yield "nothing"
-    for place, rows in sorted(places.items()):
-        yield f"{rows:>12,} {place}"
+    for table, rows in sorted(counts.items()):
+        yield f"{rows:>12,} {table}"
 
 
-def _rewriting(sanitizer: Sanitizer) -> Rewriting:
-    return Rewriting(
+def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
+    return RewritePlan(
         find=ALL_EVENTS,
         parameters=(),
         rewrite=partial(redact_row, sanitizer=sanitizer),
-        suspects=partial(may_hide, sanitizer=sanitizer),
+        may_change=partial(may_hide, sanitizer=sanitizer),
     )
 
 
-class _Others:
+class _OtherTables:
     """Everything but events, place by place; without `writes` it is only looked at.
 
-    `turn` lets live traffic go first, and says whether to go on.
+    `acquire` lets live traffic go first, and says whether to go on.
     """
 
     def __init__(
-        self, ask: Ask, sanitizer: Sanitizer, turn: Callable[[], Awaitable[bool]], *, writes: bool
+        self,
+        run_on_connection: RunOnConnection,
+        sanitizer: Sanitizer,
+        turn: Callable[[], Awaitable[bool]],
+        *,
+        writes: bool,
     ) -> None:
-        self._ask = ask
+        self._run_on_connection = run_on_connection
         self._redacted = partial(redact_stored_text, sanitizer=sanitizer)
         self._turn = turn
         self._writes = writes
-        self.places: Places = Counter()
+        self.counts: RedactedCounts = Counter()
 
     async def redact(self) -> None:
-        """Do it, until `turn` says no. Raises StoreUnavailable and FatalError."""
+        """Do it, until `acquire` says no. Raises StoreUnavailable and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         await self._redact_table(_CALLS, self._redact_calls)
@@ -152,7 +157,7 @@ class _Others:
     async def _redact_texts(self, table: str, column: str, first: int, end: int) -> bool:
         rows = await self._fetch(statements.read_texts(table, column), first, end)
         changes = [
-            (row["place"], row["said"], kept)
+            (row["row_id"], row["said"], kept)
             for row in rows
             if (kept := self._redacted(row["said"])) != row["said"]
         ]
@@ -166,7 +171,7 @@ class _Others:
     async def _redact_calls(self, first: int, end: int) -> bool:
         rows = await self._fetch(statements.READ_CALLS, first, end)
         changes = [
-            (row["execution_id"], row["place"], row["said"], kept)
+            (row["execution_id"], row["row_id"], row["said"], kept)
             for row in rows
             if (kept := self._redacted_call(row["said"])) != row["said"]
         ]
@@ -177,19 +182,19 @@ class _Others:
         self._note(_CALLS, done)
         return done == len(changes)
 
-    def _redacted_call(self, said: bytes) -> bytes:
+    def _redacted_call(self, stored: bytes) -> bytes:
         """The row as it may be kept; the very same bytes where nothing in it is secret."""
-        row = parse(said.decode())
+        row = parse(stored.decode())
         assert isinstance(row, dict)
         changed = False
         for name, dated in _CALL_TEXTS.items():
             if isinstance(text := row.get(name), str):
                 row[name] = text[:dated] + self._redacted(text[dated:])
                 changed |= row[name] != text
-        return write(row).encode() if changed else said
+        return write(row).encode() if changed else stored
 
     async def _redact_counts(self, counted_in: str, named: str) -> None:
-        rows = await self._fetch(statements.names(counted_in, named))
+        rows = await self._fetch(statements.read_names(counted_in, named))
         changes = [
             (row["said"], kept)
             for row in rows
@@ -201,14 +206,14 @@ class _Others:
             done = (await self._fetch(statements.RENAME_COUNTS, counted_in, named, *columns))[0][0]
         self._note(f"projector.{counted_in}.{named}", done)
 
-    def _note(self, place: str, rows: int) -> None:
+    def _note(self, table: str, rows: int) -> None:
         if rows:
-            self.places[place] += rows
+            self.counts[table] += rows
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
             rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
             return rows
 
-        found: list[asyncpg.Record] = await self._ask(fetch)
+        found: list[asyncpg.Record] = await self._run_on_connection(fetch)
         return found

@@ -18,7 +18,7 @@ _IN_BLOCKS: Final = """
 def read_texts(table: str, column: str) -> str:
     """The texts in these blocks."""
     return f"""
-        select ctid::text as place, {column} as said
+        select ctid::text as row_id, {column} as said
         from   {table}
         where  {_IN_BLOCKS} and {column} is not null
     """  # noqa: S608 - our own
@@ -29,16 +29,16 @@ def change_texts(table: str, column: str) -> str:
     return f"""
         update {table} as kept
         set    {column} = wanted.becomes
-        from   unnest($1::text[], $2::text[], $3::text[]) as wanted (place, was, becomes)
+        from   unnest($1::text[], $2::text[], $3::text[]) as wanted (row_id, was, becomes)
         where  kept.ctid = any($1::text[]::tid[])
-        and    kept.ctid = wanted.place::tid
+        and    kept.ctid = wanted.row_id::tid
         and    kept.{column} = wanted.was
         returning 1
     """  # noqa: S608 - our own
 
 
 READ_CALLS: Final = f"""
-    select execution_id, ctid::text as place, to_jsonb(kept) as said
+    select execution_id, ctid::text as row_id, to_jsonb(kept) as said
     from   projector.archived_calls as kept
     where  {_IN_BLOCKS}
 """  # noqa: S608 - our own
@@ -47,10 +47,10 @@ CHANGE_CALLS: Final = """
     select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
 """
 
-COUNTED_TEXTS: Final = "select counted_in, named from projector.counted_texts()"
+COUNTED_TEXTS: Final = "select counter_table, text_column from projector.counter_text_columns()"
 
 
-def names(counted_in: str, named: str) -> str:
+def read_names(counted_in: str, named: str) -> str:
     """Every text that is counted by."""
     return f"select distinct {named} as said from projector.{counted_in}"  # noqa: S608 - our own
 

@@ -13,31 +13,31 @@ from typing import Final, Self
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import PartitionBatch, Totals
-from normalizer.core.record import RawRecord
-from normalizer.core.rules.times import EPOCH
+from normalizer.core.batch import OutcomeTotals, PartitionBatch
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.timestamps import EPOCH
 from normalizer.envelope import RULES_VERSION
-from normalizer.jobs import statements
-from normalizer.jobs.defaults import Defaults
-from normalizer.jobs.positions import JobPositions
-from normalizer.jobs.runs import Run
-from normalizer.jobs.source import At, Page, Part, PartKey
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_positions import JobPositions
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.process.slices import Normalize
-from normalizer.store.database import reading
-from normalizer.store.refusals import Refusal
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.read_only import read_only_connection
 
 ENTRIES_A_PAGE: Final = 50
 """Of up to 1 MiB each, all of them in memory, and up to three batches of them."""
 PART: Final[PartKey] = ("quarantine", 0, 0)
 
-Place = tuple[str | None, int, int, int]
+EntryCoordinates = tuple[str | None, int, int, int]
 
 _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.json.Decoder(
     list[tuple[str, str | None]]
 )
 
 
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
+class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
     """Which entries; None everywhere: all that did not come through yet.
 
     Times are of quarantined_at; `version` of the rules that refused. An entry that was tried under
@@ -57,7 +57,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def takes_all(self) -> bool:
         """Whether nothing narrows it down."""
-        return msgspec.structs.replace(self, again=False) == Selection()
+        return msgspec.structs.replace(self, again=False) == RedriveSelection()
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,22 +74,22 @@ class QuarantineSource:
     def __init__(
         self,
         database_url: str,
-        selection: Selection,
+        selection: RedriveSelection,
         *,
-        defaults: Defaults | None = None,
+        defaults: FieldDefaults | None = None,
         rules_version: int = RULES_VERSION,
     ) -> None:
         self._database_url = database_url
         self._selection = selection
-        self._defaults = defaults or Defaults({})
+        self._defaults = defaults or FieldDefaults({})
         self._rules_version = rules_version
         self._run: tuple[str, int] = ("", 0)
         self._entries: dict[int, list[_Entry]] = {}
         """By the part's offset of their record: a record may come again in a later page."""
-        self._gone: dict[Place, str] = {}
+        self._unreadable: dict[EntryCoordinates, str] = {}
         self._last_id = 0
-        self._taken = 0
-        self._wanted = 0
+        self._entries_read = 0
+        self._entries_in_all = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,55 +102,59 @@ class QuarantineSource:
     ) -> None:
         """Every statement has a connection of its own."""
 
-    def positions(self, run: Run) -> JobPositions:
+    def positions(self, run: JobRun) -> JobPositions:
         """What its batches move: the run's positions, and the fate of each entry."""
-        self._run = (run.asked.job_id, run.number)
+        self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
     def normalized_by(self, normalize: Normalize) -> Normalize:
         """The rules, for records that are still here; the others have no outcome."""
-        return lambda record: () if _place(record) in self._gone else normalize(record)
+        return lambda record: (
+            () if _entry_coordinates(record) in self._unreadable else normalize(record)
+        )
 
     def share(self) -> float | None:
         """By entries."""
-        return min(self._taken / self._wanted, 1.0) if self._wanted else None
+        return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
     async def count(self) -> int:
         """How many entries are to be tried."""
-        async with reading(self._database_url) as connection:
+        async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
-                f"select count(*) from ({statements.ENTRIES}) as entry",  # noqa: S608 - our own
+                f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - our own
                 *self._parameters(0, None),
             )
         limit = self._selection.limit
         return found if limit is None else min(found, limit)
 
-    async def parts(self) -> list[Part]:
+    async def parts(self) -> list[SourcePart]:
         """The one part there is: records are only counted."""
-        self._wanted = await self.count()
-        return [Part(key=PART, start=0)]
+        self._entries_in_all = await self.count()
+        return [SourcePart(key=PART, start=0)]
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
         """Entries by id, each once, also where reading broke and goes on.
 
         Entries of one record in a page are one record.
         """
         next_offset = positions[PART].next_offset
         while entries := await self._next_entries():
-            records: dict[Place, RawRecord] = {}
-            offsets: dict[Place, int] = {}
+            records: dict[EntryCoordinates, RawRecord] = {}
+            offsets: dict[EntryCoordinates, int] = {}
             for entry in entries:
                 record = self._record(entry)
-                place = _place(record)
-                records.setdefault(place, record)
-                offset = offsets.setdefault(place, next_offset + len(offsets))
+                coordinates = _entry_coordinates(record)
+                records.setdefault(coordinates, record)
+                offset = offsets.setdefault(coordinates, next_offset + len(offsets))
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
             # What was given is in a batch that may not be written yet: the tables do not tell.
             self._last_id = entries[-1]["quarantine_id"]
-            self._taken += len(entries)
-            yield Page(
+            self._entries_read += len(entries)
+            yield SourcePage(
                 part=PART,
                 from_offset=next_offset,
                 next_offset=next_offset + len(records),
@@ -158,34 +162,36 @@ class QuarantineSource:
             )
             next_offset += len(records)
 
-    def fates(
-        self, part: PartitionBatch, refusals: Sequence[Refusal]
+    def entry_outcomes(
+        self, part: PartitionBatch, refusals: Sequence[RejectedRecord]
     ) -> list[tuple[int, str, str]]:
         """Of each entry of the part's records: id, outcome, detail."""
         refused = {
-            (*_place(refusal.record), refusal.rejected.index): refusal.rejected.detail
+            (*_entry_coordinates(refusal.record), refusal.rejected.index): refusal.rejected.detail
             for refusal in refusals
         }
-        fates = []
+        entry_outcomes = []
         for offset, (record, _) in enumerate(part.items, part.from_offset):
-            place = _place(record)
+            coordinates = _entry_coordinates(record)
             for entry in self._entries[offset]:
-                if place in self._gone:
-                    fates.append((entry.quarantine_id, "gone", self._gone[place]))
-                elif (detail := refused.get((*place, entry.index))) is not None:
-                    fates.append((entry.quarantine_id, "refused", detail))
+                if coordinates in self._unreadable:
+                    entry_outcomes.append(
+                        (entry.quarantine_id, "gone", self._unreadable[coordinates])
+                    )
+                elif (detail := refused.get((*coordinates, entry.index))) is not None:
+                    entry_outcomes.append((entry.quarantine_id, "refused", detail))
                 else:
-                    fates.append((entry.quarantine_id, "redriven", ""))
-        return fates
+                    entry_outcomes.append((entry.quarantine_id, "redriven", ""))
+        return entry_outcomes
 
     async def _next_entries(self) -> list[asyncpg.Record]:
         limit = self._selection.limit
-        left = ENTRIES_A_PAGE if limit is None else min(ENTRIES_A_PAGE, limit - self._taken)
+        left = ENTRIES_A_PAGE if limit is None else min(ENTRIES_A_PAGE, limit - self._entries_read)
         if left <= 0:
             return []
-        async with reading(self._database_url) as connection:
+        async with read_only_connection(self._database_url) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(
-                statements.ENTRIES, *self._parameters(self._last_id, left)
+                job_statements.READ_ENTRIES, *self._parameters(self._last_id, left)
             )
         return rows
 
@@ -212,7 +218,7 @@ class QuarantineSource:
         record = RawRecord(
             value=self._defaults.complete(entry["value"]),
             topic=entry["source_topic"],
-            generation=entry["source_generation"],
+            incarnation=entry["source_incarnation"],
             partition=entry["source_partition"],
             offset=entry["source_offset"],
             key=entry["key"],
@@ -224,7 +230,7 @@ class QuarantineSource:
             else round((recorded - EPOCH).total_seconds() * 1000),
         )
         if not entry["whole"]:
-            self._gone[_place(record)] = (
+            self._unreadable[_entry_coordinates(record)] = (
                 "its bytes were deleted by age"
                 if entry["whole"] is None
                 else "its bytes were erased with their execution"
@@ -237,7 +243,7 @@ class QuarantineSource:
 class _RedrivePositions(JobPositions):
     """The run's positions; with them move the fates of the entries."""
 
-    def __init__(self, run: Run, source: QuarantineSource) -> None:
+    def __init__(self, run: JobRun, source: QuarantineSource) -> None:
         super().__init__(run)
         self._redrive = run
         self._source = source
@@ -245,28 +251,32 @@ class _RedrivePositions(JobPositions):
     async def move(
         self,
         connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, Totals]],
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,
-        refusals: Sequence[Refusal],
+        refusals: Sequence[RejectedRecord],
     ) -> None:
         """As any positions; each entry's try is recorded, and who came through is marked."""
         await super().move(connection, moves, batch_id, refusals)
-        fates = [fate for part, _ in moves for fate in self._source.fates(part, refusals)]
-        if not fates:
+        entry_outcomes = [
+            entry_outcome
+            for part, _ in moves
+            for entry_outcome in self._source.entry_outcomes(part, refusals)
+        ]
+        if not entry_outcomes:
             return
         await connection.execute(
-            statements.ADD_TRIES,
-            self._redrive.asked.job_id,
+            job_statements.ADD_REDRIVE_ATTEMPTS,
+            self._redrive.spec.job_id,
             self._redrive.number,
             self._redrive.owner,
             RULES_VERSION,
-            *map(list, zip(*fates, strict=True)),
+            *map(list, zip(*entry_outcomes, strict=True)),
         )
-        redriven = sorted(entry for entry, outcome, _ in fates if outcome == "redriven")
-        await connection.execute(statements.MARK_REDRIVEN, redriven)
+        redriven = sorted(entry for entry, outcome, _ in entry_outcomes if outcome == "redriven")
+        await connection.execute(job_statements.MARK_REDRIVEN, redriven)
 
-    def _fates(
-        self, part: PartitionBatch, totals: Totals, refusals: Sequence[Refusal]
+    def _outcome_counts(
+        self, part: PartitionBatch, totals: OutcomeTotals, refusals: Sequence[RejectedRecord]
     ) -> tuple[int, ...]:
         """What is refused again is no duplicate."""
         again = len(refusals) - totals.quarantined if part.items else 0
@@ -274,5 +284,5 @@ class _RedrivePositions(JobPositions):
         return (*msgspec.structs.astuple(kept), 0, 0, again)
 
 
-def _place(record: RawRecord) -> Place:
-    return (record.topic, record.generation, record.partition, record.offset)
+def _entry_coordinates(record: RawRecord) -> EntryCoordinates:
+    return (record.topic, record.incarnation, record.partition, record.offset)

@@ -15,14 +15,14 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError, PositionError
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 
 
-class Partition(NamedTuple):
+class KafkaPartition(NamedTuple):
     """One partition of a topic."""
 
     topic: str
@@ -39,10 +39,10 @@ class Bounds(NamedTuple):
     end: int
 
 
-class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets from_offset up to next_offset of one partition; `records` may leave holes."""
 
-    partition: Partition
+    partition: KafkaPartition
     from_offset: int
     next_offset: int
     records: list[RawRecord]
@@ -122,12 +122,12 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
     return True
 
 
-def raw_record(record: Any, generation: int) -> RawRecord:
+def raw_record(record: Any, incarnation: int) -> RawRecord:
     """The client's record as ours."""
     return RawRecord(
         record.value,
         record.topic,
-        generation,
+        incarnation,
         record.partition,
         record.offset,
         record.key,

@@ -7,7 +7,7 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """`say` writes a line that stays; `live` one that the next replaces, where that is possible.
+    """`print_line` writes a line that stays; `print_live` one that the next replaces on a terminal.
 
     Where nobody reads any more (`is_read`), the first write raises BrokenPipeError and further ones
     do nothing.
@@ -19,11 +19,11 @@ class Screen:
         self._is_live = False
         self.is_read = True
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Write lines that stay."""
         self._write(f"{text}\n", is_live=False)
 
-    def live(self, text: str) -> None:
+    def print_live(self, text: str) -> None:
         """Write over the live line before, on a terminal; else a line as any other."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 

@@ -14,20 +14,20 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
-def stopping(stop: Callable[[], None]) -> Iterator[None]:
+def stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Call `stop` on the first signal; a second one does not return."""
     loop = asyncio.get_running_loop()
-    asked = False
+    is_stopping = False
 
-    def hear() -> None:
-        nonlocal asked
-        if asked:
+    def on_signal() -> None:
+        nonlocal is_stopping
+        if is_stopping:
             os._exit(STOPPED_AT_ONCE)
-        asked = True
+        is_stopping = True
         stop()
 
     for number in _SIGNALS:
-        loop.add_signal_handler(number, hear)
+        loop.add_signal_handler(number, on_signal)
     try:
         yield
     finally:

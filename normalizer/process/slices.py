@@ -1,4 +1,4 @@
-"""Normalises records slice by slice, so that the event loop runs in between."""
+"""Normalizes records slice by slice, so that the event loop runs in between."""
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -6,8 +6,8 @@ from typing import Final
 
 from normalizer.core.batch import Item
 from normalizer.core.bounds import is_heavy
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
 from normalizer.telemetry import get_logger
 
 SLICE_S: Final = 0.005
@@ -16,8 +16,8 @@ written meanwhile waits for one or two slices, and a batch takes some twenty."""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 
-Normalize = Callable[[RawRecord], tuple[Outcome, ...]]
-Apart = Callable[[RawRecord], Awaitable[tuple[Outcome, ...] | None]]
+Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
+NormalizeHeavy = Callable[[RawRecord], Awaitable[tuple[Normalized, ...] | None]]
 
 _log: Final = get_logger()
 
@@ -26,27 +26,27 @@ async def slices(
     records: Sequence[RawRecord],
     normalize: Normalize,
     *,
-    apart: Apart | None = None,
+    heavy: NormalizeHeavy | None = None,
     room: int | None = None,
 ) -> AsyncGenerator[list[Item], None]:
     """Give the records with their outcomes, in order, as many as took a few milliseconds.
 
     Between two slices let others run. A slice ends, too, where all that was given comes to `room`
-    rows. `apart` normalises heavy records; None from it ends all. Large and slow records are logged
+    rows. `heavy` normalizes heavy records; None from it ends all. Large and slow records are logged
     by their coordinates.
     """
     items: list[Item] = []
     rows = 0
     due_s = (before_s := time.perf_counter()) + SLICE_S
     for record in records:
-        is_apart = apart is not None and is_heavy(record)
-        outcomes = await apart(record) if apart and is_apart else normalize(record)
+        is_heavy_record = heavy is not None and is_heavy(record)
+        outcomes = await heavy(record) if heavy and is_heavy_record else normalize(record)
         if outcomes is None:
             return
         items.append((record, outcomes))
         rows += len(outcomes)
         now_s = time.perf_counter()
-        if is_apart or now_s - before_s >= SLOW_S:
+        if is_heavy_record or now_s - before_s >= SLOW_S:
             _log_slow(record, now_s - before_s)
         before_s = now_s
         is_enough = room is not None and rows >= room
@@ -62,4 +62,4 @@ async def slices(
 def _log_slow(record: RawRecord, took_s: float) -> None:
     size = len(record.value or b"")
     if took_s >= SLOW_S or size > LARGE_BYTES:
-        _log.warning("slow_record", record=record.place, bytes=size, seconds=round(took_s, 3))
+        _log.warning("slow_record", record=record.coordinates, bytes=size, seconds=round(took_s, 3))

@@ -1,4 +1,4 @@
-"""Normalises fetched records into a batch, without holding the loop; heavy ones in the helper."""
+"""Normalizes fetched records into a batch, without holding the loop; heavy ones in the helper."""
 
 import asyncio
 import contextlib
@@ -10,12 +10,12 @@ from typing import Final
 from msgspec.structs import replace
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome
-from normalizer.kafka import Chunk, Partition
-from normalizer.process.helper_process import Helper, HelperDied
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
 from normalizer.process.slices import slices
-from normalizer.service.filling import Filling
+from normalizer.service.batch_builder import BatchBuilder
 from normalizer.service.membership import Membership
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
@@ -28,7 +28,7 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """What all lanes normalise with. `timed` measures a stage."""
+    """What all lanes normalize with. `timed` measures a stage."""
 
     def __init__(
         self,
@@ -41,51 +41,51 @@ class Intake:
         self._ownership = membership.ownership
         self._timed = timed
         self._normalizer = Normalizer(settings.redact_keys)
-        self.helper = Helper(settings.redact_keys)
-        self._died_on: dict[str, str] = {}
+        self.normalizer_process = NormalizerProcess(settings.redact_keys)
+        self._dying_records: dict[str, str] = {}
 
-    def is_full(self, filling: Filling) -> bool:
+    def is_full(self, builder: BatchBuilder) -> bool:
         """Whether the batch has as many rows or bytes as it may."""
         settings = self._settings
-        return filling.rows >= settings.batch_rows or filling.value_bytes >= settings.batch_bytes
+        return builder.rows >= settings.batch_rows or builder.value_bytes >= settings.batch_bytes
 
-    async def take_in(
-        self, lane: int, filling: Filling, claim: Claim, chunk: Chunk
-    ) -> Chunk | None:
-        """Normalise a chunk into the batch, slice by slice; gives what the batch has no room for.
+    async def add_chunk(
+        self, writer: int, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
+    ) -> FetchedChunk | None:
+        """Normalize a chunk into the batch, slice by slice; gives what the batch has no room for.
 
         A partition that does not move is read record by record, each a batch of its own.
         """
         suspect = self._ownership.suspects.get(chunk.partition)
-        if suspect and filling:
+        if suspect and builder:
             return chunk
-        self._membership.moved(chunk.partition)
+        self._membership.note_progress(chunk.partition)
         if suspect:
             suspect.offset = chunk.from_offset
             _log.warning("reading_one_by_one", partition=str(chunk.partition), at=suspect.offset)
         if not chunk.records:
-            filling.add(claim, chunk, [])
-        apart = partial(self._normalize_apart, lane, claim)
-        room = 1 if suspect else self._settings.batch_rows - filling.rows
-        read = slices(chunk.records, self._normalizer.normalize, apart=apart, room=room)
+            builder.add(claim, chunk, [])
+        in_process = partial(self._normalize_in_process, writer, claim)
+        room = 1 if suspect else self._settings.batch_rows - builder.rows
+        read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
         async with contextlib.aclosing(read):
-            while left := len(chunk.records):
+            while remaining := len(chunk.records):
                 with self._timed("normalize"):
                     items = await anext(read, None)
                 if items is None:
                     return None
-                is_last = len(items) == left
+                is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1
-                filling.add(claim, replace(chunk, next_offset=after), items)
+                builder.add(claim, replace(chunk, next_offset=after), items)
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
-                if not is_last and (suspect or self.is_full(filling)):
+                if not is_last and (suspect or self.is_full(builder)):
                     return chunk
                 await asyncio.sleep(0)
         return None
 
     def waiting(self) -> Iterator[str]:
         """What does not go on because of a record, and of which one; from any thread."""
-        for record, why in sorted({**self._died_on}.items()):
+        for record, why in sorted({**self._dying_records}.items()):
             yield f"record {record}: {why}"
         for partition, suspect in sorted({**self._ownership.suspects}.items()):
             yield (
@@ -93,27 +93,32 @@ class Intake:
                 f"offset {suspect.offset} is in hand"
             )
 
-    async def _normalize_apart(
-        self, lane: int, claim: Claim, record: RawRecord
-    ) -> tuple[Outcome, ...] | None:
+    async def _normalize_in_process(
+        self, writer: int, claim: Claim, record: RawRecord
+    ) -> tuple[Normalized, ...] | None:
         """Give its outcomes; None where it is not ours any more, or the service stops.
 
         A record that the helper dies on is tried again without end: it waits, as for any other
         fault, and is named meanwhile.
         """
         tries = 0
-        stopping, partition = self._membership.stopping, Partition(claim.topic, claim.partition)
-        with self._membership.writing(f"helper {lane}"):
+        stopping, partition = (
+            self._membership.stopping,
+            KafkaPartition(claim.topic, claim.partition),
+        )
+        with self._membership.writing(f"helper {writer}"):
             while self._ownership.held.get(partition) is claim and not stopping.is_set():
                 try:
-                    outcomes = await self.helper.normalize(record)
-                except HelperDied as died:
+                    outcomes = await self.normalizer_process.normalize(record)
+                except NormalizerProcessDied as died:
                     tries += 1
                     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10))
-                    self._died_on[record.place] = f"the helper process died {tries} times: {died}"
+                    self._dying_records[record.coordinates] = (
+                        f"the helper process died {tries} times: {died}"
+                    )
                     _log.warning(
                         "helper_died",
-                        record=record.place,
+                        record=record.coordinates,
                         bytes=len(record.value or b""),
                         why=str(died),
                         tries=tries,
@@ -123,7 +128,7 @@ class Intake:
                         async with asyncio.timeout(wait_s):
                             await stopping.wait()
                 else:
-                    self._died_on.pop(record.place, None)
+                    self._dying_records.pop(record.coordinates, None)
                     return outcomes
-            self._died_on.pop(record.place, None)
+            self._dying_records.pop(record.coordinates, None)
         return None

@@ -20,12 +20,12 @@ from normalizer.errors import (
     PositionError,
     RetryableError,
 )
-from normalizer.kafka import GroupReader, LogReader, Partition
-from normalizer.service.lasting import start_lasting
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.ownership import Ownership
 from normalizer.settings import Settings
 from normalizer.store.store import Store
-from normalizer.telemetry import Counters, Outage, get_logger
+from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
 CLAIMS_EVERY_S: Final = 0.5
 COMMITS_EVERY_S: Final = 1.0
@@ -45,42 +45,42 @@ class Membership:
         store: Store,
         *,
         accept_reset: bool,
-        counters: Counters,
+        counters: ServiceCounters,
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._store = store
         self._counters = counters
         self._clock = clock
-        self._kafka = LogReader(settings)
+        self._kafka = TopicReader(settings)
         self.reader = GroupReader(
             settings,
             on_assigned=self._on_assigned,
             on_revoked=self._on_revoked,
-            on_doubt=self._on_doubt,
+            on_unverified=self._on_unverified,
         )
         self.ownership = Ownership(
             self.reader,
             self._kafka,
             store,
-            lanes=settings.writers,
+            writers=settings.writers,
             accept_reset=accept_reset,
             counters=counters,
             clock=clock,
         )
         self.stopping = asyncio.Event()
-        self.give_up = asyncio.Event()
-        self._changed = asyncio.Event()
-        self._in_doubt = asyncio.Event()
-        self._must_join = True
-        self._attempt: asyncio.Task[RetryableError | None] | None = None
+        self.abort_writes = asyncio.Event()
+        self._wake_claims = asyncio.Event()
+        self._verification_due = asyncio.Event()
+        self._must_rejoin = True
+        self._join_task: asyncio.Task[RetryableError | None] | None = None
         self._is_claiming = False
-        self._looked_for_lost_at_s = clock()
+        self._checked_lost_at_s = clock()
         self._writes: dict[int | str, float] = {}
-        self._moved_at_s: dict[Partition, float] = {}
-        self._stuck_before: set[Partition] = set()
+        self._moved_at_s: dict[KafkaPartition, float] = {}
+        self._stuck_earlier: set[KafkaPartition] = set()
         self._rebalancing_since_s = clock()
-        self._to_commit: dict[Partition, int] = {}
+        self._to_commit: dict[KafkaPartition, int] = {}
         self._outage = Outage(_log, clock)
 
     async def __aenter__(self) -> Self:
@@ -94,17 +94,17 @@ class Membership:
     ) -> None:
         await self._commit_now()
         if not await self.reader.stop(timeout_s=LEAVING_S):
-            _log.warning("left_without_goodbye", why="the group will find out by itself")
+            _log.warning("left_group_uncleanly", why="the group will find out by itself")
         await self._kafka.close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
         """Keep joined and claimed, commit and watch, until `stop`."""
-        start_lasting(
+        start_critical_tasks(
             tasks,
             self.stopping,
             {
                 "claims": partial(self._keep_claims, tasks),
-                "comparing": self._keep_comparing,
+                "comparing": self._keep_verifying,
                 "commits": self._keep_committing,
                 "watch": self._watch,
             },
@@ -113,94 +113,94 @@ class Membership:
     def stop(self) -> None:
         """End the tasks, and what waits for an outage; a batch in flight may finish."""
         self.stopping.set()
-        self.give_up.set()
-        self._changed.set()
-        self._in_doubt.set()
-        if self._attempt:
-            self._attempt.cancel()
+        self.abort_writes.set()
+        self._wake_claims.set()
+        self._verification_due.set()
+        if self._join_task:
+            self._join_task.cancel()
 
-    def moved(self, partition: Partition) -> None:
+    def note_progress(self, partition: KafkaPartition) -> None:
         """Records of the partition have come in."""
         self._moved_at_s[partition] = self._clock()
-        self._stuck_before.discard(partition)
+        self._stuck_earlier.discard(partition)
 
     @contextlib.contextmanager
-    def writing(self, lane: int | str) -> Iterator[None]:
+    def writing(self, writer: int | str) -> Iterator[None]:
         """A write of this lane, or its helper, is at work meanwhile: what waits is not stuck."""
-        self._writes[lane] = self._clock()
+        self._writes[writer] = self._clock()
         try:
             yield
         finally:
-            del self._writes[lane]
+            del self._writes[writer]
 
-    def written(self, batch: Batch) -> None:
+    def on_commit(self, batch: Batch) -> None:
         """The batch is in the database."""
         for part in batch.parts:
-            partition = Partition(part.topic, part.partition)
+            partition = KafkaPartition(part.topic, part.partition)
             self._to_commit[partition] = part.next_offset
-            self.ownership.moved(partition, part.next_offset)
+            self.ownership.note_progress(partition, part.next_offset)
 
-    def not_written(self, batch: Batch, error: NormalizerError) -> None:
+    def on_rollback(self, batch: Batch, error: NormalizerError) -> None:
         """The batch was rolled back: all of it is claimed again, but for what others own."""
         for part in batch.parts:
-            partition = Partition(part.topic, part.partition)
+            partition = KafkaPartition(part.topic, part.partition)
             if isinstance(error, PositionError) and partition == (error.topic, error.partition):
-                self.ownership.lose(partition, part.epoch, error)
+                self.ownership.drop_claim(partition, part.epoch, error)
             else:
                 self.ownership.release(partition, part.epoch)
-        self._changed.set()
+        self._wake_claims.set()
 
-    def join_anew(self, why: str) -> None:
+    def rejoin(self, why: str) -> None:
         """Leave the group and join it again, by a new client."""
-        if not self._must_join:
+        if not self._must_rejoin:
             self._counters.rejoins += 1
-            _log.warning("joining_group_anew", why=why)
-        self._must_join = True
-        self._changed.set()
+            _log.warning("rejoining_group", why=why)
+        self._must_rejoin = True
+        self._wake_claims.set()
 
     async def _keep_claims(self, tasks: asyncio.TaskGroup) -> None:
         tries = 0
         while not self.stopping.is_set():
-            self._changed.clear()
-            self._attempt = tasks.create_task(self._join_and_claim(), name="join and claim")
-            await asyncio.wait([self._attempt])
-            error = None if self._attempt.cancelled() else self._attempt.result()
+            self._wake_claims.clear()
+            self._join_task = tasks.create_task(self._join_and_claim(), name="join and claim")
+            await asyncio.wait([self._join_task])
+            error = None if self._join_task.cancelled() else self._join_task.result()
             tries = tries + 1 if error else 0
             if error:
                 self._outage.failed(error)
             elif self._outage.over():
-                self._give_time()
-            await _pause(self._changed, min(LONGEST_WAIT_S, CLAIMS_EVERY_S * 2**tries / 2))
+                self._restart_progress_clock()
+            await _pause(self._wake_claims, min(LONGEST_WAIT_S, CLAIMS_EVERY_S * 2**tries / 2))
 
     async def _join_and_claim(self) -> RetryableError | None:
         """One attempt; what it met is returned, for a task that raises would end them all."""
         try:
-            if self._must_join:
+            if self._must_rejoin:
                 if not await self.reader.stop(timeout_s=LONGEST_WAIT_S):
                     raise FatalError("the Kafka client does not stop: only a new process can join")
                 await self._find_topics()
                 await self.reader.start()
-                self._must_join = False
+                self._must_rejoin = False
             # Of no partition: errors of the group come out here when no lane fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
-            await self._let_go_lost()
-            await self.ownership.claim_missing()
+            await self._drop_lost_claims()
+            await self.ownership.claim_unclaimed()
         except RetryableError as error:
             if isinstance(error, BrokerUnavailable) and not self._is_claiming:
-                self._must_join = True
+                self._must_rejoin = True
             return error
         finally:
             self._is_claiming = False
         return None
 
-    async def _let_go_lost(self) -> None:
+    async def _drop_lost_claims(self) -> None:
         """Now and then; an outage is for those to tell who have something to write."""
-        if self._clock() < self._looked_for_lost_at_s + LOST_EVERY_S:
+        if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
             return
-        self._looked_for_lost_at_s = self._clock()
+        self._checked_lost_at_s = self._clock()
         with contextlib.suppress(RetryableError):
-            await self.ownership.let_go_lost()
+            await self.ownership.drop_lost_claims()
 
     async def _find_topics(self) -> None:
         """A topic that is not there is waited for, like a broker; the client might make it."""
@@ -213,9 +213,9 @@ class Membership:
     def _on_assigned(self) -> None:
         self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
-        self.ownership.look_anew()
-        self._give_time()
-        self._changed.set()
+        self.ownership.forget_stopped()
+        self._restart_progress_clock()
+        self._wake_claims.set()
 
     def _on_revoked(self) -> None:
         """A batch in flight finishes if it can at once; what waits for an outage is given up.
@@ -224,28 +224,28 @@ class Membership:
         """
         self._rebalancing_since_s = self._clock()
         self.ownership.revoke_all()
-        if self._is_claiming and self._attempt:
-            self._attempt.cancel()
+        if self._is_claiming and self._join_task:
+            self._join_task.cancel()
         if not self.stopping.is_set():
-            self.give_up.set()
-            self.give_up = asyncio.Event()
+            self.abort_writes.set()
+            self.abort_writes = asyncio.Event()
 
-    def _on_doubt(self) -> None:
-        self._in_doubt.set()
+    def _on_unverified(self) -> None:
+        self._verification_due.set()
 
-    async def _keep_comparing(self) -> None:
+    async def _keep_verifying(self) -> None:
         """A log in doubt is compared at once, and again until the broker tells."""
         outage = Outage(_log, self._clock)
         while not self.stopping.is_set():
-            self._in_doubt.clear()
+            self._verification_due.clear()
             try:
-                await self.ownership.compare()
+                await self.ownership.verify_logs()
             except RetryableError as error:
                 outage.failed(error)
             else:
                 outage.over()
-            if not self.reader.doubts():
-                await self._in_doubt.wait()
+            if not self.reader.unverified_logs():
+                await self._verification_due.wait()
             else:
                 await _pause(self.stopping, CLAIMS_EVERY_S)
 
@@ -271,20 +271,20 @@ class Membership:
         while not await _pause(self.stopping, limit_s / 8):
             now_s = self._clock()
             if self._outage or any(now_s - at_s > limit_s / 2 for at_s in self._writes.values()):
-                self._give_time()
+                self._restart_progress_clock()
                 continue
-            stuck = await self._stuck(now_s - limit_s)
+            stuck = await self._find_stuck(now_s - limit_s)
             if stuck is None:
                 continue
             named = ", ".join(sorted(map(str, stuck))) or "the group"
             why = f"nothing moved in {limit_s} s, though records wait: {named}"
-            if stuck <= self._stuck_before and not self._must_join:
+            if stuck <= self._stuck_earlier and not self._must_rejoin:
                 raise FatalError(f"{why}; joining the group anew did not help")
-            self.join_anew(why)
-            self._give_time()
-            self._stuck_before = stuck
+            self.rejoin(why)
+            self._restart_progress_clock()
+            self._stuck_earlier = stuck
 
-    async def _stuck(self, since_s: float) -> set[Partition] | None:
+    async def _find_stuck(self, since_s: float) -> set[KafkaPartition] | None:
         """Partitions that have records and did not move since then; None where all is well.
 
         Empty where the group itself does not come to an end of its rebalance. A partition whose
@@ -298,14 +298,14 @@ class Membership:
             if self._moved_at_s.get(partition, since_s) <= since_s
         }
         try:
-            bounds = await self._kafka.answered_bounds(still)
+            bounds = await self._kafka.reachable_bounds(still)
         except RetryableError:
             bounds = {}
         self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
         ends = {one: at.end for one, at in bounds.items()}
         return {one for one, end in ends.items() if end > self.reader.next_offset(one)} or None
 
-    def _give_time(self) -> None:
+    def _restart_progress_clock(self) -> None:
         """Count the time without progress from now on."""
         self._moved_at_s = dict.fromkeys(self.reader.assigned, self._clock())
         self._rebalancing_since_s = self._clock()

@@ -9,7 +9,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError as LookCancelled
+from concurrent.futures import CancelledError as PollCancelled
 from http import HTTPStatus
 from importlib.metadata import version
 from types import TracebackType
@@ -24,22 +24,22 @@ from prometheus_client.registry import Collector
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import StoreUnavailable
 from normalizer.service.heartbeat import Heartbeat
-from normalizer.service.metrics import JOB_KINDS, JOB_STATES, family
-from normalizer.service.probes import Answer, Probes
+from normalizer.service.lag import LagMonitor
+from normalizer.service.probes import HttpResponse, ProbeServer
 from normalizer.service.service import Service
-from normalizer.service.standing import Standing
+from normalizer.service.service_metrics import JOB_KINDS, JOB_STATES, family
 from normalizer.settings import Settings
-from normalizer.store.delivery import WAITS_AFTER_S, BatchInHand
+from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
 from normalizer.telemetry import get_logger
 
-BEAT_LIMIT_S: Final = 30.0
-LOOK_EVERY_S: Final = 3.0
+HEARTBEAT_LIMIT_S: Final = 30.0
+POLL_EVERY_S: Final = 3.0
 """Each look is a heartbeat; after 10 s without one the views call the partitions dead."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
 """Probes and scrapes within a second share one look."""
-LOOK_S: Final = 4.0
+POLL_TIMEOUT_S: Final = 4.0
 """What a probe waits for a look; then it says what is known. Below what scrapers wait."""
 
 _log: Final = get_logger()
@@ -52,15 +52,15 @@ class Monitor:
     def __init__(self, settings: Settings, service: Service) -> None:
         """Raises ConfigurationError where the address cannot be had."""
         self._service = service
-        self._standing = Standing(settings)
+        self._lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
         self._registry = CollectorRegistry()
-        self._registry.register(_Now(service, self))
-        self._looked_at_s = -LOOK_EVERY_S
-        self._looking = asyncio.Lock()
+        self._registry.register(_GaugeCollector(service, self))
+        self._polled_at_s = -POLL_EVERY_S
+        self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
-        self._probes = Probes(
+        self._probes = ProbeServer(
             settings.http_host,
             settings.http_port,
             {"/metrics": self.metrics, "/livez": self.livez, "/readyz": self.readyz},
@@ -85,20 +85,20 @@ class Monitor:
         self._thread.join(timeout=2.0)
 
     @property
-    def standing(self) -> Standing:
+    def lag_monitor(self) -> LagMonitor:
         """As last known."""
-        return self._standing
+        return self._lag_monitor
 
-    def livez(self) -> Answer:
+    def livez(self) -> HttpResponse:
         """Fails for a loop that hangs, and for no outage: a restart would cure none."""
-        age_s = self._service.beat_age_s()
-        return _json(age_s < BEAT_LIMIT_S, {"beat_age_s": round(age_s, 3)})
+        age_s = self._service.heartbeat_age_s()
+        return _json(age_s < HEARTBEAT_LIMIT_S, {"heartbeat_age_s": round(age_s, 3)})
 
-    def readyz(self) -> Answer:
+    def readyz(self) -> HttpResponse:
         """Fails with every reason at once."""
-        self._look_now()
+        self._poll_now()
         reasons = list(self.reasons())
-        service, partitions = self._service, self._standing.partitions.values()
+        service, partitions = self._service, self._lag_monitor.partitions.values()
         return _json(
             not reasons,
             {
@@ -111,92 +111,92 @@ class Monitor:
             },
         )
 
-    def metrics(self) -> Answer:
+    def metrics(self) -> HttpResponse:
         """Everything of the catalogue."""
-        self._look_now()
-        body = generate_latest(self._service.tallies.registry) + generate_latest(self._registry)
-        return Answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
+        self._poll_now()
+        body = generate_latest(self._service.metrics.registry) + generate_latest(self._registry)
+        return HttpResponse(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
 
     def reasons(self) -> Iterator[str]:
         """Why the service is not ready; nothing where it is."""
-        service, standing = self._service, self._standing
-        if service.beat_age_s() >= BEAT_LIMIT_S:
-            yield f"loop: no beat for {service.beat_age_s():.0f} s"
-        if not standing.broker_up:
+        service, lag_monitor = self._service, self._lag_monitor
+        if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
+            yield f"loop: no beat for {service.heartbeat_age_s():.0f} s"
+        if not lag_monitor.broker_up:
             yield "broker: no answer"
-        if not standing.database_up:
+        if not lag_monitor.database_up:
             yield "database: no answer"
-        elif not standing.writable:
+        elif not lag_monitor.writable:
             yield "database: read-only"
-        elif standing.missing_migrations:
-            missing = ", ".join(standing.missing_migrations)
+        elif lag_monitor.missing_migrations:
+            missing = ", ".join(lag_monitor.missing_migrations)
             yield f"migrations missing: {missing}: type `normalizer migrate`"
-        yield from self._batches_that_wait()
+        yield from self._waiting_batches()
         if service.reader.rebalancing:
             yield "group: partitions are not assigned yet"
-        if waiting := service.ownership.missing():
+        if waiting := service.ownership.unclaimed():
             yield f"partitions assigned and not claimed: {', '.join(map(str, waiting))}"
-        for partition, why in sorted(dict(service.ownership.away).items()):
+        for partition, why in sorted(dict(service.ownership.unreachable).items()):
             yield f"partition {partition} is away: {why.removeprefix(f'{partition}: ')}"
         yield from service.intake.waiting()
         for partition, why in sorted(dict(service.ownership.stopped).items()):
             yield f"partition {partition} is stopped: {why.removeprefix(f'{partition}: ')}"
 
-    def _batches_that_wait(self) -> Iterator[str]:
-        for in_hand, pid in self._service.in_hand():
-            if in_hand.waits():
-                yield self._why_waiting(in_hand, pid)
+    def _waiting_batches(self) -> Iterator[str]:
+        for in_flight, pid in self._service.in_flight():
+            if in_flight.is_waiting():
+                yield self._why_waiting(in_flight, pid)
 
-    def _why_waiting(self, in_hand: BatchInHand, pid: int | None) -> str:
-        error = in_hand.error
-        why = in_hand.why()
+    def _why_waiting(self, in_flight: InFlightBatch, pid: int | None) -> str:
+        error = in_flight.error
+        why = in_flight.last_error_text()
         if isinstance(error, StoreUnavailable) and error.sqlstate in DATA_CORRUPTED:
             why = f"{why}: its data is corrupted: restore it, or reindex"
-        if holders := self._standing.lock_holders.get(pid or 0):
+        if holders := self._lag_monitor.lock_holders.get(pid or 0):
             why = f"it waits for a lock held by {holders}; last: {why}"
-        return f"batch in hand for {in_hand.age_s():.0f} s: {in_hand.offsets()}: {why}"
+        return f"batch in hand for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
 
-    def _look_now(self) -> None:
+    def _poll_now(self) -> None:
         """Look, unless somebody did a moment ago; where that takes long, go on without."""
-        future = asyncio.run_coroutine_threadsafe(self._look(), self._loop)
-        with contextlib.suppress(TimeoutError, LookCancelled):
-            future.result(LOOK_S)
+        future = asyncio.run_coroutine_threadsafe(self._poll(), self._loop)
+        with contextlib.suppress(TimeoutError, PollCancelled):
+            future.result(POLL_TIMEOUT_S)
 
-    async def _look(self) -> None:
-        async with self._looking:
-            if time.monotonic() - self._looked_at_s < FRESH_S:
+    async def _poll(self) -> None:
+        async with self._polling:
+            if time.monotonic() - self._polled_at_s < FRESH_S:
                 return
             waiting = [
                 pid
-                for in_hand, pid in self._service.in_hand()
-                if pid and in_hand.age_s() > WAITS_AFTER_S / 2
+                for in_flight, pid in self._service.in_flight()
+                if pid and in_flight.age_s() > WAITING_AFTER_S / 2
             ]
-            await self._standing.look(waiting)
-            await self._beat()
-            await self._standing.find_unread()
-            self._looked_at_s = time.monotonic()
-            await self._keep_drift()
+            await self._lag_monitor.poll(waiting)
+            await self._send_heartbeat()
+            await self._lag_monitor.find_oldest_unread()
+            self._polled_at_s = time.monotonic()
+            await self._store_drift()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeat(self) -> None:
         """A loop that hangs has no heartbeat, whoever else in the process lives."""
-        if self._service.beat_age_s() < HANGING_S:
+        if self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
-            await self._heartbeat.beat(
-                {**ownership.claimed}, self._standing.seen, {*ownership.stopped}
+            await self._heartbeat.send(
+                {**ownership.claimed}, self._lag_monitor.observed, {*ownership.stopped}
             )
 
-    async def _keep_drift(self) -> None:
-        findings = self._service.radar.take()
+    async def _store_drift(self) -> None:
+        findings = self._service.drift_detector.take_findings()
         if not findings:
             return
         try:
-            news = await self._standing.keep(findings)
+            are_new = await self._lag_monitor.store_drift(findings)
         except FOREIGN_ERRORS:
-            self._service.radar.put_back(findings)
+            self._service.drift_detector.put_back(findings)
             return
-        for finding in [one for one, is_new in zip(findings, news, strict=True) if is_new]:
+        for finding in [one for one, is_new in zip(findings, are_new, strict=True) if is_new]:
             labels = {"shape": finding.shape, "kind": finding.kind}
-            self._service.tallies.drift_found.labels(**labels).inc()
+            self._service.metrics.drift_found.labels(**labels).inc()
             _log.warning(
                 "drift",
                 **labels,
@@ -207,19 +207,19 @@ class Monitor:
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._keep_looking())
+            runner.run(self._keep_polling())
 
-    async def _keep_looking(self) -> None:
+    async def _keep_polling(self) -> None:
         while not self._stopping.is_set():
-            await self._look()
+            await self._poll()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
+                async with asyncio.timeout(POLL_EVERY_S):
                     await self._stopping.wait()
-        await self._standing.close()
+        await self._lag_monitor.close()
         self._heartbeat.close()
 
 
-class _Now(Collector):
+class _GaugeCollector(Collector):
     """What is not counted but stands so at the moment of the scrape."""
 
     def __init__(self, service: Service, monitor: Monitor) -> None:
@@ -235,10 +235,10 @@ class _Now(Collector):
         counters = service.counters
         for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
             yield family(f"normalizer_{name}_total", {(): getattr(counters, name)})
-        yield family("normalizer_beat_age_seconds", {(): service.beat_age_s()})
+        yield family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
         yield family(
-            "normalizer_batch_in_hand_seconds",
-            {(): max(in_hand.age_s() for in_hand, _ in service.in_hand())},
+            "normalizer_open_batch_seconds",
+            {(): max(in_flight.age_s() for in_flight, _ in service.in_flight())},
         )
         yield family(
             "normalizer_partitions",
@@ -246,19 +246,19 @@ class _Now(Collector):
         )
         yield family("normalizer_ready", {(): not any(self._monitor.reasons())})
         yield family("normalizer_build_info", {(_VERSION, str(RULES_VERSION)): 1})
-        yield from _of(self._monitor.standing)
+        yield from _lag_families(self._monitor.lag_monitor)
 
 
-def _of(standing: Standing) -> Iterator[Family]:
+def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
     """What broker and database said."""
     now_s = time.time()
     partitions = {
         (partition.topic, str(partition.partition)): one
-        for partition, one in standing.partitions.items()
+        for partition, one in lag_monitor.partitions.items()
     }
-    yield family("normalizer_broker_up", {(): standing.broker_up})
-    yield family("normalizer_database_up", {(): standing.database_up})
-    yield family("normalizer_database_writable", {(): standing.writable})
+    yield family("normalizer_broker_up", {(): lag_monitor.broker_up})
+    yield family("normalizer_database_up", {(): lag_monitor.database_up})
+    yield family("normalizer_database_writable", {(): lag_monitor.writable})
     yield family(
         "normalizer_next_offset", {key: one.next_offset for key, one in partitions.items()}
     )
@@ -269,7 +269,8 @@ def _of(standing: Standing) -> Iterator[Family]:
         "normalizer_lag_seconds", {key: one.lag_s(now_s) for key, one in partitions.items()}
     )
     yield family(
-        "normalizer_expires_seconds", {key: one.expires_s(now_s) for key, one in partitions.items()}
+        "normalizer_time_to_expiry_seconds",
+        {key: one.expires_s(now_s) for key, one in partitions.items()},
     )
     yield family(
         "normalizer_work_remaining_records",
@@ -277,26 +278,26 @@ def _of(standing: Standing) -> Iterator[Family]:
     )
     yield family(
         "normalizer_unverified_seconds",
-        {(scope,): age_s for scope, age_s in standing.unverified_s.items()},
+        {(scope,): age_s for scope, age_s in lag_monitor.unverified_s.items()},
     )
-    yield family("normalizer_divergent_rows", {(): standing.divergent})
-    yield family("normalizer_divergent_seconds", {(): standing.divergent_s})
+    yield family("normalizer_divergent_rows", {(): lag_monitor.divergent})
+    yield family("normalizer_divergent_seconds", {(): lag_monitor.divergent_s})
     yield family(
         "normalizer_jobs",
         {
-            (kind, state): standing.jobs.get((kind, state), 0)
+            (kind, state): lag_monitor.jobs.get((kind, state), 0)
             for kind in JOB_KINDS
             for state in JOB_STATES
         },
     )
     yield family(
         "normalizer_job_progress_ratio",
-        {(kind,): ratio for kind, ratio in standing.progress.items()},
+        {(kind,): ratio for kind, ratio in lag_monitor.progress.items()},
     )
-    yield family("normalizer_oldest_snapshot_seconds", {(): standing.snapshot_s})
-    yield family("normalizer_missing_migrations", {(): len(standing.missing_migrations)})
+    yield family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
+    yield family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})
 
 
-def _json(ok: bool, body: dict[str, Any]) -> Answer:  # noqa: FBT001 - the one thing it is about
+def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the one thing it is about
     status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
-    return Answer(status, "application/json", msgspec.json.encode(body) + b"\n")
+    return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")

@@ -22,11 +22,11 @@ from normalizer.errors import ConfigurationError
 
 REQUEST_S: Final = 10.0
 """A client that says nothing for so long is cut off."""
-MOST_AT_ONCE: Final = 100
+MAX_CONNECTIONS: Final = 100
 """Connections, each a thread; a probe and a scraper need two."""
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpResponse(msgspec.Struct, frozen=True):
     """What a path says."""
 
     status: HTTPStatus
@@ -34,11 +34,11 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
 
 
-Routes = Mapping[str, Callable[[], Answer]]
+Routes = Mapping[str, Callable[[], HttpResponse]]
 
 
-class Probes:
-    """`with Probes(...) as probes`: it answers meanwhile; `url` says where."""
+class ProbeServer:
+    """`with ProbeServer(...) as probes`: it answers meanwhile; `url` says where."""
 
     def __init__(self, host: str, port: int, routes: Routes) -> None:
         """Raises ConfigurationError where the address cannot be had."""
@@ -50,8 +50,8 @@ class Probes:
                 "NORMALIZER_HTTP_PORT (0: a free port)"
             ) from error
         self.port: int = self._server.server_address[1]
-        shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self.port}"
+        address = f"[{host}]" if ":" in host else host
+        self.url = f"http://{address}:{self.port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="probes"
         )
@@ -87,7 +87,7 @@ class _Server(ThreadingMixIn, TCPServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._opening:
             self._open[request] = None
-            oldest = next(iter(self._open)) if len(self._open) > MOST_AT_ONCE else None
+            oldest = next(iter(self._open)) if len(self._open) > MAX_CONNECTIONS else None
             self._open.pop(oldest, None)
         if oldest is not None:
             with contextlib.suppress(OSError):
@@ -124,9 +124,9 @@ class _Request(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """A probe every few seconds is no news either."""
 
-    def _answer(self) -> Answer:
+    def _answer(self) -> HttpResponse:
         route = self.server.routes.get(urlsplit(self.path).path)
         if route is None:
             known = " ".join(self.server.routes)
-            return Answer(HTTPStatus.NOT_FOUND, "text/plain", f"here is {known}\n".encode())
+            return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"here is {known}\n".encode())
         return route()

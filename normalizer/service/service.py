@@ -1,6 +1,6 @@
 """The loop: records of a consumer group in, canonical rows in Postgres out, until told to stop.
 
-Each lane has partitions of its own and one connection to write with. It fetches and normalises
+Each lane has partitions of its own and one connection to write with. It fetches and normalizes
 the next batch while its last one is written, and fetches no more while both hands are full: so
 memory is bounded. Which partitions a lane has is for `membership` and `ownership` to know.
 """
@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from normalizer.core.batch import Batch
-from normalizer.core.radar import Radar
+from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     BrokerUnavailable,
     FatalError,
@@ -23,21 +23,21 @@ from normalizer.errors import (
     RetryableError,
     StoreUnavailable,
 )
-from normalizer.kafka import Chunk, Partition, UnreadableBatch
-from normalizer.service.counting import Counting
-from normalizer.service.filling import Filling
+from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatch
+from normalizer.service.batch_builder import BatchBuilder
+from normalizer.service.commit_metrics import CommitMetrics
+from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.intake import Intake
-from normalizer.service.lasting import start_lasting
 from normalizer.service.membership import Membership
-from normalizer.service.metrics import Tallies
+from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.settings import Settings
-from normalizer.store.delivery import BatchInHand, deliver
-from normalizer.store.quarantine import RefusalLines
+from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.store import Claim, Store
-from normalizer.telemetry import Counters, get_logger
+from normalizer.telemetry import ServiceCounters, get_logger
 
 RECORDS_A_FETCH: Final = 500
-BEAT_S: Final = 0.5
+HEARTBEAT_S: Final = 0.5
 IDLE_S: Final = 0.5
 BUSY_S: Final = 0.02
 
@@ -56,10 +56,10 @@ class Service:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self.tallies = Tallies()
-        self.radar = Radar(settings.redact_keys)
-        self._claims_store, *self._lane_stores = _stores(settings, Counting(self.tallies))
-        self.counters = Counters()
+        self.metrics = ServiceMetrics()
+        self.drift_detector = DriftDetector(settings.redact_keys)
+        self._claims_store, *self._writer_stores = _stores(settings, CommitMetrics(self.metrics))
+        self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
             self._claims_store,
@@ -71,35 +71,35 @@ class Service:
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
         self.intake = Intake(settings, self.membership, self._timed)
-        self._left: dict[int, list[tuple[Claim, Chunk]]] = {}
+        self._left: dict[int, list[tuple[Claim, FetchedChunk]]] = {}
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
-        self._refusals = RefusalLines(_log, clock)
-        self._beat_s = clock()
-        self._in_hand = [BatchInHand(clock) for _ in self._lane_stores]
+        self._refusals = RejectionLog(_log, clock)
+        self._heartbeat_s = clock()
+        self._in_flight = [InFlightBatch(clock) for _ in self._writer_stores]
 
     async def run(self) -> None:
-        """Read, normalise and store until `stop`. Raises FatalError."""
+        """Read, normalize and store until `stop`. Raises FatalError."""
         _log.info("started", topics=self._settings.kafka_topics, owner=self._settings.owner)
         async with contextlib.AsyncExitStack() as opened:
-            for store in (self._claims_store, *self._lane_stores):
+            for store in (self._claims_store, *self._writer_stores):
                 await opened.enter_async_context(store)
             await opened.enter_async_context(self.membership)
-            opened.push_async_callback(self.intake.helper.stop)
+            opened.push_async_callback(self.intake.normalizer_process.stop)
             try:
                 async with self._deadline, self._tasks as tasks:
                     self.membership.start(tasks)
-                    lanes = {
-                        f"lane {number}": partial(self._run_lane, number, store)
-                        for number, store in enumerate(self._lane_stores)
+                    writers = {
+                        f"writer {number}": partial(self._run_writer, number, store)
+                        for number, store in enumerate(self._writer_stores)
                     }
-                    works = {"deadline": self._set_deadline, "beat": self._keep_beating}
-                    start_lasting(tasks, self._stopping, {**lanes, **works})
+                    works = {"deadline": self._set_deadline, "beat": self._keep_heartbeat}
+                    start_critical_tasks(tasks, self._stopping, {**writers, **works})
             except TimeoutError:
                 _log.warning("deadline_passed", why="what was in flight is rolled back")
             except BaseExceptionGroup as errors:
                 raise _worst(errors) from errors
-        self._refusals.say()
+        self._refusals.flush()
         _log.info("stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
@@ -108,125 +108,127 @@ class Service:
             _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
             self.membership.stop()
 
-    def beat_age_s(self) -> float:
+    def heartbeat_age_s(self) -> float:
         """Since the event loop last moved; may be asked from any thread, as all below."""
-        return self._clock() - self._beat_s
+        return self._clock() - self._heartbeat_s
 
-    def in_hand(self) -> list[tuple[BatchInHand, int | None]]:
+    def in_flight(self) -> list[tuple[InFlightBatch, int | None]]:
         """What each lane writes, and the server process that does it."""
-        pids = [store.server_pid for store in self._lane_stores]
-        return list(zip(self._in_hand, pids, strict=True))
+        pids = [store.server_pid for store in self._writer_stores]
+        return list(zip(self._in_flight, pids, strict=True))
 
     def partitions(self) -> dict[str, int]:
         """How many partitions this process has, by state."""
         ownership = self.ownership
         return {
             "assigned": len(self.reader.assigned),
-            "held": len(ownership.held),
+            "claimed": len(ownership.held),
             "fenced": len(ownership.fenced),
             "stopped": len(ownership.stopped),
         }
 
-    async def _keep_beating(self) -> None:
+    async def _keep_heartbeat(self) -> None:
         while not self._stopping.is_set():
-            self._beat_s = self._clock()
-            await asyncio.sleep(BEAT_S)
+            self._heartbeat_s = self._clock()
+            await asyncio.sleep(HEARTBEAT_S)
 
     async def _set_deadline(self) -> None:
         await self._stopping.wait()
         now_s = asyncio.get_running_loop().time()
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
-    async def _run_lane(self, lane: int, store: Store) -> None:
-        """Fetch, normalise, write; the next batch fills while the last is written."""
+    async def _run_writer(self, writer: int, store: Store) -> None:
+        """Fetch, normalize, write; the next batch fills while the last is written."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
-            filling = await self._fill(lane, writing)
+            builder = await self._build_batch(writer, writing)
             if writing:
                 with self._timed("wait"):
                     await asyncio.wait([writing])
-            batch = filling.sealed(self.ownership.held)
+            batch = builder.build(self.ownership.held)
             if batch.parts:
-                self._count_closed(filling)
-                work = self._write(lane, store, batch)
-                writing = self._tasks.create_task(work, name=f"write {lane}")
+                self._count_batch(builder)
+                work = self._write(writer, store, batch)
+                writing = self._tasks.create_task(work, name=f"write {writer}")
         if writing:
             await asyncio.wait([writing])
 
-    async def _fill(self, lane: int, writing: asyncio.Task[None] | None) -> Filling:
+    async def _build_batch(self, writer: int, writing: asyncio.Task[None] | None) -> BatchBuilder:
         """A batch that is full, or old while the lane is free to write it."""
         settings = self._settings
-        filling = Filling()
+        builder = BatchBuilder()
         due_s: float | None = None
         is_behind = False
-        while not self.intake.is_full(filling):
-            free = writing is None or writing.done()
+        while not self.intake.is_full(builder):
+            is_writer_free = writing is None or writing.done()
             left_s = IDLE_S if due_s is None else due_s - self._clock()
-            if self._stopping.is_set() or (free and left_s <= 0 and not is_behind):
+            if self._stopping.is_set() or (is_writer_free and left_s <= 0 and not is_behind):
                 break
-            room = min(settings.batch_rows - filling.rows, RECORDS_A_FETCH)
-            wait_s = max(left_s, 0.0 if free else BUSY_S)
-            chunks = self._left.pop(lane, None) or await self._fetch(lane, room, wait_s)
+            room = min(settings.batch_rows - builder.rows, RECORDS_A_FETCH)
+            wait_s = max(left_s, 0.0 if is_writer_free else BUSY_S)
+            chunks = self._left.pop(writer, None) or await self._fetch(writer, room, wait_s)
             is_behind = sum([len(chunk.records) for _, chunk in chunks]) >= room
             for at, (claim, chunk) in enumerate(chunks, 1):
-                rest = await self.intake.take_in(lane, filling, claim, chunk)
-                if rest or self.intake.is_full(filling):
-                    self._left[lane] = ([(claim, rest)] if rest else []) + chunks[at:]
-                    return filling
-            if filling and due_s is None:
+                rest = await self.intake.add_chunk(writer, builder, claim, chunk)
+                if rest or self.intake.is_full(builder):
+                    self._left[writer] = ([(claim, rest)] if rest else []) + chunks[at:]
+                    return builder
+            if builder and due_s is None:
                 due_s = self._clock() + settings.batch_age_ms / 1000
-        return filling
+        return builder
 
-    async def _fetch(self, lane: int, room: int, wait_s: float) -> list[tuple[Claim, Chunk]]:
+    async def _fetch(
+        self, writer: int, room: int, wait_s: float
+    ) -> list[tuple[Claim, FetchedChunk]]:
         """Chunks with the claims they were read under: another moment, another claim."""
         try:
             with self._timed("fetch"):
                 chunks = await self.reader.fetch(
-                    self.ownership.lane(lane), max_records=room, timeout_s=wait_s
+                    self.ownership.partitions_of(writer), max_records=room, timeout_s=wait_s
                 )
             held = self.ownership.held
             return [(held[one.partition], one) for one in chunks if one.partition in held]
         except BrokerUnavailable as error:
-            self.membership.join_anew(str(error))
+            self.membership.rejoin(str(error))
             await asyncio.sleep(IDLE_S)
         except UnreadableBatch as error:
-            self.ownership.stop(Partition(error.topic, error.partition), error)
+            self.ownership.stop(KafkaPartition(error.topic, error.partition), error)
         return []
 
-    async def _write(self, lane: int, store: Store, batch: Batch) -> None:
+    async def _write(self, writer: int, store: Store, batch: Batch) -> None:
         """Write the batch; where a partition is not as we thought, all of it is claimed again."""
         try:
-            with self.membership.writing(lane), self._timed("write"):
-                totals = await deliver(
+            with self.membership.writing(writer), self._timed("write"):
+                totals = await write_with_retry(
                     store,
                     batch,
-                    stop=self.membership.give_up,
-                    in_hand=self._in_hand[lane],
+                    stop=self.membership.abort_writes,
+                    in_flight=self._in_flight[writer],
                     on_failure=self._note_failure,
                 )
         except PositionError as error:
-            self.membership.not_written(batch, error)
+            self.membership.on_rollback(batch, error)
         except RetryableError as error:
             _log.info("batch_rolled_back", why=str(error))
-            self.membership.not_written(batch, error)
+            self.membership.on_rollback(batch, error)
         else:
-            self.membership.written(batch)
+            self.membership.on_commit(batch)
             self.counters.batches += 1
             self.counters.add(msgspec.structs.asdict(totals))
             self._refusals.add(batch, totals)
-            for (shape, kind), count in self.radar.look(batch, self._clock()).items():
-                self.tallies.drift.labels(shape=shape, kind=kind).inc(count)
+            for (shape, kind), count in self.drift_detector.inspect(batch, self._clock()).items():
+                self.metrics.drift.labels(shape=shape, kind=kind).inc(count)
 
     def _note_failure(self, error: RetryableError) -> None:
-        self.tallies.retried(error.sqlstate if isinstance(error, StoreUnavailable) else None)
+        self.metrics.count_retry(error.sqlstate if isinstance(error, StoreUnavailable) else None)
 
-    def _count_closed(self, filling: Filling) -> None:
+    def _count_batch(self, builder: BatchBuilder) -> None:
         why = "stop" if self._stopping.is_set() else "age"
-        if filling.rows >= self._settings.batch_rows:
+        if builder.rows >= self._settings.batch_rows:
             why = "rows"
-        elif filling.value_bytes >= self._settings.batch_bytes:
+        elif builder.value_bytes >= self._settings.batch_bytes:
             why = "bytes"
-        self.tallies.batches.labels(closed_by=why).inc()
+        self.metrics.batches.labels(closed_by=why).inc()
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -234,19 +236,19 @@ class Service:
         try:
             yield
         finally:
-            self.tallies.spent(stage, self._clock() - begun_s)
+            self.metrics.observe_stage(stage, self._clock() - begun_s)
 
 
-def _stores(settings: Settings, counting: Counting) -> list[Store]:
+def _stores(settings: Settings, commit_metrics: CommitMetrics) -> list[Store]:
     """One connection for claims, one for each lane."""
     assert settings.database_url
-    names = ["claims", *(f"lane {number}" for number in range(settings.writers))]
+    names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
     return [
         Store(
             settings.database_url,
             owner=settings.owner,
             application_name=f"normalizer {name}",
-            on_written=counting.written,
+            on_commit=commit_metrics.count,
         )
         for name in names
     ]

@@ -33,7 +33,7 @@ class Grid:
         return self.partitions[bisect_left(self._highs, event_id)]
 
 
-def joined_ranges(partitions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def adjacent_ranges(partitions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Partitions (least, greatest id), ascending, as few ranges: neighbours are one."""
     ranges: list[tuple[int, int]] = []
     for low, high in partitions:

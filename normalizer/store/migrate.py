@@ -45,7 +45,7 @@ class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
     """A file could not be applied, or is not the one that was; the database is as it was."""
 
 
-class OtherSchema(MigrationFailed):
+class SchemaMismatch(MigrationFailed):
     """The database was made by other files than these: an earlier state that was never released."""
 
 
@@ -76,14 +76,14 @@ class _Applied(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def migrate(
-    database_url: str, *, folder: Path = FOLDER, say: Callable[[str], None] = print
+    database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
     """The names of the files applied now, in order; none if the database was up to date.
 
     Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
     """
     files = read_migrations(folder)
-    async with _connected(database_url) as connection, _locked(connection, say):
+    async with _connected(database_url) as connection, _locked(connection, report):
         await _reconcile(connection)
         applied = await _read_applied(connection)
         _refuse_edited(files, applied)
@@ -91,11 +91,11 @@ async def migrate(
         if pending:
             url = await _dbmate_url(connection, database_url)
             try:
-                said = await _run_dbmate(url, folder)
+                output = await _run_dbmate(url, folder)
             except OSError as error:
                 raise MigrationFailed(f"dbmate could not be run: {error}") from error
-            for line in said:
-                say(line)
+            for line in output:
+                report(line)
             await _reconcile(connection)
         await _note_checksums(connection, files)
     return pending
@@ -162,7 +162,7 @@ def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]
         if (status := _status(file.version, file, applied.get(file.version))).state == "edited"
     ]
     if edited:
-        raise OtherSchema(f"edited after it was applied: {', '.join(edited)}. {REMEDY}")
+        raise SchemaMismatch(f"edited after it was applied: {', '.join(edited)}. {REMEDY}")
 
 
 @asynccontextmanager
@@ -195,18 +195,18 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
 
 @asynccontextmanager
 async def _locked(
-    connection: "asyncpg.Connection", say: Callable[[str], None]
+    connection: "asyncpg.Connection", report: Callable[[str], None]
 ) -> AsyncIterator[None]:
     """The lock, asked for again and again until it is there.
 
     Waiting inside one statement would hold a snapshot open, and `create index concurrently` in the
     other's migration would wait for that one in turn.
     """
-    told = False
+    is_reported = False
     while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
-        if not told:
-            say("another migration runs on this database: waiting for its end")
-            told = True
+        if not is_reported:
+            report("another migration runs on this database: waiting for its end")
+            is_reported = True
         await asyncio.sleep(_LOCK_POLL_S)
     yield
 
@@ -302,14 +302,14 @@ async def _run_dbmate(url: str, folder: Path) -> list[str]:
             code = await child.wait()
         finally:
             await child.kill()
-        said = log.read_text(errors="replace")
+        output = log.read_text(errors="replace")
     if code != 0:
         password = urlsplit(url).password
         secrets = {password, unquote(password)} if password else set()
         for secret in secrets:
-            said = said.replace(secret, "***")
-        raise MigrationFailed(f"a migration failed and was rolled back:\n{said.strip()}")
-    return [line for line in said.splitlines() if line.startswith("Applied")]
+            output = output.replace(secret, "***")
+        raise MigrationFailed(f"a migration failed and was rolled back:\n{output.strip()}")
+    return [line for line in output.splitlines() if line.startswith("Applied")]
 
 
 def _dbmate() -> Path:

@@ -10,18 +10,18 @@ from typing import Literal
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch, PartitionBatch, Totals
-from normalizer.core.settle import Reached
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
+from normalizer.core.reconcile import DedupHorizon
 from normalizer.errors import PositionMoved
-from normalizer.store import statements
-from normalizer.store.positions import OPERATOR, add_gaps, lock_reached, move_positions
-from normalizer.store.refusals import Refusal
+from normalizer.store import store_statements
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.source_positions import OPERATOR, add_gaps, lock_dedup_horizon, move_positions
 from normalizer.store.store import Store
 
 Action = Literal["skip", "rewind"]
 
 
-class Change(msgspec.Struct, frozen=True, kw_only=True):
+class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator does, and what is kept of it."""
 
     action: Action
@@ -32,18 +32,20 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 class ChangedPositions:
     """The position of one partition, changed once; for `Store(positions=...)`."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: PositionChange) -> None:
         self._change = change
         self._from_offset = 0
         self.epoch = 0
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
-    ) -> Reached | None:
+    ) -> DedupHorizon | None:
         """Lock it, whoever holds the partition. A skip raises PositionMoved where it is not."""
         (part,) = parts
-        topic, generation, partition = part.key
-        rows = await connection.fetch(statements.LOCK_POSITIONS, [topic], [generation], [partition])
+        topic, incarnation, partition = part.key
+        rows = await connection.fetch(
+            store_statements.LOCK_POSITIONS, [topic], [incarnation], [partition]
+        )
         stored = rows[0]["next_offset"] if rows else None
         is_there = stored is not None and (
             stored == part.from_offset
@@ -54,14 +56,14 @@ class ChangedPositions:
             message = f"{topic}[{partition}]: the position is {stored}: nothing was changed"
             raise PositionMoved(message, topic=topic, partition=partition)
         self._from_offset = rows[0]["next_offset"]
-        return await lock_reached(connection, rows)
+        return await lock_dedup_horizon(connection, rows)
 
     async def move(
         self,
         connection: asyncpg.Connection,
-        moves: Sequence[tuple[PartitionBatch, Totals]],
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
         batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
-        refusals: Sequence[Refusal],  # noqa: ARG002 - they are in the totals
+        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
     ) -> None:
         """Move it on with its totals, or back; nobody holds the partition then."""
         ((part, _),) = moves
@@ -69,9 +71,9 @@ class ChangedPositions:
             await add_gaps(connection, [part], "skipped")
             await move_positions(connection, moves)
         else:
-            await connection.execute(statements.REWIND_POSITION, *part.key, part.next_offset)
+            await connection.execute(store_statements.REWIND_POSITION, *part.key, part.next_offset)
         self.epoch = await connection.fetchval(
-            statements.RECORD_CHANGE,
+            store_statements.RECORD_CHANGE,
             *part.key,
             self._from_offset,
             part.next_offset,
@@ -82,7 +84,7 @@ class ChangedPositions:
         )
 
 
-async def change_position(database_url: str, change: Change, part: PartitionBatch) -> int:
+async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:
     """Do it; the epoch that begins. Raises PositionMoved, StoreUnavailable and FatalError."""
     positions = ChangedPositions(change)
     async with Store(

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import asyncpg
 
 from normalizer.errors import StoreUnavailable
-from normalizer.store import statements
+from normalizer.store import store_statements
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused
 from normalizer.store.sqlstate import (
@@ -39,26 +39,26 @@ _SETTINGS: Final = {
 }
 
 
-ANSWER_S: Final = 90.0
+COMMAND_TIMEOUT_S: Final = 90.0
 """Longer than any statement may take: a network that swallows answers must not hold us for ever."""
 
 _CONNECT_S: Final = 10.0
 _JSONB_VERSION: Final = b"\x01"
 """What stands before JSON text in jsonb's binary form."""
-_GOODBYE_S: Final = 2.0
+_CLOSE_S: Final = 2.0
 
 
 _log: Final = get_logger()
 
 
-class OnceMore(Exception):  # noqa: N818 - never leaves the store
+class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
     """Another writer was first: the batch is done again at once."""
 
 
 class Session:
     """One connection, made when it is needed and again after an outage; not for two tasks.
 
-    An answer is waited for `answer_s` at most; whatever leaves a connection in doubt ends it.
+    Waits `command_timeout_s` at most for an answer; whatever leaves a connection in doubt ends it.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Session:
         *,
         application_name: str,
         grid: Grid,
-        answer_s: float,
+        command_timeout_s: float,
         settings: Mapping[str, str],
     ) -> None:
         self._database_url = database_url
-        self._answer_s = answer_s
+        self._command_timeout_s = command_timeout_s
         self._settings = {**_SETTINGS, "application_name": application_name, **settings}
         self._grid = grid
         self._connection: asyncpg.Connection | None = None
@@ -92,19 +92,19 @@ class Session:
                 case Fault.RECORD:
                     raise RowRefused(getattr(error, "sqlstate", None)) from error
                 case Fault.RACE:
-                    raise OnceMore from error
-                case Fault.PROJECTION | Fault.MOMENT | Fault.OURS:
+                    raise RetryTransaction from error
+                case Fault.PROJECTION | Fault.TRANSIENT | Fault.FATAL:
                     raise translated(error) from error
 
-    async def at_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
+    async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
         """Work that has no rows of a batch: what a batch would do again, the caller does."""
         try:
             return await self.transaction(work, rolled_back=rolled_back)
-        except (RowRefused, OnceMore) as error:
+        except (RowRefused, RetryTransaction) as error:
             message = "database: another writer was first"
             raise StoreUnavailable(message) from error
 
-    def hang_up(self) -> None:
+    def terminate(self) -> None:
         """End the connection at once."""
         if self._connection is not None:
             self._connection.terminate()
@@ -119,7 +119,7 @@ class Session:
                 await transaction.start()
             except FOREIGN_ERRORS:
                 # The client takes it for begun all the same, and would nest the next one in it.
-                self.hang_up()
+                self.terminate()
                 raise
             try:
                 answer = await work(connection)
@@ -132,7 +132,7 @@ class Session:
             self.commit_s = time.monotonic() - begun_s
         except BaseException as error:
             if _is_in_doubt_after(error):
-                await self._give_up()
+                await self._close_connection()
             raise
         return answer
 
@@ -156,7 +156,7 @@ class Session:
             self._database_url,
             server_settings=self._settings,
             timeout=_CONNECT_S,
-            command_timeout=self._answer_s,
+            command_timeout=self._command_timeout_s,
         )
         try:
             await connection.set_type_codec(
@@ -166,14 +166,14 @@ class Session:
                 decoder=_decode_jsonb,
                 format="binary",
             )
-            rows = await connection.fetch(statements.PARTITIONS)
+            rows = await connection.fetch(store_statements.PARTITIONS)
             self._grid.load([(low, high) for low, high in rows])
         except BaseException:
             connection.terminate()
             raise
         return connection
 
-    async def _give_up(self) -> None:
+    async def _close_connection(self) -> None:
         """End a connection in doubt; the server is asked to stop what it may still be doing.
 
         It would go on by itself, and hold the positions of the partitions meanwhile.
@@ -181,7 +181,7 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(*FOREIGN_ERRORS):
-                await connection.close(timeout=_GOODBYE_S)
+                await connection.close(timeout=_CLOSE_S)
 
     async def _end_stalled_copies(self) -> None:
         """End the COPY of a frozen process, which may hold the rows that we wait for.
@@ -191,7 +191,7 @@ class Session:
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             connection = await self._connected()
-            for row in await connection.fetch(statements.END_STALLED_COPIES):
+            for row in await connection.fetch(store_statements.END_STALLED_COPIES):
                 _log.warning("stalled_copy_ended", pid=row["pid"], application=row["application"])
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
@@ -199,7 +199,7 @@ class Session:
         try:
             await transaction.rollback()
         except FOREIGN_ERRORS:
-            self.hang_up()
+            self.terminate()
 
 
 def _is_in_doubt_after(error: BaseException) -> bool:

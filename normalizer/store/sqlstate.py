@@ -8,7 +8,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.errors import FatalError, NormalizerError, StoreUnavailable
-from normalizer.telemetry import described
+from normalizer.telemetry import describe_error
 
 
 class Fault(Enum):
@@ -20,9 +20,9 @@ class Fault(Enum):
     """Another writer was first: roll back and do the batch again at once."""
     PROJECTION = "projection"
     """A projection failed, not the log: the record goes in without, and is repaired later."""
-    MOMENT = "moment"
+    TRANSIENT = "moment"
     """The database is away, overloaded or locked, or nobody knows: back off, then again."""
-    OURS = "ours"
+    FATAL = "ours"
     """Wrong code, rights or schema: log once and exit."""
 
 
@@ -60,7 +60,7 @@ FOREIGN_ERRORS: Final = (
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
 _PROJECTION: Final = re.compile(
-    r"^PL/pgSQL function (?:projector\.(?=\w)|(?=follow_))(\w+)\(", re.MULTILINE
+    r"^PL/pgSQL function (?:projector\.(?=\w)|(?=project_))(\w+)\(", re.MULTILINE
 )
 
 
@@ -72,14 +72,14 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
     if not isinstance(error, asyncpg.PostgresError):
-        return Fault.MOMENT
+        return Fault.TRANSIENT
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
-        return Fault.OURS
+        return Fault.FATAL
     if code == "08P01" and copying:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
-        return Fault.MOMENT
+        return Fault.TRANSIENT
     if code != "23505" and projection_of(error) is not None:
         return Fault.PROJECTION
     return _fault_of_row(error, code)
@@ -90,23 +90,23 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
     if code == "23505":
         return Fault.RACE
     if code == "P0001":
-        return Fault.OURS
+        return Fault.FATAL
     if code in _CHECKS and error.schema_name == "normalizer":
         # A check without a name is a partition that is missing: somebody took it out of the grid.
         if code == "23514" and not error.constraint_name:
-            return Fault.OURS
+            return Fault.FATAL
         is_of_an_event = (error.table_name or "").startswith("events")
-        return Fault.RECORD if is_of_an_event else Fault.OURS
+        return Fault.RECORD if is_of_an_event else Fault.FATAL
     if code[:2] == "22" or code in _RECORD_CODES:
         return Fault.RECORD
-    return Fault.MOMENT
+    return Fault.TRANSIENT
 
 
 def projection_of(error: BaseException) -> str | None:
     """The function or table of schema projector that raised it; None where it was none.
 
     The trigger functions of projections have the schema on their own search_path, so the server
-    names them without it: they alone begin with follow_.
+    names them without it: they alone begin with project_.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -122,12 +122,12 @@ def translated(error: BaseException) -> NormalizerError:
     Detail and context carry content; the primary message may quote a value, so it stays out too.
     """
     if not isinstance(error, asyncpg.PostgresError):
-        return StoreUnavailable(f"database: {described(error)}")
+        return StoreUnavailable(f"database: {describe_error(error)}")
     sentence = f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
     if projection := projection_of(error):
         sentence = f"{sentence} inside {projection}"
     fault = fault_of(error, copying=False)
-    if fault is Fault.OURS:
+    if fault is Fault.FATAL:
         return FatalError(f"{sentence}: {_name_of(error)}")
     return StoreUnavailable(
         sentence, sqlstate=error.sqlstate, in_projection=fault is Fault.PROJECTION

@@ -15,50 +15,50 @@ from typing import Final, Self, TypeVar
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import Batch, LastRecord, PartitionBatch, Totals
-from normalizer.core.record import RawRecord
-from normalizer.core.rules.times import recorded_at
-from normalizer.core.settle import (
-    EVERYTHING,
-    NOTHING_REACHED,
-    Fate,
-    Place,
-    Reached,
-    Settled,
-    place_of,
-    settle,
-    source_of,
+from normalizer.core.batch import Batch, LastRecord, OutcomeTotals, PartitionBatch
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.reconcile import (
+    DEDUP_ALWAYS,
+    NO_DEDUP_HORIZON,
+    Coordinates,
+    DedupHorizon,
+    Outcome,
+    WritePlan,
+    coordinates_of,
+    reconcile,
+    source_key,
 )
-from normalizer.envelope import Envelope, Ignored, Outcome, Rejected
+from normalizer.core.rules.timestamps import recorded_at
+from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
 from normalizer.errors import FatalError, PositionError, StoreUnavailable
-from normalizer.store import statements
+from normalizer.store import store_statements
 from normalizer.store.grid import Grid
 from normalizer.store.migrate import refuse_edited
-from normalizer.store.positions import (
-    Counts,
+from normalizer.store.protocol import check_protocol
+from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
+from normalizer.store.rows import (
+    RowRefused,
+    StoredRows,
+    add_merged_records,
+    copy_rows,
+    find_refused_rows,
+    update_rows,
+)
+from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Session
+from normalizer.store.source_positions import (
+    OutcomeCounts,
     Positions,
     SourcePositions,
     add_gaps,
     lock_positions,
     move_positions,
-    why_lost,
+    why_claim_lost,
 )
-from normalizer.store.protocol import check_protocol
-from normalizer.store.refusals import Refusal, quarantine
-from normalizer.store.rows import (
-    RowRefused,
-    StoredRows,
-    add_tellings,
-    change_rows,
-    copy_rows,
-    refused_rows,
-)
-from normalizer.store.session import ANSWER_S, OnceMore, Session
 
 _T = TypeVar("_T")
 
-_ROUNDS: Final = 10
-_APART_FOR: Final = 1_000
+_MAX_ROUNDS: Final = 10
+_MERGE_FIRST_BATCHES: Final = 1_000
 """So many batches are written in two steps once rows of other partitions were told again."""
 
 
@@ -66,7 +66,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """A partition that is ours: where to read on, and what the last record there looked like."""
 
     topic: str
-    generation: int
+    incarnation: int
     partition: int
     epoch: int
     next_offset: int
@@ -84,7 +84,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
 
 
-class _LetGo(msgspec.Struct, frozen=True, kw_only=True):
+class _Exclusions(msgspec.Struct, frozen=True, kw_only=True):
     """What is not taken in any more: what lies before the horizon, and forgotten executions."""
 
     horizon: datetime | None
@@ -92,43 +92,43 @@ class _LetGo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What the batch does to the log. `reached` and `let_go` are what it was made from."""
+    """What the batch writes. `dedup_horizon` and `exclusions` are what it was made from."""
 
-    reached: Reached
-    let_go: _LetGo
-    sorted_out: "_SortedOut"
-    settled: Settled
+    dedup_horizon: DedupHorizon
+    exclusions: _Exclusions
+    sorted_outcomes: "_SortedOutcomes"
+    write_plan: WritePlan
 
-    def holds(self, reached: Reached, let_go: _LetGo) -> bool:
+    def holds(self, dedup_horizon: DedupHorizon, exclusions: _Exclusions) -> bool:
         """Whether it still holds in a later transaction: where nobody else writes these records.
 
         A new row whose id was taken meanwhile is refused, and the batch is planned anew.
         """
-        return not (self.reached or reached) and self.let_go == let_go
+        return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
 
 
-class _Joined(msgspec.Struct, frozen=True, kw_only=True):
+class _MergedFirst(msgspec.Struct, frozen=True, kw_only=True):
     """Rows were changed by these records; what the batch has to do besides is in the plan."""
 
-    places: frozenset[Place]
+    coordinates_set: frozenset[Coordinates]
     ambiguous: int
     plan: _Plan
 
 
-class Written(msgspec.Struct, frozen=True, kw_only=True):
+class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
     """What one committed transaction did, for whoever counts.
 
-    `fates` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
+    `outcomes` is parallel to `events`, `kept` (is it new?) to `refusals`; `new` are the rows.
     `expired_unread` are those that were ignored as expired though nobody had read them before.
     `ambiguous`: so many other rows hold from now on a report that may be another event's.
     """
 
     events: Sequence[Envelope]
     new: Sequence[Envelope]
-    fates: Sequence[tuple[Fate, int]]
-    refusals: Sequence[Refusal]
+    outcomes: Sequence[tuple[Outcome, int]]
+    refusals: Sequence[RejectedRecord]
     kept: Sequence[bool]
-    totals: Totals
+    totals: OutcomeTotals
     expired_unread: int
     ambiguous: int = 0
     commit_s: float = 0.0
@@ -141,7 +141,7 @@ class Store:
     Every method raises StoreUnavailable (nothing was written: do it again) or FatalError.
     A job gives `positions` of its own, and `session`: server settings for its connection. Without
     `accept_expired` it is fatal that records lie before the horizon of retention, not the rule.
-    `on_written` is called after each commit, but not where only its answer was lost.
+    `on_commit` is called after each commit, but not where only its answer was lost.
     """
 
     def __init__(
@@ -150,23 +150,23 @@ class Store:
         *,
         owner: str,
         application_name: str = "normalizer",
-        answer_s: float = ANSWER_S,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
         positions: Positions | None = None,
         session: Mapping[str, str] = MappingProxyType({}),
-        on_written: Callable[[Written], None] | None = None,
+        on_commit: Callable[[CommittedBatch], None] | None = None,
         accept_expired: bool = True,
     ) -> None:
         self._owner = owner
         self._accept_expired = accept_expired
-        self._on_written = on_written
+        self._on_commit = on_commit
         self._positions = positions or SourcePositions()
         self._grid = Grid()
-        self._apart = 0
+        self._merge_first_batches = 0
         self._session = Session(
             database_url,
             application_name=application_name,
             grid=self._grid,
-            answer_s=answer_s,
+            command_timeout_s=command_timeout_s,
             settings=session,
         )
 
@@ -179,7 +179,7 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._session.hang_up()
+        self._session.terminate()
 
     @property
     def server_pid(self) -> int | None:
@@ -197,26 +197,26 @@ class Store:
     ) -> Claim:
         """Make the partition ours: epoch + 1. Waits for a batch in flight, so the answer is final.
 
-        A partition never read before begins generation 0 at `log_start`. One that was read up to
+        A partition never read before begins incarnation 0 at `log_start`. One that was read up to
         `log_end` cannot move: its claim does not count as one without a move. Raises FatalError
         where the database is not one that this code may write to.
         """
 
         async def claim(connection: asyncpg.Connection) -> asyncpg.Record:
             await refuse_edited(connection)
-            row = await take(connection)
+            row = await claim_row(connection)
             await check_protocol(connection)
             return row
 
-        async def take(connection: asyncpg.Connection) -> asyncpg.Record:
-            mine = (statements.CLAIM, topic, partition, self._owner, log_end)
+        async def claim_row(connection: asyncpg.Connection) -> asyncpg.Record:
+            mine = (store_statements.CLAIM, topic, partition, self._owner, log_end)
             if row := await connection.fetchrow(*mine):
                 return row
             first = ([topic], [0], [partition])
-            await connection.execute(statements.ADD_REACHED, *first)
-            await connection.fetch(statements.LOCK_REACHED, *first)
+            await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first)
+            await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
             return await connection.fetchrow(
-                statements.BEGIN_FIRST_GENERATION,
+                store_statements.BEGIN_FIRST_INCARNATION,
                 topic,
                 partition,
                 cluster_id,
@@ -224,55 +224,55 @@ class Store:
                 log_start,
             ) or await connection.fetchrow(*mine)
 
-        row = await self._session.at_once(claim)
+        row = await self._session.run_once(claim)
         return Claim(topic=topic, partition=partition, **row)
 
-    async def lost(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
+    async def lost_claims(self, claims: Sequence[Claim]) -> list[tuple[Claim, PositionError]]:
         """Which of the claims are none any more: Fenced, or PositionMoved by an operator."""
 
         async def find(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-            keys = [(claim.topic, claim.generation, claim.partition) for claim in claims]
+            keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
             rows: list[asyncpg.Record] = await connection.fetch(
-                statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
+                store_statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
             )
             return rows
 
         if not claims:
             return []
-        found = {tuple(row)[:3]: row for row in await self._session.at_once(find)}
-        whys = [
+        found = {tuple(row)[:3]: row for row in await self._session.run_once(find)}
+        reasons = [
             (
                 claim,
-                why_lost(
+                why_claim_lost(
                     claim.topic,
                     claim.partition,
                     claim.epoch,
-                    found.get((claim.topic, claim.generation, claim.partition)),
+                    found.get((claim.topic, claim.incarnation, claim.partition)),
                 ),
             )
             for claim in claims
         ]
-        return [(claim, why) for claim, why in whys if why]
+        return [(claim, why) for claim, why in reasons if why]
 
-    async def new_generation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
-        """Begin the next generation at `log_start`: the topic was made anew (--accept-reset).
+    async def begin_incarnation(self, claim: Claim, *, cluster_id: str, log_start: int) -> Claim:
+        """Begin the next incarnation at `log_start`: the topic was made anew (--accept-reset).
 
         Raises Fenced and PositionMoved as `write` does: of two that see a reset, one begins.
         """
 
         async def begin(connection: asyncpg.Connection) -> asyncpg.Record:
-            await lock_positions(connection, (_stretch(claim, claim.next_offset),))
+            await lock_positions(connection, (_gap_part(claim, claim.next_offset),))
             return await connection.fetchrow(
-                statements.BEGIN_NEXT_GENERATION,
+                store_statements.BEGIN_NEXT_INCARNATION,
                 claim.topic,
-                claim.generation,
+                claim.incarnation,
                 claim.partition,
                 cluster_id,
                 self._owner,
                 log_start,
             )
 
-        row = await self._session.at_once(begin)
+        row = await self._session.run_once(begin)
         return Claim(topic=claim.topic, partition=claim.partition, **row)
 
     async def record_gap(self, claim: Claim, next_offset: int, reason: str) -> Claim:
@@ -280,18 +280,18 @@ class Store:
 
         `reason` is expired or skipped. Raises Fenced and PositionMoved as `write` does.
         """
-        part = _stretch(claim, next_offset)
+        part = _gap_part(claim, next_offset)
 
         async def record(connection: asyncpg.Connection) -> None:
             if await lock_positions(connection, (part,)) is None:
                 return
             await add_gaps(connection, (part,), reason)
-            await move_positions(connection, [(part, Counts().totals(part))])
+            await move_positions(connection, [(part, OutcomeCounts().totals(part))])
 
-        await self._session.at_once(record)
+        await self._session.run_once(record)
         return msgspec.structs.replace(claim, next_offset=next_offset)
 
-    async def write(self, batch: Batch, *, projections: bool = True) -> Totals:
+    async def write(self, batch: Batch, *, projections: bool = True) -> OutcomeTotals:
         """Write the batch in one transaction; rows that the database refuses go to quarantine.
 
         Where partitions share executions, rows that were told again are changed in a transaction
@@ -306,40 +306,40 @@ class Store:
         projection fail.
         Raises Fenced (a younger epoch owns a partition) and PositionMoved (an operator's hand).
         """
-        refused: dict[Place, Rejected] = {}
-        joined: frozenset[Place] = frozenset()
+        refused: dict[Coordinates, Rejected] = {}
+        merged: frozenset[Coordinates] = frozenset()
         plan: _Plan | None = None
         ambiguous = 0
         fault: BaseException | None = None
         rounds = 0
-        while rounds < _ROUNDS:
+        while rounds < _MAX_ROUNDS:
             try:
                 if isinstance(fault, RowRefused):
                     refused = refused | await self._find_refused(
                         batch, refused, fault, projections=projections
                     )
-                write = partial(self._write, batch, refused, joined, plan)
+                write = partial(self._write, batch, refused, merged, plan)
                 if not projections:
                     write = partial(_without_projections, write)
                 written = await self._session.transaction(write)
-            except (RowRefused, OnceMore) as again:
+            except (RowRefused, RetryTransaction) as failure:
                 # With its traceback it would hold this frame, and so the batch, for the collector.
-                fault, plan = again.with_traceback(None), None
+                fault, plan = failure.with_traceback(None), None
                 rounds += 1
             else:
-                if not isinstance(written, _Joined):
-                    return self._told(written, ambiguous)
-                joined, plan, fault = joined | written.places, written.plan, None
+                if not isinstance(written, _MergedFirst):
+                    return self._report_commit(written, ambiguous)
+                merged, plan, fault = merged | written.coordinates_set, written.plan, None
                 ambiguous += written.ambiguous
-        message = f"database: a batch did not get through in {_ROUNDS} rounds"
+        message = f"database: a batch did not get through in {_MAX_ROUNDS} rounds"
         raise StoreUnavailable(message) from fault
 
-    def _told(self, written: Written | None, ambiguous: int) -> Totals:
+    def _report_commit(self, written: CommittedBatch | None, ambiguous: int) -> OutcomeTotals:
         """`ambiguous`: of the rows that were changed before the batch."""
         if written is None:
-            return Totals()
-        if self._on_written:
-            self._on_written(
+            return OutcomeTotals()
+        if self._on_commit:
+            self._on_commit(
                 msgspec.structs.replace(
                     written,
                     ambiguous=written.ambiguous + ambiguous,
@@ -351,136 +351,153 @@ class Store:
     async def _write(
         self,
         batch: Batch,
-        refused: dict[Place, Rejected],
-        joined: frozenset[Place],
+        refused: dict[Coordinates, Rejected],
+        merged: frozenset[Coordinates],
         plan: _Plan | None,
         connection: asyncpg.Connection,
-    ) -> Written | _Joined | None:
-        """None: this batch's commit had taken effect already. `joined` are joined by now.
+    ) -> CommittedBatch | _MergedFirst | None:
+        """None: this batch's commit had taken effect already. `merged` are joined by now.
 
         `plan` was made when they were.
         """
-        reached = await self._positions.lock(connection, batch.parts)
-        if reached is None:
+        dedup_horizon = await self._positions.lock(connection, batch.parts)
+        if dedup_horizon is None:
             return None
-        batch_id, let_go = await _begun(connection, batch)
-        if plan is None or not plan.holds(reached, let_go):
-            plan = await self._plan(connection, batch, refused, let_go, reached)
-        sorted_out, settled = plan.sorted_out, plan.settled
-        if self._go_apart(sorted_out.events, settled, reached):
-            changing = _changing(sorted_out.events, settled)
-            if not changing <= joined:
-                return await self._join(connection, plan, changing)
-        fates = settled.fates
-        if joined:
-            fates = [
-                ("joined", row)
-                if fate == "duplicate" and place_of(event) in joined
-                else (fate, row)
-                for event, (fate, row) in zip(sorted_out.events, fates, strict=True)
+        batch_id, exclusions = await _begin_batch(connection, batch)
+        if plan is None or not plan.holds(dedup_horizon, exclusions):
+            plan = await self._plan(connection, batch, refused, exclusions, dedup_horizon)
+        sorted_outcomes, write_plan = plan.sorted_outcomes, plan.write_plan
+        if self._needs_merge_first(sorted_outcomes.events, write_plan, dedup_horizon):
+            updating = _updating_records(sorted_outcomes.events, write_plan)
+            if not updating <= merged:
+                return await self._merge_first(connection, plan, updating)
+        outcomes = write_plan.outcomes
+        if merged:
+            outcomes = [
+                ("merged", row)
+                if outcome == "duplicate" and coordinates_of(event) in merged
+                else (outcome, row)
+                for event, (outcome, row) in zip(sorted_outcomes.events, outcomes, strict=True)
             ]
-        await copy_rows(connection, settled.new, batch_id)
-        await change_rows(connection, settled.changed, self._grid)
-        await add_tellings(connection, [one for one in settled.tellings if one[0] not in joined])
-        kept = await self._quarantine(connection, sorted_out.refusals, batch_id, reached)
+        await copy_rows(connection, write_plan.inserts, batch_id)
+        await update_rows(connection, write_plan.updates, self._grid)
+        await add_merged_records(
+            connection, [one for one in write_plan.merged_records if one[0] not in merged]
+        )
+        kept = await self._quarantine(connection, sorted_outcomes.refusals, batch_id, dedup_horizon)
         for counts, (first, after) in zip(
-            sorted_out.counts, pairwise((0, *sorted_out.ends)), strict=True
+            sorted_outcomes.counts, pairwise((0, *sorted_outcomes.ends)), strict=True
         ):
-            counts.add_fates(fates[first:after])
-        for counts, is_new in zip(sorted_out.counts_of_refusals, kept, strict=True):
+            counts.add_outcomes(outcomes[first:after])
+        for counts, is_new in zip(sorted_outcomes.counts_of_refusals, kept, strict=True):
             counts.add("quarantined" if is_new else "duplicate")
         moves = [
             (part, counts.totals(part))
-            for part, counts in zip(batch.parts, sorted_out.counts, strict=True)
+            for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True)
         ]
-        await self._positions.move(connection, moves, batch_id, sorted_out.refusals)
-        return Written(
-            events=sorted_out.events,
-            new=settled.new,
-            fates=fates,
-            refusals=sorted_out.refusals,
+        await self._positions.move(connection, moves, batch_id, sorted_outcomes.refusals)
+        return CommittedBatch(
+            events=sorted_outcomes.events,
+            new=write_plan.inserts,
+            outcomes=outcomes,
+            refusals=sorted_outcomes.refusals,
             kept=kept,
-            totals=sum((totals for _, totals in moves), Totals()),
-            expired_unread=sorted_out.expired_unread,
-            ambiguous=settled.ambiguous,
+            totals=sum((totals for _, totals in moves), OutcomeTotals()),
+            expired_unread=sorted_outcomes.expired_unread,
+            ambiguous=write_plan.ambiguous,
         )
 
     async def _plan(
         self,
         connection: asyncpg.Connection,
         batch: Batch,
-        refused: dict[Place, Rejected],
-        let_go: _LetGo,
-        reached: Reached,
+        refused: dict[Coordinates, Rejected],
+        exclusions: _Exclusions,
+        dedup_horizon: DedupHorizon,
     ) -> _Plan:
-        sorted_out = _sort_out(batch, refused, let_go, reached)
-        if sorted_out.expired and not self._accept_expired:
+        sorted_outcomes = _sort_outcomes(batch, refused, exclusions, dedup_horizon)
+        if sorted_outcomes.expired and not self._accept_expired:
             raise FatalError(
-                f"{sorted_out.expired:,} of the next events lie before the horizon of retention, "
-                f"{let_go.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: --accept-expired goes "
-                "on without them"
+                f"{sorted_outcomes.expired:,} of the next events lie before the horizon of "
+                f"retention, {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: "
+                "--accept-expired goes on without them"
             )
-        settled = await settle(sorted_out.events, StoredRows(connection, self._grid), reached)
-        return _Plan(reached=reached, let_go=let_go, sorted_out=sorted_out, settled=settled)
+        write_plan = await reconcile(
+            sorted_outcomes.events, StoredRows(connection, self._grid), dedup_horizon
+        )
+        return _Plan(
+            dedup_horizon=dedup_horizon,
+            exclusions=exclusions,
+            sorted_outcomes=sorted_outcomes,
+            write_plan=write_plan,
+        )
 
-    def _go_apart(self, events: Sequence[Envelope], settled: Settled, reached: Reached) -> bool:
+    def _needs_merge_first(
+        self, events: Sequence[Envelope], write_plan: WritePlan, dedup_horizon: DedupHorizon
+    ) -> bool:
         """Whether the rows to change are changed in a transaction of their own.
 
         They are where others may write the same executions at this moment.
         """
-        if settled.changed:
-            sources = {source_of(event) for event in events}
-            alone = {one for one in sources if reached.get(one, 0) < EVERYTHING}
-            if any(source_of(row) not in alone for row in settled.changed):
-                self._apart = _APART_FOR
-        self._apart = max(self._apart - 1, 0)
-        return bool(self._apart and settled.new and settled.changed)
+        if write_plan.updates:
+            sources = {source_key(event) for event in events}
+            alone = {one for one in sources if dedup_horizon.get(one, 0) < DEDUP_ALWAYS}
+            if any(source_key(row) not in alone for row in write_plan.updates):
+                self._merge_first_batches = _MERGE_FIRST_BATCHES
+        self._merge_first_batches = max(self._merge_first_batches - 1, 0)
+        return bool(self._merge_first_batches and write_plan.inserts and write_plan.updates)
 
-    async def _join(
-        self, connection: asyncpg.Connection, plan: _Plan, changing: frozenset[Place]
-    ) -> _Joined:
+    async def _merge_first(
+        self, connection: asyncpg.Connection, plan: _Plan, updating: frozenset[Coordinates]
+    ) -> _MergedFirst:
         """Change the rows that were told again, and nothing else: the batch follows."""
-        settled = plan.settled
-        await change_rows(connection, settled.changed, self._grid)
-        await add_tellings(connection, [one for one in settled.tellings if one[0] in changing])
-        left = msgspec.structs.replace(settled, changed=[], ambiguous=0)
-        return _Joined(
-            places=changing,
-            ambiguous=settled.ambiguous,
-            plan=msgspec.structs.replace(plan, settled=left),
+        write_plan = plan.write_plan
+        await update_rows(connection, write_plan.updates, self._grid)
+        await add_merged_records(
+            connection, [one for one in write_plan.merged_records if one[0] in updating]
+        )
+        left = msgspec.structs.replace(write_plan, updates=[], ambiguous=0)
+        return _MergedFirst(
+            coordinates_set=updating,
+            ambiguous=write_plan.ambiguous,
+            plan=msgspec.structs.replace(plan, write_plan=left),
         )
 
     async def _quarantine(
         self,
         connection: asyncpg.Connection,
-        refusals: Sequence[Refusal],
+        refusals: Sequence[RejectedRecord],
         batch_id: int,
-        reached: Reached,
+        dedup_horizon: DedupHorizon,
     ) -> list[bool]:
         """Whether each refusal is new; what was stored before is no refusal, whatever the rules."""
         below = {
-            refusal.place
+            refusal.coordinates
             for refusal in refusals
-            if refusal.record.offset < reached.get(refusal.place[:3], 0)
+            if refusal.record.offset < dedup_horizon.get(refusal.coordinates[:3], 0)
         }
-        seen = await StoredRows(connection, self._grid).at(below) if below else {}
+        stored_before = (
+            await StoredRows(connection, self._grid).find_rows_at(below) if below else {}
+        )
         kept = iter(
-            await quarantine(
-                connection, [one for one in refusals if one.place not in seen], batch_id
+            await write_quarantine(
+                connection,
+                [one for one in refusals if one.coordinates not in stored_before],
+                batch_id,
             )
         )
-        return [refusal.place not in seen and next(kept) for refusal in refusals]
+        return [refusal.coordinates not in stored_before and next(kept) for refusal in refusals]
 
     async def _find_refused(
         self,
         batch: Batch,
-        refused: dict[Place, Rejected],
+        refused: dict[Coordinates, Rejected],
         fault: RowRefused,
         *,
         projections: bool,
-    ) -> dict[Place, Rejected]:
+    ) -> dict[Coordinates, Rejected]:
         """Which events' rows the database refuses, by writing and rolling back."""
-        find = partial(self._try_rows, batch, refused)
+        find = partial(self._find_refused_coordinates, batch, refused)
         if not projections:
             find = partial(_without_projections, find)
         found = await self._session.transaction(find, rolled_back=True)
@@ -491,90 +508,100 @@ class Store:
             )
         return found
 
-    async def _try_rows(
-        self, batch: Batch, refused: dict[Place, Rejected], connection: asyncpg.Connection
-    ) -> dict[Place, Rejected]:
-        reached = await self._positions.lock(connection, batch.parts) or NOTHING_REACHED
-        _, let_go = await _begun(connection, batch)
-        events = _sort_out(batch, refused, let_go, reached).events
+    async def _find_refused_coordinates(
+        self, batch: Batch, refused: dict[Coordinates, Rejected], connection: asyncpg.Connection
+    ) -> dict[Coordinates, Rejected]:
+        dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
+        _, exclusions = await _begin_batch(connection, batch)
+        events = _sort_outcomes(batch, refused, exclusions, dedup_horizon).events
         # What would be refused at the commit only is refused with its row.
-        await connection.execute(statements.CHECK_AT_ONCE)
-        codes, settled = await self._refusals(connection, events, reached)
-        tellings: dict[int, list[Envelope]] = {}
-        for event, (fate, row) in zip(events, settled.fates, strict=True):
-            if row in codes and fate != "duplicate":
-                tellings.setdefault(row, []).append(event)
+        await connection.execute(store_statements.CHECK_CONSTRAINTS_NOW)
+        codes, write_plan = await self._refusals(connection, events, dedup_horizon)
+        reports: dict[int, list[Envelope]] = {}
+        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):
+            if row in codes and outcome != "duplicate":
+                reports.setdefault(row, []).append(event)
         return {
-            place_of(event): Rejected(
+            coordinates_of(event): Rejected(
                 reason="rejected_by_database",
                 detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
                 shape=event.shape,
                 index=event.source_index,
                 sqlstate=codes[row],
             )
-            for row, told in tellings.items()
-            for event in await self._to_blame(connection, told, reached)
+            for row, row_reports in reports.items()
+            for event in await self._isolate_rows(connection, row_reports, dedup_horizon)
         }
 
     async def _refusals(
-        self, connection: asyncpg.Connection, events: Sequence[Envelope], reached: Reached
-    ) -> tuple[dict[int, str | None], Settled]:
+        self,
+        connection: asyncpg.Connection,
+        events: Sequence[Envelope],
+        dedup_horizon: DedupHorizon,
+    ) -> tuple[dict[int, str | None], WritePlan]:
         """The SQLSTATE of each row (by id) that is refused; nothing stays written."""
-        settled = await settle(events, StoredRows(connection, self._grid), reached)
+        write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
 
         async def copy(rows: Sequence[Envelope]) -> None:
             await copy_rows(connection, rows, 0)
 
         async def change(rows: Sequence[Envelope]) -> None:
-            await change_rows(connection, rows, self._grid)
+            await update_rows(connection, rows, self._grid)
 
-        codes = await refused_rows(connection, settled.new, copy)
-        return codes | await refused_rows(connection, settled.changed, change), settled
+        codes = await find_refused_rows(connection, write_plan.inserts, copy)
+        return codes | await find_refused_rows(connection, write_plan.updates, change), write_plan
 
-    async def _to_blame(
-        self, connection: asyncpg.Connection, tellings: Sequence[Envelope], reached: Reached
+    async def _isolate_rows(
+        self,
+        connection: asyncpg.Connection,
+        reports: Sequence[Envelope],
+        dedup_horizon: DedupHorizon,
     ) -> Sequence[Envelope]:
         """Of the tellings of one refused row those that are refused alone, else the last."""
-        if len(tellings) == 1:
-            return tellings
+        if len(reports) == 1:
+            return reports
         alone = [
-            event for event in tellings if (await self._refusals(connection, [event], reached))[0]
+            event
+            for event in reports
+            if (await self._refusals(connection, [event], dedup_horizon))[0]
         ]
-        return alone or tellings[-1:]
+        return alone or reports[-1:]
 
 
 async def _without_projections(
     work: Callable[[asyncpg.Connection], Awaitable[_T]], connection: asyncpg.Connection
 ) -> _T:
-    await connection.execute(statements.PROJECTIONS_OFF)
+    await connection.execute(store_statements.PROJECTIONS_OFF)
     return await work(connection)
 
 
-async def _begun(connection: asyncpg.Connection, batch: Batch) -> tuple[int, _LetGo]:
+async def _begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, _Exclusions]:
     """The id of the transaction, and what it must not take in."""
-    told = {
+    execution_ids = {
         outcome.execution_id
         for _, outcomes in batch.items()
         for outcome in outcomes
         # An id that no row can hold was never forgotten: its row is refused, not the batch.
         if isinstance(outcome, Envelope) and -(1 << 63) <= outcome.execution_id < 1 << 63
     }
-    batch_id, horizon, forgotten = await connection.fetchrow(statements.BEGIN_BATCH, list(told))
-    return batch_id, _LetGo(horizon=horizon, forgotten=frozenset(forgotten))
+    batch_id, horizon, forgotten = await connection.fetchrow(
+        store_statements.BEGIN_BATCH, list(execution_ids)
+    )
+    return batch_id, _Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
 
 
-def _changing(events: Sequence[Envelope], settled: Settled) -> frozenset[Place]:
+def _updating_records(events: Sequence[Envelope], write_plan: WritePlan) -> frozenset[Coordinates]:
     """The records that change stored rows: by joining, or as another event of their id."""
-    changed = {row.event_id for row in settled.changed}
+    changed = {row.event_id for row in write_plan.updates}
     return frozenset(
-        place_of(event)
-        for event, (fate, row) in zip(events, settled.fates, strict=True)
-        if (fate == "joined" and row in changed)
-        or (fate == "stored" and event.event_id != row and event.event_id in changed)
+        coordinates_of(event)
+        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
+        if (outcome == "merged" and row in changed)
+        or (outcome == "stored" and event.event_id != row and event.event_id in changed)
     )
 
 
-def is_expired(record: RawRecord, outcome: Outcome, horizon: datetime) -> bool:
+def is_expired(record: RawRecord, outcome: Normalized, horizon: datetime) -> bool:
     """Whether it lies before the horizon of retention: by the log's time, or what stands for it.
 
     As retention tells the age of a row. What has no time at all is never expired.
@@ -585,11 +612,11 @@ def is_expired(record: RawRecord, outcome: Outcome, horizon: datetime) -> bool:
     return time is not None and time < horizon and not isinstance(outcome, Ignored)
 
 
-def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
+def _gap_part(claim: Claim, next_offset: int) -> PartitionBatch:
     """From the claim's position up to next_offset, without a record."""
     return PartitionBatch(
         topic=claim.topic,
-        generation=claim.generation,
+        incarnation=claim.incarnation,
         partition=claim.partition,
         epoch=claim.epoch,
         from_offset=claim.next_offset,
@@ -599,7 +626,7 @@ def _stretch(claim: Claim, next_offset: int) -> PartitionBatch:
     )
 
 
-class _SortedOut(msgspec.Struct, kw_only=True):
+class _SortedOutcomes(msgspec.Struct, kw_only=True):
     """A batch's outcomes by kind; those that were ignored, expired or forgotten are only counted.
 
     `counts` are parallel to the batch's parts, and `ends` say where in `events` those of a part
@@ -607,44 +634,47 @@ class _SortedOut(msgspec.Struct, kw_only=True):
     the horizon, `expired_unread` those of them that nobody has read before.
     """
 
-    counts: list[Counts]
+    counts: list[OutcomeCounts]
     events: list[Envelope] = []
     ends: list[int] = []
-    refusals: list[Refusal] = []
-    counts_of_refusals: list[Counts] = []
+    refusals: list[RejectedRecord] = []
+    counts_of_refusals: list[OutcomeCounts] = []
     expired: int = 0
     expired_unread: int = 0
 
-    def add_refusal(self, refusal: Refusal, counts: Counts) -> None:
+    def add_refusal(self, refusal: RejectedRecord, counts: OutcomeCounts) -> None:
         self.refusals.append(refusal)
         self.counts_of_refusals.append(counts)
 
 
-def _sort_out(
-    batch: Batch, refused: dict[Place, Rejected], let_go: _LetGo, reached: Reached
-) -> _SortedOut:
-    sorted_out = _SortedOut(counts=[Counts() for _ in batch.parts])
-    events, horizon, forgotten = sorted_out.events, let_go.horizon, let_go.forgotten
-    for part, counts in zip(batch.parts, sorted_out.counts, strict=True):
+def _sort_outcomes(
+    batch: Batch,
+    refused: dict[Coordinates, Rejected],
+    exclusions: _Exclusions,
+    dedup_horizon: DedupHorizon,
+) -> _SortedOutcomes:
+    sorted_outcomes = _SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
+    events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
+    for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
         for record, outcomes in part.items:
             for outcome in outcomes:
                 if horizon is not None and is_expired(record, outcome, horizon):
                     counts.add("ignored")
-                    sorted_out.expired += 1
-                    source = (record.topic, record.generation, record.partition)
-                    sorted_out.expired_unread += record.offset >= reached.get(source, 0)
+                    sorted_outcomes.expired += 1
+                    source = (record.topic, record.incarnation, record.partition)
+                    sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
                     continue
                 match outcome:
                     case Envelope() if forgotten and outcome.execution_id in forgotten:
                         counts.add("ignored")
                     case Envelope():
-                        if refused and (rejected := refused.get(place_of(outcome))):
-                            sorted_out.add_refusal(Refusal(record, rejected), counts)
+                        if refused and (rejected := refused.get(coordinates_of(outcome))):
+                            sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
                         else:
                             events.append(outcome)
                     case Rejected():
-                        sorted_out.add_refusal(Refusal(record, outcome), counts)
+                        sorted_outcomes.add_refusal(RejectedRecord(record, outcome), counts)
                     case Ignored():
                         counts.add("ignored")
-        sorted_out.ends.append(len(events))
-    return sorted_out
+        sorted_outcomes.ends.append(len(events))
+    return sorted_outcomes

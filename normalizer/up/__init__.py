@@ -5,8 +5,8 @@ stackfile.py  .noetl/: one run at a time, stack.json, the password file
 servers.py    where database and broker come from: embedded here, or named by the shell on purpose
 external.py   may we play into this database and topic
 programs.py   normalizer, projector and traffic as child processes, each with its own environment
-parts.py      what runs: started in order, kept running, stopped in the reverse order
-figures.py    the live line and the table
+supervisor.py  what runs: started in order, kept running, stopped in the reverse order
+stack_stats.py  the live line and the table
 """
 
 from normalizer.up.flow import Options, up

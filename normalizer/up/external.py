@@ -5,7 +5,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.errors import ConfigurationError
-from normalizer.kafka import LogReader
+from normalizer.kafka import TopicReader
 
 _HAS_TABLES: Final = """
     select exists (
@@ -18,13 +18,13 @@ _HAS_TABLES: Final = """
 """
 _HAS_OTHERS: Final = """
     select exists (
-        select from normalizer.source_position
+        select from normalizer.source_positions
         where       (topic, cluster_id) <> ($1::text, $2::text)
     )
 """
 
 
-async def claim_for_play(database_url: str, log: LogReader, topic: str) -> None:
+async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> None:
     """Marks an empty database as ours to play into, from this topic of this cluster.
 
     Raises ConfigurationError unless database and topic are empty, or were marked so before.

@@ -12,16 +12,16 @@ from typing import Final
 import msgspec
 
 from normalizer.errors import NormalizerError
-from normalizer.kafka import LogReader
+from normalizer.kafka import TopicReader
 from normalizer.process.screen import Screen
 from normalizer.settings import Settings
-from normalizer.store.migrate import OtherSchema, migrate
-from normalizer.up.external import claim_for_play
-from normalizer.up.figures import show_calls, show_figures
-from normalizer.up.parts import Parts
+from normalizer.store.migrate import SchemaMismatch, migrate
+from normalizer.up.external import claim_for_demo
 from normalizer.up.programs import FILE_TOPIC, Programs, has_simulator
 from normalizer.up.servers import find_external, start_kafka, start_postgres
+from normalizer.up.stack_stats import show_calls, show_stats
 from normalizer.up.stackfile import SHELL_FILE, Stack, forget_stack, only_one, write_stack
+from normalizer.up.supervisor import Supervisor
 
 PARTITIONS: Final = 6
 
@@ -59,14 +59,14 @@ async def up(
     code = 0
     try:
         async with asyncio.TaskGroup() as tasks:
-            playing = tasks.create_task(run.play(), name="up")
-            with _signals(playing.cancel, run.abort):
-                await asyncio.wait([playing])
-    except* OtherSchema as errors:
-        run.screen.say(f"error: {_first(errors)}")
+            running = tasks.create_task(run.run(), name="up")
+            with _signals(running.cancel, run.abort):
+                await asyncio.wait([running])
+    except* SchemaMismatch as errors:
+        run.screen.print_line(f"error: {_first(errors)}")
         code = 3
     except* NormalizerError as errors:
-        run.screen.say(f"error: {_first(errors)}")
+        run.screen.print_line(f"error: {_first(errors)}")
         code = 1
     except* BrokenPipeError:
         code = 1
@@ -82,60 +82,66 @@ class _Run:
         self._options = options
         self._environ = environ
         self._folder = options.folder.resolve()
-        self._parts = Parts()
+        self._supervisor = Supervisor()
 
-    async def play(self) -> None:
+    async def run(self) -> None:
         """Start everything, keep it running and show it until cancelled, stop everything."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
             self._folder.chmod(0o711)  # the database's user must get in
         with only_one(self._folder), self._without_stack_file():
-            async with self._parts:
+            async with self._supervisor:
                 stack, settings = await self._find_servers()
-                await migrate(stack.database_url, say=self.screen.say)
+                await migrate(stack.database_url, report=self.screen.print_line)
                 async with _log_reader(settings) as log:
                     await self._start_programs(stack, log)
                     self._write(stack)
-                    self.screen.say(f"reading {stack.topic}; logs and stack.json: {self._folder}")
+                    self.screen.print_line(
+                        f"reading {stack.topic}; logs and stack.json: {self._folder}"
+                    )
                     if stack.normalizer_url:
-                        self.screen.say(f"health: {stack.normalizer_url}/readyz, /livez, /metrics")
-                    self.screen.say(f"for another shell: . {self._folder / SHELL_FILE}")
-                    self.screen.say("stop with Ctrl-C; twice: at once")
+                        self.screen.print_line(
+                            f"health: {stack.normalizer_url}/readyz, /livez, /metrics"
+                        )
+                    self.screen.print_line(f"for another shell: . {self._folder / SHELL_FILE}")
+                    self.screen.print_line("stop with Ctrl-C; twice: at once")
                     try:
                         await self._watch(stack, log)
                     finally:
-                        self.screen.say("stopping")
+                        self.screen.print_line("stopping")
                         await show_calls(stack.database_url, self.screen)
-        self.screen.say("stopped")
+        self.screen.print_line("stopped")
 
     def abort(self) -> None:
         """Does not return."""
-        self._parts.abort()
+        self._supervisor.abort()
         forget_stack(self._folder)
         os._exit(_ABORTED)
 
     async def _find_servers(self) -> tuple[Stack, Settings | None]:
         if self._options.external:
             stack, settings = find_external(self._folder, self._environ)
-            async with LogReader(settings) as log:
-                await claim_for_play(stack.database_url, log, stack.topic)
+            async with TopicReader(settings) as log:
+                await claim_for_demo(stack.database_url, log, stack.topic)
             return stack, settings
-        stack = await start_postgres(self._folder, self._parts, self.screen.say)
+        stack = await start_postgres(self._folder, self._supervisor, self.screen.print_line)
         if not self._options.kafka:
             return stack, None
-        return stack, await start_kafka(self._folder, stack, self._parts, self.screen.say)
+        return stack, await start_kafka(
+            self._folder, stack, self._supervisor, self.screen.print_line
+        )
 
-    async def _start_programs(self, stack: Stack, log: LogReader | None) -> None:
+    async def _start_programs(self, stack: Stack, log: TopicReader | None) -> None:
         if log is None:
             stack.topic = FILE_TOPIC
-        programs = Programs(self._folder, stack, self._parts, self._environ)
+        programs = Programs(self._folder, stack, self._supervisor, self._environ)
         stack.api_url = await programs.start_projector()
-        self.screen.say(f"dashboard: {stack.api_url}")
+        self.screen.print_line(f"dashboard: {stack.api_url}")
         if log is None:
             if has_simulator():
-                await programs.play_file(seed=self._options.seed, say=self.screen.say)
+                await programs.replay_file(seed=self._options.seed, report=self.screen.print_line)
             else:
-                self.screen.say(_NO_FILE)
+                self.screen.print_line(_NO_FILE)
             return
         await log.create_topic(stack.topic, partitions=PARTITIONS)
         await programs.start_normalizer(
@@ -144,23 +150,23 @@ class _Run:
         if self._options.traffic and has_simulator():
             await programs.start_traffic(rate=self._options.rate, seed=self._options.seed)
         elif self._options.traffic:
-            self.screen.say(_no_traffic(stack))
+            self.screen.print_line(_no_traffic(stack))
 
-    async def _watch(self, stack: Stack, log: LogReader | None) -> None:
+    async def _watch(self, stack: Stack, log: TopicReader | None) -> None:
         """Until cancelled, or `for_s` is over. Raises EmbeddedError if a part ends for good."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
-                keeping = self._parts.keep_running(
-                    say=self.screen.say, started_again=lambda: self._write(stack)
+                keeping = self._supervisor.keep_running(
+                    report=self.screen.print_line, started_again=lambda: self._write(stack)
                 )
                 tasks.create_task(keeping, name="keep running")
                 tasks.create_task(
-                    show_figures(stack.database_url, log, stack.topic, self.screen),
+                    show_stats(stack.database_url, log, stack.topic, self.screen),
                     name="figures",
                 )
 
     def _write(self, stack: Stack) -> None:
-        stack.pids = {"up": os.getpid(), **self._parts.pids}
+        stack.pids = {"up": os.getpid(), **self._supervisor.pids}
         write_stack(self._folder, stack)
 
     @contextlib.contextmanager
@@ -174,11 +180,11 @@ class _Run:
 
 
 @contextlib.asynccontextmanager
-async def _log_reader(settings: Settings | None) -> AsyncIterator[LogReader | None]:
+async def _log_reader(settings: Settings | None) -> AsyncIterator[TopicReader | None]:
     if settings is None:
         yield None
         return
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         yield log
 
 
@@ -186,12 +192,12 @@ async def _log_reader(settings: Settings | None) -> AsyncIterator[LogReader | No
 def _signals(first: Callable[[], object], second: Callable[[], object]) -> Iterator[None]:
     """The first signal to stop calls `first`, any after it `second`."""
     loop = asyncio.get_running_loop()
-    asked = False
+    is_stopping = False
 
     def stop() -> None:
-        nonlocal asked
-        (second if asked else first)()
-        asked = True
+        nonlocal is_stopping
+        (second if is_stopping else first)()
+        is_stopping = True
 
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop)

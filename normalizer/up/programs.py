@@ -13,10 +13,10 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.embedded.errors import EmbeddedError, last_words
+from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
-from normalizer.up.parts import Parts, Program
 from normalizer.up.stackfile import Stack
+from normalizer.up.supervisor import ChildProgram, Supervisor
 
 FILE_TOPIC: Final = "noetl.events.file"
 FILE_EVENTS: Final = 50_000
@@ -28,7 +28,7 @@ _POLL_S: Final = 0.1
 _PASSED_ON: Final = ("PATH", "HOME", "LANG", "TZ")
 _EPOCHS: Final = """
     select coalesce(sum(epoch), 0)
-    from   normalizer.source_position
+    from   normalizer.source_positions
     where  topic = $1
 """
 
@@ -42,11 +42,11 @@ class Programs:
     """Starts them with the logs in `folder` and what little they need of `environ`."""
 
     def __init__(
-        self, folder: Path, stack: Stack, parts: Parts, environ: Mapping[str, str]
+        self, folder: Path, stack: Stack, supervisor: Supervisor, environ: Mapping[str, str]
     ) -> None:
         self._folder = folder
         self._stack = stack
-        self._parts = parts
+        self._supervisor = supervisor
         self._environ = environ
         self._base = {name: environ[name] for name in _PASSED_ON if name in environ}
         self._service = {
@@ -73,7 +73,7 @@ class Programs:
         try:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
             program = self._program("normalizer", "run", env={**security, **self._service, **http})
-            await self._parts.start("normalizer", program)
+            await self._supervisor.start("normalizer", program)
             async with asyncio.timeout(_READY_S):
                 while await connection.fetchval(_EPOCHS, self._stack.topic) < wanted:
                     program.raise_if_ended()
@@ -94,7 +94,7 @@ class Programs:
             *("serve", f"--port={port}"),
             env={"DATABASE_URL": self._stack.database_url},
         )
-        await self._parts.start(_PROJECTOR, program)
+        await self._supervisor.start(_PROJECTOR, program)
         try:
             async with asyncio.timeout(_READY_S):
                 while is_free(port):
@@ -117,16 +117,16 @@ class Programs:
             f"--rate={rate}",
             f"--seed={seed}",
         )
-        await self._parts.start("traffic", program, may_end=True)
+        await self._supervisor.start("traffic", program, may_end=True)
 
-    async def play_file(self, *, seed: int, say: Callable[[str], None]) -> None:
+    async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
         """The same records from a file, which is written once and stays."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
-            say(f"writing {FILE_EVENTS:,} events to {file}")
+            report(f"writing {FILE_EVENTS:,} events to {file}")
             await self._write(file, seed)
         program = self._program("normalizer", "run", "--no-kafka", str(file), env=self._service)
-        await self._parts.start("normalizer", program, may_end=True)
+        await self._supervisor.start("normalizer", program, may_end=True)
 
     async def _write(self, file: Path, seed: int) -> None:
         unfinished = file.with_suffix(".unfinished")
@@ -147,8 +147,8 @@ class Programs:
 
     def _program(
         self, module: str, *arguments: str, env: Mapping[str, str] | None = None
-    ) -> Program:
-        return Program(
+    ) -> ChildProgram:
+        return ChildProgram(
             module,
             [sys.executable, "-m", module, *arguments],
             env={**self._base, **(env or {})},

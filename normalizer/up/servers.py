@@ -8,37 +8,39 @@ from urllib.parse import urlsplit
 from normalizer import settings as settings_of
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
 from normalizer.settings import Settings
-from normalizer.up.parts import Parts
 from normalizer.up.stackfile import Stack, write_pgpass
+from normalizer.up.supervisor import Supervisor
 
 DATABASE: Final = "noetl"
 
 
-async def start_postgres(folder: Path, parts: Parts, say: Callable[[str], None]) -> Stack:
+async def start_postgres(
+    folder: Path, supervisor: Supervisor, report: Callable[[str], None]
+) -> Stack:
     """The stack so far: a database of the owner's."""
     server = PostgresServer(folder / "postgres")
-    await parts.start("postgres", server)
+    await supervisor.start("postgres", server)
     url = await server.create_database(DATABASE)
-    say(f"PostgreSQL on 127.0.0.1:{server.port}; to look into it:")
+    report(f"PostgreSQL on 127.0.0.1:{server.port}; to look into it:")
     pgpass = write_pgpass(folder, url)
-    say(f"  PGPASSFILE={pgpass} {server.bin_dir / 'psql'} {_without_password(url)}")
+    report(f"  PGPASSFILE={pgpass} {server.bin_dir / 'psql'} {_without_password(url)}")
     return Stack(database_url=url, folders={"state": str(folder), "postgres": str(server.data)})
 
 
 async def start_kafka(
-    folder: Path, stack: Stack, parts: Parts, say: Callable[[str], None]
+    folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings | None:
     """How to reach it; None where Java, Maven or the download is missing, and that is said."""
     try:
-        jars = await kafka_jars(say)
+        jars = await kafka_jars(report)
     except KafkaMissing as missing:
-        say(f"{missing} (until then: --no-kafka, the same records from a file)")
+        report(f"{missing} (until then: --no-kafka, the same records from a file)")
         return None
     broker = KafkaBroker(folder / "kafka", jars)
-    await parts.start("kafka", broker)
+    await supervisor.start("kafka", broker)
     stack.bootstrap_servers = broker.bootstrap_servers
     stack.folders["kafka"] = str(broker.folder)
-    say(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}")
+    report(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap_servers}")
     return Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))
 
 
@@ -57,5 +59,7 @@ def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Sett
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}").geturl()
+    supervisor = urlsplit(url)
+    return supervisor._replace(
+        netloc=f"{supervisor.username}@{supervisor.hostname}:{supervisor.port}"
+    ).geturl()

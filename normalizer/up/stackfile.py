@@ -67,9 +67,11 @@ def forget_stack(folder: Path) -> None:
 
 def write_pgpass(folder: Path, database_url: str) -> Path:
     """A password file for psql: so no password is shown or typed."""
-    parts = urlsplit(database_url)
+    supervisor = urlsplit(database_url)
     file = folder / _PGPASS
-    line = f"{parts.hostname}:{parts.port}:*:{parts.username}:{parts.password}\n"
+    line = (
+        f"{supervisor.hostname}:{supervisor.port}:*:{supervisor.username}:{supervisor.password}\n"
+    )
     _write_private(file, line.encode())
     return file
 

@@ -8,14 +8,14 @@ import msgspec
 from projector.api.parameters import Grain
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ApiRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of an answer. What it was not grouped by is left out; ids are texts."""
 
 
-R = TypeVar("R", bound=Row)
+R = TypeVar("R", bound=ApiRow)
 
 
-class Answer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Rows, and as of when: all of one snapshot.
 
     as_of: all that the log held then is in the rows, of the partition that is furthest behind; null
@@ -28,7 +28,7 @@ class Answer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     rows: list[R]
 
 
-class Counts(Answer[R], Generic[R], frozen=True, kw_only=True):
+class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
     """Groups within [since, until); `truncated` says that `limit` left some out.
 
     every: what is counted by, and how wide `at` is. What was asked for is rounded outwards to it,
@@ -41,7 +41,7 @@ class Counts(Answer[R], Generic[R], frozen=True, kw_only=True):
     truncated: bool
 
 
-class Page(Answer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
+class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
     """A page of a list; `next` is the cursor of the page after it, null on the last."""
 
     next: str | None

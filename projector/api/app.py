@@ -18,18 +18,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from projector.api import page
-from projector.api.answers import Answer
-from projector.api.database import Reader
-from projector.api.errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
-from projector.api.files import Files
-from projector.api.guard import Guard
-from projector.api.metrics import CONTENT_TYPE, Metrics
+from projector.api.answers import ApiAnswer
+from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
+from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
+from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
+from projector.api.middleware import AccessMiddleware
 from projector.api.openapi import document
 from projector.api.parameters import parse
-from projector.api.queries import standing
-from projector.api.questions import QUESTIONS, ROOT, Question
+from projector.api.queries import current_state
+from projector.api.response_cache import ResponseCache
 from projector.api.responses import answer, problem
-from projector.api.sharing import Answers
+from projector.api.snapshots import Reader
+from projector.api.static_files import StaticFiles
 
 _log = structlog.get_logger()
 _PAGE: Final = Path(page.__file__).with_name("index.html")
@@ -41,11 +41,11 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") -> ASGIApp:
     """The app; `reader` is open while it runs."""
-    metrics = Metrics()
+    metrics = ApiMetrics()
     metrics.connections.set_function(lambda: reader.in_use)
-    answers = Answers()
-    files = Files(_PAGE, page.assets())
-    openapi = msgspec.json.encode(document(QUESTIONS, token=token is not None))
+    answers = ResponseCache()
+    files = StaticFiles(_PAGE, page.assets())
+    openapi = msgspec.json.encode(document(ENDPOINTS, token=token is not None))
 
     async def readyz(_request: Request) -> Response:
         try:
@@ -65,7 +65,7 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
     async def own_metrics(_request: Request) -> Response:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_STATES_S), reader.snapshot() as snapshot:
-                metrics.stood(await standing.states(snapshot))
+                metrics.set_partition_states(await current_state.states(snapshot))
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     async def own_document(request: Request) -> Response:
@@ -80,31 +80,33 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
             Route("/metrics", own_metrics),
             Route("/openapi.json", own_document),
             *(
-                Route(ROOT + question.path, _endpoint(question, reader, answers, metrics))
-                for question in QUESTIONS
+                Route(ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics))
+                for endpoint in ENDPOINTS
             ),
         ],
-        exception_handlers={ApiError: _refused, HTTPException: _not_routed},
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
-    return Guard(app, token=token, host=host)
+    return AccessMiddleware(app, token=token, host=host)
 
 
-def _endpoint(question: Question, reader: Reader, answers: Answers, metrics: Metrics) -> _Endpoint:
+def _endpoint(
+    endpoint: Endpoint, reader: Reader, answers: ResponseCache, metrics: ApiMetrics
+) -> _Endpoint:
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
-        asked = parse(query, question.parameters)
+        params = parse(query, endpoint.parameters)
 
-        async def ask() -> tuple[bytes, str]:
-            with metrics.seconds.labels(question.name).time():
+        async def run() -> tuple[bytes, str]:
+            with metrics.seconds.labels(endpoint.name).time():
                 async with reader.snapshot() as snapshot:
-                    told = await question.ask(snapshot, asked, **request.path_params)
-            return msgspec.json.encode(told), _etag(_lasting(told))
+                    result = await endpoint.run(snapshot, params, **request.path_params)
+            return msgspec.json.encode(result), _etag(_stable_part(result))
 
-        shared, others = await answers.get(f"{request.url.path}?{query.decode('latin-1')}", ask)
-        if others:
-            metrics.shared.inc()
-        return answer(request, shared.body, shared.etag)
+        cached, from_cache = await answers.get(f"{request.url.path}?{query.decode('latin-1')}", run)
+        if from_cache:
+            metrics.cached.inc()
+        return answer(request, cached.body, cached.etag)
 
     async def counted(request: Request) -> Response:
         try:
@@ -115,26 +117,26 @@ def _endpoint(question: Question, reader: Reader, answers: Answers, metrics: Met
             # Its text may hold content or a secret: only what it is and where.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             _log.error(
-                "question_failed",
-                question=question.name,
+                "endpoint_failed",
+                endpoint=endpoint.name,
                 error=type(error).__name__,
                 at=f"{Path(frame.filename).name}:{frame.lineno}",
             )
             response = problem(InternalError("a mistake of ours: the log says which"))
-        metrics.requests.labels(question.name, str(response.status_code)).inc()
+        metrics.requests.labels(endpoint.name, str(response.status_code)).inc()
         return response
 
     return counted
 
 
-def _lasting(told: Answer[Any]) -> bytes:
+def _stable_part(result: ApiAnswer[Any]) -> bytes:
     """What makes two answers different: not the moment they were asked for, nor as of when."""
     return msgspec.json.encode(
         [
-            getattr(told, "since", None),
-            getattr(told, "truncated", None),
-            getattr(told, "next", None),
-            told.rows,
+            getattr(result, "since", None),
+            getattr(result, "truncated", None),
+            getattr(result, "next", None),
+            result.rows,
         ]
     )
 
@@ -143,12 +145,12 @@ def _etag(content: bytes) -> str:
     return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
     return problem(error)
 
 
-async def _not_routed(_request: Request, error: Exception) -> Response:
+async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         return problem(MethodNotAllowedError("only GET and HEAD are served"), error.headers)

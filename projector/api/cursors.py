@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from projector.api.errors import NotFoundError
+from projector.api.api_errors import NotFoundError
 
 
-def encode(place: Sequence[Any]) -> str:
+def encode(keyset: Sequence[Any]) -> str:
     """The cursor of the page after this place."""
-    return urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+    return urlsafe_b64encode(msgspec.json.encode(keyset)).decode().rstrip("=")
 
 
 def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,9 +20,9 @@ def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
         return dict.fromkeys(kinds)
     try:
         text = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        place = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
+        keyset = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
         raise NotFoundError(
             "there is no such page: the cursor is not one that this question gave"
         ) from error
-    return dict(zip(kinds, place, strict=True))
+    return dict(zip(kinds, keyset, strict=True))

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from projector.api.errors import ERRORS, Problem
+from projector.api.api_errors import ERRORS, Problem
+from projector.api.endpoints import ROOT, Endpoint
 from projector.api.parameters import Id, is_list
-from projector.api.questions import ROOT, Question
 
 _REF: Final = "#/components/schemas/{name}"
 _TOKEN: Final = {"token": {"type": "http", "scheme": "bearer"}}
@@ -39,10 +39,10 @@ _LINKS: Final = {
 }
 
 
-def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
+def document(questions: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
     """OpenAPI 3.1. `token`: whether requests must bring one."""
     answers, components = msgspec.json.schema_components(
-        [*(question.answer for question in questions), Problem], ref_template=_REF
+        [*(endpoint.answer for endpoint in questions), Problem], ref_template=_REF
     )
     return {
         "openapi": "3.1.0",
@@ -53,18 +53,18 @@ def document(questions: Sequence[Question], *, token: bool) -> dict[str, Any]:
             "as of which moment it is, and how far behind; none is empty because it failed.",
         },
         "paths": {
-            ROOT + question.path: {"get": _operation(question, answer)}
-            for question, answer in zip(questions, answers[:-1], strict=True)
+            ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
+            for endpoint, answer in zip(questions, answers[:-1], strict=True)
         },
         "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
         "security": [{"token": []}] if token else [],
     }
 
 
-def _operation(question: Question, answer: dict[str, Any]) -> dict[str, Any]:
+def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     return {
-        "operationId": question.name,
-        "summary": question.asks,
+        "operationId": endpoint.name,
+        "summary": endpoint.summary,
         "parameters": [
             *(
                 {
@@ -73,16 +73,16 @@ def _operation(question: Question, answer: dict[str, Any]) -> dict[str, Any]:
                     "required": True,
                     "schema": msgspec.json.schema(Id),
                 }
-                for placeholder in re.findall(r"{(\w+)}", question.path)
+                for placeholder in re.findall(r"{(\w+)}", endpoint.path)
             ),
-            *(_parameter(field) for field in msgspec.structs.fields(question.parameters)),
+            *(_parameter(field) for field in msgspec.structs.fields(endpoint.parameters)),
         ],
         "responses": {
             "200": {
                 "description": "The answer.",
                 "headers": _ETAG,
                 "content": {"application/json": {"schema": answer}},
-                "links": _LINKS.get(question.name, {}),
+                "links": _LINKS.get(endpoint.name, {}),
             },
             "304": {"description": "Nothing but the clock has moved since that ETag."},
             **{

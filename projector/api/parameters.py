@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
-from projector.api.errors import InvalidParameterError, NotFoundError
+from projector.api.api_errors import InvalidParameterError, NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
 SECONDS: Final[dict[Grain, int]] = {"minute": 60, "hour": 3_600, "day": 86_400}
@@ -46,8 +46,8 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """What a question can be asked with; each field is a parameter, a list may be repeated."""
 
 
-class Window(Parameters, frozen=True, kw_only=True):
-    """A stretch of time: the last so much, or from one moment to another.
+class WindowParams(Parameters, frozen=True, kw_only=True):
+    """A range of time: the last so much, or from one moment to another.
 
     Where since is not before until it is empty, and so is the answer, which says both.
     """
@@ -78,12 +78,12 @@ class Window(Parameters, frozen=True, kw_only=True):
         return max(since, _EARLIEST), until
 
 
-class Counted(Window, frozen=True, kw_only=True):
+class GroupedParams(WindowParams, frozen=True, kw_only=True):
     """Of a question answered by counts in groups."""
 
     limit: Annotated[int, Meta(ge=1, le=5_000, description="Groups in the answer at most.")] = 1_000
 
-    def asks_minutes(self, now: datetime) -> bool:
+    def needs_minutes(self, now: datetime) -> bool:
         """Whether minutes are worth their price: of a short window, or because `at` is one."""
         since, until = self.bounds(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
@@ -99,20 +99,20 @@ class Counted(Window, frozen=True, kw_only=True):
         if finest == "minute" and since < minutes_from(now):
             counted = "hour"
         by_time = "at" in getattr(self, "by", ())
-        asked: Grain = getattr(self, "every", counted) if by_time else counted
-        grain = max(counted, asked, key=SECONDS.__getitem__)
+        params: Grain = getattr(self, "every", counted) if by_time else counted
+        grain = max(counted, params, key=SECONDS.__getitem__)
         return grain, floor(since, grain), floor(until, grain, up=True)
 
 
-class Listed(Parameters, frozen=True, kw_only=True):
+class PagedParams(Parameters, frozen=True, kw_only=True):
     """Of a question answered by a list that is read page by page."""
 
     limit: PageLimit = 50
     cursor: Cursor | None = None
 
 
-class ListedWindow(Window, frozen=True, kw_only=True):
-    """Of a list within a stretch of time."""
+class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
+    """Of a list within a range of time."""
 
     limit: PageLimit = 50
     cursor: Cursor | None = None

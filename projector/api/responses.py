@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from projector.api.errors import ApiError
+from projector.api.api_errors import ApiError
 
 _JSON = "application/json"
 

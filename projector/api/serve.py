@@ -19,8 +19,8 @@ from starlette.types import ASGIApp
 
 from normalizer.errors import ConfigurationError
 from projector.api.app import build
-from projector.api.connections import Connection, Unasked
-from projector.api.database import Reader
+from projector.api.idle_connections import IdleConnections, LimitedConnection
+from projector.api.snapshots import Reader
 
 LEAST_TOKEN: Final = 16
 
@@ -72,7 +72,9 @@ class Server(uvicorn.Server):
                 server_header=False,
                 timeout_graceful_shutdown=_STOP_S,
                 timeout_keep_alive=_IDLE_S,
-                http=cast("type[asyncio.Protocol]", partial(Connection, unasked=Unasked())),
+                http=cast(
+                    "type[asyncio.Protocol]", partial(LimitedConnection, idle=IdleConnections())
+                ),
             )
         )
 

@@ -9,16 +9,16 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.core.settle import Place, place_of
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.reconcile import Coordinates, coordinates_of
 from normalizer.envelope import Envelope, Rejected
-from tests.joining import join
-from tests.stack import Topic
-from tests.tables import assert_ledger_holds, canonical, stored_events
-from tests.waiting import until
+from tests.support.merging import merge
+from tests.support.stack import Topic
+from tests.support.table_rows import assert_ledger_holds, canonical, stored_events
+from tests.support.waiting import until
 
 _WHERE: Final = (
-    *("source_topic", "source_generation", "source_partition", "source_offset", "source_index"),
+    *("source_topic", "source_incarnation", "source_partition", "source_offset", "source_index"),
 )
 
 
@@ -39,7 +39,7 @@ async def until_read(
 async def read_so_far(connection: asyncpg.Connection) -> dict[int, int]:
     """The position of each partition."""
     rows = await connection.fetch(
-        "select partition, next_offset from normalizer.source_position order by partition"
+        "select partition, next_offset from normalizer.source_positions order by partition"
     )
     return {row["partition"]: row["next_offset"] for row in rows}
 
@@ -61,7 +61,7 @@ async def assert_every_record_is_accounted_for(
     places = {(record.partition, record.offset) for record in log}
     assert set(acknowledged) <= places, "the broker lost what it had acknowledged"
     tellings: dict[int, list[Envelope]] = {}
-    rejections: set[Place] = set()
+    rejections: set[Coordinates] = set()
     normalize = Normalizer().normalize
     for record in log:
         for outcome in normalize(record):
@@ -89,8 +89,8 @@ async def _assert_events(
     assert rows.keys() == tellings.keys()
     for event_id, told in tellings.items():
         row = rows[event_id]
-        assert place_of(row) in map(place_of, told)
-        expected = canonical(reduce(join, told))
+        assert coordinates_of(row) in map(coordinates_of, told)
+        expected = canonical(reduce(merge, told))
         at = {name: getattr(row, name) for name in _WHERE}
         assert row == msgspec.structs.replace(expected, **at)
 
@@ -100,8 +100,8 @@ async def _assert_positions(
 ) -> None:
     rows = await connection.fetch(
         """
-        select   partition, generation, next_offset, records, records + holes as covered
-        from     normalizer.source_position order by partition, generation
+        select   partition, incarnation, next_offset, records, records + holes as covered
+        from     normalizer.source_positions order by partition, incarnation
         """
     )
     counted = [

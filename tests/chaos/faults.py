@@ -11,11 +11,11 @@ import asyncpg
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.settings import Settings
 from tests.chaos.accounts import read_so_far
-from tests.disk import SmallDisk
-from tests.running import process
-from tests.stack import Database
-from tests.tables import connected
-from tests.waiting import moment, until
+from tests.support.service_runs import process
+from tests.support.small_disk import SmallDisk
+from tests.support.stack import Database
+from tests.support.table_rows import connected
+from tests.support.waiting import moment, until
 
 PATIENCE_S: Final = 240.0
 OURS: Final = "application_name like 'normalizer%'"

@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 
 from normalizer.settings import Settings
-from tests.proxy import Proxy, Then
-from tests.stack import Database
-from tests.tables import connected
-from tests.waiting import until
+from tests.support.lossy_proxy import Proxy, Then
+from tests.support.stack import Database
+from tests.support.table_rows import connected
+from tests.support.waiting import until
 
 GATE: Final = 90_210
 """The advisory lock that a held process waits for."""
@@ -48,7 +48,7 @@ POINTS: Final = (
     Point(
         "in a claim",
         """
-        create trigger gate before insert or update of epoch on normalizer.source_position
+        create trigger gate before insert or update of epoch on normalizer.source_positions
             for each row execute function wait_at_the_gate();
         """,
     ),
@@ -70,7 +70,7 @@ POINTS: Final = (
     Point(
         "after the insert and before the commit",
         """
-        create trigger gate before update of next_offset on normalizer.source_position
+        create trigger gate before update of next_offset on normalizer.source_positions
             for each row execute function wait_at_the_gate();
         """,
     ),

@@ -11,24 +11,24 @@ import asyncpg
 import pytest
 
 from normalizer.settings import Settings
-from tests.replays import (
+from tests.support.job_runs import (
     backfill_files,
-    contents,
-    found_wrong,
-    played,
+    job_settings,
+    ledger_mistakes,
     record_lines,
-    settings_of,
-    written,
+    simulated_records,
+    table_contents,
+    write_file,
 )
-from tests.running import environment
-from tests.stack import Cluster, Database
-from tests.tables import connected
-from tests.waiting import moment
+from tests.support.service_runs import environment
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import connected
+from tests.support.waiting import moment
 
 EVENTS: Final = 20_000
 KILLS: Final = 6
 
-_STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_part"
+_STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_parts"
 
 
 async def start(settings: Settings, path: Path) -> asyncio.subprocess.Process:
@@ -64,9 +64,9 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     seed = random.randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - a failure is looked into by its seed
     draw = random.Random(seed)
-    records = list(played(EVENTS))
-    path = written(tmp_path / "history.zst", record_lines(records))
-    settings = settings_of(database, batch_rows=1_000)
+    records = list(simulated_records(EVENTS))
+    path = write_file(tmp_path / "history.zst", record_lines(records))
+    settings = job_settings(database, batch_rows=1_000)
     # The last quarter is left alone: a job that is done when it is killed would be run anew.
     latest = len(records) * 3 // 4
     moments = sorted(draw.randrange(latest) for _ in range(KILLS))
@@ -76,14 +76,14 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
             await killed_at(connection, settings, path, at)
         process = await start(settings, path)
         said, _ = await process.communicate()
-        harmed = await contents(connection)
-        runs = await connection.fetch("select run, state, epoch from normalizer.job")
+        harmed = await table_contents(connection)
+        runs = await connection.fetch("select run, state, epoch from normalizer.jobs")
     assert process.returncode == 0, said.decode()
     async with cluster.database() as other:
         await backfill_files(other, path)
         async with connected(other) as connection:
-            unharmed = await contents(connection)
+            unharmed = await table_contents(connection)
 
     assert harmed == unharmed
     assert [(row["run"], row["state"]) for row in runs] == [(1, "complete")]
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []

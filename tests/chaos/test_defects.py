@@ -25,12 +25,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
-from tests.factories import raw_event
-from tests.results import write_defect
-from tests.running import environment, settings_for
-from tests.stack import Database, Topic
-from tests.tables import connected
-from tests.waiting import moment, until
+from tests.support.factories import raw_event
+from tests.support.results import write_defect
+from tests.support.service_runs import environment, settings_for
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import connected
+from tests.support.waiting import moment, until
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1_800)]
 
@@ -160,7 +160,7 @@ class Site:
 @pytest.fixture
 async def site(postgres_server: PostgresServer, kafka_broker: KafkaBroker) -> AsyncIterator[Site]:
     url = await postgres_server.create_database("noetl")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     database = Database(
         name="noetl", url=url, admin_url=postgres_server.url_of("noetl", role="postgres")
     )
@@ -236,7 +236,7 @@ async def test_a_row_lock_of_ten_minutes(site: Site) -> None:
 
         async def named() -> bool:
             code, text = await one.ready()
-            logged = any("batch_waits" in line for line in one.log)
+            logged = any("batch_blocked" in line for line in one.log)
             return code != HTTPStatus.OK and TOPIC in text and logged
 
         begun_s = time.monotonic()
@@ -412,7 +412,7 @@ async def test_a_writer_that_wants_to_be_the_owner(
     )
 
 
-async def test_a_topic_made_anew_under_a_frozen_process(site: Site) -> None:
+async def test_a_topic_recreated_under_a_frozen_process(site: Site) -> None:
     seen = []
     for turn in range(4):
         one = await site.start("--accept-reset") if turn else await site.start()

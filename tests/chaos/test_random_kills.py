@@ -25,12 +25,12 @@ from tests.chaos.accounts import (
 )
 from tests.chaos.faults import Faults, Pair
 from tests.chaos.traffic import records
-from tests.disk import SmallDisk, drop_from, move_to, small_disk
-from tests.results import Say, write_results
-from tests.running import settings_for
-from tests.stack import Database, Topic
-from tests.tables import connected
-from tests.waiting import moment
+from tests.support.results import PrintLine, write_results
+from tests.support.service_runs import settings_for
+from tests.support.small_disk import SmallDisk, drop_from, move_to, small_disk
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import connected
+from tests.support.waiting import moment
 
 RECORDS_A_SEND: Final = 25
 
@@ -76,7 +76,7 @@ class Traffic:
 @pytest.fixture
 async def own_database(postgres_server: PostgresServer) -> Database:
     url = await postgres_server.create_database("noetl")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     return Database(
         name="noetl", url=url, admin_url=postgres_server.url_of("noetl", role="postgres")
     )
@@ -109,7 +109,7 @@ async def assert_all_is_well_after(
     broker: KafkaBroker,
     database: Database,
     topic: Topic,
-    say: Say,
+    say: PrintLine,
     disk: SmallDisk | None = None,
 ) -> dict[str, object]:
     """Let each of these happen during traffic, in an order and at moments from the seed."""
@@ -150,7 +150,7 @@ async def test_three_kills_lose_and_double_nothing(
     kafka_broker: KafkaBroker,
     own_database: Database,
     own_topic: Topic,
-    say: Say,
+    say: PrintLine,
 ) -> None:
     kinds = ["a process is killed", "Postgres is killed", "Kafka is killed"]
 
@@ -165,7 +165,7 @@ async def test_locks_limits_and_frozen_processes_refuse_and_double_nothing(
     kafka_broker: KafkaBroker,
     own_database: Database,
     own_topic: Topic,
-    say: Say,
+    say: PrintLine,
 ) -> None:
     kinds = [
         *("a process is frozen beyond its session", "rows are locked", "Postgres is read-only"),
@@ -184,7 +184,7 @@ async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
     postgres_server: PostgresServer,
     kafka_broker: KafkaBroker,
     own_topic: Topic,
-    say: Say,
+    say: PrintLine,
 ) -> None:
     kinds = [
         *("a process is killed", "a process is stopped", "Postgres is killed"),
@@ -198,7 +198,7 @@ async def test_every_fault_five_times_loses_doubles_and_refuses_nothing(
     with small_disk(postgres_server, megabytes=4_000) as disk:
         url = await postgres_server.create_database("noetl")
         await move_to(disk, postgres_server, "noetl")
-        await migrate(url, say=lambda _: None)
+        await migrate(url, report=lambda _: None)
         database = Database(
             name="noetl", url=url, admin_url=postgres_server.url_of("noetl", role="postgres")
         )

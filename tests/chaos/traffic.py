@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.factories import raw_event, snowflake
+from tests.support.factories import raw_event, snowflake
 
 Sent = tuple[bytes, bytes | None]
 """Key and value of a record."""

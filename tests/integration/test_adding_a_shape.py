@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import apply_diff, blocks, copy_tree
+from tests.support.doc_pages import apply_diff, blocks, copy_tree
 
 PAGE = "adding-a-shape.md"
 ROOT = Path(__file__).parents[2]
@@ -63,10 +63,10 @@ def test_after_it_gives_what_the_page_shows(tree: Path) -> None:
     assert _normalized(tree) == after.text
 
 
-def test_the_vectors_of_all_shapes_pass_and_only_the_new_file_is_frozen_anew(
+def test_the_vectors_of_all_shapes_pass_and_only_the_new_file_is_frozen_again(
     tree: Path, frozen: str
 ) -> None:
-    tests = ("tests/unit/test_vectors.py", "tests/unit/test_rebuild.py")
+    tests = ("tests/unit/test_vectors.py", "tests/unit/test_denormalize.py")
     _run(tree, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
 
     assert set(re.findall(r"^--- \S*/(\S+)$", frozen, re.MULTILINE)) == {"scheduler.ndjson"}

@@ -21,24 +21,24 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.embedded import KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port
-from normalizer.embedded.postgres import replace_database
+from normalizer.embedded.postgres_server import replace_database
 from normalizer.kafka import GroupReader
 from normalizer.service import monitor as monitor_module
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
-from tests.alerting import (
-    BEAT_LIMIT_S,
+from tests.support.factories import raw_event
+from tests.support.live_alerts import (
+    HEARTBEAT_LIMIT_S,
     RULES,
     Alerts,
-    Apart,
+    ThreadedService,
     probes,
     prometheus,
     until_ready,
     until_reason,
 )
-from tests.factories import raw_event
-from tests.running import environment, process, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.service_runs import environment, process, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 TOPIC: Final = Topic(name="own", partitions=2)
 KEPT_MS: Final = 3_600_000
@@ -56,10 +56,10 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
     admin: AIOKafkaAdminClient
     producer: AIOKafkaProducer
 
-    async def execute(self, *statements: str) -> None:
+    async def execute(self, *store_statements: str) -> None:
         """As one who may do all."""
         async with watching(replace_database(self.server.url, "noetl")) as watcher:
-            for statement in statements:
+            for statement in store_statements:
                 await watcher.connection.execute(statement)
 
     @contextlib.asynccontextmanager
@@ -70,7 +70,7 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
             watcher.connection.transaction(isolation="repeatable_read"),
         ):
             await watcher.connection.execute(
-                "select from normalizer.source_position where partition = 0 for update"
+                "select from normalizer.source_positions where partition = 0 for update"
             )
             yield
 
@@ -86,9 +86,9 @@ async def scene(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Scene]:
-    monkeypatch.setattr(monitor_module, "BEAT_LIMIT_S", BEAT_LIMIT_S)
+    monkeypatch.setattr(monitor_module, "HEARTBEAT_LIMIT_S", HEARTBEAT_LIMIT_S)
     url = await postgres_server.create_database("noetl")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     database = Database(name="noetl", url=url, admin_url=postgres_server.url_of("noetl"))
     servers, port = kafka_broker.bootstrap_servers, free_port(set())
     dashboard = free_port({port})
@@ -116,7 +116,7 @@ async def scene(
 @pytest.mark.timeout(400)
 async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Scene) -> None:
     await scene.alerts.until_red("NormalizerDown")
-    with Apart(scene.settings) as service:
+    with ThreadedService(scene.settings) as service:
         await _no_topic_yet(scene, service)
         await _a_migration_missing(scene, service)
         await _database_stopped(scene, service)
@@ -134,7 +134,7 @@ async def test_probes_and_alerts_go_red_and_green_with_what_they_watch(scene: Sc
     assert {rule["alert"] for rule in rules} - scene.alerts.seen == set()
 
 
-async def _no_topic_yet(scene: Scene, service: Apart) -> None:
+async def _no_topic_yet(scene: Scene, service: ThreadedService) -> None:
     await scene.alerts.until_green("NormalizerDown")
     await until_reason(service.url, "group: partitions are not assigned yet")
     assert await probes(service.url) == (200, 503, "group: partitions are not assigned yet")
@@ -145,14 +145,14 @@ async def _no_topic_yet(scene: Scene, service: Apart) -> None:
     await scene.alerts.until_green()
 
 
-async def _a_migration_missing(scene: Scene, service: Apart) -> None:
+async def _a_migration_missing(scene: Scene, service: ThreadedService) -> None:
     await scene.execute("delete from migrations.applied where version = '0013'")
     await until_reason(service.url, "migrations missing: 0013: type `normalizer migrate`")
     await scene.execute("insert into migrations.applied (version) values ('0013')")
     await until_ready(service.url)
 
 
-async def _database_stopped(scene: Scene, service: Apart) -> None:
+async def _database_stopped(scene: Scene, service: ThreadedService) -> None:
     await scene.server.stop()
     await scene.alerts.until_red("NormalizerDatabaseAway")
     assert (await probes(service.url)) == (200, 503, "database: no answer")
@@ -161,7 +161,7 @@ async def _database_stopped(scene: Scene, service: Apart) -> None:
     await until_ready(service.url)
 
 
-async def _broker_stopped(scene: Scene, service: Apart) -> None:
+async def _broker_stopped(scene: Scene, service: ThreadedService) -> None:
     await scene.broker.stop()
     await scene.alerts.until_red("NormalizerBrokerAway")
     await until_reason(service.url, "broker: no answer")
@@ -170,9 +170,9 @@ async def _broker_stopped(scene: Scene, service: Apart) -> None:
     await until_ready(service.url)
 
 
-async def _database_read_only(scene: Scene, service: Apart) -> None:
+async def _database_read_only(scene: Scene, service: ThreadedService) -> None:
     told = (
-        *("NormalizerDatabaseReadOnly", "NormalizerBatchWaits", "NormalizerNotReady"),
+        *("NormalizerDatabaseReadOnly", "NormalizerBatchBlocked", "NormalizerNotReady"),
         *("NormalizerLagging", "NormalizerRecordsExpire"),
     )
     await scene.execute(
@@ -296,7 +296,7 @@ async def _members_that_come_and_go(scene: Scene) -> None:
     await until(is_restless, scene.alerts.firing)
 
 
-async def _loop_hanging(scene: Scene, service: Apart) -> None:
+async def _loop_hanging(scene: Scene, service: ThreadedService) -> None:
     """Until all is green, the rebalances before it too."""
     with service.hang():
         await scene.alerts.until_red("NormalizerLoopDead")
@@ -315,18 +315,18 @@ async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
     end = (await scene.producer.send_and_wait(TOPIC.name, b"{}", partition=0)).offset
     await scene.admin.delete_records({TopicPartition(TOPIC.name, 0): RecordsToDelete(end)})
     await scene.execute(
-        "update normalizer.source_position set cluster_id = 'another' where partition = 1"
+        "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
     )
     told = ("NormalizerRecordsLost", "NormalizerPartitionStopped")
     with contextlib.ExitStack() as started:
         async with scene.locked():
-            service = started.enter_context(Apart(scene.settings))
+            service = started.enter_context(ThreadedService(scene.settings))
             await until_reason(service.url, "partitions assigned and not claimed: own[0]")
         await scene.alerts.until_red(*told)
         await until_reason(service.url, "partition own[1] is stopped: cluster is ")
         await scene.alerts.until_green("NormalizerDown", told[0])
 
-    with Apart(scene.settings, accept_reset=True) as service:
+    with ThreadedService(scene.settings, accept_reset=True) as service:
         await until_ready(service.url)
         await scene.alerts.until_green()
         assert await probes(service.url) == (200, 200, "")

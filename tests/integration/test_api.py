@@ -13,13 +13,13 @@ import pytest
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
-from projector.api import database as api_database
-from projector.api import sharing
-from projector.api.database import Reader
-from projector.api.guard import SECURITY_HEADERS
-from projector.api.questions import QUESTIONS, ROOT
-from tests.answering import answering, fill, rows_of
-from tests.stack import Database, Stack
+from projector.api import response_cache
+from projector.api import snapshots as api_database
+from projector.api.endpoints import ENDPOINTS, ROOT
+from projector.api.middleware import SECURITY_HEADERS
+from projector.api.snapshots import Reader
+from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.stack import Database, Stack
 
 TOKEN: Final = "a-token-of-some-length"
 LISTS: Final = (
@@ -33,13 +33,13 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
     """Three hours of history, read only."""
     cluster = await stack.cluster("current")
     async with cluster.database() as made:
-        await fill(made, 3_000)
+        await insert_events(made, 3_000)
         yield made
 
 
 @pytest.fixture
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with answering(filled.url) as made:
+    async with api_client(filled.url) as made:
         yield made
 
 
@@ -51,10 +51,10 @@ async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
-    execution = (await rows_of(client, "executions", status="COMPLETED"))[-1]["execution_id"]
-    event = (await rows_of(client, f"executions/{execution}/events"))[0]["event_id"]
+    execution = (await get_rows(client, "executions", status="COMPLETED"))[-1]["execution_id"]
+    event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
     silent = []
-    for question in QUESTIONS:
+    for question in ENDPOINTS:
         path = question.path.format(execution_id=execution, event_id=event)
         answer = await client.get(ROOT + path)
         told = msgspec.json.decode(answer.content, type=question.answer)
@@ -71,8 +71,8 @@ async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
 async def test_an_empty_database_is_answered_with_nothing_and_says_it_read_nothing(
     database: Database,
 ) -> None:
-    async with answering(database.url) as client:
-        for question in QUESTIONS:
+    async with api_client(database.url) as client:
+        for question in ENDPOINTS:
             answer = await client.get(ROOT + question.path.format(execution_id=1, event_id=1))
 
             if "{" in question.path and not question.path.endswith(("calls", "events")):
@@ -96,7 +96,7 @@ async def test_rates_are_what_the_view_says(
         """
     )
 
-    told = await rows_of(client, "error-rate-by-attempt", last="24h")
+    told = await get_rows(client, "error-rate-by-attempt", last="24h")
 
     assert {(row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in told} == {
         (row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in wanted
@@ -105,11 +105,11 @@ async def test_rates_are_what_the_view_says(
     assert [row["calls"] for row in told] == sorted((row["calls"] for row in told), reverse=True)
 
 
-async def test_groups_add_up_however_they_are_asked_for(client: httpx.AsyncClient) -> None:
+async def test_groups_add_up_however_they_are_requested(client: httpx.AsyncClient) -> None:
     keys = ("at", "playbook", "step", "attempts", "status")
     totals = set()
     for count in range(1, len(keys) + 1):
-        told = await rows_of(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
+        told = await get_rows(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
 
         assert all(set(row) == {*keys[:count], "calls"} for row in told)
         totals.add(sum(row["calls"] for row in told))
@@ -119,9 +119,9 @@ async def test_groups_add_up_however_they_are_asked_for(client: httpx.AsyncClien
 
 async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:
     window = {"since": "2000-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z", "by": "at"}
-    hours = await rows_of(client, "attempts-by-status", every="hour", **window)
-    days = await rows_of(client, "attempts-by-status", every="day", **window)
-    minutes = await rows_of(client, "events-per-second", every="minute", by="at", limit=5_000)
+    hours = await get_rows(client, "attempts-by-status", every="hour", **window)
+    days = await get_rows(client, "attempts-by-status", every="day", **window)
+    minutes = await get_rows(client, "events-per-second", every="minute", by="at", limit=5_000)
 
     assert len(minutes) > len(hours) > len(days)
     assert {row["at"][11:] for row in days} == {"00:00:00Z"}
@@ -132,7 +132,7 @@ async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:
 async def test_percentiles_over_hours_are_those_of_the_histogram(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
-    (told,) = await rows_of(client, "call-durations-by-attempt", by="step", step="load")
+    (told,) = await get_rows(client, "call-durations-by-attempt", by="step", step="load")
     durations = await connection.fetch(
         "select duration_s from projector.calls where step = 'load' and status <> 'RUNNING'"
         " and duration_s is not null and finished_at is not null order by 1"
@@ -190,10 +190,10 @@ async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient
 async def test_a_filter_leaves_what_it_names(
     client: httpx.AsyncClient, asked: dict[str, list[str]], column: str
 ) -> None:
-    everything = await rows_of(client, "calls", limit=500)
+    everything = await get_rows(client, "calls", limit=500)
     (wanted,) = asked.values()
 
-    told = await rows_of(client, "calls", limit=500, **asked)
+    told = await get_rows(client, "calls", limit=500, **asked)
 
     assert told
     assert told == [row for row in everything if str(row[column]) in wanted] or len(told) == 500
@@ -201,18 +201,18 @@ async def test_a_filter_leaves_what_it_names(
 
 
 async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:
-    cell = next(row for row in await rows_of(client, "error-rate-by-attempt") if row["failed"] > 0)
-    failures = await rows_of(
+    cell = next(row for row in await get_rows(client, "error-rate-by-attempt") if row["failed"] > 0)
+    failures = await get_rows(
         client, "calls", failed="true", step=cell["step"], attempts=cell["attempts"], limit=500
     )
-    timeline = await rows_of(client, f"executions/{failures[0]['execution_id']}/events", limit=500)
+    timeline = await get_rows(client, f"executions/{failures[0]['execution_id']}/events", limit=500)
 
     assert len(failures) == cell["failed"]
     assert all(row["error"] for row in failures)
     assert failures[0]["error"] in {row["error"] for row in timeline}
 
 
-async def test_an_event_is_shown_as_sent_and_canonical(
+async def test_an_event_is_displayed_as_sent_and_canonical(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
     big = 9_007_199_254_740_993  # the first integer that a browser cannot tell from its neighbour
@@ -244,15 +244,15 @@ async def test_an_event_is_shown_as_sent_and_canonical(
 
 
 async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> None:
-    await fill(database, 100)
+    await insert_events(database, 100)
     writer = await asyncpg.connect(database.admin_url)
-    question = next(one for one in QUESTIONS if one.path == "/freshness")
+    question = next(one for one in ENDPOINTS if one.path == "/freshness")
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
         async with reader.snapshot() as snapshot:
-            await writer.execute("update normalizer.source_position set last_recorded_ms = 1e12")
-            before = await question.ask(snapshot, question.parameters())
+            await writer.execute("update normalizer.source_positions set last_recorded_ms = 1e12")
+            before = await question.run(snapshot, question.parameters())
         async with reader.snapshot() as snapshot:
-            after = await question.ask(snapshot, question.parameters())
+            after = await question.run(snapshot, question.parameters())
     await writer.close()
 
     for told in (before, after):
@@ -273,9 +273,9 @@ async def test_each_partition_says_how_far_behind_it_is(client: httpx.AsyncClien
 async def test_an_etag_changes_with_what_is_found_and_not_with_the_clock(
     filled: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sharing, "FRESH_S", 0.0)
+    monkeypatch.setattr(response_cache, "FRESH_S", 0.0)
     path = "/api/v1/quarantine-by-reason"
-    async with answering(filled.url) as client:
+    async with api_client(filled.url) as client:
         first = await client.get(path)
         known = {"If-None-Match": first.headers["etag"]}
         again = await client.get(path, headers=known)
@@ -296,12 +296,12 @@ async def test_pages_that_ask_the_same_share_one_query(client: httpx.AsyncClient
 
     metrics = (await client.get("/metrics")).text
     assert {answer.content for answer in answers} == {answers[0].content}
-    assert "projector_api_shared_total 49.0" in metrics
-    assert 'projector_api_requests_total{question="freshness",status="200"} 50.0' in metrics
+    assert "projector_api_cache_hits_total 49.0" in metrics
+    assert 'projector_api_requests_total{endpoint="freshness",status="200"} 50.0' in metrics
 
 
 async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None:
-    async with answering("postgresql://u:secret@127.0.0.1:1/none") as client:
+    async with api_client("postgresql://u:secret@127.0.0.1:1/none") as client:
         answer = await client.get("/api/v1/freshness")
         ready = await client.get("/readyz")
         alive = await client.get("/livez")
@@ -315,8 +315,8 @@ async def test_a_database_that_is_away_is_an_error_and_no_empty_answer() -> None
 
 async def test_a_database_that_comes_back_is_read_again(postgres_server: PostgresServer) -> None:
     url = await postgres_server.create_database("returning")
-    await migrate(url, say=lambda _: None)
-    async with answering(url) as client:
+    await migrate(url, report=lambda _: None)
+    async with api_client(url) as client:
         before = await client.get("/api/v1/freshness")
         await postgres_server.kill()
         away = [await client.get(f"/api/v1/gaps?limit={limit}") for limit in (1, 2, 3)]
@@ -331,7 +331,7 @@ async def test_a_database_that_comes_back_is_read_again(postgres_server: Postgre
 
 
 async def test_a_database_without_views_says_to_migrate(empty_database: Database) -> None:
-    async with answering(empty_database.url) as client:
+    async with api_client(empty_database.url) as client:
         answer = await client.get("/api/v1/freshness")
 
     assert (answer.status_code, answer.json()["reason"]) == (503, "database_refused")
@@ -345,7 +345,7 @@ async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_e
     holder = await asyncpg.connect(database.admin_url)
     async with (
         holder.transaction(),
-        answering(database.url, connections=1, timeout_s=1.0) as client,
+        api_client(database.url, connections=1, timeout_s=1.0) as client,
     ):
         await holder.execute("lock table projector.call_hours in access exclusive mode")
         slow, other = await asyncio.gather(
@@ -359,8 +359,10 @@ async def test_a_slow_question_ends_by_its_time_out_and_others_do_not_wait_for_e
     assert quick.status_code == 200
 
 
-async def test_with_a_token_nothing_of_the_database_is_told_without_it(filled: Database) -> None:
-    async with answering(filled.url, token=TOKEN) as client:
+async def test_with_a_token_nothing_of_the_database_is_reported_without_it(
+    filled: Database,
+) -> None:
+    async with api_client(filled.url, token=TOKEN) as client:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
             for path in ("/api/v1/freshness", "/openapi.json", "/api/v1/none"):
                 answer = await client.get(path, headers=headers)

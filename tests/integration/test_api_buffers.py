@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from bench.history import make_history
-from projector.api.database import Reader, Snapshot, Statement
-from projector.api.questions import QUESTIONS, Question
-from tests.stack import Database, Stack
+from projector.api.endpoints import ENDPOINTS, Endpoint
+from projector.api.snapshots import Reader, Snapshot, Statement
+from tests.support.stack import Database, Stack
 
 EVENTS: Final = 10_000
 PER_DAY: Final = 80_000
@@ -65,7 +65,7 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Database, Databas
         yield small, large
 
 
-async def _asked(database: Database, question: Question) -> Explained:
+async def _asked(database: Database, question: Endpoint) -> Explained:
     """The last hour's answer, asked for the second time: hints are set then."""
     names = {field.name for field in msgspec.structs.fields(question.parameters)}
     asked = question.parameters(**({"last": "1h"} if "last" in names else {}))
@@ -85,14 +85,14 @@ async def _asked(database: Database, question: Question) -> Explained:
         reader.snapshot() as snapshot,
     ):
         explained = Explained(snapshot._connection, snapshot.read_at, snapshot.as_of)
-        await question.ask(explained, asked, **path)
-        await question.ask(explained, asked, **path)
+        await question.run(explained, asked, **path)
+        await question.run(explained, asked, **path)
     return explained
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+@pytest.mark.parametrize("question", ENDPOINTS, ids=lambda question: question.name)
 async def test_ten_times_the_history_costs_the_same_answer_no_more(
-    small_and_large: tuple[Database, Database], question: Question
+    small_and_large: tuple[Database, Database], question: Endpoint
 ) -> None:
     small, large = small_and_large
 

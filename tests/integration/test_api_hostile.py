@@ -12,11 +12,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from projector.api.database import Reader
-from projector.api.errors import DatabaseRefusedError
-from projector.api.questions import QUESTIONS, ROOT, Question
-from tests.answering import answering, fill
-from tests.stack import Database, Stack
+from projector.api.api_errors import DatabaseRefusedError
+from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
+from projector.api.snapshots import Reader
+from tests.support.api_client import api_client, insert_events
+from tests.support.stack import Database, Stack
 
 HOSTILE: Final = (
     "", "' or '1'='1", "'; drop table normalizer.events; --", "\\", "$1", ":since", "a\x00b", "{}",
@@ -39,19 +39,19 @@ PATHS: Final = (
 async def filled(stack: Stack) -> AsyncIterator[Database]:
     cluster = await stack.cluster("current")
     async with cluster.database() as made:
-        await fill(made, 1_000)
+        await insert_events(made, 1_000)
         yield made
 
 
 @pytest.fixture
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with answering(filled.url) as made:
+    async with api_client(filled.url) as made:
         yield made
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.name)
+@pytest.mark.parametrize("question", ENDPOINTS, ids=lambda question: question.name)
 async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
-    client: httpx.AsyncClient, question: Question
+    client: httpx.AsyncClient, question: Endpoint
 ) -> None:
     """A hostile value is refused (400, 404), or a text that nothing is called (no rows)."""
     path = ROOT + question.path.format(execution_id=1, event_id=1)
@@ -103,7 +103,7 @@ async def test_its_connections_see_views_only(filled: Database) -> None:
         "select * from normalizer.events",
         "select * from normalizer.quarantine_raw",
         "select * from normalizer.quarantine",
-        "select * from normalizer.source_position",
+        "select * from normalizer.source_positions",
         "select * from projector.call_facts",
         "insert into projector.event_hours values (now(), '', '', '', 0, 0, 1)",
         "create temporary table mine (id integer)",
@@ -121,7 +121,7 @@ async def test_its_connections_see_views_only(filled: Database) -> None:
 async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> None:
     owner = await asyncpg.connect(database.url)
     await owner.execute("grant select on normalizer.quarantine_raw to projector_reader")
-    async with answering(database.url) as client:
+    async with api_client(database.url) as client:
         answer = await client.get("/readyz")
     await owner.execute("revoke select on normalizer.quarantine_raw from projector_reader")
     await owner.close()
@@ -139,12 +139,12 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
     url = url._replace(netloc=f"{name}:dashboard@{url.hostname}:{url.port}")
     await admin.execute(f"create role {name} login password 'dashboard'")
     try:
-        async with answering(url.geturl()) as client:
+        async with api_client(url.geturl()) as client:
             stranger = await client.get("/api/v1/freshness")
         await admin.execute(f"grant projector_reader to {name}")
-        async with answering(url.geturl()) as client:
+        async with api_client(url.geturl()) as client:
             member = await client.get("/api/v1/freshness")
-        async with answering(url._replace(path="/none").geturl()) as client:
+        async with api_client(url._replace(path="/none").geturl()) as client:
             lost = await client.get("/api/v1/freshness")
     finally:
         await admin.execute(f"drop role {name}")
@@ -160,12 +160,12 @@ async def test_a_login_needs_the_reader_s_role_and_no_other(filled: Database) ->
 
 async def test_what_the_document_allows_is_answered_as_it_says(filled: Database) -> None:
     """Each check of schemathesis on some cases; for more: `st run URL/openapi.json`."""
-    async with answering(filled.url) as client:
+    async with api_client(filled.url) as client:
         document = (await client.get("/openapi.json")).json()
         document["servers"] = [{"url": "http://127.0.0.1"}]
         schema = schemathesis.openapi.from_dict(document)
         cases = [case for found in schema.get_all_operations() for case in _examples(found, 2)]
-        assert len(cases) > len(QUESTIONS)
+        assert len(cases) > len(ENDPOINTS)
         for case in cases:
             sent = case.as_transport_kwargs(base_url="http://127.0.0.1")
             answer = await client.request(

@@ -7,39 +7,39 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Envelope, Outcome
-from normalizer.jobs.defaults import Defaults
-from normalizer.jobs.files import FileSource
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Normalized
+from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.file_source import FileSource
 from normalizer.store.store import Store
-from tests.factories import EXECUTION_ID, raw_event, snowflake
-from tests.replays import (
+from tests.support.factories import EXECUTION_ID, raw_event, snowflake
+from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
     backfill_of,
-    contents,
-    found_wrong,
-    played,
+    job_settings,
+    ledger_mistakes,
     record_lines,
-    settings_of,
-    written,
+    simulated_records,
+    table_contents,
+    write_file,
 )
-from tests.stack import Database
-from tests.tables import connected, stored_events
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
 
 _CHANGED_APART = """
     select count(*)
     from   normalizer.events
-    where  not exists (select from normalizer.job_batch where job_batch.xmin = events.xmin)
+    where  not exists (select from normalizer.job_batches where job_batches.xmin = events.xmin)
 """
 _CHANGED_LATER = """
     select count(*)
     from   normalizer.events
-    join   normalizer.job_batch using (batch_id)
-    where  job_batch.xmin <> events.xmin
+    join   normalizer.job_batches using (batch_id)
+    where  job_batches.xmin <> events.xmin
 """
 
-ADDED = ("stored", "joined", "quarantined")
+ADDED = ("stored", "merged", "quarantined")
 
 
 def ndjson(*values: Any) -> bytes:
@@ -51,29 +51,29 @@ def ndjson(*values: Any) -> bytes:
 async def test_a_second_run_adds_nothing_whatever_became_of_the_file(
     database: Database, tmp_path: Path
 ) -> None:
-    content = record_lines(played(3_000))
-    first = await backfill_files(database, written(tmp_path / "one.ndjson", content))
+    content = record_lines(simulated_records(3_000))
+    first = await backfill_files(database, write_file(tmp_path / "one.ndjson", content))
     async with connected(database) as connection:
-        before = await contents(connection)
+        before = await table_contents(connection)
 
         again = [
-            await backfill_files(database, written(tmp_path / name, content))
+            await backfill_files(database, write_file(tmp_path / name, content))
             for name in ("one.ndjson", "renamed.ndjson", "packed.gz", "packed.zst")
         ]
 
-        assert await contents(connection) == before
+        assert await table_contents(connection) == before
     assert first.state == "complete"
     assert first.totals.stored > 2_000
     assert {verdict.state for verdict in again} == {"complete"}
     assert [getattr(verdict.totals, name) for verdict in again for name in ADDED] == [0] * 12
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_batch_of_record_lines_is_one_transaction(
     database: Database, tmp_path: Path
 ) -> None:
     """Also where it changes a row of a batch before it: no other writer shares its executions."""
-    path = written(tmp_path / "f.zst", record_lines(played(6_000)))
+    path = write_file(tmp_path / "f.zst", record_lines(simulated_records(6_000)))
 
     await backfill_files(database, path, batch_rows=100)
 
@@ -84,11 +84,11 @@ async def test_a_batch_of_record_lines_is_one_transaction(
     assert changed_apart == 0
 
 
-async def test_rows_told_again_go_first_where_the_service_may_write_the_same_records(
+async def test_rows_reported_again_go_first_where_the_service_may_write_the_same_records(
     database: Database, tmp_path: Path
 ) -> None:
     """Two writers that both insert and then change would wait for each other."""
-    path = written(tmp_path / "f.zst", record_lines(played(6_000)))
+    path = write_file(tmp_path / "f.zst", record_lines(simulated_records(6_000)))
     async with Store(database.url, owner="service") as service:
         for partition in range(6):
             await service.claim("noetl.events", partition, cluster_id="c", log_start=0)
@@ -97,18 +97,18 @@ async def test_rows_told_again_go_first_where_the_service_may_write_the_same_rec
 
     async with connected(database) as connection:
         assert await connection.fetchval(_CHANGED_APART) > 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_folder_is_its_files_in_the_order_of_their_names(
     database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "deeper").mkdir()
-    written(tmp_path / "b.zst", ndjson(raw_event(2), raw_event(3)))
-    written(tmp_path / "a.gz", ndjson(raw_event(0), raw_event(1)))
-    written(tmp_path / "deeper" / "c.ndjson", ndjson(raw_event(4)))
-    written(tmp_path / ".hidden", ndjson(raw_event(5)))
-    written(tmp_path / "empty.ndjson", b"")
+    write_file(tmp_path / "b.zst", ndjson(raw_event(2), raw_event(3)))
+    write_file(tmp_path / "a.gz", ndjson(raw_event(0), raw_event(1)))
+    write_file(tmp_path / "deeper" / "c.ndjson", ndjson(raw_event(4)))
+    write_file(tmp_path / ".hidden", ndjson(raw_event(5)))
+    write_file(tmp_path / "empty.ndjson", b"")
 
     verdict = await backfill_files(database, tmp_path)
 
@@ -126,17 +126,17 @@ async def test_a_grown_file_gives_what_is_new_in_it(
 ) -> None:
     """Without ids of their own: only coordinates tell them from those that are stored."""
     told = [raw_event(number, event_id=None) for number in range(lines + 2)]
-    path = written(tmp_path / "growing.ndjson", ndjson(*told[:lines]))
+    path = write_file(tmp_path / "growing.ndjson", ndjson(*told[:lines]))
     await backfill_files(database, path)
 
-    verdict = await backfill_files(database, written(path, ndjson(*told)))
+    verdict = await backfill_files(database, write_file(path, ndjson(*told)))
 
     assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
 
 
 async def test_two_files_that_begin_alike_are_refused(database: Database, tmp_path: Path) -> None:
-    written(tmp_path / "a.ndjson", ndjson(raw_event(0)))
-    written(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
+    write_file(tmp_path / "a.ndjson", ndjson(raw_event(0)))
+    write_file(tmp_path / "b.ndjson.zst", ndjson(raw_event(0)))
 
     verdict = await backfill_files(database, tmp_path)
 
@@ -157,12 +157,12 @@ async def test_a_stream_is_refused_before_a_byte_of_it_is_read(
     assert all("save it as a file first" in verdict.reason for verdict in verdicts)
 
 
-async def test_a_run_says_which_file_a_topic_stands_for(
+async def test_a_run_says_which_file_a_topic_means(
     database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Refused lines name the topic."""
-    path = written(tmp_path / "notes.txt", b"no event\n")
-    written(tmp_path / "empty.ndjson", b"")
+    path = write_file(tmp_path / "notes.txt", b"no event\n")
+    write_file(tmp_path / "empty.ndjson", b"")
 
     await backfill_files(database, tmp_path)
 
@@ -171,14 +171,14 @@ async def test_a_run_says_which_file_a_topic_stands_for(
     said = capsys.readouterr()
     lines = (said.out + said.err).splitlines()
     assert [str(path) in line for line in lines if topic in line and "reading" in line] == [True]
-    assert any("left_out" in line and "empty.ndjson" in line for line in lines)
+    assert any("file_skipped" in line and "empty.ndjson" in line for line in lines)
 
 
 async def test_blank_lines_are_holes(database: Database, tmp_path: Path) -> None:
     first, second = map(ndjson, (raw_event(0), raw_event(1)))
 
     verdict = await backfill_files(
-        database, written(tmp_path / "gaps.ndjson", b"\n\n" + first + b"  \n" + second)
+        database, write_file(tmp_path / "gaps.ndjson", b"\n\n" + first + b"  \n" + second)
     )
 
     assert (verdict.totals.records, verdict.totals.holes) == (2, 3)
@@ -189,7 +189,7 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     database: Database, tmp_path: Path, suffix: str
 ) -> None:
     content = ndjson(*(raw_event(number) for number in range(2_000)))
-    whole = written(tmp_path / f"whole{suffix}", content).read_bytes()
+    whole = write_file(tmp_path / f"whole{suffix}", content).read_bytes()
     path = tmp_path / f"file{suffix}"
     path.write_bytes(whole[:-20])
 
@@ -203,7 +203,7 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
     assert (mended.state, mended.run, mended.totals.stored) == ("complete", cut.run, 2_000)
 
 
-async def test_a_last_line_that_cannot_be_told_to_be_whole_is_cut_off(
+async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     database: Database, tmp_path: Path
 ) -> None:
     deep = b"[" * 20_000 + b"]" * 20_000
@@ -223,7 +223,7 @@ async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
     database: Database, tmp_path: Path
 ) -> None:
     content = ndjson(*(raw_event(number, context={"n": number**5}) for number in range(20_000)))
-    path = written(tmp_path / "file.zst", content)
+    path = write_file(tmp_path / "file.zst", content)
     packed = bytearray(path.read_bytes())
     packed[-40_000:-39_900] = bytes(100)
     path.write_bytes(packed)
@@ -233,13 +233,13 @@ async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(
     assert verdict.state == "failed"
     assert "the zstd is damaged before byte" in verdict.reason
     assert 1_000 < verdict.totals.stored < 20_000
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_bad_line_costs_itself(database: Database, tmp_path: Path) -> None:
     content = ndjson(raw_event(0)) + b'{"broken\n\xff\xfe\n' + ndjson(raw_event(1))
 
-    verdict = await backfill_files(database, written(tmp_path / "file.ndjson", content))
+    verdict = await backfill_files(database, write_file(tmp_path / "file.ndjson", content))
 
     async with connected(database) as connection:
         refused = await connection.fetch(
@@ -254,10 +254,10 @@ async def test_a_record_that_a_file_holds_twice_is_counted_once(
 ) -> None:
     line = b'{"topic":"t","partition":0,"offset":7,"ts":1764000000000,"key":null,"payload":"{}"}\n'
 
-    verdict = await backfill_files(database, written(tmp_path / "file.ndjson", line + line))
+    verdict = await backfill_files(database, write_file(tmp_path / "file.ndjson", line + line))
 
     assert (verdict.totals.quarantined, verdict.totals.duplicate) == (1, 1)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the_rules_say(
@@ -279,20 +279,20 @@ async def test_a_file_that_overlaps_another_stores_only_what_is_new_whatever_the
             )
         )
 
-    def with_another_id(record: RawRecord) -> tuple[Outcome, ...]:
+    def with_another_id(record: RawRecord) -> tuple[Normalized, ...]:
         (event,) = NORMALIZE(record)
         assert isinstance(event, Envelope)
         return (msgspec.structs.replace(event, event_id=(event.event_id or 0) + 1_000_000),)
 
-    await backfill_files(database, written(tmp_path / "one.ndjson", recorded(range(10))))
-    other = FileSource([written(tmp_path / "other.ndjson", recorded(range(5, 15)))])
+    await backfill_files(database, write_file(tmp_path / "one.ndjson", recorded(range(10))))
+    other = FileSource([write_file(tmp_path / "other.ndjson", recorded(range(5, 15)))])
 
     verdict = await backfill_of(
-        settings_of(database), other, "other", normalize=with_another_id
+        job_settings(database), other, "other", normalize=with_another_id
     ).run()
 
     assert (verdict.totals.duplicate, verdict.totals.stored) == (5, 5)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 DUMP: dict[str, Any] = {
@@ -331,8 +331,8 @@ async def test_a_dump_is_its_rows_with_what_they_lack(
     database: Database, tmp_path: Path, *, indented: bool
 ) -> None:
     content = msgspec.json.encode(DUMP)
-    path = written(tmp_path / "dump.json", msgspec.json.format(content, indent=2 * indented))
-    defaults = Defaults({"execution_id": str(EXECUTION_ID)})
+    path = write_file(tmp_path / "dump.json", msgspec.json.format(content, indent=2 * indented))
+    defaults = FieldDefaults({"execution_id": str(EXECUTION_ID)})
 
     verdict = await backfill_files(database, path, defaults=defaults)
     again = await backfill_files(database, path, defaults=defaults)
@@ -352,7 +352,7 @@ async def test_a_dump_is_its_rows_with_what_they_lack(
 async def test_a_dump_without_its_execution_is_refused_row_by_row(
     database: Database, tmp_path: Path
 ) -> None:
-    path = written(tmp_path / "dump.json", msgspec.json.encode(DUMP))
+    path = write_file(tmp_path / "dump.json", msgspec.json.encode(DUMP))
 
     verdict = await backfill_files(database, path)
 
@@ -361,12 +361,12 @@ async def test_a_dump_without_its_execution_is_refused_row_by_row(
 
 async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path: Path) -> None:
     timeless = raw_event(0, event_id=None, created_at=None)
-    path = written(tmp_path / "timeless.ndjson", ndjson(timeless))
-    other = written(tmp_path / "other.ndjson", ndjson(timeless | {"step": "other"}))
+    path = write_file(tmp_path / "timeless.ndjson", ndjson(timeless))
+    other = write_file(tmp_path / "other.ndjson", ndjson(timeless | {"step": "other"}))
 
     refused = await backfill_files(database, path)
     stored = await backfill_files(
-        database, other, defaults=Defaults({"created_at": "2026-01-31 12:00"})
+        database, other, defaults=FieldDefaults({"created_at": "2026-01-31 12:00"})
     )
 
     async with connected(database) as connection:
@@ -377,23 +377,23 @@ async def test_a_bare_line_without_a_time_needs_one(database: Database, tmp_path
     assert str(event.created_at) == "2026-01-31 12:00:00+00:00"
 
 
-async def test_records_of_a_topic_made_anew_need_their_generation(
+async def test_records_of_a_topic_recreated_need_their_generation(
     database: Database, tmp_path: Path
 ) -> None:
     line = b'{"topic":"noetl.events","partition":0,"offset":7,"ts":1764000000000,"payload":"{}"}\n'
-    path = written(tmp_path / "file.ndjson", line)
+    path = write_file(tmp_path / "file.ndjson", line)
     async with connected(database) as connection:
-        for generation in (0, 1):
+        for incarnation in (0, 1):
             await connection.execute(
                 """
-                insert into normalizer.source_position
-                       (topic, generation, partition, cluster_id, owner, start_offset, next_offset)
+                insert into normalizer.source_positions
+                       (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
                 values ('noetl.events', $1, 0, 'a cluster', 'one', 0, 0)
                 """,
-                generation,
+                incarnation,
             )
 
     verdict = await backfill_files(database, path)
 
     assert verdict.state == "failed"
-    assert "say with --generation" in verdict.reason
+    assert "say with --incarnation" in verdict.reason

@@ -14,23 +14,23 @@ import msgspec
 import pytest
 import zstandard
 
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from normalizer.jobs.reporting import Verdict
-from normalizer.jobs.tables import TableSource
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.sources.table_source import TableSource
 from simulator.mix import Mix
-from tests.noetl_event import EVENT_TABLE, insert, stream_rows
-from tests.replays import (
+from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
     backfill_of,
-    found_wrong,
-    played,
-    settings_of,
+    job_settings,
+    ledger_mistakes,
+    simulated_records,
 )
-from tests.results import write_results
-from tests.stack import Database
-from tests.tables import connected, each_stored_event
+from tests.support.noetl_event_table import EVENT_TABLE, insert, stream_rows
+from tests.support.results import write_results
+from tests.support.stack import Database
+from tests.support.table_rows import connected, each_stored_event
 
 MILLION: Final = 1_000_000
 SIZES: Final = [
@@ -68,7 +68,7 @@ async def stored_digests(connection: asyncpg.Connection) -> dict[tuple[int, int]
 
 def bare(events: int) -> Iterator[tuple[bytes, Envelope]]:
     """Values of one line, with the one event of theirs, which brings its own id and time."""
-    for number, record in enumerate(played(events)):
+    for number, record in enumerate(simulated_records(events)):
         value = record.value or b""
         raw = RawRecord(value=value, topic="t", offset=number, recorded_ms=record.timestamp_ms)
         outcomes = NORMALIZE(raw)
@@ -78,10 +78,10 @@ def bare(events: int) -> Iterator[tuple[bytes, Envelope]]:
                 yield value, event
 
 
-async def backfilled(database: Database) -> Verdict:
+async def backfilled(database: Database) -> RunResult:
     """The verdict of one run over the table."""
     source = TableSource(database.url, table="noetl.event")
-    return await backfill_of(settings_of(database), source, "noetl.event").run()
+    return await backfill_of(job_settings(database), source, "noetl.event").run()
 
 
 async def publish(
@@ -90,8 +90,8 @@ async def publish(
     title: str,
     compared: int,
     *,
-    first: Verdict,
-    again: Verdict,
+    first: RunResult,
+    again: RunResult,
 ) -> None:
     """The page of a full run."""
     write_results(
@@ -135,7 +135,7 @@ async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
         assert verdict.totals.stored == len(wanted) > events // 4
         assert (second.totals.stored, second.totals.duplicate) == (0, len(wanted))
         assert stored == wanted
-        assert await found_wrong(database) == []
+        assert await ledger_mistakes(database) == []
         if events == MILLION:
             title = "Bare lines: of a million events those told once, with an id and a time"
             await publish(connection, "bare", title, len(wanted), first=verdict, again=second)
@@ -146,7 +146,7 @@ async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
     database: Database, events: int
 ) -> None:
     wanted: dict[tuple[int, int], bytes] = {}
-    rows = stream_rows(played(events, mix=Mix(odd=0.0, odd_text=0.0)))
+    rows = stream_rows(simulated_records(events, mix=Mix(mutated=0.0, odd_text=0.0)))
     async with connected(database) as connection:
         await connection.execute(EVENT_TABLE)
         while some := list(itertools.islice(rows, ROWS_A_STATEMENT)):
@@ -162,14 +162,16 @@ async def test_stored_rows_give_the_canonical_bytes_of_what_the_servers_send(
 
         stored = await stored_digests(connection)
         shared = {row["event_id"]: row["others"] for row in await connection.fetch(SHARED_IDS)}
-        alone = {key: said for key, said in wanted.items() if key[1] not in shared}
-        assert len(alone) > events // 24
-        assert {key: stored.get(key) for key in alone} == alone
+        maintenance_lock = {key: said for key, said in wanted.items() if key[1] not in shared}
+        assert len(maintenance_lock) > events // 24
+        assert {key: stored.get(key) for key in maintenance_lock} == maintenance_lock
         assert await connection.fetchval(CONFLICTS) == sum(shared.values())
         assert len(stored) == first.totals.stored
         assert first.totals.stored == first.totals.records
         assert (again.totals.stored, again.totals.duplicate) == (0, first.totals.records)
-        assert await found_wrong(database) == []
+        assert await ledger_mistakes(database) == []
         if events == MILLION:
             title = "Rows of a noetl.event table: of a million events those that a server stores"
-            await publish(connection, "noetl-event", title, len(alone), first=first, again=again)
+            await publish(
+                connection, "noetl-event", title, len(maintenance_lock), first=first, again=again
+            )

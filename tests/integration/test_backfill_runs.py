@@ -11,30 +11,30 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
 from normalizer.errors import FatalError
-from normalizer.jobs.asked import Asked
-from normalizer.jobs.files import FileSource
-from normalizer.jobs.filling import pieces
-from normalizer.jobs.pace import Lag, LiveTraffic
-from normalizer.jobs.runs import Run
-from normalizer.jobs.source import At, Page, PartKey
-from normalizer.kafka import LogReader
+from normalizer.jobs.engine.job_batch_builder import split_page
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage
+from normalizer.kafka import TopicReader
 from normalizer.store.migrate import migrate
-from tests.factories import raw_event
-from tests.replays import (
+from tests.support.factories import raw_event
+from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
     backfill_of,
-    found_wrong,
-    settings_of,
-    written,
+    job_settings,
+    ledger_mistakes,
+    write_file,
 )
-from tests.running import environment, running, send, settings_for, watching
-from tests.stack import Database, Topic
-from tests.tables import connected
-from tests.waiting import until
+from tests.support.service_runs import environment, running, send, settings_for, watching
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import connected
+from tests.support.waiting import until
 
 COUNT = 3_000
 END_LOOKING = """
@@ -47,32 +47,32 @@ END_LOOKING = """
 @pytest.fixture
 def history(tmp_path: Path) -> Path:
     lines = b"".join(msgspec.json.encode(raw_event(number)) + b"\n" for number in range(COUNT))
-    return written(tmp_path / "history.zst", lines)
+    return write_file(tmp_path / "history.zst", lines)
 
 
-async def test_a_second_runner_is_told_who_the_first_one_is(
+async def test_a_second_runner_is_reported_who_the_first_one_is(
     database: Database, history: Path
 ) -> None:
-    asked = Asked(kind="backfill", source=str(history))
+    asked = JobSpec(kind="backfill", source=str(history))
 
-    async with await Run.begin(database.url, asked, owner="the first"):
+    async with await JobRun.begin(database.url, asked, owner="the first"):
         with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
-            await Run.begin(database.url, asked, owner="the second")
+            await JobRun.begin(database.url, asked, owner="the second")
 
-    async with await Run.begin(database.url, asked, owner="the second") as run:
+    async with await JobRun.begin(database.url, asked, owner="the second") as run:
         assert (run.number, run.resumed, run.epoch) == (1, True, 2)
 
 
 async def test_a_runner_that_lost_the_job_writes_nothing_more(
     database: Database, history: Path
 ) -> None:
-    settings = settings_of(database, batch_rows=100)
+    settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=2_000.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         first = tasks.create_task(_failing(flow.run()), name="first")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
 
-        await connection.execute("update normalizer.job set epoch = epoch + 1, owner = 'other'")
+        await connection.execute("update normalizer.jobs set epoch = epoch + 1, owner = 'other'")
         error = await first
         stored = await connection.fetchval("select count(*) from normalizer.events")
 
@@ -87,12 +87,12 @@ async def _failing(work: Any) -> FatalError:
 
 
 async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: Path) -> None:
-    settings = settings_of(database, batch_rows=100)
+    settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_000.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
         await until(lambda: connection.fetchval("select count(*) from normalizer.events"))
-        flow.player.stop()
+        flow.runner.stop()
         stopped = await task
 
     resumed = await backfill_files(database, history)
@@ -104,17 +104,19 @@ async def test_a_stopped_run_goes_on_where_it_was(database: Database, history: P
     # The rate is of what it read itself, not of what was there when it came.
     its_own = resumed.records_per_s * resumed.took_s
     assert its_own == pytest.approx(COUNT - stopped.totals.records)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> None:
-    flow = backfill_of(settings_of(database), FileSource([history]), str(history), max_rate=2_000.0)
+    flow = backfill_of(
+        job_settings(database), FileSource([history]), str(history), max_rate=2_000.0
+    )
 
     verdict = await flow.run()
 
     assert verdict.totals.records == COUNT
     assert verdict.took_s >= COUNT / 2_000
-    assert verdict.held_s["max_rate"] > 0
+    assert verdict.throttled_s["max_rate"] > 0
 
 
 class LagsAtFirst:
@@ -123,16 +125,16 @@ class LagsAtFirst:
     def __init__(self, looks: int) -> None:
         self.left = looks
 
-    async def look(self) -> Lag:
+    async def look(self) -> LiveLag:
         self.left -= 1
-        return Lag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else Lag()
+        return LiveLag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else LiveLag()
 
 
-async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
+async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
     database: Database, history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flow = backfill_of(
-        settings_of(database),
+        job_settings(database),
         FileSource([history]),
         str(history),
         live=LagsAtFirst(3),
@@ -143,29 +145,29 @@ async def test_it_stands_still_while_live_traffic_is_behind_and_says_so(
 
     said = capsys.readouterr().out
     assert verdict.state == "complete"
-    assert verdict.held_s["live_lag"] > 1.0
-    assert "held" in said
+    assert verdict.throttled_s["live_lag"] > 1.0
+    assert "throttled" in said
     assert "noetl.events[2]" in said
-    assert "went_on" in said
+    assert "resumed" in said
     assert "by live lag" in "\n".join(verdict.lines())
 
 
 async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
     database: Database, history: Path
 ) -> None:
-    normalised: list[RawRecord] = []
+    normalized: list[RawRecord] = []
 
-    def normalize(record: RawRecord) -> tuple[Outcome, ...]:
-        normalised.append(record)
+    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
+        normalized.append(record)
         return NORMALIZE(record)
 
     async def in_hand() -> int:
-        return len(normalised)
+        return len(normalized)
 
     async def looks_left() -> int:
         return live.left
 
-    settings = settings_of(database, batch_rows=100)
+    settings = job_settings(database, batch_rows=100)
     live = LagsAtFirst(1_000)
     flow = backfill_of(
         settings,
@@ -180,7 +182,7 @@ async def test_three_batches_are_in_hand_at_most_and_a_stop_loses_none_of_them(
         seen = await until(in_hand, is_so=lambda count: count >= 300) and live.left
         await until(looks_left, is_so=lambda left: left < seen - 1)
         most = await in_hand()
-        flow.player.stop()
+        flow.runner.stop()
         stopped = await task
 
     resumed = await backfill_files(database, history)
@@ -196,7 +198,7 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
     live = LagsAtFirst(1_000)
     read = 0
 
-    def normalize(record: RawRecord) -> tuple[Outcome, ...]:
+    def normalize(record: RawRecord) -> tuple[Normalized, ...]:
         nonlocal read
         read += 1
         return NORMALIZE(record)
@@ -205,7 +207,7 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
         return read
 
     flow = backfill_of(
-        settings_of(database, batch_rows=100),
+        job_settings(database, batch_rows=100),
         FileSource([history]),
         str(history),
         normalize=normalize,
@@ -240,7 +242,7 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
         COUNT,
         0,
     )
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 class BreaksAfter(FileSource):
@@ -251,10 +253,12 @@ class BreaksAfter(FileSource):
         self._left = records
         self.broke = asyncio.Event()
 
-    async def read(self, positions: Mapping[PartKey, At]) -> AsyncGenerator[Page, None]:
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
         async with contextlib.aclosing(super().read(positions)) as read:
             async for whole in read:
-                for page in pieces(whole, 50):
+                for page in split_page(whole, 50):
                     if self._left <= 0:
                         self.broke.set()
                         raise FatalError("the disk is broken")
@@ -268,7 +272,7 @@ async def test_what_was_read_before_the_source_broke_is_written(
     live = LagsAtFirst(1_000)
     source = BreaksAfter(history, 250)
     flow = backfill_of(
-        settings_of(database, batch_rows=100), source, str(history), live=live, yield_at_s=2.0
+        job_settings(database, batch_rows=100), source, str(history), live=live, yield_at_s=2.0
     )
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
@@ -285,12 +289,12 @@ async def test_what_was_read_before_the_source_broke_is_written(
         COUNT,
         0,
     )
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 @pytest.mark.every_postgres
-async def test_progress_and_verdict_stand_in_the_view(database: Database, history: Path) -> None:
-    settings = settings_of(database, batch_rows=100)
+async def test_progress_and_result_are_in_the_view(database: Database, history: Path) -> None:
+    settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=300.0)
     async with connected(database) as connection, asyncio.TaskGroup() as tasks:
         task = tasks.create_task(flow.run(), name="backfill")
@@ -299,19 +303,19 @@ async def test_progress_and_verdict_stand_in_the_view(database: Database, histor
                 "select * from projector.jobs where state = 'running' and records_per_s > 0"
             )
         )
-        flow.player.stop()
+        flow.runner.stop()
         verdict = await task
         stopped = await connection.fetchrow(
-            "select share, state, records_per_s, held_by_rate_s from projector.jobs"
+            "select share, state, records_per_s, throttled_by_rate_s from projector.jobs"
         )
-        await connection.execute("update normalizer.job set state = 'running'")
+        await connection.execute("update normalizer.jobs set state = 'running'")
         dead = await connection.fetchval("select state from projector.jobs")
 
     assert running_row["kind"] == "backfill"
     assert 0 < running_row["records"] < COUNT
-    assert running_row["held_by_rate_s"] > 0
-    assert 0 < running_row["share"] <= stopped["share"] <= 1
-    at_its_end = ("stopped", verdict.records_per_s, verdict.held_s["max_rate"])
+    assert running_row["throttled_by_rate_s"] > 0
+    assert 0 < running_row["progress_ratio"] <= stopped["share"] <= 1
+    at_its_end = ("stopped", verdict.records_per_s, verdict.throttled_s["max_rate"])
     assert tuple(stopped)[1:] == at_its_end
     assert dead == "interrupted"
 
@@ -320,9 +324,9 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
     postgres_server: Any, history: Path
 ) -> None:
     url = await postgres_server.create_database("outage")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     database = Database(name="outage", url=url, admin_url=postgres_server.url_of("outage"))
-    settings = settings_of(database, batch_rows=100)
+    settings = job_settings(database, batch_rows=100)
     flow = backfill_of(settings, FileSource([history]), str(history), max_rate=1_500.0)
     async with asyncio.TaskGroup() as tasks:
         async with connected(database) as connection:
@@ -333,7 +337,7 @@ async def test_a_run_through_an_outage_of_the_database_ends_whole(
         verdict = await task
 
     assert (verdict.state, verdict.totals.stored) == ("complete", COUNT)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
@@ -344,18 +348,18 @@ async def test_live_traffic_is_seen_to_wait(
     now_s = 100.0
     async with (
         watching(database.url) as watcher,
-        LogReader(settings) as log,
+        TopicReader(settings) as log,
         LiveTraffic(database.url, log, clock=lambda: now_s) as live,
     ):
         await send(producer, topic, range(5))
         async with running(settings):
             await watcher.until_read(topic, {0: 5})
-        read = await live.look()
+        read = await live.read()
         await send(producer, topic, range(5, 6))
-        seen = await live.look()
+        seen = await live.read()
         now_s += 7
         await send(producer, topic, range(6, 7))
-        waiting = await live.look()
+        waiting = await live.read()
 
     assert (read.seconds, seen.seconds) == (0.0, 0.0)
     assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
@@ -369,7 +373,7 @@ async def test_live_traffic_is_seen_also_after_its_connection_was_lost(
     now_s = 100.0
     async with (
         watching(database.url) as watcher,
-        LogReader(settings) as log,
+        TopicReader(settings) as log,
         LiveTraffic(database.url, log, clock=lambda: now_s) as live,
         connected(database) as connection,
     ):
@@ -377,10 +381,10 @@ async def test_live_traffic_is_seen_also_after_its_connection_was_lost(
         async with running(settings):
             await watcher.until_read(topic, {0: 5})
         await send(producer, topic, range(5, 6))
-        await live.look()
+        await live.read()
         ended = await connection.fetch(END_LOOKING)
         now_s += 7
-        waiting = await live.look()
+        waiting = await live.read()
 
     assert [tuple(row) for row in ended] == [(True,)]
     assert (waiting.seconds, waiting.partition) == (7.0, f"{topic.name}[0]")
@@ -391,7 +395,7 @@ async def command(database: Database, *arguments: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "normalizer", *arguments),
-        env=environment(settings_of(database)),
+        env=environment(job_settings(database)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
@@ -406,7 +410,7 @@ async def test_the_commands_say_what_they_did(
     done = await command(database, "backfill", "file", str(history))
     listed = await command(database, "jobs")
     export = await command(database, "export", str(tmp_path / "out.zst"))
-    nothing = await command(database, "renormalise", "--dry-run")
+    nothing = await command(database, "renormalize", "--dry-run")
     empty = await command(database, "quarantine", "redrive")
     wrong = await command(database, "backfill", "file", str(history), "--set", "x")
 
@@ -426,7 +430,7 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "normalizer", "backfill", "file", str(history), "--max-rate", "500"),
-        env=environment(settings_of(database)),
+        env=environment(job_settings(database)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -7,27 +7,27 @@ import msgspec
 import pytest
 
 from normalizer.envelope import Envelope
-from normalizer.jobs.diff import Change, Diff
-from normalizer.jobs.dryrun import DryRun
-from normalizer.jobs.files import FileSource
-from normalizer.jobs.topics import Range, TopicSource
-from simulator.kafka import producer as play_into
-from simulator.record import Record
-from tests.factories import raw_event
-from tests.playing import mix
-from tests.replays import (
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff, RowChange
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from simulator.kafka_producer import producer as play_into
+from simulator.sent_record import SentRecord
+from tests.support.factories import raw_event
+from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
     backfill_of,
-    contents,
-    found_wrong,
-    played,
+    ledger_mistakes,
     record_lines,
-    written,
+    simulated_records,
+    table_contents,
+    write_file,
 )
-from tests.running import settings_for
-from tests.stack import Cluster, Database, Topic
-from tests.tables import connected, stored_events
+from tests.support.service_runs import settings_for
+from tests.support.simulator_runs import traffic_mix
+from tests.support.stack import Cluster, Database, Topic
+from tests.support.table_rows import connected, stored_events
 
 EVENTS: Final = 6_000
 
@@ -47,41 +47,41 @@ def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 async def test_a_topic_and_its_record_lines_make_the_same_rows(
     database: Database, cluster: Cluster, topic: Topic, bootstrap_servers: str, tmp_path: Path
 ) -> None:
-    records = list(played(EVENTS, mix=mix()))
-    placed: list[tuple[Record, int, int]] = []
+    records = list(simulated_records(EVENTS, mix=traffic_mix()))
+    placed: list[tuple[SentRecord, int, int]] = []
 
-    def note(record: Record, _topic: str, partition: int, offset: int) -> None:
+    def note(record: SentRecord, _topic: str, partition: int, offset: int) -> None:
         placed.append((record, partition, offset))
 
     async with play_into(bootstrap_servers, topic.name, note) as sender:
         for start in range(0, len(records), 2_000):
             await sender.send(records[start : start + 2_000])
     placed.sort(key=lambda one: one[1:])
-    path = written(
+    path = write_file(
         tmp_path / "history.zst", record_lines((record for record, *_ in placed), topic.name)
     )
     settings = settings_for(database, topic, bootstrap_servers)
 
     by_topic = await backfill_of(
-        settings, TopicSource(settings, topic.name, Range()), topic.name
+        settings, TopicSource(settings, topic.name, TopicRange()), topic.name
     ).run()
     async with connected(database) as connection:
-        rows_by_topic = await contents(connection)
+        rows_by_topic = await table_contents(connection)
     async with cluster.database() as other:
         by_file = await backfill_files(other, path)
         async with connected(other) as connection:
-            rows_by_file = await contents(connection)
+            rows_by_file = await table_contents(connection)
 
     assert by_topic.state == by_file.state == "complete"
     assert by_place(rows_by_topic.pop("rows")) == by_place(rows_by_file.pop("rows"))
     assert rows_by_topic == rows_by_file
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
-async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[Change]]:
-    changes: list[Change] = []
+async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, list[RowChange]]:
+    changes: list[RowChange] = []
     diff = Diff(changes.append)
-    async with DryRun(
+    async with BackfillDryRun(
         database.url, FileSource([path]), NORMALIZE, diff, batch_rows=batch_rows
     ) as trial:
         await trial.run()
@@ -92,24 +92,24 @@ async def _dry(database: Database, path: Path, batch_rows: int) -> tuple[Diff, l
 async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
     database: Database, tmp_path: Path, batch_rows: int
 ) -> None:
-    records = list(played(3_000))
-    first = written(tmp_path / "first.zst", record_lines(records[: len(records) // 2]))
-    whole = written(tmp_path / "whole.zst", record_lines(records))
+    records = list(simulated_records(3_000))
+    first = write_file(tmp_path / "first.zst", record_lines(records[: len(records) // 2]))
+    whole = write_file(tmp_path / "whole.zst", record_lines(records))
     await backfill_files(database, first)
     async with connected(database) as connection:
         before = {event.event_id: event for event in await stored_events(connection)}
-        untouched = await contents(connection)
+        untouched = await table_contents(connection)
 
         diff, changes = await _dry(database, whole, batch_rows)
 
-        assert await contents(connection) == untouched
+        assert await table_contents(connection) == untouched
         refused_before = len(untouched["refused"])
         verdict = await backfill_files(database, whole)
         after = {event.event_id: event for event in await stored_events(connection)}
-        refused = len((await contents(connection))["refused"]) - refused_before
+        refused = len((await table_contents(connection))["refused"]) - refused_before
 
-    said = {change.event_id: set(change.fields) for change in changes if change.what == "joined"}
-    really = {
+    said = {change.event_id: set(change.fields) for change in changes if change.what == "merged"}
+    platform_outcome = {
         str(event_id): {
             name
             for name in Envelope.__struct_fields__
@@ -118,14 +118,14 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
         for event_id, event in before.items()
         if event != after[event_id]
     }
-    assert said == really
+    assert said == platform_outcome
     assert {int(change.event_id) for change in changes if change.what == "new"} == (
         after.keys() - before.keys()
     )
     assert (diff.count("new"), diff.count("refused")) == (verdict.totals.stored, refused)
 
 
-async def test_a_second_telling_meets_what_the_dry_run_would_have_stored(
+async def test_a_second_report_meets_what_the_dry_run_would_have_stored(
     database: Database, tmp_path: Path
 ) -> None:
     tellings: list[dict[str, Any]] = [
@@ -135,8 +135,8 @@ async def test_a_second_telling_meets_what_the_dry_run_would_have_stored(
         raw_event(0, worker_id="worker-7"),
     ]
     lines = b"".join(msgspec.json.encode(telling) + b"\n" for telling in tellings)
-    path = written(tmp_path / "told.ndjson", lines)
+    path = write_file(tmp_path / "told.ndjson", lines)
 
     diff, _ = await _dry(database, path, 1)
 
-    assert (diff.count("new"), diff.count("joined"), diff.count("unchanged")) == (2, 0, 1)
+    assert (diff.count("new"), diff.count("merged"), diff.count("unchanged")) == (2, 0, 1)

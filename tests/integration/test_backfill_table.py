@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from normalizer.jobs.pages import BYTES_A_PAGE
-from normalizer.jobs.reporting import Verdict
-from normalizer.jobs.source import At
-from normalizer.jobs.tables import TableSource
-from tests.noetl_event import EVENT_TABLE, insert
-from tests.proxy import Proxy
-from tests.replays import backfill_of, settings_of
-from tests.stack import Database
-from tests.tables import connected, stored_events
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from normalizer.jobs.sources.source import ReadPosition
+from normalizer.jobs.sources.table_source import TableSource
+from tests.support.job_runs import backfill_of, job_settings
+from tests.support.lossy_proxy import Proxy
+from tests.support.noetl_event_table import EVENT_TABLE, insert
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
 
 
-async def backfilled(database: Database, **asked: Any) -> Verdict:
+async def backfilled(database: Database, **asked: Any) -> RunResult:
     """The verdict of one run over a table or a query of the same database."""
     source = TableSource(database.url, **asked)
-    return await backfill_of(settings_of(database), source, str(asked)).run()
+    return await backfill_of(job_settings(database), source, str(asked)).run()
 
 
 async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:
@@ -74,7 +74,7 @@ async def test_pages_of_large_rows_are_short(database: Database) -> None:
     )
     async with source:
         (part,) = await source.parts()
-        pages = [page async for page in source.read({part.key: At(next_offset=0)})]
+        pages = [page async for page in source.read({part.key: ReadPosition(next_offset=0)})]
 
     assert [record.offset for page in pages for record in page.records] == list(range(1, 301))
     assert max(len(page.records) for page in pages) < 1.1 * BYTES_A_PAGE / 100_000
@@ -90,7 +90,7 @@ async def test_a_database_that_says_nothing_more_keeps_no_job_from_its_end(
         TableSource(proxy.url, query=query, key=["event_id"]) as source,
     ):
         (part,) = await source.parts()
-        reading = asyncio.create_task(anext(source.read({part.key: At(next_offset=0)})))
+        reading = asyncio.create_task(anext(source.read({part.key: ReadPosition(next_offset=0)})))
         proxy.lose(b"row_to_json", "silence", passed_on=False)
         await proxy.lost.wait()
         reading.cancel()

@@ -8,15 +8,15 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from normalizer.cli.ledger import verify
-from normalizer.jobs.known import look_up
-from normalizer.jobs.reporting import Verdict
-from normalizer.jobs.topics import Range, TopicSource
-from normalizer.kafka import LogReader
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.stored_state import read_stored_state
+from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
-from tests.replays import backfill_of
-from tests.running import Watcher, running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.job_runs import backfill_of
+from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -27,19 +27,21 @@ async def watcher(database: Database) -> Any:
         yield started
 
 
-async def backfilled(settings: Settings, topic: Topic, **asked: Any) -> Verdict:
+async def backfilled(settings: Settings, topic: Topic, **asked: Any) -> RunResult:
     """The verdict of one run over the topic."""
     assert settings.database_url
-    live = (await look_up(settings.database_url)).live
-    source = TopicSource(settings, topic.name, Range(**asked), live=live)
+    live = (await read_stored_state(settings.database_url)).live
+    source = TopicSource(settings, topic.name, TopicRange(**asked), live=live)
     return await backfill_of(settings, source, f"{topic.name} {asked}").run()
 
 
 async def wrong(settings: Settings) -> list[str]:
     """What `ledger verify` finds wrong, the log included."""
     assert settings.database_url
-    async with LogReader(settings) as log:
-        return [text async for one in verify(settings.database_url, log) for text in one.wrong]
+    async with TopicReader(settings) as log:
+        return [
+            text async for one in verify_ledger(settings.database_url, log) for text in one.wrong
+        ]
 
 
 async def test_what_a_backfill_stored_is_a_duplicate_to_the_service_and_again(
@@ -104,7 +106,7 @@ async def test_a_range_of_offsets_or_times_is_read_and_no_more(
 
 
 @ONE_PARTITION
-async def test_offsets_that_retention_took_are_counted_and_the_verdict_says_so(
+async def test_expired_offsets_are_counted_and_named_in_the_result(
     database: Database,
     topic: Topic,
     bootstrap_servers: str,
@@ -136,14 +138,14 @@ async def test_a_topic_that_is_not_there_fails_and_says_so(
 
 
 @ONE_PARTITION
-async def test_a_topic_made_anew_is_not_taken_for_the_one_that_the_service_read(
+async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)
     await send(producer, topic, range(10))
     async with running(settings):
         await watcher.until_read(topic, {0: 10})
-    await watcher.connection.execute("update normalizer.source_position set last_crc = 1")
+    await watcher.connection.execute("update normalizer.source_positions set last_crc = 1")
 
     verdict = await backfilled(settings, topic)
 
@@ -162,7 +164,7 @@ async def test_a_topic_that_vanishes_while_it_is_read_ends_the_run(
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=100)
     assert settings.database_url
     await send(producer, topic, range(2_000))
-    source = TopicSource(settings, topic.name, Range())
+    source = TopicSource(settings, topic.name, TopicRange())
     backfill = backfill_of(settings, source, topic.name, max_rate=400.0)
 
     async with watching(settings.database_url) as watcher:

@@ -4,17 +4,23 @@ import asyncio
 import re
 from pathlib import Path
 
-from normalizer.cli.ledger import verify as verify_ledger
-from normalizer.embedded.postgres import wheel_binaries
-from normalizer.service.playback import Playback
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.embedded.postgres_server import wheel_binaries
+from normalizer.service.file_replay import FileReplay
 from normalizer.store.migrate import read_status
-from projector.database import connected
-from projector.verify import verify
-from projector.windows import Scope
+from projector.database_session import connected
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
 from simulator.mix import Mix
-from tests.documents import DOCS
-from tests.replays import contents, played, record_lines, settings_of, written
-from tests.stack import Cluster, Database
+from tests.support.doc_pages import DOCS
+from tests.support.job_runs import (
+    job_settings,
+    record_lines,
+    simulated_records,
+    table_contents,
+    write_file,
+)
+from tests.support.stack import Cluster, Database
 
 
 async def _typed(program: str, *arguments: str) -> None:
@@ -31,10 +37,10 @@ async def _typed(program: str, *arguments: str) -> None:
 async def test_a_restored_backup_is_whole_and_goes_on(
     database: Database, cluster: Cluster, tmp_path: Path
 ) -> None:
-    lines = record_lines(played(3_000, mix=Mix(poison=0.01))).splitlines(keepends=True)
-    first = written(tmp_path / "first.ndjson", b"".join(lines[:2_000]))
-    every = written(tmp_path / "every.ndjson", b"".join(lines))
-    await Playback(settings_of(database), first).run()
+    lines = record_lines(simulated_records(3_000, mix=Mix(poison=0.01))).splitlines(keepends=True)
+    first = write_file(tmp_path / "first.ndjson", b"".join(lines[:2_000]))
+    every = write_file(tmp_path / "every.ndjson", b"".join(lines))
+    await FileReplay(job_settings(database), first).run()
     page = (DOCS / "operations.md").read_text()
     (dumped,) = re.findall(r"^pg_dump (.*?) {2,}\S.*$", page, re.MULTILINE)
     (restored,) = re.findall(r"^pg_restore (.*?) {2,}\S.*$", page, re.MULTILINE)
@@ -47,15 +53,15 @@ async def test_a_restored_backup_is_whole_and_goes_on(
         await _typed("pg_restore", *(options.get(word, word) for word in restored.split()))
 
         async with connected(database.url) as before, connected(other.url) as after:
-            assert await contents(after) == await contents(before)
+            assert await table_contents(after) == await table_contents(before)
             async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)
         assert {one.state for one in await read_status(other.url)} == {"applied"}
 
-        await Playback(settings_of(other), every).run()
+        await FileReplay(job_settings(other), every).run()
 
         assert [one.wrong async for one in verify_ledger(other.url, None) if one.wrong] == []
         async with connected(other.url) as after:
-            assert len((await contents(after))["rows"]) > len(lines) * 0.9
+            assert len((await table_contents(after))["rows"]) > len(lines) * 0.9
             async for verdict in verify(after, Scope(kind="all")):
                 assert verdict.verdict == "match", str(verdict)

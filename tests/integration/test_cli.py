@@ -16,18 +16,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.settings import Settings
-from tests.factories import raw_event
-from tests.running import (
+from tests.support.factories import raw_event
+from tests.support.service_runs import (
     Watcher,
     environment,
-    make_anew,
     process,
+    recreate_topic,
     running,
     send,
     settings_for,
     watching,
 )
-from tests.stack import Database, Topic
+from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 SECRET = "hunter2"
@@ -119,7 +119,7 @@ async def test_check_says_who_does_not_answer_and_what_may_be_misspelt(settings:
 
 
 @ONE_PARTITION
-async def test_who_has_no_rights_is_told_which_and_how_to_get_them(
+async def test_who_has_no_rights_is_reported_which_and_how_to_get_them(
     settings: Settings, database: Database, topic: Topic, producer: AIOKafkaProducer
 ) -> None:
     await send(producer, topic, range(1))
@@ -150,7 +150,7 @@ async def test_who_has_no_rights_is_told_which_and_how_to_get_them(
     assert enough[0] == 0, enough[1]
 
 
-async def test_check_tells_an_edited_migration_from_one_of_a_newer_version(
+async def test_check_distinguishes_an_edited_migration_from_a_newer_one(
     settings: Settings, watcher: Watcher
 ) -> None:
     await watcher.connection.execute("insert into migrations.applied (version) values ('9999')")
@@ -167,14 +167,14 @@ async def test_check_tells_an_edited_migration_from_one_of_a_newer_version(
 
 
 @ONE_PARTITION
-async def test_check_sees_a_topic_made_anew(
+async def test_check_sees_a_topic_recreated(
     settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
 ) -> None:
     await send(producer, topic, range(3))
     async with running(settings):
         await watcher.until_read(topic, {0: 3})
     await watcher.connection.execute(
-        "update normalizer.source_position set next_offset = 9, holes = 6"
+        "update normalizer.source_positions set next_offset = 9, holes = 6"
     )
 
     code, said = await typed(settings, "check")
@@ -185,7 +185,7 @@ async def test_check_sees_a_topic_made_anew(
 
 
 @ONE_PARTITION
-async def test_check_says_of_a_longer_log_that_it_was_made_anew(
+async def test_check_says_of_a_longer_log_that_it_was_recreated(
     settings: Settings,
     topic: Topic,
     producer: AIOKafkaProducer,
@@ -196,7 +196,7 @@ async def test_check_says_of_a_longer_log_that_it_was_made_anew(
     await send(producer, topic, range(3))
     async with running(settings):
         await watcher.until_read(topic, {0: 3})
-    await make_anew(admin, topic)
+    await recreate_topic(admin, topic)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as another:
         await send(another, topic, range(10, 15))
 
@@ -248,7 +248,7 @@ async def test_every_offset_is_explained(
     assert "still there" in stored
     assert "today's rules (version " in stored
     told_again = await explained(1)
-    assert "told before: duplicate of, or joined into" in told_again
+    assert "told before: duplicate of, or merged into" in told_again
     assert f"of {topic.name}[0]@0 is stored" in told_again
     assert "in quarantine as 1: invalid_json" in await explained(2)
     assert "today's rules ignore it: tombstone" in await explained(3)
@@ -266,7 +266,7 @@ async def test_what_was_never_read_is_said_so(settings: Settings) -> None:
 
 
 @ONE_PARTITION
-async def test_the_quarantine_is_shown_redacted_unless_raw(
+async def test_the_quarantine_is_displayed_redacted_unless_raw(
     settings: Settings, topic: Topic, producer: AIOKafkaProducer, watcher: Watcher
 ) -> None:
     for value in (b'{"password":"hunter2"}', b'{"password":"hunter2"'):
@@ -321,7 +321,7 @@ async def test_rows_that_nobody_counted_are_more_and_not_lost(
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
     await watcher.connection.execute(
-        "update normalizer.source_position set stored = stored - 1, duplicate = duplicate + 1"
+        "update normalizer.source_positions set stored = stored - 1, duplicate = duplicate + 1"
     )
 
     code, said = await typed(settings, "ledger", "verify")
@@ -356,10 +356,10 @@ async def test_markers_of_transactions_share_a_row_and_a_record_among_them_is_fo
     assert took_s < 10
     await watcher.connection.execute(
         """
-        update normalizer.source_position
+        update normalizer.source_positions
         set    records = 49, holes = 51, outcomes = 49, stored = 49;
         delete from normalizer.events where source_offset = 40;
-        update normalizer.gap set missing = missing + '{[40, 41)}', offsets = 51
+        update normalizer.gaps set missing = missing + '{[40, 41)}', offsets = 51
         """
     )
     code, said = await typed(settings, "ledger", "verify")
@@ -405,7 +405,7 @@ async def test_a_file_is_played_into_the_database_and_goes_on_where_it_ended(
     code, said = await typed(settings, "run", "--no-kafka", str(file))
 
     assert code == 0
-    assert '"event":"lines_left_out","lines":4' in said
+    assert '"event":"lines_skipped","lines":4' in said
     (position,) = (await watcher.positions(Topic(name="noetl.events", partitions=1))).values()
     assert (position["records"], position["holes"], position["next_offset"]) == (5, 2, 7)
     assert (position["stored"], position["quarantined"]) == (4, 1)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from normalizer.cli import main
-from normalizer.cli.conform import Case, described, run_program
+from normalizer.cli.conformance import Case, mismatch_lines, run_program
 from normalizer.errors import ConfigurationError
 
 
@@ -39,21 +39,21 @@ def test_a_program_that_gives_every_line_back_conforms() -> None:
     ],
     ids=["another line", "no line", "two lines", "a refusal"],
 )
-def test_a_line_that_differs_is_told_with_its_vector_alone(
+def test_a_line_that_differs_is_reported_with_its_vector_alone(
     code: str, given: tuple[str, ...]
 ) -> None:
     (difference,) = run_program(_program(code), CASES)
 
     assert (difference.case.id, difference.given) == ("two", given)
-    assert "two: a second" in "\n".join(described(difference))
+    assert "two: a second" in "\n".join(mismatch_lines(difference))
 
 
 def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
     differences = run_program(_program("    pass"), CASES)
 
     assert len(differences) == len(CASES)
-    assert "the event before one" in "\n".join(described(differences[0]))
-    assert "got       nothing" in "\n".join(described(differences[0]))
+    assert "the event before one" in "\n".join(mismatch_lines(differences[0]))
+    assert "got       nothing" in "\n".join(mismatch_lines(differences[0]))
 
 
 def test_a_program_that_cannot_be_started_is_a_mistake_of_whoever_asks() -> None:

@@ -20,14 +20,14 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from normalizer.embedded import PostgresServer
-from normalizer.service.playback import Playback
+from normalizer.service.file_replay import FileReplay
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
 from projector.api.app import build
-from projector.api.database import Reader
-from tests.documents import copy_tree
-from tests.replays import played, record_lines, written
-from tests.stack import Stack
+from projector.api.snapshots import Reader
+from tests.support.doc_pages import copy_tree
+from tests.support.job_runs import record_lines, simulated_records, write_file
+from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -47,14 +47,15 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
         env=os.environ | passwords,
     )
     assert await child.wait() == 0
-    await migrate(server.url, say=lambda _: None)
+    await migrate(server.url, report=lambda _: None)
 
     writer, reader = (
         f"postgresql://{role}:{quote(password)}@127.0.0.1:{urlsplit(server.url).port}/postgres"
         for role, password in zip(("writer", "reader"), passwords.values(), strict=True)
     )
-    await Playback(
-        Settings(database_url=writer), written(tmp_path / "records", record_lines(played(200)))
+    await FileReplay(
+        Settings(database_url=writer),
+        write_file(tmp_path / "records", record_lines(simulated_records(200))),
     ).run()
 
     async with (

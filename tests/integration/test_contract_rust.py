@@ -15,14 +15,14 @@ from typing import Final
 
 import pytest
 
-from normalizer.cli.conform import described, read_cases, run_program
+from normalizer.cli.conformance import mismatch_lines, read_cases, run_program
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from simulator.mix import Mix
 from tests.contract import FOLDER
-from tests.hostile import hostile_values
-from tests.unit.simulator_pipeline import played
+from tests.support.hostile_records import hostile_values
+from tests.support.simulator_pipeline import simulated_log
 
 _normalize: Final = Normalizer().normalize
 CRATE: Final = FOLDER / "rust"
@@ -108,7 +108,7 @@ def test_the_crate_can_be_packaged() -> None:
 def test_the_crate_conforms(examples: Path) -> None:
     differences = run_program([str(examples / "canonical")], read_cases("shapes"))
 
-    assert ["\n".join(described(difference)) for difference in differences] == []
+    assert ["\n".join(mismatch_lines(difference)) for difference in differences] == []
 
 
 @pytest.mark.parametrize(
@@ -117,8 +117,8 @@ def test_the_crate_conforms(examples: Path) -> None:
 def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
     number: int, examples: Path, tmp_path: Path
 ) -> None:
-    rich = Mix(in_flight=40, odd=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
-    log, _ = played(rich, 19, number)
+    rich = Mix(in_flight=40, mutated=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
+    log, _ = simulated_log(rich, 19, number)
     hostile = (RawRecord(value=value) for value in hostile_values(19, min(number, 50_000)))
     lines, told = tmp_path / "lines.ndjson", tmp_path / "told.ndjson"
 

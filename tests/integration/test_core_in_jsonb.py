@@ -3,10 +3,10 @@
 import asyncpg
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, canonical_json
-from tests.hostile import hostile_values
-from tests.stack import Database
+from tests.support.hostile_records import hostile_values
+from tests.support.stack import Database
 
 JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
 TEXT_COLUMNS = ("event_type", "step", "status", "worker_id", "command_id", "node_type", "error")

@@ -12,9 +12,9 @@ from bench.drain import connected, copy
 from bench.history import make_history
 from bench.projections import lives
 from bench.views import SMALL_BUFFERS, buffers_of, day
-from projector.questions import VIEWS
-from tests.stack import Cluster, Database
-from tests.tables import pages_touched
+from projector.views.catalog import VIEWS
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import pages_touched
 
 GROWTH: Final = 1.5
 

@@ -8,11 +8,11 @@ import asyncpg
 import httpx
 import pytest
 
-from tests import shown
-from tests.answering import answering, fill, rows_of
-from tests.fold import Row, _error_class
-from tests.shown import event
-from tests.stack import Database, Stack
+from tests.support import view_rows
+from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.projection_oracle import Row, _error_class
+from tests.support.stack import Database, Stack
+from tests.support.view_rows import event
 
 HOUR: Final = timedelta(hours=1)
 
@@ -29,13 +29,13 @@ async def filled(stack: Stack) -> AsyncIterator[Database]:
     """Three hours of history, read only."""
     cluster = await stack.cluster("current")
     async with cluster.database() as made:
-        await fill(made, 1_000)
+        await insert_events(made, 1_000)
         yield made
 
 
 @pytest.fixture
 async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
-    async with answering(filled.url) as made:
+    async with api_client(filled.url) as made:
         yield made
 
 
@@ -46,7 +46,7 @@ def this_hour() -> datetime:
 async def test_no_event_is_in_two_buckets(connection: asyncpg.Connection) -> None:
     edge = this_hour() - 48 * HOUR
     moments = [edge - 30 * HOUR, edge - timedelta(microseconds=1), edge, edge + 40 * HOUR]
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [event(event_id=n, created_at=at) for n, at in enumerate(moments, 1)],
     )
@@ -101,17 +101,17 @@ async def test_calls_are_counted_within_the_bounds_that_the_answer_names(
     ("path", "column"),
     [("calls", "finished_at"), ("executions", "first_at"), ("open-calls", "since")],
 )
-async def test_a_list_ends_where_it_is_asked_to(
+async def test_a_list_ends_where_it_is_requested_to(
     client: httpx.AsyncClient, path: str, column: str
 ) -> None:
     everything = [
         datetime.fromisoformat(row[column]) if row[column] else None
-        for row in await rows_of(client, path, limit=500)
+        for row in await get_rows(client, path, limit=500)
     ]
     times = sorted(one for one in everything if one)
     until = times[len(times) // 2] + timedelta(microseconds=1)
 
-    told = await rows_of(client, path, limit=500, until=until.isoformat())
+    told = await get_rows(client, path, limit=500, until=until.isoformat())
 
     assert told
     assert all(row[column] is None or datetime.fromisoformat(row[column]) < until for row in told)
@@ -178,11 +178,11 @@ async def test_a_storm_is_more_retries_for_each_first_try(
     told = await connection.fetchrow("select * from projector.retry_storms")
 
     assert told["storm"] is storm
-    assert (told["first_tries_before"], told["retries_before"]) == before
+    assert (told["first_tries_baseline"], told["retries_baseline"]) == before
     assert (told["first_tries_now"], told["retries_now"]) == now
 
 
-async def test_what_is_stuck_is_told_by_its_silence_and_strays_apart(
+async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     now = datetime.now(UTC)
@@ -193,13 +193,13 @@ async def test_what_is_stuck_is_told_by_its_silence_and_strays_apart(
     ]
     stray = event(event_id=9, execution_id=9, event_type="step.enter", created_at=now - 2 * HOUR)
     place = {"source_topic": "noetl.events", "source_partition": 0}
-    await shown.read_up_to(connection, "noetl.events", 0, now)
-    await shown.insert(connection, [row | place for row in (*rows, stray)])
+    await view_rows.read_up_to(connection, "noetl.events", 0, now)
+    await view_rows.insert(connection, [row | place for row in (*rows, stray)])
 
-    async with answering(database.url) as client:
-        stuck = await rows_of(client, "stuck-executions", begun="true")
-        strays = await rows_of(client, "stuck-executions", begun="false")
-        ages = await rows_of(client, "stuck-by-age")
+    async with api_client(database.url) as client:
+        stuck = await get_rows(client, "stuck-executions", begun="true")
+        strays = await get_rows(client, "stuck-executions", begun="false")
+        ages = await get_rows(client, "stuck-by-age")
 
     assert [row["execution_id"] for row in stuck] == ["1", "2", "3", "4"]
     assert [row["execution_id"] for row in strays] == ["9"]
@@ -243,7 +243,7 @@ async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     at = datetime.now(UTC) - HOUR
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [
             failed(1, at, "HTTP 503 of job 01ARZ3NDEKTSV4RRFFQ69G5FAV"),
@@ -252,9 +252,9 @@ async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
         ],
     )
 
-    async with answering(database.url) as client:
-        (group,) = await rows_of(client, "error-groups", error_class="HTTP 503 of job #")
-        calls = await rows_of(client, "calls", error_class="HTTP 503 of job #")
+    async with api_client(database.url) as client:
+        (group,) = await get_rows(client, "error-groups", error_class="HTTP 503 of job #")
+        calls = await get_rows(client, "calls", error_class="HTTP 503 of job #")
 
     assert (group["execution_id"], group["attempts"]) == ("2", 0)
     first, last = (datetime.fromisoformat(group[f"{one}_seen_at"]) for one in ("first", "last"))

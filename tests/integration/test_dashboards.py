@@ -7,13 +7,19 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from normalizer.service.playback import Playback
+from normalizer.service.file_replay import FileReplay
 from simulator.mix import Mix
-from simulator.play import now_us
-from tests.dashboards import DASHBOARDS, Query, filled, queries
-from tests.replays import backfill_files, played, record_lines, settings_of, written
-from tests.stack import Database, Stack
-from tests.tables import connected
+from simulator.simulator_run import now_us
+from tests.support.dashboards import DASHBOARDS, Query, filled, queries
+from tests.support.job_runs import (
+    backfill_files,
+    job_settings,
+    record_lines,
+    simulated_records,
+    write_file,
+)
+from tests.support.stack import Database, Stack
+from tests.support.table_rows import connected
 
 HOURS = 2
 SQL = [query for query in queries() if query.source == "projector"]
@@ -36,26 +42,28 @@ async def filled_database(
             stuck=0.05,
         )
         folder = tmp_path_factory.mktemp("traffic")
-        await Playback(settings_of(database), written(folder / "live.ndjson", _lines(mix))).run()
-        await backfill_files(database, written(folder / "history.ndjson", _lines(mix)[:100_000]))
+        await FileReplay(
+            job_settings(database), write_file(folder / "live.ndjson", _lines(mix))
+        ).run()
+        await backfill_files(database, write_file(folder / "history.ndjson", _lines(mix)[:100_000]))
         async with connected(database) as connection:
             await connection.execute(_HAPPENED)
         yield database
 
 
 def _lines(mix: Mix) -> bytes:
-    return record_lines(played(int(HOURS * 3_600 * mix.rate), mix=mix))
+    return record_lines(simulated_records(int(HOURS * 3_600 * mix.rate), mix=mix))
 
 
 _HAPPENED = """
-    insert into normalizer.gap (topic, generation, partition, missing, offsets, reason)
+    insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
     values ('noetl.events', 0, 0, '{[10, 12)}', 2, 'expired');
 
-    insert into normalizer.drift (shape, field, type, kind, source_topic, source_generation,
-                                  source_partition, source_offset, example)
+    insert into normalizer.drift_findings (shape, field, type, kind, source_topic,
+                                  source_incarnation, source_partition, source_offset, example)
     values ('executor', 'colour', 'text', 'unknown_key', 'noetl.events', 0, 0, 7, '"red"');
 
-    insert into projector.verification
+    insert into projector.verifications
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
 """

@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from normalizer.embedded import EmbeddedError, KafkaBroker, PostgresServer
 from normalizer.embedded.ports import free_port, is_free, keep_ports
 from normalizer.process.child import until_ended
-from tests.stack import Cluster, Database, Stack, Topic
+from tests.support.stack import Cluster, Database, Stack, Topic
 
 
 async def _count(url: str, statement: str) -> int:

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from projector.maintain import alone
-from tests.factories import TOPIC
-from tests.stack import Database
-from tests.tables import connected
+from projector.maintenance.maintain import maintenance_lock
+from tests.support.factories import TOPIC
+from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 WAITING = {
     "normalizer check": ("normalizer", "check"),
@@ -85,7 +85,7 @@ def test_a_full_disk_ends_the_filter_by_a_line() -> None:
 
 
 async def test_a_maintainer_that_finds_another_one_is_not_a_finding(database: Database) -> None:
-    async with connected(database) as connection, alone(connection):
+    async with connected(database) as connection, maintenance_lock(connection):
         code, said = await ended("projector", "maintain", DATABASE_URL=database.url)
 
     assert code == 3
@@ -113,7 +113,7 @@ async def refuse_two(database: Database) -> None:
         await connection.execute(
             f"""
             insert into normalizer.quarantine (
-                reason, detail, shape, normalizer_version, source_topic, source_generation,
+                reason, detail, shape, normalizer_version, source_topic, source_incarnation,
                 source_partition, source_offset, source_index, value_bytes, batch_id
             )
             select 'invalid_json', 'd', 'unknown', 1, '{TOPIC}', 0, 0, n, 0, 1, 1
@@ -131,7 +131,7 @@ async def test_a_redrive_of_all_is_meant(database: Database) -> None:
     narrowed = await ended(*redrive, "--limit", "1", **environ)
     meant = await ended(*redrive, "--yes", **environ)
     async with connected(database) as connection:
-        tried = await connection.fetchval("select count(*) from normalizer.quarantine_try")
+        tried = await connection.fetchval("select count(*) from normalizer.redrive_attempts")
 
     assert refused[0] == 2
     assert "all 2 refused records are tried: say --yes" in refused[1]
@@ -158,7 +158,7 @@ async def test_a_redrive_of_all_asks_whoever_sits_there(
     os.close(ours)
     os.close(theirs)
     async with connected(database) as connection:
-        found = await connection.fetchval("select count(*) from normalizer.quarantine_try")
+        found = await connection.fetchval("select count(*) from normalizer.redrive_attempts")
 
     assert "all 2 refused records are tried. Go on?" in said.decode()
     assert (child.returncode, found) == (0, tried)

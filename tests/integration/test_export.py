@@ -9,32 +9,35 @@ import pytest
 
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
-from normalizer.jobs import export, pages
-from normalizer.jobs.export import Export, PackedFile, Selection
-from normalizer.jobs.pages import BYTES_A_PAGE
-from tests.factories import raw_event
-from tests.replays import (
+from normalizer.jobs import export
+from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.jobs.sources import row_pages
+from normalizer.jobs.sources.row_pages import BYTES_A_PAGE
+from tests.support.factories import raw_event
+from tests.support.job_runs import (
     backfill_files,
-    found_wrong,
-    played,
+    ledger_mistakes,
     record_lines,
-    written,
+    simulated_records,
+    write_file,
 )
-from tests.stack import Database
-from tests.tables import connected, stored_events
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
 
 
 async def exported(database: Database, path: Path, **selection: Any) -> bytes:
     """The bytes of the file."""
     with PackedFile(path) as packed:
-        await Export(database.url, Selection(**selection)).run(packed.write)
+        await Export(database.url, ExportSelection(**selection)).run(packed.write)
     return path.read_bytes()
 
 
 async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     database: Database, tmp_path: Path, cluster: Any
 ) -> None:
-    await backfill_files(database, written(tmp_path / "f.zst", record_lines(played(12_000))))
+    await backfill_files(
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(12_000)))
+    )
 
     first = await exported(database, tmp_path / "first.zst")
     second = await exported(database, tmp_path / "second.zst")
@@ -48,15 +51,17 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     assert imported.state == "complete"
     assert imported.totals.stored == imported.totals.records
     assert returned.totals.stored == returned.totals.quarantined == 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
     assert not list(tmp_path.glob(".*"))
 
 
-async def test_what_comes_back_from_an_export_lacks_only_how_it_was_told(
+async def test_what_comes_back_from_an_export_lacks_only_how_it_was_reported(
     database: Database, tmp_path: Path, cluster: Any
 ) -> None:
     """Where its record stood, what of it was a default or changed, and what no column is for."""
-    await backfill_files(database, written(tmp_path / "f.zst", record_lines(played(12_000))))
+    await backfill_files(
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(12_000)))
+    )
     await exported(database, tmp_path / "first.zst")
 
     async with cluster.database() as other:
@@ -83,10 +88,10 @@ async def test_large_rows_are_in_memory_a_few_at_a_time(
 ) -> None:
     told = [raw_event(number, execution_id=7, result="x" * 100_000) for number in range(300)]
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
-    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
     pieces: list[bytes] = []
 
-    count = await Export(database.url, Selection(executions=executions)).run(pieces.append)
+    count = await Export(database.url, ExportSelection(executions=executions)).run(pieces.append)
 
     ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
     assert count == len(ids) == 300
@@ -99,13 +104,13 @@ async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
 ) -> None:
     """Ids without a gap: the next page begins with the very next id."""
     monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
-    monkeypatch.setattr(pages, "BYTES_A_PAGE", 0)
+    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
     told = [raw_event(number, event_id=str(1_000 + number)) for number in range(100)]
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
-    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
     pieces: list[bytes] = []
 
-    await Export(database.url, Selection()).run(pieces.append)
+    await Export(database.url, ExportSelection()).run(pieces.append)
 
     ids = [msgspec.json.decode(line)["event_id"] for line in b"".join(pieces).splitlines()]
     assert ids == [1_000 + number for number in range(100)]
@@ -117,11 +122,11 @@ async def test_executions_and_times_select(database: Database, tmp_path: Path) -
         for number in range(90)
     ]
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
-    await backfill_files(database, written(tmp_path / "f.ndjson", lines))
+    await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
 
     async def count(**selection: Any) -> int:
         written_lines: list[bytes] = []
-        return await Export(database.url, Selection(**selection)).run(written_lines.append)
+        return await Export(database.url, ExportSelection(**selection)).run(written_lines.append)
 
     day = datetime(2026, 1, 4, tzinfo=UTC)
     assert await count() == 90

@@ -8,12 +8,12 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
-from projector.database import connected
-from projector.verify import verify
-from projector.windows import Scope
-from tests import shown
-from tests.factories import raw_event, raw_record
-from tests.stack import Database
+from projector.database_session import connected
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
+from tests.support import view_rows
+from tests.support.factories import raw_event, raw_record
+from tests.support.stack import Database
 
 TYPES: Final = (
     *("playbook.started", "playbook.completed", "command.issued", "command.started"),
@@ -256,7 +256,7 @@ async def test_the_log_takes_whatever_the_rules_let_through(
         recorded_ms > 0,
     )
 
-    columns = {name: getattr(event, name) for name in shown.COLUMNS}
+    columns = {name: getattr(event, name) for name in view_rows.COLUMNS}
     columns |= {"event_id": None, "context": None, "coercions": None}
     given = {name: value for name, value in columns.items() if value is not None}
     places = ", ".join(f"${place}" for place in range(1, len(given) + 1))

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from normalizer.files import unpack
-from normalizer.files.lines import texts
+from normalizer.files.record_lines import texts
 from normalizer.files.unpack import Unpacked
-from normalizer.jobs.files import FileSource
-from normalizer.jobs.source import At, Page, Part
-from tests.replays import written
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.source import ReadPosition, SourcePage, SourcePart
+from tests.support.job_runs import write_file
 
 LINES = 5_000
 PADDING = b"x" * 1_000
@@ -28,15 +28,15 @@ def lines_of(form: str) -> list[bytes]:
     ]
 
 
-async def read(source: FileSource, line: int) -> list[Page]:
+async def read(source: FileSource, line: int) -> list[SourcePage]:
     """What a run gives that goes on at this line."""
     (part,) = await source.parts()
     return await read_part(source, part, line)
 
 
-async def read_part(source: FileSource, part: Part, line: int) -> list[Page]:
+async def read_part(source: FileSource, part: SourcePart, line: int) -> list[SourcePage]:
     """The same, once its parts are known."""
-    return [page async for page in source.read({part.key: At(next_offset=line)})]
+    return [page async for page in source.read({part.key: ReadPosition(next_offset=line)})]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -46,7 +46,7 @@ async def test_it_goes_on_at_any_line(
     tmp_path: Path, form: str, name: str, line: int | str
 ) -> None:
     lines = lines_of(form)
-    path = written(tmp_path / name, b"\n".join(lines))
+    path = write_file(tmp_path / name, b"\n".join(lines))
     if isinstance(line, str):
         with Unpacked.open(path) as stream:
             line = next(texts(stream)).count(b"\n") + line.startswith("first")
@@ -64,7 +64,7 @@ async def test_it_goes_on_at_any_line(
 
 
 async def test_others_have_their_turn_while_lines_are_passed_over(tmp_path: Path) -> None:
-    source = FileSource([written(tmp_path / "f.ndjson", b"\n".join(lines_of("bare")))])
+    source = FileSource([write_file(tmp_path / "f.ndjson", b"\n".join(lines_of("bare")))])
     shares = set()
 
     async def watch() -> None:
@@ -85,7 +85,7 @@ async def test_a_disk_that_hangs_holds_nobody_else_up(
     """Each of many reads waits until somebody else had a turn."""
     draw = random.Random(1)
     lines = [b'"%s"' % draw.randbytes(500).hex().encode() for _ in range(LINES)]
-    source = FileSource([written(tmp_path / "f.zst", b"\n".join(lines))])
+    source = FileSource([write_file(tmp_path / "f.zst", b"\n".join(lines))])
     (part,) = await source.parts()
     turn = threading.Event()
     read_ahead = Unpacked.read_ahead

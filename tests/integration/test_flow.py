@@ -13,10 +13,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from tests.answering import answering
-from tests.documents import DOCS, blocks
-from tests.running import running, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.api_client import api_client
+from tests.support.doc_pages import DOCS, blocks
+from tests.support.service_runs import running, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 ROOT: Final = DOCS.parent
 MOST_STOPS: Final = 12
@@ -65,7 +65,7 @@ async def test_the_event_of_the_page_is_called_through_its_stops_in_order(
                 topic.name, record.text.strip().encode(), timestamp_ms=1_783_674_000_100
             )
             await watcher.until_read(topic, {0: 1})
-        async with answering(database.url) as client:
+        async with api_client(database.url) as client:
             answer = await client.get(
                 "/api/v1/error-rate-by-attempt?step=start&attempts=1&since=2026-07-10T00:00:00Z"
             )

@@ -8,27 +8,34 @@ import msgspec
 import pytest
 
 from normalizer.core.batch import Batch
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.jobs import forget
-from normalizer.jobs.forget import Execution, Forget, Reason
+from normalizer.jobs.forget import ErasureReason, Forget, ForgottenExecution
 from normalizer.snowflake import hash_text_id
-from normalizer.store.position_changes import Change, change_position
+from normalizer.store.position_changes import PositionChange, change_position
 from normalizer.store.session import Session
-from tests import shown
-from tests.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
 from tests.integration.test_maintain import without_executions
 from tests.integration.test_position import typed
-from tests.replays import NORMALIZE, backfill_files, found_wrong, settings_of, tried_out, written
-from tests.shown import differences
-from tests.stack import Database
-from tests.tables import claimed, connected, count, open_store, position_of, totals_of
+from tests.support import view_rows
+from tests.support.factories import TOPIC, batch_of_records, raw_event, raw_record, snowflake
+from tests.support.job_runs import (
+    NORMALIZE,
+    backfill_files,
+    dry_run_of,
+    job_settings,
+    ledger_mistakes,
+    write_file,
+)
+from tests.support.stack import Database
+from tests.support.table_rows import claimed, connected, count, open_store, position_of, totals_of
+from tests.support.view_rows import differences
 
 GONE: Final = 543_942_402_461_926_429
 KEPT: Final = 543_942_402_461_926_430
 MARK: Final = "marble-4711"
 """Stands in all that the execution that goes ever said."""
-WHY: Final = Reason(who="alice", why="request 17")
+WHY: Final = ErasureReason(who="alice", why="request 17")
 
 
 def life(execution_id: int, first: int) -> list[dict[str, Any]]:
@@ -114,12 +121,12 @@ async def where(connection: asyncpg.Connection, text: str) -> set[str]:
     return {table for table, rows in (await everything(connection)).items() if text in rows}
 
 
-async def forgotten(database: Database, execution_id: int = GONE) -> forget.Erased:
-    return await Forget(database.url, Execution(execution_id=execution_id)).run(WHY)
+async def forgotten(database: Database, execution_id: int = GONE) -> forget.ErasedCounts:
+    return await Forget(database.url, ForgottenExecution(execution_id=execution_id)).run(WHY)
 
 
 async def counts(connection: asyncpg.Connection) -> dict[str, Any]:
-    return without_executions(await shown.shown(connection))
+    return without_executions(await view_rows.view_rows(connection))
 
 
 async def test_nothing_of_it_is_left_and_every_count_is(
@@ -127,26 +134,26 @@ async def test_nothing_of_it_is_left_and_every_count_is(
 ) -> None:
     before = await counts(connection)
     totals = await totals_of(connection)
-    assert (totals.stored, totals.joined, totals.quarantined) == (12, 2, 5)
+    assert (totals.stored, totals.merged, totals.quarantined) == (12, 2, 5)
     assert len(await where(connection, MARK)) >= 3
     refused = "select reason, source_offset from normalizer.quarantine order by 2"
     entries = await connection.fetch(refused)
 
-    dry = await Forget(database.url, Execution(execution_id=GONE)).look()
+    dry = await Forget(database.url, ForgottenExecution(execution_id=GONE)).count()
     assert await counts(connection) == before
     erased = await forgotten(database)
 
-    assert dry == erased == forget.Erased(events=6, calls=2, reports=1, refused=4)
+    assert dry == erased == forget.ErasedCounts(events=6, calls=2, reports=1, refused=4)
     assert await where(connection, MARK) == set()
-    assert await where(connection, str(GONE)) == {"normalizer.forgotten_execution"}
+    assert await where(connection, str(GONE)) == {"normalizer.forgotten_executions"}
     assert differences(await counts(connection), before) == {}
     assert await connection.fetch(refused) == entries
     assert await totals_of(connection) == totals
-    row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+    row = await connection.fetchrow("select * from normalizer.forgotten_executions")
     assert (row["who"], row["why"], row["events"], row["refused"]) == ("alice", "request 17", 6, 4)
     assert row["ended_at"] is not None
-    assert await count(connection, "normalizer.telling") == 1
-    assert await found_wrong(database) == []
+    assert await count(connection, "normalizer.merged_records") == 1
+    assert await ledger_mistakes(database) == []
 
 
 async def test_no_replay_brings_it_back(
@@ -161,14 +168,14 @@ async def test_no_replay_brings_it_back(
     back = msgspec.structs.replace(
         part, from_offset=position["next_offset"], next_offset=0, items=[]
     )
-    change = Change(action="rewind", who="me", why="again")
+    change = PositionChange(action="rewind", who="me", why="again")
     await change_position(database.url, change, back)
 
     again = await read(database, records())
     anew = await read(database, records()[:14], topic="another")
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in life(GONE, 0))
-    file = written(tmp_path / "history.ndjson", lines)
-    dry = await tried_out(database, file)
+    file = write_file(tmp_path / "history.ndjson", lines)
+    dry = await dry_run_of(database, file)
     verdict = await backfill_files(database, file)
 
     assert await where(connection, MARK) == set()
@@ -178,12 +185,12 @@ async def test_no_replay_brings_it_back(
     assert len(again.parts[0].items) == 19
     assert (totals.stored, totals.ignored, totals.duplicate) == (12, 7, 12)
     another = await connection.fetchrow(
-        "select ignored, duplicate from normalizer.source_position where topic = 'another'"
+        "select ignored, duplicate from normalizer.source_positions where topic = 'another'"
     )
     assert (tuple(another), len(anew.parts[0].items)) == ((7, 7), 14)
     assert (dry.count("forgotten"), dry.count("new")) == (7, 0)
     assert (verdict.state, verdict.totals.ignored, verdict.totals.stored) == ("complete", 7, 0)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_killed_after_any_transaction_it_ends_the_same(
@@ -192,7 +199,7 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     """Also where a transaction was done and its answer was lost."""
     before = await counts(connection)
     monkeypatch.setattr(forget, "ROWS_A_STEP", 2)
-    really = Session.at_once
+    platform_outcome = Session.run_once
 
     async def run_until(transactions: int) -> bool:
         """Whether it came to its end in so many."""
@@ -203,7 +210,7 @@ async def test_killed_after_any_transaction_it_ends_the_same(
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
-            return await really(self, work, **how)
+            return await platform_outcome(self, work, **how)
 
         monkeypatch.setattr(Session, "at_once", dying)
         try:
@@ -211,7 +218,7 @@ async def test_killed_after_any_transaction_it_ends_the_same(
         except KeyboardInterrupt:
             return False
         finally:
-            monkeypatch.setattr(Session, "at_once", really)
+            monkeypatch.setattr(Session, "at_once", platform_outcome)
         return True
 
     transactions = 1
@@ -220,15 +227,15 @@ async def test_killed_after_any_transaction_it_ends_the_same(
         transactions += 1
         if await count(connection, f"normalizer.events where execution_id = {GONE}") == 4:
             halfway += 1
-            assert await found_wrong(database) == []
+            assert await ledger_mistakes(database) == []
     assert halfway == 1
     assert differences(await counts(connection), before) == {}
 
     assert transactions > 10
     assert await where(connection, MARK) == set()
-    row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+    row = await connection.fetchrow("select * from normalizer.forgotten_executions")
     assert (row["events"], row["refused"], row["ended_at"] is None) == (6, 4, False)
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_batch_that_began_before_is_waited_for(
@@ -239,7 +246,7 @@ async def test_a_batch_that_began_before_is_waited_for(
     async with connected(database) as writer:
         transaction = writer.transaction()
         await transaction.start()
-        await writer.execute("select from normalizer.forgotten_execution")
+        await writer.execute("select from normalizer.forgotten_executions")
 
         with pytest.raises(StoreUnavailable, match="began before has not ended"):
             await forgotten(database)
@@ -255,14 +262,14 @@ async def test_a_batch_that_began_before_is_waited_for(
     assert left == 6
     assert (await forgotten(database)).events == 7
     assert await where(connection, MARK) == set()
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
-async def test_what_is_shown_otherwise_than_told_is_repaired_first(
+async def test_what_is_displayed_otherwise_than_reported_is_repaired_first(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     await connection.execute(
-        "insert into projector.divergent (projection, execution_id, noted_by) "
+        "insert into projector.divergences (projection, execution_id, noted_by) "
         "values ('execution_facts', $1, 'verify')",
         GONE,
     )
@@ -270,14 +277,14 @@ async def test_what_is_shown_otherwise_than_told_is_repaired_first(
     with pytest.raises(FatalError, match=f"projector repair --executions {GONE}"):
         await forgotten(database)
 
-    assert await count(connection, "normalizer.forgotten_execution") == 0
+    assert await count(connection, "normalizer.forgotten_executions") == 0
     assert await count(connection, f"normalizer.events where execution_id = {GONE}") == 6
 
 
 async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
     database: Database,
 ) -> None:
-    settings = settings_of(database)
+    settings = job_settings(database)
     named = [raw_event(n, execution_id="run/a b", command_id="c") for n in range(2)]
     refused = {"execution_id": "run/a b", "said": MARK}
     async with connected(database) as connection:
@@ -287,7 +294,7 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
         dry = await typed(settings, "forget", "run/a b", "--reason", "r", "--dry-run")
         kept = await count(connection, "normalizer.events")
         done = await typed(settings, "forget", "run/a b", "--reason", "r", "--by", "bob")
-        row = await connection.fetchrow("select * from normalizer.forgotten_execution")
+        row = await connection.fetchrow("select * from normalizer.forgotten_executions")
 
         assert await where(connection, "run/a b") == set()
     what = "2 events, 1 calls, notes of 0 records that told of them again, the bytes of 1 refused"

@@ -11,9 +11,17 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from normalizer.embedded import KafkaBroker
 from normalizer.service.monitor import Monitor
 from normalizer.settings import Settings
-from tests.answering import answering
-from tests.running import Watcher, process, running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.api_client import api_client
+from tests.support.service_runs import (
+    Watcher,
+    process,
+    running,
+    send,
+    settings_for,
+    until,
+    watching,
+)
+from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -52,7 +60,7 @@ async def test_a_quiet_log_is_quiet_and_up_to_date_though_nothing_comes(
     await send(producer, topic, range(3))
     async with monitored(settings_for(database, topic, bootstrap_servers)):
         await watcher.until_read(topic, {0: 3})
-        row = await until_state(watcher, "quiet")
+        row = await until_state(watcher, "caught_up")
         before = row["as_of"]
 
         async def moves() -> bool:
@@ -71,14 +79,14 @@ async def test_a_position_that_was_deleted_leaves_no_word_of_an_earlier_process(
     await send(producer, topic, range(3))
     async with monitored(settings):
         await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "quiet")
-    await watcher.connection.execute("update normalizer.source_log set epoch = epoch + 5")
+        await until_state(watcher, "caught_up")
+    await watcher.connection.execute("update normalizer.source_heartbeats set epoch = epoch + 5")
 
-    await watcher.connection.execute("delete from normalizer.source_position")
+    await watcher.connection.execute("delete from normalizer.source_positions")
 
     async with monitored(settings):
         await watcher.until_read(topic, {0: 3})
-        assert (await until_state(watcher, "quiet"))["next_offset"] == 3
+        assert (await until_state(watcher, "caught_up"))["next_offset"] == 3
 
 
 @ONE_PARTITION
@@ -91,14 +99,14 @@ async def test_a_log_whose_batch_waits_is_behind_and_others_are_not_stuck_for_it
         watching(database.url) as other,
     ):
         await watcher.until_read(topic, {0: 3})
-        level = await until_state(watcher, "quiet")
+        level = await until_state(watcher, "caught_up")
         lock = other.connection.transaction()
         await lock.start()
         await other.connection.execute("lock table normalizer.events in share mode")
         await send(producer, topic, range(3, 8))
         behind = await until_state(watcher, "behind")
         await lock.rollback()
-        await until_state(watcher, "quiet")
+        await until_state(watcher, "caught_up")
 
     assert behind["unread"] == 5
     assert behind["behind_s"] > 10
@@ -113,7 +121,7 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
     await send(producer, topic, range(3))
     async with process(settings) as killed:
         await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "quiet")
+        await until_state(watcher, "caught_up")
         await watcher.connection.execute(
             "update projector.execution_facts set last_at = now() - interval '4 min 57 s'"
         )
@@ -121,7 +129,7 @@ async def test_a_killed_process_is_dead_and_makes_nothing_stuck(
         await killed.wait()
     row = await until_state(watcher, "dead")
     stuck = await watcher.connection.fetchval("select count(*) from projector.stuck_executions")
-    async with answering(database.url) as client:
+    async with api_client(database.url) as client:
         answer = (await client.get("/api/v1/freshness")).json()
         metrics = (await client.get("/metrics")).text
 
@@ -157,7 +165,7 @@ async def test_a_partition_that_nobody_claimed_shows(
     admin: AIOKafkaAdminClient,
 ) -> None:
     async with monitored(settings_for(database, topic, bootstrap_servers)):
-        await until_state(watcher, "quiet")
+        await until_state(watcher, "caught_up")
         await admin.create_partitions({topic.name: NewPartitions(total_count=2)})
         row = await until_state(watcher, "unclaimed", partition=1)
 
@@ -177,7 +185,7 @@ async def test_a_broker_that_stops_is_away_while_the_process_lives(
         await send(producer, topic, range(3))
     async with process(settings_for(database, topic, servers)):
         await watcher.until_read(topic, {0: 3})
-        await until_state(watcher, "quiet")
+        await until_state(watcher, "caught_up")
         await kafka_broker.stop()
         row = await until_state(watcher, "broker_away")
 

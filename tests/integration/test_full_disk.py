@@ -11,12 +11,12 @@ import pytest
 
 from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import migrate
-from tests.disk import SmallDisk, drop_from, move_to, small_disk
-from tests.factories import raw_event
-from tests.replays import found_wrong, settings_of, written
-from tests.running import process
-from tests.stack import Database
-from tests.tables import connected
+from tests.support.factories import raw_event
+from tests.support.job_runs import job_settings, ledger_mistakes, write_file
+from tests.support.service_runs import process
+from tests.support.small_disk import SmallDisk, drop_from, move_to, small_disk
+from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 EVENTS = 4_000
 
@@ -32,7 +32,7 @@ async def database(postgres_server: PostgresServer, disk: SmallDisk) -> AsyncIte
     """All its tables lie on the small disk; the write-ahead log does not."""
     url = await postgres_server.create_database("small")
     await move_to(disk, postgres_server, "small")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     yield Database(
         name="small", url=url, admin_url=postgres_server.url_of("small", role="postgres")
     )
@@ -43,7 +43,7 @@ async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
     database: Database, disk: SmallDisk, tmp_path: Path
 ) -> None:
     noise = os.urandom(6_000).hex()
-    history = written(
+    history = write_file(
         tmp_path / "history.zst",
         b"".join(
             msgspec.json.encode(raw_event(n, context={"n": n, "noise": noise[n % 99 :]})) + b"\n"
@@ -51,7 +51,9 @@ async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
         ),
     )
 
-    async with process(settings_of(database), "file", str(history), command="backfill") as backfill:
+    async with process(
+        job_settings(database), "file", str(history), command="backfill"
+    ) as backfill:
         said = await _until_said(backfill, "53100")
         async with connected(database) as connection:
             before = await connection.fetchval("select count(*) from normalizer.events")
@@ -63,7 +65,7 @@ async def test_a_backfill_waits_for_room_says_so_and_loses_nothing(
     async with connected(database) as connection:
         assert await connection.fetchval("select count(*) from normalizer.events") == EVENTS
         assert await connection.fetchval("select count(*) from normalizer.quarantine") == 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def _until_said(child: asyncio.subprocess.Process, words: str) -> str:

@@ -8,18 +8,18 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.core.batch import Totals
+from normalizer.core.batch import OutcomeTotals
 from normalizer.core.collisions import sibling_ids
 from normalizer.core.digests import Digest, Digests, digest_of_text
 from normalizer.envelope import Envelope
 from normalizer.store.grid import Grid
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import Session
-from normalizer.store.store import Written
-from tests.factories import EXECUTION_ID, after, batch_of, envelope
-from tests.joining import jsonb_text
-from tests.stack import Database
-from tests.tables import claimed, connected, open_store, stored_events
+from normalizer.store.store import CommittedBatch
+from tests.support.factories import EXECUTION_ID, after, batch_of, envelope
+from tests.support.merging import jsonb_text
+from tests.support.stack import Database
+from tests.support.table_rows import claimed, connected, open_store, stored_events
 
 A: Final = {"step": "a"}
 D: Final = {"step": "b", "command_id": "x"}
@@ -27,9 +27,9 @@ C: Final = {"step": "", "command_id": "x"}
 ORDERS: Final = list(itertools.permutations((A, D, C)))
 
 
-async def written(database: Database, *told: dict[str, Any], at_once: int) -> Totals:
+async def written(database: Database, *told: dict[str, Any], at_once: int) -> OutcomeTotals:
     """Reports of one id, so many in a batch."""
-    totals = Totals()
+    totals = OutcomeTotals()
     async with open_store(database) as store:
         claim = await claimed(store)
         for first in range(0, len(told), at_once):
@@ -79,18 +79,18 @@ async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
     database: Database,
 ) -> None:
     """The holder's row lies in another partition, and is marked before the batch is written."""
-    seen: list[Written] = []
+    seen: list[CommittedBatch] = []
     async with open_store(database) as store, connected(database) as connection:
         claims = [await claimed(store, partition) for partition in (0, 1)]
         first = batch_of(*(envelope(at, event_id=at + 1, **A) for at in range(5)), claim=claims[0])
         await store.write(first)
-        async with open_store(database, "two", on_written=seen.append) as second:
+        async with open_store(database, "two", on_commit=seen.append) as second:
             claim = await claimed(second, 1)
             told = [envelope(event_id=at + 1, **D) for at in range(5)]
             totals = await second.write(batch_of(*told, claim=claim))
 
         rows = await stored_events(connection)
-    assert (totals.stored, totals.joined) == (5, 0)
+    assert (totals.stored, totals.merged) == (5, 0)
     assert len(rows) == 10
     assert sum(one.ambiguous for one in seen) == 5
     assert sum("ambiguous_report" in rules_of(row) for row in rows) == 5
@@ -99,13 +99,15 @@ async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
 async def digests_of(database: Database, values: list[bytes]) -> list[Digest]:
     """As the store asks for them."""
     grid = Grid()
-    session = Session(database.url, application_name="t", grid=grid, answer_s=60.0, settings={})
+    session = Session(
+        database.url, application_name="t", grid=grid, command_timeout_s=60.0, settings={}
+    )
     try:
-        return await session.at_once(
+        return await session.run_once(
             lambda connection: StoredRows(connection, grid).digests(values)
         )
     finally:
-        session.hang_up()
+        session.terminate()
 
 
 VALUES: Final = [
@@ -160,12 +162,12 @@ async def test_two_reports_that_differ_in_their_last_number_hold_nobody_up(
     totals = await written(database, *({"context": one} for one in contexts), at_once=1)
     beating.cancel()
 
-    assert (totals.stored, totals.joined) == (1, 1)
+    assert (totals.stored, totals.merged) == (1, 1)
     assert max(late_s) < 0.5
     async with connected(database) as connection:
         kept = await connection.fetchrow(
             """
-            select context -> -1 as won, extra #> '{told_otherwise,context,0,-1}' as lost
+            select context -> -1 as won, extra #> '{conflicting_values,context,0,-1}' as lost
             from   normalizer.events
             """
         )

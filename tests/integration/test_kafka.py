@@ -9,14 +9,21 @@ from aiokafka.errors import KafkaError
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from normalizer.core.batch import record_crc
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
-from normalizer.kafka import Bounds, GroupReader, LogReader, Partition, UnreadableBatch, mending
+from normalizer.kafka import (
+    Bounds,
+    GroupReader,
+    KafkaPartition,
+    TopicReader,
+    UnreadableBatch,
+    lenient_reader,
+)
 from normalizer.kafka.connection import ended
 from normalizer.settings import Settings
-from tests.factories import raw_record
-from tests.running import until
-from tests.stack import Topic
+from tests.support.factories import raw_record
+from tests.support.service_runs import until
+from tests.support.stack import Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -48,7 +55,7 @@ async def reader(settings: Settings) -> Any:
     assert await started.stop(timeout_s=10)
 
 
-async def fetch(reader: GroupReader, *partitions: Partition, count: int) -> list[bytes | None]:
+async def fetch(reader: GroupReader, *partitions: KafkaPartition, count: int) -> list[bytes | None]:
     values: list[bytes | None] = []
     async with asyncio.timeout(30):
         while len(values) < count:
@@ -62,7 +69,7 @@ async def test_an_assigned_partition_is_not_read_before_it_is_begun(
 ) -> None:
     await producer.send_and_wait(topic.name, b"1", partition=0)
 
-    assert reader.assigned == {Partition(topic.name, number) for number in range(3)}
+    assert reader.assigned == {KafkaPartition(topic.name, number) for number in range(3)}
     assert await reader.fetch(reader.assigned, max_records=9, timeout_s=1.0) == []
 
 
@@ -73,25 +80,25 @@ async def test_a_partition_is_read_from_the_offset_it_was_begun_at(
         await producer.send_and_wait(
             topic.name, value, partition=1, key=b"k", headers=[("h", b"v")]
         )
-    partition = Partition(topic.name, 1)
+    partition = KafkaPartition(topic.name, 1)
 
-    reader.begin(partition, generation=4, offset=1)
+    reader.start_reading(partition, incarnation=4, offset=1)
     (chunk,) = await reader.fetch([partition], max_records=1, timeout_s=10)
 
     assert (chunk.from_offset, chunk.next_offset) == (1, 2)
     (record,) = chunk.records
     assert (record.value, record.key, record.headers) == (b"1", b"k", (("h", b"v"),))
-    assert (record.generation, record.partition, record.offset) == (4, 1, 1)
+    assert (record.incarnation, record.partition, record.offset) == (4, 1, 1)
     assert reader.next_offset(partition) == 2
 
 
-async def test_another_lane_does_not_get_a_partitions_records(
+async def test_another_writer_does_not_get_a_partitions_records(
     topic: Topic, reader: GroupReader, producer: Any
 ) -> None:
-    zero, one = Partition(topic.name, 0), Partition(topic.name, 1)
+    zero, one = KafkaPartition(topic.name, 0), KafkaPartition(topic.name, 1)
     for partition in (zero, one):
         await producer.send_and_wait(topic.name, str(partition).encode(), partition=partition[1])
-        reader.begin(partition, generation=0, offset=0)
+        reader.start_reading(partition, incarnation=0, offset=0)
 
     assert await fetch(reader, one, count=1) == [str(one).encode()]
     assert await fetch(reader, zero, count=1) == [str(zero).encode()]
@@ -100,10 +107,10 @@ async def test_another_lane_does_not_get_a_partitions_records(
 async def test_what_getmany_had_drained_before_it_failed_is_read_again(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     for value in (b"0", b"1"):
         await producer.send_and_wait(topic.name, value, partition=0)
-    reader.begin(partition, generation=0, offset=0)
+    reader.start_reading(partition, incarnation=0, offset=0)
     getmany = reader._consumer.getmany
 
     async def fail_with_records_in_hand(*arguments: Any, **options: Any) -> Any:
@@ -123,12 +130,12 @@ async def test_what_was_drained_for_nobody_goes_to_whoever_reads_it_now(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A call that hung in a rebalance comes back with what another lane has begun meanwhile."""
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0", partition=0)
     getmany = reader._consumer.getmany
 
     async def come_back_late(*_: Any, **options: Any) -> Any:
-        reader.begin(partition, generation=0, offset=0)
+        reader.start_reading(partition, incarnation=0, offset=0)
         return await getmany(**options)
 
     with monkeypatch.context() as patch:
@@ -139,12 +146,12 @@ async def test_what_was_drained_for_nobody_goes_to_whoever_reads_it_now(
 
 
 async def test_an_offset_that_the_log_has_not_is_left(topic: Topic, reader: GroupReader) -> None:
-    partition = Partition(topic.name, 0)
-    reader.begin(partition, generation=0, offset=500)
+    partition = KafkaPartition(topic.name, 0)
+    reader.start_reading(partition, incarnation=0, offset=500)
 
     async def left() -> bool:
         await reader.fetch([partition], max_records=9, timeout_s=0.5)
-        return not reader.reads(partition)
+        return not reader.is_reading(partition)
 
     await until(left)
 
@@ -152,8 +159,8 @@ async def test_an_offset_that_the_log_has_not_is_left(topic: Topic, reader: Grou
 async def test_a_rebalance_takes_every_partition(
     topic: Topic, settings: Settings, reader: GroupReader
 ) -> None:
-    partition = Partition(topic.name, 0)
-    reader.begin(partition, generation=0, offset=0)
+    partition = KafkaPartition(topic.name, 0)
+    reader.start_reading(partition, incarnation=0, offset=0)
     before = reader.assignments
 
     second = GroupReader(settings)
@@ -161,7 +168,7 @@ async def test_a_rebalance_takes_every_partition(
     await until(lambda: len(reader.assigned) + len(second.assigned) == topic.partitions)
 
     assert reader.assignments > before
-    assert not reader.reads(partition)
+    assert not reader.is_reading(partition)
     assert not reader.assigned & second.assigned
     await second.stop(timeout_s=10)
 
@@ -169,9 +176,9 @@ async def test_a_rebalance_takes_every_partition(
 async def test_the_group_learns_how_far_we_are_of_what_is_ours(
     topic: Topic, reader: GroupReader
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
 
-    await reader.commit({partition: 7, Partition("of another", 0): 9}, timeout_s=10)
+    await reader.commit({partition: 7, KafkaPartition("of another", 0): 9}, timeout_s=10)
 
     assert await reader._consumer.committed(TopicPartition(*partition)) == 7
 
@@ -185,8 +192,8 @@ async def test_every_compression_is_read(
     ) as producer:
         await producer.send_and_wait(topic.name, b"x" * 1000, partition=0)
 
-    async with LogReader(settings) as log:
-        record = await log.record_at(Partition(topic.name, 0), 0)
+    async with TopicReader(settings) as log:
+        record = await log.record_at(KafkaPartition(topic.name, 0), 0)
 
     assert record
     assert record.value == b"x" * 1000
@@ -206,7 +213,7 @@ def any_header_names(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_header_named_by_any_bytes_costs_no_record(
     topic: Topic, reader: GroupReader, producer: Any
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     names = ["fine", AnyBytes("\xff\xfe"), "fine too"]
     sent = [
         await producer.send(topic.name, str(number).encode(), headers=[(name, b"v")])
@@ -215,7 +222,7 @@ async def test_a_header_named_by_any_bytes_costs_no_record(
     await asyncio.gather(*sent)
     await producer.send_and_wait(topic.name, b"3")
 
-    reader.begin(partition, generation=0, offset=1)
+    reader.start_reading(partition, incarnation=0, offset=1)
     async with asyncio.timeout(30):
         records: list[RawRecord] = []
         while len(records) < 3:
@@ -232,12 +239,12 @@ async def test_a_header_named_by_any_bytes_costs_no_record(
 async def test_a_record_is_known_again_whatever_bytes_name_its_headers(
     topic: Topic, producer: Any, settings: Settings
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     names = ["fine", AnyBytes("\xff\xfe")]
     for number, name in enumerate(names):
         await producer.send_and_wait(topic.name, b"%d" % number, headers=[(name, b"v")])
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         found = [await log.record_at(partition, offset) for offset in range(3)]
 
     assert [record and record.value for record in found] == [b"0", b"1", None]
@@ -277,15 +284,15 @@ async def test_a_consumer_that_does_not_stop_is_left() -> None:
 async def test_a_batch_that_nobody_can_read_names_its_offset(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0")
-    reader.begin(partition, generation=0, offset=0)
+    reader.start_reading(partition, incarnation=0, offset=0)
 
     async def break_down(*_: Any, **__: Any) -> Any:
         raise ValueError
 
     monkeypatch.setattr(reader._consumer, "getmany", break_down)
-    monkeypatch.setattr(mending._MendingBatch, "validate_crc", lambda _: False)
+    monkeypatch.setattr(lenient_reader._LenientBatch, "validate_crc", lambda _: False)
 
     with pytest.raises(UnreadableBatch, match="@0: the batch there cannot be read"):
         await reader.fetch([partition], max_records=9, timeout_s=0.5)
@@ -296,25 +303,25 @@ async def test_a_log_tells_its_cluster_partitions_and_bounds(
 ) -> None:
     await producer.send_and_wait(topic.name, b"0", partition=2)
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         assert len(await log.cluster_id()) > 10
         partitions = await log.partitions(topic.name)
         assert {one.partition for one in partitions} == {0, 1, 2}
         assert await log.partitions("no.such.topic") == frozenset()
         bounds = await log.bounds(partitions)
-        assert bounds[Partition(topic.name, 2)] == Bounds(0, 1)
-        assert bounds[Partition(topic.name, 0)] == Bounds(0, 0)
+        assert bounds[KafkaPartition(topic.name, 2)] == Bounds(0, 1)
+        assert bounds[KafkaPartition(topic.name, 0)] == Bounds(0, 0)
         assert (await log.topic_configs(topic.name))["cleanup.policy"] == "delete"
 
 
 async def test_a_record_is_found_at_its_offset_and_only_there(
     topic: Topic, settings: Settings, producer: Any
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     for value in (b"0", b"1"):
         await producer.send_and_wait(topic.name, value, partition=0)
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         record = await log.record_at(partition, 1)
         assert record
         assert record_crc(record) == record_crc(raw_record(1, b"1", key=None))
@@ -326,7 +333,7 @@ async def test_a_record_is_found_at_its_offset_and_only_there(
 async def test_no_broker_is_an_outage_not_a_crash() -> None:
     settings = Settings(kafka_bootstrap_servers=("127.0.0.1:1",))
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         with pytest.raises(BrokerUnavailable):
             await log.cluster_id()
     with pytest.raises(BrokerUnavailable, match="joining group"):
@@ -336,10 +343,10 @@ async def test_no_broker_is_an_outage_not_a_crash() -> None:
 async def test_a_reader_that_lost_its_place_says_so(
     topic: Topic, reader: GroupReader, producer: Any
 ) -> None:
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0", partition=0)
-    reader.begin(partition, generation=0, offset=0)
-    reader._readings[partition].next_offset = 5
+    reader.start_reading(partition, incarnation=0, offset=0)
+    reader._fetch_positions[partition].next_offset = 5
 
     with pytest.raises(FatalError, match="lost its place"):
         await fetch(reader, partition, count=1)

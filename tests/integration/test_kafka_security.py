@@ -10,10 +10,10 @@ import pytest
 from normalizer.cli.check import check
 from normalizer.embedded import KafkaBroker, kafka_jars
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka import GroupReader, LogReader, Partition
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
 from normalizer.settings import Settings
-from tests.certificates import KEY_PASSWORD, make_certificates
-from tests.stack import Stack
+from tests.support.certificates import KEY_PASSWORD, make_certificates
+from tests.support.stack import Stack
 
 USER, PASSWORD = "alice", "wonderland-7"
 LOGIN = "org.apache.kafka.common.security"
@@ -57,7 +57,9 @@ async def broker(stack: Stack, files: Path) -> AsyncIterator[KafkaBroker]:
         },
         format_arguments=[part for user in users for part in ("--add-scram", user)],
     ) as started:
-        async with LogReader(Settings(kafka_bootstrap_servers=(started.bootstrap_servers,))) as log:
+        async with TopicReader(
+            Settings(kafka_bootstrap_servers=(started.bootstrap_servers,))
+        ) as log:
             await log.create_topic("secured", partitions=1)
         yield started
 
@@ -98,11 +100,11 @@ async def test_the_right_settings_get_in(
 ) -> None:
     settings = through(broker, files, listener, **fields)
 
-    async with LogReader(settings) as log:
-        assert await log.partitions("secured") == {Partition("secured", 0)}
+    async with TopicReader(settings) as log:
+        assert await log.partitions("secured") == {KafkaPartition("secured", 0)}
     reader = GroupReader(settings)
     await reader.start()
-    assert reader.assigned == {Partition("secured", 0)}
+    assert reader.assigned == {KafkaPartition("secured", 0)}
     assert await reader.stop(timeout_s=10)
 
 
@@ -118,7 +120,7 @@ async def test_a_broker_that_asks_for_our_certificate_gets_it(
         kafka_ssl_key_password=KEY_PASSWORD,
     )
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         assert await log.partitions("secured")
 
 
@@ -136,7 +138,7 @@ async def test_a_broker_that_asks_for_our_certificate_gets_it(
 async def test_the_wrong_settings_do_not(
     broker: KafkaBroker, files: Path, listener: str, fields: dict[str, Any]
 ) -> None:
-    async with LogReader(through(broker, files, listener, **fields)) as log:
+    async with TopicReader(through(broker, files, listener, **fields)) as log:
         with pytest.raises(BrokerUnavailable) as raised:
             await log.cluster_id()
 
@@ -172,7 +174,7 @@ async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_the
             kafka_sasl_username=USER,
             kafka_sasl_password=PASSWORD,
         )
-        async with LogReader(anybody) as log:
+        async with TopicReader(anybody) as log:
             await log.create_topic("hidden", partitions=1)
 
         said = [await said_of_topics(settings) for settings in (anybody, nobody)]
@@ -185,9 +187,9 @@ async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_the
 async def said_of_topics(settings: Settings) -> dict[str, str]:
     """The first finding about each topic."""
     found: dict[str, str] = {}
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         async for finding in check(settings, log):
             subject, _, name = finding.about.partition(" ")
             if subject == "topic":
-                found.setdefault(name, finding.said)
+                found.setdefault(name, finding.message)
     return found

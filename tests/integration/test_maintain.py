@@ -17,16 +17,16 @@ from normalizer.core.batch import Batch, Item
 from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
-from projector import retention, tellings
-from projector.archive import ArchiveFolder
-from projector.comparisons.executions import EXECUTIONS
-from projector.maintain import Keep, StepsFailed, maintain
-from projector.repair import Asked, repair
-from projector.verify import verify
-from projector.windows import Scope
-from tests import shown
-from tests.factories import (
-    Told,
+from projector.maintenance import merged_records, retention
+from projector.maintenance.archive import ArchiveFolder
+from projector.maintenance.maintain import Keep, StepsFailed, maintain
+from projector.repair.repair import RepairRequest, repair
+from projector.verify.queries.execution_queries import EXECUTIONS
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
+from tests.support import view_rows
+from tests.support.factories import (
+    Outcomes,
     after,
     batch_of,
     batch_of_records,
@@ -36,12 +36,12 @@ from tests.factories import (
     raw_record,
     snowflake,
 )
-from tests.fold import Row, Shown
-from tests.replays import backfill_files, found_wrong, tried_out, written
-from tests.shown import differences, disagreements, event
-from tests.stack import Cluster, Database
-from tests.tables import claimed, open_store, pages_of, partitions_locked
-from tests.waiting import until
+from tests.support.job_runs import backfill_files, dry_run_of, ledger_mistakes, write_file
+from tests.support.projection_oracle import Row, ViewRows
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import claimed, open_store, pages_of, partitions_locked
+from tests.support.view_rows import differences, event, view_differences
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.every_postgres
 
@@ -106,7 +106,7 @@ def life(execution_id: int, began: datetime, *, numbers: int = 0) -> list[Row]:
 
 
 async def store(connection: asyncpg.Connection, rows: list[Row], recorded_at: datetime) -> None:
-    await shown.insert(connection, rows)
+    await view_rows.insert(connection, rows)
     await connection.execute(
         "update normalizer.events set recorded_at = $1 where event_id = any($2::bigint[])",
         recorded_at,
@@ -114,17 +114,17 @@ async def store(connection: asyncpg.Connection, rows: list[Row], recorded_at: da
     )
 
 
-def without_executions(views: dict[str, Shown]) -> dict[str, Shown]:
+def without_executions(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
     """What is left when the executions themselves are not looked at."""
     gone = {
-        "executions", "calls", "open_calls", "tries_in_order", "contradicting_executions",
+        "executions", "calls", "open_calls", "attempts_in_order", "contradicting_executions",
         "completed_with_failures", "executions_without_end", "error_groups", "loops",
         "playbook_versions",
     }  # fmt: skip
     return {name: rows for name, rows in views.items() if name not in gone}
 
 
-def as_kept(views: dict[str, Shown]) -> dict[str, Shown]:
+def as_kept(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
     """Without how much is archived, and the ids of what is not, which is what changes."""
     return views | {"executions": [row[:-7] for row in views["executions"]]}
 
@@ -167,12 +167,12 @@ async def everything(connection: asyncpg.Connection) -> list[Any]:
 async def test_old_events_go_and_every_count_stays(connection: asyncpg.Connection) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
-    before = await shown.shown(connection)
+    before = await view_rows.view_rows(connection)
 
     said = await run(connection)
 
     assert any(line.startswith("archived and deleted 4 events of events_") for line in said)
-    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
+    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     assert await divergent(connection) == {}
 
@@ -197,7 +197,7 @@ def batch_now(claim: Claim, *events: Envelope) -> Batch:
         record = raw_record(
             offset,
             topic=claim.topic,
-            generation=claim.generation,
+            incarnation=claim.incarnation,
             recorded_ms=int(NOW.timestamp() * 1000),
         )
         placed = msgspec.structs.replace(told, source_offset=offset, recorded_at=NOW)
@@ -223,7 +223,7 @@ async def test_a_row_whose_id_other_events_share_outlives_them(
 
         told = await store.write(batch_now(after(claim, first), again))
 
-    assert (told.stored, told.duplicate + told.joined) == (0, 1)
+    assert (told.stored, told.duplicate + told.merged) == (0, 1)
     await connection.execute(age, NOW - timedelta(days=15), ["bb"])
     await run(connection)
     await run(connection)
@@ -268,34 +268,36 @@ async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
     """Read again once it was deleted, told again, and read for the first time."""
     async with open_store(database) as store:
         claim = await claimed(store)
-        told: list[Told] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
+        told: list[Outcomes] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
         first = batch_of(*told, claim=claim)
         await store.write(first)
         await run(connection)
-        await connection.execute("update normalizer.source_position set next_offset = 0, records=0")
+        await connection.execute(
+            "update normalizer.source_positions set next_offset = 0, records=0"
+        )
 
         again = await store.write(first)
         late = await store.write(batch_of(envelope(9, worker_id="w"), claim=after(claim, first)))
 
-    assert (again.stored, again.joined, again.duplicate, again.ignored) == (0, 0, 0, 3)
+    assert (again.stored, again.merged, again.duplicate, again.ignored) == (0, 0, 0, 3)
     assert (late.stored, late.ignored) == (0, 1)
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
     counted = "select sum(events)::integer from projector.event_counts"
     assert await connection.fetchval(counted) == 2
 
 
-async def test_what_expired_unread_is_told(
+async def test_what_expired_unread_is_reported(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     told: list[int] = []
     await run(connection)
     async with open_store(
-        database, on_written=lambda written: told.append(written.expired_unread)
+        database, on_commit=lambda write_file: told.append(write_file.expired_unread)
     ) as store:
         claim = await claimed(store)
         await store.write(batch_of(envelope(0), envelope(1), claim=claim))
         await connection.execute(
-            "update normalizer.source_position set next_offset = 0, records = 0"
+            "update normalizer.source_positions set next_offset = 0, records = 0"
         )
         await store.write(batch_of(envelope(0), envelope(1), claim=claim))
 
@@ -341,16 +343,16 @@ async def test_a_row_that_a_writer_has_locked_is_left_for_the_next_time(
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
 
 
-async def test_a_backfill_needs_to_be_told_that_some_of_it_expired(
+async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
     old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
     young = raw_event(3, event_id=id_of(NOW), created_at=NOW.isoformat())
     told = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
-    path = written(tmp_path / "history.ndjson", told)
+    path = write_file(tmp_path / "history.ndjson", told)
     await run(connection)
 
-    diff = await tried_out(database, path)
+    diff = await dry_run_of(database, path)
     refused = await backfill_files(database, path)
     verdict = await backfill_files(database, path, accept_expired=True)
 
@@ -373,7 +375,7 @@ async def test_a_replay_after_retention_counts_nothing_twice(
     ]
     # One id, two events: the second is kept under a hashed one.
     lines.append(lines[-1] | {"step": "other"})
-    path = written(
+    path = write_file(
         tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
     )
     first = await backfill_files(database, path)
@@ -386,7 +388,7 @@ async def test_a_replay_after_retention_counts_nothing_twice(
     assert (again.totals.stored, again.totals.ignored) == (0, 5)
     assert await counted(connection) == counts
     assert await divergent(connection) == {}
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
@@ -407,7 +409,7 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
 ) -> None:
     monkeypatch.setattr(retention, "ROWS_A_STEP", 3)
     await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
-    before = await shown.shown(connection)
+    before = await view_rows.view_rows(connection)
     place = ArchiveFolder if dies == "write" else retention
     step = getattr(place, dies)
 
@@ -426,12 +428,12 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
     with pytest.raises(KeyboardInterrupt):
         await run(connection, folder=folder)
     assert await divergent(connection) == {}
-    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
+    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     monkeypatch.undo()
     await run(connection, folder=folder)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert differences(as_kept(await shown.shown(connection)), as_kept(before)) == {}
+    assert differences(as_kept(await view_rows.view_rows(connection)), as_kept(before)) == {}
     assert await divergent(connection) == {}
 
 
@@ -445,7 +447,7 @@ async def test_what_goes_is_written_into_the_folder_and_a_backfill_reads_it_back
         raw_event(number, created_at=OLD.isoformat(), meta={"attempts": number % 3})
         for number in range(20)
     ]
-    history = written(
+    history = write_file(
         tmp_path / "history.ndjson", b"".join(msgspec.json.encode(one) + b"\n" for one in lines)
     )
     await backfill_files(database, history)
@@ -476,8 +478,10 @@ async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_n
     state = "select status, events, archived, first_at, playbook from projector.executions"
     half = await connection.fetchrow(state)
 
-    await shown.update(connection, [rows[2] | {"error": "told again"}])
-    await shown.update(connection, [rows[3] | {"event_type": "playbook.note", "status": "RUNNING"}])
+    await view_rows.update(connection, [rows[2] | {"error": "told again"}])
+    await view_rows.update(
+        connection, [rows[3] | {"event_type": "playbook.note", "status": "RUNNING"}]
+    )
 
     changed = await connection.fetchrow(state)
     call = await connection.fetchrow("select * from projector.calls")
@@ -497,7 +501,7 @@ async def test_an_end_that_is_archived_stays_the_end(connection: asyncpg.Connect
     await store(connection, [late], NOW)
     await run(connection)
 
-    await shown.update(connection, [late | {"event_type": "step.enter", "status": "STARTED"}])
+    await view_rows.update(connection, [late | {"event_type": "step.enter", "status": "STARTED"}])
 
     row = await connection.fetchrow("select * from projector.executions")
     assert (row["status"], row["contradicting"], row["archived"]) == ("FAILED", False, 4)
@@ -546,12 +550,12 @@ async def test_an_execution_without_events_is_forgotten_and_its_counts_stay(
 ) -> None:
     await store(connection, life(1, OLD), OLD)
     await store(connection, life(2, NOW), NOW)
-    before = await shown.shown(connection)
+    before = await view_rows.view_rows(connection)
 
     said = await run(connection, FORGETFUL)
 
     assert "forgot 1 executions with their calls" in said
-    after = await shown.shown(connection)
+    after = await view_rows.view_rows(connection)
     assert [row[0] for row in after["executions"]] == [2]
     assert differences(without_executions(after), without_executions(before)) == {}
     assert await divergent(connection) == {}
@@ -589,12 +593,12 @@ async def test_an_execution_that_was_forgotten_while_it_waited_begins_once(
 async def insert_without_projections(connection: asyncpg.Connection, row: Row) -> None:
     async with connection.transaction():
         await connection.execute("set local projector.off = 'on'")
-        await shown.insert(connection, [row])
+        await view_rows.insert(connection, [row])
 
 
 async def repaired(connection: asyncpg.Connection) -> None:
     """What is noted."""
-    async for verdict in repair(connection, Asked()):
+    async for verdict in repair(connection, RepairRequest()):
         assert verdict.verdict == "match", str(verdict)
 
 
@@ -632,7 +636,7 @@ async def test_a_repair_finds_an_event_of_an_execution_that_was_forgotten(
     assert await divergent(connection) == {}
 
 
-async def test_what_is_known_of_records_that_told_again_goes_with_their_row(
+async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     young = envelope(5, event_id=id_of(NOW))
@@ -650,7 +654,7 @@ async def test_what_is_known_of_records_that_told_again_goes_with_their_row(
     said = await run(connection)
 
     assert "deleted 1 notes of records that told again of what is gone" in said
-    left = await connection.fetch("select event_ids from normalizer.telling")
+    left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [[young.event_id]]
 
 
@@ -678,7 +682,7 @@ async def test_verify_says_how_much_it_leaves_alone(connection: asyncpg.Connecti
     assert left_alone["execution_facts"] == 1
 
 
-async def test_what_is_left_alone_is_counted_of_the_executions_that_are_asked_for(
+async def test_what_is_left_alone_is_counted_of_the_executions_that_are_requested(
     connection: asyncpg.Connection,
 ) -> None:
     for number in (1, 2, 3):
@@ -695,7 +699,7 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
     connection: asyncpg.Connection, database: Database, tmp_path: Path
 ) -> None:
     lines = [raw_event(number) for number in range(3)] + [{"no": "event"}]
-    path = written(tmp_path / "events.jsonl", b"\n".join(map(msgspec.json.encode, lines)))
+    path = write_file(tmp_path / "events.jsonl", b"\n".join(map(msgspec.json.encode, lines)))
     await backfill_files(database, path)
     await connection.execute("update normalizer.events set recorded_at = $1", OLD)
     await connection.execute("update normalizer.quarantine set quarantined_at = $1", OLD)
@@ -704,7 +708,7 @@ async def test_the_ledger_explains_what_retention_took_of_a_job(
 
     assert "deleted 1 quarantine entries" in said
     assert await connection.fetchval("select count(*) from normalizer.events") == 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_refusals_go_with_their_bytes_and_their_counts_stay(
@@ -729,12 +733,12 @@ async def test_minutes_are_dropped_and_stay_away(connection: asyncpg.Connection)
     await store(connection, young, NOW)
 
     await run(connection, Keep())
-    await shown.insert(connection, [event(event_id=id_of(NOW, 77), created_at=OLD)])
+    await view_rows.insert(connection, [event(event_id=id_of(NOW, 77), created_at=OLD)])
 
     minutes = await connection.fetch("select minute from projector.event_minutes")
     assert all(row["minute"] > NOW - timedelta(days=3) for row in minutes)
     assert len(minutes) > 0
-    assert set(await disagreements(connection)) <= {"retries_by_minute"}
+    assert set(await view_differences(connection)) <= {"retries_by_minute"}
     assert await divergent(connection) == {}
 
 
@@ -745,11 +749,11 @@ async def test_shards_of_quiet_hours_are_added_up(
     others = [await asyncpg.connect(database.admin_url) for _ in range(3)]
     for number, other in enumerate(others, start=1):
         await other.execute("begin")
-        await shown.insert(other, life(number, yesterday))
+        await view_rows.insert(other, life(number, yesterday))
     for other in others:
         await other.execute("commit")
         await other.close()
-    before = await shown.shown(connection)
+    before = await view_rows.view_rows(connection)
 
     said = await run(connection, Keep())
 
@@ -757,8 +761,8 @@ async def test_shards_of_quiet_hours_are_added_up(
         assert any(f"rows of {table} to shard 0" in line for line in said) or table == "call_times"
         shards = await connection.fetch(f"select distinct shard from projector.{table}")
         assert {row["shard"] for row in shards} <= {0}, table
-    assert differences(await shown.shown(connection), before) == {}
-    assert await disagreements(connection) == {}
+    assert differences(await view_rows.view_rows(connection), before) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_a_step_that_fails_keeps_no_other_from_its_turn(
@@ -812,8 +816,8 @@ async def test_all_that_can_be_forgotten_is_whatever_lies_between(
     monkeypatch.setattr(retention, "ROWS_A_STEP", 20)
     for number in range(1, 8):
         await store(connection, life(number, OLD), OLD)
-    halves = [event(event_id=id_of(NOW, n), execution_id=n, created_at=NOW) for n in (2, 3, 4, 5)]
-    await store(connection, halves, NOW)
+    split = [event(event_id=id_of(NOW, n), execution_id=n, created_at=NOW) for n in (2, 3, 4, 5)]
+    await store(connection, split, NOW)
 
     await run(connection, FORGETFUL)
 
@@ -821,26 +825,28 @@ async def test_all_that_can_be_forgotten_is_whatever_lies_between(
     assert [number for (number,) in left] == [2, 3, 4, 5]
 
 
-async def test_notes_of_tellings_are_looked_at_in_the_partitions_of_their_ids(
+async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many ids one row has."""
-    monkeypatch.setattr(tellings, "IDS_A_STEP", 3)
+    monkeypatch.setattr(merged_records, "IDS_A_STEP", 3)
     kept = event(event_id=id_of(NOW), created_at=NOW)
-    await shown.insert(connection, [kept])
+    await view_rows.insert(connection, [kept])
     told = [[id_of(OLD, n) for n in range(5)], [id_of(OLD)], [7, kept["event_id"]], [7]]
     await connection.executemany(
-        "insert into normalizer.telling values ('t', 0, 0, $1, 1, $2::bigint[], "
+        "insert into normalizer.merged_records values ('t', 0, 0, $1, 1, $2::bigint[], "
         "array_fill(0, array[cardinality($2::bigint[])]), $2)",
         list(enumerate(told)),
     )
 
     async with connection.transaction():
-        said = [line async for line in tellings.drop_tellings(connection, dry_run=False)]
+        said = [
+            line async for line in merged_records.drop_merged_records(connection, dry_run=False)
+        ]
         locked = await partitions_locked(connection)
 
     assert said == ["deleted 3 notes of records that told again of what is gone"]
-    left = await connection.fetch("select event_ids from normalizer.telling")
+    left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [told[2]]
     assert len(locked) == 3
 
@@ -896,7 +902,7 @@ async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(
     batch, watcher = [await asyncpg.connect(database.admin_url) for _ in range(2)]
     await batch.execute("set deadlock_timeout = '60s'; begin")
     young = event(event_id=id_of(NOW), execution_id=2, created_at=NOW, recorded_at=NOW)
-    await shown.insert(batch, [young])
+    await view_rows.insert(batch, [young])
 
     async with asyncio.TaskGroup() as group:
         retaining = group.create_task(run(connection), name="retention")
@@ -944,8 +950,8 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
             batch = batch_of(envelope(hole[0]), claim=claim, holes=[hole])
             await store.write(batch)
             claim = after(claim, batch)
-    await connection.execute("update normalizer.gap set found_at = $1", OLD)
-    assert await found_wrong(database) == []
+    await connection.execute("update normalizer.gaps set found_at = $1", OLD)
+    assert await ledger_mistakes(database) == []
 
     said = await run(connection, Keep(gaps=timedelta(days=30)))
 
@@ -953,7 +959,7 @@ async def test_gaps_go_and_the_ledger_still_explains_their_offsets(
     assert (
         await connection.fetchval("select sum(holes)::integer from normalizer.archived_rows") == 6
     )
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
@@ -961,8 +967,8 @@ async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
 ) -> None:
     keep = msgspec.structs.replace(WEEK, jobs=timedelta(days=30))
     lines = [msgspec.json.encode(raw_event(number)) for number in range(3)]
-    await backfill_files(database, written(tmp_path / "events.jsonl", b"\n".join(lines)))
-    await connection.execute("update normalizer.job set ended_at = $1", OLD)
+    await backfill_files(database, write_file(tmp_path / "events.jsonl", b"\n".join(lines)))
+    await connection.execute("update normalizer.jobs set ended_at = $1", OLD)
     await connection.execute("update normalizer.events set recorded_at = $1", NOW)
     await run(connection, keep)
     assert await connection.fetchval("select count(*) from projector.jobs") == 1
@@ -971,9 +977,9 @@ async def test_a_run_of_a_job_is_forgotten_once_its_rows_are_gone(
     said = await run(connection, keep)
 
     assert "forgot 1 runs of jobs" in said
-    for table in ("job", "job_part", "job_batch", "archived_rows"):
+    for table in ("jobs", "job_parts", "job_batches", "archived_rows"):
         assert await connection.fetchval(f"select count(*) from normalizer.{table}") == 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 _SOMEBODY_WAITS: Final = """
@@ -986,13 +992,13 @@ _SOMEBODY_WAITS: Final = """
 _REFUSED: Final = """
     with refused as (
         insert into normalizer.quarantine
-               (reason, detail, shape, normalizer_version, source_topic, source_generation,
+               (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
                 source_partition, source_offset, source_index, value_bytes, batch_id,
                 quarantined_at)
         values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 3, 4, 0, 7, 1, $1)
     )
     insert into normalizer.quarantine_raw
-           (source_topic, source_generation, source_partition, source_offset, value,
+           (source_topic, source_incarnation, source_partition, source_offset, value,
             value_sha256, whole, kept_at)
     values ('noetl.events', 0, 3, 4, 'x', 'y', true, $1)
 """

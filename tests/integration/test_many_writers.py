@@ -8,19 +8,25 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.core.batch import Totals
+from normalizer.core.batch import OutcomeTotals
 from normalizer.envelope import Envelope
 from normalizer.errors import StoreUnavailable
 from normalizer.store.store import Store
-from tests.factories import after, batch_of, envelope, snowflake
-from tests.integration.test_store_refusals import refusing
-from tests.stack import Database
-from tests.tables import assert_ledger_holds, claimed, connected, open_store
+from tests.integration.test_store_quarantine import refusing
+from tests.support.factories import after, batch_of, envelope, snowflake
+from tests.support.stack import Database
+from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
 
 WRITERS: Final = 8
 BATCHES: Final = 8
 EVENTS_A_BATCH: Final = 60
-KINDS: Final = ("command.issued", "command.claimed", "call.done", "playbook.started", "step.exit")
+EVENT_KINDS: Final = (
+    "command.issued",
+    "command.claimed",
+    "call.done",
+    "playbook.started",
+    "step.exit",
+)
 
 
 def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
@@ -35,7 +41,7 @@ def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
             number,
             event_id=snowflake(rng.randrange(1 << 20)),
             execution_id=1000 + execution,
-            event_type=rng.choice(KINDS),
+            event_type=rng.choice(EVENT_KINDS),
             step=f"step {rng.randrange(4)}",
             attempts=rng.randrange(3),
             command_id=f"{1000 + execution}:step:{rng.randrange(50)}",
@@ -54,9 +60,9 @@ def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
     return partitions
 
 
-async def written(store: Store, partition: int, events: list[Envelope]) -> Totals:
+async def written(store: Store, partition: int, events: list[Envelope]) -> OutcomeTotals:
     claim = await claimed(store, partition)
-    totals = Totals()
+    totals = OutcomeTotals()
     for start in range(0, len(events), EVENTS_A_BATCH):
         batch = batch_of(*events[start : start + EVENTS_A_BATCH], claim=claim)
         totals += await store.write(batch)
@@ -87,8 +93,8 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
             for store in stores:
                 await store.__aexit__(None, None, None)
 
-        whole = sum(totals, Totals())
-        assert whole.joined > 100
+        whole = sum(totals, OutcomeTotals())
+        assert whole.merged > 100
         assert whole.duplicate > 100
         assert whole.outcomes == sum(map(len, partitions))
         assert await deadlocks(connection) == 0
@@ -116,11 +122,11 @@ async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database)
 
         totals = await store.write(batch_of(*told, claim=claims[1]))
 
-        assert (totals.joined, totals.stored) == (1, 1)
-        assert await connection.fetchval("select count(*) from normalizer.telling") == 1
+        assert (totals.merged, totals.stored) == (1, 1)
+        assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1
 
 
-async def test_a_telling_that_is_refused_before_its_batch_costs_itself(
+async def test_a_report_that_is_refused_before_its_batch_costs_itself(
     database: Database,
 ) -> None:
     async with (
@@ -137,13 +143,13 @@ async def test_a_telling_that_is_refused_before_its_batch_costs_itself(
 
         totals = await store.write(batch_of(*told, claim=claims[1]))
 
-        assert (totals.stored, totals.joined, totals.quarantined) == (1, 1, 1)
+        assert (totals.stored, totals.merged, totals.quarantined) == (1, 1, 1)
         errors = await connection.fetch("select error from normalizer.events order by event_id")
         assert [row["error"] for row in errors] == [None, "good", None]
         await assert_ledger_holds(connection)
 
 
-async def test_a_batch_that_ends_after_its_tellings_were_joined_is_told_again(
+async def test_a_batch_that_ends_after_its_reports_were_merged_is_reported_again(
     database: Database,
 ) -> None:
     """A kill between the two transactions: the position did not move, nothing is lost or twice."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from normalizer.embedded.postgres import wheel_binaries
+from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store.migrate import (
     FOLDER,
@@ -18,7 +18,7 @@ from normalizer.store.migrate import (
     read_migrations,
     read_status,
 )
-from tests.stack import Database
+from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()
 
@@ -67,8 +67,8 @@ async def _psql(url: str, *arguments: str | Path) -> int:
 
 @pytest.mark.every_postgres
 async def test_the_project_s_own_files_apply_once(empty_database: Database) -> None:
-    first = await migrate(empty_database.url, say=_quiet)
-    second = await migrate(empty_database.url, say=_quiet)
+    first = await migrate(empty_database.url, report=_quiet)
+    second = await migrate(empty_database.url, report=_quiet)
     status = await read_status(empty_database.url)
 
     assert first == tuple(file.name for file in read_migrations())
@@ -77,11 +77,11 @@ async def test_the_project_s_own_files_apply_once(empty_database: Database) -> N
 
 
 async def test_a_new_file_is_applied_alone(empty_database: Database, folder: Path) -> None:
-    await migrate(empty_database.url, folder=folder, say=_quiet)
+    await migrate(empty_database.url, folder=folder, report=_quiet)
     _write(folder, "0003_create_three", "create table three (a integer);")
     before = await read_status(empty_database.url, folder=folder)
 
-    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+    applied = await migrate(empty_database.url, folder=folder, report=_quiet)
 
     assert [one.state for one in before] == ["applied", "applied", "applied", "pending"]
     assert applied == ("0003_create_three",)
@@ -91,12 +91,12 @@ async def test_a_new_file_is_applied_alone(empty_database: Database, folder: Pat
 async def test_an_edited_file_is_refused_and_nothing_is_applied(
     empty_database: Database, folder: Path
 ) -> None:
-    await migrate(empty_database.url, folder=folder, say=_quiet)
+    await migrate(empty_database.url, folder=folder, report=_quiet)
     _write(folder, "0001_create_one", "create table one (a bigint);")
     _write(folder, "0003_create_three", "create table three (a integer);")
 
     with pytest.raises(MigrationFailed, match="edited after it was applied: 0001_create_one"):
-        await migrate(empty_database.url, folder=folder, say=_quiet)
+        await migrate(empty_database.url, folder=folder, report=_quiet)
 
     status = await read_status(empty_database.url, folder=folder)
     assert [one.state for one in status] == ["applied", "edited", "applied", "pending"]
@@ -107,7 +107,7 @@ async def test_files_run_by_hand_are_recognised(empty_database: Database, folder
     for name in ("0000_record_migrations", "0001_create_one"):
         assert await _psql(empty_database.url, "-1", "-f", folder / f"{name}.sql") == 0
 
-    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+    applied = await migrate(empty_database.url, folder=folder, report=_quiet)
     status = await read_status(empty_database.url, folder=folder)
 
     assert applied == ("0002_create_two",)
@@ -120,7 +120,7 @@ async def test_a_failing_file_is_rolled_back_and_says_where(
     _write(folder, "0003_fail", "create table three (a integer);\nselect no_such_column;")
 
     with pytest.raises(MigrationFailed, match="no_such_column") as failed:
-        await migrate(empty_database.url, folder=folder, say=_quiet)
+        await migrate(empty_database.url, folder=folder, report=_quiet)
     status = await read_status(empty_database.url, folder=folder)
 
     assert [one.state for one in status] == ["applied", "applied", "applied", "pending"]
@@ -134,7 +134,7 @@ async def test_a_machine_without_room_for_files_is_not_the_database_s_fault(
     monkeypatch.setattr("tempfile.tempdir", str(folder / "none"))
 
     with pytest.raises(MigrationFailed, match=r"dbmate could not be run: .*No such file"):
-        await migrate(empty_database.url, folder=folder, say=_quiet)
+        await migrate(empty_database.url, folder=folder, report=_quiet)
 
 
 async def test_whoever_stops_reading_is_not_the_database_s_fault(
@@ -144,7 +144,7 @@ async def test_whoever_stops_reading_is_not_the_database_s_fault(
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        await migrate(empty_database.url, folder=folder, say=say)
+        await migrate(empty_database.url, folder=folder, report=say)
 
 
 async def test_two_at_once_apply_each_file_once(empty_database: Database, folder: Path) -> None:
@@ -152,7 +152,7 @@ async def test_two_at_once_apply_each_file_once(empty_database: Database, folder
     said: list[str] = []
 
     results = await asyncio.gather(
-        *(migrate(empty_database.url, folder=folder, say=said.append) for _ in range(2))
+        *(migrate(empty_database.url, folder=folder, report=said.append) for _ in range(2))
     )
 
     assert sorted(map(len, results)) == [0, 4]
@@ -171,7 +171,7 @@ async def test_one_that_waits_does_not_block_a_concurrent_index(
 
     async with asyncio.timeout(20):
         await asyncio.gather(
-            *(migrate(empty_database.url, folder=folder, say=_quiet) for _ in range(2))
+            *(migrate(empty_database.url, folder=folder, report=_quiet) for _ in range(2))
         )
     status = await read_status(empty_database.url, folder=folder)
 
@@ -207,7 +207,7 @@ async def test_one_killed_in_the_middle_is_done_again(
     killed.send_signal(signal.SIGKILL)
     await killed.wait()
     await gate.close()
-    await migrate(empty_database.url, folder=folder, say=_quiet)
+    await migrate(empty_database.url, folder=folder, report=_quiet)
 
     assert await _tables(empty_database.url) == {"one", "two", "three"}
 
@@ -215,10 +215,10 @@ async def test_one_killed_in_the_middle_is_done_again(
 async def test_an_older_program_leaves_a_newer_database_alone(
     empty_database: Database, folder: Path
 ) -> None:
-    await migrate(empty_database.url, folder=folder, say=_quiet)
+    await migrate(empty_database.url, folder=folder, report=_quiet)
     (folder / "0002_create_two.sql").unlink()
 
-    applied = await migrate(empty_database.url, folder=folder, say=_quiet)
+    applied = await migrate(empty_database.url, folder=folder, report=_quiet)
     status = await read_status(empty_database.url, folder=folder)
 
     assert applied == ()
@@ -228,9 +228,9 @@ async def test_an_older_program_leaves_a_newer_database_alone(
 
 async def test_a_database_that_is_away_is_said_so() -> None:
     with pytest.raises(StoreUnavailable):
-        await migrate("postgresql://nobody@127.0.0.1:9/none", say=_quiet)
+        await migrate("postgresql://nobody@127.0.0.1:9/none", report=_quiet)
 
 
 async def test_a_folder_without_files_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no migrations"):
-        await migrate("postgresql://nobody@127.0.0.1:9/none", folder=tmp_path, say=_quiet)
+        await migrate("postgresql://nobody@127.0.0.1:9/none", folder=tmp_path, report=_quiet)

@@ -13,15 +13,15 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from normalizer.errors import REASONS, ConfigurationError
-from normalizer.kafka import Partition
-from normalizer.service.metrics import CATALOGUE
+from normalizer.kafka import KafkaPartition
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
+from normalizer.service.service_metrics import CATALOGUE
 from normalizer.settings import Settings
-from tests.factories import raw_event
-from tests.monitored import asked, scraped, value
-from tests.running import running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.factories import raw_event
+from tests.support.probe_client import http_get, metric_value, scrape_metrics
+from tests.support.service_runs import running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 
 @contextlib.asynccontextmanager
@@ -34,13 +34,13 @@ async def monitored(settings: Settings, **options: Any) -> AsyncIterator[tuple[S
 async def scraped_lags(url: str) -> dict[str, float]:
     return {
         f"{name} {dict(labels)}": number
-        for (name, labels), number in (await scraped(url)).items()
+        for (name, labels), number in (await scrape_metrics(url)).items()
         if "lag" in name or "_up" in name or "next" in name
     }
 
 
 async def ready(url: str) -> bool:
-    status, _ = await asked(f"{url}/readyz")
+    status, _ = await http_get(f"{url}/readyz")
     return status == 200
 
 
@@ -49,7 +49,7 @@ async def test_every_metric_of_the_catalogue_is_there_at_zero_from_the_start(
 ) -> None:
     async with monitored(settings_for(database, topic, bootstrap_servers)) as (_, url):
         await until(lambda: ready(url))
-        values = await scraped(url)
+        values = await scrape_metrics(url)
 
     names = {name for name, _ in values}
     for metric in CATALOGUE:
@@ -59,15 +59,19 @@ async def test_every_metric_of_the_catalogue_is_there_at_zero_from_the_start(
         closed = {label: given for label, given in metric.labels.items() if given}
         for label, given in closed.items():
             assert {each[label] for each in found} == set(given), metric.name
-    assert value(values, "normalizer_lag_records", partition="0") == 0
+    assert metric_value(values, "normalizer_lag_records", partition="0") == 0
     assert not any("execution" in label for _, labels in values for label, _ in labels)
 
 
 async def test_what_was_written_is_counted_by_shape_reason_and_rule(
     database: Database, topic: Topic, bootstrap_servers: str, producer: AIOKafkaProducer
 ) -> None:
-    odd = raw_event(50) | {"brand_new": {"key": "value"}, "worker_id": 17, "meta": {"attempts": -1}}
-    for sent in (raw_event(1), raw_event(1), odd):
+    mutated = raw_event(50) | {
+        "brand_new": {"key": "value"},
+        "worker_id": 17,
+        "meta": {"attempts": -1},
+    }
+    for sent in (raw_event(1), raw_event(1), mutated):
         await producer.send_and_wait(topic.name, msgspec.json.encode(sent), partition=0)
     await producer.send_and_wait(topic.name, b"{broken", partition=0)
     await producer.send_and_wait(topic.name, None, key=b"7", partition=0)
@@ -77,34 +81,35 @@ async def test_what_was_written_is_counted_by_shape_reason_and_rule(
         await watcher.until_read(topic, {0: 5})
 
         async def found() -> bool:
-            return value(await scraped(url), "normalizer_drift_found_total") == 2
+            return metric_value(await scrape_metrics(url), "normalizer_drift_found_total") == 2
 
-        await until(found, lambda: scraped(url))
-        values = await scraped(url)
+        await until(found, lambda: scrape_metrics(url))
+        values = await scrape_metrics(url)
         drift = await watcher.connection.fetch(
             "select field, type, kind, source_offset, example from projector.drift order by field"
         )
 
-    assert value(values, "normalizer_records_total") == 5
+    assert metric_value(values, "normalizer_records_total") == 5
     outcomes = "normalizer_outcomes_total"
-    assert value(values, outcomes, outcome="stored") == 2
+    assert metric_value(values, outcomes, outcome="stored") == 2
     assert (
-        value(values, outcomes, outcome="duplicate") + value(values, outcomes, outcome="joined")
+        metric_value(values, outcomes, outcome="duplicate")
+        + metric_value(values, outcomes, outcome="merged")
         == 1
     )
-    assert value(values, outcomes, outcome="ignored", shape="none") == 1
-    assert value(values, outcomes, outcome="quarantined", shape="none") == 1
-    assert value(values, "normalizer_quarantined_total", reason="invalid_json") == 1
-    assert value(values, "normalizer_quarantined_total") == 1
-    assert value(values, "normalizer_coercions_total", rule="attempts_invalid") == 1
-    assert value(values, "normalizer_drift_found_total", kind="unknown_key") == 1
-    assert value(values, "normalizer_drift_found_total", kind="changed_type") == 1
+    assert metric_value(values, outcomes, outcome="ignored", shape="none") == 1
+    assert metric_value(values, outcomes, outcome="quarantined", shape="none") == 1
+    assert metric_value(values, "normalizer_quarantined_total", reason="invalid_json") == 1
+    assert metric_value(values, "normalizer_quarantined_total") == 1
+    assert metric_value(values, "normalizer_coercions_total", rule="attempts_invalid") == 1
+    assert metric_value(values, "normalizer_drift_found_total", kind="unknown_key") == 1
+    assert metric_value(values, "normalizer_drift_found_total", kind="changed_type") == 1
     assert [tuple(row) for row in drift] == [
         ("brand_new", "object", "unknown_key", 2, '{"key":"value"}'),
         ("worker_id", "number", "changed_type", 2, "17"),
     ]
-    assert value(values, "normalizer_next_offset", partition="0") == 5
-    assert value(values, "normalizer_commit_seconds_count") >= 1
+    assert metric_value(values, "normalizer_next_offset", partition="0") == 5
+    assert metric_value(values, "normalizer_commit_seconds_count") >= 1
     assert len(REASONS) == sum(name == "normalizer_quarantined_total" for name, _ in values)
 
 
@@ -115,29 +120,33 @@ async def test_a_stopped_partition_is_a_reason_and_others_go_on(
         await until(lambda: ready(url))
         async with watching(database.url) as watcher:
             await watcher.connection.execute(
-                "update normalizer.source_position set cluster_id = 'another' where partition = 1"
+                "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
             )
         service.ownership.release(
-            Partition(topic.name, 1), service.ownership.held[Partition(topic.name, 1)].epoch
+            KafkaPartition(topic.name, 1),
+            service.ownership.held[KafkaPartition(topic.name, 1)].epoch,
         )
-        await until(lambda: Partition(topic.name, 1) in service.ownership.stopped)
+        await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.stopped)
         await send(producer, topic, range(3), partition=1)
-        status, body = await asked(f"{url}/readyz")
-        alive, _ = await asked(f"{url}/livez")
+        status, body = await http_get(f"{url}/readyz")
+        alive, _ = await http_get(f"{url}/livez")
 
         async def lags() -> bool:
-            return value(await scraped(url), "normalizer_lag_records", partition="1") == 3
+            return (
+                metric_value(await scrape_metrics(url), "normalizer_lag_records", partition="1")
+                == 3
+            )
 
         await until(lags)
-        values = await scraped(url)
+        values = await scrape_metrics(url)
 
     assert (status, alive) == (503, 200)
     assert [reason.partition(" is stopped: ")[0] for reason in body["reasons"]] == [
         f"partition {topic.name}[1]"
     ]
     assert body["partitions"]["stopped"] == 1
-    assert value(values, "normalizer_partitions", state="stopped") == 1
-    assert value(values, "normalizer_ready") == 0
+    assert metric_value(values, "normalizer_partitions", state="stopped") == 1
+    assert metric_value(values, "normalizer_ready") == 0
 
 
 async def test_an_address_that_is_taken_names_the_variable(
@@ -171,9 +180,9 @@ async def test_the_lag_grows_while_the_fetch_loop_hangs(
         ages: list[float] = []
 
         async def grew() -> bool:
-            values = await scraped(url)
-            lag = value(values, "normalizer_lag_records", partition="2")
-            age = value(values, "normalizer_lag_seconds", partition="2")
+            values = await scrape_metrics(url)
+            lag = metric_value(values, "normalizer_lag_records", partition="2")
+            age = metric_value(values, "normalizer_lag_seconds", partition="2")
             if lag <= max(lags, default=0) or age <= max(ages, default=0):
                 return False
             lags.append(lag)
@@ -208,17 +217,17 @@ async def test_the_rights_of_the_writer_are_enough(
                 await until(lambda: ready(monitor_url))
 
                 async def found() -> bool:
-                    values = await scraped(monitor_url)
-                    return value(values, "normalizer_drift_found_total") == 1
+                    values = await scrape_metrics(monitor_url)
+                    return metric_value(values, "normalizer_drift_found_total") == 1
 
                 await until(found)
-                values = await scraped(monitor_url)
+                values = await scrape_metrics(monitor_url)
         finally:
             await admin.connection.execute(f"drop role {role}")
 
-    assert value(values, "normalizer_missing_migrations") == 0
-    assert value(values, "normalizer_database_writable") == 1
-    assert value(values, "normalizer_unverified_seconds") == math.inf
+    assert metric_value(values, "normalizer_missing_migrations") == 0
+    assert metric_value(values, "normalizer_database_writable") == 1
+    assert metric_value(values, "normalizer_unverified_seconds") == math.inf
 
 
 async def test_a_missing_migration_and_a_read_only_database_are_reasons(
@@ -230,12 +239,12 @@ async def test_a_missing_migration_and_a_read_only_database_are_reasons(
     ):
         await until(lambda: ready(url))
 
-        async def says(reason: str) -> bool:
-            _, body = await asked(f"{url}/readyz")
+        async def reported(reason: str) -> bool:
+            _, body = await http_get(f"{url}/readyz")
             return bool(body["reasons"] == [reason])
 
         await admin.connection.execute("delete from migrations.applied where version = '0013'")
-        await until(lambda: says("migrations missing: 0013: type `normalizer migrate`"))
+        await until(lambda: reported("migrations missing: 0013: type `normalizer migrate`"))
         await admin.connection.execute("insert into migrations.applied (version) values ('0013')")
         await until(lambda: ready(url))
 
@@ -249,7 +258,7 @@ async def test_a_missing_migration_and_a_read_only_database_are_reasons(
             where  datname = current_database() and application_name = 'normalizer monitor'
             """
         )
-        await until(lambda: says("database: read-only"))
-        alive, _ = await asked(f"{url}/livez")
+        await until(lambda: reported("database: read-only"))
+        alive, _ = await http_get(f"{url}/livez")
 
     assert alive == 200

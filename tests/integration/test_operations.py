@@ -17,11 +17,11 @@ from playwright.async_api import Page
 from normalizer.cli import main as normalizer
 from normalizer.embedded import remove_folder
 from projector.cli import main as projector
-from tests.documents import DOCS, Block, apply_diff, blocks, copy_tree
 from tests.integration.page.browsing import browsing, looking
-from tests.stack import Stack
-from tests.waiting import until
-from tests.walking import Shell, matches, typed
+from tests.support.doc_pages import DOCS, Block, apply_diff, blocks, copy_tree
+from tests.support.doc_shell import Shell, matches, typed_commands
+from tests.support.stack import Stack
+from tests.support.waiting import until
 
 PAGE = "operations.md"
 ROOT = DOCS.parent
@@ -71,7 +71,7 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
         for block in _walk():
             match block.info.split():
                 case ["console"]:
-                    for one in typed(block.text):
+                    for one in typed_commands(block.text):
                         printed = await asyncio.to_thread(shell.run, one.command)
                         printed = _without_logs(printed)
                         assert matches(one.shown, printed), f"$ {one.command}\n{printed}"

@@ -8,11 +8,11 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from projector.operators import QUESTIONS
-from tests import shown
-from tests.answering import fill
-from tests.fold import Row, _bucket, _percentiles, fold
-from tests.stack import Stack
+from projector.views.operator_questions import OPERATOR_QUESTIONS
+from tests.support import view_rows
+from tests.support.api_client import insert_events
+from tests.support.projection_oracle import Row, _bucket, _percentiles, expected_views
+from tests.support.stack import Stack
 
 View = list[Row]
 Views = dict[str, View]
@@ -23,7 +23,7 @@ async def connection(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
     """Three hours of history up to now, read only."""
     cluster = await stack.cluster("current")
     async with cluster.database() as made:
-        await fill(made, 1_000)
+        await insert_events(made, 1_000)
         connection = await asyncpg.connect(made.admin_url)
         await connection.execute(_REST)
         yield connection
@@ -35,9 +35,9 @@ async def views(connection: asyncpg.Connection) -> Views:
     """What every view must show, by the fold, as rows by column."""
     columns: dict[str, list[str]] = defaultdict(list)
     for view, name in await connection.fetch(_COLUMNS):
-        if name not in shown.NOT_FOLDED.get(view, ()):
+        if name not in view_rows.NOT_EXPECTED.get(view, ()):
             columns[view].append(name)
-    folded = fold(await shown.stored(connection))
+    folded = expected_views(await view_rows.stored(connection))
     return {
         view: [dict(zip(columns[view], row, strict=True)) for row in rows]
         for view, rows in folded.items()
@@ -45,7 +45,7 @@ async def views(connection: asyncpg.Connection) -> Views:
 
 
 async def ask(connection: asyncpg.Connection, number: int) -> View:
-    return [dict(row) for row in await connection.fetch(QUESTIONS[number - 1].query)]
+    return [dict(row) for row in await connection.fetch(OPERATOR_QUESTIONS[number - 1].query)]
 
 
 def added(rows: Iterable[Row], keys: str, sums: str) -> View:
@@ -113,14 +113,16 @@ def storms(views: Views) -> View:
     rows = []
     for step, counts in steps.items():
         now = counts["retries_now"] / max(counts["first_tries_now"], 1)
-        known = counts["first_tries_before"] + counts["retries_before"]
-        usual = counts["retries_before"] / max(counts["first_tries_before"], 1) if known else None
-        if counts["retries_now"] + counts["retries_before"]:
+        known = counts["first_tries_baseline"] + counts["retries_baseline"]
+        usual = (
+            counts["retries_baseline"] / max(counts["first_tries_baseline"], 1) if known else None
+        )
+        if counts["retries_now"] + counts["retries_baseline"]:
             rows.append(
                 {name: counts[name] for name in (
-                    "first_tries_now", "retries_now", "first_tries_before", "retries_before",
+                    "first_tries_now", "retries_now", "first_tries_baseline", "retries_baseline",
                 )} | {
-                    "step": step, "ratio_now": now, "ratio_before": usual,
+                    "step": step, "ratio_now": now, "ratio_baseline": usual,
                     "storm": counts["retries_now"] >= 20 and now >= 3 * max(usual or 0, 0.1),
                 }
             )  # fmt: skip
@@ -274,7 +276,7 @@ async def test_what_happened_in_an_execution_is_every_event_of_it(
     connection: asyncpg.Connection, views: Views
 ) -> None:
     of = greatest(views)
-    rows = [row for row in await shown.stored(connection) if row["execution_id"] == of]
+    rows = [row for row in await view_rows.stored(connection) if row["execution_id"] == of]
     names = ("event_id", "created_at", "event_type", "step", "attempts", "status")
 
     told = await ask(connection, 26)
@@ -286,7 +288,7 @@ async def test_what_happened_in_an_execution_is_every_event_of_it(
 
 
 def test_there_are_twenty_six_questions() -> None:
-    assert len(QUESTIONS) == 26
+    assert len(OPERATOR_QUESTIONS) == 26
     assert {*EXPECTED, 20, 22, 24, 25, 26} == set(range(1, 27))
 
 
@@ -315,12 +317,12 @@ async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connec
 _REST: Final = """
     update normalizer.quarantine set sample = '{oh';
 
-    insert into normalizer.job (job_id, run, kind, asked, owner, lock_key, state)
+    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)
     values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
 
-    insert into normalizer.job_part
-           (job_id, run, topic, generation, partition, start_offset, next_offset, records, outcomes,
-            stored)
+    insert into normalizer.job_parts
+           (job_id, run, topic, incarnation, partition, start_offset, next_offset, records,
+            outcomes, stored)
     values ('job-1', 1, 'noetl.events', 0, 0, 0, 3, 3, 3, 3);
 """
 

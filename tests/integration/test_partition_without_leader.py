@@ -11,12 +11,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker
 from normalizer.errors import FatalError
-from normalizer.kafka import LogReader, Partition
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
 from normalizer.settings import Settings
-from tests.running import running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.service_runs import running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 SECONDS = 20
 
@@ -25,8 +25,8 @@ class JoiningBroker(KafkaBroker):
     """A second broker of a cluster whose first one runs, and is its only controller."""
 
     def __init__(self, first: KafkaBroker, folder: Path) -> None:
-        alone = {"process.roles": "broker", "node.id": "2"}
-        super().__init__(folder, first.jars, properties=alone, heap_mb=256)
+        maintenance_lock = {"process.roles": "broker", "node.id": "2"}
+        super().__init__(folder, first.jars, properties=maintenance_lock, heap_mb=256)
         self._first = first
 
     def _write_properties(self) -> None:
@@ -44,7 +44,7 @@ class JoiningBroker(KafkaBroker):
 async def second(kafka_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
     """Joined after the topics of groups were made: those are on the first broker."""
     settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
 
         async def coordinated() -> bool:
             with contextlib.suppress(FatalError):
@@ -100,11 +100,11 @@ async def test_a_partition_without_a_leader_stops_no_other(
             with Monitor(settings, service) as monitor:
                 await stored(range(40, 50), {0: 40}, partition=0)
                 await until_away(service, spread)
-                await until(lambda: monitor.standing.broker_up)
+                await until(lambda: monitor.lag_monitor.broker_up)
                 assert any(f"{spread.name}[1] is away" in why for why in monitor.reasons())
                 await second.start()
                 await stored(range(50, 60), {0: 40, 1: 20}, partition=1)
-            assert service.ownership.away == {}
+            assert service.ownership.unreachable == {}
             assert (service.counters.rejoins, service.counters.stopped) == (0, 0)
         positions = await watcher.positions(spread)
         assert await watcher.events() == 60
@@ -114,4 +114,4 @@ async def test_a_partition_without_a_leader_stops_no_other(
 
 
 async def until_away(service: Service, topic: Topic) -> None:
-    await until(lambda: Partition(topic.name, 1) in service.ownership.away)
+    await until(lambda: KafkaPartition(topic.name, 1) in service.ownership.unreachable)

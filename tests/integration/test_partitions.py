@@ -16,29 +16,37 @@ import asyncpg
 import pytest
 
 from normalizer.cli import explain as explaining
-from normalizer.cli import ledger
-from normalizer.cli.check import Finding, check
-from normalizer.cli.ledger import Key, Position
+from normalizer.cli import ledger_check
+from normalizer.cli.check import CheckResult, check
+from normalizer.cli.ledger_check import LedgerPosition, PartitionKey
 from normalizer.embedded import PostgresServer
-from normalizer.embedded.postgres import wheel_binaries
+from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError
-from normalizer.jobs.asked import Asked
-from normalizer.jobs.export import Export, Selection
-from normalizer.jobs.runs import Run
-from normalizer.kafka import LogReader
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.export import Export, ExportSelection
+from normalizer.kafka import TopicReader
 from normalizer.settings import Settings
 from normalizer.snowflake import EPOCH_MS
-from normalizer.store.migrate import OtherSchema, migrate
-from normalizer.store.statements import FIND_PLACES, LOCK_EVENTS
-from projector.database import connected as projector_connected
-from projector.maintain import Keep, maintain
-from projector.verify import verify
-from projector.windows import Scope
-from tests.factories import TOPIC, Told, after, batch_of, envelope, recorded_at, snowflake
-from tests.results import write_defect
-from tests.running import environment, settings_for
-from tests.stack import Database, Stack, Topic
-from tests.tables import (
+from normalizer.store.migrate import SchemaMismatch, migrate
+from normalizer.store.store_statements import FIND_COORDINATES, LOCK_EVENTS
+from projector.database_session import connected as projector_connected
+from projector.maintenance.maintain import Keep, maintain
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
+from tests.support.factories import (
+    TOPIC,
+    Outcomes,
+    after,
+    batch_of,
+    envelope,
+    recorded_at,
+    snowflake,
+)
+from tests.support.results import write_defect
+from tests.support.service_runs import environment, settings_for
+from tests.support.stack import Database, Stack, Topic
+from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
     connected,
@@ -141,7 +149,7 @@ async def test_an_id_of_each_region_lies_in_a_partition_that_is_named_for_it(
 
 
 @every_postgres
-@pytest.mark.parametrize("statement", [FIND_PLACES, LOCK_EVENTS])
+@pytest.mark.parametrize("statement", [FIND_COORDINATES, LOCK_EVENTS])
 async def test_a_look_up_visits_one_partition_and_weighs_no_id(
     statement: str, database: Database
 ) -> None:
@@ -185,7 +193,7 @@ async def watch_locks(connection: asyncpg.Connection) -> None:
         $$;
 
         create constraint trigger note_locks
-            after update on normalizer.source_position
+            after update on normalizer.source_positions
             deferrable initially deferred
             for each row execute function public.note_locks();
         """
@@ -212,7 +220,7 @@ async def test_a_batch_locks_the_partitions_of_its_ids_and_no_other(database: Da
         await watch_locks(connection)
         claim = await claimed(store)
         await locked(connection)
-        batches: list[Sequence[Told]] = [
+        batches: list[Sequence[Outcomes]] = [
             [_call(one, "issued", 0) for one in ids.values()],
             [_call(one, "issued", 0) for one in ids.values()],
             [_call(one, "issued", 0, worker_id="told again") for one in ids.values()],
@@ -305,7 +313,7 @@ async def test_records_read_again_are_looked_for_where_there_are_any(database: D
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(*events, claim=await claimed(store)))
         await watch_locks(connection)
-        await connection.execute("delete from normalizer.source_position")
+        await connection.execute("delete from normalizer.source_positions")
         claim = await claimed(store)
 
         totals = await store.write(batch_of(*events, claim=claim))
@@ -314,7 +322,7 @@ async def test_records_read_again_are_looked_for_where_there_are_any(database: D
         assert await locked(connection) == {"events_006"}
 
 
-def _call(event_id: int, what: str, attempts: int, **fields: object) -> Told:
+def _call(event_id: int, what: str, attempts: int, **fields: object) -> Outcomes:
     """Declared attempts outrank defaulted ones, so the second telling changes the row."""
     return envelope(
         event_id=event_id,
@@ -362,7 +370,7 @@ async def scattered(database: Database, events: int, folder: Path) -> None:
         async for done in maintain(connection, Keep(), dry_run=False, sample=Scope()):
             assert isinstance(done, str) or done.verdict == "match", str(done)
     lines: list[bytes] = []
-    assert await Export(database.url, Selection()).run(lines.append) == events
+    assert await Export(database.url, ExportSelection()).run(lines.append) == events
     exported = folder / "events.ndjson"
     exported.write_bytes(b"".join(lines))
     code, said = await typed(Settings(database_url=database.url), "backfill", "file", str(exported))
@@ -409,8 +417,8 @@ async def test_an_export_holds_negative_ids_too(database: Database) -> None:
             )
     lines: list[bytes] = []
 
-    everything = await Export(database.url, Selection()).run(lines.append)
-    of_one = await Export(database.url, Selection(executions=(5,))).run(lines.append)
+    everything = await Export(database.url, ExportSelection()).run(lines.append)
+    of_one = await Export(database.url, ExportSelection(executions=(5,))).run(lines.append)
 
     assert (everything, of_one) == (5, 5)
 
@@ -420,23 +428,26 @@ async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
 ) -> None:
     """Small ids lie at the beginning of the trillion that their partition holds."""
     chunks: list[tuple[int, int]] = []
-    counts = ledger._counts
+    counts = ledger_check._counts
 
     async def noted(
-        connection: asyncpg.Connection, query: str, positions: Sequence[Position], *bounds: int
-    ) -> dict[Key, int]:
+        connection: asyncpg.Connection,
+        query: str,
+        positions: Sequence[LedgerPosition],
+        *bounds: int,
+    ) -> dict[PartitionKey, int]:
         if bounds:
             chunks.append((bounds[0], bounds[1]))
         return await counts(connection, query, positions, *bounds)
 
-    monkeypatch.setattr(ledger, "_counts", noted)
-    monkeypatch.setattr(ledger, "_ROWS_A_CHUNK", 10)
+    monkeypatch.setattr(ledger_check, "_counts", noted)
+    monkeypatch.setattr(ledger_check, "_ROWS_A_CHUNK", 10)
     async with open_store(database) as store, connected(database) as connection:
         told = [envelope(number, event_id=number + 1) for number in range(40)]
         await store.write(batch_of(*told, claim=await claimed(store)))
         await connection.execute("analyze normalizer.events_small")
 
-        (explained,) = [one async for one in ledger.verify(database.url, None)]
+        (explained,) = [one async for one in ledger_check.verify_ledger(database.url, None)]
 
         stored = "select count(*) from events where event_id between $1 and $2"
         assert max([await connection.fetchval(stored, *chunk) for chunk in chunks]) == 10
@@ -445,8 +456,8 @@ async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
 
 RAISED = """
     update normalizer.layout set protocol = protocol + 1;
-    update normalizer.source_position set epoch = epoch + 1;
-    update normalizer.job set epoch = epoch + 1;
+    update normalizer.source_positions set epoch = epoch + 1;
+    update normalizer.jobs set epoch = epoch + 1;
 """
 """What the first migration asks of one that changes what a writer decides."""
 
@@ -462,7 +473,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: D
             await store.write(batch_of(envelope(), claim=claim))
 
         assert await count(connection, "normalizer.events") == 0
-        epoch = await connection.fetchval("select epoch from normalizer.source_position")
+        epoch = await connection.fetchval("select epoch from normalizer.source_positions")
         assert epoch == claim.epoch + 1
 
 
@@ -480,14 +491,14 @@ async def test_a_claim_that_a_migration_overtakes_is_refused(database: Database)
 
 
 async def test_a_raised_protocol_stops_a_job_at_its_start(database: Database) -> None:
-    asked = Asked(kind="backfill", source="a file")
+    asked = JobSpec(kind="backfill", source="a file")
     async with connected(database) as connection:
         await connection.execute(RAISED)
 
         with pytest.raises(FatalError, match="asks for protocol 2"):
-            await Run.begin(database.url, asked, owner="me")
+            await JobRun.begin(database.url, asked, owner="me")
 
-        assert await count(connection, "normalizer.job") == 0
+        assert await count(connection, "normalizer.jobs") == 0
 
 
 EARLIER = "update migrations.applied set checksum = 'another' where version in ('0001', '0004')"
@@ -507,8 +518,8 @@ async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_whoever_
         await claim_for_up(connection, settings)
         relations = await count(connection, "pg_class")
 
-        with pytest.raises(OtherSchema):
-            await migrate(database.url, say=lambda _: None)
+        with pytest.raises(SchemaMismatch):
+            await migrate(database.url, report=lambda _: None)
         answers = [
             await typed(settings, *arguments)
             for arguments in (
@@ -521,15 +532,15 @@ async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_whoever_
 
         for code, said in answers:
             assert code == 3, said
-            assert "0001_create_normalizer, 0004_follow_executions" in said
+            assert "0001_create_normalizer, 0004_create_execution_projections" in said
             assert "drop it and make it anew" in said
         assert await count(connection, "pg_class") == relations
-        assert await count(connection, "normalizer.source_position") == 0
+        assert await count(connection, "normalizer.source_positions") == 0
 
 
 async def claim_for_up(connection: asyncpg.Connection, settings: Settings) -> None:
     """As `normalizer up` has left a database that it made."""
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         cluster_id = await log.cluster_id()
     await connection.execute(
         """
@@ -569,14 +580,14 @@ async def test_check_says_when_the_lock_table_is_small_and_when_the_grid_ends(
 
     assert not today["locks"].remedy
     assert re.search(
-        r"over all of events takes 812, the server has about [\d,]+$", today["locks"].said
+        r"over all of events takes 812, the server has about [\d,]+$", today["locks"].message
     )
-    assert today["partitions"] == Finding("partitions", "their grid reaches to 2034-01")
+    assert today["partitions"] == CheckResult("partitions", "their grid reaches to 2034-01")
     assert "`normalizer migrate`" in late["partitions"].remedy
 
 
-async def findings(settings: Settings, now_s: float) -> dict[str, Finding]:
-    async with LogReader(settings) as log:
+async def findings(settings: Settings, now_s: float) -> dict[str, CheckResult]:
+    async with TopicReader(settings) as log:
         return {one.about: one async for one in check(settings, log, clock=lambda: now_s)}
 
 
@@ -586,10 +597,10 @@ async def test_check_says_when_the_lock_table_is_too_small(
     small = {"max_connections": "20", "max_locks_per_transaction": "100"}
     folder = stack.folder / "postgres-small"
     async with PostgresServer(folder, durable=False, settings=small) as server:
-        await migrate(server.url, say=lambda _: None)
+        await migrate(server.url, report=lambda _: None)
         database = Database(name="", url=server.url, admin_url=server.url)
 
         found = await findings(settings_for(database, topic, bootstrap_servers), NOW_MS / 1000)
 
-    assert "the server has about 2,000" in found["locks"].said
+    assert "the server has about 2,000" in found["locks"].message
     assert "max_locks_per_transaction" in found["locks"].remedy

@@ -10,15 +10,15 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.store.delivery import deliver
-from tests.factories import batch_of_records, raw_event, raw_record
-from tests.hostile import hostile_values
-from tests.poison import BIG, POISON, Poison
-from tests.running import running, settings_for
-from tests.stack import Database, Stack, Topic
-from tests.tables import assert_ledger_holds, claimed, connected, open_store
-from tests.waiting import until
+from normalizer.core.raw_record import RawRecord
+from normalizer.store.retry import write_with_retry
+from tests.support.factories import batch_of_records, raw_event, raw_record
+from tests.support.hostile_records import hostile_values
+from tests.support.poison_cases import BIG, POISON, Poison
+from tests.support.service_runs import running, settings_for
+from tests.support.stack import Database, Stack, Topic
+from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
+from tests.support.waiting import until
 
 GOOD = 500
 PLACE = 217
@@ -50,7 +50,7 @@ async def test_among_500_good_records(one_database: Database, poison: Poison) ->
     async with open_store(one_database) as store, connected(one_database) as connection:
         claim = await claimed(store, topic=topic)
 
-        await deliver(
+        await write_with_retry(
             store,
             batch_of_records(claim, [(record, normalize(record)) for record in records]),
             stop=asyncio.Event(),
@@ -110,7 +110,7 @@ async def test_the_whole_list_through_kafka_costs_itself_only(
 
         async def position() -> Any:
             return await connection.fetchval(
-                "select next_offset from normalizer.source_position where partition = 0"
+                "select next_offset from normalizer.source_positions where partition = 0"
             )
 
         await until(position, is_so=lambda at: at == last.offset + 1, deadline_s=60)
@@ -157,5 +157,5 @@ async def test_whatever_the_core_accepts_the_database_takes(database: Database) 
         )
         assert [tuple(row) for row in refused] == []
         assert totals.records == len(records)
-        assert totals.stored + totals.joined > 300
+        assert totals.stored + totals.merged > 300
         await assert_ledger_holds(connection)

@@ -11,15 +11,15 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from normalizer.cli import ledger
+from normalizer.cli import ledger_check
 from normalizer.errors import PositionMoved
-from normalizer.kafka import LogReader, Partition
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
-from normalizer.store.position_changes import Change, ChangedPositions, change_position
-from tests.factories import after, batch_of, claim_of, envelope, raw_event, rejected
-from tests.running import environment, running, send, settings_for, until, watching
-from tests.stack import Database, Topic
-from tests.tables import (
+from normalizer.store.position_changes import ChangedPositions, PositionChange, change_position
+from tests.support.factories import after, batch_of, claim_of, envelope, raw_event, rejected
+from tests.support.service_runs import environment, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
     connected,
@@ -48,9 +48,13 @@ async def typed(settings: Settings, *arguments: str) -> tuple[int, str]:
 async def lost(database: Database, settings: Settings | None = None) -> list[str]:
     """What the ledger calls lost: of the tables, and of the log where there is one."""
     if settings is None:
-        return [str(one) async for one in ledger.verify(database.url, None) if one.wrong]
-    async with LogReader(settings) as log:
-        return [str(one) async for one in ledger.verify(database.url, log) if one.wrong]
+        return [
+            str(one) async for one in ledger_check.verify_ledger(database.url, None) if one.wrong
+        ]
+    async with TopicReader(settings) as log:
+        return [
+            str(one) async for one in ledger_check.verify_ledger(database.url, log) if one.wrong
+        ]
 
 
 async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
@@ -88,9 +92,9 @@ async def test_a_record_is_skipped_into_quarantine_and_redriven_from_there(
             assert await watcher.events() == 8
 
         await connection.execute("drop function projector.refuse cascade")
-        change = await connection.fetchrow("select * from normalizer.position_change")
+        change = await connection.fetchrow("select * from normalizer.position_changes")
         refused = await connection.fetchrow("select * from normalizer.quarantine")
-        assert await count(connection, "normalizer.gap") == 0
+        assert await count(connection, "normalizer.gaps") == 0
         await assert_ledger_holds(connection)
         assert await lost(database, settings) == []
         redriven = await typed(settings, "quarantine", "redrive", "--reason", "skipped")
@@ -130,7 +134,7 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
         await until(read_again)
         position = (await watcher.positions(topic))[1]
         assert await watcher.events() == 20
-        who = await watcher.connection.fetchval("select who from normalizer.position_change")
+        who = await watcher.connection.fetchval("select who from normalizer.position_changes")
         code, shown = await typed(settings, "position", "show", topic.name)
         _, as_json = await typed(settings, "position", "show", f"{topic.name}:1", "--json")
 
@@ -140,7 +144,7 @@ async def test_a_rewind_is_read_again_by_an_idle_service_and_adds_nothing(
     assert who == "me"
     assert code == 0
     assert shown.splitlines()[0].split()[:5] == [
-        *("topic", "partition", "generation", "next_offset", "log_end")
+        *("topic", "partition", "incarnation", "next_offset", "log_end")
     ]
     (one,) = msgspec.json.decode(as_json)
     assert (one["partition"], one["next_offset"], one["log_end"], one["rewound"]) == (1, 21, 21, 16)
@@ -167,7 +171,7 @@ async def test_what_the_log_no_longer_has_is_skipped_as_a_gap(
 
     async with connected(database) as connection:
         gaps = await connection.fetch(
-            "select first_offset, next_offset, reason from normalizer.gap"
+            "select first_offset, next_offset, reason from normalizer.gaps"
         )
         refused = await connection.fetch(
             "select source_offset from normalizer.quarantine order by 1"
@@ -199,7 +203,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
 ) -> None:
     async with (
         open_store(database) as store,
-        LogReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
+        TopicReader(settings := settings_for(database, topic, bootstrap_servers)) as log,
     ):
         claim = await store.claim(topic.name, 0, cluster_id=await log.cluster_id(), log_start=0)
         await store.write(batch_of(*map(envelope, range(3)), claim=claim))
@@ -212,26 +216,26 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
     assert "rror: " in said
     assert "Traceback" not in said
     async with connected(database) as connection:
-        assert await count(connection, "normalizer.position_change") == 0
+        assert await count(connection, "normalizer.position_changes") == 0
 
 
 @pytest.mark.every_postgres
-async def test_whoever_holds_the_partition_is_told_to_claim_again(database: Database) -> None:
+async def test_whoever_holds_the_partition_is_reported_to_claim_again(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
         first = batch_of(*map(envelope, range(3)), claim=claim)
         await store.write(first)
 
         epoch = await change_position(
-            database.url, Change(action="rewind", who="me", why="test"), _back(3, 1)
+            database.url, PositionChange(action="rewind", who="me", why="test"), _back(3, 1)
         )
 
-        assert [type(why) for _, why in await store.lost([claim])] == [PositionMoved]
+        assert [type(why) for _, why in await store.lost_claims([claim])] == [PositionMoved]
         with pytest.raises(PositionMoved, match="operator:me moved"):
             await store.write(batch_of(envelope(3), claim=after(claim, first)))
         again = await claimed(store)
         assert (again.epoch, again.next_offset) == (epoch + 1, 1)
-        assert await store.lost([again]) == []
+        assert await store.lost_claims([again]) == []
         assert (await store.write(batch_of(*map(envelope, (1, 2, 3)), claim=again))).duplicate == 2
         await assert_ledger_holds(connection)
 
@@ -261,7 +265,7 @@ async def test_an_operator_waits_longer_than_a_statement_of_the_batch_in_hand_ma
         claim = await claimed(store)
         await store.write(batch_of(*map(envelope, range(3)), claim=claim))
         await change_position(database.url, _by("rewind"), _back(3, 1))
-        await store._session.at_once(look)
+        await store._session.run_once(look)
 
     operator, batch = limits
     assert batch["statement_timeout"] < operator["lock_timeout"] < operator["statement_timeout"]
@@ -298,8 +302,8 @@ async def test_the_ledger_is_explained_after_any_skips_and_rewinds(database: Dat
     assert totals.records > 0
 
 
-def _by(action: Any) -> Change:
-    return Change(action=action, who="me", why="test")
+def _by(action: Any) -> PositionChange:
+    return PositionChange(action=action, who="me", why="test")
 
 
 def _back(position: int, offset: int) -> Any:
@@ -325,7 +329,7 @@ async def test_a_partition_stopped_at_an_unreadable_batch_goes_on_once_it_is_ski
 ) -> None:
     """The process that stopped it reads on, without a restart."""
     settings = settings_for(database, topic, bootstrap_servers)
-    partition = Partition(topic.name, 2)
+    partition = KafkaPartition(topic.name, 2)
     async with running(settings) as service, watching(database.url) as watcher:
         await send(producer, topic, range(5), partition=2)
         await watcher.until_read(topic, {2: 5})

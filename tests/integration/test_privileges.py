@@ -8,8 +8,8 @@ import pytest
 
 from normalizer.store.migrate import migrate
 from tests.integration.test_redrive import as_user
-from tests.stack import Database
-from tests.tables import connected
+from tests.support.stack import Database
+from tests.support.table_rows import connected
 
 pytestmark = pytest.mark.every_postgres
 
@@ -123,7 +123,7 @@ async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
 
 
 async def test_no_login_of_ours_may_make_a_temporary_schema(empty_database: Database) -> None:
-    await migrate(empty_database.url, say=lambda _: None)
+    await migrate(empty_database.url, report=lambda _: None)
 
     for role in ("projector_reader", "normalizer_writer", "normalizer_redriver"):
         async with session_of(empty_database, role) as connection:

@@ -5,15 +5,15 @@ import socket
 import threading
 from http import HTTPStatus
 
-from normalizer.service.probes import MOST_AT_ONCE, Answer, Probes
+from normalizer.service.probes import MAX_CONNECTIONS, HttpResponse, ProbeServer
 
 
 def test_half_sent_requests_keep_nobody_out_and_are_bounded() -> None:
     before = threading.active_count()
-    alive = Answer(HTTPStatus.OK, "text/plain", b"alive\n")
-    with Probes("127.0.0.1", 0, {"/livez": lambda: alive}) as probes:
+    alive = HttpResponse(HTTPStatus.OK, "text/plain", b"alive\n")
+    with ProbeServer("127.0.0.1", 0, {"/livez": lambda: alive}) as probes:
         half_sent = [
-            socket.create_connection(("127.0.0.1", probes.port)) for _ in range(MOST_AT_ONCE * 3)
+            socket.create_connection(("127.0.0.1", probes.port)) for _ in range(MAX_CONNECTIONS * 3)
         ]
         for one in half_sent:
             try:
@@ -29,4 +29,4 @@ def test_half_sent_requests_keep_nobody_out_and_are_bounded() -> None:
             one.close()
 
     assert answer.status == HTTPStatus.OK
-    assert threads - before <= MOST_AT_ONCE + 20
+    assert threads - before <= MAX_CONNECTIONS + 20

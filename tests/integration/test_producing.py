@@ -11,11 +11,11 @@ import yaml
 from aiokafka import AIOKafkaConsumer
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from tests.documents import blocks
-from tests.stack import Database, Topic
-from tests.tables import connected
+from tests.support.doc_pages import blocks
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import connected
 
 PAGE = "producing.md"
 EXAMPLES = [
@@ -80,7 +80,7 @@ async def test_the_python_example_runs_and_sends_its_record(
     assert value.items() <= shown.items()
 
 
-async def test_the_trigger_tells_the_row_that_is_shown(empty_database: Database) -> None:
+async def test_the_trigger_tells_the_row_that_is_displayed(empty_database: Database) -> None:
     (ddl,), (row,) = blocks(PAGE, "sql"), blocks(PAGE, "sql row")
     async with connected(empty_database) as connection:
         await connection.execute(NOETL_EVENT)

@@ -9,14 +9,14 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from normalizer.core.event_types import KINDS, spellings_of
+from normalizer.core.event_types import EVENT_KINDS, spellings_of
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope
-from tests import shown
-from tests.factories import raw_record
-from tests.fold import Row
-from tests.shown import T0, disagreements, event
-from tests.stack import Database
+from tests.support import view_rows
+from tests.support.factories import raw_record
+from tests.support.projection_oracle import Row
+from tests.support.stack import Database
+from tests.support.view_rows import T0, event, view_differences
 
 pytestmark = pytest.mark.every_postgres
 
@@ -36,7 +36,7 @@ async def test_the_kinds_in_the_database_are_those_of_the_core(
     )
 
     assert sorted(tuple(row) for row in rows) == sorted(
-        (spelling, *kind) for kind in KINDS for spelling in spellings_of(kind)
+        (spelling, *kind) for kind in EVENT_KINDS for spelling in spellings_of(kind)
     )
 
 
@@ -69,16 +69,16 @@ async def test_a_retry_that_only_its_issuer_numbers_is_one_call(
     connection: asyncpg.Connection,
 ) -> None:
     defaulted = {"evidence": 12, "attempts": 0}
-    await shown.insert(connection, [call(1, "command.claimed", **defaulted)])
-    await shown.insert(connection, [call(2, "command.issued", attempts=2)])
-    await shown.insert(connection, [call(3, "call.done", status="COMPLETED", **defaulted)])
+    await view_rows.insert(connection, [call(1, "command.claimed", **defaulted)])
+    await view_rows.insert(connection, [call(2, "command.issued", attempts=2)])
+    await view_rows.insert(connection, [call(3, "call.done", status="COMPLETED", **defaulted)])
 
     calls = await connection.fetch("select attempts, status from projector.calls")
 
     assert [tuple(row) for row in calls] == [(2, "COMPLETED")]
 
 
-async def test_tries_that_only_their_issuer_numbers_are_told_apart(
+async def test_tries_that_only_their_issuer_numbers_are_distinguished(
     connection: asyncpg.Connection,
 ) -> None:
     """Whatever comes first: also a retry's end before its issue."""
@@ -92,7 +92,7 @@ async def test_tries_that_only_their_issuer_numbers_are_told_apart(
         call(7, "call.done", status="COMPLETED", **defaulted),
     ]
     for row in reversed(rows):
-        await shown.insert(connection, [row])
+        await view_rows.insert(connection, [row])
 
     calls = await connection.fetch(
         "select attempts, status, queue_s, backoff_s from projector.calls order by attempts"
@@ -118,7 +118,7 @@ async def test_of_two_ends_in_one_microsecond_the_worse_counts(
                 event_id=2 * number + place, execution_id=number, event_type="call.done",
                 status=status, **at_once,
             )  # fmt: skip
-            await shown.insert(connection, [told])
+            await view_rows.insert(connection, [told])
 
     calls = await connection.fetch("select execution_id, status from projector.calls order by 1")
 
@@ -132,8 +132,8 @@ async def test_events_that_name_no_command_make_no_call_and_are_counted(
     connection: asyncpg.Connection,
 ) -> None:
     done = [call(n, "call.done", status="COMPLETED", command_id=None) for n in range(3)]
-    await shown.insert(connection, done)
-    await shown.update(connection, [done[2] | {"command_id": "c"}])
+    await view_rows.insert(connection, done)
+    await view_rows.update(connection, [done[2] | {"command_id": "c"}])
 
     calls = await connection.fetch("select command_id from projector.calls")
     without = await connection.fetch(
@@ -142,7 +142,7 @@ async def test_events_that_name_no_command_make_no_call_and_are_counted(
 
     assert [row["command_id"] for row in calls] == ["c"]
     assert [tuple(row) for row in without] == [("fetch", "call.done", "COMPLETED", 2)]
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 @pytest.mark.parametrize("events", [100, 3_000])
@@ -153,12 +153,12 @@ async def test_a_report_that_changes_a_call_reads_its_command_only(
     rows = [
         call(n, "call.done", status="COMPLETED", command_id=f"1:fetch:{n}") for n in range(events)
     ]
-    await shown.insert(connection, rows)
+    await view_rows.insert(connection, rows)
     changed = rows[events // 2] | {"error": "HTTP 503"}
 
     async with connection.transaction():
         before = await connection.fetchval(EVENTS_READ)
-        await shown.update(connection, [changed])
+        await view_rows.update(connection, [changed])
         read = await connection.fetchval(EVENTS_READ) - before
 
     assert read < 10
@@ -201,7 +201,7 @@ async def test_a_retry_is_one_call_whoever_numbers_it(
             as_told(number, 2, "call.done", WORKERS[worker]),
         ]
         for told in tellings if in_order else reversed(tellings):
-            await shown.insert(connection, [told])
+            await view_rows.insert(connection, [told])
 
     calls = await connection.fetch(
         "select execution_id, attempts, status, issued_at is not null from projector.calls"
@@ -232,13 +232,13 @@ def as_told(execution_id: int, number: int, kind: str, words: dict[str, Any]) ->
         (value.setdefault(inside, {}) if inside else value)[name] = what
     (outcome,) = Normalizer().normalize(raw_record(number, value))
     assert isinstance(outcome, Envelope)
-    told = {name: getattr(outcome, name) for name in shown.COLUMNS}
+    told = {name: getattr(outcome, name) for name in view_rows.COLUMNS}
     event_id = 10 * execution_id + number
     return event(**told | {"event_id": event_id, "context": None, "coercions": None})
 
 
 async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> None:
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [
             call(n, "call.done", status="COMPLETED", command_id=f"1:fetch:9:i{n}", iteration=n)
@@ -247,20 +247,20 @@ async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> No
     )
 
     assert await connection.fetchval("select count(*) from projector.calls") == 50
-    assert await connection.fetchval("select max(ordinal) from projector.tries_in_order") == 0
+    assert await connection.fetchval("select max(ordinal) from projector.attempts_in_order") == 0
     counts = "select sum(first_tries), sum(retries) from projector.retries_by_minute"
     assert tuple(await connection.fetchrow(counts)) == (50, 0)
 
 
-async def test_a_command_issued_anew_is_recognised_by_its_ordinal(
+async def test_a_command_issued_again_is_recognised_by_its_ordinal(
     connection: asyncpg.Connection,
 ) -> None:
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [call(n, "command.issued", command_id=f"1:fetch:{n}") for n in (1, 2)],
     )
 
-    tries = await connection.fetch("select ordinal, attempts from projector.tries_in_order")
+    tries = await connection.fetch("select ordinal, attempts from projector.attempts_in_order")
 
     assert sorted(tuple(row) for row in tries) == [(0, 0), (1, 0)]
 
@@ -269,10 +269,10 @@ async def test_work_handed_over_to_a_callback_is_not_finished(
     connection: asyncpg.Connection,
 ) -> None:
     parked = call(1, "command.completed", status="COMPLETED", context={"pending_callback": True})
-    await shown.insert(connection, [parked])
+    await view_rows.insert(connection, [parked])
     assert await connection.fetchval("select status from projector.calls") == "PENDING"
 
-    await shown.insert(connection, [call(2, "call.done", status="COMPLETED")])
+    await view_rows.insert(connection, [call(2, "call.done", status="COMPLETED")])
 
     assert await connection.fetchval("select status from projector.calls") == "COMPLETED"
 
@@ -292,7 +292,7 @@ async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_s
     ask = "select status, contradicting, active_after_end from projector.executions"
     seen = []
     for row in rows:
-        await shown.insert(connection, [row])
+        await view_rows.insert(connection, [row])
         seen.append(tuple(await connection.fetchrow(ask)))
 
     assert seen == [
@@ -306,11 +306,11 @@ async def test_an_execution_ends_by_lifecycle_events_only_and_as_the_first_one_s
 async def test_a_playbook_known_late_takes_what_its_execution_had(
     connection: asyncpg.Connection,
 ) -> None:
-    await shown.insert(connection, [call(2, "call.done", status="COMPLETED", duration=1.0)])
+    await view_rows.insert(connection, [call(2, "call.done", status="COMPLETED", duration=1.0)])
     before = await connection.fetch("select playbook from projector.call_outcomes_by_attempt")
 
     started = event(event_id=1, event_type="playbook.started", context={"path": "flow/late"})
-    await shown.insert(connection, [started])
+    await view_rows.insert(connection, [started])
 
     assert [row[0] for row in before] == [""]
     for view in ("call_outcomes_by_attempt", "call_time_histogram", "execution_outcomes"):
@@ -321,11 +321,13 @@ async def test_a_playbook_known_late_takes_what_its_execution_had(
 async def test_truncating_the_log_empties_what_hangs_on_it(
     connection: asyncpg.Connection,
 ) -> None:
-    await shown.insert(connection, [call(1, "call.done", status="ERROR", error="x", attempts=1)])
+    await view_rows.insert(
+        connection, [call(1, "call.done", status="ERROR", error="x", attempts=1)]
+    )
 
     await connection.execute("truncate normalizer.events")
 
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_a_writer_needs_no_right_to_any_projection(connection: asyncpg.Connection) -> None:
@@ -363,7 +365,7 @@ async def test_updates_of_what_runs_stay_hot(connection: asyncpg.Connection) -> 
     """No index holds a column that each event changes."""
     running = ["command.issued", "command.claimed", "command.started"]
     for number, kind in enumerate(running * 10, start=1):
-        await shown.insert(connection, [call(number, kind)])
+        await view_rows.insert(connection, [call(number, kind)])
     await connection.execute("select pg_stat_force_next_flush()")
 
     hot = await connection.fetch(
@@ -392,15 +394,17 @@ async def test_writers_of_their_own_executions_never_wait_for_each_other(
             await writer.execute("set lock_timeout = '100ms'")
             await writer.execute("begin")
             for again in range(3):
-                await shown.insert(writer, busy(number, again))
-                await shown.update(writer, [row | {"error": "y"} for row in busy(number, again)])
+                await view_rows.insert(writer, busy(number, again))
+                await view_rows.update(
+                    writer, [row | {"error": "y"} for row in busy(number, again)]
+                )
         for writer in writers:
             await writer.execute("commit")
     finally:
         for writer in writers:
             await writer.close()
 
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 def busy(writer: int, again: int) -> list[Row]:
@@ -426,7 +430,7 @@ async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     """Each writes two executions in the order that would deadlock, after locking both."""
-    await shown.insert(connection, [event(event_id=n, execution_id=n) for n in (1, 2)])
+    await view_rows.insert(connection, [event(event_id=n, execution_id=n) for n in (1, 2)])
 
     async def write(first: int, second: int) -> None:
         writer = await asyncpg.connect(database.admin_url)
@@ -437,7 +441,7 @@ async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
                     for execution_id in (first, second):
                         event_id = 10_000 * first + 100 * number + execution_id
                         row = event(event_id=event_id, execution_id=execution_id)
-                        await shown.insert(writer, [row])
+                        await view_rows.insert(writer, [row])
         finally:
             await writer.close()
 
@@ -445,7 +449,7 @@ async def test_locking_executions_first_keeps_two_statements_of_a_batch_in_line(
         group.create_task(write(1, 2), name="one")
         group.create_task(write(2, 1), name="two")
 
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 _WRITES_AS_ITS_OWNER: Final = """
@@ -466,7 +470,7 @@ async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_
 ) -> None:
     """Also where the call is not counted."""
     failed = {"command_id": "1:fetch:9", "attempts": 0, "step": step}
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [
             call(1, "call.done", status="FAILED", iteration=2, **failed),
@@ -476,10 +480,10 @@ async def test_a_failure_that_turns_out_to_be_of_another_iteration_is_no_retrys_
     waited = "select begun_at - failed_before from projector.call_facts where attempts = 1"
     assert await connection.fetchval(waited) == timedelta(seconds=4)
 
-    await shown.insert(connection, [call(3, "command.started", iteration=1, **failed)])
+    await view_rows.insert(connection, [call(3, "command.started", iteration=1, **failed)])
 
     assert await connection.fetchval(waited) is None
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 ROWS_READ: Final = """
@@ -512,12 +516,14 @@ async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
     async def read(rows: list[Row]) -> int:
         async with connection.transaction():
             before: int = await connection.fetchval(ROWS_READ)
-            await shown.insert(connection, rows)
+            await view_rows.insert(connection, rows)
             after: int = await connection.fetchval(ROWS_READ)
             return after - before
 
-    await shown.insert(connection, tried_again(1))
-    await shown.insert(connection, [row for number in range(2, 500) for row in tried_again(number)])
+    await view_rows.insert(connection, tried_again(1))
+    await view_rows.insert(
+        connection, [row for number in range(2, 500) for row in tried_again(number)]
+    )
 
     assert await read(tried_again(500)) < 50
     for number in (2, 250, 500):
@@ -525,7 +531,7 @@ async def test_a_retry_is_found_by_its_key_however_many_others_there_are(
         assert await read([failed_too]) < 50
         moved = call(-number, "call.done", status="FAILED", attempts=0, **columns(number))
         assert await read([moved | {"event_id": 3_000 + number}]) < 50
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
@@ -541,7 +547,7 @@ async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
         event(event_id=301, event_type="playbook.completed", status="COMPLETED",
               created_at=T0 + timedelta(seconds=300)),
     ]  # fmt: skip
-    await shown.insert(connection, rows)
+    await view_rows.insert(connection, rows)
     more = (
         *("status = 'FAILED'", "step = 'z'", "attempts = 2", "parent_execution_id = 9"),
         *("error = 'x'", "context = jsonb_build_object('path', 'flow/a', 'more', event_id)"),
@@ -557,4 +563,4 @@ async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
             read = await connection.fetchval(EVENTS_READ) - before
         assert read < 20, (event_id, told)
 
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}

@@ -7,10 +7,10 @@ import sys
 
 import asyncpg
 
-from tests import shown
-from tests.shown import event
-from tests.stack import Database
-from tests.tables import claimed, connected, open_store
+from tests.support import view_rows
+from tests.support.stack import Database
+from tests.support.table_rows import claimed, connected, open_store
+from tests.support.view_rows import event
 
 
 async def projector(*arguments: str, database_url: str = "") -> tuple[int | None, str]:
@@ -96,7 +96,7 @@ async def test_wait_returns_once_the_record_is_in_the_views(database: Database) 
             projector("wait", "noetl.events:0:41", database_url=database.url), name="waiting"
         )
         await connection.execute(
-            "update normalizer.source_position set next_offset = 42, holes = 42"
+            "update normalizer.source_positions set next_offset = 42, holes = 42"
         )
         code, printed = await waiting
 
@@ -169,7 +169,7 @@ async def test_maintain_exits_with_3_when_a_step_failed_and_has_done_the_others(
     assert "execution_facts   match" in said
 
 
-async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) -> None:
+async def test_maintain_goes_on_until_it_is_requested_to_stop(database: Database) -> None:
     process = await start("maintain", "--every", "1h", database_url=database.admin_url)
     assert process.stdout is not None
     async for line in process.stdout:
@@ -180,7 +180,7 @@ async def test_maintain_goes_on_until_it_is_asked_to_stop(database: Database) ->
     assert await process.wait() == 0
 
 
-async def test_repair_mends_what_is_known_to_differ(database: Database) -> None:
+async def test_repair_recovers_what_is_known_to_differ(database: Database) -> None:
     async def typed(*options: str) -> tuple[int | None, str]:
         return await projector("repair", *options, database_url=database.admin_url)
 
@@ -231,7 +231,7 @@ async def test_what_a_repair_cannot_mend_stays_divergent(database: Database) -> 
         await connection.execute(
             """
             insert into normalizer.quarantine
-                   (reason, detail, shape, normalizer_version, source_topic, source_generation,
+                   (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
                     source_partition, source_offset, source_index, value_bytes, batch_id)
             values ('invalid_json', 'line 1', 'executor', 1, 'noetl.events', 0, 0, 1, 0, 1, 1);
             delete from projector.quarantine_hours;
@@ -251,7 +251,7 @@ async def test_what_a_repair_cannot_mend_stays_divergent(database: Database) -> 
 
 
 async def fill(connection: asyncpg.Connection) -> None:
-    await shown.insert(connection, [event()])
+    await view_rows.insert(connection, [event()])
 
 
 async def test_who_stops_reading_gets_no_traceback_and_the_work_is_done(database: Database) -> None:

@@ -17,16 +17,16 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.core.bounds import MAX_VALUE_BYTES
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import Reason
-from normalizer.process.helper_process import Helper, HelperDied
+from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
 from normalizer.service.ownership import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
-from tests.factories import raw_event
-from tests.measured import Measures, measured, read
-from tests.results import Say, write_defect
-from tests.running import Watcher, running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.factories import raw_event
+from tests.support.measured_service import Measures, measured, read
+from tests.support.results import PrintLine, write_defect
+from tests.support.service_runs import Watcher, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 TWO_PARTITIONS: Final = pytest.mark.parametrize("topic", [2], indirect=True)
 ONE_PARTITION: Final = pytest.mark.parametrize("topic", [1], indirect=True)
@@ -195,7 +195,7 @@ async def test_a_heavy_record_of_full_size_holds_up_nobody(
     bootstrap_servers: str,
     watcher: Watcher,
     tmp_path: Path,
-    say: Say,
+    say: PrintLine,
 ) -> None:
     took_s, measures = await outcome(
         [CASES[case](1)],
@@ -260,7 +260,7 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
         )
         for at, value in enumerate(values)
     ]
-    helper = Helper(["n"])
+    helper = NormalizerProcess(["n"])
 
     told = [await helper.normalize(record) for record in records]
     await helper.stop()
@@ -270,14 +270,14 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
 
 
 async def test_a_helper_that_died_says_so_and_is_started_again() -> None:
-    helper = Helper()
+    helper = NormalizerProcess()
     record = RawRecord(event(integers(0.1)), topic="t", recorded_ms=0)
     expected = await helper.normalize(record)
     pid = helper.pid
     assert pid is not None
 
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(HelperDied):
+    with pytest.raises(NormalizerProcessDied):
         await helper.normalize(record)
 
     assert await helper.normalize(record) == expected
@@ -294,7 +294,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
     await producer.flush()
     async with running(settings_for(database, topic, bootstrap_servers)) as service:
         await watcher.until_read(topic, {0: 1})
-        pid = service.intake.helper.pid
+        pid = service.intake.normalizer_process.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
 
@@ -335,7 +335,7 @@ async def test_a_partition_that_does_not_move_is_read_record_by_record(
 
     in_hand = [line["at"] for line in lines if line["event"] == "reading_one_by_one"]
     assert in_hand == [5, 6, 7, 8, 9]
-    assert "partition_does_not_move" in {line["event"] for line in lines}
+    assert "partition_stalled" in {line["event"] for line in lines}
     rows = await watcher.connection.fetch(
         """
         select count(*) as rows from normalizer.events where source_offset between 5 and 9
@@ -362,4 +362,4 @@ async def test_a_partition_with_nothing_to_read_is_no_suspect_however_often_it_i
         async with running(settings):
             await watcher.until_read(topic, {0: 10})
 
-    assert "partition_does_not_move" not in {line["event"] for line in lines}
+    assert "partition_stalled" not in {line["event"] for line in lines}

@@ -10,18 +10,18 @@ import msgspec
 import pytest
 
 from normalizer.core.sanitize import Sanitizer
-from normalizer.jobs import redact, renormalise
-from normalizer.jobs.asked import Asked
-from normalizer.jobs.redact import Places, Redact, RedactDryRun
-from normalizer.jobs.reporting import Verdict
-from projector.maintain import Keep, maintain
-from tests.factories import batch_of, envelope, rejected
+from normalizer.jobs import redact, renormalize
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts
+from projector.maintenance.maintain import Keep, maintain
 from tests.integration.test_forget import counts, everything, where
 from tests.integration.test_position import typed
-from tests.replays import found_wrong, player, settings_of
-from tests.shown import differences
-from tests.stack import Database
-from tests.tables import claimed, connected, count, open_store, wait_for_lock
+from tests.support.factories import batch_of, envelope, rejected
+from tests.support.job_runs import job_settings, ledger_mistakes, runner
+from tests.support.stack import Database
+from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
+from tests.support.view_rows import differences
 
 SECRET: Final = "eyJ" + "hbGciOiJIUzINiJ" * 3 + ".eyJzdWIiOiIxIn.clnbmFdXJl"
 """A token, as no rule of today lets it in; stored as it came. Without a digit: classes keep it."""
@@ -43,7 +43,7 @@ def told(number: int, **fields: Any) -> Any:
             "error": f"refused: {SECRET}",
             "context": msgspec.json.encode({"password": PASSWORD, "n": number}),
             "extra": msgspec.json.encode(
-                {"token": PASSWORD, "told_otherwise": {"error": [SECRET]}}
+                {"token": PASSWORD, "conflicting_values": {"error": [SECRET]}}
             ),
             "headers": msgspec.json.encode({"authorization": f"Bearer {PASSWORD}"}),
             "coercions": msgspec.json.encode(
@@ -75,13 +75,13 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
         yield made
 
 
-async def redacted(database: Database) -> tuple[Verdict, Places]:
-    asked = Asked(kind="redact", source="everything")
-    run = Redact(player(settings_of(database), asked), Sanitizer())
-    return await run.run(), run.places
+async def redacted(database: Database) -> tuple[RunResult, RedactedCounts]:
+    asked = JobSpec(kind="redact", source="everything")
+    run = Redact(runner(job_settings(database), asked), Sanitizer())
+    return await run.run(), run.counts
 
 
-async def test_secrets_go_from_every_place_and_projections_agree(
+async def test_secrets_leave_every_table_and_projections_agree(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     holding = await where(connection, SECRET)
@@ -97,10 +97,10 @@ async def test_secrets_go_from_every_place_and_projections_agree(
     verdict, places = await redacted(database)
 
     assert await where(connection, SECRET) == await where(connection, PASSWORD) == set()
-    assert await found_wrong(database) == []
-    assert await count(connection, "projector.divergent where ended_at is null") == 0
+    assert await ledger_mistakes(database) == []
+    assert await count(connection, "projector.divergences where ended_at is null") == 0
     assert (verdict.state, verdict.totals.changed, verdict.totals.unchanged) == ("complete", 4, 2)
-    assert trial.places == {
+    assert trial.counts == {
         **{f"normalizer.events.{name}": 4 for name in ("error", "context", "extra", "headers")},
         "normalizer.events.coercions": 4,
         "normalizer.quarantine.detail": 1,
@@ -117,10 +117,10 @@ async def test_killed_at_any_step_it_ends_the_same(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each run dies after the first transaction of its kind that changed something."""
-    monkeypatch.setattr(renormalise, "ROWS_A_CHUNK", 2)
+    monkeypatch.setattr(renormalize, "ROWS_A_CHUNK", 2)
     monkeypatch.setattr(redact, "CALLS_A_STEP", 1)
     before = await counts(connection)
-    page, fetch = Redact._rewrite, redact._Others._fetch
+    page, fetch = Redact._rewrite, redact._OtherTables._fetch
     dies_in: list[str] = []
 
     async def after_a_page(self: Redact, *told: Any) -> Any:
@@ -136,13 +136,13 @@ async def test_killed_at_any_step_it_ends_the_same(
         return done
 
     monkeypatch.setattr(Redact, "_rewrite", after_a_page)
-    monkeypatch.setattr(redact._Others, "_fetch", after_a_statement)
+    monkeypatch.setattr(redact._OtherTables, "_fetch", after_a_statement)
     for moment in ("page", "update normalizer.quarantine", "rewrite_archived", "rename_counts"):
         dies_in = [moment]
         with pytest.raises(KeyboardInterrupt):
             await redacted(database)
         if moment in {"page", "rewrite_archived"}:
-            assert await found_wrong(database) == []
+            assert await ledger_mistakes(database) == []
     assert await where(connection, SECRET) <= {"projector.error_hours"}
     dies_in = []
     verdict, _ = await redacted(database)
@@ -150,12 +150,12 @@ async def test_killed_at_any_step_it_ends_the_same(
     assert (verdict.run, verdict.state) == (1, "complete")
     assert (verdict.totals.changed, verdict.totals.unchanged) == (4, 2)
     assert await where(connection, SECRET) == await where(connection, PASSWORD) == set()
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
     changed = differences(await counts(connection), before)
     assert [view for view in changed if "error" not in view] == []
 
 
-async def test_a_row_that_is_told_again_meanwhile_keeps_what_it_was_told(
+async def test_a_row_that_is_reported_again_meanwhile_keeps_what_it_was_reported(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     """Only rows with a secret are locked, and what is rewritten is what is there by then."""
@@ -180,13 +180,13 @@ async def test_a_row_that_is_told_again_meanwhile_keeps_what_it_was_told(
 
     assert (verdict.state, verdict.totals.changed) == ("complete", 4)
     assert msgspec.json.decode(kept) == {"n": 0, "more": 1, "password": "[REDACTED]"}
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
-async def test_the_command_counts_by_place_and_shows_no_content(
+async def test_the_command_counts_by_table_and_prints_no_content(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    settings = settings_of(database)
+    settings = job_settings(database)
 
     code, said = await typed(settings, "redact", "--dry-run")
     done, verdict = await typed(settings, "redact", "--no-yield")

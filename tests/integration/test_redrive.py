@@ -10,36 +10,36 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import pytest
 
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Outcome, Rejected
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized, Rejected
 from normalizer.errors import StoreUnavailable
 from normalizer.jobs import redrive
-from normalizer.jobs.asked import Asked
 from normalizer.jobs.backfill import Backfill
-from normalizer.jobs.defaults import Defaults
-from normalizer.jobs.diff import Diff
-from normalizer.jobs.dryrun import DryRun
-from normalizer.jobs.files import FileSource
-from normalizer.jobs.redrive import QuarantineSource, Selection
-from normalizer.jobs.reporting import Verdict
-from tests.factories import raw_event
-from tests.replays import (
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
+from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.file_source import FileSource
+from tests.support.factories import raw_event
+from tests.support.job_runs import (
     NORMALIZE,
     backfill_files,
     backfill_of,
-    contents,
-    found_wrong,
-    player,
-    settings_of,
-    written,
+    job_settings,
+    ledger_mistakes,
+    runner,
+    table_contents,
+    write_file,
 )
-from tests.stack import Database
-from tests.tables import connected, stored_events
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
 
 TOPIC = "noetl.events"
 
 
-def strict(record: RawRecord) -> tuple[Outcome, ...]:
+def strict(record: RawRecord) -> tuple[Normalized, ...]:
     """Rules with a mistake: they refuse odd numbers."""
     return tuple(
         Rejected(reason="invalid_id", detail="an odd number", index=index)
@@ -77,22 +77,22 @@ def lines(count: int) -> bytes:
 
 async def refused(database: Database, tmp_path: Path, count: int = 30) -> None:
     """Fill the quarantine by the rules with the mistake."""
-    path = written(tmp_path / "file.zst", lines(count))
-    await backfill_of(settings_of(database), FileSource([path]), "f", normalize=strict).run()
+    path = write_file(tmp_path / "file.zst", lines(count))
+    await backfill_of(job_settings(database), FileSource([path]), "f", normalize=strict).run()
 
 
-async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: Any) -> Verdict:
-    defaults = Defaults(selection.pop("defaults", {}))
-    source = QuarantineSource(database.url, Selection(**selection), defaults=defaults)
+async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: Any) -> RunResult:
+    defaults = FieldDefaults(selection.pop("defaults", {}))
+    source = QuarantineSource(database.url, RedriveSelection(**selection), defaults=defaults)
     return await redriven_from(source, database, normalize, **selection)
 
 
 async def redriven_from(
     source: QuarantineSource, database: Database, normalize: Any = NORMALIZE, **selection: Any
-) -> Verdict:
-    asked = Asked(kind="redrive", source="quarantine", options={"s": str(selection)})
+) -> RunResult:
+    asked = JobSpec(kind="redrive", source="quarantine", options={"s": str(selection)})
     flow = Backfill(
-        player(settings_of(database), asked),
+        runner(job_settings(database), asked),
         source,
         source.normalized_by(normalize),
         positions_of=source.positions,
@@ -106,7 +106,7 @@ async def tries(database: Database) -> list[tuple[Any, ...]]:
             """
             select   entry.source_offset, tried.outcome, tried.tried_by <> '' as said,
                      entry.redriven_at is not null as through
-            from     normalizer.quarantine_try as tried
+            from     normalizer.redrive_attempts as tried
             join     normalizer.quarantine     as entry using (quarantine_id)
             order by tried.tried_at, entry.source_offset
             """
@@ -160,17 +160,17 @@ async def test_what_comes_through_keeps_its_coordinates_and_the_rest_stays(
         entries = await connection.fetch(
             "select reason, count(*), count(redriven_at) from normalizer.quarantine group by 1"
         )
-    odd = {number for number in range(30) if number % 2 and number % 5}
+    mutated = {number for number in range(30) if number % 2 and number % 5}
     assert (verdict.state, verdict.totals.stored, verdict.totals.refused) == ("complete", 12, 6)
     assert {(event.source_topic, event.source_offset) for event in events} >= {
-        (TOPIC, number) for number in odd
+        (TOPIC, number) for number in mutated
     }
     assert {tuple(row) for row in entries} == {("invalid_id", 12, 12), ("not_an_event", 6, 0)}
     assert sorted(await tries(database)) == sorted(
-        [(number, "redriven", True, True) for number in odd]
+        [(number, "redriven", True, True) for number in mutated]
         + [(number, "refused", True, False) for number in range(0, 30, 5)]
     )
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_rows_are_the_same_as_if_they_had_never_been_refused(
@@ -179,11 +179,11 @@ async def test_rows_are_the_same_as_if_they_had_never_been_refused(
     await refused(database, tmp_path)
     await redriven(database)
     async with connected(database) as connection:
-        by_detour = await contents(connection)
+        by_detour = await table_contents(connection)
     async with cluster.database() as other:
         await backfill_files(other, tmp_path / "file.zst")
         async with connected(other) as connection:
-            straight = await contents(connection)
+            straight = await table_contents(connection)
 
     assert by_detour["rows"] == straight["rows"]
     assert by_detour["counters"] == straight["counters"]
@@ -220,7 +220,7 @@ async def test_entries_that_were_read_are_not_read_again_after_an_outage(
 ) -> None:
     monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 5)
     await refused(database, tmp_path)
-    source = FailingOnce(database.url, Selection())
+    source = FailingOnce(database.url, RedriveSelection())
 
     verdict = await redriven_from(source, database)
 
@@ -228,7 +228,7 @@ async def test_entries_that_were_read_are_not_read_again_after_an_outage(
     assert (verdict.totals.stored, verdict.totals.refused) == (12, 6)
     assert len(await tries(database)) == 18
     assert source.share() == 1.0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
@@ -236,8 +236,8 @@ async def test_entries_of_one_record_in_two_pages_are_tried_once_each(
 ) -> None:
     monkeypatch.setattr(redrive, "ENTRIES_A_PAGE", 2)
     batch = msgspec.json.encode({"events": [{"no": "event"} for _ in range(3)]}) + b"\n"
-    path = written(tmp_path / "file.ndjson", batch)
-    await backfill_of(settings_of(database), FileSource([path]), "f").run()
+    path = write_file(tmp_path / "file.ndjson", batch)
+    await backfill_of(job_settings(database), FileSource([path]), "f").run()
 
     verdict = await redriven(database)
 
@@ -269,16 +269,16 @@ async def test_only_what_was_selected_is_tried(
 async def test_a_dry_run_records_nothing(database: Database, tmp_path: Path) -> None:
     await refused(database, tmp_path)
     async with connected(database) as connection:
-        before = await contents(connection)
-        source = QuarantineSource(database.url, Selection())
+        before = await table_contents(connection)
+        source = QuarantineSource(database.url, RedriveSelection())
         diff = Diff()
 
-        async with DryRun(
+        async with BackfillDryRun(
             database.url, source, source.normalized_by(NORMALIZE), diff, batch_rows=5
         ) as trial:
             await trial.run()
 
-        assert await contents(connection) == before
+        assert await table_contents(connection) == before
     assert (diff.count("new"), diff.count("refused"), diff.count("unchanged")) == (12, 0, 6)
     assert await tries(database) == []
 
@@ -301,8 +301,8 @@ async def test_bytes_that_are_gone_are_said_to_be(database: Database, tmp_path: 
 
 async def test_records_get_what_they_lack(database: Database, tmp_path: Path) -> None:
     timeless = msgspec.json.encode(raw_event(0, event_id=None, created_at=None)) + b"\n"
-    path = written(tmp_path / "file.ndjson", timeless)
-    await backfill_of(settings_of(database), FileSource([path]), "f").run()
+    path = write_file(tmp_path / "file.ndjson", timeless)
+    await backfill_of(job_settings(database), FileSource([path]), "f").run()
 
     verdict = await redriven(database, reason="missing_time", defaults={"created_at": "2026-01-31"})
 

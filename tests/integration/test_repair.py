@@ -17,23 +17,23 @@ from hypothesis import strategies as st
 
 from bench.history import make_history
 from normalizer.errors import StoreUnavailable
-from projector.comparisons import COMPARISONS
-from projector.comparisons.executions import EXECUTION_HOURS
-from projector.maintain import MaintainerBusy, alone
-from projector.repair import SHARD, Asked, look, repair, repair_executions
-from projector.report import Report
-from projector.verify import Verdict, record, verify
-from projector.windows import Scope
-from tests import shown
-from tests.fold import Row
-from tests.shown import T0, disagreements, event
-from tests.stack import Database
-from tests.waiting import moment, until
+from projector.maintenance.maintain import MaintainerBusy, maintenance_lock
+from projector.repair.repair import SHARD, RepairRequest, preview, repair, repair_executions
+from projector.repair.repair_progress import RepairProgress
+from projector.verify.queries import COMPARISONS
+from projector.verify.queries.execution_queries import EXECUTION_HOURS
+from projector.verify.ranges import Scope
+from projector.verify.verify import Verdict, record, verify
+from tests.support import view_rows
+from tests.support.projection_oracle import Row
+from tests.support.stack import Database
+from tests.support.view_rows import T0, event, view_differences
+from tests.support.waiting import moment, until
 
 SETTINGS: Final = {"search_path": "projector, normalizer, public", "TimeZone": "UTC", "jit": "off"}
-ALL: Final = Asked(scope=Scope())
-NOTED: Final = Asked()
-COUNTERS: Final = Asked(scope=Scope(), only_counted=True)
+ALL: Final = RepairRequest(scope=Scope())
+NOTED: Final = RepairRequest()
+COUNTERS: Final = RepairRequest(scope=Scope(), only_counters=True)
 
 TAMPERING: Final[dict[str, tuple[str, ...]]] = {
     "event_minutes": ("events = events + 3", "attempts = attempts + 7", "status = 'OTHER'"),
@@ -49,7 +49,7 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "events = events + 1",
         "first_at = first_at - interval '9 days'",
         "failed = failed + 1, failed_at = null",
-        "told_playbook = null",
+        "playbook_ranked = null",
         "forgotten = true",
         "counted_begun = counted_begun + interval '1 hour'",
         "counted_outcome = 'CANCELLED', counted_ended = '2020-01-01'",
@@ -60,9 +60,9 @@ TAMPERING: Final[dict[str, tuple[str, ...]]] = {
         "finished_at = finished_at + interval '2 days'",
         "begun_at = begun_at - interval '1 hour'",
         "attempts = attempts + 100",
-        "told_step = null",
+        "step_ranked = null",
         "failed_before = '2020-01-01'",
-        "told_duration = null",
+        "duration_ranked = null",
         "command_id = command_id || 'x'",
     ),
     "execution_hours": ("executions = executions + 1", "playbook = 'other'"),
@@ -82,7 +82,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     await made.close()
 
 
-async def repaired(connection: asyncpg.Connection, asked: Asked = NOTED) -> list[Verdict]:
+async def repaired(connection: asyncpg.Connection, asked: RepairRequest = NOTED) -> list[Verdict]:
     return [verdict async for verdict in repair(connection, asked)]
 
 
@@ -105,7 +105,7 @@ async def standing(connection: asyncpg.Connection) -> dict[str, int]:
 
 async def fill(connection: asyncpg.Connection, events: int = 1_500) -> None:
     await make_history(connection, events, until=datetime(2026, 7, 10, tzinfo=UTC))
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [
             any_call(random.Random(number), number)
@@ -163,7 +163,7 @@ async def test_whatever_was_tampered_with_is_as_the_log_says_again(
 
     assert {str(one) for one in said if one.verdict != "match"} == set()
     assert await verified(connection) == set()
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
     assert await standing(connection) == {}
 
 
@@ -177,7 +177,7 @@ async def test_what_verify_found_is_repaired_without_saying_what(
     await fill(connection)
     await tamper(connection, random.Random(7), list(TAMPERING))
     found = await verified(connection)
-    looked = {one.projection for one in [one async for one in look(connection, NOTED)]}
+    looked = {one.projection for one in [one async for one in preview(connection, NOTED)]}
     assert found == looked == set(await standing(connection))
 
     said = await repaired(connection)
@@ -197,7 +197,9 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
     await connection.execute("update event_hours set events = events + 1")
     await connection.execute("delete from call_hours where hour = hour_of($1)", T0)
 
-    await repaired(connection, Asked(scope=Scope(kind="range", execution_ids=(1, 2, 3, 999))))
+    await repaired(
+        connection, RepairRequest(scope=Scope(kind="range", execution_ids=(1, 2, 3, 999)))
+    )
 
     assert await verified(connection) == {"event_hours"}
 
@@ -205,11 +207,11 @@ async def test_executions_are_repaired_with_their_calls_and_roll_ups_and_nothing
 async def test_hours_are_repaired_and_nothing_else(connection: asyncpg.Connection) -> None:
     await fill(connection)
     other = event(event_id=5_001, execution_id=50, created_at=T0 + timedelta(days=3))
-    await shown.insert(connection, [other])
+    await view_rows.insert(connection, [other])
     await connection.execute("update event_hours set events = events + 1")
     hours = Scope(kind="range", since=T0 + timedelta(days=2), until=T0 + timedelta(days=4))
 
-    await repaired(connection, Asked(scope=hours))
+    await repaired(connection, RepairRequest(scope=hours))
 
     left = await connection.fetchval(
         "select count(*) from event_hours where hour > $1 and shard = $2",
@@ -234,11 +236,11 @@ async def test_hours_are_repaired_with_the_executions_that_began_before_them(
         )
         for number, (days, kind) in enumerate(kinds.items(), start=1)
     ]
-    await shown.insert(connection, rows)
+    await view_rows.insert(connection, rows)
     await connection.execute("update execution_facts set events = 7")
-    await connection.execute("update call_facts set told_outcome = null, finished_at = null")
+    await connection.execute("update call_facts set outcome_ranked = null, finished_at = null")
 
-    await repaired(connection, Asked(scope=Scope(kind="range", since=T0)))
+    await repaired(connection, RepairRequest(scope=Scope(kind="range", since=T0)))
 
     assert await verified(connection) == set()
 
@@ -251,13 +253,13 @@ async def test_a_projection_that_is_empty_is_filled(connection: asyncpg.Connecti
     await repaired(connection, ALL)
 
     assert await verified(connection) == set()
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_repairing_counters_counts_nothing_twice_that_retention_has_taken(
     connection: asyncpg.Connection,
 ) -> None:
-    await shown.insert(connection, [event(event_id=n) for n in range(1, 21)])
+    await view_rows.insert(connection, [event(event_id=n) for n in range(1, 21)])
     async with connection.transaction():
         gone = list(range(1, 11))
         await connection.execute("select archive_events($1::bigint[])", gone)
@@ -276,9 +278,9 @@ async def test_a_verdict_reached_before_a_repair_ends_no_note_of_that_repair(
 ) -> None:
     """It says that the hour agreed, and so it did, until the repair changed what hangs there."""
     failed = event(event_type="playbook.failed", status="FAILED", created_at=T0)
-    await shown.insert(connection, [failed])
+    await view_rows.insert(connection, [failed])
     await connection.execute(
-        "insert into divergent (projection, hour, noted_by) "
+        "insert into divergences (projection, hour, noted_by) "
         "values ('execution_hours', hour_of($1), 'verify')",
         T0,
     )
@@ -302,7 +304,7 @@ async def test_a_second_repair_finds_it_busy(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     other = await asyncpg.connect(database.admin_url)
-    async with alone(other):
+    async with maintenance_lock(other):
         with pytest.raises(MaintainerBusy):
             await repaired(connection, ALL)
         code, said = await run(database)
@@ -333,16 +335,16 @@ async def test_an_execution_that_cannot_be_folded_holds_up_no_other(
 
     differs = [one for one in said if one.verdict != "match"]
     assert {one.projection for one in differs} == {"execution_facts"}
-    assert {one.places for one in differs} == {(3,)}
+    assert {one.locations for one in differs} == {(3,)}
     assert await standing(connection) == {"execution_facts": 1}
 
 
-async def test_what_changes_while_it_is_repaired_is_told_once(
+async def test_what_changes_while_it_is_repaired_is_reported_once(
     connection: asyncpg.Connection, database: Database
 ) -> None:
     chance = random.Random(3)
     rows = {number: any_call(chance, number) for number in range(2, 602, 2)}
-    await shown.insert(connection, list(rows.values()))
+    await view_rows.insert(connection, list(rows.values()))
     stop = asyncio.Event()
     rounds = 0
 
@@ -351,12 +353,12 @@ async def test_what_changes_while_it_is_repaired_is_told_once(
         writer = await asyncpg.connect(database.admin_url)
         while not stop.is_set():
             changed = [any_call(chance, number) for number in chance.sample(sorted(rows), 12)]
-            await shown.update(writer, changed)
+            await view_rows.update(writer, changed)
             gone = chance.sample(sorted(rows), 6)
-            await shown.delete(writer, gone)
+            await view_rows.delete(writer, gone)
             new = [number for number in chance.sample(range(1_400), 12) if number not in rows]
             rows.update({number: any_call(chance, number) for number in new})
-            await shown.insert(writer, [rows[number] for number in new])
+            await view_rows.insert(writer, [rows[number] for number in new])
             for number in gone:
                 rows.pop(number)
             rounds += 1
@@ -375,7 +377,7 @@ async def test_what_changes_while_it_is_repaired_is_told_once(
 
     assert rounds >= 3
     assert await verified(connection) == set()
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
@@ -386,7 +388,7 @@ async def test_a_writer_that_is_at_an_execution_is_waited_for_and_folded_with(
     writer = await asyncpg.connect(database.admin_url)
     writing = writer.transaction()
     await writing.start()
-    await shown.insert(writer, [event(event_id=9_001, execution_id=1)])
+    await view_rows.insert(writer, [event(event_id=9_001, execution_id=1)])
 
     task = asyncio.create_task(repair_executions(connection, [1]))
     await until(partial(writer.fetchval, _SOMEBODY_WAITS))
@@ -417,7 +419,7 @@ async def test_killed_at_any_moment_the_same_command_comes_to_the_same_end(
 
     assert code == 0, said
     assert await verified(connection) == set()
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_events_without_their_projections_stand_as_divergent_until_they_are_repaired(
@@ -426,12 +428,12 @@ async def test_events_without_their_projections_stand_as_divergent_until_they_ar
     await fill(connection)
     async with connection.transaction():
         await connection.execute("set local projector.off = 'on'")
-        await shown.insert(
+        await view_rows.insert(
             connection,
             [any_call(random.Random(n), n) | {"execution_id": 70 + n % 2} for n in (901, 902, 903)],
         )
-        await shown.update(connection, [any_call(random.Random(77), 4)])
-        await shown.delete(connection, [6])
+        await view_rows.update(connection, [any_call(random.Random(77), 4)])
+        await view_rows.delete(connection, [6])
         await connection.execute(_REFUSALS.replace("5", "6"))
 
     stands = await standing(connection)
@@ -446,18 +448,18 @@ async def test_events_without_their_projections_stand_as_divergent_until_they_ar
     assert {str(one) for one in said if one.verdict != "match"} == set()
     assert await standing(connection) == {}
     assert await verified(connection) == set()
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 async def test_off_holds_for_its_transaction_only(connection: asyncpg.Connection) -> None:
     async with connection.transaction():
         await connection.execute("set local projector.off = 'on'")
-        await shown.insert(connection, [event(event_id=7, execution_id=1)])
+        await view_rows.insert(connection, [event(event_id=7, execution_id=1)])
 
-    await shown.insert(connection, [event(event_id=8, execution_id=2)])
+    await view_rows.insert(connection, [event(event_id=8, execution_id=2)])
 
     assert await connection.fetchval("select execution_id from execution_facts") == 2
-    noted = "select distinct execution_id from divergent where execution_id is not null"
+    noted = "select distinct execution_id from divergences where execution_id is not null"
     assert await connection.fetchval(noted) == 1
 
 
@@ -492,8 +494,8 @@ async def test_of_any_log_whatever_part_is_lost_comes_back(
     chance = random.Random(data.draw(st.integers(0, 1 << 30)))
     await connection.execute("truncate normalizer.events; truncate divergent")
     rows = {n: any_call(chance, n) for n in range(1, data.draw(st.integers(5, 60)))}
-    await shown.insert(connection, list(rows.values()))
-    before = await shown.shown(connection)
+    await view_rows.insert(connection, list(rows.values()))
+    before = await view_rows.view_rows(connection)
     tables = data.draw(st.lists(st.sampled_from(sorted(TAMPERING)), min_size=1, unique=True))
     await tamper(connection, chance, tables)
     differs = await verified(connection)
@@ -501,7 +503,7 @@ async def test_of_any_log_whatever_part_is_lost_comes_back(
     said: list[Any] = await repaired(connection)
 
     assert {one.projection for one in said} >= differs
-    assert await shown.shown(connection) == before
+    assert await view_rows.view_rows(connection) == before
     assert await verified(connection) == set()
 
 
@@ -516,7 +518,7 @@ _IT_REPAIRS: Final = """
     select exists (
         select from pg_stat_activity
         where  datname = current_database() and application_name = 'projector'
-        and    query ~ 'repair_executions|as counted|folded'
+        and    query ~ 'repair_executions|as counted|expected'
     )
 """
 
@@ -529,7 +531,7 @@ _NOBODY_ELSE_IS_HERE: Final = """
 
 _REFUSALS: Final = """
     insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
             source_partition, source_offset, source_index, value_bytes, batch_id)
     select 'invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 5, number, 0, 7, 1
     from   generate_series(1, 5) as number
@@ -538,7 +540,7 @@ _REFUSALS: Final = """
 
 async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     noted: list[str] = []
-    report = Report(every_s=0.01)
+    report = RepairProgress(every_s=0.01)
 
     async def see() -> bool:
         noted.append(capsys.readouterr().err)
@@ -550,7 +552,7 @@ async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[
 
 
 async def test_an_error_says_what_was_being_done() -> None:
-    report = Report()
+    report = RepairProgress()
 
     async def mend() -> None:
         with report.noted():

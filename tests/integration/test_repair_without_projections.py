@@ -1,12 +1,12 @@
 """Events that went in without their projections, and what comes for them before the repair."""
 
-from projector.database import connected as projecting
-from projector.repair import Asked, repair
-from projector.verify import verify
-from projector.windows import Scope
-from tests.factories import batch_of, envelope, snowflake
-from tests.stack import Database
-from tests.tables import claimed, open_store
+from projector.database_session import connected as projecting
+from projector.repair.repair import RepairRequest, repair
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
+from tests.support.factories import batch_of, envelope, snowflake
+from tests.support.stack import Database
+from tests.support.table_rows import claimed, open_store
 
 
 async def test_a_call_that_changed_before_its_execution_was_known_is_counted_under_its_playbook(
@@ -29,7 +29,7 @@ async def test_a_call_that_changed_before_its_execution_was_known_is_counted_und
         )
 
     async with projecting(database.admin_url) as connection:
-        repaired = [one async for one in repair(connection, Asked())]
+        repaired = [one async for one in repair(connection, RepairRequest())]
         verdicts = [one async for one in verify(connection, Scope())]
 
     assert [str(one) for one in (*repaired, *verdicts) if one.verdict != "match"] == []

@@ -9,25 +9,25 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from normalizer.core.batch import Totals
+from normalizer.core.batch import OutcomeTotals
 from normalizer.core.collisions import sibling_ids
-from normalizer.core.record import RawRecord
-from normalizer.core.wire_event import Refused
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.wire_event import RecordRefused
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
-from tests.factories import (
+from tests.integration.test_backfill_topic import backfilled, wrong
+from tests.integration.test_store_positions import gate, open_gate
+from tests.support.factories import (
     RECORDED_MS,
     after,
     batch_of_records,
     raw_event,
     raw_record,
 )
-from tests.integration.test_backfill_topic import backfilled, wrong
-from tests.integration.test_store_positions import gate, open_gate
-from tests.replays import NORMALIZE, backfill_files, found_wrong, written
-from tests.running import running, settings_for, watching
-from tests.stack import Database, Topic
-from tests.tables import claimed, connected, count, open_store, wait_for_lock
+from tests.support.job_runs import NORMALIZE, backfill_files, ledger_mistakes, write_file
+from tests.support.service_runs import running, settings_for, watching
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import claimed, connected, count, open_store, wait_for_lock
 
 Change = Callable[[pytest.MonkeyPatch], None]
 
@@ -59,30 +59,30 @@ def derived(patch: pytest.MonkeyPatch) -> None:
 def opaque(patch: pytest.MonkeyPatch) -> None:
     """An id that is text gets another number."""
     patch.setattr(
-        "normalizer.core.rules.identity.hash_event_id", lambda text: hash_event_id(text + "2")
+        "normalizer.core.rules.identifiers.hash_event_id", lambda text: hash_event_id(text + "2")
     )
 
 
 def keyed_anew(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
-        "normalizer.core.settle.sibling_ids",
+        "normalizer.core.reconcile.sibling_ids",
         lambda event_id, execution_id: sibling_ids(event_id + 1, execution_id),
     )
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
     """What was one event told again is another event."""
-    patch.setattr("normalizer.core.settle.likeness", lambda *_: 0)
+    patch.setattr("normalizer.core.reconcile.match_strength", lambda *_: 0)
 
 
 def refusal(patch: pytest.MonkeyPatch) -> None:
     """What was an event is none."""
 
     def refuse(_: object) -> int:
-        raise Refused("invalid_id", "today it is")
+        raise RecordRefused("invalid_id", "today it is")
 
-    patch.setattr("normalizer.core.normalize.read_execution_id", refuse)
+    patch.setattr("normalizer.core.normalize.resolve_execution_id", refuse)
 
 
 def everything(patch: pytest.MonkeyPatch) -> None:
@@ -100,10 +100,10 @@ def told(offset: int = 0) -> list[RawRecord]:
     return [raw_record(offset + at, value) for at, value in enumerate(HISTORY)]
 
 
-async def read(store: Store, records: list[RawRecord], *, at_once: int = 3) -> Totals:
+async def read(store: Store, records: list[RawRecord], *, at_once: int = 3) -> OutcomeTotals:
     """Claim the partition and read these records, in batches, as the service does."""
     claim = await claimed(store)
-    totals = Totals()
+    totals = OutcomeTotals()
     for start in range(0, len(records), at_once):
         some = records[start : start + at_once]
         batch = batch_of_records(claim, [(record, NORMALIZE(record)) for record in some])
@@ -133,11 +133,11 @@ def kcat_lines(records: list[RawRecord]) -> bytes:
 
 
 SET_BACK: Final = """
-    update normalizer.source_position
-    set    next_offset = 0, records = 0, outcomes = 0, stored = 0, duplicate = 0, joined = 0
+    update normalizer.source_positions
+    set    next_offset = 0, records = 0, outcomes = 0, stored = 0, duplicate = 0, merged = 0
 """
-DELETED: Final = "delete from normalizer.source_position"
-TRUNCATED: Final = "truncate normalizer.source_position"
+DELETED: Final = "delete from normalizer.source_positions"
+TRUNCATED: Final = "truncate normalizer.source_positions"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_a_position_set_back_by_hand_reads_no_record_twice(
 
         again = await read(store, told(), at_once=4)
 
-        assert (first.stored, first.joined, first.duplicate) == (ROWS, 2, 1)
+        assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
         assert again.duplicate == again.outcomes
         assert await count(connection, "normalizer.events") == ROWS
         assert await count(connection, "normalizer.quarantine") == 0
@@ -173,7 +173,7 @@ async def test_a_file_and_the_service_store_one_row_a_record(
     *,
     live_first: bool,
 ) -> None:
-    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
     async with open_store(database) as store, connected(database) as connection:
         if live_first:
             first: Any = await read(store, told())
@@ -184,11 +184,11 @@ async def test_a_file_and_the_service_store_one_row_a_record(
             change(monkeypatch)
             again = await read(store, told())
 
-        assert (first.stored, first.joined, first.duplicate) == (ROWS, 2, 1)
+        assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
         assert again.duplicate == again.outcomes
         assert await count(connection, "normalizer.events") == ROWS
         assert await count(connection, "normalizer.quarantine") == 0
-    assert await found_wrong(database) == []
+    assert await ledger_mistakes(database) == []
 
 
 @CHANGES
@@ -196,7 +196,7 @@ async def test_a_file_under_coordinates_of_its_own_is_read_once(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: Change
 ) -> None:
     lines = b"".join(msgspec.json.encode(value) + b"\n" for value in HISTORY)
-    path = written(tmp_path / "lines.ndjson", lines)
+    path = write_file(tmp_path / "lines.ndjson", lines)
     await backfill_files(database, path)
     change(monkeypatch)
 
@@ -213,7 +213,7 @@ async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
     """The service has a position already, and comes to those records later."""
     async with open_store(database) as store, connected(database) as connection:
         await read(store, told()[:2])
-        path = written(tmp_path / "dump.ndjson", kcat_lines(told()[1:]))
+        path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()[1:]))
         await backfill_files(database, path)
         everything(monkeypatch)
 
@@ -223,7 +223,7 @@ async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
         assert await count(connection, "normalizer.events") == ROWS + EVENTS
 
 
-async def test_a_deleted_position_still_tells_a_topic_that_was_made_anew(
+async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
     database: Database,
 ) -> None:
     """Else its records would pass for those that had their coordinates before."""
@@ -250,7 +250,7 @@ async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
 
         again = await read(store, told())
 
-        assert (again.stored, again.joined) == (2, 1)
+        assert (again.stored, again.merged) == (2, 1)
         assert await connection.fetch("select event_id, error from events order by 1") == before
 
 
@@ -262,11 +262,11 @@ async def test_a_refused_record_that_todays_rules_accept_is_stored(
         with monkeypatch.context() as patch:
             refusal(patch)
             await read(store, told())
-        await connection.execute("delete from normalizer.source_position")
+        await connection.execute("delete from normalizer.source_positions")
 
         again = await read(store, told())
 
-        assert (again.stored, again.joined, again.duplicate) == (ROWS, 2, 1)
+        assert (again.stored, again.merged, again.duplicate) == (ROWS, 2, 1)
 
 
 async def test_records_no_one_reached_are_not_looked_for(
@@ -277,7 +277,7 @@ async def test_records_no_one_reached_are_not_looked_for(
     async def looked(*_: object) -> dict[Any, int]:
         raise AssertionError("looked for new records by their coordinates")
 
-    monkeypatch.setattr("normalizer.store.rows.StoredRows.at", looked)
+    monkeypatch.setattr("normalizer.store.rows.StoredRows.find_rows_at", looked)
     async with open_store(database) as store:
         assert (await read(store, told())).stored == ROWS
 
@@ -305,7 +305,7 @@ async def test_a_topic_is_read_once_by_the_service_and_by_a_backfill(
                     await watcher.until_read(topic, {0: len(HISTORY)})
                 if turn < 2:
                     assert service.counters.stored == (ROWS if turn == 0 else 0)
-                await watcher.connection.execute("delete from normalizer.source_position")
+                await watcher.connection.execute("delete from normalizer.source_positions")
             else:
                 verdict = await backfilled(settings, topic)
                 assert verdict.totals.stored == (ROWS if turn == 0 else 0)
@@ -320,7 +320,7 @@ async def test_the_service_waits_for_a_job_that_writes_the_same_records(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither sees the other's rows yet: one waits, or each would store its own."""
-    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
     only = "new.source_offset = 0"
     async with gate(database, only) as holding, open_store(database, "service") as store:
         job = asyncio.create_task(backfill_files(database, path))
@@ -339,7 +339,7 @@ async def test_the_service_waits_for_a_job_that_writes_the_same_records(
 async def test_a_job_waits_for_the_batch_of_the_service_that_it_reads_too(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = written(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
     only = "new.source_offset = 0"
     async with gate(database, only) as holding, open_store(database, "service") as store:
         live = asyncio.create_task(read(store, told(), at_once=len(HISTORY)))

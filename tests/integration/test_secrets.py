@@ -15,14 +15,14 @@ from aiokafka import AIOKafkaProducer
 from structlog.testing import capture_logs
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.store.delivery import deliver
-from tests import factories, secret_corpus
-from tests.factories import batch_of_records, raw_record
-from tests.running import process, settings_for
-from tests.stack import Cluster, Database, Topic
-from tests.tables import assert_ledger_holds, claimed, connected, open_store
-from tests.waiting import until
+from normalizer.core.raw_record import RawRecord
+from normalizer.store.retry import write_with_retry
+from tests.support import factories, secret_corpus
+from tests.support.factories import batch_of_records, raw_record
+from tests.support.service_runs import process, settings_for
+from tests.support.stack import Cluster, Database, Topic
+from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
+from tests.support.waiting import until
 
 MARK: Final = "hunter2"
 """In every secret text."""
@@ -235,7 +235,7 @@ async def test_no_secret_gets_into_a_table_an_error_or_the_servers_log(
             claim = await claimed(store)
             batch = batch_of_records(claim, [(record, normalize(record)) for record in records])
             with capture_logs() as lines:
-                totals = await deliver(store, batch, stop=asyncio.Event())
+                totals = await write_with_retry(store, batch, stop=asyncio.Event())
 
         refused = await connection.fetchval(
             "select count(*) from normalizer.quarantine where reason = 'rejected_by_database'"
@@ -271,7 +271,7 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(
 
         async def position() -> Any:
             return await connection.fetchval(
-                "select next_offset from normalizer.source_position where partition = 0"
+                "select next_offset from normalizer.source_positions where partition = 0"
             )
 
         await until(position, is_so=lambda at: at == len(records), deadline_s=60)
@@ -360,7 +360,7 @@ async def test_no_secret_of_the_corpus_is_in_a_table_a_view_or_a_log_line(
             await claimed(store), [(record, normalize(record)) for record in records]
         )
         with capture_logs() as lines:
-            totals = await deliver(store, batch, stop=asyncio.Event())
+            totals = await write_with_retry(store, batch, stop=asyncio.Event())
 
         assert totals.stored > 500
         assert totals.quarantined > 50

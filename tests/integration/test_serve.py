@@ -12,13 +12,13 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from projector.api import connections
+from projector.api import idle_connections
 from projector.api.app import build
-from projector.api.connections import MOST_AT_ONCE
-from projector.api.database import Reader
+from projector.api.idle_connections import MOST_AT_ONCE
 from projector.api.serve import Server
-from tests.stack import Database
-from tests.waiting import moment
+from projector.api.snapshots import Reader
+from tests.support.stack import Database
+from tests.support.waiting import moment
 
 
 async def test_serve_tells_its_address_and_ends_in_order(database: Database) -> None:
@@ -73,7 +73,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However it trickles in; a connection that is only kept is kept longer."""
-    monkeypatch.setattr(connections, "HEAD_S", 0.3)
+    monkeypatch.setattr(idle_connections, "HEAD_S", 0.3)
     async with Reader(database.url, connections=1, timeout_s=5) as reader:
         server = Server(build(reader, token=None, host="127.0.0.1"))
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -14,21 +14,21 @@ from aiokafka.structs import TopicPartition
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.errors import FatalError, Fenced, PositionMoved
-from normalizer.kafka import LogReader, Partition
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.service import Service
 from normalizer.store.store import Store
-from tests.factories import raw_event
-from tests.running import (
+from tests.support.factories import raw_event
+from tests.support.service_runs import (
     Watcher,
-    make_anew,
     process,
+    recreate_topic,
     running,
     send,
     settings_for,
     until,
     watching,
 )
-from tests.stack import Database, Topic
+from tests.support.stack import Database, Topic
 
 ONE_PARTITION = pytest.mark.parametrize("topic", [1], indirect=True)
 
@@ -79,7 +79,7 @@ async def test_a_topic_read_again_from_the_start_adds_no_row(
     await send(producer, topic, range(30))
     async with running(settings):
         await watcher.until_read(topic, {0: 30})
-    await watcher.connection.execute("delete from normalizer.source_position")
+    await watcher.connection.execute("delete from normalizer.source_positions")
 
     async with running(settings) as service:
         await watcher.until_read(topic, {0: 30})
@@ -142,7 +142,7 @@ async def test_aborted_records_and_markers_are_holes(
     position = (await watcher.positions(topic))[0]
     assert (position["records"], position["holes"], position["stored"]) == (5, 6, 5)
     gaps = await watcher.connection.fetch(
-        "select reason, missing::text, offsets, first_offset, next_offset from normalizer.gap"
+        "select reason, missing::text, offsets, first_offset, next_offset from normalizer.gaps"
     )
     assert [tuple(gap) for gap in gaps] == [("hole", "{[3,8),[10,11)}", 6, 3, 11)]
 
@@ -190,14 +190,16 @@ async def test_what_compaction_took_is_a_hole(
         await producer.send_and_wait(compacted.name, value, key=b"same")
     settings = settings_for(database, compacted, bootstrap_servers)
 
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
 
         async def rolled_and_compacted() -> bool:
             await producer.send_and_wait(compacted.name, b"{}", key=b"another")
             return 0 not in await log.data_offsets(compacted.name, 0, [(0, 6)])
 
         await until(rolled_and_compacted)
-        end = (await log.bounds([Partition(compacted.name, 0)]))[Partition(compacted.name, 0)].end
+        end = (await log.bounds([KafkaPartition(compacted.name, 0)]))[
+            KafkaPartition(compacted.name, 0)
+        ].end
     async with running(settings):
         await watcher.until_read(compacted, {0: end})
 
@@ -231,7 +233,7 @@ async def test_one_service_reads_several_topics(
     await admin.delete_topics([second.name])
 
 
-async def test_the_group_is_told_how_far_the_database_is(
+async def test_the_group_is_reported_how_far_the_database_is(
     database: Database,
     topic: Topic,
     bootstrap_servers: str,
@@ -296,7 +298,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers, instance="zombie")
-    partition = Partition(topic.name, 0)
+    partition = KafkaPartition(topic.name, 0)
 
     async with running(settings) as zombie:
         await watcher.until_claimed(topic)
@@ -306,7 +308,7 @@ async def test_a_fenced_process_leaves_the_partition_until_it_is_assigned_again(
         with structlog.testing.capture_logs() as lines:
             await send(producer, topic, range(5))
             await until(lambda: partition in zombie.ownership.fenced)
-        assert zombie.ownership.missing() == []
+        assert zombie.ownership.unclaimed() == []
         assert (await watcher.positions(topic))[0]["owner"] == "younger"
         assert [line["event"] for line in lines if line["log_level"] == "warning"] == [
             "partition_fenced"
@@ -356,7 +358,7 @@ async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(
     async with watching(database.url) as other:
         lock = other.connection.transaction()
         await lock.start()
-        await other.connection.execute("select * from normalizer.source_position for update")
+        await other.connection.execute("select * from normalizer.source_positions for update")
         async with running(one) as first:
             await watcher.until_blocked()
             async with running(msgspec.structs.replace(one, instance="two")) as second:
@@ -390,7 +392,7 @@ async def test_a_batch_of_a_lost_partition_is_never_written(
                     parts=(
                         PartitionBatch(
                             topic=topic.name,
-                            generation=0,
+                            incarnation=0,
                             partition=0,
                             epoch=claims[0].epoch,
                             from_offset=3,
@@ -412,7 +414,7 @@ async def test_a_position_moved_by_hand_is_followed(
         await watcher.until_read(topic, {0: 2})
         await watcher.connection.execute(
             """
-            update normalizer.source_position
+            update normalizer.source_positions
             set    next_offset = next_offset + 3, holes = holes + 3
             where  topic = $1
             """,
@@ -450,9 +452,9 @@ async def test_records_that_expired_unread_are_a_gap(
     assert service.counters.gaps == 1
     (line,) = [line for line in lines if line["event"] == "gap"]
     assert (line["first_offset"], line["next_offset"]) == (4, 7)
-    (gap,) = await watcher.connection.fetch("select * from normalizer.gap")
+    (gap,) = await watcher.connection.fetch("select * from normalizer.gaps")
     assert (gap["first_offset"], gap["next_offset"], gap["reason"]) == (4, 7, "expired")
-    assert service.ownership.gaps == {Partition(topic.name, 0): (4, 7)}
+    assert service.ownership.gaps == {KafkaPartition(topic.name, 0): (4, 7)}
     position = (await watcher.positions(topic))[0]
     assert (position["records"], position["holes"]) == (7, 3)
 
@@ -469,13 +471,13 @@ async def test_records_that_expire_under_a_running_service_are_a_gap(
     async with running(settings_for(database, topic, bootstrap_servers)) as service:
         await send(producer, topic, range(2))
         await watcher.until_read(topic, {0: 2})
-        partition = Partition(topic.name, 0)
-        service.reader.leave(partition)  # as slow as one wants
+        partition = KafkaPartition(topic.name, 0)
+        service.reader.stop_reading(partition)  # as slow as one wants
         await send(producer, topic, range(2, 8))
         await admin.delete_records(
             {TopicPartition(topic.name, 0): RecordsToDelete(before_offset=5)}
         )
-        service.reader.begin(partition, generation=0, offset=2)
+        service.reader.start_reading(partition, incarnation=0, offset=2)
         await watcher.until_read(topic, {0: 8})
 
     assert service.counters.gaps == 1
@@ -486,7 +488,7 @@ async def test_records_that_expire_under_a_running_service_are_a_gap(
 @ONE_PARTITION
 @pytest.mark.parametrize("records_after", [2, 9], ids=["shorter", "longer"])
 @pytest.mark.parametrize("deleted", [False, True], ids=["position", "deleted position"])
-async def test_a_topic_made_anew_stops_the_partition_until_told(
+async def test_a_topic_recreated_stops_the_partition_until_reported(
     database: Database,
     topic: Topic,
     bootstrap_servers: str,
@@ -501,11 +503,11 @@ async def test_a_topic_made_anew_stops_the_partition_until_told(
         await send(producer, topic, range(5))
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
-    await make_anew(admin, topic)
+    await recreate_topic(admin, topic)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
         await send(producer, topic, range(100, 100 + records_after))
     if deleted:
-        await watcher.connection.execute("delete from normalizer.source_position")
+        await watcher.connection.execute("delete from normalizer.source_positions")
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
@@ -517,13 +519,13 @@ async def test_a_topic_made_anew_stops_the_partition_until_told(
     assert (await watcher.positions(topic))[0]["next_offset"] == (0 if deleted else 5)
 
     async with running(settings, accept_reset=True):
-        await watcher.until_claimed(topic, generation=1)
+        await watcher.until_claimed(topic, incarnation=1)
         await watcher.until_read(topic, {0: records_after})
     async with running(settings):
-        await watcher.until_claimed(topic, generation=1, epoch=2)
+        await watcher.until_claimed(topic, incarnation=1, epoch=2)
 
     assert await watcher.events() == 5 + records_after
-    assert (await watcher.positions(topic))[0]["generation"] == 1
+    assert (await watcher.positions(topic))[0]["incarnation"] == 1
 
 
 @ONE_PARTITION
@@ -534,12 +536,14 @@ async def test_another_cluster_stops_the_partition(
     await send(producer, topic, range(5))
     async with running(settings):
         await watcher.until_read(topic, {0: 5})
-    await watcher.connection.execute("update normalizer.source_position set cluster_id = 'other'")
+    await watcher.connection.execute("update normalizer.source_positions set cluster_id = 'other'")
 
     async with running(settings) as service:
         await until(lambda: bool(service.ownership.stopped))
 
-    assert "position is of cluster other" in service.ownership.stopped[Partition(topic.name, 0)]
+    assert (
+        "position is of cluster other" in service.ownership.stopped[KafkaPartition(topic.name, 0)]
+    )
 
 
 @ONE_PARTITION
@@ -564,7 +568,7 @@ async def test_sigterm_ends_the_process_in_order(
         "stopped",
     ]
     assert lines[-1]["stored"] == 20
-    async with LogReader(settings) as log:
+    async with TopicReader(settings) as log:
         assert await log.group_members(settings.kafka_group_id) == ("Empty", 0)
 
 
@@ -615,7 +619,7 @@ async def test_what_does_not_finish_within_the_deadline_is_rolled_back(
 
 
 @ONE_PARTITION
-async def test_a_reader_that_locks_up_joins_anew(
+async def test_a_reader_that_locks_up_merges_again(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers, progress_timeout_s=3)
@@ -627,7 +631,7 @@ async def test_a_reader_that_locks_up_joins_anew(
             await watcher.until_read(topic, {0: 5})
 
     assert service.counters.rejoins == 1
-    assert "joining_group_anew" in [line["event"] for line in lines]
+    assert "rejoining_group" in [line["event"] for line in lines]
 
 
 @ONE_PARTITION
@@ -673,13 +677,13 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
         raise asyncio.CancelledError
 
     monkeypatch.setattr(service.ownership, "compare", compare)
-    service.membership._on_doubt()
+    service.membership._on_unverified()
 
     with pytest.raises(FatalError, match="the task 'comparing' ended by itself"):
         await asyncio.wait_for(ended, timeout=20)
 
 
-async def test_a_stopped_partition_is_looked_at_anew_when_it_is_assigned_again(
+async def test_a_stopped_partition_is_looked_at_again_when_it_is_assigned_again(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
     """It may be sound by now: another process that had it meanwhile made it so."""

@@ -7,17 +7,17 @@ import structlog
 from aiokafka import AIOKafkaProducer
 
 from normalizer.embedded import KafkaBroker, PostgresServer
-from normalizer.kafka import LogReader, Partition
+from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.settings import Settings
 from normalizer.store.migrate import migrate
-from tests.running import process, running, send, settings_for, until, watching
-from tests.stack import Database, Topic
+from tests.support.service_runs import process, running, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
 
 
 @pytest.fixture
 async def own_database(postgres_server: PostgresServer) -> Database:
     url = await postgres_server.create_database("noetl")
-    await migrate(url, say=lambda _: None)
+    await migrate(url, report=lambda _: None)
     return Database(name="noetl", url=url, admin_url=postgres_server.url)
 
 
@@ -40,17 +40,17 @@ async def test_a_database_that_is_down_at_assignment_leaves_the_partitions_waiti
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings_for(own_database, topic, bootstrap_servers)) as service:
-            await until(lambda: any(line["event"] == "away" for line in lines))
+            await until(lambda: any(line["event"] == "unavailable" for line in lines))
             assert len(service.reader.assigned) == topic.partitions
-            assert not any(service.reader.reads(one) for one in service.reader.assigned)
+            assert not any(service.reader.is_reading(one) for one in service.reader.assigned)
 
             await postgres_server.start()
             async with watching(own_database.url) as watcher:
                 await watcher.until_read(topic, {0: 10, 1: 10, 2: 10})
                 assert await watcher.events() == 30
 
-    said = [line["event"] for line in lines if line["event"] in {"away", "back"}]
-    assert said == ["away", "back"]
+    said = [line["event"] for line in lines if line["event"] in {"unavailable", "recovered"}]
+    assert said == ["unavailable", "recovered"]
 
 
 @pytest.mark.parametrize("ends", ["stop", "kill"])
@@ -147,9 +147,9 @@ async def test_a_broker_that_is_not_there_yet_is_waited_for(
 
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
-            await until(lambda: any(line["event"] == "away" for line in lines))
+            await until(lambda: any(line["event"] == "unavailable" for line in lines))
             await kafka_broker.start()
-            await until(lambda: service.reader.reads(Partition(own_topic.name, 0)))
+            await until(lambda: service.reader.is_reading(KafkaPartition(own_topic.name, 0)))
 
 
 async def test_a_topic_that_is_not_there_yet_is_waited_for(
@@ -159,14 +159,14 @@ async def test_a_topic_that_is_not_there_yet_is_waited_for(
     settings: Settings = settings_for(database, topic, kafka_broker.bootstrap_servers)
     with structlog.testing.capture_logs() as lines:
         async with running(settings) as service:
-            await until(lambda: any(line["event"] == "away" for line in lines))
+            await until(lambda: any(line["event"] == "unavailable" for line in lines))
             await create(topic, kafka_broker)
-            await until(lambda: service.reader.reads(Partition(topic.name, 0)))
+            await until(lambda: service.reader.is_reading(KafkaPartition(topic.name, 0)))
 
-    (away,) = [line for line in lines if line["event"] == "away"]
+    (away,) = [line for line in lines if line["event"] == "unavailable"]
     assert "later" in away["why"]
 
 
 async def create(topic: Topic, broker: KafkaBroker) -> None:
-    async with LogReader(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
+    async with TopicReader(Settings(kafka_bootstrap_servers=(broker.bootstrap_servers,))) as log:
         await log.create_topic(topic.name, partitions=topic.partitions)

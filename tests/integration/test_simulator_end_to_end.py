@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from simulator.ledger import read
-from simulator.play import Play
-from tests.canonical import canonical_lines
-from tests.fold import fold
-from tests.playing import compared, drained, loaded, mix
-from tests.running import Watcher, settings_for, watching
-from tests.shown import shown
-from tests.stack import Database, Topic
-from tests.told import of_the_ledger, rows_of
+from simulator.ledger_file import read_ledger
+from simulator.simulator_run import SimulatorRun
+from tests.support.canonical_lines import canonical_lines
+from tests.support.expected_rows import comparable_views, expected_rows
+from tests.support.projection_oracle import expected_views
+from tests.support.service_runs import Watcher, settings_for, watching
+from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
+from tests.support.stack import Database, Topic
+from tests.support.view_rows import view_rows
 
 
 @pytest.fixture
@@ -34,12 +34,12 @@ async def test_three_kills_lose_and_double_nothing(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    ends = await loaded(mix(), 15_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(traffic_mix(), 15_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=1_000)
 
-    await drained(watcher, topic, settings, ends, kills=3)
+    await drain_topic(watcher, topic, settings, ends, kills=3)
 
-    report = await compared(watcher, topic, tmp_path / "ledger")
+    report = await compare_database(watcher, topic, tmp_path / "ledger")
     assert report.agrees, "\n".join(report.lines())
 
 
@@ -52,13 +52,15 @@ async def test_an_execution_may_be_spread_over_all_partitions(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    spread = mix(keyed=False, told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01)
-    ends = await loaded(spread, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    spread = traffic_mix(
+        keyed=False, reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01
+    )
+    ends = await load_topic(spread, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
-    await drained(watcher, topic, settings, ends, kills=0)
+    await drain_topic(watcher, topic, settings, ends, kills=0)
 
-    report = await compared(watcher, topic, tmp_path / "ledger")
+    report = await compare_database(watcher, topic, tmp_path / "ledger")
     assert report.agrees, "\n".join(report.lines())
 
 
@@ -71,32 +73,38 @@ async def test_a_topic_may_have_one_partition(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, poison=0.02)
-    ends = await loaded(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    rich = traffic_mix(
+        reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, poison=0.02
+    )
+    ends = await load_topic(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
-    await drained(watcher, topic, settings, ends, kills=0)
+    await drain_topic(watcher, topic, settings, ends, kills=0)
 
-    report = await compared(watcher, topic, tmp_path / "ledger")
+    report = await compare_database(watcher, topic, tmp_path / "ledger")
     assert report.agrees, "\n".join(report.lines())
 
 
-async def test_every_view_shows_what_the_ledger_tells(
+async def test_every_view_shows_what_the_ledger_says(
     database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
 ) -> None:
-    rich = mix(told_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, failing=0.3)
-    ends = await loaded(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    rich = traffic_mix(
+        reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, failing=0.3
+    )
+    ends = await load_topic(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
 
-    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
+    await drain_topic(
+        watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
+    )
 
-    views = of_the_ledger(await shown(watcher.connection))
-    told = of_the_ledger(fold(rows_of(read(tmp_path / "ledger"))))
+    views = comparable_views(await view_rows(watcher.connection))
+    told = comparable_views(expected_views(expected_rows(read_ledger(tmp_path / "ledger"))))
     assert {name for name in told if views[name] != told[name]} == set()
     assert views.keys() == told.keys()
     await watcher.connection.execute(
         "update normalizer.events set attempts = attempts + 1 where status = 'CANCELLED'"
     )
-    views = of_the_ledger(await shown(watcher.connection))
+    views = comparable_views(await view_rows(watcher.connection))
     assert {name for name in told if views[name] != told[name]} > {"calls", "attempts_by_status"}
 
 
@@ -104,12 +112,17 @@ async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all
     database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
 ) -> None:
     traffic = msgspec.structs.replace(
-        mix(odd=0.2, odd_text=0.05, secrets=0.1, poison=0.02), partitions=topic.partitions
+        traffic_mix(mutated=0.2, odd_text=0.05, secrets=0.1, poison=0.02),
+        partitions=topic.partitions,
     )
-    ends = await loaded(traffic, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
-    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
+    ends = await load_topic(traffic, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
+    await drain_topic(
+        watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
+    )
 
-    lines = await canonical_lines(Play(mix=traffic, seed=1, events=5_000), database, tmp_path)
+    lines = await canonical_lines(
+        SimulatorRun(mix=traffic, seed=1, events=5_000), database, tmp_path
+    )
 
     assert lines.accepted == await watcher.events()
     assert lines.the_same > lines.accepted // 2
@@ -118,8 +131,10 @@ async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all
 async def test_the_command_compares_and_exits_1_on_a_difference(
     database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher, tmp_path: Path
 ) -> None:
-    ends = await loaded(mix(), 2_000, topic, bootstrap_servers, tmp_path / "ledger")
-    await drained(watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0)
+    ends = await load_topic(traffic_mix(), 2_000, topic, bootstrap_servers, tmp_path / "ledger")
+    await drain_topic(
+        watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
+    )
 
     agreeing = await command("compare", tmp_path / "ledger", database)
     await watcher.connection.execute(

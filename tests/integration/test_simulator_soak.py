@@ -17,16 +17,16 @@ import pytest
 
 from normalizer.embedded import KAFKA_VERSION
 from normalizer.settings import Settings
-from simulator.ledger import read
-from simulator.play import Play
-from tests.canonical import canonical_lines
-from tests.fold import fold
-from tests.playing import compared, drained, loaded, mix
-from tests.results import Say, write_results
-from tests.running import Watcher, process, settings_for, watching
-from tests.shown import shown
-from tests.stack import Database, Topic
-from tests.told import of_the_ledger, rows_of
+from simulator.ledger_file import read_ledger
+from simulator.simulator_run import SimulatorRun
+from tests.support.canonical_lines import canonical_lines
+from tests.support.expected_rows import comparable_views, expected_rows
+from tests.support.projection_oracle import expected_views
+from tests.support.results import PrintLine, write_results
+from tests.support.service_runs import Watcher, process, settings_for, watching
+from tests.support.simulator_runs import compare_database, drain_topic, load_topic, traffic_mix
+from tests.support.stack import Database, Topic
+from tests.support.view_rows import view_rows
 
 MILLION = 1_000_000
 EVENTS = int(os.environ.get("SOAK_EVENTS", MILLION))
@@ -59,19 +59,21 @@ async def test_a_million_events_are_what_the_ledger_says(
     bootstrap_servers: str,
     watcher: Watcher,
     tmp_path: Path,
-    say: Say,
+    say: PrintLine,
 ) -> None:
     ledger = tmp_path / "ledger"
     timed = Timed(say)
-    played = msgspec.structs.replace(mix(in_flight=2_000, **traffic), partitions=topic.partitions)
+    played = msgspec.structs.replace(
+        traffic_mix(in_flight=2_000, **traffic), partitions=topic.partitions
+    )
     settings = settings_for(database, topic, bootstrap_servers)
 
     with timed("loading, with its ledger"):
-        ends = await loaded(played, EVENTS, topic, bootstrap_servers, ledger)
+        ends = await load_topic(played, EVENTS, topic, bootstrap_servers, ledger)
     with timed(f"draining by two, {KILLS} kill -9 on the way"):
-        await drained(watcher, topic, settings, ends, kills=KILLS)
+        await drain_topic(watcher, topic, settings, ends, kills=KILLS)
     with timed("comparing rows, refusals, totals, executions, steps and calls"):
-        report = await compared(watcher, topic, ledger)
+        report = await compare_database(watcher, topic, ledger)
     assert report.agrees, "\n".join(report.lines())
     with timed("verifying the ledger"):
         explained = await _every_offset_is_explained(settings)
@@ -80,7 +82,9 @@ async def test_a_million_events_are_what_the_ledger_says(
     with timed("folding what the ledger tells, beside every view"):
         views = await _every_view_agrees(watcher, ledger)
     with timed("filter, export twice, schema"):
-        lines = await canonical_lines(Play(mix=played, seed=1, events=EVENTS), database, tmp_path)
+        lines = await canonical_lines(
+            SimulatorRun(mix=played, seed=1, events=EVENTS), database, tmp_path
+        )
     assert lines.accepted == report.events
 
     if EVENTS < MILLION:
@@ -92,7 +96,7 @@ async def test_a_million_events_are_what_the_ledger_says(
         f'make soak ARGS="-k {name.partition("-over")[0]}"',
         {
             "records, events, tellings": f"{report.records:,}, {report.events:,}, "
-            f"{report.tellings:,}",
+            f"{report.reports:,}",
             "refused, ignored": f"{report.quarantined:,}, {report.ignored:,}",
             "executions, steps, calls": f"{report.executions:,}, {report.steps:,}, "
             f"{report.calls:,}",
@@ -114,7 +118,7 @@ async def test_a_million_events_are_what_the_ledger_says(
 class Timed:
     """Says what is done, and how long it took."""
 
-    def __init__(self, say: Say) -> None:
+    def __init__(self, say: PrintLine) -> None:
         self._say = say
         self._what: list[str] = []
         self._began_s = 0.0
@@ -161,7 +165,9 @@ async def _every_projection_matches(database: Database) -> str:
 
 
 async def _every_view_agrees(watcher: Watcher, ledger: Path) -> str:
-    views = of_the_ledger(await shown(watcher.connection))
-    told = of_the_ledger(await asyncio.to_thread(lambda: fold(rows_of(read(ledger)))))
+    views = comparable_views(await view_rows(watcher.connection))
+    told = comparable_views(
+        await asyncio.to_thread(lambda: expected_views(expected_rows(read_ledger(ledger))))
+    )
     assert {name for name in told if views[name] != told[name]} == set()
     return f"{len(told)} of {len(told)}"

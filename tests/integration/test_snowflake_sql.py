@@ -8,10 +8,10 @@ import asyncpg
 import pytest
 
 from normalizer.snowflake import EPOCH_MS, SnowflakeGenerator, decode
-from tests.factories import RECORDED_MS
-from tests.stack import Database
-from tests.tables import connected
-from tests.waiting import until
+from tests.support.factories import RECORDED_MS
+from tests.support.stack import Database
+from tests.support.table_rows import connected
+from tests.support.waiting import until
 
 NODE: Final = 1023
 """The database's own node number."""

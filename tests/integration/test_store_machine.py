@@ -15,10 +15,10 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.machine_database import MachineDatabase
-from tests.results import Say
-from tests.stack import Database
-from tests.store_machine import StoreMachine
+from tests.support.machine_database import MachineDatabase
+from tests.support.results import PrintLine
+from tests.support.stack import Database
+from tests.support.store_machine import StoreMachine
 
 EXAMPLES: Final = 200
 SOAK_EXAMPLES: Final = 20_000
@@ -58,7 +58,7 @@ def first_seed() -> int:
 
 
 @pytest.mark.timeout(600)
-def test_any_steps_leave_every_outcome_counted_once(database: Database, say: Say) -> None:
+def test_any_steps_leave_every_outcome_counted_once(database: Database, say: PrintLine) -> None:
     number = first_seed()
     say(f"STORE_MACHINE_SEED={number}")
     with opened(database) as made:
@@ -68,7 +68,7 @@ def test_any_steps_leave_every_outcome_counted_once(database: Database, say: Say
 @pytest.mark.soak
 @pytest.mark.timeout(21_600)
 def test_twenty_thousand_examples_leave_every_outcome_counted_once(
-    database: Database, say: Say
+    database: Database, say: PrintLine
 ) -> None:
     first = first_seed()
     with opened(database) as made:

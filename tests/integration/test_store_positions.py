@@ -8,10 +8,10 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.core.batch import Batch, Totals
+from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import Fenced, PositionMoved, StoreUnavailable
 from normalizer.store.store import Claim, Store
-from tests.factories import (
+from tests.support.factories import (
     TOPIC,
     after,
     batch_of,
@@ -21,9 +21,9 @@ from tests.factories import (
     snowflake,
     together,
 )
-from tests.proxy import Proxy, Then
-from tests.stack import Database
-from tests.tables import (
+from tests.support.lossy_proxy import Proxy, Then
+from tests.support.stack import Database
+from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
     connected,
@@ -34,7 +34,7 @@ from tests.tables import (
     totals_of,
     wait_for_lock,
 )
-from tests.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.every_postgres
 
@@ -76,7 +76,7 @@ async def test_the_first_claim_begins_where_the_log_begins(database: Database) -
 
         assert claim == Claim(
             topic=TOPIC,
-            generation=0,
+            incarnation=0,
             partition=3,
             epoch=1,
             next_offset=40,
@@ -118,7 +118,7 @@ async def test_two_processes_that_claim_a_new_partition_at_once_both_get_an_answ
     ):
         blocking = connection.transaction()
         await blocking.start()
-        await connection.execute("lock table normalizer.source_position in exclusive mode")
+        await connection.execute("lock table normalizer.source_positions in exclusive mode")
         claims = [asyncio.ensure_future(claimed(store)) for store in (one, two)]
         for owner in ("one", "two"):
             await wait_for_lock(connection, owner)
@@ -127,7 +127,7 @@ async def test_two_processes_that_claim_a_new_partition_at_once_both_get_an_answ
         epochs = sorted(claim.epoch for claim in await asyncio.gather(*claims))
 
         assert epochs == [1, 2]
-        assert await count(connection, "normalizer.source_position") == 1
+        assert await count(connection, "normalizer.source_positions") == 1
 
 
 async def test_a_process_that_lost_the_partition_is_fenced(database: Database) -> None:
@@ -174,18 +174,18 @@ async def test_a_process_that_lost_the_partition_records_no_gap_either(database:
             await one.record_gap(lost, 5, "expired")
 
 
-async def test_a_new_generation_fences_whoever_still_writes_the_old_one(
+async def test_a_new_incarnation_fences_whoever_still_writes_the_old_one(
     database: Database,
 ) -> None:
     async with open_store(database, "one") as one, open_store(database, "two") as two:
         old = await claimed(one)
-        await two.new_generation(old, cluster_id="new", log_start=0)
+        await two.begin_incarnation(old, cluster_id="new", log_start=0)
 
         with pytest.raises(Fenced):
             await one.write(batch_of(envelope(0), claim=old))
 
 
-async def test_of_two_processes_that_see_a_reset_one_begins_the_next_generation(
+async def test_of_two_processes_that_see_a_reset_one_begins_the_next_incarnation(
     database: Database,
 ) -> None:
     """A second one would read the topic again: events without ids would come twice."""
@@ -198,14 +198,15 @@ async def test_of_two_processes_that_see_a_reset_one_begins_the_next_generation(
 
         begun = [
             await asyncio.gather(
-                store.new_generation(claim, cluster_id="new", log_start=0), return_exceptions=True
+                store.begin_incarnation(claim, cluster_id="new", log_start=0),
+                return_exceptions=True,
             )
             for store, claim in zip((two, one, two), (*reversed(claims), claims[1]), strict=True)
         ]
 
         assert [type(answer) for (answer,) in begun] == [Claim, Fenced, Fenced]
-        assert await count(connection, "normalizer.source_position") == 2
-        assert (await claimed(one)).generation == 1
+        assert await count(connection, "normalizer.source_positions") == 2
+        assert (await claimed(one)).incarnation == 1
 
 
 async def test_a_gap_is_recorded_once_however_often_it_is_found(database: Database) -> None:
@@ -215,8 +216,8 @@ async def test_a_gap_is_recorded_once_however_often_it_is_found(database: Databa
         moved = [await store.record_gap(claim, 5, "expired") for _ in range(2)]
 
         assert [one.next_offset for one in moved] == [5, 5]
-        assert await count(connection, "normalizer.gap") == 1
-        assert await totals_of(connection) == Totals(holes=5)
+        assert await count(connection, "normalizer.gaps") == 1
+        assert await totals_of(connection) == OutcomeTotals(holes=5)
 
 
 async def test_a_position_that_somebody_moved_stops_the_batch(database: Database) -> None:
@@ -227,7 +228,7 @@ async def test_a_position_that_somebody_moved_stops_the_batch(database: Database
         for moved_to in (0, 1, 3, 9):
             await connection.execute(
                 f"""
-                update normalizer.source_position
+                update normalizer.source_positions
                 set    next_offset = {moved_to}, start_offset = {moved_to} - 2
                 """
             )
@@ -244,7 +245,7 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me", answer_s=0.5) as store,
+        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
         connected(database) as connection,
     ):
         claim = await _begun(store)
@@ -256,9 +257,11 @@ async def test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_a
 
         assert proxy.lost.is_set()
         assert await count(connection, "normalizer.events") == 2
-        assert await store.write(batch) == Totals()
+        assert await store.write(batch) == OutcomeTotals()
         assert (await store.write(batch_of(envelope(2), claim=after(claim, batch)))).stored == 1
-        assert await totals_of(connection) == Totals(records=4, outcomes=4, stored=3, quarantined=1)
+        assert await totals_of(connection) == OutcomeTotals(
+            records=4, outcomes=4, stored=3, quarantined=1
+        )
         await assert_ledger_holds(connection)
 
 
@@ -288,12 +291,12 @@ async def _begun(store: Store) -> Claim:
 
 @pytest.mark.parametrize("statement", [b"BEGIN", b"COPY", b"COMMIT"])
 @pytest.mark.parametrize("then", ["cut", "silence"])
-async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_made_anew(
+async def test_a_connection_lost_in_the_middle_writes_nothing_and_is_recreated(
     database: Database, statement: bytes, then: Then
 ) -> None:
     async with (
         Proxy(database.url) as proxy,
-        Store(proxy.url, owner="me", answer_s=0.5) as store,
+        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
         connected(database) as connection,
     ):
         batch = batch_of(envelope(1), claim=await _begun(store))
@@ -311,7 +314,10 @@ async def test_a_connection_that_is_lost_while_it_is_set_up_is_not_used(
     database: Database,
 ) -> None:
     """Without its codec every row would be refused, healthy ones too."""
-    async with Proxy(database.url) as proxy, Store(proxy.url, owner="me", answer_s=0.5) as store:
+    async with (
+        Proxy(database.url) as proxy,
+        Store(proxy.url, owner="me", command_timeout_s=0.5) as store,
+    ):
         proxy.lose(b"event_partitions", "silence", passed_on=False)
         with pytest.raises(StoreUnavailable):
             await claimed(store)
@@ -428,13 +434,13 @@ async def test_two_writers_with_the_same_new_event_make_one_row_of_both(
         await open_gate(connection)
 
         assert quick.stored == 1
-        assert (await slow).joined == 1
+        assert (await slow).merged == 1
         row = await connection.fetchrow("select error, worker_id from normalizer.events")
         assert tuple(row) == ("e", "w")
         await assert_ledger_holds(connection)
 
 
-async def test_a_writer_waits_for_the_row_of_another_and_then_joins_it(
+async def test_a_writer_waits_for_the_row_of_another_and_then_merges_it(
     database: Database,
 ) -> None:
     """The first has inserted its row and not committed: the second sees nothing, and collides."""
@@ -465,7 +471,7 @@ async def test_a_writer_waits_for_the_row_of_another_and_then_joins_it(
 
         assert (await slow).stored == 2
         totals = await colliding
-        assert (totals.stored, totals.joined) == (1, 1)
+        assert (totals.stored, totals.merged) == (1, 1)
         await assert_ledger_holds(connection)
 
 
@@ -495,7 +501,7 @@ async def test_two_writers_that_tell_of_one_stored_row_both_leave_their_word(
 
         await open_gate(connection)
 
-        assert ((await slow).joined, (await waiting).joined) == (1, 1)
+        assert ((await slow).merged, (await waiting).merged) == (1, 1)
         row = await connection.fetchrow("select error, trace_id from normalizer.events")
         assert tuple(row) == ("first", "t")
 
@@ -527,13 +533,13 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
     rounds, width = 6, 20
     async with (
         open_store(database, "even") as even,
-        open_store(database, "odd") as odd,
+        open_store(database, "odd") as mutated,
         connected(database) as connection,
     ):
 
-        async def tell(store: Store, partition: int, order: int) -> Totals:
+        async def tell(store: Store, partition: int, order: int) -> OutcomeTotals:
             claim = await claimed(store, partition)
-            totals = Totals()
+            totals = OutcomeTotals()
             for number in range(rounds):
                 events = [
                     envelope(event_id=1 + number * width + at, **{word: f"{partition}"})
@@ -545,7 +551,7 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
                 claim = after(claim, batch)
             return totals
 
-        told = await asyncio.gather(tell(even, 0, 1), tell(odd, 8, -1))
+        told = await asyncio.gather(tell(even, 0, 1), tell(mutated, 8, -1))
 
         both = told[0] + told[1]
         assert both.records == both.outcomes == 2 * 2 * rounds * width
@@ -554,7 +560,7 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
         await assert_ledger_holds(connection)
 
 
-async def _surely(store: Store, batch: Batch) -> Totals:
+async def _surely(store: Store, batch: Batch) -> OutcomeTotals:
     for _ in range(10):
         with contextlib.suppress(StoreUnavailable):
             return await store.write(batch)
@@ -600,7 +606,7 @@ async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch
         blocking = connection.transaction()
         await blocking.start()
         await connection.execute(
-            "select from normalizer.source_position where partition = 1 for update"
+            "select from normalizer.source_positions where partition = 1 for update"
         )
         batch = together(
             *(batch_of(envelope(claim.partition), claim=claim) for claim in reversed(claims))
@@ -611,7 +617,7 @@ async def test_positions_are_locked_in_key_order_whatever_the_order_in_the_batch
         async with connected(database) as other:
             free = await other.fetch(
                 """
-                select   partition from normalizer.source_position
+                select   partition from normalizer.source_positions
                 order by partition for update skip locked
                 """
             )

@@ -8,17 +8,17 @@ import asyncpg
 import msgspec
 import pytest
 
-from normalizer.core.batch import Batch, Totals, record_crc
-from normalizer.core.record import RawRecord
+from normalizer.core.batch import Batch, OutcomeTotals, record_crc
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import RULES_VERSION
 from normalizer.errors import FatalError, StoreUnavailable
 from normalizer.snowflake import derive_id
-from projector.database import connected as projecting
-from projector.repair import Asked, repair
-from tests.factories import (
+from projector.database_session import connected as projecting
+from projector.repair.repair import RepairRequest, repair
+from tests.support.factories import (
     RECORDED_MS,
     TOPIC,
-    Told,
+    Outcomes,
     after,
     batch_of,
     batch_of_records,
@@ -30,8 +30,8 @@ from tests.factories import (
     snowflake,
     together,
 )
-from tests.stack import Database
-from tests.tables import (
+from tests.support.stack import Database
+from tests.support.table_rows import (
     assert_ledger_holds,
     canonical,
     claimed,
@@ -145,8 +145,10 @@ async def test_each_outcome_is_counted_once_and_the_totals_agree_with_the_tables
         )
         told_again = await store.write(second)
 
-        assert told == Totals(records=4, holes=3, outcomes=6, stored=2, quarantined=2, ignored=2)
-        assert told_again == Totals(records=3, outcomes=3, stored=1, duplicate=1, joined=1)
+        assert told == OutcomeTotals(
+            records=4, holes=3, outcomes=6, stored=2, quarantined=2, ignored=2
+        )
+        assert told_again == OutcomeTotals(records=3, outcomes=3, stored=1, duplicate=1, merged=1)
         assert await totals_of(connection) == told + told_again
         assert (await position_of(connection))["next_offset"] == 10
         await assert_ledger_holds(connection)
@@ -186,10 +188,10 @@ async def test_a_position_that_does_not_balance_cannot_be_written(database: Data
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(envelope(0), claim=await claimed(store)))
 
-        for column in (*Totals.__struct_fields__, "next_offset", "start_offset"):
+        for column in (*OutcomeTotals.__struct_fields__, "next_offset", "start_offset"):
             with pytest.raises(asyncpg.CheckViolationError, match="balance"):
                 await connection.execute(
-                    f"update normalizer.source_position set {column} = {column} + 1"
+                    f"update normalizer.source_positions set {column} = {column} + 1"
                 )
 
 
@@ -199,7 +201,7 @@ async def test_totals_never_turn_negative(database: Database) -> None:
 
         with pytest.raises(asyncpg.CheckViolationError, match="never_negative"):
             await connection.execute(
-                "update normalizer.source_position set stored = 1, joined = -1"
+                "update normalizer.source_positions set stored = 1, merged = -1"
             )
 
 
@@ -211,7 +213,7 @@ async def test_a_batch_that_leaves_an_offset_out_is_our_mistake_and_writes_nothi
         (part,) = batch.parts
         short = Batch(parts=(msgspec.structs.replace(part, next_offset=3),))
 
-        with pytest.raises(FatalError, match="source_position"):
+        with pytest.raises(FatalError, match="source_positions"):
             await store.write(short)
 
         assert await count(connection, "normalizer.events") == 0
@@ -264,7 +266,7 @@ async def test_several_partitions_are_written_and_counted_apart(database: Databa
             )
         )
 
-        assert totals == Totals(records=5, outcomes=5, stored=3, quarantined=1, ignored=1)
+        assert totals == OutcomeTotals(records=5, outcomes=5, stored=3, quarantined=1, ignored=1)
         assert (await totals_of(connection, 0)).stored == 2
         assert (await totals_of(connection, 1)).quarantined == 1
         assert (await totals_of(connection, 2)).stored == 1
@@ -275,7 +277,7 @@ async def test_several_partitions_are_written_and_counted_apart(database: Databa
 async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
     database: Database, size: int
 ) -> None:
-    told: list[Told] = [
+    told: list[Outcomes] = [
         envelope(0),
         envelope(1, error="e"),
         (envelope(2), rejected()),
@@ -293,13 +295,13 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
         ours = await totals_of(connection)
         await connection.execute(
             """
-            update normalizer.source_position
+            update normalizer.source_positions
             set    next_offset = 0, records = 0, outcomes = 0, stored = 0, duplicate = 0,
-                   joined = 0, quarantined = 0, ignored = 0
+                   merged = 0, quarantined = 0, ignored = 0
             """
         )
         claim = await claimed(store)
-        again = Totals()
+        again = OutcomeTotals()
         for start in range(0, len(told), size):
             batch = batch_of(*told[start : start + size], claim=claim)
             again += await store.write(batch)
@@ -307,12 +309,12 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
 
         assert await _everything(connection) == before
         assert again.records == ours.records
-        assert (again.stored, again.joined, again.quarantined) == (0, 0, 0)
+        assert (again.stored, again.merged, again.quarantined) == (0, 0, 0)
         assert again.duplicate == ours.outcomes - ours.ignored
 
 
 async def _everything(connection: asyncpg.Connection) -> list[Any]:
-    tables = ("events", "quarantine", "quarantine_raw", "assigned_id")
+    tables = ("events", "quarantine", "quarantine_raw", "assigned_ids")
     return [
         await connection.fetch(f"select * from normalizer.{table} order by 1, 2, 3, 4, 5")
         for table in tables
@@ -329,13 +331,13 @@ async def test_an_id_that_no_salt_frees_is_assigned_and_found_again(database: Da
         totals = await store.write(first)
 
         assert totals.stored == 5
-        (assigned,) = await connection.fetch("select * from normalizer.assigned_id")
+        (assigned,) = await connection.fetch("select * from normalizer.assigned_ids")
         assert assigned["source_offset"] == 4
         assert (await stored_events(connection))[0].event_id == assigned["event_id"]
         await assert_ledger_holds(connection)
 
 
-async def test_holes_are_gaps_and_an_expired_stretch_is_one_too(database: Database) -> None:
+async def test_holes_are_gaps_and_an_expired_offset_range_is_one_too(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
         batch = batch_of(envelope(0), claim=claim, holes=[(1, 3)])
@@ -344,36 +346,38 @@ async def test_holes_are_gaps_and_an_expired_stretch_is_one_too(database: Databa
         await store.write(batch_of(envelope(1), claim=claim))
 
         gaps = await connection.fetch(
-            "select first_offset, next_offset, reason from normalizer.gap order by first_offset"
+            "select first_offset, next_offset, reason from normalizer.gaps order by first_offset"
         )
         assert [tuple(gap) for gap in gaps] == [(1, 3, "hole"), (3, 10, "expired")]
         assert claim.next_offset == 10
-        assert await totals_of(connection) == Totals(records=2, holes=9, outcomes=2, stored=2)
+        assert await totals_of(connection) == OutcomeTotals(
+            records=2, holes=9, outcomes=2, stored=2
+        )
         await assert_ledger_holds(connection)
 
 
-async def test_a_new_generation_starts_at_the_log_and_shares_nothing_with_the_old(
+async def test_a_new_incarnation_starts_at_the_log_and_shares_nothing_with_the_old(
     database: Database,
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
         old = await claimed(store)
         await store.write(batch_of(envelope(0), claim=old))
 
-        new = await store.new_generation(await claimed(store), cluster_id="other", log_start=4)
+        new = await store.begin_incarnation(await claimed(store), cluster_id="other", log_start=4)
         totals = await store.write(batch_of(envelope(1), claim=new))
 
-        assert (new.generation, new.epoch, new.next_offset) == (1, 1, 4)
+        assert (new.incarnation, new.epoch, new.next_offset) == (1, 1, 4)
         assert (new.cluster_id, new.last_offset, new.last_crc) == ("other", None, None)
         assert totals.stored == 1
-        assert (await claimed(store)).generation == 1
-        assert await count(connection, "normalizer.source_position") == 2
+        assert (await claimed(store)).incarnation == 1
+        assert await count(connection, "normalizer.source_positions") == 2
         await assert_ledger_holds(connection)
 
 
-async def test_the_same_place_in_another_generation_is_another_event(database: Database) -> None:
+async def test_the_same_place_in_another_incarnation_is_another_event(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         await store.write(batch_of(envelope(0, step="a"), claim=await claimed(store)))
-        new = await store.new_generation(await claimed(store), cluster_id="c", log_start=0)
+        new = await store.begin_incarnation(await claimed(store), cluster_id="c", log_start=0)
 
         totals = await store.write(batch_of(envelope(0, step="b"), rejected(), claim=new))
 
@@ -510,7 +514,7 @@ async def test_a_row_by_hand_whose_json_has_another_form_is_refused(database: Da
                 )
 
 
-async def test_a_row_by_hand_is_joined_with_a_telling_of_the_same_event(
+async def test_a_row_by_hand_is_merged_with_a_report_of_the_same_event(
     database: Database,
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
@@ -525,7 +529,7 @@ async def test_a_row_by_hand_is_joined_with_a_telling_of_the_same_event(
             batch_of(envelope(event_id=7, error="e"), claim=await claimed(store))
         )
 
-        assert totals.joined == 1
+        assert totals.merged == 1
         (row,) = await stored_events(connection)
         assert (row.source_topic, row.error, row.step) == ("sql", "e", "fetch")
 
@@ -569,13 +573,13 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
         assert await count(connection, "normalizer.events") == 1
         assert await count(connection, "normalizer.quarantine") == 1
         assert await count(connection, "projector.execution_facts") == 0
-        noted = await connection.fetch("select projection, execution_id from projector.divergent")
+        noted = await connection.fetch("select projection, execution_id from projector.divergences")
         next_one = batch_of(envelope(2, execution_id=8), claim=after(claim, told))
         await store.write(next_one)
         assert await count(connection, "projector.execution_facts") == 1
         await connection.execute("alter table projector.event_hours drop constraint refuses")
         async with projecting(database.admin_url) as owner:
-            said = [verdict.verdict async for verdict in repair(owner, Asked())]
+            said = [verdict.verdict async for verdict in repair(owner, RepairRequest())]
         assert set(said) == {"match"}
         await assert_ledger_holds(connection)
 

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from normalizer.embedded import remove_folder
 from normalizer.process.child import until_ended
 from normalizer.up.stackfile import Stack as StackFile
-from tests.monitored import asked
-from tests.stack import Cluster, Database, Stack, Topic
+from tests.support.probe_client import http_get
+from tests.support.stack import Cluster, Database, Stack, Topic
 
 _STARTED = re.compile(r"stop with Ctrl-C")
 _ROWS = re.compile(r"rows\s+([\d,]+)")
@@ -116,7 +116,7 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
         async with httpx.AsyncClient(base_url=stack.api_url or "") as client:
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
-        ready, health = await asked(f"{stack.normalizer_url}/readyz")
+        ready, health = await http_get(f"{stack.normalizer_url}/readyz")
         view = await _fetchval(
             stack.database_url, "select sum(events) from projector.attempts_by_status"
         )

@@ -8,23 +8,23 @@ from pathlib import Path
 import pytest
 
 from normalizer.embedded import EmbeddedError
-from normalizer.up.parts import Parts, Program
+from normalizer.up.supervisor import ChildProgram, Supervisor
 
 _ENV = {"PATH": os.defpath}
 
 
-def _program(log: Path, script: str, name: str = "program") -> Program:
-    return Program(name, ["/bin/sh", "-c", script], env=_ENV, log=log, deadline_s=5.0)
+def _program(log: Path, script: str, name: str = "program") -> ChildProgram:
+    return ChildProgram(name, ["/bin/sh", "-c", script], env=_ENV, log=log, deadline_s=5.0)
 
 
-async def _keep(parts: Parts, said: list[str], started: asyncio.Event) -> None:
-    await parts.keep_running(say=said.append, started_again=started.set)
+async def _keep(parts: Supervisor, said: list[str], started: asyncio.Event) -> None:
+    await parts.keep_running(report=said.append, started_again=started.set)
 
 
 async def test_a_program_that_ends_is_started_again_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     started = asyncio.Event()
-    async with Parts(pause_s=0.0) as parts:
+    async with Supervisor(pause_s=0.0) as parts:
         await parts.start("program", _program(tmp_path / "log", "exec sleep 60"))
         before = parts.pids["program"]
         async with asyncio.TaskGroup() as tasks:
@@ -40,7 +40,7 @@ async def test_a_program_that_ends_is_started_again_and_said(tmp_path: Path) -> 
 
 async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_path: Path) -> None:
     said: list[str] = []
-    async with Parts(pause_s=0.0) as parts:
+    async with Supervisor(pause_s=0.0) as parts:
         await parts.start("program", _program(tmp_path / "log", "echo no such thing; exit 3"))
         with pytest.RaisesGroup(pytest.RaisesExc(EmbeddedError, match="no such thing")):
             await _keep(parts, said, asyncio.Event())
@@ -50,7 +50,7 @@ async def test_a_program_that_cannot_run_is_given_up_with_its_last_words(tmp_pat
 
 async def test_a_program_that_may_end_is_not_started_again(tmp_path: Path) -> None:
     said: list[str] = []
-    async with Parts(pause_s=0.0) as parts:
+    async with Supervisor(pause_s=0.0) as parts:
         await parts.start("program", _program(tmp_path / "log", "true"), may_end=True)
         await _keep(parts, said, asyncio.Event())
 
@@ -59,7 +59,7 @@ async def test_a_program_that_may_end_is_not_started_again(tmp_path: Path) -> No
 
 async def test_parts_stop_in_the_reverse_order(tmp_path: Path) -> None:
     order = tmp_path / "order"
-    async with Parts() as parts:
+    async with Supervisor() as parts:
         for name in ("first", "second", "third"):
             script = f"trap 'echo {name} >> {order}; exit 0' TERM; echo ready; while :; do :; done"
             log = tmp_path / name
@@ -73,14 +73,14 @@ async def test_parts_stop_in_the_reverse_order(tmp_path: Path) -> None:
 
 async def test_a_program_deaf_to_sigterm_is_killed_after_its_deadline(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    program = Program(
+    program = ChildProgram(
         "deaf",
         ["/bin/sh", "-c", "trap '' TERM; echo ready; while :; do :; done"],
         env=_ENV,
         log=log,
         deadline_s=0.2,
     )
-    async with Parts() as parts:
+    async with Supervisor() as parts:
         await parts.start("deaf", program)
         pid = parts.pids["deaf"]
         async with asyncio.timeout(10):

@@ -13,22 +13,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
-from projector import verify as verifying
-from projector import windows
-from projector.comparisons import COMPARISONS, Comparison
-from projector.comparisons.counts import HOURS
 from projector.hours import hours_of
-from projector.verify import Verdict, record, verify
-from projector.windows import Scope
-from tests import shown
-from tests.histories import logs
-from tests.shown import T0, event
-from tests.stack import Database
-from tests.tables import pages_of
+from projector.verify import ranges
+from projector.verify import verify as verifying
+from projector.verify.queries import COMPARISONS, Comparison
+from projector.verify.queries.counter_queries import HOURS
+from projector.verify.ranges import Scope
+from projector.verify.verify import Verdict, record, verify
+from tests.support import view_rows
+from tests.support.event_histories import event_logs
+from tests.support.stack import Database
+from tests.support.table_rows import pages_of
+from tests.support.view_rows import T0, event
 
 pytestmark = pytest.mark.every_postgres
 
-EVERYTHING: Final = Scope()
+DEDUP_ALWAYS: Final = Scope()
 HALF_AN_HOUR: Final = timedelta(minutes=30)
 
 TAMPERING: Final[dict[str, str]] = {
@@ -58,7 +58,7 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def verdicts(
     connection: asyncpg.Connection,
-    scope: Scope = EVERYTHING,
+    scope: Scope = DEDUP_ALWAYS,
     comparisons: Sequence[Comparison] = COMPARISONS,
 ) -> dict[str, Verdict]:
     return {
@@ -82,7 +82,7 @@ async def fill(connection: asyncpg.Connection) -> None:
         ("call.done", second | ended),
         ("playbook.failed", {"status": "FAILED"}),
     ]
-    await shown.insert(
+    await view_rows.insert(
         connection,
         [
             event(
@@ -104,7 +104,7 @@ async def test_what_agrees_is_called_a_match_after_all_controls(
 
     found = await verdicts(connection)
 
-    assert {name: (one.verdict, one.controls) for name, one in found.items()} == {
+    assert {name: (one.verdict, one.self_tests) for name, one in found.items()} == {
         comparison.name: ("match", 3) for comparison in COMPARISONS
     }
     assert all(one.compared > 0 for one in found.values())
@@ -163,7 +163,7 @@ async def test_a_range_and_a_sample_look_at_their_hours_only(
 ) -> None:
     await fill(connection)
     later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
-    await shown.insert(connection, [later])
+    await view_rows.insert(connection, [later])
     await connection.execute(
         "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
     )
@@ -187,9 +187,9 @@ async def test_an_execution_that_began_before_the_range_is_compared_with_it_and_
     await fill(connection)
     days = [timedelta(days=3), timedelta(days=3, hours=2)]
     later = [event(event_id=n, created_at=T0 + at) for n, at in enumerate(days, start=2_000)]
-    await shown.insert(connection, later)
+    await view_rows.insert(connection, later)
     await connection.execute("update projector.execution_facts set failed_at = null")
-    monkeypatch.setattr(windows, "EVENTS_A_STRETCH", 1)
+    monkeypatch.setattr(ranges, "EVENTS_A_RANGE", 1)
 
     found = await verdicts(connection, Scope(kind="range", since=T0 + timedelta(days=2)))
 
@@ -211,7 +211,7 @@ async def test_to_draw_an_hour_costs_a_look_for_each_hour_and_not_for_each_row(
 
     async def drawn() -> list[Any]:
         sample = Scope(kind="sample", hours=9)
-        return [at.low async for at in windows.stretches(connection, HOURS, sample)]
+        return [at.low async for at in ranges.ranges(connection, HOURS, sample)]
 
     assert await drawn() == [T0 + timedelta(hours=hours) for hours in (0, 5, 10)]
     assert await pages_of(connection, drawn) < 100
@@ -240,7 +240,7 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(connection)
-    blind = re.sub(r"row from folded\b", "row from seen", verifying._COMPARE)
+    blind = re.sub(r"row from expected\b", "row from observed", verifying._COMPARE)
     monkeypatch.setattr(verifying, "_COMPARE", blind)
 
     with pytest.raises(FatalError, match="went unnoticed"):
@@ -253,7 +253,7 @@ async def test_what_does_not_fit_a_snapshot_is_cut_into_shares(
     await fill(connection)
     slow = msgspec.structs.replace(
         COMPARISONS[1],
-        folded=COMPARISONS[1].folded
+        expected=COMPARISONS[1].expected
         + " having (select pg_sleep(case when $3 < 16 then 1 else 0 end)) is not null",
     )
     await connection.execute("set statement_timeout = '200ms'")
@@ -263,16 +263,17 @@ async def test_what_does_not_fit_a_snapshot_is_cut_into_shares(
     assert (found.verdict, found.compared) == ("match", 7)
 
 
-async def test_what_fits_no_snapshot_cannot_be_told(connection: asyncpg.Connection) -> None:
+async def test_what_fits_no_snapshot_cannot_be_reported(connection: asyncpg.Connection) -> None:
     await fill(connection)
     endless = msgspec.structs.replace(
-        COMPARISONS[1], folded=COMPARISONS[1].folded + " having (select pg_sleep(1)) is not null"
+        COMPARISONS[1],
+        expected=COMPARISONS[1].expected + " having (select pg_sleep(1)) is not null",
     )
     await connection.execute("set statement_timeout = '100ms'")
 
     found = (await verdicts(connection, comparisons=[endless]))["event_hours"]
 
-    assert found.verdict == "cannot tell"
+    assert found.verdict == "inconclusive"
     assert "too much for one snapshot" in found.examples[0]
 
 
@@ -298,8 +299,8 @@ async def test_it_says_match_at_every_moment_beside_a_writer(
                     )
                     for n in range(20)
                 ]
-                await shown.insert(writer, rows)
-                await shown.update(writer, [row | {"attempts": 1} for row in rows[:3]])
+                await view_rows.insert(writer, rows)
+                await view_rows.update(writer, [row | {"attempts": 1} for row in rows[:3]])
                 number += 20
         finally:
             await writer.close()
@@ -329,7 +330,7 @@ async def test_a_sample_that_matches_elsewhere_takes_no_verdict_back(
 ) -> None:
     await fill(connection)
     later = event(event_id=2_000, execution_id=2, created_at=T0 + timedelta(days=3))
-    await shown.insert(connection, [later])
+    await view_rows.insert(connection, [later])
     await connection.execute(
         "update projector.event_hours set events = 5 where hour > $1", T0 + timedelta(days=1)
     )
@@ -367,7 +368,7 @@ async def test_an_execution_that_differs_is_not_forgotten(
         "update projector.execution_facts set failed_at = null, archived = events"
     )
     await connection.execute(
-        "insert into projector.divergent (projection, execution_id, noted_by) "
+        "insert into projector.divergences (projection, execution_id, noted_by) "
         "select 'execution_facts', execution_id, 'verify' from projector.execution_facts"
     )
 
@@ -386,7 +387,7 @@ async def agreement(connection: asyncpg.Connection, projection: str) -> tuple[st
     return tuple(row)
 
 
-async def verified(connection: asyncpg.Connection, scope: Scope = EVERYTHING) -> None:
+async def verified(connection: asyncpg.Connection, scope: Scope = DEDUP_ALWAYS) -> None:
     for verdict in (await verdicts(connection, scope)).values():
         assert await record(connection, verdict)
 
@@ -402,7 +403,7 @@ async def test_two_folds_written_apart_agree_on_any_log(
 ) -> None:
     """The oracle is compared with the projections elsewhere; here the folds of verify are."""
     async with _undone(connection):
-        await shown.insert(connection, data.draw(logs(most=25)))
+        await view_rows.insert(connection, data.draw(event_logs(most=25)))
         found = await verdicts(connection)
 
     assert {name: one.examples for name, one in found.items() if one.verdict != "match"} == {}
@@ -427,7 +428,7 @@ class _Undone:
 
 _REFUSAL: Final = """
     insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
             source_partition, source_offset, source_index, value_bytes, batch_id)
     values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1)
 """

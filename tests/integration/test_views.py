@@ -8,12 +8,12 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
-from projector.document import as_markdown, describe
-from projector.questions import VIEWS
-from tests import shown
-from tests.fold import Row, fold
-from tests.shown import event
-from tests.stack import Database
+from projector.views.catalog import VIEWS
+from projector.views.markdown import as_markdown, describe
+from tests.support import view_rows
+from tests.support.projection_oracle import Row, expected_views
+from tests.support.stack import Database
+from tests.support.view_rows import event
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "views.md"
 
@@ -129,7 +129,7 @@ async def filled(connection: asyncpg.Connection) -> asyncpg.Connection:
     rows.append(said(4, 95, "command.issued", now, attempts=1, command_id="4:fetch:storm"))
     rows.append(said(4, 96, "call.done", now, status="COMPLETED"))
     rows.append(said(4, 97, "command.issued", now, command_id="4:loop:i0", iteration=0))
-    await shown.insert(connection, rows)
+    await view_rows.insert(connection, rows)
     return connection
 
 
@@ -149,12 +149,15 @@ async def test_parts_of_several_shards_add_up(
         # Another name for the playbook: its executions and calls are counted anew.
         started = datetime.now(UTC) - timedelta(minutes=45)
         told = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
-        await shown.insert(filled, [told])
+        await view_rows.insert(filled, [told])
     await other.close()
 
     assert await filled.fetchval("select min(calls) from projector.call_outcomes_by_attempt") < 0
-    views, folded = await shown.shown(filled), fold(await shown.stored(filled))
-    for view in shown.PARTS:
+    views, folded = (
+        await view_rows.view_rows(filled),
+        expected_views(await view_rows.stored(filled)),
+    )
+    for view in view_rows.PARTS:
         assert views[view] == folded[view] != [], view
 
 
@@ -164,8 +167,8 @@ async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
     """Whatever its id; neither a partition behind nor one that is gone changes what others show."""
     level = datetime.now(UTC)
     for partition, as_of in enumerate((level, level - timedelta(minutes=30))):
-        await shown.read_up_to(connection, "noetl.events", partition, as_of)
-    await shown.read_up_to(connection, "retired.events", 0, level - timedelta(days=90))
+        await view_rows.read_up_to(connection, "noetl.events", partition, as_of)
+    await view_rows.read_up_to(connection, "retired.events", 0, level - timedelta(days=90))
     places = {1: ("noetl.events", 0), 2: ("noetl.events", 1), 3: ("retired.events", 0),
               4: ("sql", 0)}  # fmt: skip
     ends = {"step": "fetch", "status": "COMPLETED"}
@@ -183,14 +186,14 @@ async def test_silence_and_waiting_are_measured_on_the_log_of_the_last_event(
                             event_type=kind, created_at=at, command_id=command_id, **place, **ends,
                         )
                     )  # fmt: skip
-        await shown.insert(connection, rows)
+        await view_rows.insert(connection, rows)
         stuck = await connection.fetch(
             "select execution_id, age_s, silent_s from projector.stuck_executions"
         )
         waiting = await connection.fetch(
             "select execution_id, waiting_s from projector.open_calls order by execution_id"
         )
-        await shown.delete(
+        await view_rows.delete(
             connection, [row["event_id"] for row in rows if row["command_id"] == "open"]
         )
         open_ended = await connection.fetch(
@@ -254,28 +257,28 @@ def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any
 
 
 _REST: Final = """
-    insert into normalizer.source_position
-           (topic, generation, partition, cluster_id, owner, start_offset, next_offset, records,
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
             holes, last_recorded_ms)
     values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000);
 
-    insert into normalizer.gap (topic, generation, partition, missing, offsets, reason)
+    insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
     values ('noetl.events', 0, 0, '{[1, 3)}', 2, 'hole');
 
-    insert into normalizer.drift
-           (shape, field, type, kind, source_topic, source_generation, source_partition,
+    insert into normalizer.drift_findings
+           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
             source_offset, example)
     values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
 
     insert into normalizer.quarantine
-           (reason, detail, shape, normalizer_version, source_topic, source_generation,
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
             source_partition, source_offset, source_index, value_bytes, batch_id)
     values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1);
 
-    insert into normalizer.job (job_id, run, kind, asked, owner, lock_key, state)
+    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)
     values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
 
-    insert into projector.verification
+    insert into projector.verifications
            (projection, scope, verdict, compared, divergent, archived, detail, took_s)
     values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
 """

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import blocks
-from tests.stack import Stack
-from tests.wheel import build_wheel
+from tests.support.doc_pages import blocks
+from tests.support.stack import Stack
+from tests.support.wheel import build_wheel
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ from aiokafka import AIOKafkaProducer
 from normalizer.core.batch import Batch
 from normalizer.errors import RetryableError
 from normalizer.service.monitor import Monitor
-from normalizer.store.delivery import BatchInHand, deliver
+from normalizer.store.retry import InFlightBatch, write_with_retry
 from normalizer.store.store import Store
-from projector.repair import Asked, repair
-from tests.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
-from tests.monitored import asked, scraped, value
-from tests.running import running, send, settings_for, watching
-from tests.running import until as until_running
-from tests.stack import Database, Topic
-from tests.tables import (
+from projector.repair.repair import RepairRequest, repair
+from tests.support.factories import EXECUTION_ID, after, batch_of, envelope, snowflake
+from tests.support.probe_client import http_get, metric_value, scrape_metrics
+from tests.support.service_runs import running, send, settings_for, watching
+from tests.support.service_runs import until as until_running
+from tests.support.stack import Database, Topic
+from tests.support.table_rows import (
     assert_ledger_holds,
     claimed,
     connected,
@@ -31,7 +31,7 @@ from tests.tables import (
     position_of,
     stored_events,
 )
-from tests.waiting import until
+from tests.support.waiting import until
 
 ENOUGH: Final = 40
 """Failures: more than it takes to halve a batch down to one record and to try that again."""
@@ -54,7 +54,7 @@ async def an_event(holder: asyncpg.Connection) -> None:
 
 
 async def the_position(holder: asyncpg.Connection) -> None:
-    await holder.execute("select 1 from normalizer.source_position for update")
+    await holder.execute("select 1 from normalizer.source_positions for update")
 
 
 async def a_whole_table(holder: asyncpg.Connection) -> None:
@@ -62,17 +62,17 @@ async def a_whole_table(holder: asyncpg.Connection) -> None:
 
 
 @contextlib.asynccontextmanager
-async def delivering(store: Store, batch: Batch) -> AsyncIterator[BatchInHand]:
+async def delivering(store: Store, batch: Batch) -> AsyncIterator[InFlightBatch]:
     """The batch tried without a pause, at least ENOUGH times before the block; written after it."""
-    in_hand = BatchInHand()
+    in_flight = InFlightBatch()
     failures: list[RetryableError] = []
     trying = asyncio.ensure_future(
-        deliver(
+        write_with_retry(
             store,
             batch,
             stop=asyncio.Event(),
             draw=lambda: -1.0,
-            in_hand=in_hand,
+            in_flight=in_flight,
             on_failure=failures.append,
         )
     )
@@ -82,13 +82,13 @@ async def delivering(store: Store, batch: Batch) -> AsyncIterator[BatchInHand]:
         return len(failures) >= ENOUGH
 
     await until(failed)
-    yield in_hand
+    yield in_flight
     await trying
 
 
 async def delivered(store: Store, batch: Batch) -> None:
     """The batch tried without a pause until it is written."""
-    await deliver(store, batch, stop=asyncio.Event(), draw=lambda: -1.0)
+    await write_with_retry(store, batch, stop=asyncio.Event(), draw=lambda: -1.0)
 
 
 @pytest.mark.every_postgres
@@ -108,8 +108,8 @@ async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -
         await holding.start()
         await hold(holder)
 
-        async with delivering(store, batch) as in_hand:
-            assert "55P03" in in_hand.why()
+        async with delivering(store, batch) as in_flight:
+            assert "55P03" in in_flight.last_error_text()
             await holding.rollback()
 
         assert await count(connection, "normalizer.quarantine") == 0
@@ -178,14 +178,15 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
         assert await count(connection, "normalizer.events") == 4
         assert await count(connection, "projector.execution_facts where execution_id = 13") == 0
         assert await count(connection, "projector.execution_facts") == 1
-        assert await count(connection, "projector.divergent where execution_id = 13") > 0
+        assert await count(connection, "projector.divergences where execution_id = 13") > 0
         assert (
-            await count(connection, f"projector.divergent where execution_id = {EXECUTION_ID}") == 0
+            await count(connection, f"projector.divergences where execution_id = {EXECUTION_ID}")
+            == 0
         )
 
         await connection.execute("drop function projector.refuse cascade")
         await connection.execute("set search_path = projector, normalizer, public")
-        assert {one.verdict async for one in repair(connection, Asked())} <= {"match"}
+        assert {one.verdict async for one in repair(connection, RepairRequest())} <= {"match"}
         await assert_ledger_holds(connection)
 
 
@@ -199,10 +200,10 @@ async def test_a_constraint_of_a_projection_refuses_no_event(database: Database)
 
         assert await count(connection, "normalizer.quarantine") == 0
         assert await count(connection, "normalizer.events") == 3
-        assert await count(connection, "projector.divergent") > 0
+        assert await count(connection, "projector.divergences") > 0
 
 
-async def test_the_trigger_functions_of_projections_are_named_as_errors_are_told_apart_by(
+async def test_the_trigger_functions_of_projections_are_named_as_errors_are_distinguished_by(
     database: Database,
 ) -> None:
     """They have the schema on their search_path: the server's context names them without it."""
@@ -217,7 +218,7 @@ async def test_the_trigger_functions_of_projections_are_named_as_errors_are_told
         )
 
     assert names
-    assert [name for (name,) in names if not name.startswith("follow_")] == []
+    assert [name for (name,) in names if not name.startswith("project_")] == []
 
 
 async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its_release(
@@ -243,14 +244,14 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
                 begun_s = loop.time()
 
                 async def reasons() -> str:
-                    _, body = await asked(f"{monitor.url}/readyz")
+                    _, body = await http_get(f"{monitor.url}/readyz")
                     return "; ".join(body["reasons"])
 
                 said = await until(reasons, is_so=lambda text: "batch in hand" in text)
                 assert loop.time() - begun_s < NAMED_WITHIN_S
                 said = await until(reasons, is_so=lambda text: "held by pid" in text)
-                values = await scraped(monitor.url)
-                await until_running(lambda: any(one["event"] == "batch_waits" for one in lines))
+                values = await scrape_metrics(monitor.url)
+                await until_running(lambda: any(one["event"] == "batch_blocked" for one in lines))
 
                 await holding.rollback()
                 released_s = loop.time()
@@ -262,10 +263,10 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
 
     assert f"{topic.name}[0]@1" in said
     assert f"it waits for a lock held by pid {holder_pid} (postgres" in said
-    assert value(values, "normalizer_batch_in_hand_seconds") >= 5
+    assert metric_value(values, "normalizer_open_batch_seconds") >= 5
     assert (refused, stored) == (0, 50)
-    assert lines[-1]["event"] != "batch_waits"
-    assert any(one["event"] == "batch_waits_no_longer" for one in lines)
+    assert lines[-1]["event"] != "batch_blocked"
+    assert any(one["event"] == "batch_unblocked" for one in lines)
 
 
 @pytest.mark.every_postgres
@@ -322,7 +323,7 @@ async def test_a_locked_position_keeps_no_other_partition_of_the_process_from_it
         holding = holder.transaction()
         await holding.start()
         await holder.execute(
-            "select 1 from normalizer.source_position where partition = 0 for update"
+            "select 1 from normalizer.source_positions where partition = 0 for update"
         )
         await send(producer, topic, range(5), partition=topic.partitions - 1)
 

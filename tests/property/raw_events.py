@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 
 RECORDED_MS: Final = 1_784_000_000_000
 """2026-07-14T03:33:20Z."""
@@ -161,7 +161,7 @@ FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "telling": trees,
     "wrapper.foo": trees,
     "a.b": trees,
-    "told_otherwise": trees,
+    "conflicting_values": trees,
 }
 
 
@@ -228,7 +228,7 @@ def records(draw: st.DrawFn) -> RawRecord:
     return RawRecord(
         value=value,
         topic=topic,
-        generation=draw(st.integers(0, 2)),
+        incarnation=draw(st.integers(0, 2)),
         partition=draw(st.integers(0, 3)),
         offset=draw(st.integers(0, 2**40)),
         headers=draw(headers),

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.tries import CallEvent, tries_of
-from tests import shown
-from tests.fold import Row, call_event
-from tests.histories import cuts, hands, repeated, retried_commands
-from tests.shown import disagreements
-from tests.stack import Database
+from simulator.call_tries import CallEvent, tries_of
+from tests.support import view_rows
+from tests.support.event_histories import manual_changes, repeated, retried_commands, splits
+from tests.support.projection_oracle import Row, call_event
+from tests.support.stack import Database
+from tests.support.view_rows import view_differences
 
 History = list[tuple[Row, int]]
 
@@ -46,7 +46,7 @@ def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with
     assert found == [attempts for _, attempts in told]
 
 
-def test_an_end_told_after_the_next_issue_is_of_the_try_before() -> None:
+def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:
     told = [
         CallEvent(0, "issued", number=0),
         CallEvent(5, "issued", number=1),
@@ -57,7 +57,7 @@ def test_an_end_told_after_the_next_issue_is_of_the_try_before() -> None:
     assert tries_of(told) == [0, 1, 0, 1]
 
 
-def test_ends_of_three_tries_told_after_all_were_issued_are_one_of_each() -> None:
+def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() -> None:
     issued = [CallEvent(at, "issued", number=at) for at in range(3)]
     ends = [CallEvent(at, "done", end="call.done") for at in (5, 6, 7)]
 
@@ -101,11 +101,11 @@ async def test_views_show_the_fold_of_a_command_in_any_order_and_number_of_its_r
     transaction = connection.transaction()
     await transaction.start()
     try:
-        for batch in data.draw(cuts(told)):
-            await shown.insert(connection, batch)
-            assert await disagreements(connection) == {}
-        for what, changed in data.draw(hands(told)):
-            await (shown.update if what == "update" else shown.delete)(connection, changed)
-            assert await disagreements(connection) == {}, what
+        for batch in data.draw(splits(told)):
+            await view_rows.insert(connection, batch)
+            assert await view_differences(connection) == {}
+        for what, changed in data.draw(manual_changes(told)):
+            await (view_rows.update if what == "update" else view_rows.delete)(connection, changed)
+            assert await view_differences(connection) == {}, what
     finally:
         await transaction.rollback()

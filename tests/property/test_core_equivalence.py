@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from tests.property.raw_events import RECORDED_MS, as_json, trees
 
@@ -185,7 +185,7 @@ def test_a_stored_row_says_the_same_but_for_where_the_result_lies(e: dict[str, A
     assert told["error"] == "boom"
 
 
-def test_every_shape_is_told_apart_from_the_others() -> None:
+def test_every_shape_is_distinguished_from_the_others() -> None:
     event = {
         "event_id": 2**51,
         "event_type": "call.done",

@@ -4,12 +4,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
-from normalizer.core.rebuild import rebuild
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, canonical_json, to_canonical
-from tests.hostile import hostile_values
 from tests.property.raw_events import records
+from tests.support.hostile_records import hostile_values
 
 JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
 
@@ -45,17 +45,17 @@ def test_hostile_values_have_an_outcome_each() -> None:
 
 
 @given(records())
-def test_a_rebuilt_row_normalises_to_the_same_row(record: RawRecord) -> None:
+def test_a_denormalized_row_normalises_to_the_same_row(record: RawRecord) -> None:
     for event in envelopes(record):
-        again = envelopes(rebuild(event))
+        again = envelopes(denormalize(event))
 
         assert [as_stored(each) for each in again] == [as_stored(event)]
 
 
 @given(records())
-def test_a_row_that_was_stored_is_rebuilt_as_well(record: RawRecord) -> None:
+def test_a_row_that_was_stored_is_denormalized_as_well(record: RawRecord) -> None:
     for event in envelopes(record):
-        again = envelopes(rebuild(as_stored(event)))
+        again = envelopes(denormalize(as_stored(event)))
 
         assert [as_stored(each) for each in again] == [as_stored(event)]
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from hypothesis import given
 
+from normalizer.core.denormalize import denormalize
 from normalizer.core.normalize import Normalizer
-from normalizer.core.rebuild import rebuild
-from normalizer.core.record import RawRecord
-from normalizer.core.rules.times import SOURCES, parse_time
-from normalizer.core.sanitize import mend
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.timestamps import SOURCES, parse_time
+from normalizer.core.sanitize import replace_unstorable
 from normalizer.envelope import Envelope
 from tests.property.raw_events import RECORDED_MS, as_json, events
 
@@ -33,7 +33,7 @@ def leaves(tree: Any) -> Iterator[str]:
         case int() | Decimal():
             yield spelled(f"{Decimal(tree):f}")
         case str() if tree:
-            yield spelled(mend(tree))
+            yield spelled(replace_unstorable(tree))
         case _:
             pass
 
@@ -60,13 +60,13 @@ def times(event: dict[str, Any]) -> set[Any]:
 
 
 @given(events())
-def test_every_value_that_was_sent_is_in_the_rebuilt_record(sent: dict[str, Any]) -> None:
+def test_every_value_that_was_sent_is_in_the_denormalized_record(sent: dict[str, Any]) -> None:
     value = as_json(sent)
     outcomes = normalizer.normalize(RawRecord(value=value, topic="t", recorded_ms=RECORDED_MS))
     for event in outcomes:
         if not isinstance(event, Envelope):
             continue
-        original, rebuilt = parse(value), parse(rebuild(event).value or b"")
+        original, rebuilt = parse(value), parse(denormalize(event).value or b"")
 
         assert times(original) <= times(rebuilt) | {None}
         seconds = original.pop("duration", None)
@@ -83,11 +83,11 @@ def _value(value: Any) -> object:
     return str(value) if isinstance(value, Decimal) else value
 
 
-def test_a_rebuilt_record_says_where_it_stood() -> None:
+def test_a_denormalized_record_says_where_it_stood() -> None:
     record = RawRecord(
         value=msgspec.json.encode({"execution_id": 1, "event_type": "x"}),
         topic="noetl.events",
-        generation=1,
+        incarnation=1,
         partition=2,
         offset=3,
         headers=(("a", b"1"), ("a", None), ("b", b"\xff")),
@@ -96,7 +96,7 @@ def test_a_rebuilt_record_says_where_it_stood() -> None:
     (event,) = normalizer.normalize(record)
     assert isinstance(event, Envelope)
 
-    rebuilt = rebuild(event)
+    rebuilt = denormalize(event)
 
     assert msgspec.structs.replace(rebuilt, value=record.value, shape=None) == record
     assert rebuilt.shape == "unknown"

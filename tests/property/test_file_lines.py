@@ -6,9 +6,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from normalizer.core.record import RawRecord
-from normalizer.files.lines import LONGEST_BYTES, pages, record_of, records_in, texts
-from tests.factories import raw_event
+from normalizer.core.raw_record import RawRecord
+from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of, records_in, texts
+from tests.support.factories import raw_event
 
 TOPIC = "file:0123456789abcdef"
 EVENT = json.dumps(raw_event(1))
@@ -90,13 +90,13 @@ def test_lines_read_together_are_the_records_they_are_alone(
     lines: list[bytes], lengths: list[int]
 ) -> None:
     content = b"\n".join(lines)
-    alone = [
+    maintenance_lock = [
         (number, record_of(line, number, TOPIC))
         for number, line in enumerate(content.split(b"\n"), 1)
         if line.strip()
     ]
 
-    assert together(Chunks(content, lengths)) == alone
+    assert together(Chunks(content, lengths)) == maintenance_lock
 
 
 @given(LINES, LENGTHS, st.integers(1, 300))

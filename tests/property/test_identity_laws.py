@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from normalizer.core.merge_flags import MERGED, is_ambiguous
 from normalizer.envelope import Envelope, canonical_json
-from tests.factories import envelope
-from tests.memory_log import MemoryLog
+from tests.support.factories import envelope
+from tests.support.memory_log import MemoryLog
 
 _ID: Final = 5
 

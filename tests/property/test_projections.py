@@ -17,18 +17,18 @@ from hypothesis import strategies as st
 
 from normalizer.core.batch import Batch, PartitionBatch
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.errors import StoreUnavailable
 from normalizer.store.store import Store
-from projector.verify import verify
-from projector.windows import Scope
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
 from simulator.mix import Mix
-from simulator.topic import records
-from tests import shown
-from tests.fold import Row, Shown, fold
-from tests.histories import cuts, hands, logs
-from tests.shown import differences, disagreements
-from tests.stack import Database
+from simulator.topic_records import records
+from tests.support import view_rows
+from tests.support.event_histories import event_logs, manual_changes, splits
+from tests.support.projection_oracle import Row, ViewRows, expected_views
+from tests.support.stack import Database
+from tests.support.view_rows import differences, view_differences
 
 by_hand = settings(
     max_examples=60,
@@ -41,7 +41,7 @@ at_once = settings(by_hand, max_examples=12)
 
 ODD = Mix(
     in_flight=4, rate=20.0, event_bytes_high=400, partitions=3, poison=0.0, colliding=0.0,
-    late=0.2, late_s=4_000.0, told_twice=0.6, disagreeing=0.5, contradicting=0.3, cancelled=0.2,
+    late=0.2, late_s=4_000.0, reported_twice=0.6, disagreeing=0.5, contradicting=0.3, cancelled=0.2,
     stuck=0.1, failing=0.4, callbacks=0.3, redelivered=0.1, trailing=0.3, orchestrated=0.2,
     deployments={"rust_now": 4.0},
 )  # fmt: skip
@@ -63,42 +63,42 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 async def test_any_order_and_batching_and_any_hand_shows_what_the_log_holds(
     data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
-    rows = data.draw(logs())
+    rows = data.draw(event_logs())
     async with rolled_back(connection):
-        for batch in data.draw(cuts(rows)):
-            await shown.insert(connection, batch)
-        assert await disagreements(connection) == {}
+        for batch in data.draw(splits(rows)):
+            await view_rows.insert(connection, batch)
+        assert await view_differences(connection) == {}
 
-        for what, changed in data.draw(hands(rows)):
+        for what, changed in data.draw(manual_changes(rows)):
             await by(what)(connection, changed)
-            assert await disagreements(connection) == {}, what
+            assert await view_differences(connection) == {}, what
 
 
 @settings(by_hand, max_examples=12)
 @given(data=st.data())
-async def test_what_retention_took_is_shown_as_if_it_were_there_whatever_comes_then(
+async def test_what_retention_took_is_displayed_as_if_it_were_there_whatever_comes_then(
     data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
-    rows = data.draw(logs())
+    rows = data.draw(event_logs())
     taken: list[Row] = []
     async with rolled_back(connection):
         await connection.execute("set local search_path = projector, normalizer, public")
         await connection.execute("set local timezone = 'UTC'")
-        for batch in data.draw(cuts(rows)):
-            await shown.insert(connection, batch)
+        for batch in data.draw(splits(rows)):
+            await view_rows.insert(connection, batch)
             taken += await let_go(connection, data.draw(st.sets(st.integers(0, 40))))
             await agrees_with(connection, taken)
 
         gone = {row["event_id"] for row in taken}
         left = [row for row in rows if row["event_id"] not in gone]
-        for what, changed in data.draw(hands(left)) if left else ():
+        for what, changed in data.draw(manual_changes(left)) if left else ():
             await by(what)(connection, changed)
             await agrees_with(connection, taken)
 
 
 async def let_go(connection: asyncpg.Connection, numbers: set[int]) -> list[Row]:
     """Archive those of the stored rows, counted by id; give them."""
-    stored = await shown.stored(connection)
+    stored = await view_rows.stored(connection)
     gone = [row for number, row in enumerate(stored) if number in numbers]
     ids = [row["event_id"] for row in gone]
     executions = list({row["execution_id"] for row in gone})
@@ -110,8 +110,8 @@ async def let_go(connection: asyncpg.Connection, numbers: set[int]) -> list[Row]
 
 async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> None:
     """Views are the fold of what is there and what was taken; verify finds the live part true."""
-    seen = without_ids(await shown.shown(connection))
-    expected = without_ids(fold([*taken, *await shown.stored(connection)]))
+    seen = without_ids(await view_rows.view_rows(connection))
+    expected = without_ids(expected_views([*taken, *await view_rows.stored(connection)]))
     for views in (seen, expected):
         views["executions"] = [row[:-1] for row in views["executions"]]
     assert differences(seen, expected) == {}
@@ -124,14 +124,14 @@ async def agrees_with(connection: asyncpg.Connection, taken: Sequence[Row]) -> N
 async def test_two_orders_show_the_same(
     data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
-    rows = data.draw(logs())
+    rows = data.draw(event_logs())
     again = data.draw(st.permutations(rows))
     views = []
     for order in (rows, again):
         async with rolled_back(connection):
-            for batch in data.draw(cuts(order)):
-                await shown.insert(connection, batch)
-            views.append(await shown.shown(connection))
+            for batch in data.draw(splits(order)):
+                await view_rows.insert(connection, batch)
+            views.append(await view_rows.view_rows(connection))
 
     assert differences(*views) == {}
 
@@ -141,31 +141,31 @@ async def test_two_orders_show_the_same(
 async def test_writers_of_the_same_executions_show_what_the_log_holds(
     data: st.DataObject, writers: int, database: Database, connection: asyncpg.Connection
 ) -> None:
-    rows = data.draw(logs(most=30))
-    todo = data.draw(hands(rows))
+    rows = data.draw(event_logs(most=30))
+    todo = data.draw(manual_changes(rows))
     await connection.execute("truncate normalizer.events")
     shares = [rows[number::writers] for number in range(writers)]
 
     async with asyncio.TaskGroup() as group:
         for share in shares:
             if share:
-                batches = data.draw(cuts(share))
+                batches = data.draw(splits(share))
                 group.create_task(write_all(database, batches), name="writer")
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
     async with asyncio.TaskGroup() as group:
         for what, changed in todo:
             group.create_task(write_one(database, what, changed), name="hand")
-    assert await disagreements(connection) == {}
+    assert await view_differences(connection) == {}
 
 
 @settings(at_once, max_examples=8)
 @given(seed=st.integers(0, 10_000), writers=st.integers(1, 3))
-async def test_tellings_in_all_shapes_through_the_store_show_the_same_in_any_order_and_number(
+async def test_reports_in_all_shapes_through_the_store_show_the_same_in_any_order_and_number(
     seed: int, writers: int, database: Database, connection: asyncpg.Connection
 ) -> None:
     """First by several writers; then by one, and some are told again at other places of the log."""
-    mix = ODD if seed % 2 else msgspec.structs.replace(ODD, deployments={}, told_twice=0.0)
+    mix = ODD if seed % 2 else msgspec.structs.replace(ODD, deployments={}, reported_twice=0.0)
     told = [
         RawRecord(
             topic="noetl.events", value=record.value, key=record.key,
@@ -177,18 +177,18 @@ async def test_tellings_in_all_shapes_through_the_store_show_the_same_in_any_ord
     for order in range(2):
         chance = random.Random(f"{seed}/{order}")
         await connection.execute(
-            "truncate normalizer.events, normalizer.source_position, normalizer.assigned_id"
+            "truncate normalizer.events, normalizer.source_positions, normalizer.assigned_ids"
         )
         again = [record for record in told if has_own_ids(record) and chance.random() < order / 2]
-        await deliver(
+        await write_with_retry(
             database,
             chance.sample(told + again, len(told + again)),
             1 if order else writers,
             chance,
         )
-        stored = await shown.stored(connection)
-        views.append(await shown.shown(connection))
-        assert differences(views[-1], fold(stored)) == {}
+        stored = await view_rows.stored(connection)
+        views.append(await view_rows.view_rows(connection))
+        assert differences(views[-1], expected_views(stored)) == {}
 
     assert differences(*map(without_ids, views)) == {}
 
@@ -203,7 +203,7 @@ def has_own_ids(record: RawRecord) -> bool:
     return ids[0] == ids[1] and None not in ids[0]
 
 
-async def deliver(
+async def write_with_retry(
     database: Database, told: Sequence[RawRecord], writers: int, chance: random.Random
 ) -> None:
     """Every record through the core and the store, spread over the writers' partitions."""
@@ -221,7 +221,7 @@ async def deliver(
                 ]
                 part = PartitionBatch(
                     topic=claim.topic,
-                    generation=claim.generation,
+                    incarnation=claim.incarnation,
                     partition=partition,
                     epoch=claim.epoch,
                     from_offset=offset,
@@ -267,7 +267,9 @@ async def write_one(database: Database, what: str, rows: Any) -> None:
 
 
 def by(what: str) -> Any:
-    return {"insert": shown.insert, "update": shown.update, "delete": shown.delete}[what]
+    return {"insert": view_rows.insert, "update": view_rows.update, "delete": view_rows.delete}[
+        what
+    ]
 
 
 @asynccontextmanager
@@ -280,6 +282,6 @@ async def rolled_back(connection: asyncpg.Connection) -> AsyncIterator[None]:
         await transaction.rollback()
 
 
-def without_ids(views: dict[str, Shown]) -> dict[str, Shown]:
+def without_ids(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
     """Ids that are derived from a place in the log are no part of what a view says."""
     return views | {"executions": [row[:-7] + row[-1:] for row in views["executions"]]}

@@ -52,7 +52,7 @@ def test_cleaning_twice_is_cleaning_once(tree: Any) -> None:
     twice = sanitizer.clean(once, parse(once))
 
     assert twice.text == once
-    assert not twice.mended
+    assert not twice.replaced
 
 
 @given(secretive, st.booleans())

@@ -8,16 +8,22 @@ import msgspec
 import pytest
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
+from simulator.actual_rows import ActualQuarantine, ActualRow, ActualTotals
 from simulator.compare import compare
-from simulator.database import Quarantined, Row, Totals
-from simulator.expected import Placed, expected
-from simulator.ledger import Line
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_rows import LoggedReport, expected_row
+from simulator.expected_views import (
+    ExpectedCall,
+    ExpectedExecution,
+    ExpectedStep,
+    expected_lines,
+    expected_views,
+)
+from simulator.ledger_file import Line
 from simulator.mix import Mix
-from simulator.report import Report
-from simulator.telling import Says
-from simulator.truth import CallTruth, ExecutionTruth, StepTruth, tell, truth
-from tests.unit.simulator_pipeline import TOPIC, MemoryDatabase, compared, played
+from simulator.rendering import ReportedFields
+from tests.support.simulator_pipeline import TOPIC, MemoryDatabase, compare_in_memory, simulated_log
 
 Play = tuple[list[RawRecord], list[Line]]
 HOUR_US = 3_600_000_000
@@ -25,7 +31,7 @@ HOUR_US = 3_600_000_000
 
 @pytest.fixture(scope="module")
 def play() -> Play:
-    return played(Mix(in_flight=10, poison=0.1, told_twice=0.5, redelivered=0.1), 5, 400)
+    return simulated_log(Mix(in_flight=10, poison=0.1, reported_twice=0.5, redelivered=0.1), 5, 400)
 
 
 class Changed:
@@ -34,23 +40,25 @@ class Changed:
     def __init__(
         self,
         held: "MemoryDatabase",
-        rows: Callable[[list[Row]], list[Row]] = lambda rows: rows,
-        quarantined: Callable[[list[Quarantined]], list[Quarantined]] = lambda rows: rows,
-        totals: Callable[[dict[int, Totals]], dict[int, Totals]] = lambda totals: totals,
+        rows: Callable[[list[ActualRow]], list[ActualRow]] = lambda rows: rows,
+        quarantined: Callable[[list[ActualQuarantine]], list[ActualQuarantine]] = lambda rows: rows,
+        totals: Callable[[dict[int, ActualTotals]], dict[int, ActualTotals]] = lambda totals: (
+            totals
+        ),
     ) -> None:
         self._held = held.view()
         self._change_rows = rows
         self._change_quarantined = quarantined
         self._change_totals = totals
 
-    async def rows(self) -> AsyncIterator[Row]:
+    async def rows(self) -> AsyncIterator[ActualRow]:
         for row in self._change_rows([row async for row in self._held.rows()]):
             yield row
 
-    async def quarantined(self) -> list[Quarantined]:
+    async def quarantined(self) -> list[ActualQuarantine]:
         return self._change_quarantined(list(await self._held.quarantined()))
 
-    async def totals(self) -> dict[int, Totals]:
+    async def totals(self) -> dict[int, ActualTotals]:
         return self._change_totals(await self._held.totals())
 
     async def taken(self, event_ids: list[int]) -> set[int]:
@@ -64,7 +72,7 @@ async def held(play: Play) -> MemoryDatabase:
     return database
 
 
-async def report_of(play: Play, **changes: object) -> Report:
+async def report_of(play: Play, **changes: object) -> ComparisonReport:
     return await compare(play[1], Changed(await held(play), **changes))  # type: ignore[arg-type]
 
 
@@ -98,13 +106,13 @@ async def test_one_event_in_two_rows_is_doubled(play: Play) -> None:
     )
     second = twice[-1]
 
-    def doubled(rows: list[Row]) -> list[Row]:
+    def doubled(rows: list[ActualRow]) -> list[ActualRow]:
         place = {
             "source_partition": second.partition,
             "source_offset": second.offset,
             "source_index": second.index,
         }
-        own = next(row for row in rows if row.event_id == second.says.event_id)
+        own = next(row for row in rows if row.event_id == second.reported.event_id)
         return [*rows, msgspec.structs.replace(own, event_id=1, **place)]
 
     report = await report_of(play, rows=doubled)
@@ -155,9 +163,9 @@ async def test_meta_that_lost_a_key_is_named(play: Play) -> None:
 
 
 async def test_quarantine_is_compared_both_ways(play: Play) -> None:
-    def changed(rows: list[Quarantined]) -> list[Quarantined]:
+    def changed(rows: list[ActualQuarantine]) -> list[ActualQuarantine]:
         first = msgspec.structs.replace(rows[0], reason="guessed")
-        return [first, *rows[2:], Quarantined(0, 0, 9, "invalid_json")]
+        return [first, *rows[2:], ActualQuarantine(0, 0, 9, "invalid_json")]
 
     report = await report_of(play, quarantined=changed)
 
@@ -169,7 +177,7 @@ async def test_quarantine_is_compared_both_ways(play: Play) -> None:
 
 
 async def test_totals_are_compared(play: Play) -> None:
-    def changed(totals: dict[int, Totals]) -> dict[int, Totals]:
+    def changed(totals: dict[int, ActualTotals]) -> dict[int, ActualTotals]:
         first = totals[0]
         return totals | {
             0: msgspec.structs.replace(
@@ -192,12 +200,12 @@ async def test_a_partition_that_was_never_read_is_named(play: Play) -> None:
 
 
 async def test_no_record_at_all_is_a_difference(play: Play) -> None:
-    report = await compared([], play[1], Normalizer().normalize)
+    report = await compare_in_memory([], play[1], Normalizer().normalize)
 
     assert report.differences["missing"] == report.events > 0
 
 
-def says(**fields: object) -> Says:
+def reported(**fields: object) -> ReportedFields:
     values = {
         "execution_id": 1,
         "event_type": "call.done",
@@ -207,18 +215,20 @@ def says(**fields: object) -> Says:
         "status_rank": 1,
         **fields,
     }
-    return Says(**values)  # type: ignore[arg-type]
+    return ReportedFields(**values)  # type: ignore[arg-type]
 
 
-def test_a_row_is_the_join_of_its_tellings() -> None:
+def test_a_row_is_the_merge_of_its_reports() -> None:
     tellings = [
-        Placed(0, 0, 0, 5, says(attempts=1, attempts_rank=2, worker_id="w", event_id=9)),
-        Placed(0, 1, 0, 6, says(attempts=4, attempts_rank=1, status="ERROR", status_rank=2)),
-        Placed(0, 2, 0, 7, says(step="s", created_us=3, created_rank=2, error="e")),
+        LoggedReport(0, 0, 0, 5, reported(attempts=1, attempts_rank=2, worker_id="w", event_id=9)),
+        LoggedReport(
+            0, 1, 0, 6, reported(attempts=4, attempts_rank=1, status="ERROR", status_rank=2)
+        ),
+        LoggedReport(0, 2, 0, 7, reported(step="s", created_us=3, created_rank=2, error="e")),
     ]
 
-    row = expected(tellings)
-    turned = expected([tellings[0], *reversed(tellings[1:])])
+    row = expected_row(tellings)
+    turned = expected_row([tellings[0], *reversed(tellings[1:])])
 
     assert row == turned
     columns = row.columns
@@ -226,32 +236,32 @@ def test_a_row_is_the_join_of_its_tellings() -> None:
     assert (columns["worker_id"], columns["step"], columns["error"]) == ("w", "s", "e")
 
 
-async def test_the_truth_counts_what_the_rows_count(play: Play) -> None:
+async def test_expected_views_count_what_the_rows_count(play: Play) -> None:
     rows = [row async for row in (await held(play)).view().rows()]
 
-    told = sum((one.counts for one in tell(play[1])), Counter[Any]())
+    told = sum((one.counts for one in expected_views(play[1])), Counter[Any]())
     assert told == Counter(
         (row.created_us // HOUR_US * HOUR_US, row.step, row.event_type, row.status, row.attempts)
         for row in rows
     )
 
 
-def test_the_truth_knows_executions_steps_and_calls(play: Play) -> None:
-    told = list(truth(play[1]))
+def test_expected_views_have_executions_steps_and_calls(play: Play) -> None:
+    told = list(expected_lines(play[1]))
 
-    executions = [one for one in told if isinstance(one, ExecutionTruth)]
-    calls = [one for one in told if isinstance(one, CallTruth)]
-    assert {type(one) for one in told} == {ExecutionTruth, StepTruth, CallTruth}
+    executions = [one for one in told if isinstance(one, ExpectedExecution)]
+    calls = [one for one in told if isinstance(one, ExpectedCall)]
+    assert {type(one) for one in told} == {ExpectedExecution, ExpectedStep, ExpectedCall}
     assert sum(one.events for one in executions) == len(_tellings(play))
     assert all(one.status in (*one.ended, "RUNNING") for one in executions)
     assert len({(one.execution_id, one.key, one.attempts) for one in calls}) == len(calls)
 
 
-def _tellings(play: Play) -> dict[int, list[Placed]]:
-    told: dict[int, list[Placed]] = {}
+def _tellings(play: Play) -> dict[int, list[LoggedReport]]:
+    told: dict[int, list[LoggedReport]] = {}
     for line in play[1]:
         for index, must_be in enumerate(getattr(line, "outcomes", [])):
-            if must_be.says is not None:
-                placed = Placed(line.partition, line.offset, index, line.ts, must_be.says)  # type: ignore[union-attr]
+            if must_be.reported is not None:
+                placed = LoggedReport(line.partition, line.offset, index, line.ts, must_be.reported)  # type: ignore[union-attr]
                 told.setdefault(must_be.event, []).append(placed)
     return told

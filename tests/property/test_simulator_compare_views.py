@@ -7,18 +7,26 @@ from typing import Any
 import msgspec
 import pytest
 
+from simulator.actual_views import ActualCall, ActualExecution
 from simulator.compare_views import compare_views
-from simulator.ledger import ExecutionLine, Line
+from simulator.comparison_report import ComparisonReport
+from simulator.expected_views import (
+    ORCHESTRATE,
+    EventCountKey,
+    ExpectedCall,
+    ExpectedViews,
+    expected_views,
+)
+from simulator.ledger_file import ExecutionLine, Line
 from simulator.mix import Mix
-from simulator.report import Report
-from simulator.shown import ShownCall, ShownExecution
-from simulator.truth import ORCHESTRATE, CallTruth, Count, Told, tell
-from tests.unit.simulator_pipeline import played
+from tests.support.simulator_pipeline import simulated_log
 
 
 @pytest.fixture(scope="module")
 def lines() -> list[Line]:
-    return played(Mix(in_flight=20, failing=0.3, told_twice=0.5, disagreeing=0.5), 7, 1_500)[1]
+    return simulated_log(
+        Mix(in_flight=20, failing=0.3, reported_twice=0.5, disagreeing=0.5), 7, 1_500
+    )[1]
 
 
 class Drawn:
@@ -26,10 +34,10 @@ class Drawn:
 
     def __init__(
         self,
-        told: Iterable[Told],
-        executions: Callable[[list[ShownExecution]], list[ShownExecution]] = lambda rows: rows,
-        calls: Callable[[list[ShownCall]], list[ShownCall]] = lambda rows: rows,
-        counts: Callable[[Counter[Count]], Counter[Count]] = lambda counts: counts,
+        told: Iterable[ExpectedViews],
+        executions: Callable[[list[ActualExecution]], list[ActualExecution]] = lambda rows: rows,
+        calls: Callable[[list[ActualCall]], list[ActualCall]] = lambda rows: rows,
+        counts: Callable[[Counter[EventCountKey]], Counter[EventCountKey]] = lambda counts: counts,
     ) -> None:
         told = list(told)
         self._executions = executions([_execution(one) for one in told])
@@ -37,27 +45,27 @@ class Drawn:
         self._calls = calls(list(map(_call, shown)))
         self._counts = counts(sum((one.counts for one in told), Counter[Any]()))
 
-    async def executions(self, execution_ids: Iterable[int]) -> list[ShownExecution]:
+    async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
         asked = set(execution_ids)
         return [row for row in self._executions if row.execution_id in asked]
 
-    async def calls(self, execution_ids: Iterable[int]) -> list[ShownCall]:
+    async def calls(self, execution_ids: Iterable[int]) -> list[ActualCall]:
         asked = set(execution_ids)
         return [row for row in self._calls if row.execution_id in asked]
 
     async def totals(self) -> tuple[int, int]:
         return len(self._executions), len(self._calls)
 
-    async def counts(self) -> Counter[Count]:
+    async def counts(self) -> Counter[EventCountKey]:
         return self._counts
 
 
-def _execution(told: Told) -> ShownExecution:
+def _execution(told: ExpectedViews) -> ActualExecution:
     truth = told.execution
     ends: dict[str, Any] = dict.fromkeys(("completed", "failed", "cancelled"), 0)
     ends |= {name.lower(): seen.events for name, seen in truth.ended.items()}
-    return ShownExecution(
-        **{name: getattr(truth, name) for name in ShownExecution.__struct_fields__[:6]},
+    return ActualExecution(
+        **{name: getattr(truth, name) for name in ActualExecution.__struct_fields__[:6]},
         **ends,
         ended_us=truth.ended[truth.status].at_us if truth.ended else None,
         events=truth.events,
@@ -66,11 +74,11 @@ def _execution(told: Told) -> ShownExecution:
     )
 
 
-def _call(truth: CallTruth) -> ShownCall:
+def _call(truth: ExpectedCall) -> ActualCall:
     def at(kind: str) -> int | None:
-        return truth.seen[kind].at_us if kind in truth.seen else None
+        return truth.first_events[kind].at_us if kind in truth.first_events else None
 
-    return ShownCall(
+    return ActualCall(
         execution_id=truth.execution_id,
         command_id=truth.key,
         step=truth.step,
@@ -88,13 +96,13 @@ def _call(truth: CallTruth) -> ShownCall:
     )
 
 
-async def report_of(lines: list[Line], **changes: Any) -> Report:
-    report = Report()
-    await compare_views(lines, Drawn(tell(lines), **changes), report)
+async def report_of(lines: list[Line], **changes: Any) -> ComparisonReport:
+    report = ComparisonReport()
+    await compare_views(lines, Drawn(expected_views(lines), **changes), report)
     return report
 
 
-async def test_what_is_shown_as_it_was_told_agrees(lines: list[Line]) -> None:
+async def test_views_as_reported_agree(lines: list[Line]) -> None:
     report = await report_of(lines)
 
     assert report.agrees, "\n".join(report.lines())
@@ -110,9 +118,9 @@ def changed(rows: list[Any], **columns: object) -> list[Any]:
 @pytest.mark.parametrize(
     ("column", "value"),
     [(name, "x" if name in ("status", "playbook") else 7)
-     for name in ShownExecution.__struct_fields__ if name != "execution_id"],
+     for name in ActualExecution.__struct_fields__ if name != "execution_id"],
 )  # fmt: skip
-async def test_an_execution_shown_otherwise_is_named(
+async def test_an_execution_that_differs_is_named(
     lines: list[Line], column: str, value: object
 ) -> None:
     report = await report_of(lines, executions=lambda rows: changed(rows, **{column: value}))
@@ -123,19 +131,17 @@ async def test_an_execution_shown_otherwise_is_named(
 @pytest.mark.parametrize(
     ("column", "value"),
     [(name, "x" if name in ("step", "status", "worker_id", "error") else 77)
-     for name in ShownCall.__struct_fields__[2:]
+     for name in ActualCall.__struct_fields__[2:]
      if name not in ("attempts", "duration")],
 )  # fmt: skip
-async def test_a_call_shown_otherwise_is_named(
-    lines: list[Line], column: str, value: object
-) -> None:
+async def test_a_call_that_differs_is_named(lines: list[Line], column: str, value: object) -> None:
     report = await report_of(lines, calls=lambda rows: changed(rows, **{column: value}))
 
     assert f"differs in calls.{column}" in report.differences
 
 
-async def test_a_duration_shown_otherwise_is_named(lines: list[Line]) -> None:
-    def longer(rows: list[ShownCall]) -> list[ShownCall]:
+async def test_a_duration_that_differs_is_named(lines: list[Line]) -> None:
+    def longer(rows: list[ActualCall]) -> list[ActualCall]:
         return [
             row if row.duration is None else msgspec.structs.replace(row, duration=row.duration + 1)
             for row in rows
@@ -146,14 +152,14 @@ async def test_a_duration_shown_otherwise_is_named(lines: list[Line]) -> None:
     assert report.differences["differs in calls.duration"] > 20
 
 
-async def test_a_try_shown_as_another_is_missing(lines: list[Line]) -> None:
+async def test_a_try_under_another_number_is_missing(lines: list[Line]) -> None:
     report = await report_of(lines, calls=lambda rows: changed(rows, attempts=77))
 
     assert report.differences["call not shown"] == 1
 
 
-async def test_what_is_not_shown_or_not_told_of_is_named(lines: list[Line]) -> None:
-    def one_for_another(rows: list[ShownExecution]) -> list[ShownExecution]:
+async def test_missing_and_surplus_rows_are_named(lines: list[Line]) -> None:
+    def one_for_another(rows: list[ActualExecution]) -> list[ActualExecution]:
         return [*rows[1:], msgspec.structs.replace(rows[0], execution_id=1), rows[1]]
 
     report = await report_of(lines, executions=one_for_another, calls=lambda rows: [*rows, rows[0]])
@@ -165,7 +171,7 @@ async def test_what_is_not_shown_or_not_told_of_is_named(lines: list[Line]) -> N
 
 
 async def test_a_count_that_is_one_off_is_named(lines: list[Line]) -> None:
-    def one_more(counts: Counter[Count]) -> Counter[Count]:
+    def one_more(counts: Counter[EventCountKey]) -> Counter[EventCountKey]:
         return counts + Counter({next(iter(counts)): 1})
 
     report = await report_of(lines, counts=one_more)
@@ -173,10 +179,10 @@ async def test_a_count_that_is_one_off_is_named(lines: list[Line]) -> None:
     assert report.differences == {"differs in event_counts": 1}
 
 
-async def test_a_lie_that_was_told_by_all_is_seen_by_what_really_happened(
+async def test_a_wrong_outcome_that_all_report_differs_from_the_platform(
     lines: list[Line],
 ) -> None:
-    report = Report()
+    report = ComparisonReport()
     told = [
         msgspec.structs.replace(line, outcome="CANCELLED")
         if getattr(line, "outcome", "") == "COMPLETED"
@@ -184,17 +190,17 @@ async def test_a_lie_that_was_told_by_all_is_seen_by_what_really_happened(
         for line in lines
     ]
 
-    await compare_views(told, Drawn(tell(lines)), report)
+    await compare_views(told, Drawn(expected_views(lines)), report)
 
     assert set(report.differences) == {"differs in calls.status", "differs in executions.status"}
 
 
-async def test_how_an_execution_really_went_is_asked_only_where_every_end_was_told(
+async def test_the_platform_outcome_is_compared_only_where_every_end_was_reported(
     lines: list[Line],
 ) -> None:
     """An end whose record was refused: no dashboard can know of it."""
     untold = ("playbook.failed", "", 1 << 40)
-    report = Report()
+    report = ComparisonReport()
     told = [
         msgspec.structs.replace(line, outcome="FAILED", facts=[*line.facts, untold])
         if isinstance(line, ExecutionLine) and line.outcome == "COMPLETED"
@@ -203,6 +209,6 @@ async def test_how_an_execution_really_went_is_asked_only_where_every_end_was_to
     ]
 
     assert told != lines
-    await compare_views(told, Drawn(tell(lines)), report)
+    await compare_views(told, Drawn(expected_views(lines)), report)
 
     assert report.differences == {}

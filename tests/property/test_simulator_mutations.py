@@ -14,23 +14,23 @@ import msgspec
 import pytest
 
 from normalizer import snowflake
-from normalizer.core import normalize, settle, wire, wire_event
+from normalizer.core import decode, normalize, reconcile, wire_event
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules import (
-    attempts,
+    attempt_numbers,
     durations,
-    identity,
+    identifiers,
+    names,
     redaction,
-    secret_forms,
+    secret_patterns,
     status,
-    times,
-    words,
+    timestamps,
 )
-from normalizer.core.wire_event import Refused, WireEvent
-from simulator.ledger import Line
+from normalizer.core.wire_event import RecordRefused, WireEvent
+from simulator.ledger_file import Line
 from simulator.mix import Mix
-from tests.unit.simulator_pipeline import compared, played
+from tests.support.simulator_pipeline import compare_in_memory, simulated_log
 
 
 def _top(event: WireEvent, name: str) -> Any:
@@ -47,13 +47,13 @@ _RICH = Mix(
     in_flight=25,
     failing=0.3,
     poison=0.05,
-    odd=0.3,
+    mutated=0.3,
     secrets=0.2,
     odd_text=0.1,
     headers=0.5,
     double_encoded=0.1,
     redelivered=0.1,
-    told_twice=0.5,
+    reported_twice=0.5,
     disagreeing=0.5,
     colliding=0.05,
     late=0.05,
@@ -62,11 +62,11 @@ _RICH = Mix(
 
 @pytest.fixture(scope="module")
 def play() -> tuple[list[RawRecord], list[Line]]:
-    return played(_RICH, 11, 4_000)
+    return simulated_log(_RICH, 11, 4_000)
 
 
 async def test_the_core_as_it_is_agrees(play: tuple[list[RawRecord], list[Line]]) -> None:
-    report = await compared(*play, Normalizer().normalize)
+    report = await compare_in_memory(*play, Normalizer().normalize)
 
     assert report.agrees, "\n".join(report.lines())
 
@@ -83,26 +83,26 @@ def _nothing_remembered() -> Iterator[None]:
 
 def count_tries_from_one(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent) -> tuple[int, int]:
-        number, rank = attempts.read_attempts(event)
+        number, rank = attempt_numbers.resolve_attempts(event)
         return number + (rank == 1), rank
 
-    patch.setattr(normalize, "read_attempts", read)
+    patch.setattr(normalize, "resolve_attempts", read)
 
 
 def count_retries_as_tries(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent) -> tuple[int, int]:
-        number, rank = attempts.read_attempts(event)
+        number, rank = attempt_numbers.resolve_attempts(event)
         return max(number - (rank == 2), 0), rank
 
-    patch.setattr(normalize, "read_attempts", read)
+    patch.setattr(normalize, "resolve_attempts", read)
 
 
 def read_attempts_only_in_meta(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "_counted_from_one", lambda event: ())
+    patch.setattr(attempt_numbers, "_counted_from_one", lambda event: ())
 
 
 def take_a_negative_count(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(attempts, "_as_count", lambda value: value if type(value) is int else None)
+    patch.setattr(attempt_numbers, "_as_count", lambda value: value if type(value) is int else None)
 
 
 def believe_the_declared_status(patch: pytest.MonkeyPatch) -> None:
@@ -132,32 +132,34 @@ def take_the_word_as_it_is(patch: pytest.MonkeyPatch) -> None:
 
 
 def read_naive_times_as_local(patch: pytest.MonkeyPatch) -> None:
-    of_text = times._of_text
+    of_text = timestamps._of_text
 
     def read(text: str) -> Any:
-        naive = times._TEXT.fullmatch(text) and not re.search(r"[Zz]$|[+-]\d\d:?\d*$", text[10:])
+        naive = timestamps._TEXT.fullmatch(text) and not re.search(
+            r"[Zz]$|[+-]\d\d:?\d*$", text[10:]
+        )
         return of_text(text + "+02:00") if naive and len(text) > 10 else of_text(text)
 
-    patch.setattr(times, "_of_text", read)
+    patch.setattr(timestamps, "_of_text", read)
 
 
 def read_milliseconds_as_seconds(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(times, "_UNITS", ())
+    patch.setattr(timestamps, "_UNITS", ())
 
 
 def trust_the_log_for_the_time(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent, event_id: Any, recorded: Any, *, in_log: bool) -> tuple[Any, int]:
         return recorded, 2
 
-    patch.setattr(normalize, "read_created_at", read)
+    patch.setattr(normalize, "resolve_created_at", read)
 
 
 def ask_the_other_name_first(patch: pytest.MonkeyPatch) -> None:
     def read(event: WireEvent) -> str:
         name = _top(event, "name")
-        return name if isinstance(name, str) else words.read_event_type(event)
+        return name if isinstance(name, str) else names.resolve_event_type(event)
 
-    patch.setattr(normalize, "read_event_type", read)
+    patch.setattr(normalize, "resolve_event_type", read)
 
 
 def hash_with_another_function(patch: pytest.MonkeyPatch) -> None:
@@ -166,9 +168,15 @@ def hash_with_another_function(patch: pytest.MonkeyPatch) -> None:
 
 def derive_ids_without_the_partition(patch: pytest.MonkeyPatch) -> None:
     def derive(
-        topic: str, generation: int, partition: int, offset: int, index: int, ms: int, salt: int = 0
+        topic: str,
+        incarnation: int,
+        partition: int,
+        offset: int,
+        index: int,
+        ms: int,
+        salt: int = 0,
     ) -> int:
-        return snowflake.derive_id(topic, generation, 0, offset, index, ms, salt)
+        return snowflake.derive_id(topic, incarnation, 0, offset, index, ms, salt)
 
     patch.setattr(normalize, "derive_id", derive)
 
@@ -183,23 +191,23 @@ def know_the_doubled_layout_by_its_mark_alone(patch: pytest.MonkeyPatch) -> None
 
 
 def refuse_leading_zeros(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(identity, "_DIGITS", re.compile("[1-9][0-9]{0,18}"))
+    patch.setattr(identifiers, "_DIGITS", re.compile("[1-9][0-9]{0,18}"))
 
 
 def forget_the_step_in_the_command(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(words, "_step_of_command", lambda command_id: "")
+    patch.setattr(names, "_step_of_command", lambda command_id: "")
 
 
 def cut_the_step_at_its_first_colon(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(words, "_STEP_OF_COMMAND", re.compile(r"[^:]+:([^:]+):.*"))
+    patch.setattr(names, "_STEP_OF_COMMAND", re.compile(r"[^:]+:([^:]+):.*"))
 
 
 def take_unknown_for_a_step(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(words, "_NO_STEP", "")
+    patch.setattr(names, "_NO_STEP", "")
 
 
 def forget_the_loop(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(normalize, "read_iteration", lambda command_id: None)
+    patch.setattr(normalize, "iteration_of", lambda command_id: None)
 
 
 def read_the_worker_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
@@ -207,7 +215,7 @@ def read_the_worker_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
         worker = _top(event, "worker_id")
         return str(worker) if worker else None
 
-    patch.setattr(normalize, "read_worker_id", read)
+    patch.setattr(normalize, "resolve_worker_id", read)
 
 
 def read_milliseconds_as_a_duration(patch: pytest.MonkeyPatch) -> None:
@@ -219,7 +227,7 @@ def read_errors_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
         error = _top(event, "error")
         return error if isinstance(error, str) else None
 
-    patch.setattr(normalize, "read_error", read)
+    patch.setattr(normalize, "resolve_error", read)
 
 
 def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
@@ -230,30 +238,30 @@ def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
         }
         return msgspec.structs.replace(telling, **place)
 
-    patch.setattr(settle, "join", join)
+    patch.setattr(reconcile, "merge", join)
 
 
 def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(settle, "likeness", lambda a, b: 3)
+    patch.setattr(reconcile, "match_strength", lambda a, b: 3)
 
 
 def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "_inherited", lambda shared, own: _only_the_execution(shared))
+    patch.setattr(decode, "_inherited", lambda shared, own: _only_the_execution(shared))
 
 
 def let_the_batch_overrule_its_items(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "_inherited", lambda shared, own: shared)
+    patch.setattr(decode, "_inherited", lambda shared, own: shared)
 
 
 def leave_the_feed_wrapped(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "is_wrapper", lambda fields: False)
+    patch.setattr(decode, "is_wrapper", lambda fields: False)
 
 
 def leave_json_in_a_string(patch: pytest.MonkeyPatch) -> None:
     def refuse(reader: object, text: str) -> None:
-        raise Refused("not_an_event", "a string")
+        raise RecordRefused("not_an_event", "a string")
 
-    patch.setattr(wire._Reader, "_open_text", refuse)
+    patch.setattr(decode._RecordDecoder, "_open_text", refuse)
 
 
 def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
@@ -267,8 +275,8 @@ def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
 
 
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(wire, "_EVENT_DEPTH", 10_000)
-    patch.setattr(wire, "MAX_NESTING", 10_000)
+    patch.setattr(decode, "_EVENT_DEPTH", 10_000)
+    patch.setattr(decode, "MAX_NESTING", 10_000)
 
 
 def keep_tokens(patch: pytest.MonkeyPatch) -> None:
@@ -281,7 +289,7 @@ def hide_authors(patch: pytest.MonkeyPatch) -> None:
 
 
 def keep_passwords_in_addresses(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(secret_forms, "_URL", re.compile(r"(never)matched"))
+    patch.setattr(secret_patterns, "_URL", re.compile(r"(never)matched"))
 
 
 def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:
@@ -289,7 +297,7 @@ def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:
         value = _top(event, name)
         return value if type(value) is int else None
 
-    patch.setattr(normalize, "read_secondary_id", read)
+    patch.setattr(normalize, "resolve_secondary_id", read)
 
 
 _SEEN_AS: dict[Mutation, str] = {
@@ -361,6 +369,6 @@ async def test_a_broken_rule_is_seen(
 ) -> None:
     mutation(monkeypatch)
 
-    report = await compared(*play, Normalizer().normalize)
+    report = await compare_in_memory(*play, Normalizer().normalize)
 
     assert kind in report.differences, "\n".join(report.lines())

@@ -6,15 +6,15 @@ import msgspec
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, json_schema, to_canonical
 from simulator.mix import Mix
-from tests.unit.simulator_pipeline import played
+from tests.support.simulator_pipeline import simulated_log
 
 
 def test_the_schema_accepts_every_canonical_event() -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
-    rich = Mix(in_flight=40, odd=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
-    log, _ = played(rich, 4, 3_000)
+    rich = Mix(in_flight=40, mutated=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
+    log, _ = simulated_log(rich, 4, 3_000)
     normalize = Normalizer().normalize
 
     events = 0

@@ -11,8 +11,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from normalizer.service.metrics import CATALOGUE
-from tests.stack import leave_out
+from normalizer.service.service_metrics import CATALOGUE
+from tests.support.stack import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "alerts.yml"
@@ -33,8 +33,8 @@ Series = dict[str, str]
 CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
     "NormalizerDown": ({_UP: "0x60"}, {_UP: "1x60"}, {"job": "normalizer", **_HERE}),
     "NormalizerLoopDead": (
-        {'normalizer_beat_age_seconds{instance="a"}': "0+60x60"},
-        {'normalizer_beat_age_seconds{instance="a"}': "0.5x60"},
+        {'normalizer_heartbeat_age_seconds{instance="a"}': "0+60x60"},
+        {'normalizer_heartbeat_age_seconds{instance="a"}': "0.5x60"},
         _HERE,
     ),
     "NormalizerDatabaseAway": (
@@ -53,9 +53,9 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {'normalizer_ready{instance="a"}': "0x4 1x56"},
         _HERE,
     ),
-    "NormalizerBatchWaits": (
-        {'normalizer_batch_in_hand_seconds{instance="a"}': "0+60x60"},
-        {'normalizer_batch_in_hand_seconds{instance="a"}': "0x60"},
+    "NormalizerBatchBlocked": (
+        {'normalizer_open_batch_seconds{instance="a"}': "0+60x60"},
+        {'normalizer_open_batch_seconds{instance="a"}': "0x60"},
         _HERE,
     ),
     "NormalizerDataCorrupted": (
@@ -87,8 +87,14 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
         {"topic": "noetl.events"},
     ),
     "NormalizerRecordsExpire": (
-        {f"normalizer_lag_records{_AT}": "5x60", f"normalizer_expires_seconds{_AT}": "600x60"},
-        {f"normalizer_lag_records{_AT}": "0x60", f"normalizer_expires_seconds{_AT}": "600x60"},
+        {
+            f"normalizer_lag_records{_AT}": "5x60",
+            f"normalizer_time_to_expiry_seconds{_AT}": "600x60",
+        },
+        {
+            f"normalizer_lag_records{_AT}": "0x60",
+            f"normalizer_time_to_expiry_seconds{_AT}": "600x60",
+        },
         _THERE,
     ),
     "NormalizerRecordsLost": (
@@ -127,7 +133,7 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
     ),
     "ProjectorLogNotRead": (
         {'projector_partitions{state="dead"}': "3x60"},
-        {'projector_partitions{state="quiet"}': "3x60"},
+        {'projector_partitions{state="caught_up"}': "3x60"},
         {"state": "dead"},
     ),
     "NormalizerJobInterrupted": (
@@ -142,7 +148,7 @@ CASES: Final[dict[str, tuple[Series, Series, dict[str, str]]]] = {
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        leave_out("no promtool: type `apt-get install prometheus`")
+        skip_or_fail("no promtool: type `apt-get install prometheus`")
     return found
 
 
@@ -159,7 +165,7 @@ def test_every_alert_goes_red_and_green(promtool: str, tmp_path: Path) -> None:
     )
 
 
-def test_a_gap_found_before_the_first_scrape_is_told(promtool: str, tmp_path: Path) -> None:
+def test_a_gap_found_before_the_first_scrape_is_reported(promtool: str, tmp_path: Path) -> None:
     (alert,) = (one for one in ALERTS if one["alert"] == "NormalizerRecordsLost")
     since_ten_minutes = {'normalizer_gaps_total{instance="a"}': "_x50 1x10"}
 

@@ -23,12 +23,12 @@ from click.testing import CliRunner
 
 from normalizer import settings
 from normalizer.cli import main as normalizer
-from projector.api import command
-from projector.api.command import serve
+from projector.api import serve_command
 from projector.api.serve import ApiSettings
+from projector.api.serve_command import serve
 from projector.cli import main as projector
 from simulator.__main__ import main as simulator
-from tests.stack import leave_out
+from tests.support.stack import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -84,7 +84,7 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_the_whole_is_there_and_traffic_only_when_asked_for(services: dict[str, Any]) -> None:
+def test_the_whole_is_there_and_traffic_only_when_requested(services: dict[str, Any]) -> None:
     always = {name for name, one in services.items() if not one.get("profiles")}
 
     assert always == {
@@ -201,7 +201,7 @@ def test_every_variable_of_ours_is_one_that_the_code_reads(services: dict[str, A
         if isinstance(option.envvar, str)
     }
 
-    assert '"PROJECTOR_TOKEN"' in inspect.getsource(command)
+    assert '"PROJECTOR_TOKEN"' in inspect.getsource(serve_command)
     for name in OURS:
         service = services[name]
         program = service["command"][0]
@@ -251,7 +251,7 @@ def test_the_topic_that_is_made_is_the_one_that_is_read_and_played_to(
     assert settings.Settings().kafka_topics == (made[1],)
 
 
-def test_health_is_asked_where_it_is_answered(services: dict[str, Any]) -> None:
+def test_health_is_requested_where_it_is_answered(services: dict[str, Any]) -> None:
     ports = {"normalizer": settings.Settings().http_port, "projector": _projector_port()}
 
     for name, port in ports.items():
@@ -280,7 +280,7 @@ def test_prometheus_scrapes_the_ports_that_answer() -> None:
 def test_prometheus_takes_its_file() -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        leave_out("no promtool: type `apt-get install prometheus`")
+        skip_or_fail("no promtool: type `apt-get install prometheus`")
 
     done = subprocess.run(
         [promtool, "check", "config", ROOT / "deploy" / "prometheus" / "prometheus.yml"],

@@ -36,6 +36,8 @@ def test_a_file_goes_up_records_itself_and_has_no_way_down(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_file_leaves_the_transaction_to_the_runner(path: Path) -> None:
-    statements = re.findall(r"^\s*(begin|commit|rollback)\s*;", path.read_text(), re.MULTILINE)
+    store_statements = re.findall(
+        r"^\s*(begin|commit|rollback)\s*;", path.read_text(), re.MULTILINE
+    )
 
-    assert [word for word in statements if word != "begin"] == []
+    assert [word for word in store_statements if word != "begin"] == []

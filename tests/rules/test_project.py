@@ -61,7 +61,7 @@ def test_make_help_names_every_target() -> None:
     assert set(phony[1].split()) == documented
 
 
-def test_coverage_is_asked_of_the_whole_core() -> None:
+def test_coverage_is_requested_of_the_whole_core() -> None:
     makefile = (ROOT / "Makefile").read_text()
     asked = re.search(r"^CORE := (.*)$", makefile, re.MULTILINE)
     contracts = PROJECT["tool"]["importlinter"]["contracts"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.documents import DOCS
-from tests.reference_pages import generated
+from tests.support.doc_pages import DOCS
+from tests.support.reference_pages import generated
 
 PAGES = generated()
 
@@ -12,4 +12,4 @@ PAGES = generated()
 def test_a_generated_page_is_as_the_code_is(name: str) -> None:
     text = (DOCS / name).read_text()
 
-    assert text == PAGES[name], "type `python -m tests.reference_pages --write`"
+    assert text == PAGES[name], "type `python -m tests.support.reference_pages --write`"

@@ -11,10 +11,10 @@ import yaml
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from normalizer.service.metrics import CATALOGUE
-from projector.api.metrics import Metrics
-from tests.dashboards import Query, queries
-from tests.stack import leave_out
+from normalizer.service.service_metrics import CATALOGUE
+from projector.api.api_metrics import ApiMetrics
+from tests.support.dashboards import Query, queries
+from tests.support.stack import skip_or_fail
 
 ASKED = [query for query in queries() if query.source == "prometheus"]
 SCRAPED = {"instance", "job"}
@@ -28,9 +28,9 @@ def _known() -> Iterator[tuple[str, set[str]]]:
             names = [f"{metric.name}_bucket", f"{metric.name}_sum", f"{metric.name}_count"]
         for name in names:
             yield name, {*metric.labels, "le"}
-    api = Metrics()
-    api.requests.labels(question="q", status="200").inc()
-    api.seconds.labels(question="q").observe(0.1)
+    api = ApiMetrics()
+    api.requests.labels(endpoint="q", status="200").inc()
+    api.seconds.labels(endpoint="q").observe(0.1)
     for family in text_string_to_metric_families(api.text().decode()):
         for sample in family.samples:
             yield sample.name, set(sample.labels)
@@ -64,7 +64,7 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
     assert set(missing) <= {
         *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),
         *("normalizer_drift_found_total", "normalizer_next_offset", "normalizer_build_info"),
-        *("normalizer_batch_in_hand_seconds", "normalizer_missing_migrations"),
+        *("normalizer_open_batch_seconds", "normalizer_missing_migrations"),
         *("normalizer_job_progress_ratio", "normalizer_expired_unread_total"),
     }
 
@@ -72,7 +72,7 @@ def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
 def test_prometheus_can_read_every_question(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        leave_out("no promtool: type `apt-get install prometheus`")
+        skip_or_fail("no promtool: type `apt-get install prometheus`")
     rules = [
         {"record": f"panel:{number}", "expr": query.text.replace("$__rate_interval", "1m")}
         for number, query in enumerate(ASKED)

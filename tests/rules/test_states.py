@@ -3,11 +3,11 @@
 import re
 from typing import get_args
 
-from normalizer.jobs.runs import State
-from normalizer.service.metrics import PARTITION_STATES
-from normalizer.store.delivery import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES_BEFORE_HALVING
+from normalizer.jobs.engine.job_run import RunState
+from normalizer.service.service_metrics import PARTITION_STATES
+from normalizer.store.retry import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES_BEFORE_HALVING
 from normalizer.store.sqlstate import Fault
-from tests.documents import DOCS, blocks
+from tests.support.doc_pages import DOCS, blocks
 
 CLAIM, JOB, BATCH = (block.text for block in blocks("states.md", "mermaid"))
 
@@ -21,7 +21,7 @@ def test_a_partition_has_the_states_that_are_counted_and_away() -> None:
 
 
 def test_a_job_has_the_states_of_its_table_and_interrupted() -> None:
-    assert _states(JOB) == {*get_args(State), "interrupted"}
+    assert _states(JOB) == {*get_args(RunState), "interrupted"}
 
 
 def test_every_fault_of_the_database_leads_somewhere() -> None:

@@ -10,7 +10,7 @@ from email.parser import Parser
 import msgspec
 import pytest
 
-from tests.wheel import ROOT, build_wheel, copied_into_the_build
+from tests.support.wheel import ROOT, build_wheel, copied_into_the_build
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,32 +11,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.core.settle import place_of
+from normalizer.core.reconcile import coordinates_of
 from normalizer.errors import BrokerUnavailable, ConfigurationError
-from normalizer.jobs.asked import Asked
-from normalizer.jobs.defaults import Defaults, parse_defaults
-from normalizer.jobs.diff import PAIRS_A_FIELD, Diff, changes_between
-from normalizer.jobs.filling import Filling, pieces
-from normalizer.jobs.overlay import Overlay
-from normalizer.jobs.pace import Lag, LagHistory, Pace
-from normalizer.jobs.reporting import Progress, Verdict, balance, duration
-from normalizer.jobs.runs import RunTotals
-from normalizer.jobs.source import Page
-from normalizer.kafka import Partition
+from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
+from normalizer.jobs.dry_run.overlay import Overlay
+from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, split_page
+from normalizer.jobs.engine.job_run import RunTotals
+from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance, duration
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
+from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.jobs.sources.source import SourcePage
+from normalizer.kafka import KafkaPartition
 from normalizer.process.screen import Screen
 from normalizer.telemetry import get_logger
-from tests.factories import envelope, ignored, raw_record
+from tests.support.factories import envelope, ignored, raw_record
 
-ONE = Partition("noetl.events", 1)
+ONE = KafkaPartition("noetl.events", 1)
 
 
 def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
-    asked = Asked(kind="backfill", source="file a", options={"x": "1", "y": "2"})
-    same = Asked(kind="backfill", source="file a", options={"y": "2", "x": "1"})
+    asked = JobSpec(kind="backfill", source="file a", options={"x": "1", "y": "2"})
+    same = JobSpec(kind="backfill", source="file a", options={"y": "2", "x": "1"})
     others = [
-        Asked(kind="renormalise", source="file a", options={"x": "1", "y": "2"}),
-        Asked(kind="backfill", source="file b", options={"x": "1", "y": "2"}),
-        Asked(kind="backfill", source="file a", options={"x": "1"}),
+        JobSpec(kind="renormalize", source="file a", options={"x": "1", "y": "2"}),
+        JobSpec(kind="backfill", source="file b", options={"x": "1", "y": "2"}),
+        JobSpec(kind="backfill", source="file a", options={"x": "1"}),
     ]
 
     assert asked.job_id == same.job_id
@@ -66,7 +66,7 @@ def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
 def test_a_value_gets_what_it_lacks_under_any_name(
     value: bytes | None, completed: bytes | None
 ) -> None:
-    defaults = Defaults({"execution_id": "7", "created_at": "2026-01-31"})
+    defaults = FieldDefaults({"execution_id": "7", "created_at": "2026-01-31"})
 
     assert defaults.complete(value) == completed
 
@@ -77,7 +77,7 @@ def test_defaults_are_names_and_values() -> None:
         parse_defaults(["a"])
 
 
-def page_of(offsets: list[int], from_offset: int, next_offset: int) -> Page:
+def page_of(offsets: list[int], from_offset: int, next_offset: int) -> SourcePage:
     """A page of these offsets; the others are holes."""
     holes = []
     expected = from_offset
@@ -85,7 +85,7 @@ def page_of(offsets: list[int], from_offset: int, next_offset: int) -> Page:
         if offset > expected:
             holes.append((expected, offset))
         expected = offset + 1
-    return Page(
+    return SourcePage(
         part=("t", 0, 0),
         from_offset=from_offset,
         next_offset=next_offset,
@@ -98,7 +98,7 @@ def page_of(offsets: list[int], from_offset: int, next_offset: int) -> Page:
 def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) -> None:
     page = page_of(sorted(offsets), 10, 70)
 
-    cut = list(pieces(page, size))
+    cut = list(split_page(page, size))
 
     assert [record for piece in cut for record in piece.records] == page.records
     assert [piece.next_offset for piece in cut[:-1]] == [piece.from_offset for piece in cut[1:]]
@@ -109,7 +109,7 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 
 
 def test_pages_of_a_part_must_follow_each_other() -> None:
-    filling = Filling(1)
+    filling = JobBatchBuilder(1)
     filling.add(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))])
 
     with pytest.raises(Exception, match="the batch ends at 2, the next page begins at 5"):
@@ -117,42 +117,42 @@ def test_pages_of_a_part_must_follow_each_other() -> None:
 
 
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
-    history = LagHistory()
+    history = LiveLagHistory()
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
-        history.see(now_s, {ONE: end})
+        history.note(now_s, {ONE: end})
 
-    assert history.waited_s(5.0, ONE, 40) == 0.0
-    assert history.waited_s(5.0, ONE, 30) == 2.0
-    assert history.waited_s(5.0, ONE, 10) == 3.0
-    assert history.waited_s(5.0, ONE, 9) == 5.0
-    assert history.waited_s(5.0, Partition("other", 0), 0) == 0.0
+    assert history.behind_s(5.0, ONE, 40) == 0.0
+    assert history.behind_s(5.0, ONE, 30) == 2.0
+    assert history.behind_s(5.0, ONE, 10) == 3.0
+    assert history.behind_s(5.0, ONE, 9) == 5.0
+    assert history.behind_s(5.0, KafkaPartition("other", 0), 0) == 0.0
 
 
 def test_what_was_long_ago_is_forgotten_but_the_last_of_it() -> None:
-    history = LagHistory()
+    history = LiveLagHistory()
     for second in range(1_000):
-        history.see(float(second), {ONE: second})
+        history.note(float(second), {ONE: second})
 
-    assert 119 <= history.waited_s(999.0, ONE, 0) <= 121
+    assert 119 <= history.behind_s(999.0, ONE, 0) <= 121
 
 
 class Away:
     """A broker that does not answer."""
 
-    async def look(self) -> Lag:
+    async def read(self) -> LiveLag:
         raise BrokerUnavailable("asking: away")
 
 
-async def test_where_nobody_can_tell_the_job_goes_on() -> None:
+async def test_an_unknown_lag_does_not_stop_the_job() -> None:
     stop = asyncio.Event()
-    pace = Pace(get_logger(), live=Away(), yield_at_s=2.0, max_rate=None)
+    throttle = Throttle(get_logger(), live=Away(), yield_at_s=2.0, max_rate=None)
 
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(pace.watch(stop), name="watch")
-        await pace.turn(1, stop)
+        tasks.create_task(throttle.watch(stop), name="watch")
+        await throttle.acquire(1, stop)
         stop.set()
 
-    assert pace.held_s["live_lag"] == 0.0
+    assert throttle.throttled_s["live_lag"] == 0.0
 
 
 async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
@@ -162,23 +162,25 @@ async def test_time_in_which_nothing_was_to_do_is_no_credit() -> None:
     def clock() -> float:
         return time.monotonic() + passed_s
 
-    pace = Pace(get_logger(), live=None, yield_at_s=None, max_rate=1_000.0, clock=clock)
-    await pace.turn(0, stop)
+    throttle = Throttle(get_logger(), live=None, yield_at_s=None, max_rate=1_000.0, clock=clock)
+    await throttle.acquire(0, stop)
     passed_s = 3_600.0
-    await pace.turn(100, stop)
-    held_at_first_s = pace.held_s["max_rate"]
+    await throttle.acquire(100, stop)
+    held_at_first_s = throttle.throttled_s["max_rate"]
 
-    await pace.turn(100, stop)
-    pace.give_back(100)
-    await pace.turn(100, stop)
+    await throttle.acquire(100, stop)
+    throttle.refund(100)
+    await throttle.acquire(100, stop)
 
     assert held_at_first_s == 0.0
-    assert 0.05 < pace.held_s["max_rate"] < 0.2
+    assert 0.05 < throttle.throttled_s["max_rate"] < 0.2
 
 
 def test_a_low_rate_makes_small_batches() -> None:
     def rows(rate: float | None) -> int:
-        return Pace(get_logger(), live=None, yield_at_s=None, max_rate=rate).rows_at_once(5_000)
+        return Throttle(get_logger(), live=None, yield_at_s=None, max_rate=rate).max_batch_rows(
+            5_000
+        )
 
     assert [rows(None), rows(100_000), rows(1_000), rows(1)] == [5_000, 5_000, 500, 1]
 
@@ -223,15 +225,17 @@ def test_an_overlay_keeps_what_would_be_and_what_was_first() -> None:
     with Overlay() as overlay:
         overlay.keep([second], [(first, changed)])
         overlay.keep([], [(changed, again), (second, second)])
-        assigned = overlay.assign(place_of(first))
+        assigned = overlay.assign(coordinates_of(first))
 
         assert overlay.rows([first.event_id or 0]) == {first.event_id: again}
-        assert overlay.places([second.event_id or 0]) == {second.event_id: place_of(second)}
+        assert overlay.find_coordinates([second.event_id or 0]) == {
+            second.event_id: coordinates_of(second)
+        }
         assert list(overlay.new()) == [second]
         assert list(overlay.changed()) == [(first, again)]
-        assert overlay.assigned(place_of(first)) == assigned < 0
-        assert overlay.assigned(place_of(second)) is None
-        assert [overlay.refuse(place_of(first)) for _ in range(2)] == [True, False]
+        assert overlay.find_assigned(coordinates_of(first)) == assigned < 0
+        assert overlay.find_assigned(coordinates_of(second)) is None
+        assert [overlay.refuse(coordinates_of(first)) for _ in range(2)] == [True, False]
 
 
 class Terminal(io.StringIO):
@@ -245,20 +249,20 @@ class Terminal(io.StringIO):
 def test_progress_says_rate_and_time_left(stream: Callable[[], io.StringIO], said: int) -> None:
     now_s = 0.0
     screen = Screen(written := stream())
-    progress = Progress(screen, "backfill", clock=lambda: now_s)
+    progress = RunProgress(screen, "backfill", clock=lambda: now_s)
 
     for seconds, records in ((1, 1_000), (6, 6_000), (11, 11_000)):
         now_s = float(seconds)
-        progress.see(records, records / 20_000)
+        progress.note(records, records / 20_000)
         progress.say(RunTotals(records=records, stored=records), None)
 
     assert written.getvalue().count("records, ") == said
     assert "backfill  55%: 11,000 records, 1,000/s, 9.0 s left" in written.getvalue()
 
 
-def test_a_verdict_says_balance_time_and_what_held_it() -> None:
+def test_a_result_says_balance_time_and_what_throttled_it() -> None:
     totals = RunTotals(records=10, holes=2, outcomes=12, stored=9, duplicate=3)
-    verdict = Verdict(
+    verdict = RunResult(
         job_id="abc",
         run=2,
         state="failed",
@@ -266,13 +270,13 @@ def test_a_verdict_says_balance_time_and_what_held_it() -> None:
         totals=totals,
         took_s=4.0,
         records_per_s=2.4,
-        held_s={"live_lag": 1.5, "max_rate": 0.0},
+        throttled_s={"live_lag": 1.5, "max_rate": 0.0},
     )
 
     assert verdict.lines() == [
         "failed: job abc, run 2: there is no such topic",
         "10 records, 2 offsets without a record: 12 outcomes = 9 stored + 3 duplicate",
-        "took 4.0 s, 2 records/s; held 1.5 s by live lag",
+        "took 4.0 s, 2 records/s; throttled 1.5 s by live lag",
     ]
     assert balance(RunTotals()) == "0 records: 0 outcomes = 0"
 

@@ -4,8 +4,8 @@ import zlib
 
 import pytest
 
-from normalizer.core.batch import Batch, LastRecord, Totals, last_record, record_crc
-from tests.factories import (
+from normalizer.core.batch import Batch, LastRecord, OutcomeTotals, last_record, record_crc
+from tests.support.factories import (
     batch_of,
     claim_of,
     envelope,
@@ -18,19 +18,19 @@ from tests.factories import (
 
 def pieces(batch: Batch) -> list[Batch]:
     """The batch halved until nothing can be halved."""
-    halves = batch.halves()
-    return [batch] if halves is None else [*pieces(halves[0]), *pieces(halves[1])]
+    split = batch.split()
+    return [batch] if split is None else [*pieces(split[0]), *pieces(split[1])]
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_record_or_none_cannot_be_halved(count: int) -> None:
     batch = batch_of(*[envelope()] * count, holes=[(5, 7), (count, 5)] if count == 0 else ())
 
-    assert batch.halves() is None
+    assert batch.split() is None
 
 
 def test_a_record_of_many_events_cannot_be_halved() -> None:
-    assert batch_of((envelope(), envelope(), rejected())).halves() is None
+    assert batch_of((envelope(), envelope(), rejected())).split() is None
 
 
 @pytest.mark.parametrize("count", [2, 3, 10, 11])
@@ -42,10 +42,10 @@ def test_halving_to_the_end_gives_every_record_once_and_in_order(count: int) -> 
     assert [list(piece.items()) for piece in cut] == [[item] for item in batch.items()]
 
 
-def test_pieces_join_on_to_each_other_and_share_out_the_holes() -> None:
+def test_pieces_merge_on_to_each_other_and_share_out_the_holes() -> None:
     batch = batch_of(
         *[envelope()] * 5,
-        claim=claim_of(next_offset=10, epoch=3, generation=2),
+        claim=claim_of(next_offset=10, epoch=3, incarnation=2),
         holes=[(10, 12), (13, 14), (16, 20), (22, 23)],
     )
 
@@ -73,7 +73,7 @@ def test_halving_takes_whole_partitions_where_it_can() -> None:
         batch_of(envelope(), envelope(), claim=claim_of(1)),
     )
 
-    first, second = batch.halves() or (batch, batch)
+    first, second = batch.split() or (batch, batch)
 
     assert first.parts == batch.parts[:1]
     assert second.parts == batch.parts[1:]
@@ -94,11 +94,11 @@ def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> Non
 
 
 def test_totals_add_up_kind_by_kind() -> None:
-    kinds = Totals.__struct_fields__
-    one = Totals(**{kind: 10**place for place, kind in enumerate(kinds)})
-    two = Totals(**{kind: 2 * 10**place for place, kind in enumerate(kinds)})
+    kinds = OutcomeTotals.__struct_fields__
+    one = OutcomeTotals(**{kind: 10**place for place, kind in enumerate(kinds)})
+    two = OutcomeTotals(**{kind: 2 * 10**place for place, kind in enumerate(kinds)})
 
-    assert one + two == Totals(**{kind: 3 * 10**place for place, kind in enumerate(kinds)})
+    assert one + two == OutcomeTotals(**{kind: 3 * 10**place for place, kind in enumerate(kinds)})
 
 
 def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:
@@ -118,4 +118,4 @@ def test_a_tombstone_has_a_crc() -> None:
     tombstone = raw_record(value=b"", key=None)
 
     assert record_crc(tombstone) == zlib.crc32(b"\0")
-    assert batch_of(ignored()).halves() is None
+    assert batch_of(ignored()).split() is None

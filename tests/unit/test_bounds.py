@@ -4,11 +4,11 @@ import pytest
 
 from normalizer.core.bounds import LIGHT_BYTES, LIGHT_VALUES, MAX_ITEMS, MAX_VALUE_BYTES, is_heavy
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Envelope, Outcome, Rejected
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Normalized, Rejected
 
 
-def outcomes(value: bytes) -> tuple[Outcome, ...]:
+def outcomes(value: bytes) -> tuple[Normalized, ...]:
     return Normalizer().normalize(RawRecord(value=value, topic="t", recorded_ms=0))
 
 

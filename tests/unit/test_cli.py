@@ -13,10 +13,10 @@ from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 
 from normalizer.cli import main
-from normalizer.cli.explain import Coordinates, parse_coordinates
+from normalizer.cli.explain import RecordCoordinates, parse_coordinates
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
-from normalizer.files.lines import LONGEST_BYTES, pages, record_of
+from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
 
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
 
@@ -35,7 +35,7 @@ def test_an_event_comes_out_canonical_without_what_it_did_not_bring() -> None:
     )
 
 
-def test_a_refused_record_stands_in_its_place_with_its_line() -> None:
+def test_a_rejected_record_gives_a_line_with_its_number() -> None:
     result = run("normalize", given=f"{GOOD}\n\n[1]\n{GOOD}\n")
 
     first, refused, last = map(json.loads, result.output.splitlines())
@@ -138,7 +138,7 @@ def test_the_schema_accepts_what_the_filter_gives() -> None:
     Draft202012Validator(schema).validate(json.loads(run("normalize", given=GOOD).output))
 
 
-def test_the_configuration_is_shown_without_secrets_and_misspellings_are_named() -> None:
+def test_the_configuration_is_displayed_without_secrets_and_misspellings_are_named() -> None:
     result = run("config", DATABASE_URL="postgresql://u:hunter2@h/n", NORMALIZER_BATCH_ROW="1")
 
     assert result.exit_code == 0
@@ -166,7 +166,7 @@ def test_coordinates_that_are_none_are_refused(text: str) -> None:
 
 
 def test_a_topic_may_hold_colons() -> None:
-    assert parse_coordinates("file:00ff:0:12") == Coordinates("file:00ff", 0, 12)
+    assert parse_coordinates("file:00ff:0:12") == RecordCoordinates("file:00ff", 0, 12)
 
 
 def every_command(group: click.Group, *path: str) -> list[tuple[str, ...]]:
@@ -199,7 +199,7 @@ def test_a_long_line_is_cut_by_one_byte_too_many() -> None:
     assert second == (2, b"y")
 
 
-def test_a_line_of_kcat_keeps_its_place() -> None:
+def test_a_line_of_kcat_keeps_its_coordinates() -> None:
     line = (
         b'{"topic":"t","partition":2,"offset":9,"tstype":"create","ts":5,"headers":["h","v","n",'
         b'null],"key":"k","payload":"{}"}'

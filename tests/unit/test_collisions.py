@@ -7,30 +7,40 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.collisions import likeness, rekeyed, sibling_ids
+from normalizer.core.collisions import match_strength, sibling_ids, with_event_id
 from normalizer.core.merge_flags import SHARES_ID
-from tests.factories import envelope
-from tests.joining import join
+from tests.support.factories import envelope
+from tests.support.merging import merge
 
 
 def test_one_command_is_one_event_whatever_else_its_reports_name() -> None:
     told = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
 
-    assert likeness(told, told) == 3
-    assert likeness(told, envelope(command_id="1:a:2", step="other", worker_id="v")) == 3
-    assert likeness(told, msgspec.structs.replace(told, event_type="action_done")) == 3
+    assert match_strength(told, told) == 3
+    assert match_strength(told, envelope(command_id="1:a:2", step="other", worker_id="v")) == 3
+    assert match_strength(told, msgspec.structs.replace(told, event_type="action_done")) == 3
 
 
 def test_one_step_is_one_event_where_not_both_name_a_command() -> None:
     told, silent = envelope(command_id="1:a:2"), envelope()
 
-    assert likeness(told, silent) == likeness(silent, told) == likeness(silent, silent) == 2
+    assert (
+        match_strength(told, silent)
+        == match_strength(silent, told)
+        == match_strength(silent, silent)
+        == 2
+    )
 
 
 def test_a_report_without_a_step_could_be_of_any_row() -> None:
     told, silent = envelope(command_id="1:a:2"), envelope(step="")
 
-    assert likeness(told, silent) == likeness(silent, told) == likeness(silent, silent) == 1
+    assert (
+        match_strength(told, silent)
+        == match_strength(silent, told)
+        == match_strength(silent, silent)
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,29 +56,29 @@ def test_what_differs_makes_two_events(column: str, other: Any) -> None:
     told = envelope(command_id="1:a:2")
     differing = msgspec.structs.replace(told, **{column: other})
 
-    assert likeness(told, differing) == likeness(differing, told) == 0
+    assert match_strength(told, differing) == match_strength(differing, told) == 0
 
 
 @pytest.mark.parametrize("command_id", [None, "1:a:2"])
 def test_two_steps_are_two_events_where_not_both_name_a_command(command_id: str | None) -> None:
     one, other = envelope(step="a", command_id=command_id), envelope(step="b")
 
-    assert likeness(one, other) == likeness(other, one) == 0
+    assert match_strength(one, other) == match_strength(other, one) == 0
 
 
 def test_a_row_is_found_by_a_step_that_another_report_of_it_overruled() -> None:
-    row = join(envelope(step="a", command_id="x"), envelope(step="b", command_id="x"))
+    row = merge(envelope(step="a", command_id="x"), envelope(step="b", command_id="x"))
 
     assert row.step == "b"
-    assert likeness(row, envelope(step="a")) == 2
-    assert likeness(row, envelope(step="c")) == 0
+    assert match_strength(row, envelope(step="a")) == 2
+    assert match_strength(row, envelope(step="c")) == 0
 
 
-@pytest.mark.parametrize("own", [b'"told_otherwise"', b'{"told_otherwise":1}'])
+@pytest.mark.parametrize("own", [b'"conflicting_values"', b'{"conflicting_values":1}'])
 def test_a_producers_own_value_of_that_name_names_no_step(own: bytes) -> None:
-    row = envelope(step="a", extra=b'{"mine":%b,"told_otherwise":[]}' % own)
+    row = envelope(step="a", extra=b'{"mine":%b,"conflicting_values":[]}' % own)
 
-    assert likeness(row, envelope(step="b")) == 0
+    assert match_strength(row, envelope(step="b")) == 0
 
 
 def test_the_ids_of_siblings_never_change_between_versions() -> None:
@@ -88,7 +98,7 @@ def test_siblings_of_other_ids_and_executions_have_other_ids() -> None:
 def test_a_rekeyed_event_says_which_id_it_brought(coercions: bytes | None) -> None:
     event = envelope(event_id=5, coercions=coercions)
 
-    moved = rekeyed(event, 99)
+    moved = with_event_id(event, 99)
 
     assert moved.event_id == 99
     assert msgspec.json.decode(moved.coercions or b"") == [

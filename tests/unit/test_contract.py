@@ -8,9 +8,9 @@ import jsonschema
 import pytest
 import yaml
 
-from normalizer.cli.conform import LEVELS, read_cases
+from normalizer.cli.conformance import LEVELS, read_cases
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.errors import REASONS
 from normalizer.settings import load
@@ -178,7 +178,7 @@ def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
         assert parse_json(told.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
 
 
-def test_each_level_holds_what_stands_before_it() -> None:
+def test_each_level_contains_the_levels_before_it() -> None:
     sizes = [len(read_cases(level)) for level in LEVELS]
 
     assert sizes == sorted(set(sizes))

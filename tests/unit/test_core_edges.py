@@ -8,10 +8,10 @@ import pytest
 
 from normalizer.core import wire_event
 from normalizer.core.bounds import check_depth
+from normalizer.core.decode import MAX_COERCIONS
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.core.wire import MAX_NAMED
-from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, to_canonical
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
 
 
 def _alike(bits: int) -> list[bytes]:
@@ -25,7 +25,7 @@ RECORDED_MS = 1_784_000_000_000
 SECRET = "hunter2hunter2"
 
 
-def outcomes(value: Any, **changes: Any) -> tuple[Outcome, ...]:
+def outcomes(value: Any, **changes: Any) -> tuple[Normalized, ...]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
     place: dict[str, Any] = {
         "topic": "noetl.events",
@@ -130,7 +130,7 @@ def test_126_levels_below_a_field_are_read_and_127_are_not(secret: bytes) -> Non
 @pytest.mark.parametrize(("opened", "closed"), [(b'{"":', b"}"), (b"[", b"]")])
 def test_the_shortest_text_that_is_too_deep_is_seen(opened: bytes, closed: bytes) -> None:
     check_depth(opened * 126 + b"0" + closed * 126, 126)
-    with pytest.raises(wire_event.Refused, match="levels"):
+    with pytest.raises(wire_event.RecordRefused, match="levels"):
         check_depth(opened * 127 + b"0" + closed * 127, 126)
 
 
@@ -162,12 +162,12 @@ def test_a_batch_that_would_grow_beyond_measure_is_too_large() -> None:
     assert "expected a batch of at most 67108864 bytes" in outcome.detail
 
 
-def test_many_mended_places_are_named_up_to_a_number() -> None:
+def test_many_recovered_places_are_named_up_to_a_number() -> None:
     event = envelope({"context": {f"k{number:03}": "\0" for number in range(50)}})
 
     coercions = json.loads(event.coercions or b"")
 
-    assert len(coercions) == MAX_NAMED
+    assert len(coercions) == MAX_COERCIONS
     assert coercions[0] == {"rule": "unstorable_text", "field": "context.k000"}
     assert coercions[-1] == {"rule": "unstorable_text", "field": "context.k019", "more": True}
 
@@ -212,7 +212,7 @@ def test_an_id_that_a_wrapper_repeats_in_its_own_spelling_is_no_news() -> None:
     assert json.loads(told.extra or b"") == {"transaction_id": 5}
 
 
-def test_mended_places_follow_what_an_item_inherits() -> None:
+def test_recovered_places_follow_what_an_item_inherits() -> None:
     batch = {
         "execution_id": 1,
         "x": "\0",

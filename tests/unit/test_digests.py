@@ -16,7 +16,7 @@ def test_what_jsonb_writes_as_it_stands_needs_no_question(value: bytes) -> None:
 @pytest.mark.parametrize(
     "value", [b'"\\u0041"', b"1e2", b"-0", b"1" * 19, b'{"a":1}', b"[ ]", b'"%b"' % (b"x" * 4_095)]
 )
-def test_what_it_may_write_otherwise_is_asked_for_once(value: bytes) -> None:
+def test_what_it_may_write_otherwise_is_requested_once(value: bytes) -> None:
     digests = Digests()
 
     unknown = digests.of(value)

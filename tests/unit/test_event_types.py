@@ -4,7 +4,7 @@ from itertools import combinations
 
 import pytest
 
-from normalizer.core.event_types import KINDS, SPELLINGS, event_class, spellings_of
+from normalizer.core.event_types import EVENT_KINDS, SPELLINGS, event_class, spellings_of
 
 # Source: wire-shapes, section 4, with section 10, S11 and S12.
 STATED = (
@@ -50,8 +50,8 @@ def test_any_other_word_is_a_class_of_its_own(word: str) -> None:
     assert event_class(word) == word
 
 
-def test_a_kind_is_told_in_every_spelling_of_its_class() -> None:
-    told = {kind.event_class: spellings_of(kind) for kind in KINDS}
+def test_a_kind_is_reported_in_every_spelling_of_its_class() -> None:
+    told = {kind.event_class: spellings_of(kind) for kind in EVENT_KINDS}
 
     assert told["call.done"] == ("call.done", "action_done", "call_done")
     assert told["call.error"] == ("call.error",)

@@ -1,6 +1,6 @@
 """The grid: which ids one query looks up, and how few ranges partitions are."""
 
-from normalizer.store.grid import Grid, joined_ranges
+from normalizer.store.grid import Grid, adjacent_ranges
 
 LEAST = -(1 << 63)
 LAST = (1 << 63) - 1
@@ -28,9 +28,9 @@ def test_a_partition_without_an_id_is_no_group() -> None:
 
 
 def test_neighbours_are_one_range() -> None:
-    assert joined_ranges([(0, 9), (10, 19), (30, 39), (50, 59), (60, 69)]) == [
+    assert adjacent_ranges([(0, 9), (10, 19), (30, 39), (50, 59), (60, 69)]) == [
         (0, 19),
         (30, 39),
         (50, 69),
     ]
-    assert joined_ranges([]) == []
+    assert adjacent_ranges([]) == []

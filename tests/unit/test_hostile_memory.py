@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
+from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.redaction import Redaction
 
 MB = 1 << 20

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from normalizer.errors import FatalError
 from normalizer.kafka import connection_options
 from normalizer.settings import Settings
-from tests.certificates import KEY_PASSWORD, make_certificates
+from tests.support.certificates import KEY_PASSWORD, make_certificates
 
 PLAIN = Settings(kafka_bootstrap_servers=("a:9092", "b:9093"), kafka_client_id="me")
 

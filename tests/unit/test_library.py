@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import normalizer
-from tests.documents import DOCS, blocks
+from tests.support.doc_pages import DOCS, blocks
 
 _PAGE = (DOCS / "library.md").read_text()
 

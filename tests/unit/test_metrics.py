@@ -4,7 +4,13 @@ from pathlib import Path
 
 from prometheus_client.exposition import generate_latest
 
-from normalizer.service.metrics import CATALOGUE, DRIFTS, SQLSTATE_CLASSES, Tallies, documented
+from normalizer.service.service_metrics import (
+    CATALOGUE,
+    DRIFTS,
+    SQLSTATE_CLASSES,
+    ServiceMetrics,
+    documented,
+)
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -22,7 +28,7 @@ def test_names_are_said_once_and_tell_kind_and_unit() -> None:
         assert metric.name.startswith("normalizer_")
         assert metric.name.endswith("_total") == (metric.kind == "counter")
         assert metric.means.endswith(".")
-        assert metric.look.endswith(".")
+        assert metric.hint.endswith(".")
 
 
 def test_no_execution_is_a_label() -> None:
@@ -30,7 +36,7 @@ def test_no_execution_is_a_label() -> None:
 
 
 def test_what_is_counted_stands_at_zero_from_the_start() -> None:
-    said = generate_latest(Tallies().registry).decode()
+    said = generate_latest(ServiceMetrics().registry).decode()
 
     for sqlstate_class in SQLSTATE_CLASSES:
         assert f'normalizer_retries_total{{sqlstate_class="{sqlstate_class}"}} 0.0' in said
@@ -40,14 +46,14 @@ def test_what_is_counted_stands_at_zero_from_the_start() -> None:
 
 
 def test_a_retry_is_counted_by_the_class_of_its_code() -> None:
-    tallies = Tallies()
+    metrics = ServiceMetrics()
 
     for code in ("40P01", "40001", "57P01", None, "22003", "XX000", "XX001"):
-        tallies.retried(code)
+        metrics.count_retry(code)
 
     counts = {
         sample.labels["sqlstate_class"]: sample.value
-        for family in tallies.retries.collect()
+        for family in metrics.retries.collect()
         for sample in family.samples
     }
     assert (counts["40"], counts["57"], counts["none"], counts["08"]) == (2, 1, 1, 0)

@@ -8,8 +8,8 @@ import pytest
 from normalizer.core.redact_stored import may_hide, redact_row, redact_stored_text
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import Envelope
-from tests.factories import envelope, raw_event, raw_record
-from tests.replays import NORMALIZE
+from tests.support.factories import envelope, raw_event, raw_record
+from tests.support.job_runs import NORMALIZE
 
 TOKEN = "eyJ" + "hbGciOiJIUzI1NiJ9" * 3 + ".eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 SANITIZER = Sanitizer()

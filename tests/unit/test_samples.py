@@ -6,7 +6,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.samples import SAMPLE_BYTES, sample_of
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import Rejected
-from tests.factories import raw_record
+from tests.support.factories import raw_record
 
 SANITIZER = Sanitizer(["iban"])
 

@@ -62,11 +62,11 @@ def test_where_a_result_lies_is_never_touched() -> None:
     assert kept == {"context": {"reference": where, "ref": "x://u:[REDACTED]@h"}}
 
 
-def test_a_result_reference_is_mended_all_the_same() -> None:
+def test_a_result_reference_is_recovered_all_the_same() -> None:
     result = clean({"context": {"reference": {"ref": "a\0"}}})
 
     assert json.loads(result.text) == {"context": {"reference": {"ref": "a\ufffd"}}}
-    assert result.mended == {None: {("context", "reference", "ref")}}
+    assert result.replaced == {None: {("context", "reference", "ref")}}
 
 
 def test_an_added_word_hides_what_is_in_an_event_never_the_event() -> None:
@@ -92,7 +92,7 @@ def test_what_postgres_cannot_hold_becomes_u_fffd_and_is_named() -> None:
         "b": ["\ufffd", {"c\ufffd": "\ufffd"}],
         "d": "😀",
     }
-    assert result.mended == {None: {("a",), ("b", "[]"), ("b", "[]", "c\ufffd")}}
+    assert result.replaced == {None: {("a",), ("b", "[]"), ("b", "[]", "c\ufffd")}}
 
 
 def test_two_keys_that_become_equal_lose_no_value() -> None:
@@ -132,19 +132,19 @@ def test_an_unstorable_character_in_a_wrapped_text_becomes_its_escape() -> None:
     result = clean(r'{"events":["{\"a\":\"x\u0000\ud800\"}"]}')
 
     assert json.loads(result.text) == {"events": [r'{"a":"x\u0000\ud800"}']}
-    assert not result.mended
+    assert not result.replaced
 
 
-def test_each_item_of_a_batch_is_told_its_own_places() -> None:
+def test_each_item_of_a_batch_is_reported_its_own_places() -> None:
     result = clean(r'{"x":"\u0000","events":[{"a":"\u0000"},{"b":1},{"c":{"d":"\u0000"}}]}')
 
-    assert result.mended == {None: {("x",)}, 0: {("a",)}, 2: {("c", "d")}}
+    assert result.replaced == {None: {("x",)}, 0: {("a",)}, 2: {("c", "d")}}
 
 
 def test_the_name_of_a_place_ends_after_eight_keys() -> None:
     result = clean({"a": {"b": {"c": {"d": {"e": {"f": {"g": {"h": {"i": {"j": "\0"}}}}}}}}}})
 
-    assert result.mended == {None: {tuple("abcdefgh")}}
+    assert result.replaced == {None: {tuple("abcdefgh")}}
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, to_canonical
-from tests import secret_corpus
-from tests.factories import raw_record
+from tests.support import secret_corpus
+from tests.support.factories import raw_record
 
 SECRETS = list(secret_corpus.secrets())
 HARMLESS = secret_corpus.harmless()

@@ -11,36 +11,36 @@ import msgspec
 import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
-from simulator import ids, times, words
+from simulator import ids, status_words, time_formats
 from simulator.deployments import DEPLOYMENTS
-from simulator.ledger import (
-    Begin,
+from simulator.ledger_file import (
     CallLine,
     ExecutionLine,
     Ledger,
     LedgerFile,
+    LedgerHeader,
     RecordLine,
     decode,
-    read,
-    sealed,
+    read_ledger,
+    value_or_digest,
 )
 from simulator.mix import Mix
-from simulator.piles import PILES, Piles
-from simulator.play import Play, write_lines
-from simulator.record import Event, Nothing, Record, Refused
-from simulator.topic import keyed_partition, records
+from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
+from simulator.simulator_run import SimulatorRun, write_lines
+from simulator.spill_partitions import PARTITIONS, SpillPartitions
+from simulator.topic_records import keyed_partition, records
 
 DAY_US = 86_400_000_000
 
 
-def play(number: int = 300, seed: int = 1, **mix: object) -> list[Record]:
+def play(number: int = 300, seed: int = 1, **mix: object) -> list[SentRecord]:
     stream = records(Mix(**mix), seed)  # type: ignore[arg-type]
     played = [next(stream) for _ in range(number)]
     stream.close()
     return played
 
 
-def sent(record: Record) -> tuple[object, ...]:
+def sent(record: SentRecord) -> tuple[object, ...]:
     return record.key, record.value, record.headers, record.timestamp_ms, record.partition
 
 
@@ -64,7 +64,7 @@ def test_records_arrive_in_the_order_of_their_time() -> None:
     assert times_ms == sorted(times_ms)
 
 
-def test_the_rate_is_about_what_was_asked_for() -> None:
+def test_the_rate_is_about_what_was_set() -> None:
     played = play(6_000, rate=500.0, in_flight=60)
     seconds = (played[-1].timestamp_ms - played[2_000].timestamp_ms) / 1000
 
@@ -82,10 +82,10 @@ def test_every_deployment_plays(deployment: str) -> None:
     shares = {one.name: float(one.name == deployment) for one in DEPLOYMENTS}
 
     told = [
-        outcome.says.kind
+        outcome.reported.kind
         for record in play(200, in_flight=3, deployments=shares)
         for outcome in record.outcomes
-        if isinstance(outcome, Event)
+        if isinstance(outcome, SentEvent)
     ]
 
     assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(told)
@@ -96,15 +96,15 @@ def test_some_commands_have_tries_that_only_their_issuer_numbers() -> None:
     numbers: dict[str, set[int]] = defaultdict(set)
     reports = Counter[bool]()
 
-    for record in play(2_000, failing=0.8, odd=0.0, deployments=shares):
+    for record in play(2_000, failing=0.8, mutated=0.0, deployments=shares):
         for outcome in record.outcomes:
-            says = outcome.says if isinstance(outcome, Event) else None
-            if says is None or says.command_id is None:
+            reported = outcome.reported if isinstance(outcome, SentEvent) else None
+            if reported is None or reported.command_id is None:
                 continue
-            if says.kind == "command.issued":
-                numbers[says.command_id].add(says.attempts)
-            elif says.kind.startswith(("command.", "call.")):
-                reports[bool(says.attempts_rank)] += 1
+            if reported.kind == "command.issued":
+                numbers[reported.command_id].add(reported.attempts)
+            elif reported.kind.startswith(("command.", "call.")):
+                reports[bool(reported.attempts_rank)] += 1
 
     assert {0, 1} in numbers.values()
     assert reports[False] > 100
@@ -113,10 +113,10 @@ def test_some_commands_have_tries_that_only_their_issuer_numbers() -> None:
 
 def test_every_poison_is_played() -> None:
     reasons = Counter(
-        outcome.reason if isinstance(outcome, Refused) else outcome.why
+        outcome.reason if isinstance(outcome, MustReject) else outcome.why
         for record in play(3_000, poison=0.5)
         for outcome in record.outcomes
-        if isinstance(outcome, Refused | Nothing)
+        if isinstance(outcome, MustReject | MustIgnore)
     )
 
     assert set(reasons) == {
@@ -135,16 +135,16 @@ def test_every_poison_is_played() -> None:
 def test_nothing_is_refused_without_poison() -> None:
     outcomes = [outcome for record in play(2_000, poison=0.0) for outcome in record.outcomes]
 
-    assert {type(outcome) for outcome in outcomes} == {Event}
+    assert {type(outcome) for outcome in outcomes} == {SentEvent}
 
 
 def test_every_coercion_is_played() -> None:
     rules = Counter(
         rule
-        for record in play(4_000, odd=1.0, in_flight=20)
+        for record in play(4_000, mutated=1.0, in_flight=20)
         for outcome in record.outcomes
-        if isinstance(outcome, Event)
-        for rule in outcome.says.rules
+        if isinstance(outcome, SentEvent)
+        for rule in outcome.reported.rules
     )
 
     assert {
@@ -160,11 +160,11 @@ def test_every_coercion_is_played() -> None:
     } <= set(rules)
 
 
-def test_events_are_as_large_as_asked_for() -> None:
+def test_events_are_as_large_as_set() -> None:
     sizes = [
         len(record.value or b"")
         for record in play(3_000, event_bytes_low=5_000, event_bytes_high=100_000, poison=0.0)
-        if any(isinstance(o, Event) and o.says.kind == "call.done" for o in record.outcomes)
+        if any(isinstance(o, SentEvent) and o.reported.kind == "call.done" for o in record.outcomes)
     ]
 
     assert sorted(sizes)[len(sizes) // 2] > 4_500
@@ -176,8 +176,8 @@ def test_two_events_with_one_id_are_two_events() -> None:
     numbers: dict[int, set[int]] = {}
     for record in played:
         for outcome in record.outcomes:
-            if isinstance(outcome, Event) and outcome.says.event_id is not None:
-                numbers.setdefault(outcome.says.event_id, set()).add(outcome.number)
+            if isinstance(outcome, SentEvent) and outcome.reported.event_id is not None:
+                numbers.setdefault(outcome.reported.event_id, set()).add(outcome.number)
 
     assert max(map(len, numbers.values())) == 2
 
@@ -188,7 +188,7 @@ def test_a_copy_of_an_event_without_an_id_is_another_event() -> None:
         outcome.number
         for record in played
         for outcome in record.outcomes
-        if isinstance(outcome, Event) and outcome.says.event_id is None
+        if isinstance(outcome, SentEvent) and outcome.reported.event_id is None
     )
 
     assert max(numbers.values()) == 1
@@ -203,7 +203,7 @@ def test_a_key_lies_where_every_client_puts_it(key: bytes) -> None:
 
 def test_a_value_that_is_no_text_is_written_in_base64() -> None:
     file = io.BytesIO()
-    write_lines(Play(mix=Mix(poison=0.5), events=400), file, "t", Ledger(lambda _: None))
+    write_lines(SimulatorRun(mix=Mix(poison=0.5), events=400), file, "t", Ledger(lambda _: None))
     written = [json.loads(line) for line in file.getvalue().splitlines()]
 
     arrow = [line for line in written if "payload_b64" in line]
@@ -213,7 +213,7 @@ def test_a_value_that_is_no_text_is_written_in_base64() -> None:
 
 def test_lines_count_each_partition_from_zero() -> None:
     file = io.BytesIO()
-    write_lines(Play(events=500), file, "t", Ledger(lambda _: None))
+    write_lines(SimulatorRun(events=500), file, "t", Ledger(lambda _: None))
 
     offsets: dict[int, list[int]] = {}
     for line in map(json.loads, file.getvalue().splitlines()):
@@ -224,39 +224,39 @@ def test_lines_count_each_partition_from_zero() -> None:
 def test_a_ledger_file_reads_back_as_it_was_written(tmp_path: Path) -> None:
     written: list[bytes] = []
     with LedgerFile(tmp_path / "ledger") as ledger:
-        write_lines(Play(events=300, seed=3), io.BytesIO(), "t", ledger)
-    write_lines(Play(events=300, seed=3), io.BytesIO(), "t", Ledger(written.append))
+        write_lines(SimulatorRun(events=300, seed=3), io.BytesIO(), "t", ledger)
+    write_lines(SimulatorRun(events=300, seed=3), io.BytesIO(), "t", Ledger(written.append))
 
-    lines = list(read(tmp_path / "ledger"))
+    lines = list(read_ledger(tmp_path / "ledger"))
     assert lines == [decode(line) for line in written]
-    assert isinstance(lines[0], Begin)
-    assert {type(line) for line in lines} == {Begin, RecordLine, ExecutionLine, CallLine}
+    assert isinstance(lines[0], LedgerHeader)
+    assert {type(line) for line in lines} == {LedgerHeader, RecordLine, ExecutionLine, CallLine}
 
 
 def test_sealed_values_are_equal_if_the_values_are() -> None:
     long = {"b": "x" * 200, "a": [1, {"d": None, "c": 2.5}]}
 
-    assert sealed(long) == sealed(dict(reversed(long.items())))
-    assert sealed(long) != sealed(long | {"e": 1})
-    assert sealed(None) is sealed(msgspec.Raw(b"null")) is None
-    assert sealed({}) == "{}"
+    assert value_or_digest(long) == value_or_digest(dict(reversed(long.items())))
+    assert value_or_digest(long) != value_or_digest(long | {"e": 1})
+    assert value_or_digest(None) is value_or_digest(msgspec.Raw(b"null")) is None
+    assert value_or_digest({}) == "{}"
 
 
-def test_piles_of_snowflakes_come_out_even() -> None:
+def test_snowflakes_spill_evenly() -> None:
     minter = ids.Minter(64)
     minted = [minter.mint(ids.EPOCH_MS + 75_000_000_000 + 7 * n) for n in range(6_400)]
     with ExitStack() as stack:
-        piles = Piles(stack)
+        piles = SpillPartitions(stack)
         for event_id in minted:
             piles.put(event_id, event_id)
 
-        sizes = [len(list(piles.take(number, int))) for number in range(PILES)]
+        sizes = [len(list(piles.take(number, int))) for number in range(PARTITIONS)]
 
     assert sum(sizes) == 6_400
     assert max(sizes) < 200
 
 
-def test_ids_of_both_layouts_tell_their_time() -> None:
+def test_ids_of_both_layouts_hold_their_time() -> None:
     at_ms = ids.EPOCH_MS + 75_000_000_123
     application, doubled = ids.Minter(64), ids.DoubledMinter(0)
 
@@ -275,12 +275,12 @@ def test_a_full_millisecond_flows_into_the_next() -> None:
     assert ids.minted_ms(minted[-1]) == at_ms + 1
 
 
-def test_a_small_number_tells_no_time() -> None:
+def test_a_small_number_holds_no_time() -> None:
     assert ids.minted_ms(ids.SmallNumbers(0).mint(ids.EPOCH_MS)) is None
 
 
-@pytest.mark.parametrize("clock", times.ANY, ids=lambda clock: clock.__name__)
-def test_a_written_time_means_what_it_says(clock: times.Clock) -> None:
+@pytest.mark.parametrize("clock", time_formats.ANY, ids=lambda clock: clock.__name__)
+def test_a_written_time_means_what_it_says(clock: time_formats.TimeFormat) -> None:
     at_us = 1_748_736_123_456_789
 
     written, kept_us = clock(at_us)
@@ -290,8 +290,8 @@ def test_a_written_time_means_what_it_says(clock: times.Clock) -> None:
 
 
 def test_every_spelling_and_every_word_means_one_thing() -> None:
-    spellings = [name for names in words.SPELLINGS.values() for name in names]
-    meanings = [{word.lower() for word in said} for said in words.CALL_WORDS.values()]
+    spellings = [name for names in status_words.SPELLINGS.values() for name in names]
+    meanings = [{word.lower() for word in said} for said in status_words.CALL_WORDS.values()]
 
     assert len(spellings) == len(set(spellings))
     assert sum(map(len, meanings)) == len(set().union(*meanings))

@@ -17,7 +17,7 @@ NOW_MS = 1_783_674_120_000
 def derived(**changes: int | str | None) -> int:
     place: dict[str, int | str | None] = {
         "topic": "noetl.events",
-        "generation": 0,
+        "incarnation": 0,
         "partition": 3,
         "offset": 1042,
         "index": 0,
@@ -87,18 +87,22 @@ def test_a_derived_id_tells_the_time_of_its_record() -> None:
     assert decoded.sequence is None
 
 
-def test_a_doubled_id_is_told_from_an_application_id_by_the_nearer_time() -> None:
+def test_a_doubled_id_is_reported_from_an_application_id_by_the_nearer_time() -> None:
     application = (NOW_MS - EPOCH_MS) << 22 | 64 << 12 | 7
     doubled = (NOW_MS - EPOCH_MS) << 23 | 256 << 10 | 7
 
-    near, foreign, alone = decode(application, NOW_MS), decode(doubled, NOW_MS), decode(doubled)
+    near, foreign, maintenance_lock = (
+        decode(application, NOW_MS),
+        decode(doubled, NOW_MS),
+        decode(doubled),
+    )
 
     assert near is not None
     assert (near.layout, near.time_ms, near.node, near.sequence) == ("application", NOW_MS, 64, 7)
     assert foreign is not None
     assert (foreign.layout, foreign.time_ms, foreign.node) == ("doubled", NOW_MS, 256)
     assert foreign.sequence == 7
-    assert alone == foreign
+    assert maintenance_lock == foreign
 
 
 def test_a_time_of_the_day_after_tomorrow_is_no_time() -> None:
@@ -112,7 +116,7 @@ def test_each_part_of_a_place_makes_another_id() -> None:
     ids = [
         derived(),
         derived(topic="other"),
-        derived(generation=1),
+        derived(incarnation=1),
         derived(partition=4),
         derived(offset=1043),
         derived(index=1),

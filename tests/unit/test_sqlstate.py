@@ -34,7 +34,7 @@ def test_values_that_no_column_takes_are_the_records_fault(code: str, copying: b
 
 def test_a_broken_copy_row_is_the_records_fault_but_a_broken_protocol_is_not() -> None:
     assert fault_of(refusal("08P01"), copying=True) is Fault.RECORD
-    assert fault_of(refusal("08P01"), copying=False) is Fault.MOMENT
+    assert fault_of(refusal("08P01"), copying=False) is Fault.TRANSIENT
 
 
 @pytest.mark.parametrize(
@@ -55,21 +55,21 @@ def test_a_missing_value_in_a_column_of_ours_is_the_records_fault() -> None:
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
-@pytest.mark.parametrize("table", ["source_position", "gap", "quarantine", "assigned_id"])
+@pytest.mark.parametrize("table", ["source_positions", "gaps", "quarantine", "assigned_ids"])
 def test_a_ledger_that_does_not_balance_is_never_the_records_fault(code: str, table: str) -> None:
     error = refusal(code, schema="normalizer", table=table, constraint=f"{table}_offsets_balance")
 
-    assert fault_of(error, copying=False) is Fault.OURS
+    assert fault_of(error, copying=False) is Fault.FATAL
 
 
 @pytest.mark.parametrize("code", ["23502", "23514"])
 def test_a_constraint_of_somebody_else_is_never_the_records_fault(code: str) -> None:
     error = refusal(code, schema="audit", table="copied", constraint="copied_check")
 
-    assert fault_of(error, copying=True) is Fault.MOMENT
+    assert fault_of(error, copying=True) is Fault.TRANSIENT
 
 
-FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function follow_calls() line 18 at SQL statement'
+FOLLOWING = 'SQL statement "insert ..."\nPL/pgSQL function project_calls() line 18 at SQL statement'
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_constraint_of_a_projection_is_never_the_records_fault(code: str) -> N
     [
         "PL/pgSQL function refuse() line 3 at RAISE\nCOPY events, line 2",
         "JSON data, line 1: PL/pgSQL function projector.x() line 1",
-        'COPY events, line 2, column step: "PL/pgSQL function follow_calls()"',
+        'COPY events, line 2, column step: "PL/pgSQL function project_calls()"',
     ],
 )
 def test_content_that_names_a_projection_is_none(context: str) -> None:
@@ -105,14 +105,14 @@ def test_content_that_names_a_projection_is_none(context: str) -> None:
 
 
 def test_the_projection_that_an_error_comes_from_is_named() -> None:
-    assert "inside projector.follow_calls" in str(translated(refusal("55P03", context=FOLLOWING)))
+    assert "inside projector.project_calls" in str(translated(refusal("55P03", context=FOLLOWING)))
     assert "inside" not in str(translated(refusal("55P03")))
 
 
 def test_a_partition_that_somebody_took_away_is_never_the_records_fault() -> None:
     missing = refusal("23514", schema="normalizer", table="events")
 
-    assert fault_of(missing, copying=True) is Fault.OURS
+    assert fault_of(missing, copying=True) is Fault.FATAL
 
 
 def test_a_key_that_is_there_already_is_a_race() -> None:
@@ -135,7 +135,7 @@ def test_a_key_that_is_there_already_is_a_race() -> None:
     ],
 )
 def test_an_outage_is_the_moments_fault(code: str) -> None:
-    assert fault_of(refusal(code), copying=False) is Fault.MOMENT
+    assert fault_of(refusal(code), copying=False) is Fault.TRANSIENT
     assert isinstance(translated(refusal(code)), StoreUnavailable)
 
 
@@ -148,7 +148,7 @@ def test_an_outage_is_the_moments_fault(code: str) -> None:
 )
 @pytest.mark.parametrize("copying", [True, False])
 def test_wrong_code_rights_or_schema_end_the_process(code: str, copying: bool) -> None:
-    assert fault_of(refusal(code, **CHECK), copying=copying) is Fault.OURS
+    assert fault_of(refusal(code, **CHECK), copying=copying) is Fault.FATAL
     assert isinstance(translated(refusal(code)), FatalError)
 
 
@@ -177,7 +177,7 @@ def test_a_value_that_the_client_cannot_encode_is_the_records_fault(error: Excep
     ],
 )
 def test_a_connection_that_is_gone_is_the_moments_fault(error: Exception) -> None:
-    assert fault_of(error, copying=True) is Fault.MOMENT
+    assert fault_of(error, copying=True) is Fault.TRANSIENT
     assert isinstance(translated(error), StoreUnavailable)
 
 

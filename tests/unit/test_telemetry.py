@@ -63,7 +63,7 @@ def test_a_library_speaks_through_our_lines_from_warning_on(lines: io.StringIO) 
 
 def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
     now = 100.0
-    handler = telemetry.LibraryLines(clock=lambda: now)
+    handler = telemetry.LibraryLogHandler(clock=lambda: now)
     record = logging.LogRecord("aiokafka", logging.WARNING, "", 0, "away: %s", ("a",), None)
 
     for _ in range(4):
@@ -72,8 +72,8 @@ def test_a_library_that_repeats_itself_is_counted(lines: io.StringIO) -> None:
     handler.emit(record)
 
     first, second = logged(lines)
-    assert "left_out" not in first
-    assert second["left_out"] == 3
+    assert "suppressed" not in first
+    assert second["suppressed"] == 3
 
 
 def test_a_librarys_traceback_is_only_named(lines: io.StringIO) -> None:
@@ -118,4 +118,4 @@ def test_a_pretty_line_is_for_people() -> None:
     ],
 )
 def test_an_error_is_described_without_content(error: Exception, text: str) -> None:
-    assert telemetry.described(error) == text
+    assert telemetry.describe_error(error) == text

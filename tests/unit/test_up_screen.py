@@ -3,7 +3,7 @@
 import io
 
 from normalizer.process.screen import Screen
-from normalizer.up.figures import Figures
+from normalizer.up.stack_stats import StackStats
 
 
 class _Terminal(io.StringIO):
@@ -11,18 +11,18 @@ class _Terminal(io.StringIO):
         return True
 
 
-def _figures(*, lag: int | None = 3) -> Figures:
-    return Figures(outcomes=10, stored=7, duplicate=2, joined=1, quarantined=0, lag=lag)
+def _figures(*, lag: int | None = 3) -> StackStats:
+    return StackStats(outcomes=10, stored=7, duplicate=2, merged=1, quarantined=0, lag=lag)
 
 
 def test_a_terminal_shows_one_live_line_and_keeps_what_is_said() -> None:
     terminal = _Terminal()
     screen = Screen(terminal)
 
-    screen.live("one")
-    screen.live("two")
-    screen.say("kept")
-    screen.live("three")
+    screen.print_live("one")
+    screen.print_live("two")
+    screen.print_line("kept")
+    screen.print_live("three")
 
     assert terminal.getvalue() == "one\r\x1b[Ktwo\r\x1b[Kkept\nthree"
 
@@ -31,14 +31,14 @@ def test_elsewhere_every_line_stays() -> None:
     stream = io.StringIO()
     screen = Screen(stream)
 
-    screen.live("one")
-    screen.say("kept")
-    screen.live("two")
+    screen.print_live("one")
+    screen.print_line("kept")
+    screen.print_live("two")
 
     assert stream.getvalue() == "one\nkept\ntwo\n"
 
 
-def test_figures_name_all_that_was_asked_for() -> None:
+def test_figures_name_all_that_was_requested() -> None:
     line = _figures().line(1234.5)
 
     for part in ("1,234 events/s", "lag      3", "rows          7", "duplicates       2"):

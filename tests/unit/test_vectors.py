@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.collisions import likeness, sibling_ids
+from normalizer.core.collisions import match_strength, sibling_ids
 from normalizer.envelope import Envelope, to_canonical
 from normalizer.snowflake import decode, derive_id, hash_text_id
-from tests.joining import join
+from tests.support.merging import merge
 from tests.vectors.corpus import (
     FOLDER,
     FROZEN,
@@ -71,7 +71,7 @@ def _told(vector: dict[str, Any]) -> list[str]:
     ]
 
 
-def test_one_event_told_by_many_shapes_has_the_same_bytes() -> None:
+def test_one_event_reported_by_many_shapes_has_the_same_bytes() -> None:
     found = []
     for vector in read_vectors("groups"):
         lines = {_kept(raw, vector["drop"]) for raw in vector["raws"]}
@@ -92,7 +92,7 @@ def _kept(raw: str, drop: list[str]) -> str:
     return str(members | {"meta": event.attempts})
 
 
-def test_tellings_of_one_event_make_one_row_in_every_order() -> None:
+def test_reports_of_one_event_make_one_row_in_every_order() -> None:
     found = []
     for vector in read_vectors("joins"):
         if "two_events" not in vector["expect"]:
@@ -106,14 +106,14 @@ def _join_differences(vector: dict[str, Any]) -> list[str]:
     found = [
         f"not one event: {a.event_type}, {b.event_type}"
         for a, b in itertools.permutations(events, 2)
-        if not likeness(a, b)
+        if not match_strength(a, b)
     ]
     rows = set()
     for order in itertools.permutations(events):
         row = joined(list(order))
         found += list(outcome_differences(vector["expect"], row))
         rows.add(_without_place(row))
-        if _without_place(join(row, order[0])) != _without_place(row):
+        if _without_place(merge(row, order[0])) != _without_place(row):
             found.append("a telling that was joined already changes the row")
     return found + ([f"{len(rows)} rows: {rows}"] if len(rows) > 1 else [])
 
@@ -131,7 +131,7 @@ def test_two_events_with_one_id_are_kept_apart() -> None:
         events = tellings(vector)
         assert events[0].event_id is not None
         ids = sibling_ids(events[0].event_id, events[1].execution_id)
-        if any(likeness(a, b) for a, b in itertools.permutations(events, 2)):
+        if any(match_strength(a, b) for a, b in itertools.permutations(events, 2)):
             found.append(f"{vector['id']} ({vector['about']})")
         if len(set(ids)) < len(ids):
             found.append(f"{vector['id']}: the ids given instead meet: {ids}")

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projector.api.parameters import SECONDS, Grain, minutes_from, parse
-from projector.api.queries.events import RateAsked
-from projector.api.queries.times import DurationsAsked
+from projector.api.queries.call_times import DurationsParams
+from projector.api.queries.event_rates import EventRateParams
 
 NOW = datetime(2026, 7, 10, 9, 31, 20, tzinfo=UTC)
 
 
-def asked(query: str, kind: Any = RateAsked) -> Any:
+def asked(query: str, kind: Any = EventRateParams) -> Any:
     return parse(query.encode(), kind)
 
 
@@ -59,7 +59,7 @@ def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
     ],
 )
 def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: bool) -> None:
-    assert asked(query, DurationsAsked).asks_minutes(NOW) is minutes
+    assert asked(query, DurationsParams).needs_minutes(NOW) is minutes
 
 
 @given(
@@ -68,11 +68,11 @@ def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: b
     every=st.sampled_from(["minute", "hour", "day"]),
     finest=st.sampled_from(["minute", "hour"]),
 )
-def test_whatever_is_asked_for_lies_in_the_bounds_of_whole_buckets(
+def test_whatever_is_requested_lies_in_the_bounds_of_whole_buckets(
     since: timedelta, length: timedelta, every: str, finest: Grain
 ) -> None:
     begin = NOW - since
-    window = RateAsked(since=begin, until=begin + length, every=every)  # type: ignore[arg-type]
+    window = EventRateParams(since=begin, until=begin + length, every=every)  # type: ignore[arg-type]
 
     grain, low, high = window.buckets(NOW, finest)
 

@@ -13,9 +13,16 @@ from typing import Any, Final
 import msgspec
 
 from normalizer.core.normalize import Normalizer
-from normalizer.core.record import RawRecord
-from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, canonical_json, to_canonical
-from tests.joining import join
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import (
+    Envelope,
+    Ignored,
+    Normalized,
+    Rejected,
+    canonical_json,
+    to_canonical,
+)
+from tests.support.merging import merge
 
 FOLDER: Final = Path(__file__).parent
 FROZEN: Final = FOLDER / "frozen"
@@ -58,7 +65,7 @@ def parse_json(text: str | bytes) -> Any:
     return json.loads(text, parse_float=Decimal)
 
 
-def outcomes(vector: Vector) -> tuple[Outcome, ...]:
+def outcomes(vector: Vector) -> tuple[Normalized, ...]:
     """What the core makes of a vector's record."""
     return _normalizer(tuple(vector.get("redact_keys", ()))).normalize(raw_record(vector))
 
@@ -86,7 +93,7 @@ def tellings(vector: Vector) -> list[Envelope]:
 
 def joined(events: list[Envelope]) -> Envelope:
     """The row of these tellings, met in this order."""
-    *_, row = itertools.accumulate(events, join)
+    *_, row = itertools.accumulate(events, merge)
     return row
 
 
@@ -123,13 +130,13 @@ def row_text(event: Envelope) -> str:
     return "{" + ",".join(members) + "}"
 
 
-def _frozen(name: str, outcomes: tuple[Outcome, ...]) -> str:
+def _frozen(name: str, outcomes: tuple[Normalized, ...]) -> str:
     lines = [to_canonical(out).decode() for out in outcomes if isinstance(out, Envelope)]
     rows = [_outcome_text(out) for out in outcomes]
     return f'{{"id":{_text(name)},"lines":[{",".join(lines)}],"rows":[{",".join(rows)}]}}'
 
 
-def _outcome_text(outcome: Outcome) -> str:
+def _outcome_text(outcome: Normalized) -> str:
     match outcome:
         case Envelope():
             return row_text(outcome)

@@ -5,44 +5,44 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from normalizer.envelope import Envelope, Ignored, Outcome, Rejected, to_canonical
+from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
 from tests.vectors.corpus import JSON_COLUMNS, parse_json
 
 REGIONS: Final = {"derived": 0b10, "hashed": 0b11}
 """Bits 62 and 61 of an id: made from a record's place, or from a hash alone."""
 
 
-def differences(expected: list[dict[str, Any]], given: tuple[Outcome, ...]) -> Iterator[str]:
+def differences(expected: list[dict[str, Any]], given: tuple[Normalized, ...]) -> Iterator[str]:
     """Where the outcomes of a record are not what its vector says; nothing where they are."""
     if len(expected) != len(given):
         yield f"{len(expected)} outcomes expected, got {len(given)}: {given}"
         return
-    for says, outcome in zip(expected, given, strict=True):
-        yield from outcome_differences(says, outcome)
+    for reported, outcome in zip(expected, given, strict=True):
+        yield from outcome_differences(reported, outcome)
 
 
-def outcome_differences(says: dict[str, Any], outcome: Outcome) -> Iterator[str]:
+def outcome_differences(reported: dict[str, Any], outcome: Normalized) -> Iterator[str]:
     """The differences of one outcome."""
-    if "quarantine" in says:
+    if "quarantine" in reported:
         match outcome:
-            case Rejected(reason=reason, index=index) if reason == says["quarantine"]:
-                if index != says.get("index", index):
-                    yield f"index: expected {says['index']}, got {index}"
+            case Rejected(reason=reason, index=index) if reason == reported["quarantine"]:
+                if index != reported.get("index", index):
+                    yield f"index: expected {reported['index']}, got {index}"
             case _:
-                yield f"expected quarantine {says['quarantine']}, got {outcome}"
-    elif "ignored" in says:
+                yield f"expected quarantine {reported['quarantine']}, got {outcome}"
+    elif "ignored" in reported:
         if not isinstance(outcome, Ignored):
             yield f"expected to be ignored, got {outcome}"
     elif isinstance(outcome, Envelope):
-        yield from _row_differences(says, outcome)
+        yield from _row_differences(reported, outcome)
     else:
         yield f"expected an event, got {outcome}"
 
 
 def _row_differences(  # noqa: C901, PLR0912 - one case for each thing a vector can say
-    says: dict[str, Any], event: Envelope
+    reported: dict[str, Any], event: Envelope
 ) -> Iterator[str]:
-    for key, value in says.items():
+    for key, value in reported.items():
         match key:
             case "absent":
                 for column in value:
@@ -106,9 +106,11 @@ def _missing(column: str, members: dict[str, Any], given: Any) -> Iterator[str]:
             yield f"{column}.{key}: expected {value!r} in {given!r}"
 
 
-def _coercion_differences(says: list[dict[str, Any]], given: list[dict[str, Any]]) -> Iterator[str]:
+def _coercion_differences(
+    reported: list[dict[str, Any]], given: list[dict[str, Any]]
+) -> Iterator[str]:
     left = list(given)
-    for wanted in says:
+    for wanted in reported:
         for coercion in left:
             if all(key in coercion and same(wanted[key], coercion[key]) for key in wanted):
                 left.remove(coercion)

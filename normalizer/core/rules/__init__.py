@@ -3,16 +3,16 @@
 redaction      is this key secret?
 secret_tokens  how do published tokens begin?
 secret_values  does this value look like a secret, and where does it end?
-secret_forms   which secrets have a form of their own?
+secret_patterns  which secrets have a form of their own?
 secret_text    what of this text may be kept?
-secret_places  which members of a list or an object do their neighbours make secret?
-words          event_type, step, worker_id, command_id, node_type: which of their places counts?
+secret_members  which members of a list or an object do their neighbours make secret?
+names          event_type, step, worker_id, command_id, node_type: which of their places counts?
 status         how did it go, and who says so?
-identity       which event, which execution?
-times          when did it happen?
-attempts       how many retries came before this try?
+identifiers    which event, which execution?
+timestamps     when did it happen?
+attempt_numbers  how many retries came before this try?
 durations      how long did it take, in seconds?
-errors         what went wrong, in words?
+error_text     what went wrong, in words?
 """
 
 from normalizer.envelope import RULES

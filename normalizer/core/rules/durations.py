@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from normalizer.core.wire_event import Nested, Value, WireEvent
+from normalizer.core.wire_event import NestedObjects, Value, WireEvent
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
 
 _PLACES: Final = (
@@ -33,7 +33,7 @@ _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNOREC
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 
-def read_duration(event: WireEvent, event_type: str) -> float | None:
+def resolve_duration(event: WireEvent, event_type: str) -> float | None:
     """Give the duration declared at the top, else the first one nested."""
     if event.sent.duration is not None and (seconds := _declared(event, event_type)) is not None:
         return seconds
@@ -48,7 +48,7 @@ def _declared(event: WireEvent, event_type: str) -> float | None:
         return None
     number = _number(value)
     if number is None:
-        event.keep("duration")
+        event.keep_extra("duration")
         return None
     if type(value) is int and (
         event.sent.event_time is not None or event.sent.ingest_time is not None
@@ -63,7 +63,7 @@ def _declared(event: WireEvent, event_type: str) -> float | None:
 
 
 def _nested(event: WireEvent, event_type: str) -> float | None:
-    for place, value in enumerate(_values(event.nested)):
+    for at, value in enumerate(_values(event.nested)):
         if value is None:
             continue
         number = _number(value)
@@ -71,11 +71,11 @@ def _nested(event: WireEvent, event_type: str) -> float | None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", _PLACES[place], event.original(_PLACES[place]))
+            event.coerce("duration_invalid", _PLACES[at], event.original(_PLACES[at]))
     return None
 
 
-def _values(nested: Nested) -> tuple[Value, ...]:
+def _values(nested: NestedObjects) -> tuple[Value, ...]:
     """Give what was sent at each of _PLACES."""
     return (
         nested.payload.duration_ms,

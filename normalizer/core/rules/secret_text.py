@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.rules.redaction import Secrecy
-from normalizer.core.rules.secret_forms import (
+from normalizer.core.rules.secret_patterns import (
     cut_commands,
     cut_cookies,
     cut_credentials,

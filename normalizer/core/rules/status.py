@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.event_types import event_class
-from normalizer.core.wire_event import Nested, Value, WireEvent, limited
+from normalizer.core.wire_event import NestedObjects, Value, WireEvent, within_bytes
 from normalizer.envelope import CALL_DONE
 
 MAX_STATUS_BYTES: Final = 100
@@ -75,7 +75,7 @@ _OF_NAME: Final = (
 )
 
 
-class Name(NamedTuple):
+class TypeMeaning(NamedTuple):
     """What the name of an event says of its status, and whose word counts beside it.
 
     `ends`: the event ends something. `by_servers`: servers write the same word at the top because
@@ -89,7 +89,7 @@ class Name(NamedTuple):
     any_word: bool
 
 
-def read_status(event: WireEvent, event_type: str) -> Status:
+def resolve_status(event: WireEvent, event_type: str) -> Status:
     """Give the status of the event. Raises Refused if the word is too long (L1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
@@ -98,12 +98,12 @@ def read_status(event: WireEvent, event_type: str) -> Status:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def read_name(event_type: str) -> Name:
+def meaning_of_type(event_type: str) -> TypeMeaning:
     """Give what the name of an event says (S1, S7, S10, S11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, *map("".join, pairwise(listed))} if "timed" in listed else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
-    return Name(
+    return TypeMeaning(
         status,
         ends=status in _ENDINGS,
         by_servers=status == "COMPLETED" and listed[0] in _WORK,
@@ -118,8 +118,8 @@ def _declared(event: WireEvent) -> str:
         return ""
     if type(value) is str:
         return value
-    event.keep("status")
-    event.note("status_not_text", "status")
+    event.keep_extra("status")
+    event.flag("status_not_text", "status")
     return ""
 
 
@@ -150,14 +150,14 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     if judged.overruled:
         event.coerce("status_overruled", "status", declared)
     elif judged.kept:
-        event.keep("status")
+        event.keep_extra("status")
     if judged.decided:
         return judged.status, judged.rank
     nested = event.nested
     values = (nested.payload.status, nested.result_context.status, nested.result.status)
     if values == _NOWHERE:
         return judged.status, 0  # nearly every event
-    found = _nested_status(read_name(event_type), values)
+    found = _nested_status(meaning_of_type(event_type), values)
     if found is None:
         return judged.status, 0
     if found != judged.status and not judged.overruled and not _says_nothing(declared):
@@ -166,7 +166,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     return found, _rank(found)
 
 
-def _nested_status(name: Name, values: tuple[Value, ...]) -> str | None:
+def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
     """Give what a word that nests says of the event: a failure before all else, else the first."""
     words = [
         found
@@ -191,7 +191,7 @@ class _Judged(NamedTuple):
 
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Judged:
-    name = read_name(event_type)
+    name = meaning_of_type(event_type)
     if _says_nothing(declared):
         return _Judged(name.status, 0, decided=False, kept=declared != "")
     canonical = _other_word(declared)
@@ -200,22 +200,22 @@ def _judge(declared: str, event_type: str) -> _Judged:
     kept = declared.upper() != canonical
     if name.by_servers and canonical == name.status:
         return _Judged(name.status, 0, decided=False, kept=kept)
-    return _Judged(limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
+    return _Judged(within_bytes("status", canonical, MAX_STATUS_BYTES), _rank(canonical), kept=kept)
 
 
-def _nested_outcomes(nested: Nested) -> list[str]:
+def _nested_outcomes(nested: NestedObjects) -> list[str]:
     """Give the outcomes nested in a call, the place to be asked first at first."""
-    places: tuple[Value, ...] = (nested.payload.status,)
+    values: tuple[Value, ...] = (nested.payload.status,)
     if nested.deep:
-        places = _deep_outcomes(nested)
+        values = _deep_outcomes(nested)
     return [
         outcome
-        for value in places
+        for value in values
         if type(value) is str and (outcome := _call_outcome(value)) is not None
     ]
 
 
-def _deep_outcomes(nested: Nested) -> tuple[Value, ...]:
+def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
     return (
         nested.payload.status,
         nested.payload_result.status,
@@ -256,7 +256,7 @@ def _known_other_word(sent: str) -> str | None:
     return "FAILED" if folded.startswith(_FAILED_PREFIX) else _OTHER_WORDS.get(folded)
 
 
-def _nested_word(sent: str, name: Name) -> str | None:
+def _nested_word(sent: str, name: TypeMeaning) -> str | None:
     """Give the word if it is evidence: of an end only where something ends (S3, S8, S10)."""
     if _says_nothing(sent):
         return None
@@ -272,13 +272,13 @@ def _nested_word(sent: str, name: Name) -> str | None:
 
 def _as_declared(event: WireEvent, declared: str, canonical: str) -> Status:
     if declared != canonical and declared.upper() != canonical:
-        event.keep("status")
-    return limited("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
+        event.keep_extra("status")
+    return within_bytes("status", canonical, MAX_STATUS_BYTES), _rank(canonical)
 
 
 def _keep_declared(event: WireEvent, declared: str) -> None:
     if declared:
-        event.keep("status")
+        event.keep_extra("status")
 
 
 def _says_nothing(declared: str) -> bool:

@@ -1,12 +1,12 @@
 """The dashboard: index.html and the files that it loads.
 
-theme.js, page.css and page.js are what index.html names; page.js takes in the order of a look:
+theme.js, page.css and page.js are what index.html names; page.js imports:
 
-    address.js     the page's address -> what is asked for
-    ask.js         a question -> its newest answer, again and again
-    dashboard.js   the panels; lists.js what is behind a cell; execution.js one execution
-    words.js draw.js charts.js
-                   figures as words, nodes and pictures
+    router.js      the address of the page: window, filters, what is open
+    api.js         queries the API again and again
+    dashboard.js   the panels; lists.js the lists behind a cell; execution.js one execution
+    format.js dom.js charts.js
+                   numbers and times as text, HTML nodes, charts
 """
 
 from importlib.util import find_spec

@@ -1,12 +1,15 @@
-"""Every question is a function here: a snapshot and what was asked in, an answer out.
+"""One function an endpoint: reads a snapshot, returns an answer.
 
-asking.py       how a question is asked: about now, for counts in groups, for a page of a list
-grouping.py     a view, what to group it by and what to add up -> one fixed statement
-outcomes.py     how executions ended, over time
-calls.py        how calls go: by attempt, step, playbook, worker and error
-events.py       how events come; what was refused, guessed or left unsaid
-standing.py     freshness, retry storms, agreement with the log, jobs
-executions.py   lists of executions
-tries.py        lists of calls
-execution.py    one execution, its tries and its events
+run_query.py          runs a statement: rows of now, grouped counts, a page of a list
+grouping.py           statements that group by time and by keys
+current_state.py      freshness, retry storms, agreement, jobs
+outcome_counts.py     how executions ended
+call_rates.py         how calls ended: rates by attempt, step, worker and error
+call_times.py         percentiles of durations, queue waits and backoffs
+event_rates.py        events per second, coercions, late arrivals, gaps
+quarantine_lists.py   refused records
+execution_lists.py    lists of executions
+stuck_executions.py   executions that are silent or have no end
+call_lists.py         lists of calls
+execution_detail.py   one execution, its calls and its events
 """

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from projector.api.database import Statement
+from projector.api.snapshots import Statement
 
 FINISHED: Final = """
     (

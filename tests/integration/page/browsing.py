@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.stack import leave_out
+from tests.support.stack import skip_or_fail
 
 Scheme = Literal["light", "dark"]
 
@@ -28,7 +28,7 @@ async def browsing() -> AsyncIterator[Browser]:
     """Debian's Chromium, or the one on the PATH."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
-        leave_out("no Chromium: type `apt-get install chromium`")
+        skip_or_fail("no Chromium: type `apt-get install chromium`")
     async with async_playwright() as playwright:
         # Without the sandbox because CI is root, and the page is ours.
         browser = await playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])

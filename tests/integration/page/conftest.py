@@ -10,13 +10,13 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from playwright.async_api import Browser
 
-from simulator.ledger import Ledger
+from simulator.ledger_file import Ledger
 from simulator.mix import Mix
-from simulator.play import Play, now_us, play_into_topic
-from simulator.record import Record
+from simulator.sent_record import SentRecord
+from simulator.simulator_run import SimulatorRun, now_us, run_into_topic
 from tests.integration.page.browsing import browsing, serving
-from tests.running import Watcher, process, settings_for
-from tests.stack import BOOTSTRAP_SERVERS, Database, Stack, Topic
+from tests.support.service_runs import Watcher, process, settings_for
+from tests.support.stack import BOOTSTRAP_SERVERS, Database, Stack, Topic
 
 _MINUTE_US = 60_000_000
 
@@ -37,7 +37,7 @@ class _Ends(Ledger):
         super().__init__(lambda _: None)
         self.ends = dict.fromkeys(range(topic.partitions), 0)
 
-    def placed(self, record: Record, topic: str, partition: int, offset: int) -> None:
+    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
         super().placed(record, topic, partition, offset)
         self.ends[partition] = max(self.ends[partition], offset + 1)
 
@@ -69,8 +69,8 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
             """So many minutes of traffic until now, and until it is in the database."""
             start_us = now_us() - minutes * _MINUTE_US
             mix = Mix(start_us=start_us, rate=rate, in_flight=round(rate * 6) + 1, stuck=0.04)
-            traffic = Play(mix=mix, seed=next(seeds), events=round(minutes * 60 * rate))
-            await play_into_topic(traffic, servers, topic.name, ledger)
+            traffic = SimulatorRun(mix=mix, seed=next(seeds), events=round(minutes * 60 * rate))
+            await run_into_topic(traffic, servers, topic.name, ledger)
             await Watcher(connection).until_read(topic, ledger.ends)
 
         await play(600, rate=0.3)

@@ -17,7 +17,7 @@ from playwright.async_api import Browser
 from bench.history import make_history
 from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, serving, settled
 from tests.integration.page.conftest import Platform
-from tests.stack import Database
+from tests.support.stack import Database
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
 

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import cells, looking, settled, texts
 from tests.integration.page.conftest import Platform
-from tests.running import until
+from tests.support.service_runs import until
 
 Shown = list[list[str]]
 _DAY: Final = "date_trunc('hour', now() - interval '24 hours')"
@@ -20,15 +20,15 @@ def count(value: int) -> str:
 
 
 def rate(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def percent(share: float) -> str:
     if share in (0, 1):
-        return f"{share * 100:.0f} %"
+        return f"{share * 100:.0f}%"
     if share * 100 < 0.1:
-        return "<0.1 %"
-    return ">99.9 %" if share * 100 > 99.9 else f"{share * 100:.1f} %"
+        return "<0.1%"
+    return ">99.9%" if share * 100 > 99.9 else f"{share * 100:.1f}%"
 
 
 def attempt(number: int) -> str:
@@ -120,7 +120,7 @@ async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Show
 async def storms(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
     rows = await _rows(
         connection,
-        "select step, retries_now, ratio_now, ratio_before from projector.retry_storms",
+        "select step, retries_now, ratio_now, ratio_baseline from projector.retry_storms",
     )
     expected = [
         [named(row["step"]), count(row["retries_now"]), percent(row["ratio_now"])] for row in rows
@@ -176,7 +176,7 @@ async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, 
 
 def span(seconds: float) -> str:
     if seconds < 0.0995:
-        return f"{seconds * 1000:.3g} ms"
+        return f"{float(f'{seconds * 1000:.2g}'):g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 90:
@@ -345,7 +345,7 @@ async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: P
 
         await platform.connection.execute(
             """
-            insert into normalizer.job (job_id, run, kind, asked, owner, lock_key, share)
+            insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, progress_ratio)
             values ('of-the-page', 1, 'backfill', 'topic', 'nobody', 1, 0.42)
             """
         )
@@ -356,5 +356,5 @@ async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: P
             assert (kind, state, share) == ("backfill", "interrupted", "42.0 %")
         finally:
             await platform.connection.execute(
-                "delete from normalizer.job where job_id = 'of-the-page'"
+                "delete from normalizer.jobs where job_id = 'of-the-page'"
             )

@@ -11,9 +11,9 @@ from playwright.async_api import Browser, Route
 
 from tests.integration.page.browsing import looking, serving, settled
 from tests.integration.page.conftest import Platform
-from tests.proxy import Proxy
-from tests.stack import Database
-from tests.waiting import until
+from tests.support.lossy_proxy import Proxy
+from tests.support.stack import Database
+from tests.support.waiting import until
 
 _ALL_ASKED_MS: Final = 40_000
 """By then each question was asked again: some wait 15 seconds, and an answer may take its time."""
@@ -38,7 +38,7 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         for words in said:
             assert words.startswith(("No ", "Nothing ")), words
         assert await page.inner_text("#banner") == ""
-        assert "0 %" not in await page.inner_text(".headline")
+        assert "0%" not in await page.inner_text(".headline")
 
 
 async def test_a_database_that_stops_is_said_and_its_figures_stay(
@@ -53,7 +53,7 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
             await reachable.aclose()
 
             await page.wait_for_selector(
-                "#banner >> text=The database does not answer since", timeout=_ALL_ASKED_MS
+                "#banner >> text=The database has not answered for", timeout=_ALL_ASKED_MS
             )
             assert "figures are of" in await page.inner_text("#banner")
             assert await page.locator(".panel[data-state=bad]").count() == 11
@@ -67,7 +67,7 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
 
         await page.context.set_offline(offline=True)
         await page.wait_for_selector(
-            "#banner >> text=The server does not answer since", timeout=_ALL_ASKED_MS
+            "#banner >> text=The server has not answered for", timeout=_ALL_ASKED_MS
         )
 
         await page.context.set_offline(offline=False)
@@ -85,8 +85,8 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
         await page.route("**/api/v1/error-rate-by-attempt*", late)
         await page.goto(platform.url)
 
-        await page.wait_for_selector("#errors >> text=Still no answer after")
-        assert "The answer takes long" in await page.inner_text("#banner")
+        await page.wait_for_selector("#errors >> text=Still waiting for the server")
+        assert "Still waiting for the server" in await page.inner_text("#banner")
         said.set()
         # The others are there meanwhile.
         assert await page.get_attribute("#first", "aria-busy") == "false"
@@ -126,7 +126,7 @@ async def test_a_question_that_fails_is_no_zero(browser: Browser, platform: Plat
     async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
         await page.route("**/api/v1/stuck-executions*", too_slow)
         await page.goto(platform.url)
-        await page.wait_for_selector("#stuck >> text=The database takes too long to answer.")
+        await page.wait_for_selector("#stuck >> text=The database has taken too long to answer.")
 
         tile = await page.inner_text(".headline a[href='#stuck']")
         assert "0" not in tile.replace("5 minutes", "")

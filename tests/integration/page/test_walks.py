@@ -153,14 +153,14 @@ async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platfo
     async with looking(browser, platform.url) as page:
         await settled(page)
 
-        await page.click("#hold")
+        await page.click("#pause")
         assert "do not change" in await page.inner_text("#banner")
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await page.wait_for_timeout(6_000)
         assert asked == []
 
-        await page.click("#hold")
+        await page.click("#pause")
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
         assert asked
 

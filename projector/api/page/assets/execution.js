@@ -1,8 +1,8 @@
 // One execution in, its timeline out: a lane for each try, and each event as sent and as kept.
 
-import { link } from "./address.js";
-import { h, status } from "./draw.js";
-import { attempt, clock, count, span } from "./words.js";
+import { link } from "./router.js";
+import { h, status } from "./dom.js";
+import { attempt, clock, count, span } from "./format.js";
 
 const CALL_EVENTS = ["command.", "call.", "action_"];
 
@@ -11,9 +11,9 @@ export function execution(address) {
   const page = (query) => new URLSearchParams(query);
   const panels = [
     {
-      id: "execution", title: "What became of it", width: "full", knows: null,
-      asks: () => ({ execution: [path, page({})] }),
-      draws: ({ execution: { rows: [row] } }) => [h("dl", { class: "facts" }, Object.entries({
+      id: "execution", title: "Summary", width: "full", filters: null,
+      queries: () => ({ execution: [path, page({})] }),
+      render: ({ execution: { rows: [row] } }) => [h("dl", { class: "facts" }, Object.entries({
         Status: [status(row.status), row.contradicting ? flag("bad", "contradicted") : null,
           row.active_after_end ? flag("warn", "active after end") : null],
         Playbook: [row.playbook || "(unknown)", row.version ? ` v${row.version}` : ""],
@@ -28,28 +28,28 @@ export function execution(address) {
       }).filter(([, value]) => value !== null).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))],
     },
     {
-      id: "lanes", title: "Timeline", width: "full", knows: null,
-      says: "A lane for each try: waiting, then running; a mark is an event",
-      asks: () => ({
+      id: "lanes", title: "Timeline", width: "full", filters: null,
+      subtitle: "A lane for each try: waiting, then running; a mark is an event",
+      queries: () => ({
         calls: [`${path}/calls`, page({ limit: 500 })],
         events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
       }),
-      draws: (answers, context) => drawLanes(answers, context.address, context),
+      render: (answers, context) => drawLanes(answers, context.address, context),
     },
     {
-      id: "events", title: "Events", width: "wide", knows: null, says: "in the order they happened",
-      asks: () => ({
+      id: "events", title: "Events", width: "wide", filters: null, subtitle: "in the order they happened",
+      queries: () => ({
         calls: [`${path}/calls`, page({ limit: 500 })],
         events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
       }),
-      draws: (answers, context) => drawEvents(answers, context.address),
+      render: (answers, context) => drawEvents(answers, context.address),
     },
   ];
   if (address.event) {
     panels.push({
-      id: "event", title: "Event", width: "narrow", knows: null,
-      asks: () => ({ event: [`${path}/events/${encodeURIComponent(address.event)}`, page({})] }),
-      draws: ({ event: { rows: [row] } }) => drawEvent(row),
+      id: "event", title: "Event", width: "narrow", filters: null,
+      queries: () => ({ event: [`${path}/events/${encodeURIComponent(address.event)}`, page({})] }),
+      render: ({ event: { rows: [row] } }) => drawEvent(row),
     });
   }
   return { title: `Execution ${address.execution}`, panels };
@@ -65,10 +65,10 @@ const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWit
 function laneOf(event, lanes) {
   if (!ofCall(event)) return null;
   const here = (lane) => lane.step === event.step && lane.iteration === event.iteration;
-  const told = lanes.filter((lane) => event.command_id && lane.command_id === event.command_id);
+  const sameCommand = lanes.filter((lane) => event.command_id && lane.command_id === event.command_id);
   // A worker that sends no number speaks of the try that its command is.
-  return told.find((lane) => lane.attempts === event.attempts) ??
-    told.at(-1) ?? lanes.find((lane) => lane.attempts === event.attempts && here(lane)) ?? null;
+  return sameCommand.find((lane) => lane.attempts === event.attempts) ??
+    sameCommand.at(-1) ?? lanes.find((lane) => lane.attempts === event.attempts && here(lane)) ?? null;
 }
 
 const cameFrom = (lane, { command, step, attempts }) => lane !== null &&
@@ -89,16 +89,16 @@ function drawLanes({ calls, events }, address, { go }) {
   ].filter(Boolean).map(millis);
   const from = Math.min(...times);
   const to = Math.max(...times, from + 1);
-  const place = (iso) => (millis(iso) - from) / (to - from);
+  const position = (iso) => (millis(iso) - from) / (to - from);
   const mark = (event) => h("a", {
     class: "mark", href: link(address, { event: event.event_id, cursor: address.cursor ?? null }),
-    "data-key": `mark-${event.event_id}`, "data-status": event.status, vars: { "--at": place(event.created_at) },
+    "data-key": `mark-${event.event_id}`, "data-status": event.status, vars: { "--at": position(event.created_at) },
     "aria-current": event.event_id === address.event ? "true" : null,
-    "aria-label": `${event.event_type} ${event.status}, ${span((millis(event.created_at) - from) / 1000)} after the begin`,
+    "aria-label": `${event.event_type} ${event.status}, ${span((millis(event.created_at) - from) / 1000)} after the start`,
     title: `${event.event_type} · ${event.status} · ${clock(event.created_at, { millis: true })}`,
   });
   const bar = (kind, a, b, word) => a && b && millis(b) >= millis(a)
-    ? h("i", { class: kind, "data-status": word, vars: { "--at": place(a), "--for": place(b) - place(a) } }) : null;
+    ? h("i", { class: kind, "data-status": word, vars: { "--at": position(a), "--for": position(b) - position(a) } }) : null;
   const marks = new Map();
   for (const event of events.rows) {
     const lane = laneOf(event, lanes);
@@ -138,20 +138,20 @@ function drawEvents({ calls, events: { rows, next } }, address) {
         status(row.status),
         row.error ? h("span", { class: "error" }, row.error) : null)))),
     next || address.cursor ? h("nav", { class: "turn", "aria-label": "Pages" },
-      address.cursor ? h("a", { href: link(address, { event: null }) }, "From the begin") : null,
+      address.cursor ? h("a", { href: link(address, { event: null }) }, "From the start") : null,
       next ? h("a", { href: link(address, { cursor: next, event: null }) }, "Later events") : null) : null,
   ];
 }
 
 function drawEvent(row) {
-  const declared = ["defaulted", "one-based", "explicit"];
+  const declared = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
   const facts = {
     Event: h("span", { class: "id" }, row.event_id),
     Happened: clock(row.created_at, { millis: true }),
     Logged: clock(row.recorded_at, { millis: true }),
-    "Told as": row.shape,
+    "Source shape": row.shape,
     Record: row.source_topic ? `${row.source_topic}:${row.source_partition}:${row.source_offset}` : null,
-    Attempt: `${attempt(row.attempts)}, ${declared[Math.floor((row.evidence ?? 0) / 100)] ?? "explicit"}`,
+    Attempt: `${row.attempts} (${declared[Math.floor((row.evidence ?? 0) / 100)] ?? declared[2]})`,
     Worker: row.worker_id,
     Command: row.command_id ? h("span", { class: "id" }, row.command_id) : null,
     Took: row.duration === null ? null : span(row.duration),
@@ -166,8 +166,10 @@ function drawEvent(row) {
     h("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "")
       .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
     row.coercions?.length ? h("ul", { class: "coercions", "aria-label": "What was changed" }, row.coercions.map((one) =>
-      h("li", {}, h("b", {}, one.field ?? ""), ` ${one.rule}`, one.original !== null && one.original !== undefined
-        ? [" was ", h("code", {}, String(one.original))] : null))) : null,
+      h("li", {}, h("b", {}, one.field ?? ""), ": ",
+        one.original !== null && one.original !== undefined ? h("code", {}, String(one.original)) : "not sent",
+        row[one.field] !== undefined ? [" → ", h("code", {}, String(row[one.field] ?? "none"))] : null,
+        ` (rule ${one.rule})`))) : null,
     text("as-sent", "As it was sent, rebuilt", row.as_sent),
     text("canonical", "Canonical", row.canonical),
     row.headers?.length ? text("headers", "Headers", row.headers.map(([name, value]) => `${name}: ${value}`).join("\n")) : null,

@@ -1,9 +1,9 @@
 // An address in, the calls or executions behind a figure out.
 
-import { link, parameters } from "./address.js";
+import { link, parameters } from "./router.js";
 import { execution } from "./dashboard.js";
-import { h, status, table } from "./draw.js";
-import { attempt, clock, count, span, windowWords } from "./words.js";
+import { h, status, table } from "./dom.js";
+import { attempt, clock, count, span, windowText } from "./format.js";
 
 export function calls(address) {
   const failed = address.failed === "true";
@@ -13,11 +13,11 @@ export function calls(address) {
       address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first try" : `on ${attempt(address.attempts)}`)].filter(Boolean).join(" "),
     panels: [{
       id: "calls", title: "Newest first", width: "full",
-      knows: ["playbook", "step", "attempts", "status", "worker"],
-      says: `by the end of the call, ${windowWords(address)}`,
-      asks: () => ({ calls: ["calls", parameters(address,
+      filters: ["playbook", "step", "attempts", "status", "worker"],
+      subtitle: `by the end of the call, ${windowText(address)}`,
+      queries: () => ({ calls: ["calls", parameters(address,
         ["playbook", "step", "attempts", "status", "worker", "failed", "cursor"], { limit: 50 })] }),
-      draws: ({ calls: { rows, next } }) => rows.length ? [
+      render: ({ calls: { rows, next } }) => rows.length ? [
         h("ol", { class: "calls" }, rows.map((row) =>
           h("li", { "data-key": `${row.execution_id}-${row.command_id ?? row.step}-${row.iteration}-${row.attempts}-${row.begun_at}` },
             status(row.status),
@@ -31,7 +31,7 @@ export function calls(address) {
             row.status === "COMPLETED" ? null :
               h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text came with this.")))),
         turn(address, next),
-      ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowWords(address)} with these filters.`)],
+      ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`)],
     }],
   };
 }
@@ -40,10 +40,10 @@ export function executions(address) {
   return {
     title: "Executions",
     panels: [{
-      id: "executions", title: "Newest first", width: "full", knows: ["playbook", "status"],
-      says: `by their first event, ${windowWords(address)}`,
-      asks: () => ({ executions: ["executions", parameters(address, ["playbook", "status", "cursor"], { limit: 50 })] }),
-      draws: ({ executions: { rows, next } }) => rows.length ? [
+      id: "executions", title: "Newest first", width: "full", filters: ["playbook", "status"],
+      subtitle: `by their first event, ${windowText(address)}`,
+      queries: () => ({ executions: ["executions", parameters(address, ["playbook", "status", "cursor"], { limit: 50 })] }),
+      render: ({ executions: { rows, next } }) => rows.length ? [
         table("Executions", [
           { name: "Execution", cell: (row) => execution(address, row.execution_id) },
           { name: "Status", cell: (row) => [status(row.status),
@@ -57,7 +57,7 @@ export function executions(address) {
           { name: "Failed calls", number: true, cell: (row) => count(row.failed_calls) },
         ], rows, (row) => `execution-${row.execution_id}`),
         turn(address, next),
-      ] : [h("p", { class: "empty" }, `No execution began ${windowWords(address)} with these filters.`)],
+      ] : [h("p", { class: "empty" }, `No execution began ${windowText(address)} with these filters.`)],
     }],
   };
 }

@@ -1,13 +1,13 @@
 // The address in, a screen out, kept fresh until the address changes.
 
-import { FILTERS, WINDOWS, home, link, parameters, read } from "./address.js";
-import { Question } from "./ask.js";
+import { FILTERS, WINDOWS, home, link, parameters, read } from "./router.js";
+import { Query } from "./api.js";
 import { plotly, redraw } from "./charts.js";
-import { PANELS, drawCharts, headline, passedOver } from "./dashboard.js";
-import { h, patch } from "./draw.js";
+import { PANELS, drawCharts, headline, ignoredFilters } from "./dashboard.js";
+import { h, patch } from "./dom.js";
 import { execution } from "./execution.js";
 import { calls, executions } from "./lists.js";
-import { attempt, clock, span } from "./words.js";
+import { attempt, clock, span } from "./format.js";
 
 const SLOW_MS = 3000;
 const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
@@ -16,8 +16,8 @@ const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", st
   worker: "workers", event_type: "event_types" };
 
 const $ = (id) => document.getElementById(id);
-const unfolded = new Set();
-let held = false;
+const expanded = new Set();
+let paused = false;
 let address, opened, screen, questions, freshness, choices, stop;
 let samples = [];
 
@@ -41,17 +41,17 @@ function open() {
   questions = new Map();
   const question = ([path, query, options]) => {
     const key = `${path}?${query}`;
-    if (!questions.has(key)) questions.set(key, new Question(path, query, options));
+    if (!questions.has(key)) questions.set(key, new Query(path, query, options));
     return questions.get(key);
   };
   for (const panel of screen.panels) {
     panel.questions = Object.fromEntries(
-      Object.entries(panel.asks(address)).map(([name, asked]) => [name, question(asked)]),
+      Object.entries(panel.queries(address)).map(([name, asked]) => [name, question(asked)]),
     );
   }
   freshness = question(["freshness", new URLSearchParams()]);
   choices = question(["choices", parameters(address, []), { every: 60000 }]);
-  for (const one of questions.values()) one.follow(stop.signal, told, () => held);
+  for (const one of questions.values()) one.follow(stop.signal, onAnswer, () => paused);
   draw();
 }
 
@@ -71,7 +71,7 @@ function go(href, { replace = false } = {}) {
   $("main").focus({ preventScroll: true });
 }
 
-function told(question) {
+function onAnswer(question) {
   if (question === freshness && question.answer && !question.error) {
     const total = question.answer.rows.reduce((sum, row) => sum + Number(row.records), 0);
     const at = new Date(question.answer.read_at).getTime();
@@ -95,19 +95,19 @@ function banner() {
     const oldest = Math.min(...failing.map((one) => one.failingSince));
     const figures = newest(failing);
     const words = [...new Set(failing.map((one) => one.error.message))];
-    const some = failing.length < all.length ? ` (${failing.length} of ${all.length} questions)` : "";
+    const some = failing.length < all.length ? ` (${failing.length} of ${all.length} queries)` : "";
     return h("p", { "data-state": "bad" }, `${words.join(". ")}${some}`,
-      h("span", { "aria-hidden": "true" }, ` since ${since(oldest)}`),
+      h("span", { "aria-hidden": "true" }, ` for ${since(oldest)}`),
       figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.");
   }
   if (waiting.length) {
     const figures = newest(waiting);
-    return h("p", { "data-state": "warn" }, "The answer takes long",
-      h("span", { "aria-hidden": "true" }, `: ${since(Math.min(...waiting.map((one) => one.waitingSince)))} so far`),
+    return h("p", { "data-state": "warn" }, "Still waiting for the server",
+      h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`),
       figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.");
   }
-  if (held) {
-    return h("p", { "data-state": "warn" }, `Held: figures are of ${clock(newest(all))} and do not change.`);
+  if (paused) {
+    return h("p", { "data-state": "warn" }, `Paused: figures are of ${clock(newest(all))} and do not change.`);
   }
   return null;
 }
@@ -140,7 +140,7 @@ function draw() {
 
 function titleRow() {
   return h("div", { class: "title", "data-key": "title" },
-    h("a", { href: home(address), class: "back" }, "← All figures"), h("h1", {}, screen.title));
+    h("a", { href: home(address), class: "back" }, "← Dashboard"), h("h1", {}, screen.title));
 }
 
 function headlineRow() {
@@ -151,7 +151,7 @@ function headlineRow() {
   return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
     h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, address, liveFigures()).map((one) =>
       h("li", { "data-state": one.state }, h("a", { href: `#${one.to}` }, h("span", {}, one.name), h("b", {}, one.value),
-        h("small", {}, one.beside))))));
+        h("small", {}, one.detail))))));
 }
 
 /** Title, what it tells, how it stands, and its figures: the same frame for every panel. */
@@ -163,17 +163,17 @@ function frame(panel, charts) {
   const ready = asked.every((one) => one.answer);
   const failing = asked.find((one) => one.error);
   const waiting = asked.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
-  const over = passedOver(panel, address);
+  const over = ignoredFilters(panel, address);
   let body;
   if (ready) {
-    const drawn = panel.draws(answers, { address, go, unfolded: unfolded.has(panel.id) });
+    const drawn = panel.render(answers, { address, go, expanded: expanded.has(panel.id) });
     body = Array.isArray(drawn) ? drawn : drawn.nodes;
     if (!Array.isArray(drawn)) Object.assign(charts, drawn.charts);
   } else if (failing) {
     body = [h("p", { class: "empty", "data-state": "bad" }, `${failing.error.message}.`,
       failing.error.status === 400 ? h("small", {}, ` ${failing.error.detail}`) : null)];
   } else {
-    body = [h("p", { class: "empty loading" }, waiting ? `Still no answer after ${since(waiting.waitingSince)}…` : "Asking…")];
+    body = [h("p", { class: "empty loading" }, waiting ? `Still waiting for the server (${since(waiting.waitingSince)})…` : "Loading…")];
   }
   const truncated = ready && asked.some((one) => one.answer.truncated);
   const state = ready && (failing || waiting) ? `figures of ${clock(asked[0].answer.read_at)}` : null;
@@ -181,9 +181,9 @@ function frame(panel, charts) {
     "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing ? "bad" : waiting ? "warn" : null },
   h("header", {}, h("h2", { id: `${panel.id}-title` }, panel.title),
-    h("p", {}, panel.says,
+    h("p", {}, panel.subtitle,
       over.length ? h("em", {}, ` · not by ${over.map((name) => LABELS[name].toLowerCase()).join(", ")}`) : null,
-      truncated ? h("em", {}, " · cut off: narrow the filters") : null),
+      truncated ? h("em", {}, " · first 5,000 groups only") : null),
     state ? h("span", { class: "flag", "data-state": failing ? "bad" : "warn" }, state) : null),
   h("div", { class: "body" }, body.flat().filter(Boolean)));
 }
@@ -207,7 +207,7 @@ function header() {
     h("div", { class: "self" },
       h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(document.body.dataset.filters === "open") },
         set.length ? `Filters (${set.length})` : "Filters"),
-      h("button", { type: "button", class: "button live", id: "hold", "aria-pressed": String(held) }, held ? "Held" : "Live"),
+      h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(paused) }, paused ? "Paused" : "Live"),
       h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
         title: `Theme: ${theme}` })),
   ];
@@ -215,7 +215,7 @@ function header() {
 
 function select(name, known) {
   const node = h("select", { name, "aria-label": LABELS[name], "data-set": address[name] ? "" : null },
-    h("option", { value: "" }, `Any ${LABELS[name].toLowerCase()}`),
+    h("option", { value: "" }, `All ${CHOICES[name].replace("_", " ")}`),
     known.map((one) => h("option", { value: one, selected: one === address[name] }, name === "attempts" ? attempt(one) : one || "(none)")));
   node.value = address[name] ?? "";
   return node;
@@ -223,7 +223,7 @@ function select(name, known) {
 
 function footer() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  return [h("p", {}, `Times are ${zone}. `, h("a", { href: "/openapi.json" }, "The same questions as JSON"), ".")];
+  return [h("p", {}, `Times are ${zone}. `, h("a", { href: "/openapi.json" }, "API"), ".")];
 }
 
 // ---- What a reader does -----------------------------------------------------------------------
@@ -240,14 +240,14 @@ document.addEventListener("click", (event) => {
   }
   const button = event.target.closest?.("button");
   if (!button) return;
-  if (button.dataset.unfold) {
-    const panel = button.dataset.unfold;
-    if (!unfolded.delete(panel)) unfolded.add(panel);
+  if (button.dataset.expand) {
+    const panel = button.dataset.expand;
+    if (!expanded.delete(panel)) expanded.add(panel);
     draw();
-  } else if (button.id === "hold") {
-    held = !held;
+  } else if (button.id === "pause") {
+    paused = !paused;
     draw();
-    if (!held) dispatchEvent(new Event("live"));
+    if (!paused) dispatchEvent(new Event("live"));
   } else if (button.id === "filters") {
     document.body.dataset.filters = document.body.dataset.filters === "open" ? "" : "open";
     draw();

@@ -1,0 +1,243 @@
+-- migrate:up
+
+-- What is only counted: events by minute and by hour, how they arrived, what was coerced, and
+-- what was refused. Minutes watch, hours answer.
+
+create table projector.event_minutes (
+    minute     timestamptz                not null,
+    event_type text           collate "C" not null,
+    status     text           collate "C" not null,
+    attempts   integer                    not null,
+    shard      smallint                   not null,
+    events     bigint                     not null,
+    constraint event_minutes_pkey primary key (minute, event_type, status, attempts, shard)
+) with (fillfactor = 70);
+
+create table projector.event_hours (
+    hour            timestamptz                not null,
+    step            text           collate "C" not null,
+    event_type      text           collate "C" not null,
+    status          text           collate "C" not null,
+    attempts        integer                    not null,
+    shard           smallint                   not null,
+    events          bigint                     not null,
+    without_command bigint                not null default 0,
+    constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard)
+) with (fillfactor = 70);
+
+-- hour: when the log got the event, or when it happened where there is no log.
+create table projector.arrival_hours (
+    hour     timestamptz                not null,
+    shape    text           collate "C" not null,
+    evidence smallint                   not null,
+    lateness smallint                   not null,
+    shard    smallint                   not null,
+    events   bigint                     not null,
+    constraint arrival_hours_pkey primary key (hour, shape, evidence, lateness, shard)
+) with (fillfactor = 70);
+
+comment on column projector.arrival_hours.lateness is
+    'From created_at to recorded_at: 0 unknown, 1 the producer''s clock is over a second ahead, '
+    '2 under a second, 3 under 10 s, 4 a minute, 5 10 minutes, 6 an hour, 7 a day, 8 longer.';
+
+create table projector.coercion_hours (
+    hour      timestamptz                not null,
+    shape     text           collate "C" not null,
+    rule      text           collate "C" not null,
+    shard     smallint                   not null,
+    coercions bigint                     not null,
+    constraint coercion_hours_pkey primary key (hour, shape, rule, shard)
+) with (fillfactor = 70);
+
+create table projector.quarantine_hours (
+    hour    timestamptz                not null,
+    reason  text           collate "C" not null,
+    shape   text           collate "C" not null,
+    shard   smallint                   not null,
+    refused bigint                     not null,
+    constraint quarantine_hours_pkey primary key (hour, reason, shape, shard)
+) with (fillfactor = 70);
+
+comment on table projector.event_minutes is 'Events by minute of created_at.';
+comment on table projector.event_hours is 'Events by hour of created_at, with their step.';
+comment on column projector.event_hours.without_command is
+    'How many of them name no command: such events of calls make no call.';
+comment on table projector.arrival_hours is 'Events by hour of arrival: shape, evidence, lateness.';
+comment on table projector.coercion_hours is 'Coercions by hour of arrival, shape and rule.';
+comment on table projector.quarantine_hours is 'Refusals by hour, reason and shape.';
+
+
+create function projector.lateness_of(created_at timestamptz, recorded_at timestamptz)
+    returns smallint
+    language sql stable parallel safe
+    return case
+        when recorded_at is null then 0
+        when recorded_at < created_at - interval '1 second' then 1
+        when recorded_at < created_at + interval '1 second' then 2
+        when recorded_at < created_at + interval '10 seconds' then 3
+        when recorded_at < created_at + interval '1 minute' then 4
+        when recorded_at < created_at + interval '10 minutes' then 5
+        when recorded_at < created_at + interval '1 hour' then 6
+        when recorded_at < created_at + interval '24 hours' then 7
+        else 8
+    end::smallint;
+
+
+create function projector.project_counters() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    own_shard constant smallint := take_shard();
+    minutes_from constant timestamptz := (
+        select kept_from from maintenance_state where subject = 'minutes'
+    );
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
+    insert into event_hours as counted (
+        hour, step, event_type, status, attempts, shard, events, without_command
+    )
+    select   hour_of(moved.created_at), moved.step collate "C", moved.event_type collate "C",
+             moved.status collate "C", moved.attempts, own_shard, sum(moved.sign),
+             sum(moved.without_command)
+    from     (
+                 select -1 as sign, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then -1 else 0 end as without_command
+                 from   before
+                 union all
+                 select 1, created_at, step, event_type, status, attempts,
+                        case when coalesce(command_id, '') = '' then 1 else 0 end
+                 from   after
+             ) as moved
+    group by 1, 2, 3, 4, 5
+    having   sum(moved.sign) <> 0 or sum(moved.without_command) <> 0
+    order by 1, 2, 3, 4, 5
+    on conflict (hour, step, event_type, status, attempts, shard)
+    do update set
+        events          = counted.events + excluded.events,
+        without_command = counted.without_command + excluded.without_command;
+
+    insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
+    select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
+             moved.attempts, own_shard, sum(moved.sign)
+    from     (
+                 select -1 as sign, created_at, event_type, status, attempts from before
+                 union all
+                 select 1, created_at, event_type, status, attempts from after
+             ) as moved
+    where    moved.created_at >= minutes_from
+    group by 1, 2, 3, 4
+    having   sum(moved.sign) <> 0
+    order by 1, 2, 3, 4
+    on conflict (minute, event_type, status, attempts, shard)
+    do update set events = counted.events + excluded.events;
+
+    insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
+    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+             moved.evidence, lateness_of(moved.created_at, moved.recorded_at), own_shard,
+             sum(moved.sign)
+    from     (
+                 select -1 as sign, recorded_at, created_at, shape, evidence from before
+                 union all
+                 select 1, recorded_at, created_at, shape, evidence from after
+             ) as moved
+    group by 1, 2, 3, 4
+    having   sum(moved.sign) <> 0
+    order by 1, 2, 3, 4
+    on conflict (hour, shape, evidence, lateness, shard)
+    do update set events = counted.events + excluded.events;
+
+    insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
+    select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
+             left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
+    from     (
+                 select -1 as sign, recorded_at, created_at, shape, coercions from before
+                 union all
+                 select 1, recorded_at, created_at, shape, coercions from after
+             ) as moved
+    cross join lateral jsonb_array_elements(moved.coercions) as coercion
+    where    coercion.value ->> 'rule' is not null
+    group by 1, 2, 3
+    having   sum(moved.sign) <> 0
+    order by 1, 2, 3
+    on conflict (hour, shape, rule, shard)
+    do update set coercions = counted.coercions + excluded.coercions;
+    return null;
+end
+$$;
+
+create trigger project_3_counters_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_counters();
+
+create trigger project_3_counters_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_counters();
+
+
+-- Refusals are few: what an update leaves as it was is taken away and added again.
+create function projector.project_quarantine() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    own_shard constant smallint := take_shard();
+begin
+    if current_setting('projector.off', true) = 'on' then
+        -- Refusals are few: which hours they are of is found by comparing them all.
+        insert into divergences (projection, noted_by) values ('quarantine_hours', 'off');
+        return null;
+    end if;
+    if tg_op <> 'INSERT' then
+        insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
+        select   hour_of(quarantined_at), reason collate "C", shape collate "C", own_shard,
+                 -count(*)
+        from     before
+        group by 1, 2, 3
+        on conflict (hour, reason, shape, shard)
+        do update set refused = counted.refused + excluded.refused;
+    end if;
+    if tg_op <> 'DELETE' then
+        insert into quarantine_hours as counted (hour, reason, shape, shard, refused)
+        select   hour_of(quarantined_at), reason collate "C", shape collate "C", own_shard,
+                 count(*)
+        from     after
+        group by 1, 2, 3
+        on conflict (hour, reason, shape, shard)
+        do update set refused = counted.refused + excluded.refused;
+    end if;
+    return null;
+end
+$$;
+
+create trigger project_inserted
+    after insert on normalizer.quarantine
+    referencing new table as after
+    for each statement execute function projector.project_quarantine();
+
+create trigger project_updated
+    after update on normalizer.quarantine
+    referencing old table as before new table as after
+    for each statement execute function projector.project_quarantine();
+
+create trigger project_deleted
+    after delete on normalizer.quarantine
+    referencing old table as before
+    for each statement execute function projector.project_quarantine();
+
+insert into migrations.applied (version) values ('0003') on conflict do nothing;
+
+-- migrate:down

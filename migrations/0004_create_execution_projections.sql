@@ -1,0 +1,769 @@
+-- migrate:up
+
+-- One row per execution: what began it, how it ended, and whether its events agree on that.
+
+create table projector.execution_facts (
+    execution_id            bigint      not null,
+    events                  bigint      not null,
+    archived                bigint      not null default 0,
+    forgotten               boolean     not null default false,
+    first_at                timestamptz,
+    begin_at                timestamptz,
+    last_at                 timestamptz,
+    last_event_ranked       text[] collate "C",
+    active_at               timestamptz,
+    least_event_id          bigint,
+    greatest_event_id       bigint,
+    least_derived_id        bigint,
+    greatest_derived_id     bigint,
+    least_hashed_id         bigint,
+    greatest_hashed_id      bigint,
+    highest_attempts        integer,
+    playbook_ranked         text[] collate "C",
+    catalog_id              bigint,
+    parent_execution_id     bigint,
+    completed               bigint      not null,
+    completed_at            timestamptz,
+    failed                  bigint      not null,
+    failed_at               timestamptz,
+    cancelled               bigint      not null,
+    cancelled_at            timestamptz,
+    counted_playbook_ranked text[] collate "C",
+    counted_begun           timestamptz,
+    counted_outcome         text collate "C",
+    counted_ended           timestamptz,
+    constraint execution_facts_pkey primary key (execution_id)
+) with (fillfactor = 70);
+
+comment on table projector.execution_facts is
+    'What the events of each execution say of it, merged. Only lifecycle events end an execution.';
+comment on column projector.execution_facts.archived is
+    'How many of its events retention has taken; what they said is in archived_executions.';
+comment on column projector.execution_facts.forgotten is
+    'Retention has taken its calls too, and no view shows it; the next event of it ends that.';
+comment on column projector.execution_facts.begin_at is
+    'The first event that begins it; an execution without one is counted as begun nowhere.';
+comment on column projector.execution_facts.last_event_ranked is
+    'The last event: its time (projector.encode_time), type and step, the topic and the partition of its '
+    'record. The greatest wins.';
+comment on column projector.execution_facts.active_at is
+    'The last event that is neither an end nor the report of one (command.completed and the like, '
+    'workflow.*): those come after the end in good order.';
+comment on column projector.execution_facts.playbook_ranked is
+    '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
+    'then the time, the playbook (cut: it is part of keys) and its version. The least wins.';
+comment on column projector.execution_facts.completed is
+    'How many events end it so, and when the first did: each outcome by itself.';
+comment on column projector.execution_facts.counted_playbook_ranked is
+    'As what the execution and its calls are counted in roll-ups now: playbook_ranked, hour of its '
+    'begin, outcome and hour of its end.';
+
+create function projector.playbook_of(playbook_ranked text[]) returns text
+    language sql immutable parallel safe
+    return coalesce(playbook_ranked[3], '');
+
+create function projector.version_of(playbook_ranked text[]) returns text
+    language sql immutable parallel safe
+    return nullif(playbook_ranked[4], '');
+
+-- The earliest outcome; of several at the same instant, the worse.
+create function projector.outcome_of(
+    completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
+) returns text
+    language sql immutable parallel safe
+    return case least(failed_at, cancelled_at, completed_at)
+        when failed_at then 'FAILED'
+        when cancelled_at then 'CANCELLED'
+        when completed_at then 'COMPLETED'
+        else ''
+    end;
+
+
+-- What those events said that retention has taken: the other half of an execution. What is left is
+-- folded over it (merged_executions), so that no event that went takes anything back.
+create table projector.archived_executions (
+    execution_id            bigint      not null,
+    events                  bigint      not null,
+    first_at                timestamptz not null,
+    begin_at                timestamptz,
+    last_at                 timestamptz not null,
+    last_event_ranked       text[] collate "C",
+    active_at               timestamptz,
+    highest_attempts        integer,
+    playbook_ranked         text[] collate "C",
+    catalog_id              bigint,
+    parent_execution_id     bigint,
+    completed               bigint      not null,
+    completed_at            timestamptz,
+    failed                  bigint      not null,
+    failed_at               timestamptz,
+    cancelled               bigint      not null,
+    cancelled_at            timestamptz,
+    counted_playbook_ranked text[] collate "C",
+    counted_begun           timestamptz,
+    counted_outcome         text collate "C",
+    counted_ended           timestamptz,
+    constraint archived_executions_pkey primary key (execution_id)
+);
+
+comment on table projector.archived_executions is
+    'The archived part of each execution that has archived events. It stays when the execution is '
+    'forgotten: so that what still comes for it finds id and begin.';
+comment on column projector.archived_executions.counted_playbook_ranked is
+    'Of an execution that was forgotten: as what it is counted in the archived part of '
+    'execution_hours, as in execution_facts.';
+
+
+-- Executions begun and ended by hour and playbook. outcome: BEGUN, or how they ended.
+create table projector.execution_hours (
+    hour       timestamptz                not null,
+    playbook   text           collate "C" not null,
+    outcome    text           collate "C" not null,
+    shard      smallint                   not null,
+    executions bigint                     not null,
+    constraint execution_hours_pkey primary key (hour, playbook, outcome, shard),
+    constraint execution_hours_outcome check (
+        outcome in ('BEGUN', 'COMPLETED', 'FAILED', 'CANCELLED')
+    )
+) with (fillfactor = 70);
+
+comment on table projector.execution_hours is 'Executions that began and ended, by hour.';
+
+-- An execution whose roll-ups move: under what it was counted, and what it is now.
+create type projector.execution_move as (
+    execution_id        bigint,
+    was_playbook_ranked text[],
+    was_begun           timestamptz,
+    was_outcome         text,
+    was_ended           timestamptz,
+    playbook_ranked     text[],
+    begun               timestamptz,
+    outcome             text,
+    ended               timestamptz
+);
+
+
+-- The first, least or greatest that an execution's rows said before a statement, where none of them
+-- says it any more; null where they do.
+create type projector.execution_loss as (
+    execution_id        bigint,
+    first_at            timestamptz,
+    begin_at            timestamptz,
+    last_event_ranked   text[],
+    active_at           timestamptz,
+    least_event_id      bigint,
+    greatest_event_id   bigint,
+    least_derived_id    bigint,
+    greatest_derived_id bigint,
+    least_hashed_id     bigint,
+    greatest_hashed_id  bigint,
+    highest_attempts    integer,
+    playbook_ranked     text[],
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed_at        timestamptz,
+    failed_at           timestamptz,
+    cancelled_at        timestamptz
+);
+
+
+-- The events of these executions. The bounds of their ids are literals in each query: they name the
+-- few partitions to visit, where a join would lock every one with all its indexes (21 ms and 1,378
+-- locks, against 0.25 and 14). Least and greatest are kept apart for ids below 2^62, derived and
+-- hashed ones: what lies between them is most of the grid.
+-- For its owner's triggers, and for the view execution_timeline, whose readers have no right to the
+-- log itself.
+create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
+    language plpgsql stable security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    near record;
+begin
+    for near in
+        select   min(region.least) as low, max(region.greatest) as high,
+                 array_agg(known.execution_id) as execution_ids
+        from     execution_facts as known
+        cross join lateral (
+            values (known.least_event_id, known.greatest_event_id),
+                   (known.least_derived_id, known.greatest_derived_id),
+                   (known.least_hashed_id, known.greatest_hashed_id)
+        ) as region (least, greatest)
+        where    known.execution_id = any(events_of.execution_ids)
+        and      region.least is not null
+        group by width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+    loop
+        return query execute
+            'select * from normalizer.events '
+            'where event_id between $1 and $2 and execution_id = any((select $3)::bigint[])'
+            using near.low, near.high, near.execution_ids;
+    end loop;
+end
+$$;
+
+revoke execute on function projector.events_of(bigint[]) from public;
+grant execute on function projector.events_of(bigint[]) to projector_reader;
+
+-- The events of these ids, each looked for in its own partition.
+create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    near record;
+begin
+    for near in
+        select   min(event_id) as low, max(event_id) as high,
+                 array_agg(distinct event_id) as event_ids
+        from     unnest(events_at.event_ids) as event_id
+        group by width_bucket(event_id, lows)
+    loop
+        return query execute
+            'select * from normalizer.events '
+            'where event_id between $1 and $2 and event_id = any((select $3)::bigint[])'
+            using near.low, near.high, near.event_ids;
+    end loop;
+end
+$$;
+
+
+-- The row of each execution as its stored events tell it, or those of them that are named.
+create function projector.aggregate_executions(
+    execution_ids bigint[], event_ids bigint[] default null
+)
+    returns table (
+        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
+        last_at timestamptz,
+        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
+        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    with reported as (
+        select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
+               event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
+               event.source_partition, kind.role,
+               encode_time(event.created_at) as moment,
+               case
+                   when kind.role is distinct from 'ends' then null
+                   when event.status in ('COMPLETED', 'FAILED', 'CANCELLED') then event.status
+                   else kind.outcome
+               end as outcome,
+               case
+                   when kind.role = 'begins' and jsonb_typeof(event.context -> 'path') = 'string'
+                   then nullif(left(event.context ->> 'path', 200), '')
+               end as path,
+               coalesce(left(event.context ->> 'version', 100), '') as version,
+               kind.subject is not distinct from 'execution' as lifecycle
+        from   (
+                   select *
+                   from   events_of(aggregate_executions.execution_ids)
+                   where  aggregate_executions.event_ids is null
+                   union all
+                   select *
+                   from   events_at(aggregate_executions.event_ids)
+                   where  aggregate_executions.event_ids is not null
+                   and    execution_id = any(aggregate_executions.execution_ids)
+               ) as event
+        left join event_kinds as kind using (event_type)
+    )
+    select   reported.execution_id, count(*), min(created_at),
+             min(created_at) filter (where role = 'begins'), max(created_at),
+             max(
+                 array[moment, event_type, step, source_topic, source_partition::text] collate "C"
+             ),
+             max(created_at) filter (
+                 where coalesce(role, '') not in ('ends', 'ended')
+                 and   not starts_with(event_type, 'workflow')
+             ),
+             min(event_id) filter (where event_id < normalizer.least_derived_id()),
+             max(event_id) filter (where event_id < normalizer.least_derived_id()),
+             min(event_id) filter (
+                 where event_id >= normalizer.least_derived_id()
+                 and   event_id < normalizer.least_hashed_id()
+             ),
+             max(event_id) filter (
+                 where event_id >= normalizer.least_derived_id()
+                 and   event_id < normalizer.least_hashed_id()
+             ),
+             min(event_id) filter (where event_id >= normalizer.least_hashed_id()),
+             max(event_id) filter (where event_id >= normalizer.least_hashed_id()),
+             max(attempts),
+             min(
+                 case
+                     when path is not null then array['0', moment, path, version]
+                     when lifecycle and step <> '' then array['1', moment, left(step, 200), '']
+                 end collate "C"
+             ),
+             min(reported.catalog_id), min(reported.parent_execution_id),
+             count(*) filter (where outcome = 'COMPLETED'),
+             min(created_at) filter (where outcome = 'COMPLETED'),
+             count(*) filter (where outcome = 'FAILED'),
+             min(created_at) filter (where outcome = 'FAILED'),
+             count(*) filter (where outcome = 'CANCELLED'),
+             min(created_at) filter (where outcome = 'CANCELLED')
+    from     reported
+    group by reported.execution_id
+$$;
+
+
+-- The row of each execution: its stored events folded over what those said that are archived.
+create function projector.merged_executions(execution_ids bigint[])
+    returns table (
+        execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
+        last_at timestamptz,
+        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
+        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
+        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
+        failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
+    )
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
+             max(last_event_ranked collate "C"), max(active_at), min(least_event_id),
+             max(greatest_event_id), min(least_derived_id), max(greatest_derived_id),
+             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts), min(playbook_ranked collate "C"),
+             min(catalog_id), min(parent_execution_id), sum(completed)::bigint,
+             min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
+             min(cancelled_at)
+    from     (
+                 select * from aggregate_executions(merged_executions.execution_ids)
+                 union all
+                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+                        null, null, null, null, null, null, highest_attempts, playbook_ranked, catalog_id,
+                        parent_execution_id, completed, completed_at, failed, failed_at,
+                        cancelled, cancelled_at
+                 from   archived_executions
+                 where  execution_id = any(merged_executions.execution_ids)
+             ) as part
+    group by part.execution_id
+$$;
+
+
+-- Folds executions anew; those whose events are all gone are left with none, and one that was
+-- forgotten is so no more if an event of it is there.
+create function projector.rebuild_executions(execution_ids bigint[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    update execution_facts as known
+    set    events              = coalesce(aggregated.events, 0),
+           forgotten           = known.forgotten and coalesce(aggregated.events, 0) = known.archived,
+           first_at            = aggregated.first_at,
+           begin_at            = aggregated.begin_at,
+           last_at             = aggregated.last_at,
+           last_event_ranked   = aggregated.last_event_ranked,
+           active_at           = aggregated.active_at,
+           least_event_id      = aggregated.least_event_id,
+           greatest_event_id   = aggregated.greatest_event_id,
+           least_derived_id    = aggregated.least_derived_id,
+           greatest_derived_id = aggregated.greatest_derived_id,
+           least_hashed_id     = aggregated.least_hashed_id,
+           greatest_hashed_id  = aggregated.greatest_hashed_id,
+           highest_attempts    = aggregated.highest_attempts,
+           playbook_ranked     = aggregated.playbook_ranked,
+           catalog_id          = aggregated.catalog_id,
+           parent_execution_id = aggregated.parent_execution_id,
+           completed           = coalesce(aggregated.completed, 0),
+           completed_at        = aggregated.completed_at,
+           failed              = coalesce(aggregated.failed, 0),
+           failed_at           = aggregated.failed_at,
+           cancelled           = coalesce(aggregated.cancelled, 0),
+           cancelled_at        = aggregated.cancelled_at
+    from   unnest(rebuild_executions.execution_ids) as doubtful (execution_id)
+    left join merged_executions(rebuild_executions.execution_ids) as aggregated using (execution_id)
+    where  known.execution_id = doubtful.execution_id;
+end
+$$;
+
+
+-- Which of the executions are not counted as what they are now.
+create function projector.execution_moves(execution_ids bigint[])
+    returns setof projector.execution_move
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    select known.execution_id, known.counted_playbook_ranked, known.counted_begun,
+           known.counted_outcome, known.counted_ended, known.playbook_ranked,
+           hour_of(known.begin_at),
+           outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
+           hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+    from   unnest(execution_moves.execution_ids) as wanted (execution_id)
+    join   execution_facts as known using (execution_id)
+    where  known.events = 0
+    or     (
+               known.counted_playbook_ranked, known.counted_begun, known.counted_outcome,
+               known.counted_ended
+           ) is distinct from (
+               known.playbook_ranked, hour_of(known.begin_at),
+               outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
+               hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+           )
+$$;
+
+
+-- Moves the executions' roll-ups, and those of their calls if they are of another playbook now.
+-- An execution without events is forgotten.
+create function projector.count_executions(moved projector.execution_move[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    own_shard constant smallint := take_shard();
+begin
+    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
+    select   change.hour, change.playbook, change.outcome, own_shard, sum(change.executions)
+    from     unnest(count_executions.moved) as move
+    cross join lateral (
+        values (move.was_begun, playbook_of(move.was_playbook_ranked), 'BEGUN', -1),
+               (move.was_ended, playbook_of(move.was_playbook_ranked), move.was_outcome, -1),
+               (move.begun, playbook_of(move.playbook_ranked), 'BEGUN', 1),
+               (move.ended, playbook_of(move.playbook_ranked), move.outcome, 1)
+    ) as change (hour, playbook, outcome, executions)
+    where    change.hour is not null
+    group by change.hour, change.playbook, change.outcome
+    having   sum(change.executions) <> 0
+    order by change.hour, change.playbook collate "C", change.outcome collate "C"
+    on conflict (hour, playbook, outcome, shard)
+    do update set executions = counted.executions + excluded.executions;
+
+    if exists (
+        select
+        from   unnest(count_executions.moved) as move
+        where  move.was_outcome is not null
+        and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked)
+    ) then
+        perform move_calls(count_executions.moved);
+    end if;
+
+    update execution_facts as known
+    set    counted_playbook_ranked = move.playbook_ranked,
+           counted_begun           = move.begun,
+           counted_outcome         = move.outcome,
+           counted_ended           = move.ended
+    from   unnest(count_executions.moved) as move
+    where  known.execution_id = move.execution_id;
+
+    delete from execution_facts as known
+    using  unnest(count_executions.moved) as move
+    where  known.execution_id = move.execution_id
+    and    known.events = 0;
+end
+$$;
+
+
+create function projector.project_executions() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles    jsonb;
+    outcomes jsonb;
+    touched  bigint[];
+    losses   execution_loss[];
+    doubtful bigint[];
+    moved    execution_move[];
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
+    from   event_kinds;
+
+    -- The upsert is the lock, so it comes before everything else and in one order.
+    with event as (
+        select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
+               catalog_id, parent_execution_id, context, source_topic, source_partition,
+               roles ->> event_type as role,
+               encode_time(created_at) as moment
+        from   (
+                   select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
+                   from   before
+                   union all
+                   select 1, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
+                   from   after
+               ) as moved
+        offset 0
+    ),
+    reported as (
+        select sign, execution_id, event_id, attempts, created_at, catalog_id,
+               case
+                   when event_id < normalizer.least_derived_id() then 0
+                   when event_id < normalizer.least_hashed_id() then 1
+                   else 2
+               end as region,
+               parent_execution_id,
+               array[moment, event_type, step, source_topic, source_partition::text] as last_event_ranked,
+               case when role = 'begins' then created_at end as begin_at,
+               case
+                   when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
+                   else created_at
+               end as active_at,
+               case
+                   when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
+                        and context ->> 'path' <> ''
+                   then array[
+                            '0', moment, left(context ->> 'path', 200),
+                            coalesce(left(context ->> 'version', 100), '')
+                        ]
+                   when role in ('begins', 'ends') and step <> ''
+                   then array['1', moment, left(step, 200), '']
+               end as playbook_ranked,
+               case
+                   when role is distinct from 'ends' then null
+                   when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
+                   else outcomes ->> event_type
+               end as outcome
+        from   event
+        offset 0
+    ),
+    written as (
+        insert into execution_facts as known (
+            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at, least_event_id,
+            greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
+            greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id, parent_execution_id,
+            completed, completed_at, failed, failed_at, cancelled, cancelled_at
+        )
+        select   execution_id, sum(sign),
+                 min(created_at) filter (where sign > 0),
+                 min(begin_at) filter (where sign > 0),
+                 max(created_at) filter (where sign > 0),
+                 max(last_event_ranked collate "C") filter (where sign > 0),
+                 max(active_at) filter (where sign > 0),
+                 min(event_id) filter (where sign > 0 and region = 0),
+                 max(event_id) filter (where sign > 0 and region = 0),
+                 min(event_id) filter (where sign > 0 and region = 1),
+                 max(event_id) filter (where sign > 0 and region = 1),
+                 min(event_id) filter (where sign > 0 and region = 2),
+                 max(event_id) filter (where sign > 0 and region = 2),
+                 max(attempts) filter (where sign > 0),
+                 min(playbook_ranked collate "C") filter (where sign > 0),
+                 min(catalog_id) filter (where sign > 0),
+                 min(parent_execution_id) filter (where sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'COMPLETED'), 0),
+                 min(created_at) filter (where outcome = 'COMPLETED' and sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'FAILED'), 0),
+                 min(created_at) filter (where outcome = 'FAILED' and sign > 0),
+                 coalesce(sum(sign) filter (where outcome = 'CANCELLED'), 0),
+                 min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
+        from     reported
+        group by execution_id
+        order by execution_id
+        on conflict (execution_id)
+        do update set
+            events              = known.events + excluded.events,
+            forgotten           = false,
+            first_at            = least(known.first_at, excluded.first_at),
+            begin_at            = least(known.begin_at, excluded.begin_at),
+            last_at             = greatest(known.last_at, excluded.last_at),
+            last_event_ranked   = greatest(known.last_event_ranked, excluded.last_event_ranked),
+            active_at           = greatest(known.active_at, excluded.active_at),
+            least_event_id      = least(known.least_event_id, excluded.least_event_id),
+            greatest_event_id   = greatest(known.greatest_event_id, excluded.greatest_event_id),
+            least_derived_id    = least(known.least_derived_id, excluded.least_derived_id),
+            greatest_derived_id = greatest(
+                                      known.greatest_derived_id, excluded.greatest_derived_id
+                                  ),
+            least_hashed_id     = least(known.least_hashed_id, excluded.least_hashed_id),
+            greatest_hashed_id  = greatest(known.greatest_hashed_id, excluded.greatest_hashed_id),
+            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
+            playbook_ranked     = least(known.playbook_ranked, excluded.playbook_ranked),
+            catalog_id          = least(known.catalog_id, excluded.catalog_id),
+            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
+            completed           = known.completed + excluded.completed,
+            completed_at        = least(known.completed_at, excluded.completed_at),
+            failed              = known.failed + excluded.failed,
+            failed_at           = least(known.failed_at, excluded.failed_at),
+            cancelled           = known.cancelled + excluded.cancelled,
+            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
+        returning *
+    ),
+    lost as (
+        select   execution_id,
+                 nullif(
+                     min(created_at) filter (where sign < 0), min(created_at) filter (where sign > 0)
+                 ) as first_at,
+                 nullif(
+                     min(begin_at) filter (where sign < 0), min(begin_at) filter (where sign > 0)
+                 ) as begin_at,
+                 nullif(
+                     max(last_event_ranked collate "C") filter (where sign < 0),
+                     max(last_event_ranked collate "C") filter (where sign > 0)
+                 ) as last_event_ranked,
+                 nullif(
+                     max(active_at) filter (where sign < 0), max(active_at) filter (where sign > 0)
+                 ) as active_at,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 0),
+                     min(event_id) filter (where sign > 0 and region = 0)
+                 ) as least_event_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 0),
+                     max(event_id) filter (where sign > 0 and region = 0)
+                 ) as greatest_event_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 1),
+                     min(event_id) filter (where sign > 0 and region = 1)
+                 ) as least_derived_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 1),
+                     max(event_id) filter (where sign > 0 and region = 1)
+                 ) as greatest_derived_id,
+                 nullif(
+                     min(event_id) filter (where sign < 0 and region = 2),
+                     min(event_id) filter (where sign > 0 and region = 2)
+                 ) as least_hashed_id,
+                 nullif(
+                     max(event_id) filter (where sign < 0 and region = 2),
+                     max(event_id) filter (where sign > 0 and region = 2)
+                 ) as greatest_hashed_id,
+                 nullif(
+                     max(attempts) filter (where sign < 0), max(attempts) filter (where sign > 0)
+                 ) as highest_attempts,
+                 nullif(
+                     min(playbook_ranked collate "C") filter (where sign < 0),
+                     min(playbook_ranked collate "C") filter (where sign > 0)
+                 ) as playbook_ranked,
+                 nullif(
+                     min(catalog_id) filter (where sign < 0), min(catalog_id) filter (where sign > 0)
+                 ) as catalog_id,
+                 nullif(
+                     min(parent_execution_id) filter (where sign < 0),
+                     min(parent_execution_id) filter (where sign > 0)
+                 ) as parent_execution_id,
+                 nullif(
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
+                     min(created_at) filter (where outcome = 'COMPLETED' and sign > 0)
+                 ) as completed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'FAILED' and sign < 0),
+                     min(created_at) filter (where outcome = 'FAILED' and sign > 0)
+                 ) as failed_at,
+                 nullif(
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
+                     min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
+                 ) as cancelled_at
+        from     reported
+        group by execution_id
+    )
+    select array_agg(
+               (
+                   execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
+                   playbook_ranked, hour_of(begin_at),
+                   outcome_of(completed_at, failed_at, cancelled_at),
+                   hour_of(least(completed_at, failed_at, cancelled_at))
+               )::execution_move
+           ) filter (
+               where counted_playbook_ranked is distinct from playbook_ranked
+               or    counted_begun is distinct from hour_of(begin_at)
+               or    counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
+               or    counted_ended is distinct from
+                     hour_of(least(completed_at, failed_at, cancelled_at))
+           ),
+           case when tg_op <> 'INSERT' then array_agg(execution_id) end,
+           case
+               when tg_op <> 'INSERT' then (select array_agg(lost::execution_loss) from lost)
+           end
+    into   moved, touched, losses
+    from   written;
+
+    if tg_op <> 'INSERT' then
+        -- What nothing of the statement says any more, and the execution still goes by, may be said by
+        -- another event of it, or by none: only all of them tell. last_at is in last_event_ranked.
+        select array_agg(known.execution_id)
+        into   doubtful
+        from   unnest(losses) as lost
+        join   execution_facts as known using (execution_id)
+        where  lost.first_at = known.first_at
+        or     lost.begin_at = known.begin_at
+        or     lost.last_event_ranked = known.last_event_ranked
+        or     lost.active_at = known.active_at
+        or     lost.least_event_id = known.least_event_id
+        or     lost.greatest_event_id = known.greatest_event_id
+        or     lost.least_derived_id = known.least_derived_id
+        or     lost.greatest_derived_id = known.greatest_derived_id
+        or     lost.least_hashed_id = known.least_hashed_id
+        or     lost.greatest_hashed_id = known.greatest_hashed_id
+        or     lost.highest_attempts = known.highest_attempts
+        or     lost.playbook_ranked = known.playbook_ranked
+        or     lost.catalog_id = known.catalog_id
+        or     lost.parent_execution_id = known.parent_execution_id
+        or     lost.completed_at = known.completed_at
+        or     lost.failed_at = known.failed_at
+        or     lost.cancelled_at = known.cancelled_at;
+        if doubtful is not null then
+            perform rebuild_executions(doubtful);
+        end if;
+        select array_agg(move) into moved from execution_moves(touched) as move;
+    end if;
+    if moved is not null then
+        perform count_executions(moved);
+    end if;
+    return null;
+end
+$$;
+
+create trigger project_1_executions_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_executions();
+
+create trigger project_1_executions_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_executions();
+
+create trigger project_1_executions_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_executions();
+
+
+-- None of these may hold a column that changes with each event: that would end hot updates.
+-- List by hour of the first event; those that still run, however old; those that ended in an hour.
+create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
+create index executions_running on projector.execution_facts (projector.hour_of(first_at))
+    where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
+create index executions_by_end on projector.execution_facts (
+    projector.hour_of(least(completed_at, failed_at, cancelled_at))
+) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
+-- Those that retention may forget. Only retention moves them in or out: live updates stay hot.
+create index executions_archived on projector.execution_facts (execution_id)
+    where archived > 0 and not forgotten;
+-- Those that began in an hour, for verify alone: block ranges find them as fast as a tree of 25 times
+-- the size would, several spans a range as some are told of long after (measured: 400,000, 2 % late).
+create index executions_by_begin on projector.execution_facts
+    using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
+    with (pages_per_range = 32);
+-- Those that one execution began.
+create index executions_by_parent on projector.execution_facts (parent_execution_id)
+    where parent_execution_id is not null;
+-- Those of an hour that are counted as archived.
+create index archived_by_begin on projector.archived_executions (counted_begun)
+    where counted_begun is not null;
+create index archived_by_end on projector.archived_executions (counted_ended)
+    where counted_ended is not null;
+
+insert into migrations.applied (version) values ('0004') on conflict do nothing;
+
+-- migrate:down

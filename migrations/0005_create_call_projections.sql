@@ -1,0 +1,426 @@
+-- migrate:up
+
+-- One row per try of a command, and what is counted of tries: by playbook and step, by worker, by the
+-- kind of their error, how long they took, and first tries and retries by the minute.
+
+create table projector.call_facts (
+    execution_id        bigint                     not null,
+    command_id          text           collate "C" not null,
+    attempts            integer                    not null,
+    begun_at            timestamptz                not null,
+    issued_at           timestamptz,
+    claimed_at          timestamptz,
+    started_at          timestamptz,
+    finished_at         timestamptz,
+    outcome_ranked      text           collate "C",
+    duration_ranked     text           collate "C",
+    error_ranked        text           collate "C",
+    step_ranked         text           collate "C",
+    worker_ranked       text           collate "C",
+    max_attempts_ranked text           collate "C",
+    iteration           integer,
+    failed_before       timestamptz,
+    constraint call_facts_pkey primary key (execution_id, command_id, attempts)
+) with (fillfactor = 70);
+
+comment on table projector.call_facts is
+    'What the events of each try of a command say of it; of command.*, call.* and action_* only, and '
+    'only of those that name their command.';
+comment on column projector.call_facts.outcome_ranked is
+    'Dated values (see projector.encode_time), the least wins; of two outcomes at one instant the worse. '
+    'Outcome, duration and error begin with 0 where call.done or call.error told them, and with 1 '
+    'where the end of their command did: the call itself decides. finished_at is the time in the '
+    'outcome.';
+comment on column projector.call_facts.failed_before is
+    'When the try before a retry failed: of the same command, or of the same step and iteration.';
+
+
+-- An event of a call, as tries are folded from it. end_rank: 0 where the call itself says that it is
+-- over, 1 where its command does. number: which try it says it is of.
+create type projector.call_event as (
+    event_id     bigint,
+    execution_id bigint,
+    command_id   text collate "C",
+    event_class  text collate "C",
+    role         text collate "C",
+    end_rank     text collate "C",
+    number       integer,
+    created_at   timestamptz,
+    outcome      text collate "C",
+    duration_us  bigint,
+    error        text collate "C",
+    step         text collate "C",
+    worker_id    text collate "C",
+    max_attempts integer,
+    iteration    integer
+);
+
+-- The events of calls that retention has taken: which try those without a number are of can still
+-- change.
+create table projector.archived_calls of projector.call_event;
+
+create index archived_calls_by_command on projector.archived_calls (execution_id, command_id);
+
+comment on table projector.archived_calls is
+    'The archived part of calls: they are folded from these and from the events that are left. Gone '
+    'with the calls when their execution is forgotten.';
+
+
+-- None of these holds a column that changes before a try is finished: until then updates are hot.
+-- List by hour of the end, or of the begin of what still runs.
+create index calls_by_hour on projector.call_facts (
+    projector.hour_of(coalesce(finished_at, begun_at))
+);
+-- Issued and never claimed, claimed and never started, started and never finished.
+create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
+    where finished_at is null;
+
+
+-- Whole microseconds, so that sums can be taken back; null for what no call can last.
+create function projector.microseconds(seconds double precision) returns bigint
+    language sql immutable parallel safe
+    return case when seconds between 0 and 2592000 then round(seconds * 1000000)::bigint end;
+
+create function projector.microseconds_between(earlier timestamptz, later timestamptz)
+    returns bigint
+    language sql immutable parallel safe
+    return case
+        when later >= earlier then (date_part('epoch', later - earlier) * 1000000)::bigint
+    end;
+
+-- What kind of failure a text tells of: the text without its quoted parts and without ids, which are
+-- words with a digit in them. Codes stay: up to three digits after the word that says so, and the
+-- number of an HTTP error before its name.
+create function projector.error_class_of(error text) returns text
+    language sql immutable parallel safe
+    return btrim(
+        left(
+            regexp_replace(
+                regexp_replace(
+                    replace(
+                        regexp_replace(
+                            regexp_replace(
+                                regexp_replace(
+                                    translate(left(error, 400), chr(1), ' '),
+                                    '"[^"]*"|''[^'']*''', '?', 'g'
+                                ),
+                                '(\m(?:http(?:/[0-9](?:[.][0-9])?)?|status[ _]?(?:code)?|code|error'
+                                '|exit|exited with|errno|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])'
+                                '|\m[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal'
+                                '|method|not|payload|precondition|request|service|too|unauthorized'
+                                '|unprocessable)\M))'
+                                '|[0-9a-z]*[0-9][0-9a-z]*', '\1' || chr(1), 'gi'
+                            ),
+                            '([0-9a-z])' || chr(1), '\1', 'gi'
+                        ),
+                        chr(1), '#'
+                    ),
+                    '#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\M)?', '#', 'g'
+                ),
+                '\s+', ' ', 'g'
+            ),
+            120
+        )
+    );
+
+-- Of a class of errors the first call and the last, and a sample: of the view error_groups.
+create index calls_by_error on projector.call_facts (
+    projector.error_class_of(coalesce(projector.end_value(error_ranked), '')), finished_at
+) where finished_at is not null and projector.end_value(outcome_ranked) <> 'COMPLETED';
+
+
+-- Tries as roll-ups see them: those that are finished. The engine's own calls between two steps are left out.
+create view projector.counted_calls as
+select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
+       coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
+           as duration_us,
+       projector.microseconds_between(issued_at, claimed_at) as queue_us,
+       projector.microseconds_between(failed_before, begun_at) as backoff_us,
+       coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted
+from   (
+           -- Not a CTE: PostgreSQL pulls no query up that has one, and no key would reach an index.
+           select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                  finished_at, failed_before,
+                  coalesce(projector.ranked_value(step_ranked), '') as step,
+                  coalesce(projector.end_value(outcome_ranked), '') as status,
+                  projector.decode_bigint(projector.end_value(duration_ranked)) as reported_duration_us,
+                  projector.end_value(error_ranked) as error,
+                  coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked)) as max_attempts
+           from   projector.call_facts
+       ) as reported
+where  finished_at is not null
+and    step <> '__orchestrate__';
+
+comment on view projector.counted_calls is
+    'Internal, nobody is granted it and it may change: as what does each try stand in the roll-ups? '
+    'Ask projector.calls instead.';
+
+
+create table projector.call_hours (
+    hour        timestamptz                not null,
+    playbook    text           collate "C" not null,
+    step        text           collate "C" not null,
+    attempts    integer                    not null,
+    status      text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    timed       bigint                     not null,
+    duration_us numeric                    not null,
+    exhausted   bigint                     not null,
+    constraint call_hours_pkey primary key (hour, playbook, step, attempts, status, shard)
+) with (fillfactor = 70);
+
+create table projector.call_times (
+    hour     timestamptz                not null,
+    measure  text           collate "C" not null,
+    playbook text           collate "C" not null,
+    step     text           collate "C" not null,
+    attempts integer                    not null,
+    status   text           collate "C" not null,
+    bucket   smallint                   not null,
+    shard    smallint                   not null,
+    calls    bigint                     not null,
+    constraint call_times_pkey primary key (
+        hour, measure, playbook, step, attempts, status, bucket, shard
+    ),
+    constraint call_times_measure check (measure in ('duration', 'queue', 'backoff'))
+) with (fillfactor = 70);
+
+create table projector.worker_hours (
+    hour        timestamptz                not null,
+    worker_id   text           collate "C" not null,
+    status      text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    timed       bigint                     not null,
+    duration_us numeric                    not null,
+    constraint worker_hours_pkey primary key (hour, worker_id, status, shard)
+) with (fillfactor = 70);
+
+create table projector.error_hours (
+    hour        timestamptz                not null,
+    step        text           collate "C" not null,
+    attempts    integer                    not null,
+    status      text           collate "C" not null,
+    error_class text           collate "C" not null,
+    shard       smallint                   not null,
+    calls       bigint                     not null,
+    constraint error_hours_pkey primary key (hour, step, attempts, status, error_class, shard)
+) with (fillfactor = 70);
+
+create table projector.retry_minutes (
+    minute      timestamptz                not null,
+    step        text           collate "C" not null,
+    shard       smallint                   not null,
+    first_tries bigint                     not null,
+    retries     bigint                     not null,
+    constraint retry_minutes_pkey primary key (minute, step, shard)
+) with (fillfactor = 70);
+
+comment on column projector.call_hours.duration_us is
+    'Numeric: of 30 days each, a bigint could hold the sum of 3.5 million calls only.';
+comment on table projector.call_hours is 'Tries by the hour they finished in.';
+comment on table projector.call_times is
+    'How long tries took, waited to be claimed, and waited after the failure before them: '
+    'histograms by the hour they finished in (see projector.bucket_of).';
+comment on table projector.worker_hours is 'Tries by worker and the hour they finished in.';
+comment on table projector.error_hours is 'Tries that failed, by the kind of their error text.';
+comment on table projector.retry_minutes is 'First tries and retries by the minute they ended in.';
+
+
+create type projector.call_id as (
+    execution_id bigint,
+    command_id   text,
+    attempts     integer
+);
+
+-- A try that is counted so (sign 1), or no longer is (sign -1).
+create type projector.call_count as (
+    sign         integer,
+    execution_id bigint,
+    command_id   text,
+    attempts     integer,
+    playbook     text,
+    step         text,
+    begun_at     timestamptz,
+    finished_at  timestamptz,
+    status       text,
+    worker_id    text,
+    error        text,
+    duration_us  bigint,
+    queue_us     bigint,
+    backoff_us   bigint,
+    exhausted    boolean
+);
+
+
+-- How these tries are counted now.
+create function projector.call_counts(sign integer, ids projector.call_id[])
+    returns setof projector.call_count
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select call_counts.sign, counted.execution_id, counted.command_id, counted.attempts,
+               playbook_of(execution.counted_playbook_ranked), counted.step, counted.begun_at,
+               counted.finished_at, counted.status, counted.worker_id, counted.error,
+               counted.duration_us, counted.queue_us, counted.backoff_us, counted.exhausted
+        from   unnest(call_counts.ids) as wanted
+        cross join lateral (
+            select *
+            from   counted_calls
+            where  counted_calls.execution_id = wanted.execution_id
+            and    counted_calls.command_id = wanted.command_id collate "C"
+            and    counted_calls.attempts = wanted.attempts
+        ) as counted
+        left join execution_facts as execution on execution.execution_id = counted.execution_id;
+end
+$$;
+
+
+-- Adds the counts up and moves the roll-ups by what is left, in this transaction's own shard if
+-- none is named. New rows lie in the order of their keys: a window of time is then few pages.
+create function projector.count_calls(
+    counts projector.call_count[], into_shard smallint default null
+) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    own_shard constant smallint := coalesce(into_shard, take_shard());
+begin
+    with moved as materialized (
+        select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
+                 worker_id, error, duration_us, queue_us, backoff_us, exhausted,
+                 hour_of(finished_at) as hour
+        from     unnest(count_calls.counts)
+        group by playbook, step, attempts, begun_at, finished_at, status, worker_id, error,
+                 duration_us, queue_us, backoff_us, exhausted
+        having   sum(sign) <> 0
+    ),
+    in_hours as (
+        insert into call_hours as counted (
+            hour, playbook, step, attempts, status, shard, calls, timed, duration_us, exhausted
+        )
+        select   hour, playbook collate "C", step collate "C", attempts, status collate "C",
+                 own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where duration_us is not null), 0),
+                 coalesce(sum(calls::numeric * duration_us), 0),
+                 coalesce(sum(calls) filter (where exhausted), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3, 4, 5
+        order by 1, 2, 3, 4, 5
+        on conflict (hour, playbook, step, attempts, status, shard)
+        do update set
+            calls       = counted.calls + excluded.calls,
+            timed       = counted.timed + excluded.timed,
+            duration_us = counted.duration_us + excluded.duration_us,
+            exhausted   = counted.exhausted + excluded.exhausted
+    ),
+    in_times as (
+        insert into call_times as counted (
+            hour, measure, playbook, step, attempts, status, bucket, shard, calls
+        )
+        select   moved.hour, taken.measure collate "C", moved.playbook collate "C",
+                 moved.step collate "C", moved.attempts, moved.status collate "C",
+                 bucket_of(taken.microseconds), own_shard, sum(moved.calls)
+        from     moved
+        cross join lateral (
+            values ('duration', moved.duration_us), ('queue', moved.queue_us),
+                   ('backoff', moved.backoff_us)
+        ) as taken (measure, microseconds)
+        where    moved.finished_at is not null
+        and      taken.microseconds is not null
+        group by 1, 2, 3, 4, 5, 6, 7
+        having   sum(moved.calls) <> 0
+        order by 1, 2, 3, 4, 5, 6, 7
+        on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
+        do update set calls = counted.calls + excluded.calls
+    ),
+    in_workers as (
+        insert into worker_hours as counted (
+            hour, worker_id, status, shard, calls, timed, duration_us
+        )
+        select   hour, worker_id collate "C", status collate "C", own_shard, sum(calls),
+                 coalesce(sum(calls) filter (where duration_us is not null), 0),
+                 coalesce(sum(calls::numeric * duration_us), 0)
+        from     moved
+        where    finished_at is not null
+        group by 1, 2, 3
+        order by 1, 2, 3
+        on conflict (hour, worker_id, status, shard)
+        do update set
+            calls       = counted.calls + excluded.calls,
+            timed       = counted.timed + excluded.timed,
+            duration_us = counted.duration_us + excluded.duration_us
+    ),
+    in_errors as (
+        insert into error_hours as counted (
+            hour, step, attempts, status, error_class, shard, calls
+        )
+        select   hour, step collate "C", attempts, status collate "C",
+                 coalesce(error_class_of(error), '') collate "C", own_shard, sum(calls)
+        from     moved
+        where    finished_at is not null
+        and      status <> 'COMPLETED'
+        group by 1, 2, 3, 4, 5
+        having   sum(calls) <> 0
+        order by 1, 2, 3, 4, 5
+        on conflict (hour, step, attempts, status, error_class, shard)
+        do update set calls = counted.calls + excluded.calls
+    )
+    insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
+    select   minute_of(finished_at), step collate "C", own_shard,
+             coalesce(sum(calls) filter (where attempts = 0), 0),
+             coalesce(sum(calls) filter (where attempts > 0), 0)
+    from     moved
+    where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
+    group by 1, 2
+    order by 1, 2
+    on conflict (minute, step, shard)
+    do update set
+        first_tries = counted.first_tries + excluded.first_tries,
+        retries     = counted.retries + excluded.retries;
+end
+$$;
+
+
+-- Counts the calls of executions under the playbook that they are found to be of.
+create function projector.move_calls(moved projector.execution_move[]) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    counts call_count[];
+begin
+    select array_agg(
+               (
+                   way.sign, counted.execution_id, counted.command_id, counted.attempts, way.playbook,
+                   counted.step, counted.begun_at, counted.finished_at, counted.status,
+                   counted.worker_id, counted.error, counted.duration_us, counted.queue_us,
+                   counted.backoff_us, counted.exhausted
+               )::call_count
+           )
+    into   counts
+    from   unnest(move_calls.moved) as move
+    cross join lateral (
+        select * from counted_calls where counted_calls.execution_id = move.execution_id
+    ) as counted
+    cross join lateral (
+        values (-1, playbook_of(move.was_playbook_ranked)), (1, playbook_of(move.playbook_ranked))
+    ) as way (sign, playbook)
+    where  move.was_outcome is not null
+    and    playbook_of(move.was_playbook_ranked) <> playbook_of(move.playbook_ranked);
+    if counts is not null then
+        perform count_calls(counts);
+    end if;
+end
+$$;
+
+insert into migrations.applied (version) values ('0005') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,816 @@
+-- migrate:up
+
+-- How the tries of a command follow its events: whenever one of them comes, changes or goes, the
+-- command is folded anew from all that are stored or archived. New events of a command that knows no
+-- try but its first are just added to that: whatever was said before, they are of it.
+--
+-- Which try an event is of that does not say so (its attempts were defaulted):
+--     1. A try begins at its numbered issue, else at its first numbered claim or start, else just
+--        after the end of the try before. There is a try before the first of them, if that is a
+--        retry, where an issue without a number came before its issue, or, as it has none, an end
+--        without a number before its claim or start.
+--     2. The event is of the last try that had begun before it (a claim or start: also at the same
+--        instant), or of the first one if none had.
+--     3. A try takes one end of each event type: of two, the earlier goes to the try before, if that
+--        has none.
+-- Without a numbered try all are of try 0.
+
+-- How a call went that this event says is over.
+create function projector.call_status(status text, outcome text) returns text
+    language sql immutable parallel safe
+    return case
+        when status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED') then status
+        else outcome
+    end;
+
+-- The first outcome of two that are told (as in outcome_ranked), the worse of two at one instant; and
+-- what an outcome is to have before it, to be sorted so.
+create function projector.rank_of(outcome text) returns text
+    language sql immutable parallel safe
+    return case outcome
+        when 'FAILED' then '0' when 'ERROR' then '1' when 'CANCELLED' then '2' else '3'
+    end;
+
+create function projector.first_outcome(one text, other text) returns text
+    language sql immutable parallel safe
+    return case
+        when left(one, 18) = left(other, 18)
+             and projector.rank_of(projector.end_value(other)) >= projector.rank_of(projector.end_value(one))
+        then one
+        when left(one, 18) = left(other, 18) then other
+        else least(one collate "C", other collate "C")
+    end;
+
+
+create type projector.call_command as (
+    execution_id bigint,
+    command_id   text
+);
+
+-- The stored events of these commands. Each partition is asked by its name: events are looked for in
+-- those that the bounds of their execution reach over, and everywhere if it has no row.
+create function projector.stored_call_events(commands projector.call_command[])
+    returns setof projector.call_event
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    lows  constant bigint[] := array(select low from normalizer.event_partitions order by low);
+    names constant text[] := array(select name from normalizer.event_partitions order by low);
+    near  record;
+begin
+    for near in
+        select   slot, array_agg(wanted.execution_id) as execution_ids,
+                 array_agg(wanted.command_id) as command_ids
+        from     unnest(stored_call_events.commands) as wanted
+        left join execution_facts as known using (execution_id)
+        cross join lateral (
+            values (known.least_event_id, known.greatest_event_id),
+                   (known.least_derived_id, known.greatest_derived_id),
+                   (known.least_hashed_id, known.greatest_hashed_id),
+                   (
+                       case when known.execution_id is null then -9223372036854775808 end,
+                       9223372036854775807
+                   )
+        ) as region (least, greatest)
+        cross join lateral generate_series(
+            width_bucket(region.least, lows), width_bucket(region.greatest, lows)
+        ) as slot
+        group by slot
+    loop
+        return query execute format(
+            $query$
+                select event.event_id, event.execution_id, event.command_id, kind.event_class,
+                       kind.role,
+                       case
+                           when kind.role = 'done' then '0'
+                           when kind.role = 'ended' and not (
+                               kind.outcome = 'COMPLETED'
+                               and coalesce(event.context @> '{"pending_callback": true}', false)
+                           ) then '1'
+                       end,
+                       case when event.evidence >= 100 then event.attempts end, event.created_at,
+                       call_status(event.status, kind.outcome), microseconds(event.duration),
+                       nullif(left(event.error, 1000), ''), nullif(event.step, ''),
+                       nullif(event.worker_id, ''), event.max_attempts, event.iteration
+                from   unnest($1, $2) as wanted (execution_id, command_id)
+                cross join lateral (
+                    select *
+                    from   normalizer.%I as stored
+                    where  stored.execution_id + 0 = wanted.execution_id
+                    and    hashtext(stored.command_id) = hashtext(wanted.command_id)
+                    and    stored.command_id = wanted.command_id
+                    offset 0
+                ) as event
+                join   event_kinds as kind on kind.event_type = event.event_type
+                where  kind.subject = 'call'
+            $query$,
+            names[near.slot]
+        )
+        using near.execution_ids, near.command_ids;
+    end loop;
+end
+$$;
+
+
+-- The events of these commands, stored and archived, each with the try that it is of. In plpgsql, as
+-- are all that every batch needs: sql would plan it anew each time.
+create function projector.call_events_by_attempt(commands projector.call_command[])
+    returns table (
+        event_id bigint, execution_id bigint, command_id text, event_class text, role text,
+        end_rank text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        error text, step text, worker_id text, max_attempts integer, iteration integer,
+        attempts integer
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with event as (
+            select *,
+                   least_number < greatest_number and any_unnumbered
+                   or least_number > 0 and any_before as in_doubt
+            from   (
+                       select reported.*,
+                              min(number) over command as least_number,
+                              max(number) over command as greatest_number,
+                              bool_or(number is null) over command as any_unnumbered,
+                              bool_or(number is null and (role = 'issued' or end_rank is not null))
+                                  over command as any_before
+                       from   (
+                                  select * from stored_call_events(call_events_by_attempt.commands)
+                                  union all
+                                  select kept.*
+                                  from   unnest(call_events_by_attempt.commands) as wanted
+                                  join   archived_calls as kept
+                                         on  kept.execution_id = wanted.execution_id
+                                         and kept.command_id = wanted.command_id collate "C"
+                              ) as reported
+                       window command as (partition by execution_id, command_id collate "C")
+                   ) as counted
+        ),
+        doubtful as (
+            select execution_id, command_id collate "C" as command_id, event_class, role, number,
+                   created_at, end_rank is not null as is_end,
+                   (
+                       event_id, execution_id, command_id, event_class, role, end_rank, number,
+                       created_at, outcome, duration_us, error, step, worker_id, max_attempts,
+                       iteration
+                   )::call_event as event
+            from   event
+            where  in_doubt
+        ),
+        -- 1. The tries, in their order, and when each began.
+        numbered as (
+            select   execution_id, command_id, number,
+                     min(created_at) filter (where role = 'issued') as issued_at,
+                     min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
+                     min(created_at) filter (where is_end) as ended_at,
+                     min(created_at) as first_at
+            from     doubtful
+            where    number is not null
+            group by execution_id, command_id, number
+        ),
+        try as (
+            select execution_id, command_id, number, coalesce(issued_at, taken_at) as begun_at,
+                   ended_at, first_at
+            from   numbered
+            union all
+            select   first.execution_id, first.command_id, first.number - 1, min(sign.created_at),
+                     null, null
+            from     (
+                         select   distinct on (execution_id, command_id) *
+                         from     numbered
+                         order by execution_id, command_id, number
+                     ) as first
+            join     doubtful as sign using (execution_id, command_id)
+            where    first.number > 0
+            and      sign.number is null
+            and      (
+                         sign.role = 'issued' and sign.created_at < first.issued_at
+                         or sign.is_end and first.issued_at is null
+                            and sign.created_at < first.taken_at
+                     )
+            group by first.execution_id, first.command_id, first.number
+        ),
+        begun as (
+            select execution_id, command_id, number, row_number() over command as nth,
+                   coalesce(
+                       begun_at,
+                       lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
+                       first_at
+                   ) as begun_at
+            from   (
+                       select *,
+                              min(at) filter (where number is null) over (
+                                  partition by execution_id, command_id
+                                  order by at desc, number nulls last rows unbounded preceding
+                              ) as next_end_at
+                       from   (
+                                  select *, begun_at as at from try
+                                  union all
+                                  select execution_id, command_id, null, null, null, null,
+                                         created_at
+                                  from   doubtful
+                                  where  number is null
+                                  and    is_end
+                              ) as moment
+                   ) as followed
+            where  number is not null
+            window command as (partition by execution_id, command_id order by number)
+        ),
+        -- 2. Of which try each event is by its number, or by its time.
+        timed as (
+            select *,
+                   coalesce(
+                       own_nth,
+                       max(begins_nth) over (partition by execution_id, command_id, begins),
+                       1
+                   ) as nth
+            from   (
+                       select *,
+                              count(begins_nth) over (
+                                  partition by execution_id, command_id
+                                  order by at, at_once, begins_nth rows unbounded preceding
+                              ) as begins
+                       from   (
+                                  select execution_id, command_id, created_at as at,
+                                         case when role in ('claimed', 'started') then 2 else 0 end
+                                             as at_once,
+                                         null::bigint as begins_nth, begun.nth as own_nth,
+                                         event_class, is_end, event
+                                  from   doubtful
+                                  left join begun using (execution_id, command_id, number)
+                                  union all
+                                  select execution_id, command_id, begun_at, 1, nth, null, null,
+                                         null, null
+                                  from   begun
+                              ) as moment
+                   ) as ordered
+        ),
+        -- 3. Ends that the try before takes: the last of them the next one, and so on.
+        ended as (
+            select *,
+                   is_end and own_nth is null
+                   and at < max(at) over (
+                       partition by execution_id, command_id, event_class, is_end, nth
+                   ) as is_earlier,
+                   max(nth) over (
+                       partition by execution_id, command_id, event_class, is_end
+                       order by nth range between unbounded preceding and 1 preceding
+                   ) as has_one
+            from   timed
+            where  begins_nth is null
+        ),
+        settled as (
+            select execution_id, command_id, event,
+                   case
+                       when is_earlier
+                       then greatest(
+                                coalesce(has_one, 0) + 1,
+                                nth - dense_rank() over (
+                                    partition by execution_id, command_id, event_class, nth,
+                                                 is_earlier
+                                    order by at desc
+                                )
+                            )
+                       else nth
+                   end as nth
+            from   ended
+        )
+        select (settled.event).*, begun.number
+        from   settled
+        join   begun using (execution_id, command_id, nth)
+        union all
+        select event_id, execution_id, command_id, event_class, role, end_rank, number, created_at,
+               outcome, duration_us, error, step, worker_id, max_attempts, iteration,
+               coalesce(number, least_number, 0)
+        from   event
+        where  not coalesce(in_doubt, false);
+end
+$$;
+
+
+-- The tries of commands.
+create function projector.aggregate_calls(commands projector.call_command[])
+    returns table (
+        execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
+        issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, outcome_ranked text,
+        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text,
+        iteration integer
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select   execution_id, command_id collate "C", attempts, min(created_at),
+                 min(created_at) filter (where role = 'issued'),
+                 min(created_at) filter (where role = 'claimed'),
+                 min(created_at) filter (where role = 'started'),
+                 overlay(
+                     min((end_rank || moment || rank_of(outcome) || outcome) collate "C")
+                     placing '' from 19 for 1
+                 ),
+                 min((end_rank || moment || encode_bigint(duration_us)) collate "C"),
+                 min((end_rank || moment || error) collate "C"),
+                 min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
+                 min((moment || encode_bigint(max_attempts)) collate "C"), min(iteration)
+        from     (
+                     select *, encode_time(created_at) as moment from call_events_by_attempt(aggregate_calls.commands)
+                 ) as reported
+        group by execution_id, command_id collate "C", attempts;
+end
+$$;
+
+
+-- Folds commands anew: `touched` are the tries that were or are theirs, `retriable` those of them
+-- that now are retries, or failed.
+create function projector.rebuild_calls(
+    commands projector.call_command[],
+    out touched projector.call_id[], out retriable projector.call_id[]
+)
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    with aggregated as materialized (
+        select * from aggregate_calls(rebuild_calls.commands)
+    ),
+    gone as (
+        delete from call_facts as known
+        using  (
+                   select stored.execution_id, stored.command_id, stored.attempts
+                   from   unnest(rebuild_calls.commands) as wanted
+                   cross join lateral (
+                       select *
+                       from   call_facts
+                       where  call_facts.execution_id = wanted.execution_id
+                       and    call_facts.command_id = wanted.command_id collate "C"
+                       offset 0
+                   ) as stored
+                   except
+                   select execution_id, command_id collate "C", attempts from aggregated
+               ) as old
+        where  known.execution_id = old.execution_id
+        and    known.command_id = old.command_id
+        and    known.attempts = old.attempts
+        returning known.execution_id, known.command_id, known.attempts, false as may_retry
+    ),
+    written as (
+        insert into call_facts as known (
+            execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+            finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
+            max_attempts_ranked, iteration
+        )
+        select   execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                 end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
+                 step_ranked, worker_ranked, max_attempts_ranked, iteration
+        from     aggregated
+        order by execution_id, command_id collate "C", attempts
+        on conflict (execution_id, command_id, attempts)
+        do update set
+            begun_at            = excluded.begun_at,
+            issued_at           = excluded.issued_at,
+            claimed_at          = excluded.claimed_at,
+            started_at          = excluded.started_at,
+            finished_at         = excluded.finished_at,
+            outcome_ranked      = excluded.outcome_ranked,
+            duration_ranked     = excluded.duration_ranked,
+            error_ranked        = excluded.error_ranked,
+            step_ranked         = excluded.step_ranked,
+            worker_ranked       = excluded.worker_ranked,
+            max_attempts_ranked = excluded.max_attempts_ranked,
+            iteration           = excluded.iteration
+        returning execution_id, command_id, attempts,
+                  attempts > 0 or coalesce(end_value(outcome_ranked) <> 'COMPLETED', false)
+                      as may_retry
+    )
+    select array_agg((execution_id, command_id, attempts)::call_id),
+           array_agg((execution_id, command_id, attempts)::call_id) filter (where may_retry)
+    into   touched, retriable
+    from   (select * from gone union all select * from written) as touched_call;
+end
+$$;
+
+
+-- A try that failed, at the place where retries look for it: of a step and iteration, -1 for none.
+create type projector.call_failure as (
+    execution_id bigint,
+    command_id   text,
+    attempts     integer,
+    step         text,
+    iteration    integer,
+    finished_at  timestamptz
+);
+
+
+-- The retries whose failure before is not the one that is noted: they, and what it is.
+--
+-- The failure before a retry is the last one, of the same command or of the same step and
+-- iteration, with one attempt less, that came before the retry began. `changed` are retries and
+-- failures that changed, `were` the failures among the changed tries as they were before. A retry
+-- that did not change noted a failure that left its place, or misses one that is new there; both
+-- lie before the next failure, so no retry beyond that is read.
+--
+-- offset 0: each is looked up by its key. A plan that was made while there were no retries, and joins
+-- freely, goes through all that there are by now, or through all of the execution.
+create function projector.stale_retry_links(
+    changed projector.call_id[], old_failures projector.call_failure[]
+)
+    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with arrived as (
+            select changed.execution_id, changed.command_id, changed.attempts,
+                   ranked_value(failure.step_ranked) as step,
+                   coalesce(failure.iteration, -1) as iteration, failure.finished_at
+            from   unnest(stale_retry_links.changed) as changed
+            cross join lateral (
+                select *
+                from   call_facts as failure
+                where  failure.execution_id = changed.execution_id
+                and    failure.command_id = changed.command_id collate "C"
+                and    failure.attempts = changed.attempts
+                offset 0
+            ) as failure
+            where  end_value(failure.outcome_ranked) <> 'COMPLETED'
+            except
+            select * from unnest(stale_retry_links.old_failures)
+        ),
+        candidate as (
+            select changed.execution_id, changed.command_id, changed.attempts
+            from   unnest(stale_retry_links.changed) as changed
+            union
+            -- The next try of the same command.
+            select changed.execution_id, changed.command_id, changed.attempts + 1
+            from   unnest(stale_retry_links.changed) as changed
+            union
+            select was.execution_id, was.command_id, was.attempts + 1
+            from   unnest(stale_retry_links.old_failures) as was
+            union
+            -- Retries of the same step and iteration after a failure that is new.
+            select retried.execution_id, retried.command_id, retried.attempts
+            from   arrived
+            left join lateral (
+                select   failure.finished_at
+                from     call_facts as failure
+                where    failure.execution_id = arrived.execution_id
+                and      ranked_value(failure.step_ranked) = arrived.step
+                and      coalesce(failure.iteration, -1) = arrived.iteration
+                and      failure.attempts = arrived.attempts
+                and      failure.finished_at > arrived.finished_at
+                and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+                order by failure.finished_at
+                limit    1
+            ) as next on true
+            cross join lateral (
+                select *
+                from   call_facts as retried
+                where  retried.execution_id = arrived.execution_id
+                and    ranked_value(retried.step_ranked) = arrived.step
+                and    coalesce(retried.iteration, -1) = arrived.iteration
+                and    retried.attempts = arrived.attempts + 1
+                and    retried.begun_at >= arrived.finished_at
+                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
+                and    retried.attempts > 0
+                offset 0
+            ) as retried
+            where  retried.failed_before is null
+            or     retried.failed_before < arrived.finished_at
+            union
+            -- Retries that note a failure that was there: none if it is still there, as then it is
+            -- the next itself.
+            select retried.execution_id, retried.command_id, retried.attempts
+            from   unnest(stale_retry_links.old_failures) as was
+            left join lateral (
+                select   failure.finished_at
+                from     call_facts as failure
+                where    failure.execution_id = was.execution_id
+                and      ranked_value(failure.step_ranked) = was.step collate "C"
+                and      coalesce(failure.iteration, -1) = was.iteration
+                and      failure.attempts = was.attempts
+                and      failure.finished_at >= was.finished_at
+                and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+                order by failure.finished_at
+                limit    1
+            ) as next on true
+            cross join lateral (
+                select *
+                from   call_facts as retried
+                where  retried.execution_id = was.execution_id
+                and    ranked_value(retried.step_ranked) = was.step collate "C"
+                and    coalesce(retried.iteration, -1) = was.iteration
+                and    retried.attempts = was.attempts + 1
+                and    retried.begun_at >= was.finished_at
+                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
+                and    retried.attempts > 0
+                offset 0
+            ) as retried
+            where  retried.failed_before = was.finished_at
+        )
+        select known.execution_id, known.command_id, known.attempts, failure.finished_at
+        from   candidate
+        cross join lateral (
+            select *
+            from   call_facts as known
+            where  known.execution_id = candidate.execution_id
+            and    known.command_id = candidate.command_id collate "C"
+            and    known.attempts = candidate.attempts
+            offset 0
+        ) as known
+        cross join lateral (
+            select max(finished_at) as finished_at
+            from   (
+                       select failure.finished_at
+                       from   (
+                                  select *
+                                  from   call_facts
+                                  where  call_facts.execution_id = known.execution_id
+                                  and    call_facts.command_id = known.command_id
+                                  and    call_facts.attempts = known.attempts - 1
+                                  offset 0
+                              ) as failure
+                       where  failure.finished_at <= known.begun_at
+                       and    end_value(failure.outcome_ranked) <> 'COMPLETED'
+                       union all
+                       (
+                           select   failure.finished_at
+                           from     call_facts as failure
+                           where    failure.execution_id = known.execution_id
+                           and      ranked_value(failure.step_ranked) = ranked_value(known.step_ranked)
+                           and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
+                           and      failure.attempts = known.attempts - 1
+                           and      failure.finished_at <= known.begun_at
+                           and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+                           order by failure.finished_at desc
+                           limit    1
+                       )
+                   ) as candidate
+        ) as failure
+        where  known.attempts > 0
+        and    known.failed_before is distinct from failure.finished_at;
+end
+$$;
+
+
+create function projector.project_calls() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles     jsonb;
+    commands  call_command[];
+    to_rebuild      call_command[];
+    merged    call_id[];
+    failed    call_id[];
+    counts    call_count[];
+    old_failures      call_failure[];
+    touched   call_id[];
+    retriable call_id[];
+    stale_links  call_id[];
+    failures  timestamptz[];
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
+    -- 1. The commands that these events are of, and which of them are to be folded anew. offset 0: a
+    --    command's tries are looked up by their key, and not among all retries of the execution.
+    select jsonb_object_agg(event_type, role)
+    into   roles
+    from   event_kinds
+    where  subject = 'call';
+    select array_agg((execution_id, command_id)::call_command),
+           array_agg((execution_id, command_id)::call_command) filter (
+               where needs_rebuild
+               or    exists (
+                         select
+                         from   (
+                                    select *
+                                    from   call_facts
+                                    where  call_facts.execution_id = reported.execution_id
+                                    and    call_facts.command_id = reported.command_id
+                                    offset 0
+                                ) as known
+                         where  known.attempts > 0
+                     )
+           )
+    into   commands, to_rebuild
+    from   (
+               select   execution_id, command_id, bool_or(needs_rebuild) as needs_rebuild
+               from     (
+                            select execution_id, command_id collate "C" as command_id,
+                                   true as needs_rebuild
+                            from   before
+                            where  roles ? event_type
+                            and    command_id <> ''
+                            union all
+                            select execution_id, command_id collate "C",
+                                   evidence >= 100 and attempts > 0
+                            from   after
+                            where  roles ? event_type
+                            and    command_id <> ''
+                        ) as reported
+               group by execution_id, command_id
+           ) as reported;
+    if commands is null then
+        return null;
+    end if;
+
+    -- 2. Their tries, as the roll-ups and retries know them. Also of calls that are not counted:
+    --    retries of theirs note them too.
+    select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+               filter (where known.finished_at is not null or known.attempts > 0),
+           array_agg(
+               (
+                   known.execution_id, known.command_id, known.attempts,
+                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
+               )::call_failure
+           ) filter (where end_value(known.outcome_ranked) <> 'COMPLETED')
+    into   touched, old_failures
+    from   unnest(commands) as wanted
+    cross join lateral (
+        select *
+        from   call_facts
+        where  call_facts.execution_id = wanted.execution_id
+        and    call_facts.command_id = wanted.command_id collate "C"
+        offset 0
+    ) as known;
+    if touched is not null then
+        counts := array(select counted from call_counts(-1, touched) as counted);
+    end if;
+
+    -- 3. As they are now, and which failure came before each retry.
+    touched := null;
+    if to_rebuild is not null then
+        select aggregated.touched, aggregated.retriable
+        into   touched, retriable
+        from   rebuild_calls(to_rebuild) as aggregated;
+    end if;
+    if cardinality(commands) > coalesce(cardinality(to_rebuild), 0) then
+        with event as (
+            select event.*, kind.role, encode_time(event.created_at) as moment,
+                   call_status(event.status, kind.outcome) as ended_as,
+                   case
+                       when kind.role = 'done' then '0'
+                       when kind.role = 'ended' and not (
+                           kind.outcome = 'COMPLETED'
+                           and coalesce(event.context @> '{"pending_callback": true}', false)
+                       ) then '1'
+                   end as end_rank
+            from   (
+                       select execution_id, command_id collate "C" as command_id, event_type, step,
+                              status, created_at, worker_id, max_attempts, iteration, duration,
+                              error, context
+                       from   after
+                       where  roles ? event_type
+                       and    command_id <> ''
+                       and    (execution_id, command_id) not in (
+                                  select execution_id, command_id from unnest(to_rebuild)
+                              )
+                   ) as event
+            join   event_kinds as kind on kind.event_type = event.event_type
+        ),
+        written as (
+            insert into call_facts as known (
+                execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+                finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
+                max_attempts_ranked, iteration
+            )
+            select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
+                     end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
+                     step_ranked, worker_ranked, max_attempts_ranked, iteration
+            from     (
+                         select   execution_id, command_id, min(created_at) as begun_at,
+                                  min(created_at) filter (where role = 'issued') as issued_at,
+                                  min(created_at) filter (where role = 'claimed') as claimed_at,
+                                  min(created_at) filter (where role = 'started') as started_at,
+                                  overlay(
+                                      min((
+                                          end_rank || moment || rank_of(ended_as) || ended_as
+                                      ) collate "C") placing '' from 19 for 1
+                                  ) as outcome_ranked,
+                                  min((
+                                      end_rank || moment || encode_bigint(microseconds(duration))
+                                  ) collate "C") as duration_ranked,
+                                  min((end_rank || moment || left(error, 1000)) collate "C")
+                                      filter (where error <> '') as error_ranked,
+                                  min((moment || step) collate "C") filter (where step <> '')
+                                      as step_ranked,
+                                  min((moment || worker_id) collate "C")
+                                      filter (where worker_id <> '') as worker_ranked,
+                                  min((moment || encode_bigint(max_attempts)) collate "C")
+                                      as max_attempts_ranked,
+                                  min(iteration) as iteration
+                         from     event
+                         group by execution_id, command_id
+                     ) as reported
+            order by execution_id, command_id
+            on conflict (execution_id, command_id, attempts)
+            do update set
+                begun_at            = least(known.begun_at, excluded.begun_at),
+                issued_at           = least(known.issued_at, excluded.issued_at),
+                claimed_at          = least(known.claimed_at, excluded.claimed_at),
+                started_at          = least(known.started_at, excluded.started_at),
+                finished_at         = case
+                                    when known.outcome_ranked <= excluded.outcome_ranked
+                                         or excluded.outcome_ranked is null
+                                    then known.finished_at
+                                    else excluded.finished_at
+                                end,
+                outcome_ranked      = first_outcome(known.outcome_ranked, excluded.outcome_ranked),
+                duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
+                error_ranked        = least(known.error_ranked, excluded.error_ranked),
+                step_ranked         = least(known.step_ranked, excluded.step_ranked),
+                worker_ranked       = least(known.worker_ranked, excluded.worker_ranked),
+                max_attempts_ranked = least(known.max_attempts_ranked, excluded.max_attempts_ranked),
+                iteration           = least(known.iteration, excluded.iteration)
+            returning execution_id, command_id, attempts, outcome_ranked
+        )
+        select array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where outcome_ranked is not null),
+               array_agg((execution_id, command_id, attempts)::call_id)
+                   filter (where end_value(outcome_ranked) <> 'COMPLETED')
+        into   merged, failed
+        from   written;
+        touched := touched || merged;
+        retriable := retriable || failed;
+    end if;
+    if retriable is not null or old_failures is not null then
+        select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
+        into   stale_links, failures
+        from   stale_retry_links(retriable, old_failures);
+    end if;
+    if stale_links is not null then
+        counts := counts || (
+            select array_agg(counted)
+            from   call_counts(-1, stale_links) as counted
+            where  (counted.execution_id, counted.command_id, counted.attempts) not in (
+                       select execution_id, command_id, attempts from unnest(touched)
+                   )
+        );
+        update call_facts as known
+        set    failed_before = retry.failed_before
+        from   unnest(stale_links, failures)
+                   as retry (execution_id, command_id, attempts, failed_before)
+        where  known.execution_id = retry.execution_id
+        and    known.command_id = retry.command_id collate "C"
+        and    known.attempts = retry.attempts;
+    end if;
+
+    -- 4. The difference moves the roll-ups.
+    select counts || array_agg(counted)
+    into   counts
+    from   call_counts(
+               1,
+               array(select distinct id from unnest(touched || stale_links) as id)
+           ) as counted;
+    if cardinality(counts) > 0 then
+        perform count_calls(counts);
+    end if;
+    return null;
+end
+$$;
+
+create trigger project_2_calls_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement execute function projector.project_calls();
+
+create trigger project_2_calls_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement execute function projector.project_calls();
+
+create trigger project_2_calls_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement execute function projector.project_calls();
+
+
+-- The retries of one step and iteration after a failure.
+create index calls_retried on projector.call_facts (
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, begun_at
+) where attempts > 0;
+-- The failure before a retry.
+create index calls_failed on projector.call_facts (
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, finished_at
+) where projector.end_value(outcome_ranked) <> 'COMPLETED';
+
+insert into migrations.applied (version) values ('0006') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,358 @@
+-- migrate:up
+
+-- Letting old events go, so that nothing is counted twice and no count is lost.
+--
+-- Archiving is deleting. Stored events are the rows in the table: no trigger, no comparison and no
+-- repair knows another state. Everything that events are counted as has two parts:
+--     live      what the stored rows say: the shards from 0 on, and what is folded from the rows
+--     archived  what those said that are gone: shard -1 of every counter and roll-up,
+--               archived_executions, archived_calls, and archived_rows for the ledger
+-- A view shows their sum. verify and repair compare and mend the live part only:
+--     counters (event_*, arrival_*, coercion_*, quarantine_hours): sum over shards >= 0 = the rows
+--     execution_facts = merged_executions(): the fold of the rows over archived_executions
+--     call_facts      = aggregate_calls(): the fold of the rows and of archived_calls
+--     call roll-ups: sum over shards >= 0 = what call_facts holds
+--     execution_hours: sum over shards >= 0 = what execution_facts says, less what
+--               archived_executions.counted_* says is counted in shard -1
+-- archived_* tables are sources, as the events are: nothing can be folded that would replace them.
+--
+-- In one transaction archive_events adds what some events say to the archived part and deletes
+-- them; the triggers take it from the live part, as for any delete.
+--
+-- Two lines keep what was let go from coming in again. expired_before (normalizer.retention_horizon,
+-- H): an event whose log time lies before it is ignored, by live and backfill alike. A row goes only
+-- if its own log time lies before H - D, D some days. So no record that is read again counts twice,
+-- and no two reports of one event that are at most D apart. H is raised first, in a transaction of
+-- its own; rows go when no transaction is left that may have read it before: projector/maintenance/retention.py.
+
+
+-- How many rows of each partition, or run of a job, retention has taken: the ledger's totals still
+-- hold them.
+create table normalizer.archived_rows (
+    source_topic       text    not null,
+    source_incarnation integer not null,
+    source_partition   integer not null,
+    job_id             text    not null default '',
+    run                integer not null default 0,
+    events             bigint  not null default 0,
+    quarantined        bigint  not null default 0,
+    holes              bigint  not null default 0,
+    constraint archived_rows_pkey primary key (
+        source_topic, source_incarnation, source_partition, job_id, run
+    )
+);
+
+comment on table normalizer.archived_rows is
+    'Rows of events and quarantine that retention has taken, by where they came from and, where a '
+    'job wrote them, by which run. holes: offsets in gaps that it has taken.';
+
+grant select on normalizer.archived_rows to normalizer_writer;
+
+
+-- The id that an event was told under where another event holds it; null where it has its own. As
+-- JSON: whatever a row's coercions hold, it goes in.
+create function normalizer.shared_id(coercions jsonb) returns jsonb
+    language sql immutable parallel safe
+    return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
+
+-- Whether a holder has siblings yet: it goes after them.
+create index siblings_by_shared_id on normalizer.events_hashed
+    using hash (normalizer.shared_id(coercions))
+    where merge_flags & 8 <> 0;
+
+
+-- Deletes these events; what they are counted as moves to the archived part. Gives how many there
+-- were. The caller has locked their executions, and then, in a later statement, the rows.
+create function projector.archive_events(event_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
+    set jit = off
+as $$
+declare
+    low      constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
+    high     constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
+    archived bigint;
+begin
+
+    -- The delete below takes from executions what is added to them here.
+    with gone as materialized (
+        select *
+        from   aggregate_executions(
+                   array(
+                       select distinct execution_id
+                       from   normalizer.events
+                       where  event_id between low and high
+                       and    event_id = any(archive_events.event_ids)
+                   ),
+                   archive_events.event_ids
+               )
+    ),
+    kept as (
+        insert into archived_executions as known (
+            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+            highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+            completed_at, failed, failed_at, cancelled, cancelled_at
+        )
+        select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+               highest_attempts, playbook_ranked, catalog_id, parent_execution_id, completed,
+               completed_at, failed, failed_at, cancelled, cancelled_at
+        from   gone
+        on conflict (execution_id)
+        do update set
+            events              = known.events + excluded.events,
+            first_at            = least(known.first_at, excluded.first_at),
+            begin_at            = least(known.begin_at, excluded.begin_at),
+            last_at             = greatest(known.last_at, excluded.last_at),
+            last_event_ranked   = greatest(known.last_event_ranked, excluded.last_event_ranked),
+            active_at           = greatest(known.active_at, excluded.active_at),
+            highest_attempts    = greatest(known.highest_attempts, excluded.highest_attempts),
+            playbook_ranked     = least(known.playbook_ranked, excluded.playbook_ranked),
+            catalog_id          = least(known.catalog_id, excluded.catalog_id),
+            parent_execution_id = least(known.parent_execution_id, excluded.parent_execution_id),
+            completed           = known.completed + excluded.completed,
+            completed_at        = least(known.completed_at, excluded.completed_at),
+            failed              = known.failed + excluded.failed,
+            failed_at           = least(known.failed_at, excluded.failed_at),
+            cancelled           = known.cancelled + excluded.cancelled,
+            cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
+    )
+    update execution_facts as known
+    set    archived  = known.archived + gone.events,
+           events    = known.events + gone.events,
+           completed = known.completed + gone.completed,
+           failed    = known.failed + gone.failed,
+           cancelled = known.cancelled + gone.cancelled
+    from   gone
+    where  known.execution_id = gone.execution_id;
+
+    insert into archived_calls
+    select *
+    from   stored_call_events(
+               array(
+                   select distinct (execution_id, command_id)::call_command
+                   from   normalizer.events
+                   where  event_id between low and high
+                   and    event_id = any(archive_events.event_ids)
+                   and    command_id <> ''
+               )
+           )
+    where  event_id = any(archive_events.event_ids);
+
+    with gone as (
+        delete from normalizer.events
+        where  event_id between low and high
+        and    event_id = any(archive_events.event_ids)
+        returning step, event_type, status, attempts, command_id, created_at, recorded_at, shape,
+                  evidence, coercions, source_topic, source_incarnation, source_partition, batch_id
+    ),
+    in_hours as (
+        insert into event_hours as counted (
+            hour, step, event_type, status, attempts, shard, events, without_command
+        )
+        select   hour_of(created_at), step, event_type, status, attempts, -1, count(*),
+                 count(*) filter (where coalesce(command_id, '') = '')
+        from     gone
+        group by 1, 2, 3, 4, 5
+        on conflict (hour, step, event_type, status, attempts, shard)
+        do update set
+            events          = counted.events + excluded.events,
+            without_command = counted.without_command + excluded.without_command
+    ),
+    in_minutes as (
+        insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
+        select   minute_of(created_at), event_type, status, attempts, -1, count(*)
+        from     gone
+        where    created_at >= (select kept_from from maintenance_state where subject = 'minutes')
+        group by 1, 2, 3, 4
+        on conflict (minute, event_type, status, attempts, shard)
+        do update set events = counted.events + excluded.events
+    ),
+    in_arrivals as (
+        insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
+        select   hour_of(coalesce(recorded_at, created_at)), shape, evidence,
+                 lateness_of(created_at, recorded_at), -1, count(*)
+        from     gone
+        group by 1, 2, 3, 4
+        on conflict (hour, shape, evidence, lateness, shard)
+        do update set events = counted.events + excluded.events
+    ),
+    in_coercions as (
+        insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
+        select   hour_of(coalesce(recorded_at, created_at)), shape,
+                 left(coercion.value ->> 'rule', 100), -1, count(*)
+        from     gone
+        cross join lateral jsonb_array_elements(coercions) as coercion
+        where    coercion.value ->> 'rule' is not null
+        group by 1, 2, 3
+        on conflict (hour, shape, rule, shard)
+        do update set coercions = counted.coercions + excluded.coercions
+    ),
+    in_rows as (
+        insert into normalizer.archived_rows as known (
+            source_topic, source_incarnation, source_partition, job_id, run, events
+        )
+        select   source_topic, source_incarnation, source_partition, coalesce(written.job_id, ''),
+                 coalesce(written.run, 0), count(*)
+        from     gone
+        left join normalizer.job_batches as written using (batch_id)
+        group by 1, 2, 3, 4, 5
+        on conflict (source_topic, source_incarnation, source_partition, job_id, run)
+        do update set events = known.events + excluded.events
+    )
+    select count(*) into archived from gone;
+    return archived;
+end
+$$;
+
+
+-- Forgets executions of which no event is left: their calls go, and no view shows them any more;
+-- what they are counted as moves to shard -1. Id and begin stay behind: an event that comes later
+-- finds them, and counts no begin again. One that is known to differ from the log is left: there may
+-- be an event of it that went in without its projections. Gives how many were forgotten.
+create function projector.forget_executions(execution_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    gone  bigint[];
+    tries call_id[];
+begin
+    perform lock_executions(forget_executions.execution_ids);
+    gone := array(
+        select execution_id
+        from   execution_facts
+        where  execution_id = any(forget_executions.execution_ids)
+        and    archived = events
+        and    not forgotten
+        and    not exists (
+                   select
+                   from   divergences as known
+                   where  known.execution_id = execution_facts.execution_id
+                   and    known.ended_at is null
+               )
+        and    not exists (
+                   select
+                   from   divergences as known
+                   where  known.projection in ('execution_facts', 'call_facts')
+                   and    known.execution_id is null
+                   and    known.ended_at is null
+               )
+    );
+    tries := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(gone)
+    );
+    perform count_calls(array(select counted from call_counts(-1, tries) as counted));
+    perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
+
+    -- What was forgotten before, and lived again, is counted there already as what it was then.
+    insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
+    select   marked.hour, marked.playbook, marked.outcome, way.shard,
+             sum(way.sign * marked.sign)
+    from     execution_facts as known
+    join     archived_executions as kept using (execution_id)
+    cross join lateral (
+        values (known.counted_begun, playbook_of(known.counted_playbook_ranked), 'BEGUN', 1),
+               (known.counted_ended, playbook_of(known.counted_playbook_ranked), known.counted_outcome, 1),
+               (kept.counted_begun, playbook_of(kept.counted_playbook_ranked), 'BEGUN', -1),
+               (kept.counted_ended, playbook_of(kept.counted_playbook_ranked), kept.counted_outcome, -1)
+    ) as marked (hour, playbook, outcome, sign)
+    cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, sign)
+    where    known.execution_id = any(gone)
+    and      marked.hour is not null
+    group by 1, 2, 3, 4
+    having   sum(way.sign * marked.sign) <> 0
+    on conflict (hour, playbook, outcome, shard)
+    do update set executions = counted.executions + excluded.executions;
+
+    update archived_executions as kept
+    set    counted_playbook_ranked = known.counted_playbook_ranked,
+           counted_begun           = known.counted_begun,
+           counted_outcome         = known.counted_outcome,
+           counted_ended           = known.counted_ended
+    from   execution_facts as known
+    where  kept.execution_id = any(gone)
+    and    known.execution_id = kept.execution_id;
+
+    delete from call_facts where execution_id = any(gone);
+    delete from archived_calls where execution_id = any(gone);
+    update execution_facts set forgotten = true where execution_id = any(gone);
+    return cardinality(gone);
+end
+$$;
+
+
+-- Adds up what several shards count of hours that nobody writes to any more, in shard 0; waits for
+-- those who hold one of the shards, while others take another. Returns how many rows went.
+create function projector.compact_shards(
+    counter_table text, time_column text, measures text[], since timestamptz, until timestamptz
+) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    compacting smallint[];
+    keys    text;
+    sums    text;
+    adds    text;
+    aggregated  bigint;
+begin
+    execute format(
+        'select array_agg(distinct shard order by shard) from %1$I '
+        'where %2$I >= $1 and %2$I < $2 and shard > 0',
+        counter_table, time_column
+    )
+    into  compacting
+    using since, until;
+    if compacting is null then
+        return 0;
+    end if;
+    perform
+    from     projector.shards
+    where    shards.shard = any(0::smallint || compacting)
+    order by shards.shard
+    for update;
+    select string_agg(quote_ident(attname), ', ' order by attnum)
+    into   keys
+    from   pg_attribute
+    where  attrelid = compact_shards.counter_table::regclass
+    and    attnum > 0
+    and    not attisdropped
+    and    attname <> 'shard'
+    and    attname <> all(compact_shards.measures);
+    select string_agg(format('sum(%I)', measure), ', '),
+           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', measure), ', ')
+    into   sums, adds
+    from   unnest(compact_shards.measures) as measure;
+    execute format(
+        'with gone as ('
+        '    delete from %1$I where %2$I >= $1 and %2$I < $2 and shard = any($3) returning *'
+        '), added as ('
+        '    insert into %1$I as counted (%3$s, shard, %4$s)'
+        '    select %3$s, 0, %5$s from gone group by %3$s'
+        '    on conflict (%3$s, shard) do update set %6$s'
+        ') select count(*) from gone',
+        counter_table, time_column, keys,
+        (select string_agg(quote_ident(measure), ', ') from unnest(measures) as measure),
+        sums, adds
+    )
+    into aggregated
+    using since, until, compacting;
+    return aggregated;
+end
+$$;
+
+
+-- They write as their owner: for projector maintain only.
+revoke execute on function projector.archive_events(bigint[]) from public;
+revoke execute on function projector.forget_executions(bigint[]) from public;
+revoke execute on function
+    projector.compact_shards(text, text, text[], timestamptz, timestamptz) from public;
+
+insert into migrations.applied (version) values ('0009') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,197 @@
+-- migrate:up
+
+-- What a projection shows is put right beside everybody's work (projector repair): executions and
+-- their calls are folded anew under their locks, here; counters are added the difference to what is
+-- compared with them (projector/repair/repair.py), in a shard of the job's own.
+
+
+-- Folds executions and their calls anew, whatever their rows hold; notes as divergent in which hours
+-- their roll-ups may differ from then on. A missing row is made, one that no event tells of goes.
+create function projector.repair_executions(execution_ids bigint[]) returns void
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_nestloop = on
+    set enable_seqscan = off
+    set jit = off
+    set plan_cache_mode = force_custom_plan
+as $$
+declare
+    whole  bigint[];
+    tries  call_id[];
+    counts call_count[];
+    moves  execution_move[];
+begin
+    -- 1. The upsert is the lock, in the order of ids as writers take it. What is read for an
+    --    execution is read in later statements, so it is what the writer before has committed.
+    insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
+    select   wanted.execution_id, 0, 0, 0, 0
+    from     (select distinct unnest(repair_executions.execution_ids)) as wanted (execution_id)
+    order by wanted.execution_id
+    on conflict (execution_id) do update set events = known.events;
+
+    -- 2. As what their calls stand in roll-ups.
+    whole := array(select distinct unnest(repair_executions.execution_ids));
+    tries := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(whole)
+    );
+    counts := array(select counted from call_counts(1, tries) as counted);
+
+    -- 3. The executions, from every event that is theirs, over what those said that are archived.
+    update execution_facts as known
+    set    least_event_id      = -9223372036854775808,
+           greatest_event_id   = normalizer.least_derived_id() - 1,
+           least_derived_id    = normalizer.least_derived_id(),
+           greatest_derived_id = normalizer.least_hashed_id() - 1,
+           least_hashed_id     = normalizer.least_hashed_id(),
+           greatest_hashed_id  = 9223372036854775807,
+           archived            = coalesce(
+               (
+                   select kept.events
+                   from   archived_executions as kept
+                   where  kept.execution_id = known.execution_id
+               ),
+               0
+           )
+    where  known.execution_id = any(whole);
+    perform rebuild_executions(whole);
+    moves := array(select move from execution_moves(whole) as move);
+    update execution_facts as known
+    set    counted_playbook_ranked = move.playbook_ranked,
+           counted_begun           = move.begun,
+           counted_outcome         = move.outcome,
+           counted_ended           = move.ended
+    from   unnest(moves) as move
+    where  known.execution_id = move.execution_id;
+
+    -- 4. Their calls, and which failure came before each retry.
+    delete from call_facts where execution_id = any(whole);
+    perform rebuild_calls(
+        array(
+            select (execution_id, command_id)::call_command
+            from   (
+                       select event.execution_id, event.command_id
+                       from   events_of(whole) as event
+                       join   event_kinds as kind using (event_type)
+                       where  kind.subject = 'call'
+                       and    event.command_id <> ''
+                       union
+                       select execution_id, command_id
+                       from   archived_calls
+                       where  execution_id = any(whole)
+                   ) as reported
+        )
+    );
+    tries := array(
+        select (execution_id, command_id, attempts)::call_id
+        from   call_facts
+        where  execution_id = any(whole)
+    );
+    update call_facts as known
+    set    failed_before = retry.failed_before
+    from   stale_retry_links(tries, array[]::call_failure[]) as retry
+    where  known.execution_id = retry.execution_id
+    and    known.command_id = retry.command_id collate "C"
+    and    known.attempts = retry.attempts;
+    delete from execution_facts where execution_id = any(whole) and events = 0;
+
+    -- 5. Where their roll-ups are to be looked at, also where that is noted already: a verdict that
+    --    was reached before this may end the earlier note.
+    insert into divergences (projection, hour, noted_by)
+    select location.projection, location.hour, 'repair'
+    from   (
+               select 'execution_hours' as projection, marked.hour
+               from   unnest(moves) as move
+               cross join lateral (
+                   values (move.was_begun), (move.was_ended), (move.begun), (move.ended)
+               ) as marked (hour)
+               union
+               select rolled.projection, rolled.hour
+               from   (
+                          (
+                              select * from unnest(counts)
+                              except all
+                              select * from call_counts(1, tries)
+                          )
+                          union all
+                          (
+                              select * from call_counts(1, tries)
+                              except all
+                              select * from unnest(counts)
+                          )
+                      ) as changed
+               cross join lateral (
+                   values ('call_hours', hour_of(changed.finished_at)),
+                          ('call_times', hour_of(changed.finished_at)),
+                          ('worker_hours', hour_of(changed.finished_at)),
+                          ('error_hours', hour_of(changed.finished_at)),
+                          ('retry_minutes', hour_of(changed.finished_at))
+               ) as rolled (projection, hour)
+           ) as location
+    where  location.hour is not null;
+end
+$$;
+
+-- It writes as its owner: for projector repair only.
+revoke execute on function projector.repair_executions(bigint[]) from public;
+
+
+-- With projector.off set, a transaction's events go in and no projection follows them: for a record
+-- that makes a projection fail. This notes where they differ by that, so none can be off in silence.
+create function projector.project_off() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    insert into divergences (projection, execution_id, hour, noted_by)
+    select distinct location.projection, location.execution_id, location.hour, 'off'
+    from   (
+               select execution_id, created_at, recorded_at from before
+               union all
+               select execution_id, created_at, recorded_at from after
+           ) as moved
+    cross join lateral (
+        values ('execution_facts', moved.execution_id, null::timestamptz),
+               ('call_facts', moved.execution_id, null),
+               ('event_minutes', null, hour_of(moved.created_at)),
+               ('event_hours', null, hour_of(moved.created_at)),
+               ('arrival_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
+               -- A call that is changed before its execution has a row is counted under no playbook.
+               ('call_hours', null, hour_of(moved.created_at)),
+               ('call_times', null, hour_of(moved.created_at))
+    ) as location (projection, execution_id, hour);
+    return null;
+exception
+    -- Whatever the rows hold, they go in: then it is not known where, so it is anywhere.
+    when data_exception then
+        insert into divergences (projection, noted_by)
+        values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),
+               ('event_hours', 'off'), ('arrival_hours', 'off'), ('coercion_hours', 'off'),
+               ('call_hours', 'off'), ('call_times', 'off');
+        return null;
+end
+$$;
+
+create trigger project_0_off_inserted
+    after insert on normalizer.events
+    referencing new table as after
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+create trigger project_0_off_updated
+    after update on normalizer.events
+    referencing old table as before new table as after
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+create trigger project_0_off_deleted
+    after delete on normalizer.events
+    referencing old table as before
+    for each statement when (current_setting('projector.off', true) = 'on')
+    execute function projector.project_off();
+
+insert into migrations.applied (version) values ('0010') on conflict do nothing;
+
+-- migrate:down

@@ -1,0 +1,231 @@
+-- migrate:up
+
+-- What is taken out of the tables on somebody's word: an execution that is to be forgotten
+-- (normalizer forget), and secrets that were stored under older rules (normalizer redact).
+--
+-- Forgetting is archiving, whatever the age: counts move to the archived part as retention moves
+-- them (0009_create_retention.sql), and nothing of the execution stays but its id in a list, so that no
+-- writer takes it in again.
+
+set search_path = "$user", public, normalizer;
+
+
+create table normalizer.forgotten_executions (
+    execution_id bigint      not null,
+    at           timestamptz not null default now(),
+    who          text        not null,
+    why          text        not null,
+    events       bigint      not null default 0,
+    refused      bigint      not null default 0,
+    ended_at     timestamptz,
+    constraint forgotten_executions_pkey primary key (execution_id)
+);
+
+comment on table normalizer.forgotten_executions is
+    'Executions that were erased by `normalizer forget`: who asked, when and why, and no content. '
+    'Events of these are ignored, whoever reads them. Read by every transaction that writes events.';
+comment on column normalizer.forgotten_executions.events is 'How many of its events were deleted.';
+comment on column normalizer.forgotten_executions.refused is
+    'How many refused records were emptied: their coordinates and their reason stay, for the ledger.';
+comment on column normalizer.forgotten_executions.ended_at is
+    'When the last of it was gone. Null: it was not yet, and the same command goes on.';
+
+grant select on normalizer.forgotten_executions to normalizer_writer;
+
+
+-- Takes away what is left of an execution without events: its calls, as retention forgets them, and
+-- then what retention would leave behind for events that come later, for none will. Gives whether it
+-- is gone: not where what is shown of it is not what its events said.
+create function projector.erase_execution(execution_id bigint) returns boolean
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    perform forget_executions(array[erase_execution.execution_id]);
+    delete from execution_facts as known
+    where  known.execution_id = erase_execution.execution_id
+    and    known.forgotten;
+    if exists (
+        select
+        from   execution_facts as known
+        where  known.execution_id = erase_execution.execution_id
+    ) then
+        return false;
+    end if;
+    delete from archived_executions as kept
+    where  kept.execution_id = erase_execution.execution_id;
+    return true;
+end
+$$;
+
+
+-- Counters that are counted by a text: the tables, and those columns of them.
+create function projector.counter_text_columns() returns table (counter_table text, text_column text)
+    language sql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+    select   key.conrelid::regclass::text, name.attname::text
+    from     pg_constraint as key
+    join     pg_attribute as shard
+             on  shard.attrelid = key.conrelid
+             and shard.attname = 'shard'
+             and shard.attnum = any(key.conkey)
+    join     pg_attribute as name
+             on  name.attrelid = key.conrelid
+             and name.attnum = any(key.conkey)
+             and name.atttypid = 'text'::regtype
+    where    key.contype = 'p'
+    and      key.connamespace = 'projector'::regnamespace
+    order by 1, 2
+$$;
+
+
+-- Counts the archived part of one text as another, and drops rows of it in which the live part has
+-- come to nothing: no call and no event says it any more. Whoever counts in the same shards is waited
+-- for, as when shards are added up. Gives how many rows went.
+create function projector.rename_counts(
+    counter_table text, text_column text, old_values text[], new_values text[]
+) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    used  smallint[];
+    keys  text;
+    now   text;
+    sums  text;
+    adds  text;
+    idle  text;
+    names text;
+    went  bigint;
+begin
+    execute format(
+        'select array_agg(distinct shard) from %I where %I = any($1)', counter_table, text_column
+    )
+    into  used
+    using old_values;
+    perform
+    from     projector.shards
+    where    shards.shard = any(0::smallint || used)
+    order by shards.shard
+    for update;
+
+    select string_agg(format('gone.%I', attname), ', ' order by attnum)
+               filter (where attnum = any(conkey)),
+           string_agg(
+               case attname when rename_counts.text_column then 'renamed.now'
+                            else format('gone.%I', attname) end,
+               ', ' order by attnum
+           ) filter (where attnum = any(conkey)),
+           string_agg(quote_ident(attname), ', ' order by attnum)
+               filter (where attnum <> all(conkey)),
+           string_agg(format('sum(gone.%I)', attname), ', ' order by attnum)
+               filter (where attnum <> all(conkey)),
+           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', attname), ', ')
+               filter (where attnum <> all(conkey)),
+           string_agg(format('sum(gone.%I) = 0', attname), ' and ')
+               filter (where attnum <> all(conkey))
+    into   keys, now, names, sums, adds, idle
+    from   pg_attribute
+    join   pg_constraint on conrelid = attrelid and contype = 'p'
+    where  attrelid = rename_counts.counter_table::regclass
+    and    attnum > 0
+    and    not attisdropped
+    and    attname <> 'shard';
+    execute format(
+        'with idle as ('
+        '    select %2$s from %1$I as gone where gone.%3$I = any($1) and gone.shard >= 0'
+        '    group by %2$s having %8$s'
+        '), gone as ('
+        '    delete from %1$I as gone where gone.%3$I = any($1)'
+        '    and (gone.shard < 0 or (%2$s) in (select * from idle)) returning *'
+        '), added as ('
+        '    insert into %1$I as counted (%9$s, shard, %5$s)'
+        '    select %4$s, gone.shard, %6$s'
+        '    from gone join unnest($1, $2) as renamed (was, now) on renamed.was = gone.%3$I'
+        '    where gone.shard < 0'
+        '    group by %4$s, gone.shard'
+        '    on conflict (%9$s, shard) do update set %7$s'
+        ') select count(*) from gone',
+        counter_table, keys, text_column, now, names, sums, adds, idle, replace(keys, 'gone.', '')
+    )
+    into  went
+    using old_values, new_values;
+    return went;
+end
+$$;
+
+
+-- Writes over what calls keep of archived events, and folds those calls anew; roll-ups follow. A row
+-- is named by its place, and must still be what it was. Gives how many were changed.
+create function projector.rewrite_archived_calls(
+    execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]
+) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set jit = off
+as $$
+declare
+    counts  call_count[];
+    changed bigint;
+begin
+    perform lock_executions(rewrite_archived_calls.execution_ids);
+    counts := array(
+        select counted
+        from   call_counts(
+                   -1,
+                   array(
+                       select (id, key, attempts)::call_id
+                       from   call_facts as known (id, key, attempts)
+                       where  id = any(rewrite_archived_calls.execution_ids)
+                   )
+               ) as counted
+    );
+    with gone as (
+        delete from archived_calls as kept
+        using  unnest(row_ids, old_values, new_values) as wanted (row_id, was, becomes)
+        where  kept.ctid = any(row_ids::tid[])
+        and    kept.ctid = wanted.row_id::tid
+        and    to_jsonb(kept) = wanted.was
+        returning wanted.becomes
+    )
+    insert into archived_calls
+    select made.*
+    from   gone
+    cross join lateral jsonb_populate_record(null::archived_calls, gone.becomes) as made;
+    get diagnostics changed = row_count;
+
+    perform repair_executions(rewrite_archived_calls.execution_ids);
+    perform count_calls(
+        counts || array(
+            select counted
+            from   call_counts(
+                       1,
+                       array(
+                           select (id, key, attempts)::call_id
+                           from   call_facts as known (id, key, attempts)
+                           where  id = any(rewrite_archived_calls.execution_ids)
+                       )
+                   ) as counted
+        )
+    );
+    -- What was noted just now as to be looked at has moved with them.
+    delete from divergences
+    where  xmin = pg_current_xact_id()::xid
+    and    noted_by = 'repair'
+    and    projection <> 'execution_hours';
+    return changed;
+end
+$$;
+
+
+-- They write as their owner: for normalizer forget and normalizer redact only.
+revoke execute on function projector.erase_execution(bigint) from public;
+revoke execute on function projector.rename_counts(text, text, text[], text[]) from public;
+revoke execute on function
+    projector.rewrite_archived_calls(bigint[], text[], jsonb[], jsonb[]) from public;
+
+insert into migrations.applied (version) values ('0014') on conflict do nothing;
+
+-- migrate:down

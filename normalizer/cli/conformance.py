@@ -1,0 +1,186 @@
+"""Vectors in, what another program makes of them beside it, line by line.
+
+One run of the program reads all vectors. Between two of them stands an event that every program
+knows how to pass on, and whose id tells where the lines of the next begin: a program that gives a
+line too few or too many is wrong there, and nowhere else.
+"""
+
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from normalizer.errors import ConfigurationError
+
+FOLDER: Final = Path(__file__).parents[1] / "vectors"
+"""A link to contract/vectors/ in a checkout, a folder of files in an installed wheel."""
+
+Level = Literal["lines", "shapes", "rules"]
+LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
+"""What a program is held against; each holds what stands before it.
+
+lines    canonical lines come back byte for byte
+shapes   events of every shape whose status no rule has to judge become canonical lines
+rules    every record becomes what the filter makes of it, or is refused for the same reason
+"""
+
+
+class ExpectedRejection(msgspec.Struct, frozen=True):
+    """A record, or an event of a batch, that must be refused for this reason."""
+
+    refused: str
+
+
+class Vector(msgspec.Struct, frozen=True, kw_only=True):
+    """A record and what must become of it; `raw_hex` holds what is not UTF-8."""
+
+    id: str
+    about: str
+    level: Level
+    raw: str = ""
+    raw_hex: str = ""
+    gives: tuple[str | ExpectedRejection, ...]
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One line that a program reads, and the lines that it must give."""
+
+    id: str
+    about: str
+    given: bytes
+    expected: tuple[str, ...]
+
+
+class VectorMismatch(msgspec.Struct, frozen=True):
+    """A case in which the program gave other lines."""
+
+    case: Case
+    given: tuple[str, ...]
+
+
+def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
+    """Every case of a level and those before it."""
+    vectors = [
+        _vector_decoder.decode(line)
+        for line in (folder / "records.ndjson").read_bytes().split(b"\n")
+        if line
+    ]
+    lines = {line: vector for vector in vectors for line in vector.gives if isinstance(line, str)}
+    cases = [
+        Case(f"line of {vector.id}", vector.about, line.encode(), (line,))
+        for line, vector in lines.items()
+    ]
+    compared = LEVELS[1 : LEVELS.index(level) + 1]
+    return cases + [
+        Case(
+            vector.id,
+            vector.about,
+            bytes.fromhex(vector.raw_hex) or vector.raw.encode(),
+            tuple(_as_printed(line) for line in vector.gives),
+        )
+        for vector in vectors
+        if vector.level in compared
+    ]
+
+
+def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMismatch]:
+    """Feed the cases to the program, and give those in which its lines are others.
+
+    Raises ConfigurationError if the program cannot be started.
+    """
+    given = b"".join(
+        line + b"\n"
+        for number, case in enumerate(cases)
+        for line in (_marker(number).encode(), case.given)
+    )
+    try:
+        done = subprocess.run(  # noqa: S603 - whoever asks names the program
+            command, input=given, stdout=subprocess.PIPE, check=False
+        )
+    except OSError as error:
+        raise ConfigurationError(f"{command[0]}: {error.strerror}") from error
+    return list(_mismatches(cases, done.stdout))
+
+
+def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
+    """A difference in words: the record, and line by line what it should have become."""
+    case, given = mismatch.case, mismatch.given
+    yield f"{case.id}: {case.about}" if case.about else case.id
+    yield f"  read      {_shortened(case.given.decode(errors='replace'))}"
+    for number in range(max(len(case.expected), len(given))):
+        wanted = case.expected[number] if number < len(case.expected) else "nothing"
+        got = given[number] if number < len(given) else "nothing"
+        if wanted == got:
+            continue
+        at = next(
+            (at for at, pair in enumerate(zip(wanted, got, strict=False)) if len({*pair}) > 1), 0
+        )
+        start = max(at - _BEFORE, 0) if len(wanted) > _LONGEST else 0
+        yield f"  expected  {_shortened(wanted[start:])}"
+        yield f"  got       {_shortened(got[start:])}"
+
+
+def _mismatches(cases: Sequence[Case], output: bytes) -> Iterator[VectorMismatch]:
+    printed: list[list[str]] = [[] for _ in cases]
+    markers = [""] * len(cases)
+    begun: list[str] = []
+    for line in output.decode(errors="replace").split("\n"):
+        if (found := _MARKER.search(line)) and int(found[1]) < len(cases):
+            number = int(found[1])
+            markers[number], begun = line, printed[number]
+        elif line:
+            begun.append(line)
+    for number, case in enumerate(cases):
+        given = tuple(_as_printed(_rejection_or_line(line)) for line in printed[number])
+        if markers[number] != (marker := _marker(number)):
+            before = Case(f"the event before {case.id}", "", marker.encode(), (marker,))
+            yield VectorMismatch(before, (markers[number],) if markers[number] else ())
+        elif given != case.expected:
+            yield VectorMismatch(case, given)
+
+
+def _rejection_or_line(line: str) -> str | ExpectedRejection:
+    if not line.startswith('{"quarantine"'):
+        return line
+    try:
+        return ExpectedRejection(_quarantine_decoder.decode(line).quarantine.reason)
+    except msgspec.MsgspecError:
+        return line
+
+
+def _as_printed(line: str | ExpectedRejection) -> str:
+    return f"refused: {line.refused}" if isinstance(line, ExpectedRejection) else line
+
+
+def _marker(number: int) -> str:
+    return (
+        f'{{"event_id":{_MARKED}{number:06},"execution_id":1,"event_type":"step.enter","step":"",'
+        '"status":"RUNNING","created_at":"2026-01-01T00:00:00.000000Z","context":null,'
+        '"worker_id":null,"meta":{"attempts":0}}'
+    )
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+_MARKED: Final = "1777777777777"
+"""How the id of an event between two vectors begins; their number follows."""
+_MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])")
+_LONGEST: Final = 400
+_BEFORE: Final = 60
+
+
+class _Reason(msgspec.Struct, frozen=True):
+    reason: str
+
+
+class _Quarantine(msgspec.Struct, frozen=True):
+    quarantine: _Reason
+
+
+_vector_decoder: Final[msgspec.json.Decoder[Vector]] = msgspec.json.Decoder(Vector)
+_quarantine_decoder: Final[msgspec.json.Decoder[_Quarantine]] = msgspec.json.Decoder(_Quarantine)

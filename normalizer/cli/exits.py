@@ -1,0 +1,83 @@
+"""How a command ends: exit codes, one line for an error, the result of a job.
+
+Exit codes: 0 done, or stopped when asked; 1 something was found (a check failed, a record was
+refused under --strict, a record is lost, a source was truncated, `up` could not start); 2 wrong
+usage or settings; 3 trying again cannot cure it; 130 a second signal ended it at once.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final, NoReturn, TypeVar
+
+import click
+import uvloop
+
+from normalizer import settings as settings_of
+from normalizer import telemetry
+from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.kafka import TopicReader
+from normalizer.process.screen import Screen
+from normalizer.settings import Settings
+
+FOUND: Final = 1
+MISUSED: Final = 2
+FAILED: Final = 3
+
+_T = TypeVar("_T")
+
+
+def load_settings(*needs: str) -> Settings:
+    """The settings of the environment; ends the process where they are wrong.
+
+    Logs are silent from here on, until a command configures its own.
+    """
+    telemetry.configure(level="critical")
+    return settings_or_exit(lambda: settings_of.load(os.environ, needs=needs))
+
+
+def settings_or_exit(read: Callable[[], _T]) -> _T:
+    """What is read; ends the process where it is a wrong setting."""
+    try:
+        return read()
+    except ConfigurationError as error:
+        exit_with_error(error)
+
+
+def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
+    """What the work gives; ends the process with one line where it fails."""
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    except NormalizerError as error:
+        exit_with_error(error)
+
+
+def exit_with_error(error: NormalizerError) -> NoReturn:
+    """Say what is wrong on lines of its own, and end the process with its code."""
+    for line in str(error).splitlines():
+        click.echo(f"error: {settings_of.masked_url(line)}", err=True)
+    raise SystemExit(MISUSED if isinstance(error, ConfigurationError) else FAILED) from error
+
+
+def print_result(screen: Screen, result: RunResult) -> None:
+    """Print the result."""
+    for line in result.lines():
+        screen.print_line(line)
+
+
+def exit_with(result: RunResult) -> NoReturn:
+    """End with the exit code of the result."""
+    raise SystemExit({"truncated": FOUND, "failed": FAILED}.get(result.state, 0))
+
+
+@contextlib.asynccontextmanager
+async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
+    """A reader of topics; None where no brokers are named."""
+    if not settings.kafka_bootstrap_servers:
+        yield None
+        return
+    async with TopicReader(settings) as log:
+        yield log

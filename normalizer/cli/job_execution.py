@@ -1,0 +1,145 @@
+"""Runs a job, or its dry run, with a screen, a throttle and a stop by signal."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any, NoReturn, TextIO, cast
+
+import click
+import msgspec
+
+from normalizer import telemetry
+from normalizer.cli.exits import run_or_exit
+from normalizer.cli.job_options import ThrottleOptions
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.throttle import LiveTraffic, Throttle
+from normalizer.jobs.sources.source import HistorySource
+from normalizer.kafka import TopicReader
+from normalizer.process.garbage import collect_rarely
+from normalizer.process.screen import Screen
+from normalizer.process.signals import stop_on_signals
+from normalizer.process.slices import Normalize
+from normalizer.settings import Settings
+
+
+def configure_screen(settings: Settings) -> Screen:
+    """A screen on standard error, and logs that go to it."""
+    screen = Screen(sys.stderr)
+    telemetry.configure(
+        level=settings.log_level,
+        log_format=settings.log_format,
+        secrets=settings.secrets(),
+        stream=cast("TextIO", _ScreenStream(screen)),
+    )
+    return screen
+
+
+def run_job(
+    settings: Settings,
+    spec: JobSpec,
+    flow: Callable[[JobRunner], Coroutine[Any, Any, RunResult]],
+    screen: Screen,
+    throttling: ThrottleOptions,
+) -> RunResult:
+    """Play the flow; a signal stops it in order."""
+
+    async def run() -> RunResult:
+        async with contextlib.AsyncExitStack() as opened:
+            throttle = await _throttle(settings, throttling, opened)
+            runner = JobRunner(
+                settings, spec, throttle=throttle, progress=RunProgress(screen, spec.kind)
+            )
+            with stop_on_signals(runner.stop):
+                return await flow(runner)
+
+    collect_rarely()
+    return run_or_exit(run())
+
+
+async def _throttle(
+    settings: Settings, throttling: ThrottleOptions, opened: contextlib.AsyncExitStack
+) -> Throttle:
+    """The pace, with an eye on live traffic where brokers are named."""
+    logger = telemetry.get_logger()
+    live = None
+    if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
+        assert settings.database_url
+        log = await opened.enter_async_context(TopicReader(settings))
+        live = await opened.enter_async_context(LiveTraffic(settings.database_url, log))
+    elif throttling.yield_at_s is not None:
+        logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
+    return Throttle(
+        logger, live=live, yield_at_s=throttling.yield_at_s, max_rate=throttling.max_rate
+    )
+
+
+def run_dry(
+    settings: Settings, source: HistorySource, normalize: Normalize, changes: Path | None
+) -> NoReturn:
+    """Say what would change, and end."""
+    assert settings.database_url
+    database_url = settings.database_url
+
+    async def dry_run(diff: Diff) -> Diff:
+        async with BackfillDryRun(
+            database_url, source, normalize, diff, batch_rows=settings.batch_rows
+        ) as trial:
+            await run_until_stopped(trial.run(), trial.stop)
+        return trial.stale
+
+    collect_rarely()
+    with collecting_diff(changes) as diff:
+        stale = run_or_exit(dry_run(diff))
+    if source.truncated:
+        click.echo(f"truncated: {source.truncated}", err=True)
+    print_diff_and_exit(diff, stale)
+
+
+@contextlib.contextmanager
+def collecting_diff(path: Path | None) -> Iterator[Diff]:
+    """A diff that writes each of its rows into the file, where one is named."""
+    if path is None:
+        yield Diff()
+        return
+    with path.open("wb") as file:
+        yield Diff(lambda change: file.write(msgspec.json.encode(change) + b"\n"))
+
+
+async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
+    """Do the work; a signal calls `stop`."""
+    with stop_on_signals(stop):
+        await work
+
+
+def print_diff_and_exit(diff: Diff, stale: Diff | None = None) -> NoReturn:
+    """Print what would change, and end."""
+    click.echo("dry run: nothing was written. It would be:")
+    for line in diff.lines():
+        click.echo(line)
+    if stale is not None and (stale.count("changed") or stale.count("refused")):
+        click.echo("already stored by older rules, and left as it is; renormalize would make it:")
+        for line in stale.lines():
+            click.echo(line)
+    raise SystemExit(0)
+
+
+class _ScreenStream:
+    """A stream for log lines that go to the screen: they do not run into the live line."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def write(self, text: str) -> None:
+        if text.strip("\n"):
+            self._screen.print_line(text.rstrip("\n"))
+
+    def flush(self) -> None:
+        """Every line is flushed when it is written."""
+
+    def isatty(self) -> bool:
+        return self._screen.rewrites

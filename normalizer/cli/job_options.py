@@ -1,0 +1,97 @@
+"""Options that the commands of jobs share: how fast, what rows lack, from when to when."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+YIELD_AT_S: Final = 2.0
+
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class ThrottleOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a job may go; no part of what is asked."""
+
+    yield_at_s: float | None
+    max_rate: float | None
+
+
+def _throttle_options(command: _Command) -> _Command:
+    for option in (
+        click.option(
+            "--yield-at",
+            type=click.FloatRange(0),
+            default=YIELD_AT_S,
+            show_default=True,
+            metavar="SECONDS",
+            help="Stand still while live records wait for longer.",
+        ),
+        click.option("--no-yield", is_flag=True, help="Do not look at live traffic."),
+        click.option(
+            "--max-rate", type=click.FloatRange(0, min_open=True), help="Records a second at most."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def history_options(command: _Command) -> _Command:
+    """The options of every command that writes: how fast, and whether it only tries."""
+    return click.option(
+        "--dry-run", is_flag=True, help="Write nothing; say what would change, field by field."
+    )(_throttle_options(command))
+
+
+set_option: Final = click.option(
+    "--set",
+    "defaults",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A field for rows that lack it, as execution_id or created_at. Repeatable.",
+)
+
+
+changes_option: Final = click.option(
+    "--changes",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="With --dry-run: every row that would change, one JSON object a line.",
+)
+
+
+def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:
+    """How fast it may go, from the options of that name."""
+    return ThrottleOptions(
+        yield_at_s=None if options["no_yield"] else options["yield_at"],
+        max_rate=options["max_rate"],
+    )
+
+
+def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
+    """What was said of a selection, as text."""
+    return {
+        name: str(value)
+        for name, value in msgspec.structs.asdict(selection).items()
+        if value not in {None, (), False}
+    }
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """The time a text says, UTC if it has no zone. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(f"{text}: expected a time as 2026-01-31T12:00:00Z") from error
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def to_milliseconds(time: datetime | None) -> int | None:
+    """Milliseconds since 1970."""
+    return None if time is None else round(time.timestamp() * 1000)

@@ -1,0 +1,280 @@
+"""Shows where partitions stand, and moves one by hand: past a record, or back.
+
+What a skip passes is read first: a record goes to quarantine, what cannot be read becomes a gap.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
+
+import msgspec
+
+from normalizer.core.batch import PartitionBatch
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Rejected
+from normalizer.errors import ConfigurationError, RetryableError
+from normalizer.kafka import KafkaPartition, TopicReader, UnreadableBatch
+from normalizer.kafka.lenient_reader import read_leniently
+from normalizer.service.file_replay import CLUSTER_ID
+from normalizer.settings import Settings
+from normalizer.store.position_changes import PositionChange, change_position
+from normalizer.store.read_only import read_only_connection
+
+MOST_OFFSETS: Final = 10_000
+"""Passed at once: one transaction, whose records are held in memory."""
+
+_POSITIONS: Final = """
+    select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
+             rewound, outcomes, stored, duplicate, merged, quarantined, ignored, cluster_id,
+             committed_at::text as committed_at
+    from     normalizer.source_positions
+    where    ($1::text is null or topic = $1::text)
+    and      ($2::integer is null or partition = $2::integer)
+    order by topic, partition, incarnation desc
+"""
+
+
+class PartitionPosition(msgspec.Struct, kw_only=True):
+    """Where a partition stands; `log_end` is None where no broker told."""
+
+    topic: str
+    incarnation: int
+    partition: int
+    next_offset: int
+    log_end: int | None = None
+    start_offset: int
+    owner: str
+    epoch: int
+    records: int
+    holes: int
+    rewound: int
+    outcomes: int
+    stored: int
+    duplicate: int
+    merged: int
+    quarantined: int
+    ignored: int
+    cluster_id: str
+    committed_at: str | None
+
+    @property
+    def at(self) -> KafkaPartition:
+        """As Kafka names it."""
+        return KafkaPartition(self.topic, self.partition)
+
+
+class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done, or would be."""
+
+    change: PositionChange
+    part: PartitionBatch
+    epoch: int | None
+
+    def __str__(self) -> str:
+        part = self.part
+        gaps = sum(after - first for first, after in part.holes)
+        done = "nothing was changed; it would be: " if self.epoch is None else ""
+        passed = (
+            f"{len(part.items)} records to quarantine as skipped, {gaps} offsets to gaps"
+            if self.change.action == "skip"
+            else f"{part.from_offset - part.next_offset} offsets will be read again"
+        )
+        after = "" if self.epoch is None else f"; epoch {self.epoch}"
+        return (
+            f"{done}{part.topic}[{part.partition}]: from {part.from_offset} "
+            f"to {part.next_offset}: {passed}{after}"
+        )
+
+
+async def read_positions(
+    settings: Settings, log: TopicReader | None, topic: str | None, partition: int | None
+) -> list[PartitionPosition]:
+    """Every position that fits, the newest incarnation of each partition first.
+
+    Raises StoreUnavailable and FatalError; a broker that is away only leaves the ends out.
+    """
+    assert settings.database_url
+    async with read_only_connection(settings.database_url) as connection:
+        rows = await connection.fetch(_POSITIONS, topic, partition)
+    positions = [PartitionPosition(**row) for row in rows]
+    newest = {one.at: one for one in reversed(positions) if one.cluster_id != CLUSTER_ID}
+    if log is None:
+        return positions
+    try:
+        there = [
+            one for name in {one.topic for one in newest} for one in await log.partitions(name)
+        ]
+        for at, bounds in (await log.bounds(set(there) & newest.keys())).items():
+            newest[at].log_end = bounds.end
+    except RetryableError:
+        return positions
+    return positions
+
+
+async def skip(
+    settings: Settings,
+    log: TopicReader | None,
+    at: KafkaPartition,
+    offset: int,
+    *,
+    to: int | None,
+    change: PositionChange,
+    dry_run: bool,
+) -> MovedPosition:
+    """Pass what stands at the position, or all up to `to`. Raises what `change_position` does."""
+    position = await _position(settings, log, at)
+    if to is not None and not offset < to <= offset + MOST_OFFSETS:
+        raise ConfigurationError(
+            f"--to: expected {offset + 1} to {offset + MOST_OFFSETS}, got {to}: it is the offset "
+            "to read next"
+        )
+    records, next_offset = await _passed(settings, log, position, offset, to)
+    sentence = f"{at}@{{}}: skipped by {change.who}: {change.why}"
+    part = _part(
+        position,
+        offset,
+        next_offset,
+        records=records,
+        details=[sentence.format(record.offset) for record in records],
+    )
+    return await _done(settings, change, part, dry_run=dry_run)
+
+
+async def rewind(
+    settings: Settings,
+    log: TopicReader | None,
+    at: KafkaPartition,
+    offset: int,
+    *,
+    change: PositionChange,
+    dry_run: bool,
+) -> MovedPosition:
+    """Set it back: what is read again is duplicate. Raises what `change_position` does."""
+    position = await _position(settings, log, at)
+    if not position.start_offset <= offset < position.next_offset:
+        raise ConfigurationError(
+            f"--offset: expected {position.start_offset} to {position.next_offset - 1}, where "
+            f"reading began and the position is; got {offset}"
+        )
+    start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
+    if offset < start:
+        raise ConfigurationError(
+            f"--offset: the log begins at {start}; what came before it is to be had from an "
+            "archive, by `normalizer backfill`"
+        )
+    part = _part(position, position.next_offset, offset)
+    return await _done(settings, change, part, dry_run=dry_run)
+
+
+async def _position(
+    settings: Settings, log: TopicReader | None, at: KafkaPartition
+) -> PartitionPosition:
+    positions = await read_positions(settings, log, *at)
+    if not positions:
+        raise ConfigurationError(f"{at} was never read into this database")
+    return positions[0]
+
+
+async def _done(
+    settings: Settings, change: PositionChange, part: PartitionBatch, *, dry_run: bool
+) -> MovedPosition:
+    assert settings.database_url
+    epoch = None if dry_run else await change_position(settings.database_url, change, part)
+    return MovedPosition(change=change, part=part, epoch=epoch)
+
+
+async def _passed(
+    settings: Settings,
+    log: TopicReader | None,
+    position: PartitionPosition,
+    offset: int,
+    to: int | None,
+) -> tuple[list[RawRecord], int]:
+    """The records that can be read there, and the offset to read next."""
+    if position.cluster_id == CLUSTER_ID:
+        if to is None:
+            raise ConfigurationError("a position of a file: say --to, its log cannot be asked")
+        return [], to
+    if log is None or position.log_end is None:
+        raise ConfigurationError(
+            f"{position.at}: what is skipped is read first: no broker tells of it; see "
+            "KAFKA_BOOTSTRAP_SERVERS"
+        )
+    if (cluster := await log.cluster_id()) != position.cluster_id:
+        raise ConfigurationError(
+            f"{position.at}: the position is of cluster {position.cluster_id}, this is {cluster}"
+        )
+    bounds = (await log.bounds([position.at]))[position.at]
+    if (to or offset + 1) > bounds.end:
+        raise ConfigurationError(f"{position.at}: the log ends at {bounds.end}")
+    if offset < bounds.start and to is None:
+        return [], bounds.start
+    return await _read(settings, position, max(offset, bounds.start), to, bounds.end)
+
+
+async def _read(
+    settings: Settings, position: PartitionPosition, offset: int, to: int | None, end: int
+) -> tuple[list[RawRecord], int]:
+    """Records up to `to`; without it the one at `offset`, or none and where the next one is."""
+    records: list[RawRecord] = []
+    first = offset
+    while offset < (to or min(end, first + MOST_OFFSETS)):
+        try:
+            chunk = await read_leniently(
+                settings, position.at, incarnation=position.incarnation, offset=offset
+            )
+        except UnreadableBatch:
+            offset += 1
+            continue
+        found = [one for one in chunk.records if to is None or one.offset < to]
+        if to is None and found:
+            at_once = found[0].offset == first
+            return (found[:1], first + 1) if at_once else ([], found[0].offset)
+        records += found
+        offset = max(chunk.next_offset, offset + 1)
+    return records, to or min(offset, end)
+
+
+def _part(
+    position: PartitionPosition,
+    from_offset: int,
+    next_offset: int,
+    *,
+    records: Sequence[RawRecord] = (),
+    details: Sequence[str] = (),
+) -> PartitionBatch:
+    """The stretch that is passed; whatever has no record is a hole. Backwards it has neither."""
+    edges = [(from_offset - 1), *(record.offset for record in records), next_offset]
+    return PartitionBatch(
+        topic=position.topic,
+        incarnation=position.incarnation,
+        partition=position.partition,
+        epoch=position.epoch,
+        from_offset=from_offset,
+        next_offset=next_offset,
+        items=[
+            (record, (Rejected(reason="skipped", detail=detail),))
+            for record, detail in zip(records, details, strict=True)
+        ],
+        holes=tuple((before + 1, after) for before, after in pairwise(edges) if before + 1 < after),
+    )
+
+
+def positions_table(positions: Sequence[PartitionPosition]) -> str:
+    """Lines for a person, a partition each."""
+    names = (
+        *("topic", "partition", "incarnation", "next_offset", "log_end", "epoch", "owner"),
+        *("records", "holes", "rewound", "stored", "duplicate", "merged", "quarantined", "ignored"),
+    )
+    rows = [
+        names,
+        *(
+            tuple("-" if (said := getattr(one, name)) is None else str(said) for name in names)
+            for one in positions
+        ),
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

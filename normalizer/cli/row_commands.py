@@ -1,0 +1,298 @@
+"""The command line of what is stored: renormalize, redact, redrive, export, and the jobs of it."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from normalizer import telemetry
+from normalizer.cli.exits import (
+    MISUSED,
+    exit_with,
+    load_settings,
+    print_result,
+    run_or_exit,
+    settings_or_exit,
+)
+from normalizer.cli.job_execution import (
+    collecting_diff,
+    configure_screen,
+    print_diff_and_exit,
+    run_dry,
+    run_job,
+    run_until_stopped,
+)
+from normalizer.cli.job_options import (
+    ThrottleOptions,
+    changes_option,
+    history_options,
+    parse_time,
+    selection_texts,
+    set_option,
+    throttle_options_of,
+)
+from normalizer.core.normalize import Normalizer
+from normalizer.core.sanitize import Sanitizer
+from normalizer.envelope import RULES, RULES_VERSION
+from normalizer.errors import REASONS
+from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.run_progress import RunResult, list_runs
+from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.export import Export, ExportSelection, PackedFile
+from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
+from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
+from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
+from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
+from normalizer.store.read_only import read_only_connection
+
+SHOWN_REFUSALS: Final = 20
+
+
+@click.command()
+@click.option("--shape", help="Only rows of this shape.")
+@click.option("--rule", type=click.Choice(RULES), help="Only rows with a coercion by this rule.")
+@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
+@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@changes_option
+@history_options
+def renormalize(
+    *,
+    shape: str | None,
+    rule: str | None,
+    from_time: str | None,
+    to_time: str | None,
+    dry_run: bool,
+    changes: Path | None,
+    **throttling: Any,
+) -> None:
+    """Bring stored rows that older rules made to what today's rules make of them.
+
+    \b
+    normalizer renormalize --dry-run
+    normalizer renormalize --rule status_unmapped --from-time 2026-01-01
+    normalizer renormalize
+
+    Each is rebuilt into what its producer sent and read again; projections follow. Keys never
+    change. A row that today's rules would refuse stays as it is, and is listed.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    database_url = settings.database_url
+    selection = RenormalizeSelection(
+        shape=shape, rule=rule, from_time=parse_time(from_time), to_time=parse_time(to_time)
+    )
+    normalize = Normalizer(settings.redact_keys).normalize
+    screen = configure_screen(settings)
+    if dry_run:
+        with collecting_diff(changes) as diff:
+            trial = RenormalizeDryRun(database_url, selection, normalize, diff)
+            run_or_exit(run_until_stopped(trial.run(), trial.stop))
+        print_diff_and_exit(diff)
+    options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    spec = JobSpec(kind="renormalize", source="events", options=options)
+
+    def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
+        return Renormalize(runner, selection, normalize).run()
+
+    result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
+    print_result(screen, result)
+    if result.totals.refused:
+        for line in run_or_exit(_refusals(database_url, result)):
+            screen.print_line(line)
+    exit_with(result)
+
+
+@click.command()
+@history_options
+def redact(*, dry_run: bool, **throttling: Any) -> None:
+    """Take out of stored rows what today's rules call a secret, where older rules left it.
+
+    \b
+    normalizer redact --dry-run
+    normalizer redact
+
+    Everywhere: events, refusals' details, what calls keep of archived events, what counters are
+    counted by. Projections follow. The dry run counts by place, and shows no content. Refused bytes
+    stay as they came (`projector maintain --keep-raw`). NORMALIZER_REDACT_KEYS counts too. Its user
+    must be the owner.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    sanitizer = Sanitizer(settings.redact_keys)
+    screen = configure_screen(settings)
+    if dry_run:
+        trial = RedactDryRun(settings.database_url, sanitizer)
+        run_or_exit(run_until_stopped(trial.run(), trial.stop))
+        click.echo("dry run: nothing was changed. It would be, in rows:")
+        for line in redacted_lines(trial.counts):
+            click.echo(line)
+        return
+    options = {"rules": str(RULES_VERSION), "keys": ",".join(sorted(settings.redact_keys))}
+    spec = JobSpec(kind="redact", source="everything", options=options)
+    counts: RedactedCounts = Counter()
+
+    async def flow(runner: JobRunner) -> RunResult:
+        run = Redact(runner, sanitizer)
+        result = await run.run()
+        counts.update(run.counts)
+        return result
+
+    result = run_job(settings, spec, flow, screen, throttle_options_of(throttling))
+    print_result(screen, result)
+    for line in redacted_lines(counts):
+        screen.print_line(line)
+    exit_with(result)
+
+
+@click.command()
+@click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
+@click.option("--shape", help="Only of this shape.")
+@click.option("--topic", help="Only of this topic.")
+@click.option("--version", type=click.IntRange(0), help="Refused by this version of the rules.")
+@click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
+@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
+@click.option("--again", is_flag=True, help="Also what was tried under today's rules already.")
+@click.option("--limit", type=click.IntRange(1), help="Entries at most.")
+@click.option("--yes", is_flag=True, help="Try all that is refused, and do not ask.")
+@set_option
+@changes_option
+@history_options
+def redrive(
+    *,
+    from_time: str | None,
+    to_time: str | None,
+    defaults: tuple[str, ...],
+    dry_run: bool,
+    changes: Path | None,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Try refused records once more, after the rules or the database were mended.
+
+    \b
+    normalizer quarantine redrive --reason invalid_id --dry-run
+    normalizer quarantine redrive --reason invalid_id --limit 100
+    normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
+
+    Records keep their coordinates. Every try is recorded; what fails again stays. Without anything
+    that narrows it down it says how many there are, and asks; --yes answers. Its user needs
+    the role normalizer_redriver beside normalizer_writer, or to be the owner: refused bytes may
+    hold secrets.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    given = settings_or_exit(lambda: parse_defaults(defaults))
+    throttling = ThrottleOptions(
+        yield_at_s=None if options.pop("no_yield") else options.pop("yield_at"),
+        max_rate=options.pop("max_rate"),
+    )
+    options.pop("yield_at", None)
+    selection = RedriveSelection(
+        from_time=parse_time(from_time), to_time=parse_time(to_time), **options
+    )
+    source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
+    normalize = source.normalized_by(Normalizer(settings.redact_keys).normalize)
+    screen = configure_screen(settings)
+    if dry_run:
+        run_dry(settings, source, normalize, changes)
+    if selection.takes_all and not yes:
+        _ask_for_all(run_or_exit(source.count()))
+    asked_options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    asked_options |= {f"set {name}": value for name, value in given.items()}
+    spec = JobSpec(kind="redrive", source="quarantine", options=asked_options)
+
+    def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
+        return Backfill(runner, source, normalize, positions_of=source.positions).run()
+
+    result = run_job(settings, spec, flow, screen, throttling)
+    print_result(screen, result)
+    exit_with(result)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
+@click.option("--to-time", metavar="TIME", help="Up to, not including.")
+@click.option("--execution", "executions", type=int, multiple=True, help="Only this. Repeatable.")
+def export(
+    *, file: Path, from_time: str | None, to_time: str | None, executions: tuple[int, ...]
+) -> None:
+    """Canonical events into FILE, one a line, packed by zstd; - writes plain lines.
+
+    \b
+    normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
+    normalizer export - --execution 543942402461926429 | jq .event_type
+
+    The same events give the same bytes; `normalizer backfill file` takes them again, as events that
+    declare everything: which of their values were defaults, no line says.
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    selection = ExportSelection(
+        from_time=parse_time(from_time),
+        to_time=parse_time(to_time),
+        executions=tuple(sorted(executions)),
+    )
+    telemetry.configure(level="critical")
+    work = Export(settings.database_url, selection)
+    if str(file) == "-":
+        try:
+            run_or_exit(work.run(sys.stdout.buffer.write))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+
+    async def packed() -> int:
+        with PackedFile(file) as packer:
+            return await work.run(packer.write)
+
+    click.echo(f"{run_or_exit(packed()):,} events in {file}", err=True)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
+def jobs(*, limit: int) -> None:
+    """Runs of backfill, renormalize, redact and redrive, the newest first.
+
+    \b
+    normalizer jobs
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    for line in run_or_exit(list_runs(settings.database_url, limit)) or ["no job has run"]:
+        click.echo(line)
+
+
+def _ask_for_all(refused: int) -> None:
+    """Let a person say that all are meant; ends the process where they are not."""
+    if not refused:
+        return
+    warning = f"nothing narrows it down: all {refused:,} refused records are tried"
+    if not sys.stdin.isatty():
+        click.echo(f"error: {warning}: say --yes, or which (--reason, --topic, --id ...)", err=True)
+        raise SystemExit(MISUSED)
+    if not click.confirm(f"{warning}. Go on?", err=True):
+        raise SystemExit(0)
+
+
+async def _refusals(database_url: str, result: RunResult) -> list[str]:
+    """The rows that stayed as they were, so many of them."""
+    async with read_only_connection(database_url) as connection:
+        rows = await connection.fetch(
+            job_statements.LIST_ROW_REFUSALS, result.job_id, result.run, SHOWN_REFUSALS
+        )
+    lines = [f"  event {row['event_id']} stays: {row['reason']}: {row['detail']}" for row in rows]
+    if result.totals.refused > len(lines):
+        lines.append("  ... all of them are in normalizer.job_refusals")
+    return lines

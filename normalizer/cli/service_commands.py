@@ -1,0 +1,187 @@
+"""The commands that do something: the service, the stack, the migrations, the rules as a filter."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import uvloop
+
+from normalizer import settings as settings_of
+from normalizer import telemetry
+from normalizer.cli.exits import FAILED, FOUND, MISUSED, load_settings, run_or_exit
+from normalizer.cli.filter import filter_lines
+from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.files.record_lines import open_lines
+from normalizer.process.garbage import collect_rarely
+from normalizer.process.signals import stop_on_signals
+from normalizer.service.file_replay import FileReplay
+from normalizer.service.monitor import Monitor
+from normalizer.service.service import Service
+from normalizer.store.migrate import migrate as apply_migrations
+from normalizer.store.migrate import read_status
+from normalizer.up import Options
+from normalizer.up import up as run_stack
+
+
+@click.command()
+@click.option("--accept-reset", is_flag=True, help="Read a topic that was made anew as a new one.")
+@click.option(
+    "--no-kafka",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Read records from a file instead: one a line, as `kcat -J` prints them or bare.",
+)
+def run(*, accept_reset: bool, file: Path | None) -> None:
+    """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
+
+    \b
+    DATABASE_URL=postgresql://writer:secret@db/events \\
+    KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer run
+
+    \b
+    kcat -b kafka:9092 -t noetl.events -C -e -J > records.ndjson
+    normalizer run --no-kafka records.ndjson
+
+    Any number may run at once: they share the partitions. Killing one at any moment loses and
+    doubles nothing. On one machine each needs a port of its own: NORMALIZER_HTTP_PORT=0.
+
+    \b
+    curl localhost:9464/metrics   what `normalizer metrics` explains
+    curl localhost:9464/livez     is the process alive? (restart it if not)
+    curl localhost:9464/readyz    may it work, and if not, why?
+    """
+    needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
+    settings = load_settings(*needs)
+    telemetry.configure(
+        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
+    )
+    for mistake in settings_of.unknown_variables(os.environ):
+        telemetry.get_logger().warning("unknown_variable", why=mistake)
+
+    async def serve() -> None:
+        if file:
+            playback = FileReplay(settings, file)
+            with stop_on_signals(playback.stop):
+                await playback.run()
+            return
+        service = Service(settings, accept_reset=accept_reset)
+        with Monitor(settings, service), stop_on_signals(service.stop):
+            await service.run()
+
+    collect_rarely()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve())
+    except NormalizerError as error:
+        telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
+        misused = isinstance(error, ConfigurationError)
+        raise SystemExit(MISUSED if misused else FAILED) from error
+    except Exception as error:
+        telemetry.get_logger().error(
+            "ended", why=f"a mistake of ours: {telemetry.describe_error(error)}"
+        )
+        telemetry.get_logger().debug("traceback", exc_info=error)
+        raise SystemExit(FAILED) from error
+
+
+@click.command()
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=Path(".noetl"), show_default=True
+)
+@click.option("--no-kafka", is_flag=True, help="Play the records from a file: needs no Java.")
+@click.option("--no-traffic", is_flag=True, help="Start everything, play nothing.")
+@click.option(
+    "--external", is_flag=True, help="Use the shell's database and brokers, not own ones."
+)
+@click.option("--rate", type=float, default=200.0, show_default=True, help="Events a second.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, help="The same seed, the same traffic."
+)
+@click.option("--for", "for_s", type=float, metavar="SECONDS", help="End by itself after so long.")
+def up(
+    *,
+    folder: Path,
+    no_kafka: bool,
+    no_traffic: bool,
+    external: bool,
+    rate: float,
+    seed: int,
+    for_s: float | None,
+) -> None:
+    """Start PostgreSQL, Kafka, normalizer, dashboard and traffic here; Ctrl-C stops all.
+
+    \b
+    normalizer up
+    normalizer up --rate 2000 --seed 7
+    normalizer up --no-kafka
+
+    The simulator makes the traffic. It comes with the source, not with the wheel: installed from a
+    wheel, everything starts without traffic.
+    """
+    telemetry.configure(level="critical")
+    options = Options(
+        folder=folder,
+        kafka=not no_kafka,
+        traffic=not no_traffic,
+        external=external,
+        rate=rate,
+        seed=seed,
+        for_s=for_s,
+    )
+    raise SystemExit(asyncio.run(run_stack(options)))
+
+
+@click.command()
+@click.option("--status", is_flag=True, help="Only say what is applied and what is pending.")
+def migrate(*, status: bool) -> None:
+    """Bring the database of DATABASE_URL to the newest schema; nothing if it is.
+
+    \b
+    normalizer migrate --status
+    normalizer migrate
+    """
+    settings = load_settings("database_url")
+    assert settings.database_url
+    if not status:
+        applied = run_or_exit(apply_migrations(settings.database_url, report=click.echo))
+        click.echo(f"{len(applied)} applied now")
+        return
+    states = run_or_exit(read_status(settings.database_url))
+    for one in states:
+        when = f" at {one.applied_at:%Y-%m-%d %H:%M:%S}" if one.applied_at else ""
+        click.echo(f"{one.state:<8} {one.name}{when}")
+    raise SystemExit(FOUND if any(one.state != "applied" for one in states) else 0)
+
+
+@click.command()
+@click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
+@click.option("--strict", is_flag=True, help="Exit 1 if anything was refused.")
+def normalize(*, file: str, strict: bool) -> None:
+    """Raw records in, one a line; canonical events out, one a line.
+
+    \b
+    echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
+    normalizer normalize --strict records.ndjson.gz > events.ndjson
+
+    A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
+    A blank line holds no record. NORMALIZER_REDACT_KEYS is followed.
+    """
+    settings = load_settings()
+    with contextlib.ExitStack() as opened:
+        source: Any = (
+            sys.stdin.buffer if file == "-" else opened.enter_context(open_lines(Path(file)))
+        )
+        try:
+            refused = filter_lines(source, sys.stdout.buffer, redact_keys=settings.redact_keys)
+        except BrokenPipeError:
+            # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+    raise SystemExit(FOUND if strict and refused else 0)

@@ -1,0 +1,169 @@
+"""Records in, keys that nobody documented and values of a new type out: drift, before it breaks.
+
+A sample: so many events of a shape in a second are looked at, all of them where traffic is quiet.
+Only the top level: what is in a payload is the producers' own affair.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from normalizer.core.batch import Batch, Item
+from normalizer.core.decode import UndecodableItem, decode_events
+from normalizer.core.sanitize import Sanitizer
+from normalizer.core.wire_event import WireEvent, first_byte
+from normalizer.envelope import Envelope
+
+EVENTS_A_SECOND: Final = 8
+"""Of each shape: less than a millisecond of work."""
+LARGEST_BYTES: Final = 65_536
+"""Larger records are passed over: reading one once more could take as long as its batch."""
+FIELDS_A_SHAPE: Final = 100
+"""Different findings that are remembered; a producer may make up keys without end."""
+EXAMPLE_LETTERS: Final = 200
+KEY_LETTERS: Final = 100
+
+DriftKind = Literal["unknown_key", "changed_type"]
+
+_ANY: Final = "object list text number bool"
+_ID: Final = "number text"
+_KNOWN: Final = {
+    "execution_id event_id catalog_id parent_event_id parent_execution_id prev_event_id": _ID,
+    "created_at timestamp event_time ingest_time command_id": _ID,
+    "event_type name step node_name node_type status worker_id stack_trace": "text",
+    "context payload result node_id output_inline output_select preview current_item": _ANY,
+    "meta correlation payload_data trace_component": "object",
+    "error": "text object",
+    "duration": "number",
+    "actionable informative": "bool",
+    "result_kind result_uri": "text",
+    "event_ids": "list",
+    "output_ref payload_ref producer": "text object",
+    "attempt_number retry_count max_attempts": _ID,
+    "tenant_id organization_id stream_id stream_version stage_id frame_id": _ID,
+    "causation_id correlation_id idempotency_key envelope_checksum": _ID,
+    "loop_id loop_name iterator current_index items_count": _ID,
+}
+"""Source: wire-shapes, section 2."""
+_KINDS: Final = {
+    name: frozenset(kinds.split()) for names, kinds in _KNOWN.items() for name in names.split()
+}
+_FAMILIES: Final = re.compile(r"(aggregate|schema)_[a-z_]+")
+_ANY_KIND: Final = frozenset(_ANY.split())
+_TYPES: Final = {
+    b"{": "object",
+    b"[": "list",
+    b'"': "text",
+    b"t": "bool",
+    b"f": "bool",
+    b"n": "null",
+}
+
+
+class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """A field that is not as documented, with the first place where it was seen."""
+
+    shape: str
+    kind: DriftKind
+    field: str
+    type: str
+    topic: str
+    incarnation: int
+    partition: int
+    offset: int
+    example: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes two findings one."""
+        return (self.shape, self.field, self.type)
+
+
+class DriftDetector:
+    """Looks at written batches; `take_findings` gives what was not known before, once."""
+
+    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+        self._sanitizer = Sanitizer(redact_keys)
+        self._second = 0
+        self._inspected: Counter[str] = Counter()
+        self._known: dict[str, set[tuple[str, str, str]]] = {}
+        self._new: list[DriftFinding] = []
+
+    def inspect(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
+        """How often each shape drifted, and in which way, in what was looked at."""
+        if int(now_s) != self._second:
+            self._second = int(now_s)
+            self._inspected.clear()
+        seen: Counter[tuple[str, DriftKind]] = Counter()
+        for part in batch.parts:
+            for record, outcomes in _some(part.items):
+                if record.value is None or len(record.value) > LARGEST_BYTES:
+                    continue
+                shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
+                if len(shapes) != 1:
+                    continue  # nothing was read, or a batch that several wrote
+                (shape,) = shapes
+                self._inspected[shape] += 1
+                if self._inspected[shape] <= EVENTS_A_SECOND:
+                    for finding in self._findings((record, outcomes), shape):
+                        seen[shape, finding.kind] += 1
+                        self._remember(finding)
+        return seen
+
+    def take_findings(self) -> list[DriftFinding]:
+        """What is new since the last call; safe from another thread."""
+        new, self._new = self._new, []
+        return new
+
+    def put_back(self, findings: Sequence[DriftFinding]) -> None:
+        """What was taken and could not be kept."""
+        self._new = [*findings, *self._new]
+
+    def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
+        record, _ = item
+        assert record.value is not None
+        events = decode_events(record.value, self._sanitizer)
+        return [
+            DriftFinding(
+                shape=shape,
+                kind="unknown_key" if _kinds_of(field) is None else "changed_type",
+                field=field[:KEY_LETTERS],
+                type=kind,
+                topic=record.topic or "",
+                incarnation=record.incarnation,
+                partition=record.partition,
+                offset=record.offset,
+                example=text[:EXAMPLE_LETTERS],
+            )
+            for event in events
+            if not isinstance(event, UndecodableItem)
+            for field, kind, text in _drifts(event)
+        ]
+
+    def _remember(self, finding: DriftFinding) -> None:
+        known = self._known.setdefault(finding.shape, set())
+        if finding.key not in known and len(known) < FIELDS_A_SHAPE:
+            known.add(finding.key)
+            self._new.append(finding)
+
+
+def _some(items: Sequence[Item]) -> Sequence[Item]:
+    """Spread over a batch, so that no partition's beginning is all that is ever seen."""
+    return items[:: max(1, len(items) // (8 * EVENTS_A_SECOND))]
+
+
+def _drifts(event: WireEvent) -> Iterable[tuple[str, str, str]]:
+    """Field, type and value of each top-level field that is not as documented."""
+    for field, raw in event.fields.items():
+        kind = _TYPES.get(first_byte(raw), "number")
+        known = _kinds_of(field)
+        if kind != "null" and (known is None or kind not in known):
+            yield field, kind, bytes(raw).decode(errors="replace")
+
+
+def _kinds_of(field: str) -> frozenset[str] | None:
+    known = _KINDS.get(field)
+    return _ANY_KIND if known is None and _FAMILIES.fullmatch(field) else known

@@ -1,0 +1,120 @@
+"""A wire event in; how many retries came before this try, and where that is said.
+
+Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10, S6 and N3.
+"""
+
+import re
+from typing import Final, Literal, TypeAlias
+
+from normalizer.core.wire_event import Value, WireEvent, integer_of, nested_object
+
+MAX_ATTEMPTS: Final = 32_767
+
+_COUNTED_FROM_ONE: Final = (
+    "meta.attempt",
+    "correlation.attempt",
+    "meta.correlation.attempt",
+    "context.attempt",
+    "context.retry.attempt",
+    "meta.queue_meta.attempts",
+    "attempt_number",
+    "meta.retry.attempt_number",
+    "context.data.attempt_number",
+    "attempt",
+    "result.context.attempt",
+    "result.context.retry.attempt",
+    "result.context.data.attempt_number",
+)
+"""In the order in which they are asked."""
+_DIGITS: Final = re.compile("0*[0-9]{1,5}")
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: nobody said, so it is the first try; 1: a place that counts from 1; 2: said explicitly."""
+
+
+Attempts: TypeAlias = tuple[int, Rank]
+"""How many retries came before this try, and the rank of its evidence."""
+
+
+def resolve_attempts(event: WireEvent) -> Attempts:
+    """Give the first count that is one; a bad one on the way is a coercion."""
+    if event.meta.attempts is not None:
+        explicit = _count(event, "meta.attempts", event.meta.attempts)
+        if explicit is not None:
+            return explicit, 2
+    values = _counted_from_one(event)
+    if values.count(None) < len(values):  # of most events no place says anything
+        for at, value in zip(_COUNTED_FROM_ONE, values, strict=True):
+            if value is not None:
+                count = _count(event, at, value)
+                if count is not None:
+                    return max(count - 1, 0), 1
+    if event.sent.retry_count is not None:
+        retries = _count(event, "retry_count", event.sent.retry_count)
+        if retries is not None:
+            return retries, 2
+    return 0, 0
+
+
+def resolve_max_attempts(event: WireEvent) -> int | None:
+    """Give how many tries there may be, if anybody says so."""
+    meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
+    values: tuple[Value, ...] = (
+        meta.max_attempts,
+        nested_object(meta.queue_meta).max_attempts if meta.queue_meta else None,
+        nested_object(payload.retry).max_attempts if payload.retry else None,
+        event.sent.max_attempts,
+        nested_object(meta.retry).max_attempts if meta.retry else None,
+        nested_object(stored.retry).max_attempts if stored.retry else None,
+    )
+    if values.count(None) == len(values):
+        return None  # nearly every event
+    counts = (_as_count(value) for value in values if value is not None)
+    return next((count for count in counts if count is not None), None)
+
+
+def says_attempts(event: WireEvent, count: int) -> bool:
+    """Tell whether the meta already says this number, as an integer."""
+    sent = event.meta.attempts
+    if sent is None or type(sent) is str:
+        return False
+    return (sent if type(sent) is int else integer_of(sent)) == count
+
+
+def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
+    """Give what was sent at each place that counts from one, in the order of their names."""
+    sent, meta = event.sent, event.meta
+    payload, stored = event.nested.payload, event.nested.result_context
+    return (
+        meta.attempt,
+        nested_object(sent.correlation).attempt if sent.correlation else None,
+        nested_object(meta.correlation).attempt if meta.correlation else None,
+        payload.attempt,
+        nested_object(payload.retry).attempt if payload.retry else None,
+        nested_object(meta.queue_meta).attempts if meta.queue_meta else None,
+        sent.attempt_number,
+        nested_object(meta.retry).attempt_number if meta.retry else None,
+        nested_object(payload.data).attempt_number if payload.data else None,
+        sent.attempt,
+        stored.attempt,
+        nested_object(stored.retry).attempt if stored.retry else None,
+        nested_object(stored.data).attempt_number if stored.data else None,
+    )
+
+
+def _count(event: WireEvent, field: str, value: Value) -> int | None:
+    count = _as_count(value)
+    if count is None and value != "":
+        event.coerce("attempts_invalid", field, event.original(field))
+    return count
+
+
+def _as_count(value: Value) -> int | None:
+    """Give a count from 0 to the limit; an integer or digits."""
+    if type(value) is int:
+        number: int | None = value
+    elif type(value) is str:
+        number = int(value.lstrip("0") or "0") if _DIGITS.fullmatch(value) else None
+    else:
+        number = integer_of(value)
+    return number if number is not None and 0 <= number <= MAX_ATTEMPTS else None

@@ -1,0 +1,59 @@
+"""A wire event in; what went wrong, in words.
+
+Source: wire-shapes, section 9, X2, and, behind its places, the two where a stored row holds what a
+worker found: the same event has the same bytes whichever shape brought it (section 1).
+"""
+
+from msgspec import Raw
+
+from normalizer.core.wire_event import (
+    ABSENT,
+    NULL,
+    NestedObjects,
+    Value,
+    WireEvent,
+    decode_value,
+    first_byte,
+    nested_object,
+    text,
+)
+from normalizer.envelope import canonical_json
+
+
+def resolve_error(event: WireEvent) -> str | None:
+    """Give the text of the first error that is one."""
+    top, nested = event.sent.error, event.nested
+    if top == NULL:
+        top = ABSENT
+    if top is ABSENT and nested.payload.error is ABSENT and not nested.deep:
+        return None  # nearly every event
+    if top and first_byte(top) != b'"':
+        event.keep_extra("error")
+    for raw in (top, nested.payload.error, *(_deeper(nested) if nested.deep else ())):
+        if raw and (error := _error(raw)):
+            return error
+    return None
+
+
+def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
+    return (
+        nested.payload_result.error,
+        nested.payload_result_context.error,
+        nested.result.error,
+        nested.result_context.error,
+        nested.result_inner.error,
+        nested.result_inner_context.error,
+    )
+
+
+def _error(raw: Raw) -> str:
+    """Give a text, an object's message, or the JSON of anything else; '' if there is no error.
+
+    `false` is no error either: many tools answer `{"error": false}`.
+    """
+    if raw == NULL:
+        return ""
+    value: Value = decode_value(raw)
+    if value is False or value == "":
+        return ""
+    return text(value) or text(nested_object(raw).message) or canonical_json(bytes(raw)).decode()

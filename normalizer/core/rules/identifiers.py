@@ -1,0 +1,92 @@
+"""A wire event in; its ids out: event_id, execution_id, catalog_id and the parents' ids.
+
+Source: wire-shapes, section 4 and section 9, I1-I4.
+"""
+
+import re
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from normalizer.core.wire_event import RecordRefused, Value, WireEvent
+from normalizer.jsontext import Number
+from normalizer.snowflake import hash_event_id, hash_text_id
+
+MAX_ID: Final = 2**63 - 1
+
+SecondaryId: TypeAlias = Literal["catalog_id", "parent_event_id", "parent_execution_id"]
+
+_DIGITS: Final = re.compile("[0-9]{1,19}")
+
+
+class NoId(NamedTuple):
+    """What was sent where an id was expected: opaque text, nothing, or what no id can be."""
+
+    kind: Literal["opaque", "missing", "negative", "invalid"]
+    text: str = ""
+    """The value itself; of a value that is neither text nor number the name of its type."""
+
+
+def resolve_execution_id(event: WireEvent) -> int:
+    """Give the execution's id. Raises Refused (I3)."""
+    sent = parse_id_value(event.sent.execution_id)
+    if isinstance(sent, int):
+        return sent
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", "execution_id", sent.text)
+        return hash_text_id(sent.text)
+    if sent.kind == "missing":
+        raise RecordRefused("missing_execution_id", "execution_id: expected an id, got none")
+    raise RecordRefused("invalid_id", f"execution_id: expected int or digits, got {sent.text}")
+
+
+def resolve_event_id(event: WireEvent) -> int | None:
+    """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
+    sent = parse_id_value(event.sent.event_id)
+    if isinstance(sent, int):
+        return sent
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", "event_id", sent.text)
+        return hash_event_id(sent.text)
+    if sent.kind == "invalid":
+        raise RecordRefused("invalid_id", f"event_id: expected int or digits, got {sent.text}")
+    if sent.text:
+        event.keep_extra("event_id")
+    return None
+
+
+def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
+    """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
+    value = getattr(event.sent, name)
+    if value is None:
+        return None
+    sent = parse_id_value(value)
+    if isinstance(sent, int):
+        return sent
+    if sent.kind == "opaque":
+        event.coerce("opaque_id", name, sent.text)
+        return hash_text_id(sent.text)
+    if sent.kind != "missing":
+        event.coerce("invalid_secondary_id", name, event.fields[name])
+    elif sent.text:
+        event.keep_extra(name)
+    return None
+
+
+def parse_id_value(value: Value) -> int | NoId:
+    """Give the id that a value is; where it is none, what it is instead (I1, I2)."""
+    if type(value) is int:
+        return value if 0 < value <= MAX_ID else _of_number(value, value)
+    if type(value) is str and value:
+        number = int(value) if _DIGITS.fullmatch(value) else MAX_ID + 1
+        return number if 0 < number <= MAX_ID else _of_number(number, value)
+    if value is None or value == "":
+        return _MISSING
+    return NoId("invalid", value if isinstance(value, Number) else type(value).__name__)
+
+
+def _of_number(number: int, sent: int | str) -> NoId:
+    if number > MAX_ID:
+        return NoId("opaque", str(sent))
+    return NoId("negative" if number else "missing", str(sent))
+
+
+_MISSING: Final = NoId("missing")

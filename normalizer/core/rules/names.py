@@ -1,0 +1,155 @@
+"""A wire event in; its names out: event_type, step, worker_id, command_id, node_type.
+
+Source: wire-shapes, section 4, section 9, A, E, K, P, L1, and section 10, S6.
+"""
+
+import re
+from typing import Final
+
+from normalizer.core.wire_event import (
+    NestedObjects,
+    RecordRefused,
+    Value,
+    WireEvent,
+    integer_of,
+    nested_object,
+    text_or_number,
+    within_bytes,
+)
+
+MAX_EVENT_TYPE_BYTES: Final = 200
+MAX_WORD_BYTES: Final = 1000
+MAX_ITERATION: Final = 2**31 - 1
+
+_SHORT_CHARS: Final = MAX_EVENT_TYPE_BYTES // 4
+"""So short a word is within each of these limits, whatever its characters."""
+_NO_STEP: Final = "unknown"
+_STEP_OF_COMMAND: Final = re.compile(r"[^:]+:(.+?):[0-9]+(?::i[0-9]+)?", re.DOTALL)
+_ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
+
+
+def resolve_event_type(event: WireEvent) -> str:
+    """Give the event's type as it came. Raises Refused (E1)."""
+    first, second = event.sent.event_type, event.sent.name
+    chosen = second if first is None else first
+    event_type = chosen if type(chosen) is str else ""
+    if not event_type:
+        expected = "expected event_type or name" if chosen is None else "event_type: expected text"
+        raise RecordRefused("not_an_event", f"{expected}, got {_kind(chosen)}")
+    if first is not None and second is not None and second != first:
+        event.drop_alias("name")
+    if len(event_type) <= _SHORT_CHARS:
+        return event_type
+    return within_bytes("event_type", event_type, MAX_EVENT_TYPE_BYTES)
+
+
+def resolve_command_id(event: WireEvent) -> str | None:
+    """Give the command as text (K2). Raises Refused if it is too long."""
+    top, nested = event.sent.command_id, event.nested
+    if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
+        return top
+    if top is not None and top != "" and not _command(top):
+        event.keep_extra("command_id")
+    values = (top, nested.payload.command_id, event.meta.command_id)
+    for value in (*values, *_deeper_commands(nested)) if nested.deep else values:
+        if value is not None and (command_id := _command(value)):
+            return within_bytes("command_id", command_id, MAX_WORD_BYTES)
+    return None
+
+
+def resolve_step(event: WireEvent, command_id: str | None) -> str:
+    """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
+    sent = event.sent
+    step = "" if sent.step is None else _step(sent.step)
+    if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
+        return step
+    node_name = "" if sent.node_name is None else _step(sent.node_name)
+    if not step and sent.step is not None and sent.step != "":
+        event.keep_extra("step")
+    if node_name and step and node_name != step:
+        event.drop_alias("node_name")
+    elif not node_name and sent.node_name is not None and sent.node_name != "":
+        event.keep_extra("node_name")
+    nested = event.nested
+    step = step or node_name or _step(nested.payload.step) or _step_of_command(command_id)
+    step = step or _step(nested.result_context.step)
+    return within_bytes("step", step, MAX_WORD_BYTES)
+
+
+def resolve_worker_id(event: WireEvent) -> str | None:
+    """Give the worker (K1). Raises Refused if it is too long."""
+    sent = event.sent
+    top = sent.worker_id
+    if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
+        return top
+    if top is not None and top != "" and not text_or_number(top):
+        event.keep_extra("worker_id")
+    values = (
+        top,
+        event.nested.payload.worker_id,
+        event.meta.worker_id,
+        nested_object(nested_object(sent.trace_component).worker).id
+        if sent.trace_component
+        else None,
+        event.nested.result_context.worker_id,
+    )
+    for value in values:
+        if value is not None and (worker_id := text_or_number(value)):
+            return within_bytes("worker_id", worker_id, MAX_WORD_BYTES)
+    return None
+
+
+def resolve_node_type(event: WireEvent) -> str | None:
+    """Give the node's type, None if there is none."""
+    sent = event.sent.node_type
+    if sent is None or sent == "":
+        return None
+    node_type = text_or_number(sent)
+    if not node_type:
+        event.keep_extra("node_type")
+    return node_type or None
+
+
+def iteration_of(command_id: str) -> int | None:
+    """Give the turn of a loop that the command was for: the n of `:i{n}` at its end."""
+    match = _ITERATION_OF_COMMAND.search(command_id)
+    iteration = int(match[1]) if match else None
+    return None if iteration is None or iteration > MAX_ITERATION else iteration
+
+
+def _deeper_commands(nested: NestedObjects) -> tuple[Value, ...]:
+    return (
+        nested.payload_result.command_id,
+        nested.payload_result_context.command_id,
+        nested.result.command_id,
+        nested.result_context.command_id,
+        nested.result_inner.command_id,
+        nested.result_inner_context.command_id,
+    )
+
+
+def _command(value: Value) -> str:
+    """Give a text or an integer as text; '' for everything else."""
+    if type(value) is str:
+        return value
+    number = integer_of(value)
+    return "" if number is None else str(number)
+
+
+def _step(value: Value) -> str:
+    if value is None:
+        return ""
+    step = value if type(value) is str else text_or_number(value)
+    return "" if step == _NO_STEP else step
+
+
+def _step_of_command(command_id: str | None) -> str:
+    match = _STEP_OF_COMMAND.fullmatch(command_id) if command_id else None
+    return _step(match[1]) if match else ""
+
+
+def _kind(value: Value) -> str:
+    """Give the name of a value's type, which is all that may be said of it."""
+    if value is None:
+        return "neither"
+    return "an empty one" if value == "" else type(value).__name__

@@ -1,0 +1,135 @@
+"""A wire event in; the time it happened, and who says so.
+
+Source: wire-shapes, section 4 (created_at) and section 9, A2.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Context, Decimal
+from typing import Final, Literal, TypeAlias
+
+from normalizer.core.wire_event import Value, WireEvent
+from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
+from normalizer.snowflake import decode
+
+SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
+_NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
+"""What most events say in all places but the first."""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
+"""Without a record time."""
+ONE_DAY: Final = timedelta(days=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_MAX_RECORDED_MS: Final = 253_402_214_399_999
+"""The last of 9999-12-30: a record time that leaves room for one day more."""
+
+Rank: TypeAlias = Literal[0, 1, 2]
+"""0: the log's time or none; 1: the time inside a snowflake id; 2: the producer's."""
+
+
+CreatedAt: TypeAlias = tuple[datetime | None, Rank]
+"""When the event happened, UTC, and the rank of its evidence."""
+
+
+_TEXT: Final = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
+    r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9]|)|)|)"
+)
+"""`(?:x|)` says what `(?:x)?` says, in half the time."""
+_NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
+
+# Exact: no number that is accepted has more digits than this.
+_EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
+_UNITS: Final = (
+    (Decimal(20_000_000_000_000_000), -3),
+    (Decimal(20_000_000_000_000), 0),
+    (Decimal(20_000_000_000), 3),
+)
+"""Above this a number counts nano-, micro- or milliseconds: times 10 to this gives microseconds."""
+_SECONDS: Final = 6
+
+
+def recorded_at(recorded_ms: int | None) -> datetime | None:
+    """Give the log's time of a record; a time that is none in any calendar is no time."""
+    if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
+        return None
+    return EPOCH + recorded_ms * _MILLISECOND
+
+
+def resolve_created_at(
+    event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
+) -> CreatedAt:
+    """Give the producer's time, else the time inside the producer's id, else the log's."""
+    latest = LATEST if recorded is None else recorded + ONE_DAY
+    declared = _declared(event, latest)
+    if declared is not None:
+        return declared, 2
+    in_id = None if event_id is None else _time_in(event_id, recorded, latest)
+    if in_id is not None:
+        return in_id, 1
+    return (recorded if in_log else None), 0
+
+
+def parse_time(value: Value) -> datetime | None:
+    """Give the time that a value says, UTC, cut to microseconds; None if it is not readable."""
+    if type(value) is str and _TEXT.fullmatch(value):
+        return _of_text(value)
+    if type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        return _of_number(str(value))
+    return None
+
+
+def _declared(event: WireEvent, latest: datetime) -> datetime | None:
+    """Give the first time that is readable; a differing one after it is kept in `extra`."""
+    sent = event.sent
+    values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
+    candidates = values[:1] if values[1:] == _NO_OTHERS else values
+    chosen: datetime | None = None
+    chosen_value: Value = None
+    for at, value in enumerate(candidates):
+        if value is None or value in ("", chosen_value):
+            continue
+        name = SOURCES[at]
+        time = parse_time(value)
+        if chosen is not None:
+            if time != chosen:
+                event.drop_alias(name)
+        elif time is not None and EARLIEST <= time <= latest:
+            chosen, chosen_value = time, value
+        else:
+            event.coerce("created_at_unreadable", name, event.fields[name])
+    return chosen
+
+
+def _time_in(event_id: int, recorded: datetime | None, latest: datetime) -> datetime | None:
+    near_ms = None if recorded is None else (recorded - EPOCH) // _MILLISECOND
+    decoded = decode(event_id, near_ms)
+    if decoded is None or decoded.layout == "derived":
+        return None
+    time = EPOCH + timedelta(milliseconds=decoded.time_ms)
+    return time if time <= latest else None
+
+
+def _of_text(text: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text.upper())
+        if time.tzinfo is UTC:
+            return time
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):  # a 30th of February, a year before the first
+        return None
+
+
+def _of_number(text: str) -> datetime | None:
+    if len(text) > _EXACT.prec:
+        return None
+    number = Decimal(text)
+    shift = next((shift for above, shift in _UNITS if number > above), _SECONDS)
+    microseconds = _EXACT.scaleb(number, shift)
+    try:
+        return EPOCH + timedelta(microseconds=int(microseconds))
+    except OverflowError:
+        return None

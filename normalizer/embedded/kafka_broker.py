@@ -1,0 +1,228 @@
+"""A folder in, a running Apache Kafka out: one process, broker and controller in one."""
+
+import asyncio
+import base64
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.embedded.jars import java
+from normalizer.embedded.ports import keep_ports
+from normalizer.process.child import Child
+
+_CONTROLLER: Final = "CONTROLLER"
+_PLAIN: Final = "PLAINTEXT"
+_STARTED: Final = b"Kafka Server started"
+_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+_POLL_S: Final = 0.02
+_PROPERTIES: Final = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": _CONTROLLER,
+    "inter.broker.listener.name": _PLAIN,
+    "num.network.threads": "2",
+    "num.io.threads": "4",
+    "auto.create.topics.enable": "false",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "message.max.bytes": str(64 << 20),
+    "log.index.size.max.bytes": str(1 << 20),
+    "log.segment.delete.delay.ms": "1000",
+    "log.cleaner.threads": "1",
+    "log.cleaner.backoff.ms": "500",
+    "log.cleaner.dedupe.buffer.size": str(8 << 20),
+    "log.initial.task.delay.ms": "1000",
+    "broker.session.timeout.ms": "3000",  # a killed broker must wait so long for its own name
+    "broker.heartbeat.interval.ms": "500",
+}
+_LOGGING: Final = """\
+status = error
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %p %m (%c)%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = console
+logger.server.name = kafka.server.KafkaRaftServer
+logger.server.level = info
+"""
+
+
+class KafkaBroker:
+    """Apache Kafka on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
+
+    `folder` keeps log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties` go
+    over the defaults. `listeners` adds to the plain one, name -> protocol, as
+    {"SECURE": "SASL_SSL"}; their settings are `properties`, and `format_arguments` go to the
+    storage tool (`--add-scram`).
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        jars: Path,
+        *,
+        properties: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        format_arguments: Sequence[str] = (),
+        heap_mb: int = 512,
+        deadline_s: float = 60.0,
+    ) -> None:
+        self.name = "Kafka"
+        self.folder = folder.resolve()
+        self.log = self.folder / "kafka.log"
+        self.jars = jars
+        self._properties = {**_PROPERTIES, **(properties or {})}
+        self._listeners = {_PLAIN: "PLAINTEXT", **(listeners or {})}
+        self._format_arguments = format_arguments
+        self._heap_mb = heap_mb
+        self._deadline_s = deadline_s
+        self._ports: dict[str, int] = {}
+        self._child: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the Java process."""
+        return self._running().pid
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The plain listener's address."""
+        return self.address_of(_PLAIN)
+
+    def address_of(self, listener: str) -> str:
+        """The host and port of a listener that was asked for."""
+        return f"127.0.0.1:{self._ports[listener]}"
+
+    async def start(self) -> None:
+        """Returns when it answers; the first time the log folder is formatted."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._ports = keep_ports(self.folder / "ports.json", [_CONTROLLER, *self._listeners])
+        self._write_properties()
+        if not (self.folder / "log" / "meta.properties").exists():
+            await self._format()
+        offset = self.log.stat().st_size if self.log.exists() else 0
+        self._child = await self._java("kafka", "kafka.Kafka", self._file)
+        await self._wait_until_started(offset)
+
+    async def stop(self) -> None:
+        """Shuts down in order; nothing if it does not run."""
+        if self._child is not None:
+            await self._child.stop(signal.SIGTERM, deadline_s=20.0)
+            self._child = None
+
+    async def kill(self) -> None:
+        """SIGKILL; `start` recovers."""
+        await self._running().kill()
+        self._child = None
+
+    async def restart(self) -> None:
+        """Stopped in order and started on the same ports, if those are still free."""
+        await self.stop()
+        await self.start()
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+        return await self._running().wait()
+
+    def abort(self) -> None:
+        """SIGKILL, without waiting; nothing if it does not run."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """As SIGSTOP and SIGCONT in a test."""
+        self._running().send_signal(number)
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "server.properties"
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise EmbeddedError("Kafka is not running")
+        return self._child
+
+    def _write_properties(self) -> None:
+        protocols = {_CONTROLLER: "PLAINTEXT", **self._listeners}
+        addresses = {name: f"{name}://127.0.0.1:{port}" for name, port in self._ports.items()}
+        properties = {
+            **self._properties,
+            "log.dirs": str(self.folder / "log"),
+            "controller.quorum.voters": f"1@{self.address_of(_CONTROLLER)}",
+            "listeners": ",".join(addresses.values()),
+            "advertised.listeners": ",".join(addresses[name] for name in self._listeners),
+            "listener.security.protocol.map": ",".join(f"{n}:{p}" for n, p in protocols.items()),
+        }
+        self._file.touch(mode=0o600)
+        self._file.write_text("".join(f"{key}={value}\n" for key, value in properties.items()))
+        (self.folder / "log4j2.properties").write_text(_LOGGING)
+
+    async def _format(self) -> None:
+        """A format that was cut short leaves no meta.properties and is done again."""
+        shutil.rmtree(self.folder / "log", ignore_errors=True)
+        child = await self._java(
+            "kafka-storage",
+            "kafka.tools.StorageTool",
+            *("format", "--cluster-id", self._cluster_id(), "--config", self._file),
+            *self._format_arguments,
+        )
+        if await child.wait() != 0:
+            raise EmbeddedError(f"Kafka's log could not be formatted:\n{last_words(self.log)}")
+
+    def _cluster_id(self) -> str:
+        """Of the cluster that this broker forms."""
+        first, *others = uuid.uuid4().bytes
+        raw = bytes([first & 0x7F, *others])  # or it may begin with "-", as an option does
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+    async def _java(self, name: str, main: str, *arguments: str | Path) -> Child:
+        return await Child.start(
+            name,
+            [
+                await java(),
+                f"-Xmx{self._heap_mb}m",
+                "-Djava.awt.headless=true",
+                f"-Dlog4j2.configurationFile={self.folder / 'log4j2.properties'}",
+                *("-cp", f"{self.jars}/*"),
+                main,
+                *arguments,
+            ],
+            env=_ENV,
+            log=self.log,
+        )
+
+    async def _wait_until_started(self, offset: int) -> None:
+        """Kafka says so itself, once, after it takes connections."""
+        child = self._running()
+        deadline = time.monotonic() + self._deadline_s
+        while child.returncode is None and time.monotonic() < deadline:
+            with self.log.open("rb") as log:
+                log.seek(offset)
+                if _STARTED in log.read():
+                    return
+            await asyncio.sleep(_POLL_S)
+        ended = (
+            "ended" if child.returncode is not None else f"not ready in {self._deadline_s:.0f} s"
+        )
+        await child.kill()
+        self._child = None
+        raise EmbeddedError(f"Kafka {ended}; {self.log}:\n{last_words(self.log)}")

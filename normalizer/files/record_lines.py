@@ -1,0 +1,226 @@
+"""A byte stream in, its lines out, page by page; and the record that a line holds.
+
+A blank line holds no record: it is left out, but counted in the line numbers.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Final, Protocol
+
+import msgspec
+from msgspec import Meta
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.files.unpack import Unpacked, beginning
+
+LONGEST_BYTES: Final = (8 << 20) + 1
+"""A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
+
+Source: wire-shapes, section 9, L1.
+"""
+
+_CHUNK_BYTES: Final = 1 << 20
+NAMED_BY_BYTES: Final = 1 << 16
+
+
+class Readable(Protocol):
+    """A buffered byte stream: `read1` returns what there is, at most so much, and waits for one."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Some bytes; none at the end."""
+
+
+def pages(
+    stream: Readable, *, longest_bytes: int = LONGEST_BYTES
+) -> Iterator[list[tuple[int, bytes]]]:
+    """Pages of (line number from 1, line without its newline).
+
+    A page holds what could be read without waiting: whoever passes it on should flush after it.
+    A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
+    """
+    number = 1
+    for text in texts(stream, longest_bytes=longest_bytes):
+        yield _lines_of(number, text, longest_bytes)
+        number += text.count(b"\n")
+
+
+def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
+    """Whole lines with their newlines, which the last of a stream may lack; about a mebibyte each.
+
+    A text is what could be read without waiting, empty where that ended no line. A line that comes
+    in several chunks is cut to `longest_bytes`; one that does not is in memory anyway.
+    """
+    begun = bytearray()
+    while chunk := stream.read1(_CHUNK_BYTES):
+        after = chunk.rfind(b"\n") + 1
+        if not after:
+            begun += chunk[: longest_bytes - len(begun)]
+            yield b""
+            continue
+        if begun:
+            first_end = chunk.find(b"\n")
+            begun += chunk[: min(first_end, longest_bytes - len(begun))]
+            whole = bytes(begun) + chunk[first_end:after]
+        else:
+            whole = chunk[:after]
+        yield from _cut(whole)
+        begun = bytearray(chunk[after : after + longest_bytes])
+    if begun:
+        yield bytes(begun)
+
+
+def _cut(text: bytes) -> Iterator[bytes]:
+    """The text cut after newlines: what was packed well is many times as long as it was read."""
+    begin = 0
+    while len(text) - begin > 2 * _CHUNK_BYTES:
+        after = text.index(b"\n", begin + _CHUNK_BYTES) + 1
+        yield text[begin:after]
+        begin = after
+    if begin < len(text):
+        yield text[begin:]
+
+
+def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
+    """The lines of a text with their numbers; blank ones are left out."""
+    return [
+        (at, line)
+        for at, whole in enumerate(text.split(b"\n"), number)
+        if (line := whole[:longest_bytes]) and not line.isspace()
+    ]
+
+
+def open_lines(file: Path) -> Unpacked:
+    """The file, unpacked if it is gzip or zstd. Raises FatalError."""
+    return Unpacked.open(file)
+
+
+def topic_of(file: Path) -> str:
+    """The topic that stands for a file: a renamed, recompressed or grown file keeps it.
+
+    Source: wire-shapes, section 6.
+    """
+    return topic_named_by(beginning(file, NAMED_BY_BYTES))
+
+
+def topic_named_by(first_bytes: bytes) -> str:
+    """The topic of a file that begins so: its first 64 KiB unpacked, or all of a shorter one."""
+    return f"file:{hashlib.blake2b(first_bytes, digest_size=8).hexdigest()}"
+
+
+class _KcatLine(msgspec.Struct, frozen=True, gc=False):
+    """A record as `kcat -J` prints it; *_b64 for bytes that are not UTF-8 (ours)."""
+
+    topic: Annotated[str, Meta(max_length=249, pattern="^[^\\0]*$")]
+    partition: Annotated[int, Meta(ge=0, lt=1 << 31)]
+    offset: Annotated[int, Meta(ge=0, lt=(1 << 63) - 1)]
+    ts: int | None = None
+    key: str | None = None
+    key_b64: str | None = None
+    headers: tuple[str | None, ...] = ()
+    payload: str | msgspec.UnsetType | None = msgspec.UNSET
+    payload_b64: str | None = None
+
+
+_UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""Not JSON or not kcat's, not UTF-8, not base64; too deep."""
+
+_kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
+
+
+def records_in(
+    number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
+) -> tuple[int, Sequence[int], list[RawRecord]]:
+    """The number of the next text's first line; those of lines that are not blank; their records.
+
+    `number` is that of this text's first line; after a line without its newline nothing comes, so
+    what is said of a next one counts for nothing. See `record_of`.
+    """
+    if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
+        after = number + len(records)
+        return after, range(number, after), records
+    lines = _lines_of(number, text, longest_bytes)
+    return (
+        number + text.count(b"\n"),
+        [at for at, _ in lines],
+        [record_of(line, at, topic) for at, line in lines],
+    )
+
+
+def record_of(line: bytes, number: int, topic: str) -> RawRecord:
+    """The record of a line: kcat's form keeps its own place and time, another line is a value.
+
+    `topic` and `number`, the line's own number from 1, are the place of such a value.
+    """
+    try:
+        record = _recorded(_kcat.decode(line))
+    except _UNREADABLE:
+        record = None
+    return record or RawRecord(value=line, topic=topic, offset=number)
+
+
+def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
+    """The records of its lines, decoded together in half the time; None unless each holds one.
+
+    After `}` and a newline no value goes on with `{`: where as many values as lines lie between
+    such newlines, each line is one.
+    """
+    lines = _objects(text)
+    if not lines:
+        return None
+    try:
+        found = [_recorded(parsed) for parsed in _kcat.decode_lines(text)]
+    except _UNREADABLE:
+        return None
+    records = [record for record in found if record]
+    return records if len(records) == len(found) == lines else None
+
+
+def _objects(text: bytes) -> int:
+    """How many lines there are, if each begins with `{` and each but the last ends in `}`; else 0.
+
+    To count such newlines would take twice as long: the search for one letter skips all others.
+    """
+    if not text.startswith(b"{"):
+        return 0
+    lines = 1
+    newline = -1
+    last = len(text) - 1
+    while 0 <= (newline := text.find(b"\n", newline + 1)) < last:
+        if text[newline - 1 : newline + 2] != b"}\n{":
+            return 0
+        lines += 1
+    return lines
+
+
+def _recorded(parsed: _KcatLine) -> RawRecord | None:
+    """None for an object without a payload. Raises what is `_UNREADABLE`."""
+    payload, key, at_ms = parsed.payload, parsed.key, parsed.ts
+    if parsed.payload_b64 is not None:
+        value: bytes | None = base64.b64decode(parsed.payload_b64, validate=True)
+    elif payload is msgspec.UNSET:
+        return None
+    else:
+        value = None if payload is None else payload.encode()
+    if parsed.key_b64 is not None:
+        key_bytes: bytes | None = base64.b64decode(parsed.key_b64, validate=True)
+    else:
+        key_bytes = None if key is None else key.encode()
+    return RawRecord(
+        value,
+        parsed.topic,
+        0,
+        parsed.partition,
+        parsed.offset,
+        key_bytes,
+        _headers(parsed.headers) if parsed.headers else (),
+        at_ms if at_ms is not None and at_ms >= 0 else None,
+    )
+
+
+def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
+    """Kcat prints name, value, name, value."""
+    each = iter(flat)
+    pairs = zip(each, each, strict=False)
+    return tuple([(name or "", None if value is None else value.encode()) for name, value in pairs])

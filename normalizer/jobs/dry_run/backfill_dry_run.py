@@ -1,0 +1,280 @@
+"""A source of history in, what a backfill of it would change out; nothing is written.
+
+Each batch is settled against what is stored, by reads of its own, and against what the batches
+before it would have stored. So the diff is what the run then does, unless others write meanwhile.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from types import TracebackType
+from typing import Final, Self
+
+import asyncpg
+
+from normalizer.core.batch import Batch
+from normalizer.core.digests import Digest
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.reconcile import (
+    DEDUP_ALWAYS,
+    Coordinates,
+    WritePlan,
+    coordinates_of,
+    reconcile,
+    source_key,
+)
+from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
+from normalizer.jobs.backfill import normalized
+from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
+from normalizer.jobs.dry_run.overlay import Overlay
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder
+from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
+from normalizer.jobs.sources.source import HistorySource, ReadPosition
+from normalizer.process.slices import Normalize
+from normalizer.store.grid import Grid
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.rows import StoredRows
+from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.store import is_expired
+
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
+
+
+class BackfillDryRun:
+    """One reading of a source from its beginning. `stop` ends it; the diff is of what was read."""
+
+    def __init__(
+        self,
+        database_url: str,
+        source: HistorySource,
+        normalize: Normalize,
+        diff: Diff,
+        *,
+        batch_rows: int,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        self._source = source
+        self._normalize = normalize
+        self._diff = diff
+        self._batch_rows = batch_rows
+        self._rules_version = rules_version
+        self._grid = Grid()
+        self._session = Session(
+            database_url,
+            application_name="normalizer dry run",
+            grid=self._grid,
+            command_timeout_s=COMMAND_TIMEOUT_S,
+            settings=READ_ONLY,
+        )
+        self._stopping = asyncio.Event()
+        self._horizon: datetime | None = None
+        self._forgotten: frozenset[int] = frozenset()
+        self.stale = Diff()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._session.terminate()
+
+    def stop(self) -> None:
+        """End soon."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Read the source and fill the diff. Raises what reading raises.
+
+        `stale` then says what renormalize would make of the rows that this history stored and an
+        older version of the rules made: a backfill leaves them as they are.
+        """
+        with Overlay() as overlay:
+            try:
+                async with self._source:
+                    await self._read(overlay)
+            finally:
+                self._fill_diff(overlay)
+
+    async def _read(self, overlay: Overlay) -> None:
+        self._horizon, self._forgotten = await self._session.run_once(_read_expiry)
+        parts = await self._source.parts()
+        positions = {part.key: ReadPosition(next_offset=part.start, end=part.end) for part in parts}
+        builder = JobBatchBuilder(0)
+        async for page in self._source.read(positions):
+            async for piece, items in normalized(page, self._normalize):
+                builder.add(piece, items)
+            if builder.rows >= self._batch_rows:
+                await self._compare(builder.build(), overlay)
+                builder = JobBatchBuilder(0)
+            if self._stopping.is_set():
+                break
+        await self._compare(builder.build(), overlay)
+
+    async def _compare(self, batch: Batch, overlay: Overlay) -> None:
+        events, refusals = self._events_and_rejected(batch)
+        write_plan, stored = await self._settle(events, overlay)
+        overlay.keep(
+            write_plan.inserts, ((stored.before[_id_of(row)], row) for row in write_plan.updates)
+        )
+        for fate, _ in write_plan.outcomes:
+            if fate == "duplicate":
+                self._diff.add("unchanged")
+        for row in stored.same:
+            if 0 < row.normalizer_version < self._rules_version:
+                self._note_stale(row)
+        await self._note_refusals(refusals, overlay)
+
+    def _events_and_rejected(self, batch: Batch) -> tuple[list[Envelope], list[RejectedRecord]]:
+        """Events to settle, and refusals; what would be ignored is counted, and no more."""
+        events: list[Envelope] = []
+        refusals: list[RejectedRecord] = []
+        for record, outcomes in batch.items():
+            for outcome in outcomes:
+                if self._horizon is not None and is_expired(record, outcome, self._horizon):
+                    self._diff.add("expired")
+                    continue
+                match outcome:
+                    case Envelope() if outcome.execution_id in self._forgotten:
+                        self._diff.add("forgotten")
+                    case Envelope():
+                        events.append(outcome)
+                    case Rejected():
+                        refusals.append(RejectedRecord(record, outcome))
+                    case Ignored():
+                        pass
+        return events, refusals
+
+    async def _note_refusals(self, refusals: Sequence[RejectedRecord], overlay: Overlay) -> None:
+        known = await self._rejected_before([refusal.record for refusal in refusals])
+        known |= await self._stored_before({refusal.coordinates for refusal in refusals} - known)
+        for refusal in refusals:
+            if refusal.coordinates not in known and overlay.refuse(refusal.coordinates):
+                self._diff.refuse(rejected_coordinates(*refusal), refusal.rejected.reason)
+            else:
+                self._diff.add("unchanged")
+
+    async def _settle(
+        self, events: Sequence[Envelope], overlay: Overlay
+    ) -> tuple[WritePlan, "_StoredAndPending"]:
+        async def settle_in(connection: asyncpg.Connection) -> tuple[WritePlan, _StoredAndPending]:
+            reading = _StoredAndPending(
+                StoredRows(connection, self._grid), connection, self._grid, overlay
+            )
+            # Whoever wrote them: a dry run takes part in no agreement about that.
+            everything = {source_key(event): DEDUP_ALWAYS for event in events}
+            write_plan = await reconcile(events, reading, everything)
+            await reading.read_same(events, write_plan)
+            return write_plan, reading
+
+        return await self._session.run_once(settle_in)
+
+    def _fill_diff(self, overlay: Overlay) -> None:
+        for row in overlay.new():
+            self._diff.add("new", row)
+        for stored, row in overlay.changed():
+            self._diff.change("merged", _id_of(row), changes_between(stored, row))
+
+    def _note_stale(self, row: Envelope) -> None:
+        match renormalize_row(row, self._normalize):
+            case Unreadable() as unreadable:
+                self.stale.refuse(f"event {row.event_id}", unreadable.reason, _id_of(row))
+            case Envelope() as today:
+                if fields := changes_between(row, today):
+                    self.stale.change("changed", _id_of(row), fields)
+
+    async def _stored_before(self, coordinates_set: AbstractSet[Coordinates]) -> set[Coordinates]:
+        async def find(connection: asyncpg.Connection) -> set[Coordinates]:
+            return set(await StoredRows(connection, self._grid).find_rows_at(coordinates_set))
+
+        return await self._session.run_once(find)
+
+    async def _rejected_before(self, records: Sequence[RawRecord]) -> set[Coordinates]:
+        if not records:
+            return set()
+
+        async def find(connection: asyncpg.Connection) -> set[Coordinates]:
+            rows = await connection.fetch(
+                job_statements.FIND_QUARANTINED,
+                [record.topic for record in records],
+                [record.incarnation for record in records],
+                [record.partition for record in records],
+                [record.offset for record in records],
+            )
+            return {tuple(row) for row in rows}
+
+        return await self._session.run_once(find)
+
+
+class _StoredAndPending:
+    """What is stored and what would be: reads only, and remembers the rows before a change."""
+
+    def __init__(
+        self, stored: StoredRows, connection: asyncpg.Connection, grid: Grid, overlay: Overlay
+    ) -> None:
+        self._stored = stored
+        self._connection = connection
+        self._grid = grid
+        self._overlay = overlay
+        self._known: dict[int, Coordinates] = {}
+        self.before: dict[int, Envelope] = {}
+        self.same: list[Envelope] = []
+
+    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+        self._known |= await self._stored.find_coordinates(event_ids)
+        return self._known | self._overlay.find_coordinates(event_ids)
+
+    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        rows = await self._read(event_ids) | self._overlay.rows(event_ids)
+        self.before |= rows
+        return rows
+
+    async def find_rows_at(
+        self, coordinates_set: AbstractSet[Coordinates]
+    ) -> dict[Coordinates, int]:
+        found = await self._stored.find_rows_at(coordinates_set)
+        await self.find_coordinates(sorted(set(found.values())))
+        return found
+
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        return await self._stored.digests(values)
+
+    async def find_assigned(self, coordinates: Coordinates) -> int | None:
+        return self._overlay.find_assigned(coordinates) or await self._stored.find_assigned(
+            coordinates
+        )
+
+    async def assign(self, coordinates: Coordinates) -> int:
+        return self._overlay.assign(coordinates)
+
+    async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
+        """Fetch the stored rows that were stored from the very records of this batch."""
+        same = sorted(
+            row
+            for event, (fate, row) in zip(events, write_plan.outcomes, strict=True)
+            if fate == "duplicate" and self._known.get(row) == coordinates_of(event)
+        )
+        self.same = list((await self._read(same)).values())
+
+    async def _read(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        return {
+            row["event_id"]: Envelope(**row)
+            for low, high, ids in self._grid.grouped(event_ids)
+            for row in await self._connection.fetch(job_statements.READ_EVENTS, low, high, ids)
+        }
+
+
+async def _read_expiry(connection: asyncpg.Connection) -> tuple[datetime | None, frozenset[int]]:
+    """Before which time in the log events are ignored (None: retention is off), and whose."""
+    horizon, forgotten = await connection.fetchrow(job_statements.READ_EXPIRY)
+    return horizon, frozenset(forgotten)
+
+
+def _id_of(row: Envelope) -> int:
+    assert row.event_id is not None
+    return row.event_id

@@ -1,0 +1,179 @@
+"""What would change, row by row in; counts, values from and to, and examples out.
+
+It stays small however long the history: of each field so many different changes are told apart,
+the others only counted.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Rejected, canonical_json
+
+FIELDS: Final = tuple(
+    name
+    for name in Envelope.__struct_fields__
+    if name
+    not in {
+        *("event_id", "execution_id", "normalizer_version"),
+        *("source_topic", "source_incarnation", "source_partition", "source_offset"),
+        *("source_index", "merge_flags"),
+    }
+)
+"""Every column a rule decides. Keys never change; a version alone is no change, nor are flags."""
+
+PAIRS_A_FIELD: Final = 200
+EXAMPLES: Final = 3
+MAX_LETTERS: Final = 60
+
+_list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+FieldChanges = dict[str, tuple[Any, Any]]
+"""Field -> (from, to), in a form that compares by value and can be shown."""
+
+
+class RowChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One row of the diff. `fields` of what changes; `reason` of what is refused."""
+
+    what: str
+    event_id: str = ""
+    coordinates: str = ""
+    reason: str = ""
+    fields: FieldChanges = {}
+
+
+class _Pairs(msgspec.Struct):
+    counts: dict[tuple[str, str], int] = {}
+    examples: dict[tuple[str, str], list[int]] = {}
+    others: int = 0
+
+
+class Diff:
+    """Collects what would change. `sink` is given every row that would, one by one."""
+
+    def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:
+        self._sink = sink
+        self._fields: dict[str, dict[str, _Pairs]] = {}
+        self._rows: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
+        self._rejected_examples: dict[str, list[str]] = {}
+
+    def count(self, what: str) -> int:
+        """How many rows of a kind: new, merged, changed, refused, unchanged, expired, forgotten."""
+        return self._rows.get(what, 0)
+
+    def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
+        """How often each (from, to) of a field occurs, as they are shown."""
+        return self._fields.get(what, {}).get(field, _Pairs()).counts
+
+    def add(self, what: str, event: Envelope | None = None) -> None:
+        """A row that is `new` or `unchanged`, or `expired` or `forgotten`: it would be ignored."""
+        self._rows[what] = self.count(what) + 1
+        if self._sink and event is not None:
+            self._sink(RowChange(what=what, event_id=str(event.event_id)))
+
+    def change(self, what: str, event_id: int, fields: FieldChanges) -> None:
+        """A row that is `merged` or `changed`, with what would be different."""
+        self._rows[what] = self.count(what) + 1
+        for field, (before, after) in fields.items():
+            pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
+            pair = (_shortened(before), _shortened(after))
+            if pair not in pairs.counts and len(pairs.counts) >= PAIRS_A_FIELD:
+                pairs.others += 1
+                continue
+            pairs.counts[pair] = pairs.counts.get(pair, 0) + 1
+            examples = pairs.examples.setdefault(pair, [])
+            if len(examples) < EXAMPLES:
+                examples.append(event_id)
+        if self._sink:
+            self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
+
+    def refuse(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
+        """A record, or a stored row, that would be refused."""
+        self._rows["refused"] = self.count("refused") + 1
+        self._reasons[reason] = self._reasons.get(reason, 0) + 1
+        examples = self._rejected_examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES:
+            examples.append(coordinates)
+        if self._sink:
+            self._sink(
+                RowChange(
+                    what="refused",
+                    event_id="" if event_id is None else str(event_id),
+                    coordinates=coordinates,
+                    reason=reason,
+                )
+            )
+
+    def lines(self) -> Iterator[str]:
+        """The whole diff, as an operator reads it."""
+        for what in ("new", "merged", "changed", "refused", "unchanged", "expired", "forgotten"):
+            if what in self._rows:
+                yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
+            if what == "refused":
+                for reason, count in sorted(self._reasons.items(), key=lambda item: -item[1]):
+                    yield f"{count:>20,} {reason}, as {', '.join(self._rejected_examples[reason])}"
+            for field, pairs in sorted(self._fields.get(what, {}).items()):
+                yield from _field_lines(field, pairs)
+        if not self._rows:
+            yield "nothing was read"
+
+
+_WHY: Final = {
+    "expired": ", before the horizon of retention: --accept-expired goes on without them",
+    "forgotten": ", their executions were erased: ignored",
+}
+
+
+def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
+    """The fields that differ in value, whatever their spelling."""
+    changes: FieldChanges = {}
+    for field in FIELDS:
+        old, new = getattr(before, field), getattr(after, field)
+        if old == new:
+            continue
+        old, new = _value(field, old), _value(field, new)
+        if old != new:
+            changes[field] = (old, new)
+    return changes
+
+
+def rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
+    """Where a refused event stands."""
+    return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
+
+
+def _value(field: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if field == "coercions":
+        return [msgspec.Raw(entry) for entry in _sorted(_list.decode(value))]
+    if isinstance(value, bytes):
+        return msgspec.Raw(canonical_json(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return value
+
+
+def _sorted(entries: Iterable[msgspec.Raw]) -> list[bytes]:
+    return sorted(canonical_json(bytes(entry)) for entry in entries)
+
+
+def _shortened(value: Any) -> str:
+    text = "" if value is None else msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_LETTERS else f"{text[:MAX_LETTERS]}..."
+
+
+def _field_lines(field: str, pairs: _Pairs) -> Iterator[str]:
+    total = sum(pairs.counts.values()) + pairs.others
+    yield f"{total:>20,} {field}"
+    most = sorted(pairs.counts.items(), key=lambda item: (-item[1], item[0]))
+    for pair, count in most[:10]:
+        before, after = (text or "nothing" for text in pair)
+        examples = ", ".join(map(str, pairs.examples[pair]))
+        yield f"{count:>28,} {before} -> {after}, as {examples}"
+    if rest := total - sum(count for _, count in most[:10]):
+        yield f"{rest:>28,} others"

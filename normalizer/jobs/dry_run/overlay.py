@@ -1,0 +1,130 @@
+"""What a dry run would have written, kept beside the database: later tellings meet it there.
+
+It lies in a file that has no name, so memory stays flat and nothing is left behind.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Final, Self
+
+import msgspec
+
+from normalizer.core.reconcile import Coordinates, coordinates_of
+from normalizer.envelope import Envelope
+
+_SCHEMA: Final = """
+    create table event (
+        event_id integer primary key, place blob not null, row blob not null, stored blob
+    );
+    create table assigned (place blob primary key, event_id integer not null);
+    create table refused (place blob primary key);
+"""
+_FIND: Final = (
+    "select event_id, {column} from event where event_id in (select value from json_each(?))"
+)
+
+_row: Final[msgspec.msgpack.Decoder[Envelope]] = msgspec.msgpack.Decoder(Envelope)
+_place: Final[msgspec.msgpack.Decoder[Coordinates]] = msgspec.msgpack.Decoder(Coordinates)
+
+
+class Overlay:
+    """Rows that would be stored or changed, ids that would be assigned, refusals that would be new.
+
+    `with` closes it; what it kept is gone then.
+    """
+
+    def __init__(self) -> None:
+        self._files = sqlite3.connect("", isolation_level=None)
+        self._files.executescript(f"pragma journal_mode = off; pragma synchronous = off; {_SCHEMA}")
+        self._assigned = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.close()
+
+    def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+        """The coordinates of those of the ids that would be stored."""
+        return {
+            event_id: _place.decode(coordinates)
+            for event_id, coordinates in self._find("place", event_ids)
+        }
+
+    def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        """Those of the rows that would be stored or changed, as they would be."""
+        return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
+
+    def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
+        """Rows that would be stored; rows that would be changed, as they are and as they would be.
+
+        A row that is changed again keeps what it was at first.
+        """
+        rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
+        rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]
+        self._files.execute("begin")
+        self._files.executemany(
+            """
+            insert into event (event_id, place, row, stored) values (?, ?, ?, ?)
+            on conflict (event_id) do update set row = excluded.row
+            """,
+            (
+                (
+                    row.event_id,
+                    msgspec.msgpack.encode(coordinates_of(row)),
+                    msgspec.msgpack.encode(row),
+                    stored,
+                )
+                for row, stored in rows
+            ),
+        )
+        self._files.execute("commit")
+
+    def new(self) -> Iterator[Envelope]:
+        """Every row that would be stored, as it would be in the end; by id."""
+        for (row,) in self._files.execute(
+            "select row from event where stored is null order by event_id"
+        ):
+            yield _row.decode(row)
+
+    def changed(self) -> Iterator[tuple[Envelope, Envelope]]:
+        """Every row that would be changed, as it is and as it would be in the end; by id."""
+        for stored, row in self._files.execute(
+            "select stored, row from event where stored is not null order by event_id"
+        ):
+            yield _row.decode(stored), _row.decode(row)
+
+    def find_assigned(self, coordinates: Coordinates) -> int | None:
+        """The id that would have been assigned to these coordinates."""
+        found = self._files.execute(
+            "select event_id from assigned where place = ?", (msgspec.msgpack.encode(coordinates),)
+        ).fetchone()
+        return None if found is None else int(found[0])
+
+    def assign(self, coordinates: Coordinates) -> int:
+        """An id that stands for the one the database would give: below zero."""
+        self._assigned -= 1
+        self._files.execute(
+            "insert into assigned values (?, ?)",
+            (msgspec.msgpack.encode(coordinates), self._assigned),
+        )
+        return self._assigned
+
+    def refuse(self, coordinates: Coordinates) -> bool:
+        """Note a refusal; whether it is the first of these coordinates."""
+        return (
+            self._files.execute(
+                "insert or ignore into refused values (?)", (msgspec.msgpack.encode(coordinates),)
+            ).rowcount
+            == 1
+        )
+
+    def _find(self, column: str, event_ids: Sequence[int]) -> list[tuple[int, bytes]]:
+        wanted = msgspec.json.encode(event_ids).decode()
+        return self._files.execute(_FIND.format(column=column), (wanted,)).fetchall()

@@ -1,0 +1,71 @@
+"""The whole log of events in, stretches of ids out: each of few rows, read page by page."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final, NamedTuple
+
+import asyncpg
+
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.sources.row_pages import fetch_page
+
+RunOnConnection = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
+"""Does work on a connection, as `Session.run_once`."""
+
+
+BELOW_ALL_IDS: Final = -(1 << 63) - 1
+"""No id is below the one that follows it."""
+
+
+class IdRange(NamedTuple):
+    """Ids from `low` to `high`, both included."""
+
+    low: int
+    high: int
+
+
+async def fetch_rows(
+    connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
+) -> tuple[list[asyncpg.Record], int]:
+    """The first rows of a chunk, as far as they fit in memory, and up to which id they are all."""
+    rows, are_all = await fetch_page(connection, statement, *ids, *values)
+    return rows, ids.high if are_all else rows[-1]["event_id"]
+
+
+class IdRangeWalk:
+    """Walks the partitions in the order of ids, so many stored ids at a time."""
+
+    def __init__(self, run_on_connection: RunOnConnection, rows: int) -> None:
+        self._run_on_connection = run_on_connection
+        self._rows = rows
+        self._rows_walked = 0
+        self._rows_in_all = 0
+
+    def share(self) -> float | None:
+        """How much was walked, by statistics; None before the first chunk."""
+        return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
+
+    async def after(self, event_id: int) -> AsyncIterator[IdRange]:
+        """Chunks of all ids above this one. Raises what asking raises; can be walked again then."""
+        partitions = await self._fetch(job_statements.PARTITIONS)
+        self._rows_in_all = sum(partition["rows"] for partition in partitions)
+        self._rows_walked = 0
+        for partition in partitions:
+            low = max(partition["low"], event_id + 1)
+            left = partition["rows"]
+            while low <= partition["high"]:
+                bounds = (low, partition["high"])
+                end = await self._fetch(job_statements.CHUNK_END, *bounds, self._rows - 1)
+                high = end[0]["event_id"] if end else partition["high"]
+                yield IdRange(low, high)
+                low = high + 1
+                self._rows_walked += min(self._rows, left)
+                left -= min(self._rows, left)
+            self._rows_walked += left
+
+    async def _fetch(self, statement: str, *values: int) -> list[asyncpg.Record]:
+        async def fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+        rows: list[asyncpg.Record] = await self._run_on_connection(fetch)
+        return rows

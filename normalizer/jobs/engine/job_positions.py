@@ -1,0 +1,187 @@
+"""A batch of a job in; the job's own positions locked, checked, and moved with its totals."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter, lt
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import OutcomeTotals, PartitionBatch
+from normalizer.core.reconcile import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.sources.source import PartKey
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.session import RetryTransaction
+from normalizer.store.source_positions import is_already_committed
+from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
+
+NOTHING_REWRITTEN = (0, 0, 0)
+"""changed, unchanged, refused: a backfill stores or leaves, it rewrites nothing."""
+
+ANNOUNCED_AHEAD: Final = 65_536
+"""Told in steps of so many offsets: it waits for the service's batch in flight."""
+
+
+_SOURCE: Final = attrgetter("topic", "incarnation", "partition")
+_OFFSET: Final = attrgetter("offset")
+
+
+class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets `first` up to `end` of a source; `shuffled`: they do not ascend.
+
+    Then a record may come twice.
+    """
+
+    first: int
+    end: int
+    shuffled: bool
+
+
+class JobPositions:
+    """The positions of one run, in place of those of the source: the same locks, the same checks.
+
+    `keyed`: the key of a stretch's last record says where to go on. Offsets noted as `expired` are
+    counted as such when a batch passes over them.
+    """
+
+    def __init__(self, run: JobRun, *, keyed: bool = False) -> None:
+        self._run = run
+        self._keyed = keyed
+        self._expired: dict[PartKey, list[tuple[int, int]]] = {}
+        self._spans: dict[SourceKey, _OffsetSpan] = {}
+        """Of the batch that was locked last."""
+
+    def note_expired(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
+        """Offsets (first, next) that retention took before they could be read."""
+        self._expired.setdefault(part, []).extend(spans)
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> DedupHorizon | None:
+        """Lock the positions in key order. None: this batch's commit had taken effect already.
+
+        Raises Fenced (another runner took the job over) and PositionMoved.
+        """
+        rows = await connection.fetch(
+            job_statements.LOCK_PARTS,
+            self._run.spec.job_id,
+            self._run.number,
+            [part.topic for part in parts],
+            [part.incarnation for part in parts],
+            [part.partition for part in parts],
+        )
+        if is_already_committed(parts, rows):
+            return None
+        self._spans = _offset_spans(parts)
+        return await _reached(connection, self._spans)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
+        batch_id: int,
+        refusals: Sequence[RejectedRecord],
+    ) -> None:
+        """Move each position to the end of its stretch and add to the run's totals.
+
+        After `lock` of the same batch, in the same transaction.
+        """
+        rows = [
+            (
+                *part.key,
+                part.next_offset,
+                self._cursor(part),
+                self._expired_in(part),
+                *self._outcome_counts(part, totals, refusals),
+            )
+            for part, totals in moves
+        ]
+        await move_parts(connection, self._run, rows)
+        if self._spans:
+            sources = [list(column) for column in zip(*self._spans, strict=True)]
+            ends = [span.end for span in self._spans.values()]
+            await connection.execute(job_statements.MOVE_REACHED, *sources, ends)
+        await connection.execute(
+            job_statements.ADD_BATCH, batch_id, self._run.spec.job_id, self._run.number
+        )
+
+    def _outcome_counts(
+        self,
+        part: PartitionBatch,  # noqa: ARG002 - of some jobs not all records are like others
+        totals: OutcomeTotals,
+        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - the same
+    ) -> tuple[int, ...]:
+        """Records to refused, as MOVE_PARTS has them."""
+        return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
+
+    def _cursor(self, part: PartitionBatch) -> str | None:
+        if not self._keyed or not part.items:
+            return None
+        record, _ = part.items[-1]
+        return (record.key or b"").decode()
+
+    def _expired_in(self, part: PartitionBatch) -> int:
+        return sum(
+            max(0, min(after, part.next_offset) - max(first, part.from_offset))
+            for first, after in self._expired.get(part.key, ())
+        )
+
+
+async def _reached(
+    connection: asyncpg.Connection, spans: Mapping[SourceKey, _OffsetSpan]
+) -> DedupHorizon:
+    """Below which offsets somebody may have written the records of this batch before.
+
+    A job's own positions do not tell: other jobs read the same records, and so does the service,
+    which is told first where records ahead of it will not be new to it.
+    """
+    if not spans:
+        return NO_DEDUP_HORIZON
+    wanted = [list(column) for column in zip(*spans, strict=True)]
+    ends = [span.end for span in spans.values()]
+    await connection.execute(job_statements.ANNOUNCE_AHEAD, *wanted, ends, ANNOUNCED_AHEAD)
+    await connection.execute(ADD_DEDUP_HORIZON, *wanted)
+    written = _offsets(await connection.fetch(LOCK_DEDUP_HORIZON, *wanted))
+    live = _offsets(await connection.fetch(job_statements.LIVE_REACHED, *wanted))
+    if any(reached < spans[source].end for source, reached in live.items()):
+        raise RetryTransaction("a partition was claimed meanwhile")
+    if any(span.shuffled for span in spans.values()):
+        return dict.fromkeys(spans, DEDUP_ALWAYS)
+    below = {
+        source: reached for source, reached in written.items() if reached > spans[source].first
+    }
+    return below | dict.fromkeys(live, DEDUP_ALWAYS)
+
+
+def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:
+    """What the records take up of each source."""
+    records = [record for part in parts for record, _ in part.items]
+    offsets: dict[SourceKey, list[int]] = defaultdict(list)
+    for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):
+        offsets[source].append(offset)
+    return {
+        source: _OffsetSpan(
+            first=min(of_source),
+            end=max(of_source) + 1,
+            shuffled=not all(map(lt, of_source, of_source[1:])),
+        )
+        for source, of_source in offsets.items()
+    }
+
+
+def _offsets(rows: Iterable[asyncpg.Record]) -> dict[SourceKey, int]:
+    return {
+        (topic, incarnation, partition): offset for topic, incarnation, partition, offset in rows
+    }
+
+
+async def move_parts(
+    connection: asyncpg.Connection, run: JobRun, rows: Sequence[tuple[object, ...]]
+) -> None:
+    """Move positions; a row is as MOVE_PARTS has it."""
+    await connection.execute(
+        job_statements.MOVE_PARTS, run.spec.job_id, run.number, *map(list, zip(*rows, strict=True))
+    )

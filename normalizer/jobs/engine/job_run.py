@@ -1,0 +1,199 @@
+"""A job asked for in, a run of it that is ours out: its lock, its positions, its verdict.
+
+Correctness rests on the epoch, which every batch checks in its own transaction; the advisory lock,
+on a connection of its own, keeps a second runner from starting and is free at once when this
+process dies.
+"""
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import FatalError
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.store.migrate import refuse_edited
+from normalizer.store.protocol import check_protocol
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
+
+_SESSION: Final = {
+    "statement_timeout": "60s",
+    "search_path": "normalizer, public",
+    "TimeZone": "UTC",
+}
+_CONNECT_S: Final = 10.0
+
+
+class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done over all its parts; `outcomes` is the sum of all that follow it."""
+
+    records: int = 0
+    holes: int = 0
+    expired: int = 0
+    outcomes: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    merged: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    refused: int = 0
+
+
+class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run is getting on, for the table that pages and the API show."""
+
+    share: float | None
+    records_per_s: float
+    throttled_by_lag_s: float
+    throttled_by_rate_s: float
+
+
+class JobRun:
+    """One run of a job while this process is its runner. Made by `Run.begin`; `async with`.
+
+    Every method raises StoreUnavailable, or FatalError where another runner has the job.
+    """
+
+    def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:
+        self._database_url = database_url
+        self.owner = owner
+        self._connection: asyncpg.Connection | None = None
+        self.spec = spec
+        self.number = 0
+        self.epoch = 0
+        self.resumed = False
+        self.throttled_before_s = (0.0, 0.0)
+
+    @classmethod
+    async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
+        """Go on with the last run of the job, or begin the next one if that is complete.
+
+        Raises FatalError where somebody else runs it now.
+        """
+        run = cls(database_url, spec, owner)
+        try:
+            await run._begin(await run._locked())
+        except FOREIGN_ERRORS as error:
+            raise translated(error) from error
+        except FatalError:
+            await run.__aexit__(None, None, None)
+            raise
+        return run
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
+        """Where each part of the run stands; parts that are new to it begin at their start."""
+        rows = [(*part.key, part.start, part.end, part.named_by_bytes) for part in parts]
+        if rows:
+            await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
+        return {
+            (row["topic"], row["incarnation"], row["partition"]): ReadPosition(
+                next_offset=row["next_offset"], end=row["end_offset"], cursor=row["cursor"]
+            )
+            for row in await self._fetch(job_statements.READ_PARTS)
+        }
+
+    async def totals(self) -> RunTotals:
+        """The totals as they are committed."""
+        (row,) = await self._fetch(job_statements.READ_TOTALS)
+        return RunTotals(**row)
+
+    async def heartbeat(self, heartbeat: RunHeartbeat) -> None:
+        """Show how it is getting on."""
+        if not await self._fetch(
+            job_statements.WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)
+        ):
+            raise self._lost()
+
+    async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
+        """Write the verdict, or that the run was stopped and can be gone on with."""
+        last = (*msgspec.structs.astuple(heartbeat), state, reason)
+        if not await self._fetch(job_statements.END_RUN, self.epoch, *last):
+            raise self._lost()
+
+    def _lost(self) -> FatalError:
+        return FatalError(f"job {self.spec.job_id}: another runner took it over")
+
+    async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
+        try:
+            connection = await self._locked()
+            rows: list[asyncpg.Record] = await connection.fetch(
+                statement, self.spec.job_id, self.number, *values
+            )
+        except FOREIGN_ERRORS as error:
+            raise translated(error) from error
+        return rows
+
+    async def _locked(self) -> asyncpg.Connection:
+        """The connection that holds the job's lock; made again after an outage."""
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        connection = await asyncpg.connect(
+            self._database_url,
+            timeout=_CONNECT_S,
+            server_settings=_SESSION | {"application_name": f"normalizer job {self.spec.job_id}"},
+        )
+        try:
+            await self._lock(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+    async def _lock(self, connection: asyncpg.Connection) -> None:
+        if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
+            return
+        last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)
+        by = f" by {last['owner']}" if last else ""
+        raise FatalError(
+            f"job {self.spec.job_id} ({self.spec}) is being run{by}: one runner at a time"
+        )
+
+    async def _begin(self, connection: asyncpg.Connection) -> None:
+        await refuse_edited(connection)
+        async with connection.transaction():
+            await self._take(connection)
+            await check_protocol(connection)
+
+    async def _take(self, connection: asyncpg.Connection) -> None:
+        job_id = self.spec.job_id
+        last = await connection.fetchrow(job_statements.LAST_RUN, job_id)
+        self.resumed = last is not None and last["state"] != "complete"
+        if self.resumed:
+            self.number = last["run"]
+            row = await connection.fetchrow(
+                job_statements.RESUME_RUN, job_id, self.number, self.owner
+            )
+            self.throttled_before_s = (row["throttled_by_lag_s"], row["throttled_by_rate_s"])
+        else:
+            self.number = last["run"] + 1 if last else 1
+            row = await connection.fetchrow(
+                job_statements.BEGIN_RUN,
+                job_id,
+                self.number,
+                self.spec.kind,
+                str(self.spec),
+                self.owner,
+                self.spec.lock_key,
+            )
+        self.epoch = row["epoch"]

@@ -1,0 +1,345 @@
+"""Every SQL text the jobs say, named."""
+
+from typing import Final
+
+from normalizer.envelope import Envelope
+
+# Positions of live partitions: of each partition the newest incarnation, and how many there were.
+LIVE_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, incarnation, partition, epoch, next_offset, cluster_id,
+             last_offset, last_recorded_ms, last_crc
+    from     normalizer.source_positions
+    where    cluster_id not in ('', 'file')
+    order by topic, partition, incarnation desc
+"""
+
+INCARNATIONS: Final = """
+    select   topic, partition, max(incarnation) as newest, count(*) as incarnations
+    from     normalizer.source_positions
+    group by topic, partition
+"""
+
+SHORT_FILES: Final = """
+    select distinct topic, named_by_bytes
+    from   normalizer.job_parts
+    where  named_by_bytes < $1::integer
+"""
+
+TRY_LOCK: Final = "select pg_try_advisory_lock($1::bigint)"
+
+LAST_RUN: Final = """
+    select   run, state, owner, started_at
+    from     normalizer.jobs
+    where    job_id = $1::text
+    order by run desc
+    limit    1
+"""
+
+BEGIN_RUN: Final = """
+    insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key)
+    values ($1::text, $2::integer, $3::text, $4::text, $5::text, $6::bigint)
+    returning epoch
+"""
+
+RESUME_RUN: Final = """
+    update normalizer.jobs
+    set    owner = $3::text, epoch = epoch + 1, state = 'running', reason = '', ended_at = null,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer
+    returning epoch, throttled_by_lag_s, throttled_by_rate_s
+"""
+
+ADD_PARTS: Final = """
+    insert into normalizer.job_parts (
+        job_id, run, topic, incarnation, partition, start_offset, next_offset, end_offset,
+        named_by_bytes
+    )
+    select $1::text, $2::integer, part.topic, part.incarnation, part.partition, part.start_offset,
+           part.start_offset, part.end_offset, part.named_by_bytes
+    from   unnest(
+               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::bigint[], $8::integer[]
+           ) as part (topic, incarnation, partition, start_offset, end_offset, named_by_bytes)
+    on conflict on constraint job_parts_pkey do nothing
+"""
+
+READ_PARTS: Final = """
+    select   topic, incarnation, partition, next_offset, end_offset, cursor
+    from     normalizer.job_parts
+    where    job_id = $1::text and run = $2::integer
+    order by topic, incarnation, partition
+"""
+
+READ_TOTALS: Final = """
+    select coalesce(sum(records), 0)::bigint     as records,
+           coalesce(sum(holes), 0)::bigint       as holes,
+           coalesce(sum(expired), 0)::bigint     as expired,
+           coalesce(sum(outcomes), 0)::bigint    as outcomes,
+           coalesce(sum(stored), 0)::bigint      as stored,
+           coalesce(sum(duplicate), 0)::bigint   as duplicate,
+           coalesce(sum(merged), 0)::bigint      as merged,
+           coalesce(sum(quarantined), 0)::bigint as quarantined,
+           coalesce(sum(ignored), 0)::bigint     as ignored,
+           coalesce(sum(changed), 0)::bigint     as changed,
+           coalesce(sum(unchanged), 0)::bigint   as unchanged,
+           coalesce(sum(refused), 0)::bigint     as refused
+    from   normalizer.job_parts
+    where  job_id = $1::text and run = $2::integer
+"""
+
+# Not beyond the epoch: a runner that lost the job must not speak for it.
+WRITE_HEARTBEAT: Final = """
+    update normalizer.jobs
+    set    progress_ratio = $4::double precision, records_per_s = $5::double precision,
+           throttled_by_lag_s = $6::double precision, throttled_by_rate_s = $7::double precision,
+           updated_at = now()
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
+
+END_RUN: Final = """
+    update normalizer.jobs
+    set    progress_ratio = case when $8::text = 'complete' then 1
+                        else coalesce($4::double precision, progress_ratio) end,
+           records_per_s = $5::double precision, throttled_by_lag_s = $6::double precision,
+           throttled_by_rate_s = $7::double precision, state = $8::text, reason = $9::text,
+           updated_at = now(), ended_at = case when $8::text = 'stopped' then null else now() end
+    where  job_id = $1::text and run = $2::integer and epoch = $3::bigint
+    returning true
+"""
+
+LOCK_PARTS: Final = """
+    select   part.topic, part.incarnation, part.partition, job.epoch, part.next_offset
+    from     normalizer.job_parts as part
+    join     normalizer.jobs      as job using (job_id, run)
+    join     unnest($3::text[], $4::integer[], $5::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    where    part.job_id = $1::text and part.run = $2::integer
+    order by part.topic, part.incarnation, part.partition
+    for no key update of part, job
+"""
+
+MOVE_PARTS: Final = """
+    update normalizer.job_parts as part
+    set    next_offset = moved.next_offset,
+           cursor      = coalesce(moved.cursor, part.cursor),
+           records     = part.records + moved.records,
+           holes       = part.holes + moved.holes,
+           expired     = part.expired + moved.expired,
+           outcomes    = part.outcomes + moved.outcomes,
+           stored      = part.stored + moved.stored,
+           duplicate   = part.duplicate + moved.duplicate,
+           merged      = part.merged + moved.merged,
+           quarantined = part.quarantined + moved.quarantined,
+           ignored     = part.ignored + moved.ignored,
+           changed     = part.changed + moved.changed,
+           unchanged   = part.unchanged + moved.unchanged,
+           refused     = part.refused + moved.refused
+    from   unnest(
+               $3::text[], $4::integer[], $5::integer[], $6::bigint[], $7::text[], $8::bigint[],
+               $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[],
+               $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+               $19::bigint[]
+           ) as moved (
+               topic, incarnation, partition, next_offset, cursor, expired,
+               records, holes, outcomes, stored, duplicate, merged, quarantined, ignored,
+               changed, unchanged, refused
+           )
+    where  part.job_id = $1::text and part.run = $2::integer
+    and    (part.topic, part.incarnation, part.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+"""
+
+# Before a job writes records that a live partition has not come to.
+ANNOUNCE_AHEAD: Final = """
+    with ahead as (
+        select   position.topic, position.incarnation, position.partition, wanted.next_offset
+        from     normalizer.source_positions as position
+        join     unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                     as wanted (topic, incarnation, partition, next_offset)
+                 using (topic, incarnation, partition)
+        where    position.dedup_offset < wanted.next_offset
+        order by position.topic, position.incarnation, position.partition
+        for update of position
+    )
+    update normalizer.source_positions as position
+    set    dedup_offset = (ahead.next_offset / $5::bigint + 1) * $5::bigint
+    from   ahead
+    where  (position.topic, position.incarnation, position.partition)
+         = (ahead.topic, ahead.incarnation, ahead.partition)
+"""
+
+LIVE_REACHED: Final = """
+    select position.topic, position.incarnation, position.partition, position.dedup_offset
+    from   normalizer.source_positions as position
+    join   unnest($1::text[], $2::integer[], $3::integer[])
+               as wanted (topic, incarnation, partition)
+           using (topic, incarnation, partition)
+"""
+
+MOVE_REACHED: Final = """
+    update normalizer.dedup_horizon as horizon
+    set    next_offset = moved.next_offset
+    from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as moved (topic, incarnation, partition, next_offset)
+    where  (horizon.topic, horizon.incarnation, horizon.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+    and    horizon.next_offset < moved.next_offset
+"""
+
+ADD_BATCH: Final = """
+    insert into normalizer.job_batches (batch_id, job_id, run)
+    values ($1::bigint, $2::text, $3::integer)
+"""
+
+_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+
+READ_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+FIND_QUARANTINED: Final = """
+    select source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.quarantine
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as wanted (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
+"""
+
+READ_EXPIRY: Final = """
+    select nullif(expired_before, '-infinity') as expired_before,
+           array(select execution_id from normalizer.forgotten_executions) as forgotten
+    from   normalizer.retention_horizon
+"""
+
+# Partitions with rows, in the order of their ids; the statistics say about how many.
+PARTITIONS: Final = """
+    select   part.low, part.high, greatest(known.reltuples, 1)::bigint as rows
+    from     normalizer.event_partitions as part
+    join     pg_class as known on known.oid = ('normalizer.' || quote_ident(part.name))::regclass
+    where    pg_relation_size(known.oid) > 0
+    order by part.low
+"""
+
+# Where a chunk of so many ids ends; null: the partition holds fewer.
+CHUNK_END: Final = """
+    select   event_id
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+    limit    1
+    offset   $3::bigint
+"""
+
+# Rows made by an older version of the rules; 0 is no version: a row inserted by hand in SQL.
+_OUTDATED: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      normalizer_version between 1 and $3::integer - 1
+    and      ($4::text is null or shape = $4::text)
+    and      ($5::jsonb is null or coercions @> $5::jsonb)
+    and      ($6::timestamptz is null or created_at >= $6::timestamptz)
+    and      ($7::timestamptz is null or created_at < $7::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+READ_OUTDATED: Final = _OUTDATED
+LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
+
+ALL_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+ADD_ROW_REFUSALS: Final = """
+    insert into normalizer.job_refusals (job_id, run, event_id, reason, detail)
+    select $1::text, $2::integer, refused.event_id, refused.reason, refused.detail
+    from   unnest($3::bigint[], $4::text[], $5::text[]) as refused (event_id, reason, detail)
+    on conflict on constraint job_refusals_pkey do nothing
+"""
+
+LIST_ROW_REFUSALS: Final = """
+    select   event_id, reason, detail
+    from     normalizer.job_refusals
+    where    job_id = $1::text and run = $2::integer
+    order by event_id
+    limit    $3::integer
+"""
+
+# Entries that did not come through and were not tried in this run; bytes where they are kept.
+READ_ENTRIES: Final = """
+    select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
+             entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
+             raw.key, raw.value, raw.headers::text as headers, raw.whole
+    from     normalizer.quarantine          as entry
+    left join normalizer.quarantine_raw     as raw
+             using (source_topic, source_incarnation, source_partition, source_offset)
+    where    entry.quarantine_id > $1::bigint
+    and      entry.redriven_at is null
+    and      ($3::text is null or entry.reason = $3::text)
+    and      ($4::text is null or entry.shape = $4::text)
+    and      ($5::text is null or entry.source_topic = $5::text)
+    and      ($6::integer is null or entry.normalizer_version = $6::integer)
+    and      ($7::timestamptz is null or entry.quarantined_at >= $7::timestamptz)
+    and      ($8::timestamptz is null or entry.quarantined_at < $8::timestamptz)
+    and      ($9::bigint[] is null or entry.quarantine_id = any($9::bigint[]))
+    and      not exists (
+                 select from normalizer.redrive_attempts as tried
+                 where  tried.quarantine_id = entry.quarantine_id
+                 and    (
+                            (not $10::boolean and tried.normalizer_version >= $11::integer)
+                            or (tried.job_id = $12::text and tried.run = $13::integer)
+                        )
+             )
+    order by entry.quarantine_id
+    limit    $2::bigint
+"""
+
+ADD_REDRIVE_ATTEMPTS: Final = """
+    insert into normalizer.redrive_attempts
+           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select tried.quarantine_id, $3::text, $4::integer, tried.outcome, tried.detail, $1::text,
+           $2::integer
+    from   unnest($5::bigint[], $6::text[], $7::text[]) as tried (quarantine_id, outcome, detail)
+"""
+
+MARK_REDRIVEN: Final = """
+    update normalizer.quarantine
+    set    redriven_at = now()
+    where  quarantine_id = any($1::bigint[]) and redriven_at is null
+"""
+
+EVENTS_BETWEEN: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      ($3::timestamptz is null or created_at >= $3::timestamptz)
+    and      ($4::timestamptz is null or created_at < $4::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+EVENTS_OF_EXECUTIONS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      execution_id = any((select $3::bigint[])::bigint[])
+    and      ($4::timestamptz is null or created_at >= $4::timestamptz)
+    and      ($5::timestamptz is null or created_at < $5::timestamptz)
+    order by event_id
+"""  # noqa: S608 - column names of our own
+
+LIST_RUNS: Final = """
+    select   job_id, run, spec, state, reason, progress_ratio, started_at, records, holes, expired,
+             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, refused
+    from     projector.jobs
+    order by started_at desc, job_id, run desc
+    limit    $1::integer
+"""

@@ -1,0 +1,151 @@
+"""The work of a job in, its verdict out: everything that the jobs share around their work.
+
+One runner at a time, progress on the screen and in the table, live traffic watched, a stop within
+a deadline, and a verdict whatever ended it.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from normalizer.errors import FatalError, Fenced, NormalizerError, PositionError, RetryableError
+from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
+from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.throttle import Throttle
+from normalizer.settings import Settings
+from normalizer.telemetry import get_logger
+
+HEARTBEAT_EVERY_S: Final = 1.0
+
+JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
+"""Does the job, soon ends when told to stop; gives why the source was truncated, None if whole."""
+
+_log: Final = get_logger()
+
+
+class JobRunner:
+    """Plays one job once; `stop` ends it, and the same command goes on from there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: JobSpec,
+        *,
+        throttle: Throttle,
+        progress: RunProgress,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        assert settings.database_url
+        self.settings = settings
+        self.database_url = settings.database_url
+        self.spec = spec
+        self.throttle = throttle
+        self.clock = clock
+        self.stopping = asyncio.Event()
+        self._progress = progress
+        self._finished = asyncio.Event()
+        self._deadline = asyncio.timeout(None)
+
+    def stop(self) -> None:
+        """Let the transaction under way end, within the deadline, and begin no other.
+
+        What else is in hand is dropped: the next run reads it again.
+        """
+        _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
+        self.stopping.set()
+        self._finished.set()
+        now_s = asyncio.get_running_loop().time()
+        self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
+
+    async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
+        """Run the work to its end. Raises what keeps it from beginning, or from its verdict."""
+        began_s = self.clock()
+        run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
+        async with run:
+            self.throttle.throttled_before(run.throttled_before_s)
+            _log.info("started", job=self.spec.job_id, run=run.number, resumed=run.resumed)
+            before = await run.totals()
+            state, reason = await self._supervised(run, work, share)
+            totals = await run.totals()
+            if state == "complete" and totals.expired:
+                state = "truncated"
+                reason = f"retention took {totals.expired:,} offsets before they were read"
+            took_s = self.clock() - began_s
+            records_per_s = (totals.records - before.records) / took_s
+            # A source that is closed no longer knows how far it was: the last beat does.
+            await run.end(state, reason, self._heartbeat(None, records_per_s))
+            return RunResult(
+                job_id=self.spec.job_id,
+                run=run.number,
+                state=state,
+                reason=reason,
+                totals=totals,
+                took_s=took_s,
+                records_per_s=records_per_s,
+                throttled_s=dict(self.throttle.throttled_s),
+            )
+
+    async def _supervised(
+        self, run: JobRun, work: JobWork, share: Callable[[], float | None]
+    ) -> tuple[RunState, str]:
+        """The state it came to, and why where that is no success."""
+        truncated: str | None = None
+        try:
+            async with self._deadline, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.throttle.watch(self._finished), name="live traffic")
+                tasks.create_task(self._write_heartbeats(run, share), name="beat")
+                truncated = await work(run, tasks)
+                self._finished.set()
+        except TimeoutError:
+            _log.warning("deadline_passed", why="what was in flight is rolled back")
+        except BaseExceptionGroup as errors:
+            worst = _worst(errors)
+            if isinstance(worst, Fenced):
+                raise FatalError(f"job {self.spec.job_id}: another runner took it over") from errors
+            if not isinstance(worst, NormalizerError):
+                raise worst from errors
+            return "failed", str(worst)
+        if self.stopping.is_set():
+            return "stopped", ""
+        return ("complete", "") if truncated is None else ("truncated", truncated)
+
+    async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
+        """Say how it is getting on, on the screen and in the table."""
+        while not self._finished.is_set():
+            await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
+            with contextlib.suppress(RetryableError):
+                totals = await run.totals()
+                self._progress.note(totals.records, share())
+                self._progress.say(totals, self.throttle.throttled_by)
+                await run.heartbeat(self._heartbeat(share(), self._progress.records_per_s))
+
+    def _heartbeat(self, share: float | None, records_per_s: float) -> RunHeartbeat:
+        return RunHeartbeat(
+            share=share,
+            records_per_s=records_per_s,
+            throttled_by_lag_s=self.throttle.throttled_s["live_lag"],
+            throttled_by_rate_s=self.throttle.throttled_s["max_rate"],
+        )
+
+
+async def wait_at_most(event: asyncio.Event, wait_s: float) -> None:
+    """Wait for the event, not longer than this."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await event.wait()
+
+
+def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error that stands for a group: a lost job first, then a fatal one, else the first."""
+    leaves = [
+        _worst(error) if isinstance(error, BaseExceptionGroup) else error
+        for error in errors.exceptions
+    ]
+    for kind in (Fenced, PositionError, FatalError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return leaves[0]

@@ -1,0 +1,56 @@
+"""What the database knows of sources: live positions, incarnations, files that were short."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from normalizer.errors import ConfigurationError
+from normalizer.files.record_lines import NAMED_BY_BYTES
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.sources.file_source import ShortFile
+from normalizer.store.read_only import read_only_connection
+from normalizer.store.store import Claim
+
+
+class StoredState(msgspec.Struct, frozen=True, kw_only=True):
+    """As it was when a job began. `incarnations` gives the newest and how many there are."""
+
+    live: tuple[Claim, ...]
+    incarnations: dict[tuple[str, int], tuple[int, int]]
+    short_files: tuple[ShortFile, ...]
+
+    def incarnation_of(self, named: int | None) -> Callable[[str, int], int]:
+        """The incarnation that a record belongs to that names its topic and partition.
+
+        Raises ConfigurationError where it may be one of several and none was asked for: records
+        under the wrong one would pass for others that are stored already.
+        """
+
+        def incarnation(topic: str, partition: int) -> int:
+            if named is not None:
+                return named
+            newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
+            if incarnations > 1:
+                raise ConfigurationError(
+                    f"{topic}[{partition}] was made anew, its newest incarnation is {newest}: say "
+                    "with --incarnation which one these records were written in"
+                )
+            return newest
+
+        return incarnation
+
+
+async def read_stored_state(database_url: str) -> StoredState:
+    """Raises StoreUnavailable and FatalError."""
+    async with read_only_connection(database_url) as connection:
+        live = await connection.fetch(job_statements.LIVE_POSITIONS)
+        incarnations = await connection.fetch(job_statements.INCARNATIONS)
+        short_files = await connection.fetch(job_statements.SHORT_FILES, NAMED_BY_BYTES)
+    return StoredState(
+        live=tuple(Claim(**row) for row in live),
+        incarnations={
+            (row["topic"], row["partition"]): (row["newest"], row["incarnations"])
+            for row in incarnations
+        },
+        short_files=tuple(ShortFile(**row) for row in short_files),
+    )

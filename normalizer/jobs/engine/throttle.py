@@ -1,0 +1,270 @@
+"""Whether a job may write its next batch now: live traffic goes first, and no faster than asked.
+
+How long live records wait is seen from outside: how far the log reaches, by the broker, against how
+far the service has read, by its positions. Records wait since the moment when the log was first
+seen to reach beyond the position, whatever any producer's clock says.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
+
+import asyncpg
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from normalizer.errors import RetryableError
+from normalizer.jobs.engine import job_statements
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.store.read_only import connect_read_only
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+CHECK_EVERY_S: Final = 0.5
+COMMAND_TIMEOUT_S: Final = 65.0
+"""Longer than a statement may take: a network that swallows answers must not blind us for ever."""
+REMEMBERED_S: Final = 120.0
+LINE_EVERY_S: Final = 10.0
+
+ThrottleCause = Literal["live_lag", "max_rate"]
+
+
+class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the oldest unread record of live traffic has waited, and where; 0: none waits."""
+
+    seconds: float = 0.0
+    partition: str = ""
+
+
+class LiveLagHistory:
+    """Ends of the log as they were seen; tells since when records beyond a position are there."""
+
+    def __init__(self) -> None:
+        self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
+
+    def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
+        """Remember where each log ends now."""
+        for partition, end in ends.items():
+            samples = self._samples.setdefault(partition, deque())
+            if not samples or samples[-1][1] != end:
+                samples.append((now_s, end))
+            # The last one before the horizon stays: it may be what the position has not reached.
+            while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
+                samples.popleft()
+
+    def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float:
+        """How long the record at this offset has been seen to wait; 0 where there is none."""
+        return max(
+            (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
+            default=0.0,
+        )
+
+
+class LiveLagSource(Protocol):
+    """What the pace asks about live traffic."""
+
+    async def read(self) -> LiveLag:
+        """How far live traffic is behind now. Raises RetryableError where that cannot be told."""
+
+
+class LiveTraffic:
+    """The service as a broker and the positions show it. `async with`, inside that of the log.
+
+    One connection stays: to make one at each look would cost both ends several milliseconds.
+    """
+
+    def __init__(
+        self, database_url: str, log: TopicReader, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._database_url = database_url
+        self._log = log
+        self._clock = clock
+        self._history = LiveLagHistory()
+        self._cluster_id: str | None = None
+        self._connection: asyncpg.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                await connection.close(timeout=5)
+
+    async def read(self) -> LiveLag:
+        """How far live traffic is behind now. Raises RetryableError and FatalError."""
+        if self._cluster_id is None:
+            self._cluster_id = await self._log.cluster_id()
+        positions = {
+            KafkaPartition(row["topic"], row["partition"]): row["next_offset"]
+            for row in await self._rows()
+            if row["cluster_id"] == self._cluster_id
+        }
+        bounds = await self._bounds(positions)
+        now_s = self._clock()
+        self._history.note(now_s, {one: bound.end for one, bound in bounds.items()})
+        behind = {one: self._history.behind_s(now_s, one, positions[one]) for one in bounds}
+        worst = max(behind, key=lambda one: behind[one], default=None)
+        return LiveLag() if worst is None else LiveLag(seconds=behind[worst], partition=str(worst))
+
+    async def _rows(self) -> list[asyncpg.Record]:
+        try:
+            if self._connection is not None:
+                # It may have been lost since the last look: then a new one tells.
+                with contextlib.suppress(*FOREIGN_ERRORS):
+                    return await self._fetch(self._connection)
+                self._terminate()
+            self._connection = await connect_read_only(self._database_url)
+            return await self._fetch(self._connection)
+        except FOREIGN_ERRORS as error:
+            self._terminate()
+            raise translated(error) from error
+
+    @staticmethod
+    async def _fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await connection.fetch(
+            job_statements.LIVE_POSITIONS, timeout=COMMAND_TIMEOUT_S
+        )
+        return rows
+
+    def _terminate(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _bounds(
+        self, positions: Mapping[KafkaPartition, int]
+    ) -> dict[KafkaPartition, Bounds]:
+        known: set[KafkaPartition] = set()
+        for topic in {one.topic for one in positions}:
+            known |= await self._log.partitions(topic)
+        return await self._log.bounds(known & positions.keys())
+
+
+class Throttle:
+    """Lets batches through one by one; `throttled_s` counts the seconds that each cause held them.
+
+    `yield_at_s` None, or no `live`: live traffic is not looked at. `max_rate` is records a second.
+    """
+
+    def __init__(
+        self,
+        logger: FilteringBoundLogger,
+        *,
+        live: LiveLagSource | None,
+        yield_at_s: float | None,
+        max_rate: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = logger
+        self._live = live if yield_at_s is not None else None
+        self._yield_at_s = yield_at_s or 0.0
+        self._max_rate = max_rate
+        self._clock = clock
+        self._lag = LiveLag()
+        self._checked = asyncio.Event()
+        self._began_s: float | None = None
+        self._let_through = 0
+        self._logged_at_s = -LINE_EVERY_S
+        self._lag_unknown = False
+        self.throttled_s: dict[ThrottleCause, float] = {"live_lag": 0.0, "max_rate": 0.0}
+        self.throttled_by: ThrottleCause | None = None
+
+    def throttled_before(self, throttled_s: tuple[float, float]) -> None:
+        """How long an earlier process held this run, by live lag and by --max-rate."""
+        self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
+
+    def max_batch_rows(self, most: int) -> int:
+        """Rows of a batch: few enough that a low rate does not come in bursts."""
+        return most if self._max_rate is None else max(1, min(most, round(self._max_rate / 2)))
+
+    async def watch(self, stop: asyncio.Event) -> None:
+        """Look at live traffic again and again until the stop."""
+        while self._live and not stop.is_set():
+            await self._check_lag(self._live)
+            self._checked.set()
+            await _wait_at_most(stop, CHECK_EVERY_S)
+        self._checked.set()
+
+    async def acquire(self, records: int, stop: asyncio.Event) -> None:
+        """Return when so many records may be written, or at the stop."""
+        if self._live:
+            await self._checked.wait()
+            await self._wait("live_lag", self._lag_s, stop)
+        if self._max_rate:
+            now_s = self._clock()
+            self._let_through += records
+            # Whatever time went by without records, no more than this turn is owed.
+            earliest_s = now_s - self._let_through / self._max_rate
+            self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
+            await self._wait("max_rate", self._ahead_s, stop)
+
+    def refund(self, records: int) -> None:
+        """So many of those that were let through were not there."""
+        self._let_through -= records
+
+    def _lag_s(self) -> float:
+        """How long to look again at the earliest; 0: go."""
+        return CHECK_EVERY_S / 5 if self._lag.seconds > self._yield_at_s else 0.0
+
+    def _ahead_s(self) -> float:
+        assert self._max_rate
+        assert self._began_s is not None
+        return self._began_s + self._let_through / self._max_rate - self._clock()
+
+    async def _wait(
+        self, cause: ThrottleCause, wait_s: Callable[[], float], stop: asyncio.Event
+    ) -> None:
+        began_s = self._clock()
+        while (left_s := wait_s()) > 0 and not stop.is_set():
+            self._log_wait(cause)
+            await _wait_at_most(stop, min(left_s, CHECK_EVERY_S))
+        if self.throttled_by:
+            throttled_s = self._clock() - began_s
+            self.throttled_s[cause] += throttled_s
+            self.throttled_by = None
+            if cause == "live_lag":
+                self._log.info("resumed", after="live lag", throttled_s=round(throttled_s, 1))
+
+    def _log_wait(self, cause: ThrottleCause) -> None:
+        self.throttled_by = cause
+        if self._clock() - self._logged_at_s < LINE_EVERY_S:
+            return
+        self._logged_at_s = self._clock()
+        if cause == "live_lag":
+            self._log.info(
+                "throttled",
+                by="live lag",
+                lag_s=round(self._lag.seconds, 1),
+                partition=self._lag.partition,
+                yield_at_s=self._yield_at_s,
+            )
+        else:
+            self._log.info("throttled", by="--max-rate", max_rate=self._max_rate)
+
+    async def _check_lag(self, live: LiveLagSource) -> None:
+        try:
+            self._lag = await live.read()
+        except RetryableError as error:
+            # Where neither broker nor database answers, no live record is written anyway.
+            self._lag = LiveLag()
+            if not self._lag_unknown:
+                self._log.warning("live_lag_unknown", why=str(error))
+            self._lag_unknown = True
+        else:
+            self._lag_unknown = False
+
+
+async def _wait_at_most(stop: asyncio.Event, wait_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stop.wait()

@@ -1,0 +1,351 @@
+"""Stored rows of older rules in; what today's rules make of what was sent, written over them.
+
+A row is rebuilt into the event it came from and read again. Keys never change; what today's rules
+would refuse stays and is listed; a row that reads the same is left alone, its version too. The
+triggers of the projections see an update like any other. What is made of a row is a parameter:
+`redact` writes over rows in the same way.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.envelope import RULES_VERSION, Envelope
+from normalizer.errors import FatalError, Fenced, RetryableError
+from normalizer.jobs.backfill import LONGEST_WAIT_S, SESSION
+from normalizer.jobs.dry_run.diff import Diff, changes_between
+from normalizer.jobs.engine import job_statements
+from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
+from normalizer.jobs.engine.job_positions import move_parts
+from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.runner import JobRunner, wait_at_most
+from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.process.slices import Normalize
+from normalizer.store.grid import Grid
+from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
+from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Session
+from normalizer.telemetry import Outage, get_logger
+
+ROWS_A_CHUNK: Final = 1_000
+"""Locked while they are read again: some tens of milliseconds."""
+PART: Final[PartKey] = ("events", 0, 0)
+READ_ONLY: Final = {"default_transaction_read_only": "on"}
+_ROUNDS: Final = 5
+_ROWS_A_SLICE: Final = 50
+"""Read again without a pause: a few milliseconds."""
+
+_log: Final = get_logger()
+
+
+class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which of the outdated rows; None everywhere: all of them. Times are of created_at."""
+
+    shape: str | None = None
+    rule: str | None = None
+    from_time: datetime | None = None
+    to_time: datetime | None = None
+
+    def parameters(self, version: int) -> tuple[object, ...]:
+        """What the statement asks for."""
+        rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
+        return (version, self.shape, rule, self.from_time, self.to_time)
+
+
+class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows are read, by a statement whose first parameters are bounds; what is made of each.
+
+    `find` locks them; with `may_change` it need not: then those alone are locked that may change.
+    """
+
+    find: str
+    parameters: tuple[object, ...]
+    rewrite: Callable[[Envelope], Envelope | Unreadable]
+    may_change: Callable[[Envelope], bool] | None = None
+
+
+class _RewrittenPage(msgspec.Struct):
+    """What became of the rows of one page."""
+
+    rows: int = 0
+    changed: list[Envelope] = []
+    unreadable: list[tuple[int, Unreadable]] = []
+
+    @property
+    def unchanged(self) -> int:
+        return self.rows - len(self.changed) - len(self.unreadable)
+
+
+class Rewrite:
+    """One run over the log that makes rows anew."""
+
+    def __init__(self, runner: JobRunner, plan: RewritePlan) -> None:
+        self._runner = runner
+        self._stopping = runner.stopping
+        self._plan = plan
+        self._grid = Grid()
+        self._session = _session(runner.database_url, self._grid, SESSION, runner.spec.kind)
+        self._id_ranges = IdRangeWalk(
+            self._session.run_once, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
+        )
+        self._outage = Outage(_log, runner.clock)
+
+    async def run(self) -> RunResult:
+        """Read every row again and write those that come out otherwise."""
+        try:
+            return await self._runner.run(self._work, self._id_ranges.share)
+        finally:
+            self._session.terminate()
+
+    async def _work(self, run: JobRun, _tasks: asyncio.TaskGroup) -> None:
+        """Page by page from the position on; after an outage, from the last page written."""
+        at = (await run.positions([SourcePart(key=PART, start=0)]))[PART]
+        tries = 0
+        while not self._stopping.is_set():
+            try:
+                async for ids in self._id_ranges.after(_last_id(at)):
+                    while _last_id(at) < ids.high:
+                        at = await self._rewrite(run, ids, at)
+                        tries = 0 if self._outage.over() else tries
+                        if self._stopping.is_set():
+                            return
+                await self._finish()
+            except RetryableError as error:
+                self._outage.failed(error)
+                tries += 1
+                await wait_at_most(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                # A commit may have taken effect although its answer was lost.
+                at = await self._stored_position(run, at)
+            else:
+                return
+
+    async def _finish(self) -> None:
+        """What is left to do once every row was read; done again after an outage."""
+
+    async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
+        try:
+            return (await run.positions([]))[PART]
+        except RetryableError:
+            return at
+
+    async def _rewrite(self, run: JobRun, ids: IdRange, at: ReadPosition) -> ReadPosition:
+        """Write the next page of a chunk in a transaction; the position after it."""
+        throttle = self._runner.throttle
+        most = throttle.max_batch_rows(ROWS_A_CHUNK)
+        await throttle.acquire(most, self._stopping)
+        if self._stopping.is_set():
+            return at
+        rest = ids._replace(low=max(ids.low, _last_id(at) + 1))
+        refused: dict[int, str | None] = {}
+        for _ in range(_ROUNDS):
+            with contextlib.suppress(RetryTransaction):
+                try:
+                    write = partial(self._write, run, rest, at, refused)
+                    after = await self._session.transaction(write)
+                except RowRefused:
+                    find = partial(self._find_refused, rest, refused)
+                    refused = refused | await self._session.transaction(find, rolled_back=True)
+                else:
+                    throttle.refund(most - (after.next_offset - at.next_offset))
+                    return after
+        raise FatalError(f"events {rest.low} to {rest.high}: rows are refused in every round")
+
+    async def _write(
+        self,
+        run: JobRun,
+        rest: IdRange,
+        at: ReadPosition,
+        refused: dict[int, str | None],
+        connection: asyncpg.Connection,
+    ) -> ReadPosition:
+        job = (run.spec.job_id, run.number)
+        locked = await connection.fetch(
+            job_statements.LOCK_PARTS, *job, *([value] for value in PART)
+        )
+        if not locked or locked[0]["epoch"] != run.epoch:
+            raise Fenced("another runner has the job", topic=PART[0], partition=0)
+        found, last_id = await self._rewrite_page(connection, rest, refused)
+        await update_rows(connection, found.changed, self._grid)
+        if found.unreadable:
+            listed = [(event_id, why.reason, why.detail) for event_id, why in found.unreadable]
+            await connection.execute(
+                job_statements.ADD_ROW_REFUSALS, *job, *map(list, zip(*listed, strict=True))
+            )
+        after = ReadPosition(next_offset=at.next_offset + found.rows, cursor=str(last_id))
+        outcome_counts = (0, 0, 0, 0, 0, len(found.changed), found.unchanged, len(found.unreadable))
+        moved = (
+            *PART,
+            after.next_offset,
+            after.cursor,
+            0,
+            found.rows,
+            0,
+            found.rows,
+            *outcome_counts,
+        )
+        await move_parts(connection, run, [moved])
+        return after
+
+    async def _find_refused(
+        self, rest: IdRange, refused: dict[int, str | None], connection: asyncpg.Connection
+    ) -> dict[int, str | None]:
+        """Which rows the database refuses as today's rules make them; nothing stays written."""
+        found, _ = await self._rewrite_page(connection, rest, refused)
+
+        async def change(some: Sequence[Envelope]) -> None:
+            await update_rows(connection, some, self._grid)
+
+        return await find_refused_rows(connection, found.changed, change)
+
+    async def _rewrite_page(
+        self, connection: asyncpg.Connection, rest: IdRange, refused: dict[int, str | None]
+    ) -> tuple[_RewrittenPage, int]:
+        """The next page of a chunk, and up to which id it goes."""
+        what = self._plan
+        records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
+        rows = [Envelope(**record) for record in records]
+        if what.may_change:
+            # What was read without a lock may be another row by now.
+            ids = [row.event_id or 0 for row in rows if what.may_change(row)]
+            rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
+        found = await _rewrite_rows(rows, what.rewrite, refused)
+        found.rows = len(records)
+        return found, last_id
+
+
+class Renormalize(Rewrite):
+    """One run over outdated rows. `rules_version` is what `normalize` calls itself."""
+
+    def __init__(
+        self,
+        runner: JobRunner,
+        selection: RenormalizeSelection,
+        normalize: Normalize,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        plan = RewritePlan(
+            find=job_statements.LOCK_OUTDATED,
+            parameters=selection.parameters(rules_version),
+            rewrite=partial(renormalize_row, normalize=normalize),
+        )
+        super().__init__(runner, plan)
+
+
+class RewriteDryRun:
+    """Fills a diff with what a run would change; reads only."""
+
+    def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
+        self._plan = plan
+        self._diff = diff
+        self._session = _session(database_url, Grid(), READ_ONLY, "dry run")
+        self._id_ranges = IdRangeWalk(self._session.run_once, ROWS_A_CHUNK)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End soon; the diff is of what was read."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Read every row again. Raises StoreUnavailable and FatalError."""
+        try:
+            await self._compare_all()
+        finally:
+            self._session.terminate()
+
+    async def _compare_all(self) -> None:
+        async for ids in self._id_ranges.after(BELOW_ALL_IDS):
+            last_id = ids.low - 1
+            while last_id < ids.high:
+                last_id = await self._compare(IdRange(last_id + 1, ids.high))
+                if self._stopping.is_set():
+                    return
+
+    async def _compare(self, rest: IdRange) -> int:
+        """Compare the next page of a chunk; up to which id it goes."""
+        records, last_id = await self._session.run_once(partial(self._fetch, rest))
+        what = self._plan
+        before = {record["event_id"]: Envelope(**record) for record in records}
+        rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
+        found = await _rewrite_rows(rows, what.rewrite, {})
+        found.rows = len(records)
+        for event_id, why in found.unreadable:
+            self._diff.refuse(f"event {event_id}", why.reason, event_id)
+        for row in found.changed:
+            assert row.event_id is not None
+            self._diff.change("changed", row.event_id, changes_between(before[row.event_id], row))
+        for _ in range(found.unchanged):
+            self._diff.add("unchanged")
+        return last_id
+
+    async def _fetch(
+        self, rest: IdRange, connection: asyncpg.Connection
+    ) -> tuple[list[asyncpg.Record], int]:
+        what = self._plan
+        return await fetch_rows(connection, what.find, rest, *what.parameters)
+
+
+class RenormalizeDryRun(RewriteDryRun):
+    """Fills a diff with what renormalizing would change; reads only."""
+
+    def __init__(
+        self,
+        database_url: str,
+        selection: RenormalizeSelection,
+        normalize: Normalize,
+        diff: Diff,
+        *,
+        rules_version: int = RULES_VERSION,
+    ) -> None:
+        plan = RewritePlan(
+            find=job_statements.READ_OUTDATED,
+            parameters=selection.parameters(rules_version),
+            rewrite=partial(renormalize_row, normalize=normalize),
+        )
+        super().__init__(database_url, plan, diff)
+
+
+def _last_id(at: ReadPosition) -> int:
+    """Up to which id rows were read again."""
+    return int(at.cursor or BELOW_ALL_IDS)
+
+
+async def _rewrite_rows(
+    rows: Sequence[Envelope],
+    rewrite: Callable[[Envelope], Envelope | Unreadable],
+    refused: dict[int, str | None],
+) -> _RewrittenPage:
+    """What today's rules make of each row; those that the database refused are unreadable."""
+    found = _RewrittenPage(rows=len(rows))
+    for number, row in enumerate(rows):
+        if number % _ROWS_A_SLICE == 0:
+            await asyncio.sleep(0)
+        assert row.event_id is not None
+        today = rewrite(row)
+        if row.event_id in refused:
+            code = refused[row.event_id] or "it cannot be encoded"
+            today = Unreadable(
+                reason="rejected_by_database", detail=f"the database refused: {code}"
+            )
+        if isinstance(today, Unreadable):
+            found.unreadable.append((row.event_id, today))
+        elif changes_between(row, today):
+            found.changed.append(today)
+    return found
+
+
+def _session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
+    return Session(
+        database_url,
+        application_name=f"normalizer {name}",
+        grid=grid,
+        command_timeout_s=COMMAND_TIMEOUT_S,
+        settings=settings,
+    )

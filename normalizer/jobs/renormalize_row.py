@@ -1,0 +1,117 @@
+"""A stored row in; the row that today's rules make of it, under the same keys, or why none out."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.denormalize import denormalize
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
+
+KEYS: Final = (
+    *("event_id", "execution_id", "source_topic", "source_incarnation"),
+    *("source_partition", "source_offset", "source_index", "merge_flags"),
+)
+"""What names a row, where it came from and how it was merged: no rule ever changes them."""
+
+SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+_object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
+    dict[str, msgspec.Raw]
+)
+_list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
+    """Why today's rules make no row of it under its keys: it stays as it is."""
+
+    reason: str
+    detail: str
+
+
+class _Coercion(msgspec.Struct, frozen=True):
+    rule: str
+    field: str = ""
+    original: msgspec.Raw = msgspec.field(name="from", default=msgspec.Raw(b""))
+
+
+_coercion: Final[msgspec.json.Decoder[_Coercion]] = msgspec.json.Decoder(_Coercion)
+
+
+def renormalize_row(
+    row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
+) -> Envelope | Unreadable:
+    """The row as today's rules would have made it from what its tellings sent."""
+    record = denormalize(row)
+    match normalize(record):
+        case (Envelope() as event,):
+            pass
+        case (Rejected() as rejected,):
+            return Unreadable(reason=rejected.reason, detail=rejected.detail)
+        case outcomes:
+            return Unreadable(
+                reason="not_one_event", detail=f"today's rules make {len(outcomes)} events of it"
+            )
+    if event.execution_id != row.execution_id:
+        return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
+    kept = {name: getattr(row, name) for name in KEYS}
+    return msgspec.structs.replace(
+        event,
+        extra=_with_other_values(event.extra, row.extra, record),
+        coercions=_with_other_coercions(event.coercions, row.coercions, record),
+        **kept,
+    )
+
+
+# A row joined from several tellings is rebuilt as one event. What only another telling sent,
+# today's rules cannot find again: it stays where it was kept. So does what the store noted of the
+# row's id.
+
+
+def _with_other_values(
+    extra: bytes | None, stored: bytes | None, record: RawRecord
+) -> bytes | None:
+    if stored is None:
+        return extra
+    made = {} if extra is None else _object.decode(extra)
+    for name, value in _object.decode(stored).items():
+        if name not in made and not _has_value(record, [name], value):
+            made[name] = value
+    return msgspec.json.encode(made) if made else None
+
+
+def _with_other_coercions(
+    coercions: bytes | None, stored: bytes | None, record: RawRecord
+) -> bytes | None:
+    if stored is None:
+        return coercions
+    made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
+    for each in _list.decode(stored):
+        coercion = _coercion.decode(each)
+        if coercion.rule in SET_BY_STORE or (
+            coercion.original
+            and not _has_value(record, coercion.field.split("."), coercion.original)
+        ):
+            made.setdefault(_canonical(each), each)
+    return msgspec.json.encode(list(made.values())) if made else None
+
+
+def _canonical(raw: msgspec.Raw) -> bytes:
+    return canonical_json(bytes(raw))
+
+
+def _has_value(record: RawRecord, path: list[str], original: msgspec.Raw) -> bool:
+    """Whether the rebuilt record has this value at this path."""
+    value: Any = msgspec.Raw((record.value or b"null").removeprefix(_BOM))
+    for name in path:
+        try:
+            value = _object.decode(value).get(name, msgspec.Raw(b"null"))
+        except msgspec.MsgspecError:
+            return False
+    try:
+        return _canonical(value) == _canonical(original)
+    except ValueError:  # what is rebuilt may hold text that no row can
+        return False

@@ -1,0 +1,72 @@
+"""What rows lack: `--set NAME=VALUE` in, a record's value with the missing fields added out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.wire_event import CANONICAL_NAME, NULL
+from normalizer.errors import ConfigurationError
+
+_fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
+    """The texts of `NAME=VALUE`, by name. Raises ConfigurationError for one that is not so."""
+    defaults: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not name or not equals:
+            raise ConfigurationError(f"--set: expected NAME=VALUE; got {setting!r}")
+        defaults[name] = value
+    return defaults
+
+
+class FieldDefaults:
+    """Fields for values that lack them, under every name of the pair, or hold null there.
+
+    A VALUE that is JSON is that value, any other is a string: an id, a time. Only objects are
+    added to: a JSON string, a list or a broken value stays as it is.
+    """
+
+    def __init__(self, defaults: Mapping[str, str]) -> None:
+        self._members = {
+            name: msgspec.json.encode(name) + b":" + _json_of(value)
+            for name, value in defaults.items()
+        }
+
+    def __bool__(self) -> bool:
+        return bool(self._members)
+
+    def complete(self, value: bytes | None) -> bytes | None:
+        """The value with what it lacks as its last members: of duplicates the last counts."""
+        if value is None or not self._members:
+            return value
+        try:
+            fields = _fields.decode(value.removeprefix(_BOM))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return value
+        present = {CANONICAL_NAME.get(name, name) for name, raw in fields.items() if raw != NULL}
+        lacking = [
+            member
+            for name, member in self._members.items()
+            if CANONICAL_NAME.get(name, name) not in present
+        ]
+        if not lacking:
+            return value
+        if fields:
+            lacking.insert(0, value.rstrip()[:-1])
+            return b",".join(lacking) + b"}"
+        return b"{" + b",".join(lacking) + b"}"
+
+
+def _json_of(value: str) -> bytes:
+    """The value as JSON: as it is where it is JSON, else as a string."""
+    text = value.encode()
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return msgspec.json.encode(value)
+    return text

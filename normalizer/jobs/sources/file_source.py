@@ -1,0 +1,321 @@
+"""Files and folders in, records of their lines and rows out, each with coordinates of its own.
+
+A file is the topic that its first 64 KiB name, so a renamed, recompressed or grown file stays the
+same; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
+coordinates and time, in the live incarnation of its topic. Source: wire-shapes, section 6.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from itertools import pairwise
+from operator import attrgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import msgspec
+from msgspec.structs import replace
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import ConfigurationError, FatalError
+from normalizer.files.dumps import is_dump, rows
+from normalizer.files.record_lines import NAMED_BY_BYTES, records_in, texts, topic_named_by
+from normalizer.files.unpack import Unpacked, beginning
+from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.telemetry import get_logger
+
+Form = Literal["auto", "lines", "dump"]
+
+LONGEST_LINE_BYTES: Final = 1 << 26
+"""A line in record form escapes its value: one of 8 MiB may take six times as much."""
+
+STANDARD_INPUT: Final = Path("-")
+
+IncarnationOf = Callable[[str, int], int]
+"""The incarnation that records of a topic and partition belong to."""
+
+_Numbered = tuple[Sequence[int], list[RawRecord]]
+"""Numbers of lines or rows, ascending, and their records."""
+_PLACE: Final = attrgetter("topic", "partition")
+
+_log: Final = get_logger()
+
+
+class ShortFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was named by fewer than 64 KiB, for it was no longer then; it may have grown."""
+
+    topic: str
+    named_by_bytes: int
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    path: Path
+    topic: str
+    named_by_bytes: int
+    packed_bytes: int
+    dump: bool
+
+    @property
+    def key(self) -> PartKey:
+        return (self.topic, 0, 0)
+
+
+class FileSource:
+    """Every file that the paths name, folders with all that is in them, in the order of names.
+
+    `known` are short files of earlier runs: one that has grown beyond what named it is found again.
+    """
+
+    keyed = False
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        form: Form = "auto",
+        defaults: FieldDefaults | None = None,
+        incarnation_of: IncarnationOf = lambda _topic, _partition: 0,
+        known: Iterable[ShortFile] = (),
+    ) -> None:
+        self._paths = paths
+        self._form = form
+        self._defaults = defaults or FieldDefaults({})
+        self._incarnation_of = incarnation_of
+        self._known = sorted(known, key=lambda file: -file.named_by_bytes)
+        self._files: list[_File] = []
+        self._read_bytes = 0
+        self._open: Unpacked | None = None
+        self._cut = False
+        self.truncated: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._open:
+            self._open.__exit__(kind, error, trace)
+
+    async def parts(self) -> list[SourcePart]:
+        """One part a file. Raises FatalError and ConfigurationError."""
+        self._files = await asyncio.to_thread(self._find)
+        return [
+            SourcePart(key=file.key, start=1, named_by_bytes=file.named_by_bytes)
+            for file in self._files
+        ]
+
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
+        """File after file, from the line that each position says."""
+        for file in self._files:
+            at = positions.get(file.key)
+            if at is not None:
+                _log.info(
+                    "reading", file=str(file.path), topic=file.topic, from_line=at.next_offset
+                )
+                next_offset = at.next_offset
+                async with aclosing(self._read(file, next_offset)) as read:
+                    async for numbers, records in read:
+                        if page := self._page(file, next_offset, numbers, records):
+                            next_offset = page.next_offset
+                            yield page
+                        else:
+                            await asyncio.sleep(0)
+                if self._cut:
+                    self._is_truncated(f"{file.path} is cut off after line {next_offset - 1}")
+            self._read_bytes += file.packed_bytes
+
+    def share(self) -> float | None:
+        """By bytes of the files as they lie there, packed or not."""
+        total = sum(file.packed_bytes for file in self._files)
+        read = self._read_bytes + (self._open.read_bytes if self._open else 0)
+        return min(read / total, 1.0) if total else None
+
+    def _find(self) -> list[_File]:
+        files: dict[str, _File] = {}
+        for path in _list_files(self._paths):
+            first = beginning(path, NAMED_BY_BYTES)
+            if not first:
+                _log.info("file_skipped", file=str(path), why="it is empty")
+                continue
+            topic, named_by_bytes = self._name_of(first)
+            file = _File(
+                path=path,
+                topic=topic,
+                named_by_bytes=named_by_bytes,
+                packed_bytes=path.stat().st_size,
+                dump=self._form == "dump" or (self._form == "auto" and is_dump(first)),
+            )
+            same = files.setdefault(topic, file)
+            if same is not file:
+                raise ConfigurationError(
+                    f"{same.path} and {path} begin with the same {named_by_bytes} bytes, so they "
+                    "count as one file: name one of them"
+                )
+        if not files:
+            _log.warning("nothing_to_read", paths=[str(path) for path in self._paths])
+        return list(files.values())
+
+    def _name_of(self, first: bytes) -> tuple[str, int]:
+        for known in self._known:
+            if topic_named_by(first[: known.named_by_bytes]) == known.topic:
+                return known.topic, known.named_by_bytes
+        return topic_named_by(first), len(first)
+
+    async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
+        """About a mebibyte at a time; lines before `from_line` may be among it.
+
+        What may take long is done in a thread: to wait for a disk, to look for the rows of a dump.
+        Lines are unpacked and decoded here: two threads that take turns at Python's work need
+        longer for it.
+        """
+        self._cut = False
+        with await asyncio.to_thread(Unpacked.open, file.path) as stream:
+            self._open = stream
+            if file.dump:
+                reading = _rows(stream, file)
+                while numbered := await asyncio.to_thread(next, reading, None):
+                    yield numbered
+            else:
+                lines = self._lines(stream, file, from_line)
+                while True:
+                    if stream.is_drained:
+                        await asyncio.to_thread(stream.read_ahead)
+                    if (numbered := next(lines, None)) is None:
+                        break
+                    yield numbered
+            self._open = None
+            self._cut = stream.cut
+
+    def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
+        """A last line that is cut off is left out."""
+        watched = _EndDetector(stream)
+        number = 1
+        for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
+            if watched.ended and not self._ends_whole(stream, file, number, text):
+                return
+            if number < from_line and (after := number + text.count(b"\n")) <= from_line:
+                number = after
+                yield (), []
+                continue
+            number, numbers, records = records_in(
+                number, text, file.topic, longest_bytes=LONGEST_LINE_BYTES
+            )
+            yield numbers, records
+
+    def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
+        """Whether the line at the end, without its newline, is whole all the same."""
+        if stream.cut:
+            return False
+        if _is_whole(line) or line.isspace():
+            return True
+        self._is_truncated(f"{file.path} is cut off in line {number}")
+        return False
+
+    def _page(
+        self, file: _File, from_offset: int, numbers: Sequence[int], records: list[RawRecord]
+    ) -> SourcePage | None:
+        """Those from there on, with the blank lines before and between them as holes.
+
+        None if there are none.
+        """
+        unread = bisect_left(numbers, from_offset)
+        numbers, records = numbers[unread:], records[unread:]
+        if not records:
+            return None
+        next_offset = numbers[-1] + 1
+        return SourcePage(
+            part=file.key,
+            from_offset=from_offset,
+            next_offset=next_offset,
+            records=self._completed(records, file),
+            holes=_holes(from_offset, numbers) if next_offset - from_offset > len(numbers) else (),
+        )
+
+    def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
+        """Each with what it lacks, those that name their topic in its incarnation."""
+        if self._defaults:
+            records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
+        incarnations = {
+            (topic, partition): self._incarnation_of(topic or "", partition)
+            for topic, partition in dict.fromkeys(map(_PLACE, records))
+            if topic != file.topic
+        }
+        if any(incarnations.values()):
+            records = [
+                replace(one, incarnation=incarnations.get((one.topic, one.partition), 0))
+                for one in records
+            ]
+        return records
+
+    def _is_truncated(self, why: str) -> None:
+        self.truncated = why if self.truncated is None else f"{self.truncated}; {why}"
+
+
+class _EndDetector:
+    """A stream that remembers whether its end was reached."""
+
+    def __init__(self, stream: Unpacked) -> None:
+        self._stream = stream
+        self.ended = False
+
+    def read1(self, size: int, /) -> bytes:
+        """As the stream's."""
+        chunk = self._stream.read1(size)
+        self.ended = not chunk
+        return chunk
+
+
+def _list_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files, and those in folders, hidden ones left out; in the order of their names."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(
+                found
+                for found in path.rglob("*")
+                if found.is_file()
+                and not any(part.startswith(".") for part in found.relative_to(path).parts)
+            )
+        elif path.is_file():
+            yield path
+        elif path.exists() or path == STANDARD_INPUT:
+            raise FatalError(
+                f"{path}: a stream can be read only once, and a run must be able to go on: "
+                "save it as a file first"
+            )
+        else:
+            raise FatalError(f"{path}: no such file or folder")
+
+
+def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
+    """The rows of a dump."""
+    for page in rows(stream, str(file.path)):
+        yield (
+            [number for number, _ in page],
+            [RawRecord(row, topic=file.topic, offset=number) for number, row in page],
+        )
+
+
+def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """The stretches (first, next) from there on that hold none of the numbers."""
+    befores = (from_offset - 1, *numbers)
+    return tuple(
+        (before + 1, number) for before, number in pairwise(befores) if number > before + 1
+    )
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without its newline is one JSON value all the same, as far as can be told."""
+    try:
+        msgspec.json.decode(line, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,35 @@
+"""A statement in, its rows out as far as they fit in memory: one row may hold megabytes."""
+
+from typing import Final
+
+import asyncpg
+
+BYTES_A_PAGE: Final = 8 << 20
+"""Of JSON and texts: about where a page ends, by the size of the rows that were read."""
+FIRST_ROWS: Final = 16
+MAX_ROWS: Final = 100
+"""At once: large ones may follow small ones. More would save little."""
+
+_SIZED: Final = (str, bytes)
+
+
+async def fetch_page(
+    connection: asyncpg.Connection, statement: str, *values: object
+) -> tuple[list[asyncpg.Record], bool]:
+    """Rows in the statement's order, and whether they are all; for within a transaction."""
+    rows: list[asyncpg.Record] = []
+    page_bytes = 0
+    fetch_size = FIRST_ROWS
+    cursor = await connection.cursor(statement, *values)
+    while True:
+        fetched = await cursor.fetch(fetch_size)
+        rows += fetched
+        if len(fetched) < fetch_size:
+            return rows, True
+        page_bytes += sum(
+            len(value) for row in fetched for value in row if isinstance(value, _SIZED)
+        )
+        if page_bytes >= BYTES_A_PAGE:
+            return rows, False
+        fitting = (BYTES_A_PAGE - page_bytes) * len(rows) // max(page_bytes, 1)
+        fetch_size = min(max(fitting, 1), len(rows), MAX_ROWS)

@@ -1,0 +1,84 @@
+"""What every source gives: its parts, and pages of records of them, from any position on."""
+
+from collections.abc import AsyncGenerator, Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+
+PartKey = tuple[str, int, int]
+"""(topic, incarnation, partition): names a part of a source, and the position in it."""
+
+
+class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of a source: offsets from `start` up to `end`, None where the end is not known.
+
+    `named_by_bytes` is of a file: so many of its first bytes gave it its name.
+    """
+
+    key: PartKey
+    start: int
+    end: int | None = None
+    named_by_bytes: int | None = None
+
+
+class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """A position in a part: the next offset to read, and the key of the last row before it.
+
+    `end` is where the part ended when the run began, None where it is read as far as it goes.
+    """
+
+    next_offset: int
+    end: int | None = None
+    cursor: str | None = None
+
+
+class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Offsets from_offset up to next_offset of one part.
+
+    `records` are in the part's order; their own coordinates are what they were recorded under and
+    need not be the part's. `holes` are (first, next): offsets that hold no record. `expired` of
+    them, in the same form, were taken by retention before they could be read.
+    """
+
+    part: PartKey
+    from_offset: int
+    next_offset: int
+    records: list[RawRecord]
+    holes: tuple[tuple[int, int], ...] = ()
+    expired: tuple[tuple[int, int], ...] = ()
+
+
+class HistorySource(Protocol):
+    """Where history comes from. `async with` opens and closes what it reads."""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a position needs the key of the last row (its record's key): offsets count."""
+
+    @property
+    def truncated(self) -> str | None:
+        """Why the source ended before its end, once it was read; None if it did not."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    async def parts(self) -> list[SourcePart]:
+        """The parts there are now, with their ends. Raises what reading raises."""
+
+    def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
+        """Pages from the positions on; a part without one is not read. Whoever reads closes it.
+
+        Raises FatalError where it cannot go on, RetryableError where it can later.
+        """
+
+    def share(self) -> float | None:
+        """How much has been read, 0 to 1; None where that cannot be told."""

@@ -1,0 +1,251 @@
+"""A PostgreSQL table or query in, its rows as records out, page by page along its key.
+
+A row's coordinates: topic `pg:` and the table's name, offset its event_id. Two executions may have
+rows of one event_id, so the partition is made from the execution's. Source: wire-shapes, section 6.
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Final, Self
+
+import asyncpg
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
+from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.row_pages import fetch_page
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
+
+ROWS_A_PAGE: Final = 2_000
+
+_SESSION: Final = {
+    "application_name": "normalizer backfill source",
+    "default_transaction_read_only": "on",
+    # A snapshot of ours lives for a page, in whatever database: for a few short statements.
+    "statement_timeout": "10s",
+    "TimeZone": "UTC",
+}
+_CONNECT_S: Final = 10.0
+_EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
+_ITS_OWN: Final = frozenset(("22", "42", "3F"))
+"""Classes of errors about the operator's own words: a table, a column, a query, a cast."""
+
+_TABLE: Final = """
+    select   wanted.oid::text as name,
+             array(
+                 select   attribute.attname::text
+                 from     pg_index as index
+                 cross join lateral unnest(index.indkey::smallint[]) with ordinality
+                     as place (attnum, ordinal)
+                 join     pg_attribute as attribute
+                          on attribute.attrelid = index.indrelid and attribute.attnum = place.attnum
+                 where    index.indrelid = wanted.oid and index.indisprimary
+                 order by place.ordinal
+             ) as key,
+             (
+                 select greatest(sum(greatest(leaf.reltuples, 0)), 0)::bigint
+                 from   pg_partition_tree(wanted.oid) as tree
+                 join   pg_class as leaf on leaf.oid = tree.relid
+                 where  tree.isleaf
+             ) as rows
+    from     (select $1::text::regclass as oid) as wanted
+"""
+
+
+class TableSource:
+    """Every row of a table, or of a query, each page a statement of its own: no long snapshot.
+
+    `key` are the columns that order the rows and tell each from every other; of a table the
+    primary key unless said otherwise. Rows that are added behind the position while it reads are
+    found by a second run.
+    """
+
+    keyed = True
+    truncated = None
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        table: str | None = None,
+        query: str | None = None,
+        name: str | None = None,
+        key: Sequence[str] = (),
+        defaults: FieldDefaults | None = None,
+    ) -> None:
+        self._database_url = database_url
+        self._table = table
+        self._query = query
+        self._name = name or table or "query:" + _hash(query or "").hex()
+        self._key_columns = list(key)
+        self._defaults = defaults or FieldDefaults({})
+        self._rows: int | None = None
+        self._read_rows = 0
+        self._connection: asyncpg.Connection | None = None
+        self._first_page = self._next_page = ""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hang_up()
+
+    async def parts(self) -> list[SourcePart]:
+        """The one part there is: rows are only counted. Raises ConfigurationError, FatalError."""
+        try:
+            await self._prepare(await self._connected())
+        except FOREIGN_ERRORS as error:
+            raise self._translated(error) from error
+        return [SourcePart(key=self._part, start=0)]
+
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
+        """Rows after the position's key. Raises StoreUnavailable where the database is away."""
+        at = positions[self._part]
+        next_offset, cursor = at.next_offset, at.cursor
+        self._read_rows = next_offset
+        while rows := await self._page(cursor):
+            cursor = rows[-1]["key"]
+            yield SourcePage(
+                part=self._part,
+                from_offset=next_offset,
+                next_offset=next_offset + len(rows),
+                records=[self._record(row) for row in rows],
+            )
+            next_offset += len(rows)
+            self._read_rows = next_offset
+
+    def share(self) -> float | None:
+        """By the statistics' number of rows; None for a query, or where there are none."""
+        return min(self._read_rows / self._rows, 1.0) if self._rows else None
+
+    @property
+    def _part(self) -> PartKey:
+        return (f"pg:{self._name}", 0, 0)
+
+    def _record(self, row: Mapping[str, Any]) -> RawRecord:
+        if not _EVENT_ID.fullmatch(row["event_id"] or ""):
+            raise FatalError(f"{self._name}: a row without an event_id, at key {row['key']}")
+        return RawRecord(
+            value=self._defaults.complete(row["value"].encode()),
+            topic=f"pg:{self._name}",
+            partition=_partition_of(row["execution"]),
+            offset=int(row["event_id"]),
+            key=row["key"].encode(),
+        )
+
+    def _check_key(self, keys: Sequence[str]) -> None:
+        """Rows that share a key, or have none, would be lost where a page ends."""
+        for key, following in pairwise((*keys, "")):
+            if key == following:
+                raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
+            if "null" in key and None in msgspec.json.decode(key):
+                raise FatalError(f"{self._name}: a row's key holds null: {key}")
+
+    async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
+        """The next rows; one more is read and looked at, if there is one."""
+        statement = self._first_page if cursor is None else self._next_page
+        values = [] if cursor is None else _values_of(cursor)
+        try:
+            connection = await self._connected()
+            # Not `async with`: a job that is cancelled would wait for a silent server's ROLLBACK.
+            transaction = connection.transaction()
+            await transaction.start()
+            rows, are_all = await fetch_page(connection, statement, *values)
+            await transaction.rollback()
+        except FOREIGN_ERRORS as error:
+            self._hang_up()
+            raise self._translated(error) from error
+        self._check_key([row["key"] for row in rows])
+        return rows if are_all and len(rows) <= ROWS_A_PAGE else rows[:-1]
+
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        if self._table is None:
+            rows_of, key = f"({self._query})", self._key_columns
+        else:
+            found = await connection.fetchrow(_TABLE, self._table)
+            rows_of, self._rows = found["name"], found["rows"]
+            key = self._key_columns or found["key"] or []
+        if not key:
+            raise ConfigurationError(
+                f"{self._name}: no primary key: say with --key which columns tell its rows apart"
+            )
+        all_of_it = f"select * from {rows_of} as source"  # noqa: S608 - as the operator named it
+        columns = (await connection.prepare(all_of_it)).get_attributes()
+        types = {column.name: f'"{column.type.schema}"."{column.type.name}"' for column in columns}
+        if missing := [name for name in ("event_id", *key) if name not in types]:
+            raise ConfigurationError(f"{self._name}: there is no column {', '.join(missing)}")
+        self._first_page, self._next_page = _pages_along(
+            rows_of, {name: types[name] for name in key}, has_execution="execution_id" in types
+        )
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._database_url, timeout=_CONNECT_S, server_settings=_SESSION
+            )
+        return self._connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    def _translated(self, error: BaseException) -> NormalizerError:
+        """The source's error as ours. Its message is about what the operator wrote, or left out."""
+        if isinstance(error, asyncpg.QueryCanceledError):
+            return FatalError(
+                f"{self._name}: a page took longer than {_SESSION['statement_timeout']}: "
+                "is there an index on its key?"
+            )
+        if fault_of(error, copying=False) is Fault.TRANSIENT:
+            return StoreUnavailable(f"source {translated(error)}")
+        if isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _ITS_OWN:
+            return FatalError(f"{self._name}: SQLSTATE {error.sqlstate}: {error.args[0]}")
+        return FatalError(f"{self._name}: source {translated(error)}")
+
+
+def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
+    """The statements of the first page and of those after a key, whose values are given as text."""
+    columns = ", ".join(f"source.{_quoted(name)}" for name in key)
+    texts = ", ".join(f"source.{_quoted(name)}::text" for name in key)
+    values = ", ".join(f"${place}::text::{kind}" for place, kind in enumerate(key.values(), 1))
+    execution = "source.execution_id::text" if has_execution else "null::text"
+    select = f"""
+        select   row_to_json(source)::text           as value,
+                 json_build_array({texts})::text     as key,
+                 source.event_id::text               as event_id,
+                 {execution}                         as execution
+        from     {rows_of} as source"""  # noqa: S608 - what the operator asked to read, read only
+    order = f"""
+        order by {columns}
+        limit    {ROWS_A_PAGE + 1}"""
+    return select + order, f"{select}\n        where    ({columns}) > ({values}){order}"
+
+
+def _values_of(cursor: str) -> list[str]:
+    return msgspec.json.decode(cursor, type=list[str])
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _partition_of(execution: str | None) -> int:
+    """28 bits of a hash, times 8: all rows of a job are counted in one of 8 shards."""
+    return int.from_bytes(_hash(execution or "")[:4], "big") >> 4 << 3
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

@@ -1,0 +1,217 @@
+"""A topic in, stretches of its partitions out, under the coordinates that the service gives them.
+
+Its records belong to the live incarnation, so what the service has stored, or will store, and what
+a job stores are the same records. Source: design, promise 2; wire-shapes, section 6.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
+from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.kafka import Bounds, FetchedChunk, KafkaPartition, TopicReader, why_reset
+from normalizer.kafka.range_reader import ExpiredRange, OffsetRange, OffsetRangeReader
+from normalizer.settings import Settings
+from normalizer.store.store import Claim
+
+
+class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records of a topic; None everywhere: all of them.
+
+    Offsets are of each partition, times in milliseconds since 1970: from the first record of that
+    time or later, up to (not including) the first of `to_ms` or later.
+    """
+
+    partitions: tuple[int, ...] = ()
+    from_offset: int | None = None
+    to_offset: int | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+class TopicSource:
+    """The asked range of a topic, every partition at once, up to where it ends now.
+
+    `live` are the positions of the service; a topic that it reads is compared with them first.
+    """
+
+    keyed = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        wanted: TopicRange,
+        *,
+        live: Collection[Claim] = (),
+    ) -> None:
+        self._settings = settings
+        self._topic = topic
+        self._range = wanted
+        self._live = {claim.partition: claim for claim in live if claim.topic == topic}
+        self._reader = OffsetRangeReader(settings)
+        self._offset_ranges: dict[PartKey, OffsetRange] = {}
+        self._read: dict[PartKey, int] = {}
+        self._expired: list[ExpiredRange] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._reader.close()
+
+    @property
+    def truncated(self) -> str | None:
+        """Which offsets retention took before they were read; None if none."""
+        if not self._expired:
+            return None
+        offset_ranges = ", ".join(
+            f"{expired_range.partition} {expired_range.first} to {expired_range.after}"
+            for expired_range in self._expired
+        )
+        return f"retention took offsets before they were read: {offset_ranges}"
+
+    async def parts(self) -> list[SourcePart]:
+        """One part a partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
+        async with TopicReader(self._settings) as log:
+            partitions = self._partitions_to_read(await log.partitions(self._topic))
+            bounds = await self._reader.bounds(partitions)
+            await self._check_incarnation(log, bounds)
+        starts = await self._starts(bounds)
+        ends = await self._ends(bounds)
+        return [
+            SourcePart(key=self._key(one), start=starts[one], end=max(starts[one], ends[one]))
+            for one in partitions
+        ]
+
+    async def read(
+        self, positions: Mapping[PartKey, ReadPosition]
+    ) -> AsyncGenerator[SourcePage, None]:
+        """Every partition from its position to its end."""
+        for key, at in positions.items():
+            _, incarnation, _ = key
+            assert at.end is not None
+            self._offset_ranges[key] = OffsetRange(incarnation, at.next_offset, at.end)
+        wanted = {
+            KafkaPartition(key[0], key[2]): offset_range
+            for key, offset_range in self._offset_ranges.items()
+        }
+        try:
+            async for found in self._reader.read(wanted):
+                page = (
+                    self._expired_page(found)
+                    if isinstance(found, ExpiredRange)
+                    else self._page(found)
+                )
+                self._read[page.part] = page.next_offset
+                yield page
+        except BrokerUnavailable:
+            await self._reader.close()
+            raise
+
+    def share(self) -> float | None:
+        """By offsets, of what was left when this reading began."""
+        total = sum(
+            offset_range.after - offset_range.first for offset_range in self._offset_ranges.values()
+        )
+        read = sum(
+            next_offset - self._offset_ranges[key].first for key, next_offset in self._read.items()
+        )
+        return read / total if total else None
+
+    def _partitions_to_read(self, known: Collection[KafkaPartition]) -> list[KafkaPartition]:
+        if not known:
+            raise FatalError(f"{self._topic}: there is no such topic")
+        wanted = sorted(known)
+        if self._range.partitions:
+            wanted = [KafkaPartition(self._topic, number) for number in self._range.partitions]
+        if missing := [str(one) for one in wanted if one not in known]:
+            raise ConfigurationError(f"there is no partition {', '.join(missing)}")
+        return wanted
+
+    async def _check_incarnation(
+        self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
+    ) -> None:
+        """Refuse a topic that is not the one that the service's positions speak of."""
+        if not self._live:
+            return
+        cluster_id = await log.cluster_id()
+        for one in bounds:
+            claim = self._live.get(one.partition)
+            if claim is None:
+                continue
+            why = await why_reset(
+                log,
+                one,
+                (claim.cluster_id, cluster_id),
+                next_offset=claim.next_offset,
+                last=claim.last,
+            )
+            if why:
+                raise FatalError(
+                    f"{one}: {why}: the topic was made anew; let the service begin a new "
+                    "incarnation first (--accept-reset)"
+                )
+
+    async def _starts(self, bounds: Mapping[KafkaPartition, Bounds]) -> dict[KafkaPartition, int]:
+        if self._range.from_ms is not None:
+            at = await self._reader.offsets_at(list(bounds), self._range.from_ms)
+            return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
+        # An offset that was asked for and is gone is found missing when it is read.
+        return {
+            one: min(_or(self._range.from_offset, bound.start), bound.end)
+            for one, bound in bounds.items()
+        }
+
+    async def _ends(self, bounds: Mapping[KafkaPartition, Bounds]) -> dict[KafkaPartition, int]:
+        if self._range.to_ms is not None:
+            at = await self._reader.offsets_at(list(bounds), self._range.to_ms)
+            return {one: min(_or(at[one], bound.end), bound.end) for one, bound in bounds.items()}
+        return {
+            one: min(_or(self._range.to_offset, bound.end), bound.end)
+            for one, bound in bounds.items()
+        }
+
+    def _key(self, one: KafkaPartition) -> PartKey:
+        claim = self._live.get(one.partition)
+        return (one.topic, claim.incarnation if claim else 0, one.partition)
+
+    def _page(self, chunk: FetchedChunk) -> SourcePage:
+        holes = []
+        expected = chunk.from_offset
+        for record in chunk.records:
+            if record.offset > expected:
+                holes.append((expected, record.offset))
+            expected = record.offset + 1
+        if chunk.next_offset > expected:
+            holes.append((expected, chunk.next_offset))
+        return SourcePage(
+            part=self._key(chunk.partition),
+            from_offset=chunk.from_offset,
+            next_offset=chunk.next_offset,
+            records=chunk.records,
+            holes=tuple(holes),
+        )
+
+    def _expired_page(self, expired_range: ExpiredRange) -> SourcePage:
+        self._expired.append(expired_range)
+        return SourcePage(
+            part=self._key(expired_range.partition),
+            from_offset=expired_range.first,
+            next_offset=expired_range.after,
+            records=[],
+            holes=((expired_range.first, expired_range.after),),
+            expired=((expired_range.first, expired_range.after),),
+        )
+
+
+def _or(offset: int | None, otherwise: int) -> int:
+    return otherwise if offset is None else offset

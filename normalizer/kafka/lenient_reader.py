@@ -1,0 +1,146 @@
+"""An offset in, its records out, also where the client cannot take a batch apart.
+
+The names of headers are bytes on the wire, and Kafka itself reads them leniently; the client
+refuses a whole batch for one name that is not UTF-8, and would stay before it for ever.
+"""
+
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException, for_code
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
+from aiokafka.record.memory_records import _MemoryRecordsPy
+from aiokafka.record.util import decode_varint
+
+from normalizer.kafka.connection import (
+    FetchedChunk,
+    KafkaPartition,
+    UnreadableBatch,
+    connection_options,
+    raw_record,
+    translated,
+)
+from normalizer.settings import Settings
+
+_WAIT_MS: Final = 500
+_MOST_BYTES: Final = 1 << 20
+
+
+async def read_leniently(
+    settings: Settings, partition: KafkaPartition, *, incarnation: int, offset: int
+) -> FetchedChunk:
+    """The committed records from `offset` on, of one answer of the broker; header names mended.
+
+    Raises BrokerUnavailable, and UnreadableBatch where even this cannot read what is there.
+    """
+    client = AIOKafkaClient(**connection_options(settings))
+    try:
+        with translated(f"reading {partition} by another way"):
+            await client.bootstrap()
+        return await read_with_client(client, partition, incarnation=incarnation, offset=offset)
+    finally:
+        await client.close()
+
+
+async def read_with_client(
+    client: Any, partition: KafkaPartition, *, incarnation: int, offset: int
+) -> FetchedChunk:
+    """The same over a client that has its connections; raises what `read_leniently` raises."""
+    with translated(f"reading {partition} by another way"):
+        answer = await _fetch(client, partition, offset)
+    try:
+        records = PartitionRecords(
+            TopicPartition(*partition),
+            _LenientRecords(bytes(answer[-1])),
+            answer[-2] if len(answer) < 5 else answer[2],
+            offset,
+            None,
+            None,
+            True,
+            READ_COMMITTED,
+        )
+        found = [raw_record(record, incarnation) for record in records]
+    except Exception as error:
+        raise UnreadableBatch(
+            f"{partition}@{offset}: the batch there cannot be read ({type(error).__name__}): "
+            "see whether the broker's log is sound; `normalizer position skip` goes past it",
+            topic=partition.topic,
+            partition=partition.partition,
+        ) from error
+    return FetchedChunk(
+        partition=partition,
+        from_offset=offset,
+        next_offset=records.next_fetch_offset,
+        records=found,
+    )
+
+
+async def _fetch(client: Any, partition: KafkaPartition, offset: int) -> tuple[Any, ...]:
+    """What the leader answers: its fields from the last stable offset to the record batches."""
+    await client.add_topic(partition.topic)
+    request = FetchRequest(
+        _WAIT_MS,
+        1,
+        _MOST_BYTES,
+        READ_COMMITTED,
+        [(partition.topic, [(partition.partition, offset, _MOST_BYTES)])],
+    )
+    leader = client.cluster.leader_for_partition(TopicPartition(*partition))
+    answer = await client.send(leader, request)
+    ((_, ((_, code, _, *fields),)),) = answer.topics
+    if code:
+        raise for_code(code)
+    return tuple(fields)
+
+
+class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
+    """Record batches of a broker's answer."""
+
+    def next_batch(self) -> Any:
+        """The next batch, of the format since Kafka 0.11 taken apart leniently."""
+        one = self._next_slice
+        if one is None or one[self.MAGIC_OFFSET] < 2:
+            return super().next_batch()
+        self._cache_next()
+        return _LenientBatch(one)
+
+
+class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
+    """A batch whose headers may be named by any bytes. Source: Kafka's record format, version 2."""
+
+    _pos: int
+
+    def _read_msg(self) -> _DefaultRecordPy:
+        buffer, start = self._buffer, self._pos
+        length, pos = decode_varint(buffer, start)
+        end = pos + length
+        _attributes, pos = decode_varint(buffer, pos)
+        passed_ms, pos = decode_varint(buffer, pos)
+        further, pos = decode_varint(buffer, pos)
+        key, pos = _bytes(buffer, pos)
+        value, pos = _bytes(buffer, pos)
+        count, pos = decode_varint(buffer, pos)
+        headers = []
+        for _ in range(count):
+            name, pos = _bytes(buffer, pos)
+            text, pos = _bytes(buffer, pos)
+            headers.append(((name or b"").decode(errors="replace"), text))
+        if pos != end:
+            raise CorruptRecordException(f"a record of {length} bytes ends after {pos - start}")
+        self._pos = pos
+        appended = self.timestamp_type == self.LOG_APPEND_TIME
+        recorded_ms = self.max_timestamp if appended else self.first_timestamp + passed_ms
+        return _DefaultRecordPy(
+            self.base_offset + further, recorded_ms, self.timestamp_type, key, value, headers
+        )
+
+
+def _bytes(buffer: bytearray, pos: int) -> tuple[bytes | None, int]:
+    """A length and so many bytes; a negative length is null."""
+    length, pos = decode_varint(buffer, pos)
+    if length < 0:
+        return None, pos
+    return bytes(buffer[pos : pos + length]), pos + length

@@ -1,0 +1,224 @@
+"""Stretches of partitions in, their records out: no group, no commits, each to its own end."""
+
+from collections.abc import AsyncIterator, Collection, Mapping
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+
+from normalizer.errors import FatalError
+from normalizer.kafka.connection import (
+    Bounds,
+    FetchedChunk,
+    KafkaPartition,
+    connection_options,
+    ended,
+    raw_record,
+    translated,
+)
+from normalizer.kafka.lenient_reader import read_leniently
+from normalizer.kafka.topic_reader import ENDING_S
+from normalizer.settings import Settings
+
+RECORDS_A_FETCH: Final = 1_000
+POLL_S: Final = 0.5
+SILENT_FETCHES: Final = 10
+"""After so many fetches without a record the log is asked whether it is still there."""
+
+
+class OffsetRange(NamedTuple):
+    """Offsets `first` up to `after` of a partition, read under this incarnation."""
+
+    incarnation: int
+    first: int
+    after: int
+
+
+class ExpiredRange(NamedTuple):
+    """Offsets `first` up to `after` of a partition that retention took before they were read."""
+
+    partition: KafkaPartition
+    first: int
+    after: int
+
+
+class OffsetRangeReader:
+    """Reads committed records of given stretches. Every method raises BrokerUnavailable."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Any = None
+        self._left: dict[KafkaPartition, OffsetRange] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connection; the next call makes a new one."""
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            await ended(consumer, timeout_s=ENDING_S)
+
+    async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
+        """First offset and committed end of each of these partitions, which must exist."""
+        wanted = [TopicPartition(*one) for one in partitions]
+        with translated("asking for the ends of the log"):
+            consumer = await self._connected()
+            starts = await consumer.beginning_offsets(wanted)
+            ends = await consumer.end_offsets(wanted)
+        return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+
+    async def offsets_at(
+        self, partitions: Collection[KafkaPartition], time_ms: int
+    ) -> dict[KafkaPartition, int | None]:
+        """The first offset of each whose record is of this time or later; None: there is none."""
+        with translated("asking for offsets of a time"):
+            consumer = await self._connected()
+            found = await consumer.offsets_for_times(
+                {TopicPartition(*one): time_ms for one in partitions}
+            )
+        return {
+            KafkaPartition(*one): None if at is None else at.offset for one, at in found.items()
+        }
+
+    async def read(
+        self, offset_ranges: Mapping[KafkaPartition, OffsetRange]
+    ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
+        """Every stretch to its end, as records come in. Raises FatalError for a log made anew.
+
+        What retention took meanwhile is a Lost, and reading goes on after it.
+        """
+        self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
+        if not self._left:
+            return
+        with translated("reading"):
+            consumer = await self._connected()
+            consumer.assign([TopicPartition(*one) for one in self._left])
+        self._seek()
+        silent_fetches = 0
+        while self._left:
+            found = await self._fetch()
+            for one in found:
+                yield one
+            silent_fetches = 0 if found else silent_fetches + 1
+            if silent_fetches == SILENT_FETCHES:
+                await self._check_topic()
+                silent_fetches = 0
+
+    async def _fetch(self) -> list[FetchedChunk | ExpiredRange]:
+        try:
+            drained = await self._consumer.getmany(
+                timeout_ms=round(POLL_S * 1000), max_records=RECORDS_A_FETCH
+            )
+        except OffsetOutOfRangeError as error:
+            self._seek()
+            return [await self._skip_expired(KafkaPartition(*one)) for one in error.args[0]]
+        except (KafkaError, OSError) as error:
+            self._seek()
+            if not isinstance(error, CorruptRecordException):
+                with translated("reading"):
+                    raise
+            return await self._read_leniently()
+        except Exception:  # noqa: BLE001 - whatever the client stumbles over in a batch
+            self._seek()
+            return await self._read_leniently()
+        found: list[FetchedChunk | ExpiredRange] = []
+        for one, offset_range in list(self._left.items()):
+            where = TopicPartition(*one)
+            position = await self._consumer.position(where)
+            if position > offset_range.first:
+                records = [
+                    raw_record(each, offset_range.incarnation) for each in drained.get(where, ())
+                ]
+                found.append(self._chunk(one, position, records))
+        return found
+
+    async def _read_leniently(self) -> list[FetchedChunk | ExpiredRange]:
+        """One answer of the broker for each partition, read by another way."""
+        found: list[FetchedChunk | ExpiredRange] = []
+        for one, offset_range in list(self._left.items()):
+            chunk = await read_leniently(
+                self._settings, one, incarnation=offset_range.incarnation, offset=offset_range.first
+            )
+            if chunk.next_offset > offset_range.first:
+                found.append(self._chunk(one, chunk.next_offset, chunk.records))
+        self._seek()
+        return found
+
+    def _chunk(self, one: KafkaPartition, position: int, records: list[Any]) -> FetchedChunk:
+        offset_range = self._left[one]
+        position = min(position, offset_range.after)
+        self._advance(one, position)
+        return FetchedChunk(
+            partition=one,
+            from_offset=offset_range.first,
+            next_offset=position,
+            records=[record for record in records if record.offset < position],
+        )
+
+    async def _skip_expired(self, one: KafkaPartition) -> ExpiredRange:
+        """Go on at the beginning of the log, which has moved beyond the position."""
+        bounds = (await self.bounds([one]))[one]
+        offset_range = self._left[one]
+        if bounds.start <= offset_range.first:
+            raise FatalError(
+                f"{one}: offset {offset_range.first} was to be read, the log ends at {bounds.end}: "
+                "the topic was made anew"
+            )
+        after = min(bounds.start, offset_range.after)
+        self._advance(one, after)
+        self._seek()
+        return ExpiredRange(one, offset_range.first, after)
+
+    async def _check_topic(self) -> None:
+        """Nothing comes: is the log still the one that was to be read?"""
+        with translated("looking for the topic"):
+            known = await self._consumer.topics()
+        for one, offset_range in self._left.items():
+            if one.topic not in known:
+                raise FatalError(f"{one}: there is no such topic any more")
+            end = (await self.bounds([one]))[one].end
+            if end < offset_range.after:
+                raise FatalError(
+                    f"{one}: it was to be read to offset {offset_range.after}, "
+                    f"the log ends at {end}: the topic was made anew"
+                )
+
+    def _advance(self, one: KafkaPartition, position: int) -> None:
+        if position < self._left[one].after:
+            self._left[one] = self._left[one]._replace(first=position)
+            return
+        del self._left[one]
+        self._consumer.pause(TopicPartition(*one))
+
+    def _seek(self) -> None:
+        """Put the client where every stretch stands: an error makes it forget what it drained."""
+        for one, offset_range in self._left.items():
+            self._consumer.seek(TopicPartition(*one), offset_range.first)
+
+    async def _connected(self) -> Any:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                **connection_options(self._settings),
+                isolation_level="read_committed",
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                fetch_max_bytes=self._settings.kafka_fetch_max_bytes,
+                max_partition_fetch_bytes=self._settings.kafka_max_partition_fetch_bytes,
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer

@@ -1,0 +1,315 @@
+"""A log seen from outside any group: where it begins and ends, and what an offset holds."""
+
+import asyncio
+import contextlib
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    OffsetOutOfRangeError,
+    UnknownTopicOrPartitionError,
+)
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka.connection import (
+    Bounds,
+    KafkaPartition,
+    UnreadableBatch,
+    connection_options,
+    ended,
+    raw_record,
+    translated,
+)
+from normalizer.kafka.lenient_reader import read_with_client
+from normalizer.settings import Settings
+
+_COORDINATOR_TRIES: Final = 40
+_COORDINATOR_WAIT_S: Final = 0.25
+ENDING_S: Final = 5.0
+LEADER_S: Final = 5.0
+NO_LEADER: Final = -1
+_NEAR: Final = 10_000
+"""Offsets that are read through rather than sought over."""
+
+
+class TopicReader:
+    """A log seen from outside any group: its bounds, and the record at an offset.
+
+    Every method raises BrokerUnavailable where no broker answers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connections; the next call makes new ones."""
+        clients = (self._consumer, self._admin)
+        self._consumer = self._admin = None
+        await _end(clients)
+
+    async def cluster_id(self) -> str:
+        """The id that the cluster got when it was formed; '' where brokers tell none."""
+        async with self._connected("asking for the cluster id"):
+            return (await self._admin.describe_cluster()).get("cluster_id") or ""
+
+    async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
+        """The partitions of a topic; empty where there is none. Never makes the topic."""
+        async with self._connected(f"asking for topic {topic}"):
+            return frozenset(one for one in await self._leaders() if one.topic == topic)
+
+    async def create_topic(self, topic: str, *, partitions: int) -> None:
+        """Make the topic, with one replica, unless it is there; for stacks of our own."""
+        if await self.partitions(topic):
+            return
+        async with self._connected(f"making topic {topic}"):
+            await self._admin.create_topics([NewTopic(topic, partitions, 1)])
+        for _ in range(100):
+            if await self.partitions(topic):
+                return
+            await asyncio.sleep(0.1)
+        raise BrokerUnavailable(f"topic {topic} was made but is not there")
+
+    async def topic_configs(self, topic: str) -> dict[str, str]:
+        """The settings of a topic, by Kafka's names; none where there is no such topic.
+
+        Raises FatalError without the right to see them, whether the topic is there or not.
+        """
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic)
+        async with self._connected(f"asking for settings of topic {topic}"):
+            (response,) = await self._admin.describe_configs([resource])
+            (code, _message, _kind, _name, entries), *_ = response.resources
+        if code == UnknownTopicOrPartitionError.errno:
+            return {}
+        if code:
+            raise FatalError(f"{topic}: no right to see its settings (describe configs)")
+        return {entry[0]: entry[1] for entry in entries}
+
+    async def group_members(self, group_id: str) -> tuple[str, int]:
+        """State of a consumer group, in Kafka's word, and its number of members.
+
+        A cluster that never had a group makes its coordinator at the first question: asked again.
+        """
+        async with self._connected(f"asking for group {group_id}"):
+            for _ in range(_COORDINATOR_TRIES):
+                try:
+                    (response,) = await self._admin.describe_consumer_groups([group_id])
+                    break
+                except GroupCoordinatorNotAvailableError:
+                    await asyncio.sleep(_COORDINATOR_WAIT_S)
+            else:
+                raise GroupCoordinatorNotAvailableError
+            (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
+        if code:
+            raise FatalError(f"{group_id}: no right to see the group (describe, read)")
+        return state, len(members)
+
+    async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
+        """First offset and committed end of each of these partitions, which must exist."""
+        wanted = [TopicPartition(*one) for one in partitions]
+        if not wanted:
+            return {}
+        async with self._connected("asking for the ends of the log"):
+            return await self._bounds(wanted)
+
+    async def reachable_bounds(
+        self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
+    ) -> dict[KafkaPartition, Bounds]:
+        """The bounds of those whose leader is there and answers so soon; each broker apart.
+
+        Raises FatalError where rights are missing.
+        """
+        by_leader: defaultdict[int, list[KafkaPartition]] = defaultdict(list)
+        async with self._connected("asking for the ends of the log"):
+            leaders = await self._leaders()
+            for one in partitions:
+                if (leader := leaders.get(one, NO_LEADER)) != NO_LEADER:
+                    by_leader[leader].append(one)
+            async with asyncio.TaskGroup() as tasks:
+                requests = [
+                    tasks.create_task(self._ask_leader(led, within_s), name=f"ask leader {leader}")
+                    for leader, led in by_leader.items()
+                ]
+            answers = [one.result() for one in requests if not one.cancelled()]
+        found: dict[KafkaPartition, Bounds] = {}
+        for answer in answers:
+            if isinstance(answer, FatalError):
+                raise answer
+            found |= answer
+        return found
+
+    async def record_at(self, partition: KafkaPartition, offset: int) -> RawRecord | None:
+        """The record at this offset; None where the log has none there (any more).
+
+        Also where the client cannot take its batch apart, as whoever read it before did; None, too,
+        where nobody can.
+        """
+        try:
+            async with self._connected(f"reading {partition}"):
+                client = self._consumer._client  # noqa: SLF001 - its fetches would be the consumer's
+                chunk = await read_with_client(client, partition, incarnation=0, offset=offset)
+        except UnreadableBatch:
+            return None
+        except BrokerUnavailable as error:
+            if isinstance(error.__cause__, OffsetOutOfRangeError):
+                return None
+            raise
+        return next((one for one in chunk.records if one.offset == offset), None)
+
+    async def records(
+        self, partition: KafkaPartition, offset: int, next_offset: int, *, max_records: int = 500
+    ) -> tuple[list[RawRecord], int]:
+        """Committed records from `offset` on, up to `next_offset`, and where to read on.
+
+        The stretch must lie below the committed end. The page is empty and ends at `next_offset`
+        where the log no longer goes back to `offset`, or holds nothing but holes.
+        """
+        where = TopicPartition(*partition)
+        async with self._connected(f"reading {partition}"):
+            consumer = self._consumer
+            consumer.assign([where])
+            consumer.seek(where, offset)
+            while (position := await consumer.position(where)) < next_offset:
+                try:
+                    drained = await consumer.getmany(where, timeout_ms=100, max_records=max_records)
+                except OffsetOutOfRangeError:
+                    return [], next_offset
+                records = [
+                    raw_record(record, 0)
+                    for record in drained.get(where, ())
+                    if record.offset < next_offset
+                ]
+                if records:
+                    return records, min(await consumer.position(where), next_offset)
+                if position == await consumer.position(where):
+                    await asyncio.sleep(0.1)
+        return [], next_offset
+
+    async def log_start(self, topic: str, partition: int) -> int | None:
+        """The least offset that can still be read; None where there is no such partition."""
+        where = KafkaPartition(topic, partition)
+        if where not in await self.partitions(topic):
+            return None
+        return (await self.bounds([where]))[where].start
+
+    async def data_offsets(
+        self, topic: str, partition: int, ranges: Sequence[tuple[int, int]]
+    ) -> list[int]:
+        """The offsets in these ranges (first, after), ascending, that hold a committed record.
+
+        Read once from front to back; where the next range is far ahead, from there on.
+        """
+        where = KafkaPartition(topic, partition)
+        bounds = (await self.bounds([where]))[where]
+        left = [
+            (max(first, bounds.start), min(after, bounds.end))
+            for first, after in ranges
+            if first < bounds.end and after > bounds.start
+        ]
+        found: list[int] = []
+        if not left:
+            return found
+        async with self._connected(f"reading {where}"):
+            consumer, one = self._consumer, TopicPartition(*where)
+            consumer.assign([one])
+            offset = -1
+            while left:
+                if offset < 0 or not 0 <= left[0][0] - offset < _NEAR:
+                    consumer.seek(one, left[0][0])
+                try:
+                    drained = await consumer.getmany(one, timeout_ms=500)
+                except OffsetOutOfRangeError:
+                    # Retention is faster: what it took cannot be told any more.
+                    del left[0]
+                    offset = -1
+                    continue
+                offset = await consumer.position(one)
+                at = [record.offset for record in drained.get(one, ())]
+                while left:
+                    first, after = left[0]
+                    found += at[bisect_left(at, first) : bisect_left(at, after)]
+                    if after > offset:
+                        left[0] = (max(first, offset), after)
+                        break
+                    del left[0]
+        return found
+
+    async def _leaders(self) -> dict[KafkaPartition, int]:
+        """The broker that leads each partition there is."""
+        return {
+            KafkaPartition(found["topic"], one["partition"]): one["leader"]
+            for found in await self._admin.describe_topics()
+            for one in found["partitions"]
+        }
+
+    async def _ask_leader(
+        self, partitions: Sequence[KafkaPartition], within_s: float
+    ) -> dict[KafkaPartition, Bounds] | FatalError:
+        """What it met is returned: a task that raises would end those that ask the others."""
+        try:
+            with translated("asking for the ends of the log"):
+                async with asyncio.timeout(within_s):
+                    return await self._bounds([TopicPartition(*one) for one in partitions])
+        except BrokerUnavailable:
+            return {}
+        except FatalError as error:
+            return error
+
+    async def _bounds(self, wanted: Sequence[Any]) -> dict[KafkaPartition, Bounds]:
+        starts = await self._consumer.beginning_offsets(wanted)
+        ends = await self._consumer.end_offsets(wanted)
+        return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, doing: str) -> AsyncIterator[None]:
+        """One caller at a time, over connections that are made at first need."""
+        async with self._turn:
+            try:
+                with translated(doing):
+                    await self._connect()
+                    yield
+            except BrokerUnavailable:
+                await self.close()
+                raise
+
+    async def _connect(self) -> None:
+        if self._consumer is None:
+            options = connection_options(self._settings)
+            consumer = AIOKafkaConsumer(
+                **options, isolation_level="read_committed", auto_offset_reset="none"
+            )
+            admin = AIOKafkaAdminClient(**options)
+            try:
+                await consumer.start()
+                await admin.start()
+            except BaseException:
+                await _end((consumer, admin))
+                raise
+            self._consumer, self._admin = consumer, admin
+
+
+async def _end(clients: Iterable[Any]) -> None:
+    for client in clients:
+        if client:
+            await ended(client, timeout_s=ENDING_S)

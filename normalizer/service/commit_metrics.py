@@ -1,0 +1,58 @@
+"""Committed transactions in, counts out: a pass or two over a batch, nothing for each event."""
+
+from collections import Counter
+from operator import attrgetter, itemgetter
+from typing import Final
+
+import msgspec
+
+from normalizer.core.shapes import SHAPES
+from normalizer.envelope import RULES, Rule
+from normalizer.errors import REASONS
+from normalizer.service.service_metrics import NO_SHAPE, OUTCOMES, ServiceMetrics
+from normalizer.store.store import CommittedBatch
+
+_shape_of: Final = attrgetter("shape")
+_outcome_of: Final = itemgetter(0)
+
+
+class _Coercion(msgspec.Struct, frozen=True):
+    rule: Rule
+
+
+_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(list[_Coercion])
+
+
+class CommitMetrics:
+    """Adds to the tallies what each transaction wrote."""
+
+    def __init__(self, metrics: ServiceMetrics) -> None:
+        self._metrics = metrics
+        self._outcomes = {
+            (shape, outcome): metrics.outcomes.labels(shape=shape, outcome=outcome)
+            for shape in (*SHAPES, NO_SHAPE)
+            for outcome in OUTCOMES
+        }
+        self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
+        self._rules = {rule: metrics.coercions.labels(rule=rule) for rule in RULES}
+
+    def count(self, written: CommittedBatch) -> None:
+        """For `Store(on_commit=...)`."""
+        metrics, totals = self._metrics, written.totals
+        metrics.batch_rows.observe(totals.outcomes)
+        metrics.commit_seconds.observe(written.commit_s)
+        metrics.expired_unread.inc(written.expired_unread)
+        counts: Counter[tuple[str, str]] = Counter(
+            zip(map(_shape_of, written.events), map(_outcome_of, written.outcomes), strict=True)
+        )
+        counts[NO_SHAPE, "ignored"] += totals.ignored
+        for (_, rejected), is_new in zip(written.refusals, written.kept, strict=True):
+            counts[rejected.shape or NO_SHAPE, "quarantined" if is_new else "duplicate"] += 1
+            if is_new:
+                self._reasons[rejected.reason].inc()
+        for (shape, outcome), count in counts.items():
+            self._outcomes[shape, outcome].inc(count)
+        for coercions in [row.coercions for row in written.new if row.coercions is not None]:
+            for coercion in _decoder.decode(coercions):
+                self._rules[coercion.rule].inc()
+        self._rules["ambiguous_report"].inc(written.ambiguous)

@@ -1,0 +1,130 @@
+"""A file of records in, the rows the service would make of them out: for want of a broker.
+
+The file stands for the log: each topic and partition in it has a position, and a second run goes
+on where the first one ended.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import FatalError, RetryableError
+from normalizer.files.record_lines import open_lines, pages, record_of, topic_of
+from normalizer.kafka import FetchedChunk, KafkaPartition
+from normalizer.service.batch_builder import BatchBuilder
+from normalizer.settings import Settings
+from normalizer.store.quarantine_reader import RejectionLog
+from normalizer.store.read_only import read_only_connection
+from normalizer.store.retry import write_with_retry
+from normalizer.store.store import Claim, Store
+from normalizer.telemetry import ServiceCounters, get_logger
+
+CLUSTER_ID: Final = "file"
+"""What positions of files have in place of a cluster's id: no cluster's id is so short."""
+
+_CLUSTER: Final = """
+    select   cluster_id
+    from     normalizer.source_positions
+    where    topic = $1::text and partition = $2::integer
+    order by incarnation desc
+    limit    1
+"""
+
+_log: Final = get_logger()
+
+
+class FileReplay:
+    """One reading of one file. `run` ends at the end of the file, or soon after `stop`."""
+
+    def __init__(self, settings: Settings, file: Path) -> None:
+        assert settings.database_url
+        self._settings = settings
+        self._database_url = settings.database_url
+        self._file = file
+        self._normalizer = Normalizer(settings.redact_keys)
+        self._stopping = asyncio.Event()
+        self._claims: dict[KafkaPartition, Claim] = {}
+        self._next_offsets: dict[KafkaPartition, int] = {}
+        self._refusals = RejectionLog(_log)
+        self._read_before = 0
+        self.counters = ServiceCounters()
+
+    def stop(self) -> None:
+        """Write what is in hand, then end `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Store every record of the file that was not read before. Raises NormalizerError."""
+        topic = topic_of(self._file)
+        _log.info("started", file=str(self._file), topic=topic)
+        async with Store(self._database_url, owner=self._settings.owner) as store:
+            builder = BatchBuilder()
+            with open_lines(self._file) as stream:
+                for page in pages(stream):
+                    for number, line in page:
+                        await self._add_record(store, builder, record_of(line, number, topic))
+                        if self._is_full(builder):
+                            await self._write(store, builder)
+                            builder = BatchBuilder()
+                    if self._stopping.is_set():
+                        break
+            await self._write(store, builder)
+        self._refusals.flush()
+        if self._read_before:
+            _log.info("lines_skipped", lines=self._read_before, why="read before")
+        _log.info("stopped", **msgspec.structs.asdict(self.counters))
+
+    async def _add_record(self, store: Store, builder: BatchBuilder, record: RawRecord) -> None:
+        partition = KafkaPartition(record.topic or "", record.partition)
+        claim = self._claims.get(partition) or await self._claim(store, partition, record.offset)
+        next_offset = self._next_offsets[partition]
+        if record.offset < next_offset:
+            self._read_before += 1
+            return
+        record = msgspec.structs.replace(record, incarnation=claim.incarnation)
+        chunk = FetchedChunk(
+            partition=partition,
+            from_offset=next_offset,
+            next_offset=record.offset + 1,
+            records=[record],
+        )
+        builder.add(claim, chunk, [(record, self._normalizer.normalize(record))])
+        self._next_offsets[partition] = chunk.next_offset
+
+    async def _claim(self, store: Store, partition: KafkaPartition, offset: int) -> Claim:
+        """Positions that Kafka's log moves are not a file's to move: they are not even claimed."""
+        async with read_only_connection(self._database_url) as connection:
+            cluster = await connection.fetchval(_CLUSTER, *partition)
+        if cluster not in {None, CLUSTER_ID}:
+            raise FatalError(
+                f"{partition} is read from Kafka cluster {cluster} into this database: "
+                "a file cannot go on with it"
+            )
+        claim = await store.claim(*partition, cluster_id=CLUSTER_ID, log_start=offset)
+        self._claims[partition] = claim
+        self._next_offsets[partition] = claim.next_offset
+        return claim
+
+    def _is_full(self, builder: BatchBuilder) -> bool:
+        return (
+            builder.rows >= self._settings.batch_rows
+            or builder.value_bytes >= self._settings.batch_bytes
+        )
+
+    async def _write(self, store: Store, builder: BatchBuilder) -> None:
+        if not builder:
+            return
+        batch = builder.build(self._claims)
+        try:
+            totals = await write_with_retry(store, batch, stop=self._stopping)
+        except RetryableError:
+            if self._stopping.is_set():
+                return
+            raise
+        self.counters.batches += 1
+        self.counters.add(msgspec.structs.asdict(totals))
+        self._refusals.add(batch, totals)

@@ -1,0 +1,326 @@
+"""Settings in, where broker and database stand out: asked from a loop of its own, at each scrape.
+
+Of all partitions of the topics, whoever reads them: so the lag is told while the service hangs, and
+of partitions whose process is dead. What cannot be asked keeps its last known value.
+"""
+
+import asyncio
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from normalizer.core.drift import DriftFinding
+from normalizer.errors import FatalError, NormalizerError
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.service.heartbeat import ObservedLog
+from normalizer.service.service_metrics import JOB_KINDS, JOB_STATES, SCOPES
+from normalizer.settings import Settings
+from normalizer.store.migrate import read_migrations
+from normalizer.store.sqlstate import FOREIGN_ERRORS
+from normalizer.telemetry import describe_error, get_logger
+
+POLL_TIMEOUT_S: Final = 3.0
+LEADER_TIMEOUT_S: Final = 2.0
+UNREAD_TIMEOUT_S: Final = 2.0
+RETENTION_EVERY_S: Final = 300.0
+
+_log: Final = get_logger()
+
+_SESSION: Final = {
+    "application_name": "normalizer monitor",
+    "statement_timeout": "3s",
+    "idle_in_transaction_session_timeout": "10s",
+    "search_path": "normalizer, public",
+    "TimeZone": "UTC",
+}
+_WRITABLE: Final = "select current_setting('transaction_read_only') = 'off'"
+_MIGRATIONS: Final = "select version from migrations.applied"
+_POSITIONS: Final = """
+    select   distinct on (topic, partition) topic, partition, next_offset
+    from     normalizer.source_positions
+    where    topic = any($1::text[])
+    order by topic, partition, incarnation desc
+"""
+_AGREEMENT: Final = """
+    select   coalesce(sum(divergent), 0)::bigint as divergent,
+             coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision
+                 as divergent_s,
+             array[
+                 case when bool_and(all_verified_at is not null)
+                      then extract(epoch from now() - min(all_verified_at)) end,
+                 case when bool_and(range_verified_at is not null)
+                      then extract(epoch from now() - min(range_verified_at)) end,
+                 case when bool_and(sample_verified_at is not null)
+                      then extract(epoch from now() - min(sample_verified_at)) end
+             ]::double precision[] as unverified_s
+    from     projector.agreement
+"""
+_JOBS: Final = """
+    select   kind, state, count(*) as jobs, min(share) as share
+    from     projector.jobs
+    where    state in ('running', 'interrupted')
+    group by kind, state
+"""
+_SNAPSHOT: Final = """
+    select   coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
+    from     pg_stat_activity
+    where    backend_xmin is not null
+    and      backend_type = 'client backend'
+    and      pid <> pg_backend_pid()
+"""
+# Whoever holds it may be another role's session: its name and state are seen, its query is not.
+_LOCK_HOLDERS: Final = """
+    select   waiting.pid,
+             string_agg(
+                 'pid ' || holder.pid || ' (' || concat_ws(', ',
+                     holder.usename, nullif(holder.application_name, ''), holder.state
+                 ) || ')', ', ' order by holder.pid
+             ) as holders
+    from     unnest($1::integer[])                          as waiting (pid)
+    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
+    group by waiting.pid
+"""
+_ADD_DRIFT: Final = """
+    insert into normalizer.drift_findings (
+        shape, field, type, kind, source_topic, source_incarnation, source_partition,
+        source_offset, example
+    )
+    values ($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,
+            $8::bigint, $9::text)
+    on conflict do nothing
+    returning true
+"""
+
+
+class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition; the time of the oldest unread record is None where none is, or unknown."""
+
+    next_offset: int
+    bounds: Bounds
+    oldest_unread_ms: int | None
+    retention_ms: float
+
+    @property
+    def lag_records(self) -> int:
+        """Offsets still to read."""
+        return max(0, self.bounds.end - self.next_offset)
+
+    def lag_s(self, now_s: float) -> float:
+        """Age of the oldest unread record."""
+        if not self.lag_records or self.oldest_unread_ms is None:
+            return 0.0
+        return max(0.0, now_s - self.oldest_unread_ms / 1000)
+
+    def expires_s(self, now_s: float) -> float:
+        """Until the oldest unread record may be deleted."""
+        return self.retention_ms / 1000 - self.lag_s(now_s)
+
+
+class LagMonitor:
+    """Looks when it is asked to. Lives in one event loop; its attributes may be read anywhere."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._log = TopicReader(settings)
+        self._connection: asyncpg.Connection | None = None
+        self._needed = frozenset(file.version for file in read_migrations())
+        self._positions: dict[KafkaPartition, int] = {}
+        self._bounds: dict[KafkaPartition, Bounds] = {}
+        self._bounds_at_s: dict[KafkaPartition, float] = {}
+        self._counts: Counter[str] = Counter()
+        self._oldest: dict[KafkaPartition, tuple[int, int | None]] = {}
+        self._polled_at_s: dict[KafkaPartition, float] = {}
+        self._retention_ms: dict[str, float] = {}
+        self._retention_at_s: dict[str, float] = {}
+        self.broker_up = False
+        self.database_up = False
+        self.writable = False
+        self.missing_migrations: tuple[str, ...] = ()
+        self.divergent = 0
+        self.divergent_s = 0.0
+        self.unverified_s = dict.fromkeys(SCOPES, math.inf)
+        self.snapshot_s = 0.0
+        self.lock_holders: dict[int, str] = {}
+        """By the server process that waits, who holds the lock it waits for."""
+        self.jobs: dict[tuple[str, str], int] = {}
+        self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
+
+    @property
+    def partitions(self) -> Mapping[KafkaPartition, PartitionLag]:
+        """All partitions that the log has, as last known."""
+        return {
+            partition: PartitionLag(
+                next_offset=self._next_offset(partition),
+                bounds=bounds,
+                oldest_unread_ms=self._oldest.get(partition, (0, None))[1],
+                retention_ms=self._retention_ms.get(partition.topic, math.inf),
+            )
+            for partition, bounds in sorted(self._bounds.items())
+        }
+
+    @property
+    def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
+        """Where each log ends, as the broker last said."""
+        now_s = time.monotonic()
+        return {
+            one: ObservedLog(
+                bounds=bounds,
+                partition_count=self._counts[one.topic],
+                age_s=now_s - self._bounds_at_s[one],
+            )
+            for one, bounds in self._bounds.items()
+        }
+
+    async def poll(self, waiting: Sequence[int] = ()) -> None:
+        """Ask both ends at once; says what failed in `*_up`.
+
+        `waiting` are server processes of ours that take long: do they wait for a lock?
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._poll_database(waiting), name="ask the database")
+            tasks.create_task(self._poll_broker(), name="ask the broker")
+
+    async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
+        """Store what drifted; for each, whether it is new. Raises what asyncpg raises."""
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError("no connection to the database")
+        return [
+            bool(
+                await connection.fetchval(
+                    _ADD_DRIFT,
+                    *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
+                    *(one.partition, one.offset, one.example),
+                )
+            )
+            for one in findings
+        ]
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._terminate()
+        await self._log.close()
+
+    async def _poll_database(self, waiting: Sequence[int]) -> None:
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                connection = await self._connected()
+                self.writable = await connection.fetchval(_WRITABLE)
+                self.database_up = True
+                rows = await connection.fetch(_LOCK_HOLDERS, waiting) if waiting else []
+                self.lock_holders = {row["pid"]: row["holders"] for row in rows}
+                await self._poll_tables(connection)
+        except FOREIGN_ERRORS:
+            self.database_up = self.writable = False
+            await self._terminate()
+
+    async def _poll_tables(self, connection: asyncpg.Connection) -> None:
+        """What a table that is not there, or not ours to read, would say stays as it is."""
+        self.missing_migrations = tuple(sorted(self._needed))
+        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
+            applied = {row["version"] for row in await connection.fetch(_MIGRATIONS)}
+            self.missing_migrations = tuple(sorted(self._needed - applied))
+            rows = await connection.fetch(_POSITIONS, list(self._settings.kafka_topics))
+            self._positions = {
+                KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
+            }
+        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
+            row = await connection.fetchrow(_AGREEMENT)
+            self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
+            ages = (math.inf if age is None else age for age in row["unverified_s"])
+            self.unverified_s = dict(zip(SCOPES, ages, strict=True))
+        with contextlib.suppress(asyncpg.SyntaxOrAccessError):
+            self._take_jobs(await connection.fetch(_JOBS))
+        self.snapshot_s = await connection.fetchval(_SNAPSHOT)
+
+    def _take_jobs(self, rows: list[Any]) -> None:
+        counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
+        progress = dict.fromkeys(JOB_KINDS, 1.0)
+        for row in rows:
+            counts[row["kind"], row["state"]] = row["jobs"]
+            if row["state"] == "running":
+                progress[row["kind"]] = row["share"] or 0.0
+        self.jobs, self.progress = counts, progress
+
+    async def _poll_broker(self) -> None:
+        """A partition whose leader is away keeps what was last known of it, and grows old."""
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
+                existing = frozenset[KafkaPartition]().union(*found)
+                polled_at_s = time.monotonic()
+                reachable = await self._log.reachable_bounds(existing, within_s=LEADER_TIMEOUT_S)
+                kept = {one: at for one, at in self._bounds.items() if one in existing}
+                self._bounds = kept | reachable
+                self._bounds_at_s |= dict.fromkeys(reachable, polled_at_s)
+                self._counts = Counter(one.topic for one in existing)
+                self.broker_up = bool(reachable) or not existing
+                await self._poll_retention()
+        except (NormalizerError, TimeoutError):
+            self.broker_up = False
+            await self._log.close()
+
+    async def _poll_retention(self) -> None:
+        """Of topics that are there; where there is no right to see it, nothing expires."""
+        now_s = time.monotonic()
+        for topic in {partition.topic for partition in self._bounds}:
+            if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
+                continue
+            configs: dict[str, str] = {}
+            with contextlib.suppress(FatalError):
+                configs = await self._log.topic_configs(topic)
+            self._retention_at_s[topic] = now_s
+            kept_ms = int(configs.get("retention.ms", "-1"))
+            deletes = "delete" in configs.get("cleanup.policy", "delete")
+            self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
+
+    async def find_oldest_unread(self) -> None:
+        """The time of the record at each position that lags; the ones asked longest ago first."""
+        if not self.broker_up:
+            return
+        unknown = []
+        polled_at_s = max(self._bounds_at_s.values(), default=0.0)
+        for partition, bounds in self._bounds.items():
+            if self._bounds_at_s[partition] < polled_at_s:
+                continue  # its leader is away: it would keep the others waiting
+            at = self._next_offset(partition)
+            known_at, recorded_ms = self._oldest.get(partition, (at, None))
+            if at >= bounds.end:
+                self._oldest[partition] = (at, None)
+            elif known_at != at or recorded_ms is None:
+                unknown.append(partition)
+        try:
+            async with asyncio.timeout(UNREAD_TIMEOUT_S):
+                for partition in sorted(unknown, key=lambda one: self._polled_at_s.get(one, 0.0)):
+                    self._polled_at_s[partition] = time.monotonic()
+                    at, end = self._next_offset(partition), self._bounds[partition].end
+                    records, _ = await self._log.records(partition, at, end, max_records=1)
+                    self._oldest[partition] = (at, records[0].recorded_ms if records else None)
+        except Exception as error:  # noqa: BLE001 - whatever the client stumbles over in a batch
+            _log.debug("oldest_unread_unknown", why=describe_error(error))
+
+    def _next_offset(self, partition: KafkaPartition) -> int:
+        start = self._bounds[partition].start
+        return max(self._positions.get(partition, start), start)
+
+    async def _connected(self) -> asyncpg.Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._settings.database_url,
+                timeout=POLL_TIMEOUT_S,
+                command_timeout=POLL_TIMEOUT_S + 1,
+                server_settings=_SESSION,
+            )
+        return self._connection
+
+    async def _terminate(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()

@@ -1,0 +1,230 @@
+"""Refused records in, what an operator may see of them out: a line now and then, a list, one whole.
+
+The table holds how a record begins, without its secrets; the bytes lie apart and are shown redacted
+unless asked for raw.
+"""
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Final
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.sanitize import Sanitizer, replace_unstorable
+from normalizer.envelope import Rejected
+from normalizer.errors import ConfigurationError
+from normalizer.jsontext import parse
+from normalizer.store.read_only import read_only_connection
+
+LINE_EVERY_S: Final = 10.0
+SHOWN_LETTERS: Final = 4_000
+
+_LIST: Final = """
+    select   quarantine_id, quarantined_at, reason, detail, sqlstate, shape, normalizer_version,
+             source_topic, source_incarnation, source_partition, source_offset, source_index,
+             value_bytes, recorded_at, redriven_at
+    from     normalizer.quarantine
+    where    ($1::text is null or reason = $1::text)
+    and      ($5::boolean or redriven_at is null)
+    and      ($2::text is null or source_topic = $2::text)
+    and      ($3::bigint is null or quarantine_id = $3::bigint)
+    order by quarantined_at desc, quarantine_id desc
+    limit    $4::integer
+"""
+
+_RAW: Final = """
+    select key, value, headers::text as headers, encode(value_sha256, 'hex') as sha256, whole
+    from   normalizer.quarantine_raw
+    where  (source_topic, source_incarnation, source_partition, source_offset)
+         = ($1::text, $2::integer, $3::integer, $4::bigint)
+"""
+
+
+class QuarantineEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One refusal: a record, or one event in it."""
+
+    quarantine_id: int
+    quarantined_at: datetime
+    reason: str
+    detail: str
+    sqlstate: str | None
+    shape: str
+    normalizer_version: int
+    source_topic: str
+    source_incarnation: int
+    source_partition: int
+    source_offset: int
+    source_index: int
+    value_bytes: int
+    recorded_at: datetime | None
+    redriven_at: datetime | None
+
+    @property
+    def coordinates(self) -> str:
+        """topic:partition:offset, as `normalizer explain` takes it."""
+        return f"{self.source_topic}:{self.source_partition}:{self.source_offset}"
+
+
+class StoredBytes(msgspec.Struct, frozen=True, kw_only=True):
+    """The refused bytes; only the beginning of them unless `whole`."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: str | None
+    sha256: str
+    whole: bool
+
+
+async def list_entries(
+    database_url: str,
+    *,
+    reason: str | None = None,
+    topic: str | None = None,
+    redriven: bool = False,
+    limit: int = 50,
+) -> list[QuarantineEntry]:
+    """The latest refusals, the newest first; those that came through later only if asked for.
+
+    Raises StoreUnavailable and FatalError.
+    """
+    async with read_only_connection(database_url) as connection:
+        rows = await connection.fetch(_LIST, reason, topic, None, limit, redriven)
+    return [QuarantineEntry(**row) for row in rows]
+
+
+async def show_entry(
+    database_url: str, quarantine_id: int
+) -> tuple[QuarantineEntry, StoredBytes | None]:
+    """One refusal and its bytes, None where they were deleted by age.
+
+    Raises ConfigurationError where there is no such refusal.
+    """
+    async with read_only_connection(database_url) as connection:
+        rows = await connection.fetch(_LIST, None, None, quarantine_id, 1, True)
+        if not rows:
+            raise ConfigurationError(
+                f"quarantine {quarantine_id}: there is no such entry; "
+                "`normalizer quarantine list` shows those there are"
+            )
+        entry = QuarantineEntry(**rows[0])
+        raw = await connection.fetchrow(
+            _RAW,
+            entry.source_topic,
+            entry.source_incarnation,
+            entry.source_partition,
+            entry.source_offset,
+        )
+    return entry, StoredBytes(**raw) if raw else None
+
+
+def table(entries: Iterable[QuarantineEntry]) -> str:
+    """One line a refusal."""
+    return "\n".join(
+        f"{entry.quarantine_id:>8}  {entry.quarantined_at:%Y-%m-%d %H:%M:%S}  "
+        f"{entry.reason:<21} {entry.coordinates}  {entry.detail}"
+        + (f"; redriven {entry.redriven_at:%Y-%m-%d %H:%M:%S}" if entry.redriven_at else "")
+        for entry in entries
+    )
+
+
+def page(
+    entry: QuarantineEntry, kept: StoredBytes | None, *, raw: bool, redact_keys: Iterable[str] = ()
+) -> str:
+    """Everything about one refusal; content redacted unless `raw`."""
+    lines = [
+        ("quarantine", str(entry.quarantine_id)),
+        ("record", f"{entry.coordinates} (incarnation {entry.source_incarnation})"),
+        ("event in it", str(entry.source_index)),
+        ("reason", entry.reason),
+        ("detail", entry.detail),
+        ("sqlstate", entry.sqlstate or ""),
+        ("shape", entry.shape or "could not be told"),
+        ("rules", f"version {entry.normalizer_version}"),
+        ("recorded at", str(entry.recorded_at or "")),
+        ("refused at", str(entry.quarantined_at)),
+        ("redriven at", str(entry.redriven_at or "")),
+        ("value", f"{entry.value_bytes} bytes"),
+    ]
+    if kept is None:
+        lines.append(("content", "deleted: kept for a time only"))
+    else:
+        lines.append(("sha256", kept.sha256))
+        lines += _content(kept, raw=raw, redact_keys=redact_keys)
+    return "\n".join(f"{name:<12} {text}" for name, text in lines if text)
+
+
+def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> list[tuple[str, str]]:
+    if raw:
+        parts = [("key", _as_text(kept.key)), ("headers", kept.headers or "")]
+        more = "" if kept.whole else " (only the beginning was kept)"
+        return [*parts, (f"content{more}", _as_text(kept.value))]
+    if kept.value is None:
+        return []
+    try:
+        text = kept.value.decode()
+        tree = parse(text)
+    except (ValueError, RecursionError):
+        return [("content", "not shown: what is not JSON cannot be redacted; --raw shows it")]
+    text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
+    if len(text_shown) > SHOWN_LETTERS:
+        text_shown = (
+            f"{text_shown[:SHOWN_LETTERS]} ... ({len(text_shown)} letters; --raw shows all)"
+        )
+    return [("content", text_shown)]
+
+
+def _as_text(content: bytes | None) -> str:
+    if content is None:
+        return "null"
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"base64:{base64.b64encode(content).decode()}"
+
+
+class RejectionLog:
+    """One log line for many refusals: how many for which reason, with the first as an example."""
+
+    def __init__(
+        self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = logger
+        self._clock = clock
+        self._said_at_s = -LINE_EVERY_S
+        self._reasons: Counter[str] = Counter()
+        self._example: dict[str, object] = {}
+
+    def add(self, batch: Batch, totals: OutcomeTotals) -> None:
+        """Count what the rules refused in a written batch; say it if the last line is old."""
+        if totals.quarantined:
+            for record, outcomes in batch.items():
+                for outcome in outcomes:
+                    if isinstance(outcome, Rejected):
+                        self._reasons[outcome.reason] += 1
+                        self._example = self._example or {
+                            "record": record.coordinates,
+                            "execution_id": _execution_of(record.key),
+                            "detail": outcome.detail,
+                        }
+        if self._clock() - self._said_at_s >= LINE_EVERY_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Log what has been counted, if anything."""
+        if not self._reasons:
+            return
+        self._log.warning("records_refused", reasons=dict(self._reasons), first=self._example)
+        self._said_at_s = self._clock()
+        self._reasons.clear()
+        self._example = {}
+
+
+def _execution_of(key: bytes | None) -> str | None:
+    """The execution that a record's key names; other keys may be anything and are not said."""
+    text = (key or b"")[:20]
+    return text.decode() if text.isdigit() else None

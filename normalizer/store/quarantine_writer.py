@@ -1,0 +1,120 @@
+"""Refused records in, quarantine rows out, in the transaction of their batch."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import asyncpg
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.reconcile import Coordinates
+from normalizer.core.rules.timestamps import recorded_at
+from normalizer.envelope import RULES_VERSION, Rejected
+from normalizer.store import store_statements
+
+_WHOLE_BYTES: Final = 1 << 20
+_HEAD_BYTES: Final = 1 << 16
+_DETAIL_LETTERS: Final = 500
+
+
+class RejectedRecord(NamedTuple):
+    """A record and why it, or one event in it, was refused."""
+
+    record: RawRecord
+    rejected: Rejected
+
+    @property
+    def coordinates(self) -> Coordinates:
+        """The coordinates of what was refused."""
+        record = self.record
+        return (
+            record.topic or "",
+            record.incarnation,
+            record.partition,
+            record.offset,
+            self.rejected.index,
+        )
+
+
+async def write_quarantine(
+    connection: asyncpg.Connection, refusals: Sequence[RejectedRecord], batch_id: int
+) -> list[bool]:
+    """Store the refusals; for each, whether it is new (False: its coordinates are there already).
+
+    The bytes are kept apart, for the owner and for redrive.
+    """
+    if not refusals:
+        return []
+    added = await connection.fetch(
+        store_statements.ADD_QUARANTINE,
+        *map(list, zip(*(_row(rejected_record) for rejected_record in refusals), strict=True)),
+        batch_id,
+    )
+    await _keep_raw(
+        connection,
+        {rejected_record.coordinates[:4]: rejected_record.record for rejected_record in refusals},
+    )
+    new = {tuple(row) for row in added}
+    kept = []
+    for rejected_record in refusals:
+        kept.append(rejected_record.coordinates in new)
+        new.discard(rejected_record.coordinates)  # a file may hold one record twice
+    return kept
+
+
+async def _keep_raw(
+    connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
+) -> None:
+    """Keep the bytes of each record once, by COPY: a server logs parameters, but no COPY data."""
+    kept = await connection.fetch(store_statements.FIND_RAW, *map(list, zip(*records, strict=True)))
+    for row in kept:
+        del records[tuple(row)]
+    await connection.copy_records_to_table(
+        "quarantine_raw",
+        schema_name="normalizer",
+        columns=store_statements.RAW_COLUMNS,
+        records=map(_raw, records.values()),
+    )
+
+
+def _row(rejected_record: RejectedRecord) -> tuple[object, ...]:
+    record, rejected = rejected_record
+    return (
+        rejected.reason,
+        rejected.detail.replace("\0", "\ufffd")[:_DETAIL_LETTERS],
+        rejected.sqlstate,
+        rejected.shape,
+        RULES_VERSION,
+        *rejected_record.coordinates,
+        len(record.value or b""),
+        recorded_at(record.recorded_ms),
+        rejected.sample,
+    )
+
+
+def _raw(record: RawRecord) -> tuple[object, ...]:
+    """The record's bytes: whole up to 1 MiB, beyond that the first 64 KiB and the hash."""
+    value, key = record.value or b"", record.key or b""
+    headers = msgspec.json.encode(
+        [
+            (
+                name.replace("\0", "\ufffd"),
+                None if text is None else base64.b64encode(text).decode(),
+            )
+            for name, text in record.headers
+        ]
+    )
+    whole = len(value) + len(key) + len(headers) <= _WHOLE_BYTES
+    return (
+        record.topic or "",
+        record.incarnation,
+        record.partition,
+        record.offset,
+        record.key if whole or record.key is None else key[:_HEAD_BYTES],
+        record.value if whole or record.value is None else value[:_HEAD_BYTES],
+        headers if whole else None,
+        hashlib.sha256(value).digest(),
+        whole,
+    )

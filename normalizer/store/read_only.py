@@ -1,0 +1,36 @@
+"""A database URL in, one connection out that only reads."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+
+_SESSION: Final = {
+    "application_name": "normalizer command",
+    "default_transaction_read_only": "on",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "10s",
+    "search_path": "normalizer, public",
+    "TimeZone": "UTC",
+}
+
+
+async def connect_read_only(database_url: str) -> asyncpg.Connection:
+    """A connection that only reads, to be closed by the caller; its errors are asyncpg's own."""
+    return await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
+
+
+@asynccontextmanager
+async def read_only_connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """One for a short while. Raises StoreUnavailable and FatalError, by SQLSTATE."""
+    try:
+        connection = await connect_read_only(database_url)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+    except FOREIGN_ERRORS as error:
+        raise translated(error) from error

@@ -1,0 +1,194 @@
+"""A batch's stretches in; their positions locked, checked, and moved with their totals."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final, Protocol
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import OutcomeTotals, PartitionBatch, record_crc
+from normalizer.core.reconcile import NO_DEDUP_HORIZON, DedupHorizon, Outcome
+from normalizer.errors import Fenced, PositionError, PositionMoved
+from normalizer.store import store_statements
+from normalizer.store.quarantine_writer import RejectedRecord
+
+_outcome_of: Final = itemgetter(0)
+
+OPERATOR: Final = "operator:"
+"""Begins the owner of a position that somebody moved by hand: nobody's, until it is claimed."""
+
+
+class Positions(Protocol):
+    """Where a batch's stretches stand: locked before anything else, moved after it, together."""
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> DedupHorizon | None:
+        """Lock the positions in key order. None: this batch's commit had taken effect already.
+
+        Gives below which offsets these records may have been written before, by anybody.
+        Raises Fenced and PositionMoved.
+        """
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
+        batch_id: int,
+        refusals: Sequence[RejectedRecord],
+    ) -> None:
+        """Move each position to the end of its stretch and add to its running totals."""
+
+
+class SourcePositions:
+    """The positions of Kafka's partitions: what the service writes moves these."""
+
+    async def lock(
+        self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+    ) -> DedupHorizon | None:
+        """As any positions: what lies beyond every position there ever was is new."""
+        return await lock_positions(connection, parts)
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
+        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
+    ) -> None:
+        """As any positions; holes go to `gap`."""
+        await add_gaps(connection, [part for part, _ in moves], "hole")
+        await move_positions(connection, moves)
+
+
+class OutcomeCounts:
+    """What became of the outcomes of one partition's stretch."""
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
+
+    def add(self, outcome: str) -> None:
+        """Count one outcome: stored, duplicate, merged, quarantined or ignored."""
+        self._counts[outcome] += 1
+
+    def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
+        """Count the outcomes of settled events."""
+        for outcome, count in Counter(map(_outcome_of, outcomes)).items():
+            self._counts[outcome] += count
+
+    def totals(self, part: PartitionBatch) -> OutcomeTotals:
+        """The counts, with the stretch's records and holes."""
+        return OutcomeTotals(
+            records=len(part.items),
+            holes=sum(after - first for first, after in part.holes),
+            outcomes=sum(self._counts.values()),
+            **self._counts,
+        )
+
+
+async def lock_positions(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
+) -> DedupHorizon | None:
+    """Lock the positions in key order. None: this batch's commit had taken effect already."""
+    rows = await connection.fetch(
+        store_statements.LOCK_POSITIONS,
+        [part.topic for part in parts],
+        [part.incarnation for part in parts],
+        [part.partition for part in parts],
+    )
+    if is_already_committed(parts, rows):
+        return None
+    return await lock_dedup_horizon(connection, rows)
+
+
+async def lock_dedup_horizon(
+    connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
+) -> DedupHorizon:
+    """Of locked positions, below which offsets records may have been written before."""
+    dedup_horizon = {
+        (topic, incarnation, partition): dedup_offset
+        for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
+        if next_offset < dedup_offset
+    }
+    if not dedup_horizon:
+        return NO_DEDUP_HORIZON
+    await connection.fetch(
+        store_statements.LOCK_DEDUP_HORIZON, *map(list, zip(*dedup_horizon, strict=True))
+    )
+    return dedup_horizon
+
+
+def is_already_committed(
+    parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Whether the locked positions are at the end of this batch: its commit had taken effect.
+
+    False: they are at its beginning. Raises Fenced and PositionMoved otherwise.
+    """
+    positions = {(row["topic"], row["incarnation"], row["partition"]): row for row in rows}
+    for part in parts:
+        if why := why_claim_lost(part.topic, part.partition, part.epoch, positions.get(part.key)):
+            raise why
+    if all(positions[part.key]["next_offset"] == part.next_offset for part in parts):
+        return True
+    for part in parts:
+        stored = positions[part.key]["next_offset"]
+        if stored != part.from_offset:
+            message = (
+                f"{part.topic}[{part.partition}]: the stored position is {stored}, "
+                f"this batch begins at {part.from_offset}"
+            )
+            raise PositionMoved(message, topic=part.topic, partition=part.partition)
+    return False
+
+
+def why_claim_lost(
+    topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
+) -> PositionError | None:
+    """Why a claim of this epoch is none any more; None while it is one.
+
+    An operator takes a partition from whoever holds it, and holds nothing: it is claimed again.
+    """
+    if position is not None and position["epoch"] == epoch:
+        return None
+    # A job's position has no owner.
+    if position is not None and str(position.get("owner", "")).startswith(OPERATOR):
+        message = f"{topic}[{partition}]: {position['owner']} moved the position"
+        return PositionMoved(message, topic=topic, partition=partition)
+    message = f"{topic}[{partition}]: another process claimed it"
+    return Fenced(message, topic=topic, partition=partition)
+
+
+async def add_gaps(
+    connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
+) -> None:
+    """Note each hole of the stretches in `gap`."""
+    gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
+    if gaps:
+        await connection.execute(store_statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))
+
+
+async def move_positions(
+    connection: asyncpg.Connection, moves: Sequence[tuple[PartitionBatch, OutcomeTotals]]
+) -> None:
+    """Move each position to the end of its stretch and add to its running totals."""
+    rows = [
+        (
+            *part.key,
+            part.next_offset,
+            *msgspec.structs.astuple(totals),
+            *_last_record(part),
+        )
+        for part, totals in moves
+    ]
+    await connection.execute(store_statements.MOVE_POSITIONS, *map(list, zip(*rows, strict=True)))
+
+
+def _last_record(part: PartitionBatch) -> tuple[int | None, int | None, int | None]:
+    """Offset, time in milliseconds and CRC by which the last record is known again."""
+    if not part.items:
+        return None, None, None
+    record, _ = part.items[-1]
+    return record.offset, record.recorded_ms, record_crc(record)

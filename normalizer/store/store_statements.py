@@ -1,0 +1,402 @@
+"""Every SQL text the store says, named."""
+
+from functools import cache
+from typing import Final
+
+from normalizer.core.digests import SHORT
+from normalizer.envelope import Envelope
+
+EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
+"""The columns COPY writes, in order; the others have defaults."""
+
+_SELECTED: Final = ", ".join(Envelope.__struct_fields__)
+
+CLAIM: Final = """
+    with latest as (
+        select   topic, incarnation, partition
+        from     normalizer.source_positions
+        where    topic = $1::text and partition = $2::integer
+        order by incarnation desc
+        limit    1
+    )
+    update normalizer.source_positions as position
+    set    owner = $3::text, epoch = position.epoch + 1,
+           moved_epoch = case when position.next_offset >= $4::bigint then position.epoch + 1
+                              else position.moved_epoch end
+    from   latest
+    where  (position.topic, position.incarnation, position.partition)
+         = (latest.topic, latest.incarnation, latest.partition)
+    returning position.incarnation, position.epoch, position.next_offset, position.cluster_id,
+              position.last_offset, position.last_recorded_ms, position.last_crc,
+              position.moved_epoch
+"""
+
+# A row to lock: whoever begins a position and a job that writes its records see each other.
+ADD_DEDUP_HORIZON: Final = """
+    insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset)
+    select   topic, incarnation, partition, 0
+    from     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+    order by topic, incarnation, partition
+    on conflict on constraint dedup_horizon_pkey do nothing
+"""
+
+LOCK_DEDUP_HORIZON: Final = """
+    select   horizon.topic, horizon.incarnation, horizon.partition, horizon.next_offset
+    from     normalizer.dedup_horizon as horizon
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    order by horizon.topic, horizon.incarnation, horizon.partition
+    for update of horizon
+"""
+
+# Whoever was first began it: then there is a position to claim.
+BEGIN_FIRST_INCARNATION: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
+            dedup_offset, last_offset, last_recorded_ms, last_crc)
+    select $1::text, 0, $2::integer, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc
+    from   normalizer.dedup_horizon
+    where  topic = $1::text and incarnation = 0 and partition = $2::integer
+    on conflict on constraint source_positions_pkey do nothing
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+"""
+
+# Whoever still writes the earlier incarnation is fenced there.
+BEGIN_NEXT_INCARNATION: Final = """
+    with earlier as (
+        update    normalizer.source_positions
+        set       epoch = epoch + 1
+        where     topic = $1::text and incarnation = $2::integer and partition = $3::integer
+        returning topic, incarnation, partition
+    )
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
+    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint
+    from   earlier
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+"""
+
+LOCK_POSITIONS: Final = """
+    select   position.topic, position.incarnation, position.partition, position.epoch,
+             position.next_offset, position.dedup_offset, position.owner
+    from     normalizer.source_positions as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+    order by position.topic, position.incarnation, position.partition
+    for update of position
+"""
+
+FIND_POSITIONS: Final = """
+    select   position.topic, position.incarnation, position.partition, position.epoch,
+             position.owner
+    from     normalizer.source_positions as position
+    join     unnest($1::text[], $2::integer[], $3::integer[])
+                 as wanted (topic, incarnation, partition)
+             using (topic, incarnation, partition)
+"""
+
+# dedup_offset stays: what is read again is looked up by its coordinates.
+REWIND_POSITION: Final = """
+    update normalizer.source_positions
+    set    rewound     = rewound + next_offset - $4::bigint,
+           next_offset = $4::bigint
+    where  (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+"""
+
+RECORD_CHANGE: Final = """
+    with taken as (
+        update    normalizer.source_positions
+        set       owner = $9::text, epoch = epoch + 1
+        where     (topic, incarnation, partition) = ($1::text, $2::integer, $3::integer)
+        returning epoch
+    )
+    insert into normalizer.position_changes
+           (topic, incarnation, partition, from_offset, to_offset, action, who, why, epoch)
+    select $1::text, $2::integer, $3::integer, $4::bigint, $5::bigint, $6::text, $7::text,
+           $8::text, epoch
+    from   taken
+    returning epoch
+"""
+
+MOVE_POSITIONS: Final = """
+    update normalizer.source_positions as position
+    set    next_offset      = moved.next_offset,
+           dedup_offset   = greatest(position.dedup_offset, moved.next_offset),
+           records          = position.records + moved.records,
+           holes            = position.holes + moved.holes,
+           outcomes         = position.outcomes + moved.outcomes,
+           stored           = position.stored + moved.stored,
+           duplicate        = position.duplicate + moved.duplicate,
+           merged           = position.merged + moved.merged,
+           quarantined      = position.quarantined + moved.quarantined,
+           ignored          = position.ignored + moved.ignored,
+           last_offset      = coalesce(moved.last_offset, position.last_offset),
+           last_recorded_ms = case when moved.last_offset is null then position.last_recorded_ms
+                                   else moved.last_recorded_ms end,
+           last_crc         = coalesce(moved.last_crc, position.last_crc),
+           moved_epoch      = position.epoch,
+           committed_at     = clock_timestamp()
+    from   unnest(
+               $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::bigint[],
+               $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[],
+               $12::bigint[], $13::bigint[], $14::bigint[], $15::bigint[]
+           ) as moved (
+               topic, incarnation, partition, next_offset, records, holes,
+               outcomes, stored, duplicate, merged, quarantined,
+               ignored, last_offset, last_recorded_ms, last_crc
+           )
+    where  (position.topic, position.incarnation, position.partition)
+         = (moved.topic, moved.incarnation, moved.partition)
+"""
+
+# Who reads the horizon and the list holds their tables until the end: whoever raised the one, or
+# added to the other, waits for those before.
+BEGIN_BATCH: Final = """
+    select nextval('normalizer.batch_id') as batch_id,
+           nullif(expired_before, '-infinity') as expired_before,
+           array(
+               select execution_id
+               from   normalizer.forgotten_executions
+               where  execution_id = any((select $1::bigint[])::bigint[])
+           ) as forgotten
+    from   normalizer.retention_horizon
+"""
+
+CHECK_CONSTRAINTS_NOW: Final = "set constraints all immediate"
+
+PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
+
+PROTOCOL: Final = "select protocol from normalizer.layout"
+
+# One query a partition: "= any" alone visits every one there is. The array hides in a select of
+# its own: the planner would weigh each of a batch's ids, which takes longer than looking them up.
+FIND_COORDINATES: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  event_id between $1::bigint and $2::bigint
+    and    event_id = any((select $3::bigint[])::bigint[])
+"""
+
+FIND_BATCHES: Final = """
+    select event_id, batch_id
+    from   normalizer.events
+    where  event_id between $1::bigint and $2::bigint
+    and    event_id = any((select $3::bigint[])::bigint[])
+"""
+
+LOCK_EVENTS: Final = f"""
+    select   {_SELECTED}
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
+    order by event_id
+    for update
+"""  # noqa: S608 - column names of our own
+
+FIND_ASSIGNED: Final = """
+    select event_id
+    from   normalizer.assigned_ids
+    where  (source_topic, source_incarnation, source_partition, source_offset, source_index)
+         = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+"""
+
+# Written once: its length and its hash are of one text.
+DIGESTS: Final = f"""
+    select   octet_length(written),
+             case when octet_length(written) <= {SHORT} then written else sha256(written) end
+    from     unnest($1::jsonb[]) with ordinality as given (value, number)
+    cross join lateral (select convert_to(value::text, 'UTF8') offset 0) as one (written)
+    order by number
+"""  # noqa: S608 - a constant
+
+ASSIGN_ID: Final = """
+    insert into normalizer.assigned_ids
+           (event_id, source_topic, source_incarnation, source_partition, source_offset,
+            source_index)
+    values (normalizer.gen_snowflake(), $1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
+    returning event_id
+"""
+
+# The partitions that hold anything. Rows of this moment's snapshot are in a file that has a size.
+FILLED_PARTITIONS: Final = """
+    select   low, high
+    from     normalizer.event_partitions
+    where    pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    order by low
+"""
+
+# Of one source, a run of offsets, among some ids; the index tells blocks, not rows.
+FIND_BY_COORDINATES: Final = """
+    select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
+    from   normalizer.events
+    where  source_topic = $1::text and source_incarnation = $2::integer
+           and source_partition = $3::integer
+           and source_offset between $4::bigint and $5::bigint
+           and event_id between $6::bigint and $7::bigint
+"""
+
+ADD_MERGED_RECORDS: Final = """
+    insert into normalizer.merged_records (
+        source_topic, source_incarnation, source_partition, offset_block, merge_id, source_offsets,
+        source_indexes, event_ids
+    )
+    select   topic, incarnation, partition, "offset" >> 12, (select nextval('normalizer.batch_id')),
+             array_agg("offset" order by number),
+             array_agg(index order by number),
+             array_agg(event_id order by number)
+    from     unnest(
+                 $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::integer[], $6::bigint[]
+             ) with ordinality
+                 as reported (topic, incarnation, partition, "offset", index, event_id, number)
+    group by topic, incarnation, partition, "offset" >> 12
+    order by topic, incarnation, partition, "offset" >> 12
+"""
+
+FIND_MERGED_RECORDS: Final = """
+    select merge_id, reported.event_id, source_topic, source_incarnation, source_partition,
+           reported.source_offset, reported.source_index
+    from   normalizer.merged_records
+    join   (
+               select distinct topic, incarnation, partition, "offset" >> 12 as offset_block
+               from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+                          as asked (topic, incarnation, partition, "offset")
+           ) as wanted
+           on (source_topic, source_incarnation, source_partition, merged_records.offset_block)
+            = (wanted.topic, wanted.incarnation, wanted.partition, wanted.offset_block)
+    cross join lateral unnest(source_offsets, source_indexes, event_ids)
+                           as reported (source_offset, source_index, event_id)
+"""
+
+# The columns a join can change, with their types; the others stay as they were stored.
+MERGED_COLUMNS: Final = (
+    ("event_type", "text"),
+    ("step", "text"),
+    ("status", "text"),
+    ("attempts", "integer"),
+    ("max_attempts", "integer"),
+    ("created_at", "timestamptz"),
+    ("worker_id", "text"),
+    ("command_id", "text"),
+    ("iteration", "integer"),
+    ("node_type", "text"),
+    ("catalog_id", "bigint"),
+    ("parent_event_id", "bigint"),
+    ("parent_execution_id", "bigint"),
+    ("duration", "double precision"),
+    ("error", "text"),
+    ("context", "jsonb"),
+    ("result", "jsonb"),
+    ("meta", "jsonb"),
+    ("extra", "jsonb"),
+    ("coercions", "jsonb"),
+    ("evidence", "smallint"),
+    ("shape", "text"),
+    ("normalizer_version", "integer"),
+    ("headers", "jsonb"),
+    ("trace_id", "text"),
+    ("recorded_at", "timestamptz"),
+    ("merge_flags", "smallint"),
+)
+
+_SET_MERGED: Final = ", ".join(f"{name} = merged.{name}" for name, _ in MERGED_COLUMNS)
+_MERGED_ARRAYS: Final = ", ".join(
+    f"${number}::{kind}[]" for number, (_, kind) in enumerate(MERGED_COLUMNS, start=2)
+)
+_MERGED_NAMES: Final = ", ".join(name for name, _ in MERGED_COLUMNS)
+
+
+@cache
+def update_events(partitions: int) -> str:
+    """Change rows of so many partitions, their bounds given last, in one statement.
+
+    Triggers fire once a statement: two would go through the projections twice.
+    """
+    first = len(MERGED_COLUMNS) + 2
+    changes = ", ".join(
+        f"""
+        partition_{low} as (
+            update normalizer.events as event
+            set    {_SET_MERGED}
+            from   unnest($1::bigint[], {_MERGED_ARRAYS}) as merged (event_id, {_MERGED_NAMES})
+            where  event.event_id between ${low}::bigint and ${low + 1}::bigint
+            and    event.event_id = merged.event_id
+        )"""  # noqa: S608 - column names of our own
+        for low in range(first, first + 2 * partitions, 2)
+    )
+    return f"with {changes} select"
+
+
+# A producer with transactions leaves a hole after each: those of 1,024 offsets share a row.
+ADD_GAPS: Final = """
+    insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
+    select   topic, incarnation, partition, reason,
+             range_agg(int8range(first_offset, next_offset)), sum(next_offset - first_offset)
+    from     unnest(
+                 $1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[]
+             ) as met (topic, incarnation, partition, first_offset, next_offset, reason)
+    group by topic, incarnation, partition, reason, first_offset >> 10
+    order by topic, incarnation, partition, reason, first_offset >> 10
+    on conflict on constraint gaps_pkey do update
+    set    missing = known.missing + excluded.missing,
+           offsets = known.offsets + excluded.offsets
+"""
+
+ADD_QUARANTINE: Final = """
+    insert into normalizer.quarantine (
+        reason, detail, sqlstate, shape, normalizer_version, source_topic, source_incarnation,
+        source_partition, source_offset, source_index, value_bytes, recorded_at, sample, batch_id
+    )
+    select refused.*, $14::bigint
+    from   unnest(
+               $1::text[], $2::text[], $3::text[], $4::text[], $5::integer[], $6::text[],
+               $7::integer[], $8::integer[], $9::bigint[], $10::integer[], $11::bigint[],
+               $12::timestamptz[], $13::text[]
+           ) as refused
+    on conflict on constraint quarantine_by_source do nothing
+    returning source_topic, source_incarnation, source_partition, source_offset, source_index
+"""
+
+FIND_RAW: Final = """
+    select kept.source_topic, kept.source_incarnation, kept.source_partition, kept.source_offset
+    from   normalizer.quarantine_raw as kept
+    join   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
+               as refused (source_topic, source_incarnation, source_partition, source_offset)
+           using (source_topic, source_incarnation, source_partition, source_offset)
+"""
+
+RAW_COLUMNS: Final = (
+    "source_topic",
+    "source_incarnation",
+    "source_partition",
+    "source_offset",
+    "key",
+    "value",
+    "headers",
+    "value_sha256",
+    "whole",
+)
+
+# Of this transaction: its events go in, no view follows, and the database notes where.
+PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
+
+# A COPY that has waited for its client for longer than a statement of ours may take. The role's
+# own sessions only: any role may end those.
+END_STALLED_COPIES: Final = """
+    with stalled as materialized (
+        select pid, application_name as application
+        from   pg_stat_activity
+        where  datname = current_database()
+        and    usename = current_user
+        and    state = 'active'
+        and    wait_event = 'ClientRead'
+        and    query ilike 'copy%'
+        and    query_start < clock_timestamp() - current_setting('statement_timeout')::interval
+    )
+    select pid, application
+    from   stalled
+    where  pg_terminate_backend(pid)
+"""

@@ -1,0 +1,169 @@
+"""Parts in, parts kept running out: what ends by itself is started again, and said."""
+
+import asyncio
+import collections
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from normalizer.embedded.embedded_errors import EmbeddedError, last_words
+from normalizer.process.child import Child
+
+_ENDS_AT_MOST: Final = 10
+_WITHIN_S: Final = 60.0
+
+
+class StackProcess(Protocol):
+    """A server or program of the stack. It can be started again after it ended or was stopped."""
+
+    name: str
+    log: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+
+    async def start(self) -> None:
+        """Returns when it runs. Raises EmbeddedError."""
+
+    async def stop(self) -> None:
+        """In order, within a deadline; nothing if it does not run."""
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+
+    def abort(self) -> None:
+        """Ends it without order or waiting; nothing if it does not run."""
+
+
+class ChildProgram:
+    """A child process as a part; it ends by SIGTERM, or by SIGKILL after `deadline_s`."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        deadline_s: float,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._command = command
+        self._env = env
+        self._deadline_s = deadline_s
+        self._child: Child | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        return self._running().pid
+
+    async def start(self) -> None:
+        """Returns at once: whether it is ready is its user's question."""
+        self._child = await Child.start(self.name, self._command, env=self._env, log=self.log)
+
+    def raise_if_ended(self) -> None:
+        """Raises EmbeddedError with its last words."""
+        if self._running().returncode is not None:
+            raise EmbeddedError(f"{self.name} ended; {self.log}:\n{last_words(self.log)}")
+
+    async def stop(self) -> None:
+        """In order; nothing if it does not run."""
+        if self._child is not None:
+            await self._child.stop(signal.SIGTERM, deadline_s=self._deadline_s)
+            self._child = None
+
+    async def wait(self) -> int:
+        """Its exit code, when it has ended by itself."""
+        return await self._running().wait()
+
+    def abort(self) -> None:
+        """SIGKILL."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGKILL)
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise EmbeddedError(f"{self.name} is not running")
+        return self._child
+
+
+class Supervisor:
+    """All that was started here; leaving the `async with` block stops it in the reverse order.
+
+    What ended by itself is started again after `pause_s`.
+    """
+
+    def __init__(self, *, pause_s: float = 1.0) -> None:
+        self._pause_s = pause_s
+        self._supervisor: dict[str, StackProcess] = {}
+        self._may_end: set[str] = set()
+        self._stops = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stops.aclose()
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """By name, of what runs."""
+        return {name: part.pid for name, part in self._supervisor.items()}
+
+    async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
+        """Returns when it runs; it is stopped in its turn even if it does not get ready."""
+        self._supervisor[name] = part
+        self._stops.push_async_callback(part.stop)
+        if may_end:
+            self._may_end.add(name)
+        await part.start()
+
+    async def keep_running(
+        self, *, report: Callable[[str], None], started_again: Callable[[], None]
+    ) -> None:
+        """Starts whatever ends by itself again; for ever. Raises EmbeddedError if it gives up."""
+        async with asyncio.TaskGroup() as tasks:
+            for name, part in self._supervisor.items():
+                keeping = self._keep(part, report, started_again, may_end=name in self._may_end)
+                tasks.create_task(keeping, name=f"keep {name}")
+
+    def abort(self) -> None:
+        """Ends everything without order or waiting."""
+        for part in reversed(self._supervisor.values()):
+            part.abort()
+
+    async def _keep(
+        self,
+        part: StackProcess,
+        report: Callable[[str], None],
+        started_again: Callable[[], None],
+        *,
+        may_end: bool,
+    ) -> None:
+        """A part that `may_end` may do so well; one that ends ten times in a minute is given up."""
+        ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
+        while True:
+            code = await part.wait()
+            if code == 0 and may_end:
+                return
+            ends.append(time.monotonic())
+            if len(ends) == _ENDS_AT_MOST and ends[-1] - ends[0] < _WITHIN_S:
+                raise EmbeddedError(
+                    f"{part.name} ends again and again; {part.log}:\n{last_words(part.log)}"
+                )
+            report(f"{part.name} ended ({_in_words(code)}): starting it again")
+            await asyncio.sleep(self._pause_s)
+            await part.start()
+            started_again()
+
+
+def _in_words(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    return f"by {signal.Signals(-code).name}"

@@ -1,0 +1,96 @@
+"""Every question that can be asked, by its path."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, get_type_hints
+
+import msgspec
+
+from projector.api.answers import ApiAnswer
+from projector.api.parameters import Parameters
+from projector.api.queries import (
+    call_lists,
+    call_rates,
+    call_times,
+    current_state,
+    event_rates,
+    execution_detail,
+    execution_lists,
+    outcome_counts,
+    quarantine_lists,
+    stuck_executions,
+)
+
+ROOT: Final = "/api/v1"
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A path below ROOT and the function that answers it; {names} in the path go to it as texts."""
+
+    path: str
+    run: Callable[..., Awaitable[ApiAnswer[Any]]]
+
+    @property
+    def name(self) -> str:
+        """The function's name: what logs and metrics call the question."""
+        return self.run.__name__
+
+    @property
+    def summary(self) -> str:
+        """The question in words."""
+        return " ".join((inspect.getdoc(self.run) or "").split())
+
+    @property
+    def parameters(self) -> type[Parameters]:
+        """The type of what can be asked."""
+        hints = get_type_hints(self.run, include_extras=True)
+        kind: type[Parameters] = hints["params"] if "params" in hints else hints["_params"]
+        return kind
+
+    @property
+    def answer(self) -> Any:
+        """The type of the answer."""
+        return get_type_hints(self.run)["return"]
+
+
+ENDPOINTS: Final = (
+    Endpoint("/execution-outcomes", outcome_counts.execution_outcomes),
+    Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
+    Endpoint("/error-rate-by-attempt", call_rates.error_rate_by_attempt),
+    Endpoint("/first-attempt-success", call_rates.first_attempt_success),
+    Endpoint("/retry-recovery", call_rates.retry_recovery),
+    Endpoint("/retry-exhaustion", call_rates.retry_exhaustion),
+    Endpoint("/attempts-per-success", call_rates.attempts_per_success),
+    Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),
+    Endpoint("/call-queue-waits", call_times.call_queue_waits),
+    Endpoint("/retry-backoffs", call_times.retry_backoffs),
+    Endpoint("/failures-by-error", call_rates.failures_by_error),
+    Endpoint("/error-groups", call_rates.error_groups),
+    Endpoint("/worker-failures", call_rates.worker_failures),
+    Endpoint("/retries-by-minute", event_rates.retries_by_minute),
+    Endpoint("/retry-storms", current_state.retry_storms),
+    Endpoint("/events-per-second", event_rates.events_per_second),
+    Endpoint("/attempts-by-status", event_rates.attempts_by_status),
+    Endpoint("/quarantine-by-reason", quarantine_lists.quarantine_by_reason),
+    Endpoint("/quarantine-records", quarantine_lists.quarantine_records),
+    Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
+    Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
+    Endpoint("/late-arrivals", event_rates.late_arrivals),
+    Endpoint("/gaps", event_rates.gaps),
+    Endpoint("/freshness", current_state.freshness),
+    Endpoint("/agreement", current_state.agreement),
+    Endpoint("/jobs", current_state.jobs),
+    Endpoint("/choices", event_rates.choices),
+    Endpoint("/executions", execution_lists.executions),
+    Endpoint("/stuck-executions", stuck_executions.stuck_executions),
+    Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),
+    Endpoint("/executions-without-end", stuck_executions.executions_without_end),
+    Endpoint("/contradicting-executions", execution_lists.contradicting_executions),
+    Endpoint("/completed-with-failures", execution_lists.completed_with_failures),
+    Endpoint("/calls", call_lists.calls),
+    Endpoint("/open-calls", call_lists.open_calls),
+    Endpoint("/executions/{execution_id}", execution_detail.execution),
+    Endpoint("/executions/{execution_id}/calls", execution_detail.execution_calls),
+    Endpoint("/executions/{execution_id}/events", execution_detail.execution_events),
+    Endpoint("/executions/{execution_id}/events/{event_id}", execution_detail.execution_event),
+)

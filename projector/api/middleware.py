@@ -1,0 +1,72 @@
+"""An ASGI app in, the same app out behind its headers, its host name and its token."""
+
+import hmac
+from typing import Final
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from projector.api.api_errors import MisdirectedError, UnauthorisedError
+from projector.api.responses import problem
+
+SECURITY_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class AccessMiddleware:
+    """Puts the headers on every answer; asks for the token, or without one for a local host name.
+
+    Without a token a page of another site could have its own name resolved to us and read along:
+    its requests carry that name.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
+        self._app = app
+        self._wanted = None if token is None else f"Bearer {token}".encode()
+        self._hosts = _LOCAL | {host}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        app: ASGIApp = self._app
+        if self._wanted is None:
+            if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
+                app = problem(MisdirectedError("without a token only local names are answered"))
+        elif not (_is_open(scope["path"]) or self._has_token(scope)):
+            app = problem(
+                UnauthorisedError("send the header Authorization: Bearer TOKEN"),
+                {"WWW-Authenticate": "Bearer"},
+            )
+        await app(scope, receive, send_with_headers)
+
+    def _has_token(self, scope: Scope) -> bool:
+        sent = Headers(scope=scope).get("authorization", "").encode("latin-1")
+        assert self._wanted
+        return hmac.compare_digest(sent, self._wanted)
+
+
+def _is_open(path: str) -> bool:
+    return path == "/" or path.startswith(_OPEN)
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header: `localhost`, `127.0.0.1:8384`, `[::1]:8384`."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0].lower()

@@ -1,0 +1,105 @@
+// A question in, its newest answer out, again and again; what goes wrong is part of the answer.
+
+const EVERY_MS = 5000;
+const TIMEOUT_MS = 30000;
+
+const MESSAGES = {
+  database_unavailable: "The database has not answered",
+  database_refused: "The database has refused the query",
+  busy: "The server has been too busy",
+  too_slow: "The database has taken too long to answer",
+  unauthorised: "The server has asked for a token",
+  server_unavailable: "The server has not answered",
+  internal_error: "The server has failed; its log says why",
+  not_found: "There is no such thing",
+};
+
+export class ApiError extends Error {
+  constructor(status, reason, detail) {
+    super(MESSAGES[reason] ?? `The server cannot answer this: ${detail ?? reason}`);
+    this.status = status;
+    this.reason = reason;
+    this.detail = detail;
+  }
+}
+
+async function ask(path, query, signal) {
+  const token = sessionStorage.getItem("token");
+  let response, body;
+  try {
+    response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, {
+      cache: "no-cache",
+      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    body = await response.json();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new ApiError(0, "server_unavailable", String(error));
+  }
+  if (!response.ok) throw new ApiError(response.status, body.reason, body.detail);
+  return body;
+}
+
+/** Answers outlive the screen they were on: coming back shows them at once, with their time. */
+const answerCache = new Map();
+
+export class Query {
+  constructor(path, query, { every = EVERY_MS } = {}) {
+    this.path = path;
+    this.query = query;
+    this.every = every;
+    this.address = `${path}?${query}`;
+    this.answer = answerCache.get(this.address) ?? null;
+    this.error = null;
+    this.failingSince = null;
+    this.waitingSince = null;
+    this.answeredAt = null;
+  }
+
+  /** Until the signal: ask, tell, wait; nothing is asked by a tab nobody sees or that is held. */
+  async follow(signal, onAnswer, paused) {
+    while (!signal.aborted) {
+      if (!(document.hidden || paused()) || (!this.answer && !this.error)) {
+        await this.once(signal);
+        if (signal.aborted) return;
+        onAnswer(this);
+      }
+      await pause(this.error ? EVERY_MS : this.every, signal);
+    }
+  }
+
+  async once(signal) {
+    this.waitingSince = Date.now();
+    try {
+      this.answer = await ask(this.path, this.query, signal);
+      this.answeredAt = Date.now();
+      answerCache.set(this.address, this.answer);
+      if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);
+      this.error = this.failingSince = null;
+    } catch (error) {
+      if (signal.aborted) return;
+      this.error = error;
+      this.failingSince ??= this.waitingSince;
+    }
+    this.waitingSince = null;
+  }
+}
+
+/** Ends early when the tab is shown again, so that nobody looks at old figures. */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", end);
+      document.removeEventListener("visibilitychange", shown);
+      removeEventListener("live", end);
+      resolve();
+    };
+    const shown = () => document.hidden || end();
+    const timer = setTimeout(end, ms);
+    signal.addEventListener("abort", end);
+    document.addEventListener("visibilitychange", shown);
+    addEventListener("live", end);
+  });
+}

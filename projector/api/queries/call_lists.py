@@ -1,0 +1,198 @@
+"""Lists of calls, each try with its times and its error; and of those that wait."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from projector.api.answers import ApiRow, PagedAnswer
+from projector.api.parameters import Ids, Numbers, PagedWindowParams, Texts
+from projector.api.queries.run_query import run_paged
+from projector.api.snapshots import Snapshot, Statement
+
+
+class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+    step: Texts | None = None
+    attempts: Numbers | None = None
+    status: Texts | None = None
+    worker: Texts | None = None
+    execution: Ids | None = None
+    command: Texts | None = None
+    error_class: Texts | None = None
+    failed: (
+        Annotated[
+            Literal["true", "false"],
+            Meta(description="Whether it ended FAILED, ERROR or CANCELLED."),
+        ]
+        | None
+    ) = None
+
+
+class CallRow(ApiRow, frozen=True, kw_only=True):
+    """One try of a command; attempts 0 is the first; PENDING, CLAIMED or RUNNING before its end."""
+
+    execution_id: str
+    playbook: str | None
+    step: str
+    command_id: str | None
+    iteration: int | None
+    attempts: int
+    status: str
+    begun_at: datetime
+    issued_at: datetime | None
+    claimed_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration_s: float | None
+    queue_s: float | None
+    backoff_s: float | None
+    max_attempts: int | None
+    exhausted: bool
+    worker_id: str | None
+    error: str | None
+    error_class: str | None
+
+
+CALL_COLUMNS = """
+    call.execution_id::text, call.playbook, call.step, call.command_id, call.iteration,
+    call.attempts, call.status, call.begun_at, call.issued_at, call.claimed_at, call.started_at,
+    call.finished_at, call.duration_s, call.queue_s, call.backoff_s, call.max_attempts,
+    call.exhausted, call.worker_id, call.error, call.error_class
+"""
+_CALLS = Statement(f"""
+    select   {CALL_COLUMNS},
+             coalesce(call.finished_at, call.begun_at) as after_at,
+             call.execution_id as after_id, call.step as after_step,
+             coalesce(call.command_id, '') as after_command,
+             coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
+    from     projector.calls as call
+    where    call.hour >= projector.hour_of(:since::timestamptz)
+    and      call.hour < :until::timestamptz
+    and      coalesce(call.finished_at, call.begun_at) >= :since
+    and      coalesce(call.finished_at, call.begun_at) < :until
+    and      (:playbook::text[] is null or call.playbook = any(:playbook))
+    and      (:step::text[] is null or call.step = any(:step))
+    and      (:attempts::integer[] is null or call.attempts = any(:attempts))
+    and      (:status::text[] is null or call.status = any(:status))
+    and      (:worker::text[] is null or call.worker_id = any(:worker))
+    and      (:execution::bigint[] is null or call.execution_id = any(:execution))
+    and      (:command::text[] is null or call.command_id = any(:command))
+    and      (:error_class::text[] is null or call.error_class = any(:error_class))
+    and      (
+                 :failed::text is null
+                 or (call.status in ('FAILED', 'ERROR', 'CANCELLED')) = (:failed = 'true')
+             )
+    and      (
+                 :after_at::timestamptz is null
+                 or (call.hour, coalesce(call.finished_at, call.begun_at), call.execution_id,
+                     call.step, coalesce(call.command_id, ''), coalesce(call.iteration, -1),
+                     call.attempts)
+                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint,
+                       :after_step::text, :after_command::text, :after_iteration::integer,
+                       :after_attempts::integer)
+             )
+    order by call.hour desc, coalesce(call.finished_at, call.begun_at) desc,
+             call.execution_id desc, call.step desc, coalesce(call.command_id, '') desc,
+             coalesce(call.iteration, -1) desc, call.attempts desc
+    limit    :limit::integer
+""")  # noqa: S608 - columns of ours
+
+
+async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
+    """What became of each try? By when it ended, or began while it runs; the newest first."""
+    return await run_paged(
+        snapshot,
+        _CALLS,
+        params,
+        CallRow,
+        after={
+            "after_at": datetime,
+            "after_id": int,
+            "after_step": str,
+            "after_command": str,
+            "after_iteration": int,
+            "after_attempts": int,
+        },
+    )
+
+
+class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+    step: Texts | None = None
+    attempts: Numbers | None = None
+    worker: Texts | None = None
+    waits_for: (
+        Annotated[
+            tuple[Literal["claim", "start", "finish"], ...],
+            Meta(min_length=1, max_length=3, description="What it waits for; any of these."),
+        ]
+        | None
+    ) = None
+
+
+class OpenCallRow(ApiRow, frozen=True, kw_only=True):
+    """waiting_s: since it was issued, claimed or started; null where nobody reads its log."""
+
+    execution_id: str
+    playbook: str | None
+    step: str
+    command_id: str | None
+    iteration: int | None
+    attempts: int
+    worker_id: str | None
+    waits_for: str
+    since: datetime
+    waiting_s: float | None
+
+
+_OPEN_CALLS = Statement("""
+    select   call.execution_id::text, call.playbook, call.step, call.command_id, call.iteration,
+             call.attempts, call.worker_id, call.waits_for, call.since, call.waiting_s,
+             call.hour as after_hour, call.since as after_since, call.execution_id as after_id,
+             call.step as after_step, coalesce(call.command_id, '') as after_command,
+             coalesce(call.iteration, -1) as after_iteration, call.attempts as after_attempts
+    from     projector.open_calls as call
+    where    call.hour >= projector.hour_of(:since::timestamptz)
+    and      call.hour < :until::timestamptz
+    and      call.begun_at >= :since and call.begun_at < :until
+    and      (:playbook::text[] is null or call.playbook = any(:playbook))
+    and      (:step::text[] is null or call.step = any(:step))
+    and      (:attempts::integer[] is null or call.attempts = any(:attempts))
+    and      (:worker::text[] is null or call.worker_id = any(:worker))
+    and      (:waits_for::text[] is null or call.waits_for = any(:waits_for))
+    and      (
+                 :after_hour::timestamptz is null
+                 or (call.hour, call.since, call.execution_id, call.step,
+                     coalesce(call.command_id, ''), coalesce(call.iteration, -1), call.attempts)
+                    > (:after_hour, :after_since::timestamptz, :after_id::bigint,
+                       :after_step::text, :after_command::text, :after_iteration::integer,
+                       :after_attempts::integer)
+             )
+    order by call.hour, call.since, call.execution_id, call.step, coalesce(call.command_id, ''),
+             coalesce(call.iteration, -1), call.attempts
+    limit    :limit::integer
+""")
+
+
+async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer[OpenCallRow]:
+    """Which calls of the window were issued, claimed or started, and never got further?"""
+    return await run_paged(
+        snapshot,
+        _OPEN_CALLS,
+        params,
+        OpenCallRow,
+        after={
+            "after_hour": datetime,
+            "after_since": datetime,
+            "after_id": int,
+            "after_step": str,
+            "after_command": str,
+            "after_iteration": int,
+            "after_attempts": int,
+        },
+    )

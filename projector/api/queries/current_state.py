@@ -1,0 +1,186 @@
+"""How it stands now: freshness, storms, agreement with the log, jobs."""
+
+from datetime import datetime
+
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.parameters import Parameters, Texts
+from projector.api.queries.run_query import run_query
+from projector.api.snapshots import Snapshot, Statement
+
+
+class NoParams(Parameters, frozen=True, kw_only=True):
+    """No parameters."""
+
+
+class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
+    """state: caught_up, reading, behind, dead, broker_away, stopped, unclaimed or file.
+
+    as_of: all that the log held then is in every answer; behind_s: from as_of to the heartbeat;
+    delay_s: from the log's time of the last record to its commit here; silent_s: since then.
+    """
+
+    topic: str
+    partition: int
+    incarnation: int | None
+    state: str
+    next_offset: str | None
+    log_end: str | None
+    unread: int | None
+    as_of: datetime | None
+    behind_s: float | None
+    heartbeat_at: datetime | None
+    end_seen_at: datetime | None
+    records: int | None
+    stored: int | None
+    merged: int | None
+    duplicate: int | None
+    quarantined: int | None
+    ignored: int | None
+    last_recorded_at: datetime | None
+    last_committed_at: datetime | None
+    delay_s: float | None
+    silent_s: float | None
+
+
+_FRESHNESS = Statement("""
+    select   topic, partition, incarnation, state, next_offset::text, log_end::text, unread, as_of,
+             behind_s, heartbeat_at, end_seen_at, records, stored, merged, duplicate, quarantined,
+             ignored, last_recorded_at, last_committed_at, delay_s, silent_s
+    from     projector.freshness
+    order by topic, partition
+""")
+
+
+_STATES = Statement("select state from projector.freshness")
+
+
+async def freshness(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[PartitionFreshness]:
+    """How fresh is what every answer shows, by partition? Each is as of its next_offset."""
+    return await run_query(snapshot, _FRESHNESS, {}, PartitionFreshness)
+
+
+async def states(snapshot: Snapshot) -> list[str]:
+    """How the partitions of the log stand, for whoever counts."""
+    return [row["state"] for row in await snapshot.records(_STATES, {})]
+
+
+class StormsParams(Parameters, frozen=True, kw_only=True):
+    """Parameters."""
+
+    step: Texts | None = None
+
+
+class Storm(ApiRow, frozen=True, kw_only=True):
+    """The last 5 minutes against the 60 before them; ratio: retries for each first try.
+
+    ratio_baseline is null where nothing ended before; ratio_vs_baseline
+    too, and where nothing was retried.
+    """
+
+    step: str
+    storm: bool
+    minute: datetime
+    first_tries_now: int
+    retries_now: int
+    first_tries_baseline: int
+    retries_baseline: int
+    per_minute_now: float
+    per_minute_baseline: float
+    ratio_now: float
+    ratio_baseline: float | None
+    ratio_vs_baseline: float | None
+
+
+_STORMS = Statement("""
+    select   step, storm, minute, first_tries_now, retries_now, first_tries_baseline,
+             retries_baseline, per_minute_now, per_minute_baseline, ratio_now, ratio_baseline,
+             ratio_vs_baseline
+    from     projector.retry_storms
+    where    :step::text[] is null or step = any(:step)
+    order by storm desc, retries_now desc, retries_baseline desc, step
+    limit    500
+""")
+
+
+async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[Storm]:
+    """Which steps retry more now than usual?"""
+    return await run_query(snapshot, _STORMS, {"step": params.step}, Storm)
+
+
+class Agreement(ApiRow, frozen=True, kw_only=True):
+    """verdict: match, divergent or inconclusive. Null: never compared, at all or in that scope."""
+
+    projection: str
+    verdict: str
+    scope: str
+    compared: int
+    divergent: int
+    divergent_since: datetime | None
+    archived: int
+    detail: str
+    verified_at: datetime | None
+    took_s: float | None
+    age_s: float | None
+    all_verified_at: datetime | None
+    range_verified_at: datetime | None
+    sample_verified_at: datetime | None
+
+
+_AGREEMENT = Statement("""
+    select   projection, verdict, scope, compared, divergent, divergent_since, archived, detail,
+             verified_at, took_s, age_s, all_verified_at, range_verified_at, sample_verified_at
+    from     projector.agreement
+    order by projection
+""")
+
+
+async def agreement(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[Agreement]:
+    """Do the views agree with the log? What is known to differ, and what was compared last."""
+    return await run_query(snapshot, _AGREEMENT, {}, Agreement)
+
+
+class JobRow(ApiRow, frozen=True, kw_only=True):
+    """progress_ratio: how much of its source was read, 0 to 1, where that can be told."""
+
+    job_id: str
+    run: int
+    kind: str
+    spec: str
+    state: str
+    reason: str
+    progress_ratio: float | None
+    records_per_s: float
+    remaining_s: float | None
+    throttled_by_lag_s: float
+    throttled_by_rate_s: float
+    records: int
+    holes: int
+    expired: int
+    outcomes: int
+    stored: int
+    duplicate: int
+    merged: int
+    quarantined: int
+    ignored: int
+    changed: int
+    unchanged: int
+    refused: int
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+_JOBS = Statement("""
+    select   job_id, run, kind, spec, state, reason, progress_ratio, records_per_s, remaining_s,
+             throttled_by_lag_s, throttled_by_rate_s, records, holes, expired,
+             outcomes, stored, duplicate, merged, quarantined, ignored, changed, unchanged, refused,
+             started_at, updated_at, ended_at
+    from     projector.jobs
+    order by started_at desc, job_id, run desc
+    limit    100
+""")
+
+
+async def jobs(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[JobRow]:
+    """Which jobs over history run or ran, how far are they, and what came of their records?"""
+    return await run_query(snapshot, _JOBS, {}, JobRow)

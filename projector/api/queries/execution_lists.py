@@ -1,0 +1,165 @@
+"""Lists of executions: all, contradicting, completed with failures."""
+
+from datetime import datetime
+
+from projector.api.answers import ApiRow, PagedAnswer
+from projector.api.parameters import Ids, PagedWindowParams, Texts
+from projector.api.queries.run_query import run_paged
+from projector.api.snapshots import Snapshot, Statement
+
+
+class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+    version: Texts | None = None
+    status: Texts | None = None
+    execution: Ids | None = None
+    parent: Ids | None = None
+
+
+class ExecutionRow(ApiRow, frozen=True, kw_only=True):
+    """status: RUNNING, or how its earliest lifecycle end says; contradicting: its ends disagree."""
+
+    execution_id: str
+    playbook: str
+    version: str | None
+    status: str
+    first_at: datetime
+    last_at: datetime
+    ended_at: datetime | None
+    duration_s: float | None
+    events: int
+    highest_attempts: int | None
+    failed_calls: int
+    contradicting: bool
+    active_after_end: bool
+    last_event_type: str
+    last_step: str
+    catalog_id: str | None
+    parent_execution_id: str | None
+    archived: int
+
+
+EXECUTION_COLUMNS = """
+    execution_id::text, playbook, version, status, first_at, last_at, ended_at, duration_s, events,
+    highest_attempts, failed_calls, contradicting, active_after_end, last_event_type, last_step,
+    catalog_id::text, parent_execution_id::text, archived
+"""
+_EXECUTIONS = Statement(f"""
+    select   {EXECUTION_COLUMNS}, first_at as after_at, execution_id as after_id
+    from     projector.executions
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      first_at >= :since and first_at < :until
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    and      (:version::text[] is null or version = any(:version))
+    and      (:status::text[] is null or status = any(:status))
+    and      (:parent::bigint[] is null or executions.parent_execution_id = any(:parent))
+    and      (:execution::bigint[] is null or execution_id = any(:execution))
+    and      (
+                 :after_at::timestamptz is null
+                 or (hour, first_at, executions.execution_id)
+                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+             )
+    order by hour desc, first_at desc, executions.execution_id desc
+    limit    :limit::integer
+""")  # noqa: S608 - columns of ours
+
+
+async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswer[ExecutionRow]:
+    """How does each execution stand? The newest first; the window is over their first events."""
+    return await run_paged(
+        snapshot, _EXECUTIONS, params, ExecutionRow, after={"after_at": datetime, "after_id": int}
+    )
+
+
+class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+
+
+class Contradiction(ApiRow, frozen=True, kw_only=True):
+    """The first event of each kind of end, and the last that is neither an end nor its report."""
+
+    execution_id: str
+    playbook: str
+    status: str
+    ended_at: datetime
+    completed_at: datetime | None
+    failed_at: datetime | None
+    cancelled_at: datetime | None
+    last_activity_at: datetime | None
+    contradicting: bool
+    active_after_end: bool
+
+
+_CONTRADICTIONS = Statement("""
+    select   execution_id::text, playbook, status, ended_at, completed_at, failed_at, cancelled_at,
+             last_activity_at, contradicting, active_after_end, ended_at as after_at,
+             execution_id as after_id
+    from     projector.contradicting_executions
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      ended_at >= :since and ended_at < :until
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    and      (
+                 :after_at::timestamptz is null
+                 or (hour, ended_at, contradicting_executions.execution_id)
+                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+             )
+    order by hour desc, ended_at desc, contradicting_executions.execution_id desc
+    limit    :limit::integer
+""")
+
+
+async def contradicting_executions(
+    snapshot: Snapshot, params: EndedParams
+) -> PagedAnswer[Contradiction]:
+    """Which executions ended in two ways, or went on after their end? By when they ended."""
+    return await run_paged(
+        snapshot,
+        _CONTRADICTIONS,
+        params,
+        Contradiction,
+        after={"after_at": datetime, "after_id": int},
+    )
+
+
+class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
+    """failed_calls: its tries that failed; a failure that a retry made good counts too."""
+
+    execution_id: str
+    playbook: str
+    ended_at: datetime
+    failed_calls: int
+    last_failed_at: datetime
+
+
+_FLAWED = Statement("""
+    select   execution_id::text, playbook, ended_at, failed_calls, last_failed_at,
+             ended_at as after_at, execution_id as after_id
+    from     projector.completed_with_failures
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      ended_at >= :since and ended_at < :until
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    and      (
+                 :after_at::timestamptz is null
+                 or (hour, ended_at, completed_with_failures.execution_id)
+                    < (projector.hour_of(:after_at), :after_at, :after_id::bigint)
+             )
+    order by hour desc, ended_at desc, completed_with_failures.execution_id desc
+    limit    :limit::integer
+""")
+
+
+async def completed_with_failures(
+    snapshot: Snapshot, params: EndedParams
+) -> PagedAnswer[CompletedWithFailures]:
+    """Which executions completed although a call of theirs failed? By when they ended."""
+    return await run_paged(
+        snapshot,
+        _FLAWED,
+        params,
+        CompletedWithFailures,
+        after={"after_at": datetime, "after_id": int},
+    )

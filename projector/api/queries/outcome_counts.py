@@ -1,0 +1,72 @@
+"""How executions ended, over time."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
+from projector.api.queries.grouping import Grains, columns, conditions
+from projector.api.queries.run_query import run_grouped
+from projector.api.snapshots import Snapshot, Statement
+
+
+class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    by: Annotated[tuple[Literal["at", "playbook"], ...], By] = ("at",)
+    every: MinuteToDay = "hour"
+    playbook: Texts | None = None
+
+
+class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """Executions: begun by when an event began them, the others by when they ended."""
+
+    at: datetime | None = None
+    playbook: str | None = None
+    begun: int
+    completed: int
+    failed: int
+    cancelled: int
+
+
+def _outcomes(source: str, time: str) -> Statement:
+    return Statement(f"""
+    select   {columns(("playbook",), time)},
+             coalesce(sum(executions) filter (where outcome = 'BEGUN'), 0)::bigint as begun,
+             coalesce(sum(executions) filter (where outcome = 'COMPLETED'), 0)::bigint
+                 as completed,
+             coalesce(sum(executions) filter (where outcome = 'FAILED'), 0)::bigint as failed,
+             coalesce(sum(executions) filter (where outcome = 'CANCELLED'), 0)::bigint
+                 as cancelled
+    from     {source}
+    where    {conditions(("playbook",), time)}
+    group by 1, 2
+    having   sum(executions) <> 0
+    order by 1 desc nulls last, 3 desc, 2
+    limit    :limit::integer
+    """)  # noqa: S608 - names of ours, put together once, at import
+
+
+_ONE_BY_ONE = """
+    (
+        select begun_at as moment, playbook, 'BEGUN' as outcome, 1 as executions
+        from   projector.executions
+        where  projector.hour_of(begun_at) >= projector.hour_of(:since::timestamptz)
+        and    projector.hour_of(begun_at) < :until::timestamptz
+        union all
+        select ended_at, playbook, status, 1
+        from   projector.executions
+        where  projector.hour_of(ended_at) >= projector.hour_of(:since::timestamptz)
+        and    projector.hour_of(ended_at) < :until::timestamptz
+    ) as moved
+"""
+_OUTCOMES = Grains(
+    hours=_outcomes("projector.execution_outcomes", "hour"),
+    minutes=_outcomes(_ONE_BY_ONE, "moment"),
+    dear=True,
+)
+
+
+async def execution_outcomes(snapshot: Snapshot, params: OutcomesParams) -> GroupedAnswer[Outcomes]:
+    """How many executions began, and how many ended in which status, over time?"""
+    return await run_grouped(snapshot, _OUTCOMES, params, Outcomes)

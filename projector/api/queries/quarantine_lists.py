@@ -1,0 +1,102 @@
+"""What was refused: how much, and record by record."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer
+from projector.api.parameters import By, GroupedParams, HourOrDay, PagedWindowParams, Texts
+from projector.api.queries.grouping import grouped, total
+from projector.api.queries.run_query import run_grouped, run_paged
+from projector.api.snapshots import Snapshot, Statement
+
+
+class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
+    every: HourOrDay = "hour"
+    reason: Texts | None = None
+    shape: Texts | None = None
+
+
+class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """refused: records and events that went to quarantine."""
+
+    at: datetime | None = None
+    reason: str | None = None
+    shape: str | None = None
+    refused: int
+
+
+_QUARANTINE = grouped(
+    "projector.quarantine_by_reason", keys=("reason", "shape"), measures=(total("refused"),)
+)
+
+
+async def quarantine_by_reason(
+    snapshot: Snapshot, params: QuarantineParams
+) -> GroupedAnswer[Quarantine]:
+    """What was refused, why, and in which shape?"""
+    return await run_grouped(snapshot, _QUARANTINE, params, Quarantine)
+
+
+class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    reason: Texts | None = None
+    shape: Texts | None = None
+    topic: Texts | None = None
+
+
+class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
+    """A record, or one event in it.
+
+    sample: how it begins, without its secrets; null where that
+    is no text, or holds what may be a secret without an end.
+    """
+
+    quarantine_id: str
+    quarantined_at: datetime
+    reason: str
+    detail: str
+    sqlstate: str | None
+    shape: str
+    normalizer_version: int
+    topic: str
+    incarnation: int
+    partition: int
+    source_offset: str
+    source_index: int
+    recorded_at: datetime | None
+    value_bytes: int
+    redriven_at: datetime | None
+    sample: str | None
+
+
+_REFUSED = Statement("""
+    select   quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape,
+             normalizer_version, topic, incarnation, partition, source_offset::text, source_index,
+             recorded_at, value_bytes, redriven_at, sample, quarantined_at as after_at,
+             quarantine_id as after_id
+    from     projector.quarantine_records
+    where    quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
+    and      (:reason::text[] is null or reason = any(:reason))
+    and      (:shape::text[] is null or shape = any(:shape))
+    and      (:topic::text[] is null or topic = any(:topic))
+    and      (
+                 :after_at::timestamptz is null
+                 or (quarantined_at, quarantine_records.quarantine_id)
+                    < (:after_at, :after_id::bigint)
+             )
+    order by quarantined_at desc, quarantine_records.quarantine_id desc
+    limit    :limit::integer
+""")
+
+
+async def quarantine_records(
+    snapshot: Snapshot, params: QuarantineRecordsParams
+) -> PagedAnswer[QuarantinedRecord]:
+    """Which records were refused, why, and how do they begin? The newest first."""
+    return await run_paged(
+        snapshot, _REFUSED, params, QuarantinedRecord, after={"after_at": datetime, "after_id": int}
+    )

@@ -1,0 +1,117 @@
+"""How a question is asked: of a snapshot, for counts in groups, or for a page of a list."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
+from projector.api.cursors import decode, encode
+from projector.api.parameters import (
+    SECONDS,
+    Grain,
+    GroupedParams,
+    PagedParams,
+    PagedWindowParams,
+    ids,
+)
+from projector.api.queries.grouping import Grains
+from projector.api.snapshots import Snapshot, Statement
+
+R = TypeVar("R", bound=ApiRow)
+
+
+async def run_query(
+    snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
+) -> ApiAnswer[R]:
+    """All rows of a question about now."""
+    return ApiAnswer[R](
+        rows=await snapshot.rows(statement, values, kind),
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+    )
+
+
+async def run_grouped(
+    snapshot: Snapshot,
+    statement: Statement | Grains,
+    params: GroupedParams,
+    kind: type[R],
+) -> GroupedAnswer[R]:
+    """Groups of a question: the newest first, then the greatest, `limit` of them."""
+    finest: Grain = "hour"
+    if isinstance(statement, Grains) and (
+        not statement.dear or params.needs_minutes(snapshot.read_at)
+    ):
+        finest = "minute"
+    every, since, until = params.buckets(snapshot.read_at, finest)
+    if isinstance(statement, Grains):
+        statement = statement.minutes if every == "minute" else statement.hours
+    values = {
+        **_values(params),
+        "since": since,
+        "until": until,
+        "every_s": SECONDS[every],
+        "limit": params.limit + 1,
+    }
+    rows = await snapshot.rows(statement, values, kind)
+    return GroupedAnswer[R](
+        rows=rows[: params.limit],
+        truncated=len(rows) > params.limit,
+        since=since,
+        until=until,
+        every=every,
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+    )
+
+
+async def run_paged(
+    snapshot: Snapshot,
+    statement: Statement,
+    params: PagedParams | PagedWindowParams,
+    kind: type[R],
+    *,
+    after: Mapping[str, type],
+    **values: Any,
+) -> PagedAnswer[R]:
+    """A page of a list. The statement's last columns, named as in `after`, are its keyset."""
+    since, until = None, None
+    if isinstance(params, PagedWindowParams):
+        since, until = params.bounds(snapshot.read_at)
+    keyset = decode(params.cursor, after)
+    records = await snapshot.records(
+        statement,
+        {
+            **_values(params),
+            **values,
+            **keyset,
+            "since": since,
+            "until": until,
+            "limit": params.limit + 1,
+        },
+    )
+    visible = records[: params.limit]
+    more = len(records) > params.limit
+    return PagedAnswer[R](
+        rows=[
+            kind(**{name: value for name, value in record.items() if name not in after})
+            for record in visible
+        ],
+        next=encode([visible[-1][name] for name in after]) if more else None,
+        since=since,
+        until=until,
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+    )
+
+
+def _values(params: msgspec.Struct) -> dict[str, Any]:
+    values = msgspec.structs.asdict(params)
+    for name in ("execution", "parent"):
+        if name in values:
+            values[name] = ids(values[name])
+    return values

@@ -1,0 +1,145 @@
+"""Executions that stand still: stuck, or without an end after their last call."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.parameters import Ids, PagedParams, Parameters, Texts
+from projector.api.queries.run_query import run_paged, run_query
+from projector.api.snapshots import Snapshot, Statement
+
+
+class StuckGroupsParams(Parameters, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+
+
+class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+    execution: Ids | None = None
+    silent_for: Texts | None = None
+    begun: (
+        Annotated[
+            Literal["true", "false"],
+            Meta(description="Whether an event began it; false: strays, which none began."),
+        ]
+        | None
+    ) = None
+
+
+class StuckGroup(ApiRow, frozen=True, kw_only=True):
+    """silent_for: under 1 h, under 1 day, under 7 days, 7 days and more; begun: not a stray."""
+
+    silent_for: str
+    begun: bool
+    executions: int
+    shortest_s: float
+    longest_s: float
+
+
+_STUCK_GROUPS = Statement("""
+    select   silent_for, begun, count(*) as executions, min(silent_s) as shortest_s,
+             max(silent_s) as longest_s
+    from     projector.stuck_executions
+    where    (:playbook::text[] is null or playbook = any(:playbook))
+    group by silent_for, begun
+    order by begun desc, longest_s
+""")
+
+
+async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnswer[StuckGroup]:
+    """How many executions have not ended and are silent for 5 minutes, and for how long?"""
+    return await run_query(snapshot, _STUCK_GROUPS, {"playbook": params.playbook}, StuckGroup)
+
+
+class StuckExecution(ApiRow, frozen=True, kw_only=True):
+    """age_s: since its first event; silent_s: since its last; begun: an event began it."""
+
+    execution_id: str
+    playbook: str
+    begun: bool
+    silent_for: str
+    first_at: datetime
+    last_at: datetime
+    age_s: float
+    silent_s: float
+    last_event_type: str
+    last_step: str
+    events: int
+    highest_attempts: int | None
+
+
+_STUCK = Statement("""
+    select   execution_id::text, playbook, begun, silent_for, first_at, last_at, age_s, silent_s,
+             last_event_type, last_step, events, highest_attempts, last_at as after_at,
+             execution_id as after_id
+    from     projector.stuck_executions
+    where    (:playbook::text[] is null or playbook = any(:playbook))
+    and      (:execution::bigint[] is null or execution_id = any(:execution))
+    and      (:silent_for::text[] is null or silent_for = any(:silent_for))
+    and      (:begun::text is null or begun = (:begun = 'true'))
+    and      (
+                 :after_at::timestamptz is null
+                 or (last_at, stuck_executions.execution_id) < (:after_at, :after_id::bigint)
+             )
+    order by last_at desc, stuck_executions.execution_id desc
+    limit    :limit::integer
+""")
+
+
+async def stuck_executions(
+    snapshot: Snapshot, params: StuckExecutionsParams
+) -> PagedAnswer[StuckExecution]:
+    """Which executions have not ended and are silent for 5 minutes? The latest silent first."""
+    return await run_paged(
+        snapshot, _STUCK, params, StuckExecution, after={"after_at": datetime, "after_id": int}
+    )
+
+
+class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+
+
+class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
+    """silent_s: since its last event; null where nobody reads the log that it came from."""
+
+    execution_id: str
+    playbook: str
+    calls: int
+    last_finished_at: datetime
+    last_at: datetime
+    silent_s: float | None
+
+
+_OPEN_ENDED = Statement("""
+    select   execution_id::text, playbook, calls, last_finished_at, last_at, silent_s,
+             hour as after_hour, execution_id as after_id
+    from     projector.executions_without_end
+    where    (:playbook::text[] is null or playbook = any(:playbook))
+    and      (
+                 :after_hour::timestamptz is null
+                 or (hour, executions_without_end.execution_id) > (:after_hour, :after_id::bigint)
+             )
+    order by hour, executions_without_end.execution_id
+    limit    :limit::integer
+""")
+
+
+async def executions_without_end(
+    snapshot: Snapshot, params: WithoutEndParams
+) -> PagedAnswer[ExecutionWithoutEnd]:
+    """Which executions have finished all their calls and yet no end? The oldest first."""
+    return await run_paged(
+        snapshot,
+        _OPEN_ENDED,
+        params,
+        ExecutionWithoutEnd,
+        after={"after_hour": datetime, "after_id": int},
+    )

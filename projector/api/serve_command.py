@@ -1,0 +1,96 @@
+"""`projector serve`: the command line of the API."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import asyncio
+import os
+
+import click
+
+from normalizer.errors import ConfigurationError
+from projector.api.serve import ApiSettings
+from projector.api.serve import serve as run
+from projector.database_session import database_url
+
+
+@click.command()
+@click.option(
+    "--host",
+    envvar="PROJECTOR_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    show_envvar=True,
+    help="Address to listen on; other than this machine's own only with PROJECTOR_TOKEN.",
+)
+@click.option(
+    "--port",
+    envvar="PROJECTOR_PORT",
+    type=click.IntRange(0, 65_535),
+    default=8384,
+    show_default=True,
+    show_envvar=True,
+    help="Port to listen on; 0: any that is free.",
+)
+@click.option(
+    "--connections",
+    envvar="PROJECTOR_CONNECTIONS",
+    type=click.IntRange(1, 32),
+    default=4,
+    show_default=True,
+    show_envvar=True,
+    help="Database connections at most; who finds none within 5 s is told so.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    envvar="PROJECTOR_TIMEOUT_S",
+    type=click.IntRange(1, 60),
+    default=5,
+    metavar="SECONDS",
+    show_default=True,
+    show_envvar=True,
+    help="How long the database may take for one statement.",
+)
+def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
+    """Serve the dashboard and a read-only HTTP API over the views.
+
+    \b
+    export DATABASE_URL=postgresql://dashboard:...@db/noetl
+    projector serve                                # http://127.0.0.1:8384
+    curl -s '127.0.0.1:8384/api/v1/error-rate-by-attempt?last=24h&by=attempts'
+    curl -s '127.0.0.1:8384/api/v1/calls?failed=true&step=fetch&attempts=0&limit=10'
+    curl -s  127.0.0.1:8384/openapi.json           # every question, its parameters and answer
+
+    Every answer says as_of which moment it is and how far behind; a question that fails is an error
+    with its reason. Whatever the user of DATABASE_URL may do, questions are asked as the role
+    projector_reader, which sees views only:
+
+    \b
+    create role dashboard login password '...' in role projector_reader;
+
+    For others than this machine set a token, which the page asks for and curl sends:
+
+    \b
+    export PROJECTOR_TOKEN=$(openssl rand -hex 32)
+    projector serve --host 0.0.0.0
+    curl -s -H "Authorization: Bearer $PROJECTOR_TOKEN" http://projector:8384/api/v1/freshness
+
+    Put TLS in front of it. /livez, /readyz and /metrics are for the orchestrator. SIGTERM: answers
+    in flight are finished, then exit 0.
+    """
+    try:
+        asyncio.run(
+            run(
+                ApiSettings(
+                    database_url=database_url(),
+                    host=host,
+                    port=port,
+                    token=os.environ.get("PROJECTOR_TOKEN") or None,
+                    connections=connections,
+                    timeout_s=timeout_s,
+                ),
+                say=click.echo,
+            )
+        )
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error

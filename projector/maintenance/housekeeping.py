@@ -1,0 +1,246 @@
+"""What keeps reading and writing fast: shards added up, old minutes dropped, freeze.
+
+Each step is small, can stop anywhere and can be done again.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from projector.hours import HOUR, hours_of
+
+ROWS_A_STEP: Final = 5_000
+
+_QUIET: Final = timedelta(hours=2)
+"""Nobody but a late event writes to minutes and hours that are older."""
+
+_LATE: Final = timedelta(hours=6)
+"""How far behind the last time shards are looked at again; once a day, all of them are."""
+
+_ALL_AGAIN: Final = timedelta(days=1)
+
+_HOURS_AT_ONCE: Final = 24
+_BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
+
+_ANALYSE_AGAIN: Final = timedelta(hours=6)
+
+MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("event_minutes", "minute", ("events",)),
+    ("retry_minutes", "minute", ("first_tries", "retries")),
+)
+HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("event_hours", "hour", ("events", "without_command")),
+    ("arrival_hours", "hour", ("events",)),
+    ("coercion_hours", "hour", ("coercions",)),
+    ("quarantine_hours", "hour", ("refused",)),
+    ("execution_hours", "hour", ("executions",)),
+    ("call_hours", "hour", ("calls", "timed", "duration_us", "exhausted")),
+    ("call_times", "hour", ("calls",)),
+    ("worker_hours", "hour", ("calls", "timed", "duration_us")),
+    ("error_hours", "hour", ("calls",)),
+)
+"""Sharded tables: their time, and what they add up."""
+
+
+async def drop_minutes(
+    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Drop minutes that are older; hours answer for them."""
+    if not dry_run:
+        # First nobody shows them any more, then they go.
+        await connection.execute(_RAISE_KEPT_FROM, before)
+    for table, time, _ in MINUTES:
+        gone = 0
+        if dry_run:
+            gone = await connection.fetchval(
+                f"select count(*) from {table} where {time} < $1::timestamptz",  # noqa: S608 - our own
+                before,
+            )
+        while not dry_run:
+            deleted = await connection.fetchval(
+                _DELETE_OLD.format(table=table, time=time), before, ROWS_A_STEP
+            )
+            gone += deleted
+            if not deleted:
+                break
+        if gone:
+            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+
+
+async def drop_hours(
+    connection: asyncpg.Connection, before: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Drop what is counted of archived events in hours before then, and rows that add up to none.
+
+    What stored events say stays, however old: so nothing that is verified changes.
+    """
+    until = before.replace(minute=0, second=0, microsecond=0)
+    for table, time, measures in HOURS:
+        statement = (_COUNT_ARCHIVED if dry_run else _DELETE_ARCHIVED).format(
+            table=table, time=time, none=" and ".join(f"{one} = 0" for one in measures)
+        )
+        gone = 0
+        async for hours in hours_of(connection, table, time, (_BEFORE_ALL, until), _HOURS_AT_ONCE):
+            for hour in hours:
+                gone += await connection.fetchval(statement, hour, hour + HOUR)
+        if gone:
+            yield f"{'would drop' if dry_run else 'dropped'} {gone:,} rows of {table}"
+
+
+async def compact_shards(
+    connection: asyncpg.Connection, now: datetime, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Add up in one row what several writers counted beside each other."""
+    until = (now - _QUIET).replace(minute=0, second=0, microsecond=0)
+    for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
+        since, is_full_scan = await connection.fetchrow(
+            _COMPACT_SINCE, subject, now - _ALL_AGAIN, _LATE
+        )
+        for table, time, measures in tables:
+            compacted = 0
+            async for hour, rows in _sharded_hours(connection, table, time, (since, until)):
+                if dry_run:
+                    compacted += rows
+                    continue
+                bounds = (hour, hour + HOUR)
+                # Who holds a shard for so long is let by; its hour is looked at again.
+                with contextlib.suppress(asyncpg.LockNotAvailableError):
+                    compacted += await connection.fetchval(
+                        _COMPACT, table, time, list(measures), *bounds
+                    )
+            if compacted:
+                done = "would add" if dry_run else "added"
+                yield f"{done} {compacted:,} rows of {table} to shard 0"
+        if not dry_run:
+            await connection.execute(_NOTE_COMPACTED, subject, until, now if is_full_scan else None)
+
+
+async def _sharded_hours(
+    connection: asyncpg.Connection, table: str, time: str, bounds: tuple[datetime, datetime]
+) -> AsyncIterator[tuple[datetime, int]]:
+    """Hours of which something is counted in shards above 0, and in how many rows."""
+    statement = _SHARDED_HOURS.format(table=table, time=time)
+    async for hours in hours_of(connection, table, time, bounds, _HOURS_AT_ONCE):
+        for hour, rows in await connection.fetch(statement, hours):
+            yield hour, rows
+
+
+async def refresh_statistics(
+    connection: asyncpg.Connection, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Analyse what autovacuum does not (a partitioned table), freeze settled partitions."""
+    if not dry_run:
+        await connection.execute("set statement_timeout = 0")
+    try:
+        if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_AGAIN):
+            if not dry_run:
+                await connection.execute("analyze normalizer.events")
+            yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
+        for row in await connection.fetch(_UNFROZEN):
+            if not dry_run:
+                await connection.execute(f"vacuum (freeze, analyze) normalizer.{row['name']}")
+            yield f"{'would freeze' if dry_run else 'froze'} {row['name']}"
+    finally:
+        if not dry_run:
+            await connection.execute("reset statement_timeout")
+
+
+_RAISE_KEPT_FROM: Final = """
+    update maintenance_state
+    set    kept_from = greatest(kept_from, $1::timestamptz)
+    where  subject = 'minutes'
+"""
+
+_DELETE_OLD: Final = """
+    with old as materialized (
+        select ctid as row_id from {table} where {time} < $1::timestamptz limit $2::integer
+    ),
+    gone as (
+        delete from {table} where ctid in (select row_id from old) returning 1
+    )
+    select count(*) from gone
+"""
+
+_COUNT_ARCHIVED: Final = """
+    select count(*)
+    from   {table}
+    where  {time} >= $1::timestamptz and {time} < $2::timestamptz
+    and    (shard < 0 or {none})
+"""
+
+# A row that somebody counts in just now is left for the next time.
+_DELETE_ARCHIVED: Final = """
+    with old as materialized (
+        select ctid as row_id
+        from   {table}
+        where  {time} >= $1::timestamptz and {time} < $2::timestamptz
+        and    (shard < 0 or {none})
+        for update skip locked
+    ),
+    gone as (
+        delete from {table} where ctid in (select row_id from old) returning 1
+    )
+    select count(*) from gone
+"""
+
+_COMPACT_SINCE: Final = """
+    select case
+               when full_scan_at <= $2::timestamptz then '0001-01-01 00:00:00+00'
+               else compacted_to - $3::interval
+           end as since,
+           full_scan_at <= $2::timestamptz as is_full_scan
+    from   maintenance_state
+    where  subject = $1::text
+"""
+
+_SHARDED_HOURS: Final = """
+    select   hour, sharded.rows
+    from     unnest($1::timestamptz[]) as hour
+    cross join lateral (
+        select count(*) as rows
+        from   {table}
+        where  {time} >= hour and {time} < hour + interval '1 hour'
+        and    shard > 0
+    ) as sharded
+    where    sharded.rows > 0
+    order by hour
+"""
+
+_COMPACT: Final = """
+    select compact_shards($1::text, $2::text, $3::text[], $4::timestamptz, $5::timestamptz)
+"""
+
+_NOTE_COMPACTED: Final = """
+    update maintenance_state
+    set    compacted_to = greatest(compacted_to, $2::timestamptz),
+           full_scan_at = coalesce($3::timestamptz, full_scan_at)
+    where  subject = $1::text
+"""
+
+_STALE_STATISTICS: Final = """
+    select coalesce(last_analyze < now() - $1::interval, true)
+    from   pg_stat_user_tables
+    where  relid = 'normalizer.events'::regclass
+"""
+
+# Not those that today's ids fall into, nor the one of hashed ids, which come at all times.
+_UNFROZEN: Final = """
+    with clock (id) as (
+        select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22
+    )
+    select   part.name
+    from     normalizer.event_partitions as part
+    join     pg_stat_user_tables as reported
+             on reported.schemaname = 'normalizer' and reported.relname = part.name
+    cross join clock
+    where    reported.n_live_tup > 0
+    and      (reported.n_ins_since_vacuum > 0 or reported.n_mod_since_analyze > 0)
+    and      not clock.id between part.low and part.high
+    and      not 2 * clock.id between part.low and part.high
+    and      not normalizer.least_derived_id() + clock.id between part.low and part.high
+    and      part.low <> normalizer.least_hashed_id()
+    order by part.low
+"""

@@ -1,0 +1,109 @@
+"""Forgets records that told again of rows that are gone; once a day, for all are looked at.
+
+They tell nothing any more: such a record is expired, or as good as new.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+
+ROWS_A_STEP: Final = 1_000
+IDS_A_STEP: Final = 20_000
+"""Looked for in one page of tellings: a row of them has as many as a batch told again."""
+
+_SCAN_AGAIN: Final = timedelta(days=1)
+
+
+async def drop_merged_records(
+    connection: asyncpg.Connection, *, dry_run: bool
+) -> AsyncIterator[str]:
+    """Delete those of which no event is left, in the order of their key, a page at a time."""
+    if dry_run or not await connection.fetchval(_SCANNED_LONG_AGO, _SCAN_AGAIN):
+        return
+    gone = 0
+    last: Sequence[Any] = ("", 0, 0, 0, 0)
+    partitions = await connection.fetch(_PARTITIONS)
+    while page := await connection.fetch(_PAGE, *last, ROWS_A_STEP, IDS_A_STEP):
+        *last, _ = page[-1]
+        left = await _stored(
+            connection, partitions, {event_id for *_, event_ids in page for event_id in event_ids}
+        )
+        over = [key for *key, event_ids in page if left.isdisjoint(event_ids)]
+        if over:
+            await connection.execute(_DELETE, *zip(*over, strict=True))
+            gone += len(over)
+    await connection.execute(_NOTE_SCANNED)
+    if gone:
+        yield f"deleted {gone:,} notes of records that told again of what is gone"
+
+
+async def _stored(
+    connection: asyncpg.Connection, partitions: Sequence[asyncpg.Record], event_ids: set[int]
+) -> set[int]:
+    """Which of the ids are stored; each is looked for in its own partition."""
+    left: set[int] = set()
+    ids = sorted(event_ids)
+    first = 0
+    for low, high in partitions:
+        after = bisect_right(ids, high, first)
+        if after > first:
+            rows = await connection.fetch(_STORED, low, high, ids[first:after])
+            left.update(event_id for (event_id,) in rows)
+        first = after
+    return left
+
+
+_SCANNED_LONG_AGO: Final = """
+    select full_scan_at < now() - $1::interval
+    from   maintenance_state
+    where  subject = 'merged_records'
+"""
+
+_NOTE_SCANNED: Final = (
+    "update maintenance_state set full_scan_at = now() where subject = 'merged_records'"
+)
+
+_PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
+
+# The first is taken however many ids it has.
+_PAGE: Final = """
+    select   source_topic, source_incarnation, source_partition, offset_block, merge_id, event_ids
+    from     (
+                 select *, sum(cardinality(event_ids)) over key - cardinality(event_ids) as before
+                 from   (
+                            select   *
+                            from     normalizer.merged_records
+                            where    (source_topic, source_incarnation, source_partition,
+                                      offset_block, merge_id)
+                                     > ($1::text, $2::integer, $3::integer, $4::bigint, $5::bigint)
+                            order by source_topic, source_incarnation, source_partition,
+                                     offset_block, merge_id
+                            limit    $6::integer
+                        ) as following
+                 window key as (
+                     order by source_topic, source_incarnation, source_partition, offset_block,
+                              merge_id
+                 )
+             ) as weighed
+    where    before < $7::bigint
+    order by source_topic, source_incarnation, source_partition, offset_block, merge_id
+"""
+
+_STORED: Final = """
+    select event_id
+    from   normalizer.events
+    where  event_id between $1::bigint and $2::bigint
+    and    event_id = any((select $3::bigint[])::bigint[])
+"""
+
+_DELETE: Final = """
+    delete from normalizer.merged_records as old
+    using  unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[], $5::bigint[])
+               as over (topic, incarnation, partition, offset_block, merge_id)
+    where  (old.source_topic, old.source_incarnation, old.source_partition, old.offset_block,
+            old.merge_id)
+           = (over.topic, over.incarnation, over.partition, over.offset_block, over.merge_id)
+"""

@@ -1,0 +1,250 @@
+"""What is asked in, the same made to agree with the log, beside everybody's work; verdicts out.
+
+It is `verify` that mends what it finds, range by range, and compares again. An execution and
+its calls are folded anew under their lock. Of a counter, fold and rows are read in one statement,
+and their difference is added; differences commute with what writers add meanwhile, so nobody waits.
+
+executions -> their calls -> counters and roll-ups -> what was noted on the way. Killed at any
+moment, what was done is right and what was not is still noted; the same command comes to the same
+end.
+"""
+
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from projector.database_session import with_lock_retry
+from projector.maintenance.maintain import maintenance_lock
+from projector.verify.queries import COMPARISONS, Bounds, Comparison
+from projector.verify.ranges import Scope, VerifyRange
+from projector.verify.verify import RowDifferences, Verdict, record, verify
+
+SHARD: Final = 64
+"""The shard of repair's own: no writer counts in it, and maintain adds it up with the others."""
+
+CHUNK_S: Final = 0.1
+"""How long a writer of the same executions may have to wait: chunks grow or shrink to that."""
+
+MOST_EXECUTIONS: Final = 500
+EVENTS_A_PAGE: Final = 100_000
+
+_NOTED: Final = Scope(kind="range", noted=True)
+_LEAST_ID: Final = -(1 << 63)
+_GREATEST_ID: Final = (1 << 63) - 1
+_TOO_MUCH: Final = (
+    asyncpg.QueryCanceledError,
+    asyncpg.DataError,
+    asyncpg.CardinalityViolationError,
+    asyncpg.RaiseError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What a statement raises that is for fewer executions, or for other ones."""
+
+
+class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is repaired besides what is noted: a scope, of it only what is counted, or nothing."""
+
+    scope: Scope | None = None
+    only_counters: bool = False
+
+
+async def repair(
+    connection: asyncpg.Connection,
+    request: RepairRequest,
+    *,
+    activity: Callable[[str], None] = lambda _: None,
+) -> AsyncGenerator[Verdict, None]:
+    """Verdicts on what is asked, then on all that was noted. Raises MaintainerBusy.
+
+    `doing` is called with what goes on.
+    """
+    async with maintenance_lock(connection):
+        if request.scope is not None:
+            async for verdict in _repaired(connection, request.scope, request, activity):
+                yield verdict
+        async for verdict in _repaired(connection, _NOTED, RepairRequest(), activity):
+            yield verdict
+
+
+async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
+    """What a repair would find first, changing nothing."""
+    scope = request.scope or _NOTED
+    async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
+        yield verdict
+
+
+async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
+    """Fold these executions and their calls anew, a few in a transaction, ids ascending.
+
+    One that cannot be folded is left as it is: comparing it tells.
+    """
+    ids = sorted(set(execution_ids))
+    at, size = 0, 1
+    while at < len(ids):
+        chunk = ids[at : at + size]
+        began = time.monotonic()
+
+        async def work(chunk: Sequence[int] = chunk) -> None:
+            await connection.execute("select repair_executions($1::bigint[])", chunk)
+
+        try:
+            await with_lock_retry(connection, work)
+        except _TOO_MUCH:
+            at += len(chunk) == 1
+            size = max(len(chunk) // 4, 1)
+            continue
+        at += len(chunk)
+        took_s = time.monotonic() - began
+        size = max(1, min(2 * size, round(len(chunk) * CHUNK_S / took_s), MOST_EXECUTIONS))
+
+
+async def _repaired(
+    connection: asyncpg.Connection,
+    scope: Scope,
+    request: RepairRequest,
+    activity: Callable[[str], None],
+) -> AsyncIterator[Verdict]:
+    async def repair_range(
+        comparison: Comparison, verify_range: VerifyRange, differences: Sequence[RowDifferences]
+    ) -> None:
+        activity(f"repairing {comparison.name}, {verify_range}")
+        await _repair_range(connection, comparison, verify_range, differences)
+
+    log_hours: Counter[tuple[Bounds, datetime]] = Counter()
+    if scope.kind == "all":
+        async for read in _read_log(connection, log_hours, repairs=not request.only_counters):
+            activity(read)
+    if scope.execution_ids:
+        activity(f"repairing {len(scope.execution_ids):,} executions")
+        await repair_executions(connection, scope.execution_ids)
+    compared = _compared(scope, request)
+    async for verdict in verify(
+        connection, scope, comparisons=compared, repair_range=repair_range, log_hours=log_hours
+    ):
+        await record(connection, verdict)
+        yield verdict
+
+
+def _compared(scope: Scope, request: RepairRequest) -> list[Comparison]:
+    """Executions, calls, then what hangs on them."""
+    executions = [one for one in COMPARISONS if one.bounds == "executions"]
+    counted = [one for one in COMPARISONS if one.bounds != "executions"]
+    return (
+        counted
+        if request.only_counters
+        else executions
+        if scope.execution_ids
+        else executions + counted
+    )
+
+
+async def _repair_range(
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    verify_range: VerifyRange,
+    differences: Sequence[RowDifferences],
+) -> None:
+    if comparison.bounds == "executions":
+        ids = [at for one in differences for at in one.locations if isinstance(at, int)]
+        await repair_executions(connection, ids)
+        return
+    statement = _add_differences(comparison)
+    for one in differences:
+        bounds: list[Any] = [verify_range.low, verify_range.high, one.shares, one.share]
+        await connection.execute(statement, *bounds, verify_range.execution_ids)
+
+
+async def _read_log(
+    connection: asyncpg.Connection,
+    log_hours: Counter[tuple[Bounds, datetime]],
+    *,
+    repairs: bool,
+) -> AsyncIterator[str]:
+    """The whole log in pages: how much is in which hour; executions unknown yet are repaired."""
+    low, read, size = _LEAST_ID, 0, EVENTS_A_PAGE
+    while low <= _GREATEST_ID:
+        try:
+            rows = await connection.fetch(_PAGE, low, size)
+        except asyncpg.QueryCanceledError:
+            if size == 1:
+                raise
+            size = max(size // 4, 1)
+            continue
+        if not rows:
+            return
+        high: int = max(row["last_id"] for row in rows)
+        for row in rows:
+            log_hours["created", row["created"]] += row["events"]
+            log_hours["arrived", row["arrived"]] += row["events"]
+            read += row["events"]
+        if repairs:
+            unknown = [row["execution_id"] for row in await connection.fetch(_UNKNOWN, low, high)]
+            await repair_executions(connection, unknown)
+        yield f"read {read:,} events of the log"
+        low = high + 1
+
+
+def _add_differences(comparison: Comparison) -> str:
+    """One statement, so one snapshot: what the fold has and the rows have not, into our shard."""
+    keys, sums = comparison.keys.split(), comparison.sums.split()
+    return _ADD.format(
+        table=comparison.name,
+        actual=comparison.actual,
+        expected=comparison.expected,
+        keys=", ".join(keys),
+        sums=", ".join(sums),
+        summed=", ".join(f"sum(side.sign * typed.{one}) as {one}" for one in sums),
+        differs=" or ".join(f"sum(side.sign * typed.{one}) <> 0" for one in sums),
+        added=", ".join(f"{one} = counted.{one} + excluded.{one}" for one in sums),
+        shard=SHARD,
+    )
+
+
+_ADD: Final = """
+    with side as (
+        select 1 as sign, to_jsonb(t) as row from ({expected}) as t
+        union all
+        select -1, to_jsonb(t) from ({actual}) as t
+    )
+    insert into {table} as counted ({keys}, shard, {sums})
+    select   {keys}, {shard}, {summed}
+    from     side
+    -- As the table has them: with its types, and its way to tell texts apart.
+    cross join lateral jsonb_populate_record(null::{table}, side.row) as typed
+    where    $5::bigint[] is null
+    group by {keys}
+    having   {differs}
+    order by {keys}
+    on conflict ({keys}, shard) do update set {added}
+"""
+
+_PAGE: Final = """
+    select   hour_of(created_at) as created,
+             hour_of(coalesce(recorded_at, created_at)) as arrived,
+             count(*) as events, max(event_id) as last_id
+    from     (
+                 select   event_id, created_at, recorded_at
+                 from     normalizer.events
+                 where    event_id >= $1::bigint
+                 order by event_id
+                 limit    $2::integer
+             ) as page
+    group by 1, 2
+"""
+
+_UNKNOWN: Final = """
+    select   distinct execution_id
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      not exists (
+                 select
+                 from   execution_facts as known
+                 where  known.execution_id = events.execution_id
+             )
+    order by execution_id
+"""

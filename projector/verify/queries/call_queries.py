@@ -1,0 +1,255 @@
+"""Tries of commands, and their roll-ups by hour."""
+
+from typing import Final
+
+from projector.verify.queries.comparison import Comparison
+
+CALLS: Final = Comparison(
+    name="call_facts",
+    bounds="executions",
+    keys="execution_id command_id attempts",
+    measure="begun_at",
+    actual="""
+        select call.execution_id, call.command_id, call.attempts, call.begun_at, call.issued_at,
+               call.claimed_at, call.started_at, call.finished_at,
+               end_value(call.outcome_ranked) as status,
+               decode_bigint(end_value(call.duration_ranked)) as duration_us,
+               md5(end_value(call.error_ranked)) as error, ranked_value(call.step_ranked) as step,
+               ranked_value(call.worker_ranked) as worker_id,
+               decode_bigint(ranked_value(call.max_attempts_ranked)) as max_attempts,
+               call.iteration, call.failed_before
+        from   call_facts as call
+        where  call.execution_id between $1::bigint and $2::bigint
+        and    ($5::bigint[] is null or call.execution_id = any($5::bigint[]))
+        and    mod(abs(hashint8(call.execution_id)::bigint), $3::integer) = $4::integer
+    """,
+    expected="""
+        with command as (
+            select distinct event.execution_id, event.command_id
+            from   normalizer.events as event
+            join   event_kinds as kind
+                   on kind.event_type = event.event_type and kind.subject = 'call'
+            where  event.execution_id between $1::bigint and $2::bigint
+            and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
+            and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer) = $4::integer
+            and    event.command_id <> ''
+            union
+            select execution_id, command_id
+            from   archived_calls
+            where  execution_id between $1::bigint and $2::bigint
+            and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
+            and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
+        ),
+        reported as (
+            select *,
+                   array_position('{FAILED,ERROR,CANCELLED,COMPLETED}', outcome) as rank
+            from   call_events_by_attempt(
+                       array(select (execution_id, command_id)::call_command from command)
+                   )
+        ),
+        try as materialized (
+            select   execution_id, command_id, attempts,
+                     min(created_at) as begun_at,
+                     min(created_at) filter (where role = 'issued') as issued_at,
+                     min(created_at) filter (where role = 'claimed') as claimed_at,
+                     min(created_at) filter (where role = 'started') as started_at,
+                     (
+                         array_agg(created_at order by end_rank, created_at, rank)
+                             filter (where end_rank is not null)
+                     )[1] as finished_at,
+                     (
+                         array_agg(outcome order by end_rank, created_at, rank)
+                             filter (where end_rank is not null)
+                     )[1] as status,
+                     (
+                         array_agg(duration_us order by end_rank, created_at, duration_us)
+                             filter (where end_rank is not null and duration_us is not null)
+                     )[1] as duration_us,
+                     md5(
+                         (
+                             array_agg(error order by end_rank, created_at, error collate "C")
+                                 filter (where end_rank is not null and error is not null)
+                         )[1]
+                     ) as error,
+                     (
+                         array_agg(step order by created_at, step collate "C")
+                             filter (where step is not null)
+                     )[1] as step,
+                     (
+                         array_agg(worker_id order by created_at, worker_id collate "C")
+                             filter (where worker_id is not null)
+                     )[1] as worker_id,
+                     (
+                         array_agg(max_attempts order by created_at, max_attempts)
+                             filter (where max_attempts is not null)
+                     )[1]::bigint as max_attempts,
+                     min(iteration) as iteration
+            from     reported
+            group by 1, 2, 3
+        )
+        select try.*, before.failed_before
+        from   try
+        left join (
+            select   retry.execution_id, retry.command_id, retry.attempts,
+                     max(failure.finished_at) as failed_before
+            from     try as retry
+            join     try as failure
+                     on  failure.execution_id = retry.execution_id
+                     and failure.attempts = retry.attempts - 1
+            where    failure.status <> 'COMPLETED'
+            and      failure.finished_at <= retry.begun_at
+            and      (
+                         failure.command_id = retry.command_id
+                         or failure.step = retry.step
+                            and failure.iteration is not distinct from retry.iteration
+                     )
+            group by retry.execution_id, retry.command_id, retry.attempts
+        ) as before using (execution_id, command_id, attempts)
+    """,
+)
+
+_FINISHED: Final = """
+        from   counted_calls as call
+        left join execution_facts as execution using (execution_id)
+        where  hour_of(coalesce(finished_at, begun_at)) >= $1::timestamptz
+        and    hour_of(coalesce(finished_at, begun_at)) < $2::timestamptz
+        and    finished_at is not null
+        and    mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+"""
+
+CALL_HOURS: Final = Comparison(
+    name="call_hours",
+    bounds="finished",
+    keys="hour playbook step attempts status",
+    measure="calls",
+    sums="calls timed duration_us exhausted",
+    actual="""
+        select   hour, playbook, step, attempts, status, sum(calls)::bigint as calls,
+                 sum(timed)::bigint as timed, sum(duration_us) as duration_us,
+                 sum(exhausted)::bigint as exhausted
+        from     call_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+        group by hour, playbook, step, attempts, status
+        having   sum(calls) <> 0 or sum(timed) <> 0 or sum(duration_us) <> 0 or sum(exhausted) <> 0
+    """,
+    expected=f"""
+        select   date_trunc('hour', finished_at, 'UTC') as hour,
+                 playbook_of(execution.playbook_ranked) as playbook, step, attempts, status,
+                 count(*) as calls, count(duration_us) as timed,
+                 coalesce(sum(duration_us), 0) as duration_us,
+                 count(*) filter (where exhausted) as exhausted
+        {_FINISHED}
+        group by 1, 2, 3, 4, 5
+    """,
+)
+
+CALL_TIMES: Final = Comparison(
+    name="call_times",
+    bounds="finished",
+    keys="hour measure playbook step attempts status bucket",
+    measure="calls",
+    sums="calls",
+    actual="""
+        select   hour, measure, playbook, step, attempts, status, bucket,
+                 sum(calls)::bigint as calls
+        from     call_times
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+        group by hour, measure, playbook, step, attempts, status, bucket
+        having   sum(calls) <> 0
+    """,
+    expected=f"""
+        select   date_trunc('hour', taken.finished_at, 'UTC') as hour, measured.measure,
+                 taken.playbook, taken.step, taken.attempts, taken.status,
+                 bucket_of(measured.microseconds) as bucket, count(*) as calls
+        from     (
+                     select finished_at, step, attempts, status, duration_us, queue_us, backoff_us,
+                            playbook_of(execution.playbook_ranked) as playbook
+                     {_FINISHED}
+                 ) as taken
+        cross join lateral (
+            values ('duration', duration_us), ('queue', queue_us), ('backoff', backoff_us)
+        ) as measured (measure, microseconds)
+        where    measured.microseconds is not null
+        group by 1, 2, 3, 4, 5, 6, 7
+    """,  # noqa: S608 - a part that three folds share
+)
+
+WORKERS: Final = Comparison(
+    name="worker_hours",
+    bounds="finished",
+    keys="hour worker_id status",
+    measure="calls",
+    sums="calls timed duration_us",
+    actual="""
+        select   hour, worker_id, status, sum(calls)::bigint as calls, sum(timed)::bigint as timed,
+                 sum(duration_us) as duration_us
+        from     worker_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(worker_id)::bigint), $3::integer) = $4::integer
+        group by hour, worker_id, status
+        having   sum(calls) <> 0 or sum(timed) <> 0 or sum(duration_us) <> 0
+    """,
+    expected=f"""
+        select   date_trunc('hour', finished_at, 'UTC') as hour, worker_id, status,
+                 count(*) as calls, count(duration_us) as timed,
+                 coalesce(sum(duration_us), 0) as duration_us
+        {_FINISHED.replace("hashtext(step)", "hashtext(worker_id)")}
+        group by 1, 2, 3
+    """,
+)
+
+ERRORS: Final = Comparison(
+    name="error_hours",
+    bounds="finished",
+    keys="hour step attempts status error_class",
+    measure="calls",
+    sums="calls",
+    actual="""
+        select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
+        from     error_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+        group by hour, step, attempts, status, error_class
+        having   sum(calls) <> 0
+    """,
+    expected=f"""
+        select   date_trunc('hour', finished_at, 'UTC') as hour, step, attempts, status,
+                 coalesce(error_class_of(error), '') as error_class, count(*) as calls
+        {_FINISHED}
+        and      status <> 'COMPLETED'
+        group by 1, 2, 3, 4, 5
+    """,
+)
+
+RETRIES: Final = Comparison(
+    name="retry_minutes",
+    bounds="finished",
+    keys="minute step",
+    measure="retries",
+    sums="first_tries retries",
+    actual="""
+        select   minute, step, sum(first_tries)::bigint as first_tries,
+                 sum(retries)::bigint as retries
+        from     retry_minutes
+        where    minute >= $1::timestamptz and minute < $2::timestamptz
+        and      shard >= 0
+        and      minute >= (select kept_from from maintenance_state where subject = 'minutes')
+        and      mod(abs(hashtext(step)::bigint), $3::integer) = $4::integer
+        group by minute, step
+        having   sum(first_tries) <> 0 or sum(retries) <> 0
+    """,
+    expected=f"""
+        select   date_trunc('minute', finished_at, 'UTC') as minute, step,
+                 count(*) filter (where attempts = 0) as first_tries,
+                 count(*) filter (where attempts > 0) as retries
+        {_FINISHED}
+        and      finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
+        group by 1, 2
+    """,  # noqa: S608 - a part that folds share
+)

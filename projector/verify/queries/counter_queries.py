@@ -1,0 +1,156 @@
+"""What is only counted: events by minute and hour, arrivals, coercions, refusals."""
+
+from typing import Final
+
+from projector.verify.queries.comparison import Comparison
+
+MINUTES: Final = Comparison(
+    name="event_minutes",
+    bounds="created",
+    keys="minute event_type status attempts",
+    measure="events",
+    sums="events",
+    actual="""
+        select   minute, event_type, status, attempts, sum(events)::bigint as events
+        from     event_minutes
+        where    minute >= $1::timestamptz and minute < $2::timestamptz
+        and      minute >= (select kept_from from maintenance_state where subject = 'minutes')
+        and      shard >= 0
+        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
+        group by minute, event_type, status, attempts
+        having   sum(events) <> 0
+    """,
+    expected="""
+        select   date_trunc('minute', created_at, 'UTC') as minute, event_type, status, attempts,
+                 count(*) as events
+        from     normalizer.events
+        where    created_at >= $1::timestamptz and created_at < $2::timestamptz
+        and      created_at >= (select kept_from from maintenance_state where subject = 'minutes')
+        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
+        group by 1, 2, 3, 4
+    """,
+)
+
+HOURS: Final = Comparison(
+    name="event_hours",
+    bounds="created",
+    keys="hour step event_type status attempts",
+    measure="events",
+    sums="events without_command",
+    actual="""
+        select   hour, step, event_type, status, attempts, sum(events)::bigint as events,
+                 sum(without_command)::bigint as without_command
+        from     event_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
+        group by hour, step, event_type, status, attempts
+        having   sum(events) <> 0 or sum(without_command) <> 0
+    """,
+    expected="""
+        select   date_trunc('hour', created_at, 'UTC') as hour, step, event_type, status, attempts,
+                 count(*) as events,
+                 count(*) filter (where coalesce(command_id, '') = '') as without_command
+        from     normalizer.events
+        where    created_at >= $1::timestamptz and created_at < $2::timestamptz
+        and      mod(abs(hashtext(event_type)::bigint), $3::integer) = $4::integer
+        group by 1, 2, 3, 4, 5
+    """,
+    archived="""
+        select coalesce(sum(events), 0)::bigint
+        from   event_hours
+        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
+    """,
+)
+
+ARRIVALS: Final = Comparison(
+    name="arrival_hours",
+    bounds="arrived",
+    keys="hour shape evidence lateness",
+    measure="events",
+    sums="events",
+    actual="""
+        select   hour, shape, evidence, lateness, sum(events)::bigint as events
+        from     arrival_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
+        group by hour, shape, evidence, lateness
+        having   sum(events) <> 0
+    """,
+    expected="""
+        select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
+                 evidence,
+                 case
+                     when recorded_at is null then 0
+                     else 1 + width_bucket(
+                         extract(epoch from recorded_at - created_at),
+                         array[-1, 1, 10, 60, 600, 3600, 86400]::numeric[]
+                     )
+                 end as lateness,
+                 count(*) as events
+        from     normalizer.events
+        where    coalesce(recorded_at, created_at) >= $1::timestamptz
+        and      coalesce(recorded_at, created_at) < $2::timestamptz
+        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
+        group by 1, 2, 3, 4
+    """,
+    archived="""
+        select coalesce(sum(events), 0)::bigint
+        from   arrival_hours
+        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
+    """,
+)
+
+COERCIONS: Final = Comparison(
+    name="coercion_hours",
+    bounds="arrived",
+    keys="hour shape rule",
+    measure="coercions",
+    sums="coercions",
+    actual="""
+        select   hour, shape, rule, sum(coercions)::bigint as coercions
+        from     coercion_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
+        group by hour, shape, rule
+        having   sum(coercions) <> 0
+    """,
+    expected="""
+        select   date_trunc('hour', coalesce(recorded_at, created_at), 'UTC') as hour, shape,
+                 left(coercion ->> 'rule', 100) as rule, count(*) as coercions
+        from     normalizer.events
+        cross join lateral jsonb_array_elements(coercions) as coercion
+        where    coalesce(recorded_at, created_at) >= $1::timestamptz
+        and      coalesce(recorded_at, created_at) < $2::timestamptz
+        and      mod(abs(hashtext(shape)::bigint), $3::integer) = $4::integer
+        and      coercion ->> 'rule' is not null
+        group by 1, 2, 3
+    """,
+)
+
+REFUSALS: Final = Comparison(
+    name="quarantine_hours",
+    bounds="refused",
+    keys="hour reason shape",
+    measure="refused",
+    sums="refused",
+    actual="""
+        select   hour, reason, shape, sum(refused)::bigint as refused
+        from     quarantine_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(reason)::bigint), $3::integer) = $4::integer
+        group by hour, reason, shape
+        having   sum(refused) <> 0
+    """,
+    expected="""
+        select   date_trunc('hour', quarantined_at, 'UTC') as hour, reason, shape,
+                 count(*) as refused
+        from     normalizer.quarantine
+        where    quarantined_at >= $1::timestamptz and quarantined_at < $2::timestamptz
+        and      mod(abs(hashtext(reason)::bigint), $3::integer) = $4::integer
+        group by 1, 2, 3
+    """,
+)

@@ -1,0 +1,207 @@
+"""Executions, and how many began and ended by hour."""
+
+from typing import Final
+
+from projector.verify.queries.comparison import Comparison
+
+EXECUTIONS: Final = Comparison(
+    name="execution_facts",
+    bounds="executions",
+    keys="execution_id",
+    measure="events",
+    actual="""
+        select execution_id, events, archived, first_at, begin_at, last_at,
+               last_event_ranked[2] as last_event_type,
+               last_event_ranked[3] as last_step,
+               last_event_ranked[4] as last_topic,
+               last_event_ranked[5] as last_partition, active_at,
+               least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
+               least_hashed_id, greatest_hashed_id, highest_attempts,
+               playbook_of(playbook_ranked) as playbook,
+               version_of(playbook_ranked) as version, catalog_id, parent_execution_id, completed,
+               completed_at, failed, failed_at, cancelled, cancelled_at,
+               (counted_playbook_ranked, counted_begun, counted_outcome, counted_ended)
+                   is not distinct from (
+                       playbook_ranked, hour_of(begin_at),
+                       outcome_of(completed_at, failed_at, cancelled_at),
+                       hour_of(least(completed_at, failed_at, cancelled_at))
+                   ) as counted_as_it_is,
+               forgotten and events > archived as forgotten_too_early
+        from   execution_facts
+        where  execution_id between $1::bigint and $2::bigint
+        and    ($5::bigint[] is null or execution_id = any($5::bigint[]))
+        and    mod(abs(hashint8(execution_id)::bigint), $3::integer) = $4::integer
+    """,
+    expected="""
+        select   execution_id, sum(events)::bigint as events, sum(archived)::bigint as archived,
+                 min(created_at) as first_at, min(created_at) filter (where is_begin) as begin_at,
+                 max(created_at) as last_at,
+                 (array_agg(event_type order by created_at desc, words desc nulls last))[1]
+                     as last_event_type,
+                 (array_agg(step order by created_at desc, words desc nulls last))[1]
+                     as last_step,
+                 (array_agg(topic order by created_at desc, words desc nulls last))[1]
+                     as last_topic,
+                 (array_agg(partition order by created_at desc, words desc nulls last))[1]
+                     as last_partition,
+                 max(created_at) filter (where is_activity) as active_at,
+                 min(event_id) filter (where event_id < 1::bigint << 62) as least_event_id,
+                 max(event_id) filter (where event_id < 1::bigint << 62) as greatest_event_id,
+                 min(event_id) filter (where event_id >> 61 = 2) as least_derived_id,
+                 max(event_id) filter (where event_id >> 61 = 2) as greatest_derived_id,
+                 min(event_id) filter (where event_id >> 61 = 3) as least_hashed_id,
+                 max(event_id) filter (where event_id >> 61 = 3) as greatest_hashed_id,
+                 max(attempts) as highest_attempts,
+                 coalesce(
+                     (
+                         array_agg(name order by begins desc, created_at, name, version)
+                             filter (where name is not null)
+                     )[1],
+                     ''
+                 ) as playbook,
+                 nullif(
+                     (
+                         array_agg(version order by begins desc, created_at, name, version)
+                             filter (where name is not null)
+                     )[1],
+                     ''
+                 ) as version,
+                 min(catalog_id) as catalog_id, min(parent_execution_id) as parent_execution_id,
+                 coalesce(sum(ends) filter (where outcome = 'COMPLETED'), 0)::bigint as completed,
+                 min(created_at) filter (where outcome = 'COMPLETED') as completed_at,
+                 coalesce(sum(ends) filter (where outcome = 'FAILED'), 0)::bigint as failed,
+                 min(created_at) filter (where outcome = 'FAILED') as failed_at,
+                 coalesce(sum(ends) filter (where outcome = 'CANCELLED'), 0)::bigint as cancelled,
+                 min(created_at) filter (where outcome = 'CANCELLED') as cancelled_at,
+                 true as counted_as_it_is, false as forgotten_too_early
+        from     (
+                     select event.execution_id, 1 as events, 0 as archived, 1 as ends,
+                            event.event_id, event.event_type, event.step,
+                            event.source_topic as topic, event.source_partition::text as partition,
+                            event.attempts, event.created_at, event.catalog_id,
+                            event.parent_execution_id,
+                            kind.role is not distinct from 'begins' as is_begin,
+                            array[event.event_type, event.step, event.source_topic,
+                                  event.source_partition::text] collate "C" as words,
+                            coalesce(kind.role not in ('ends', 'ended'), true)
+                                and left(event.event_type, 8) <> 'workflow' as is_activity,
+                            case
+                                when kind.role = 'ends' then
+                                    case
+                                        when event.status in ('COMPLETED', 'FAILED', 'CANCELLED')
+                                        then event.status
+                                        else kind.outcome
+                                    end
+                            end as outcome,
+                            path.path is not null as begins,
+                            left(coalesce(path.path, nullif(life.step, '')), 200) collate "C"
+                                as name,
+                            coalesce(
+                                left(case when path.path is not null
+                                          then event.context ->> 'version' end, 100),
+                                ''
+                            ) collate "C" as version
+                     from   normalizer.events as event
+                     left join event_kinds as kind on kind.event_type = event.event_type
+                     left join lateral (
+                         select nullif(event.context ->> 'path', '') as path
+                         where  kind.role = 'begins'
+                         and    jsonb_typeof(event.context -> 'path') = 'string'
+                     ) as path on true
+                     left join lateral (
+                         select event.step where kind.subject = 'execution'
+                     ) as life on true
+                     where  event.execution_id between $1::bigint and $2::bigint
+                     and    ($5::bigint[] is null or event.execution_id = any($5::bigint[]))
+                     and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer)
+                            = $4::integer
+                     union all
+                     -- What is archived, as rows that say just one thing each.
+                     select kept.execution_id, part.events, part.events, part.ends, null,
+                            part.words[1], part.words[2], part.words[3], part.words[4],
+                            part.attempts, part.created_at, part.catalog_id,
+                            part.parent_execution_id, part.is_begin, part.words collate "C",
+                            part.is_activity, part.outcome, part.playbook[1] = '0',
+                            part.playbook[3] collate "C", part.playbook[4] collate "C"
+                     from   archived_executions as kept
+                     cross join lateral (
+                         values (events, 0, first_at, null, highest_attempts, catalog_id,
+                                 parent_execution_id, false, false, null, null),
+                                (0, 0, begin_at, null, null, null, null, true, false, null, null),
+                                (0, 0, last_at, last_event_ranked[2:], null, null, null, false,
+                                 false, null, null),
+                                (0, 0, active_at, null, null, null, null, false, true, null,
+                                 null),
+                                (0, 0, ranked_time(playbook_ranked[2]), null, null, null,
+                                 null, false, false, null, playbook_ranked),
+                                (0, completed, completed_at, null, null, null, null, false,
+                                 false, 'COMPLETED', null),
+                                (0, failed, failed_at, null, null, null, null, false, false,
+                                 'FAILED', null),
+                                (0, cancelled, cancelled_at, null, null, null, null, false,
+                                 false, 'CANCELLED', null)
+                     ) as part (
+                         events, ends, created_at, words, attempts, catalog_id,
+                         parent_execution_id, is_begin, is_activity, outcome, playbook
+                     )
+                     where  part.created_at is not null
+                     and    kept.execution_id between $1::bigint and $2::bigint
+                     and    ($5::bigint[] is null or kept.execution_id = any($5::bigint[]))
+                     and    mod(abs(hashint8(kept.execution_id)::bigint), $3::integer)
+                            = $4::integer
+                 ) as reported
+        group by execution_id
+    """,
+    archived="""
+        select count(*)
+        from   archived_executions
+        where  execution_id between $1::bigint and $2::bigint
+        and    ($3::bigint[] is null or execution_id = any($3::bigint[]))
+    """,
+)
+
+EXECUTION_HOURS: Final = Comparison(
+    name="execution_hours",
+    bounds="begun",
+    keys="hour playbook outcome",
+    measure="executions",
+    sums="executions",
+    actual="""
+        select   hour, playbook, outcome, sum(executions)::bigint as executions
+        from     execution_hours
+        where    hour >= $1::timestamptz and hour < $2::timestamptz
+        and      shard >= 0
+        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
+        group by hour, playbook, outcome
+        having   sum(executions) <> 0
+    """,
+    expected="""
+        select   hour, playbook, outcome, sum(sign)::bigint as executions
+        from     (
+                     select 1 as sign, hour_of(begin_at) as hour,
+                            playbook_of(playbook_ranked) as playbook, 'BEGUN' as outcome
+                     from   execution_facts
+                     union all
+                     select 1, hour_of(least(completed_at, failed_at, cancelled_at)),
+                            playbook_of(playbook_ranked),
+                            outcome_of(completed_at, failed_at, cancelled_at)
+                     from   execution_facts
+                     union all
+                     select -1, counted_begun, playbook_of(counted_playbook_ranked), 'BEGUN'
+                     from   archived_executions
+                     union all
+                     select -1, counted_ended, playbook_of(counted_playbook_ranked), counted_outcome
+                     from   archived_executions
+                 ) as marked
+        where    hour >= $1::timestamptz
+        and      hour < $2::timestamptz
+        and      mod(abs(hashtext(playbook)::bigint), $3::integer) = $4::integer
+        group by hour, playbook, outcome
+        having   sum(sign) <> 0
+    """,
+    archived="""
+        select coalesce(sum(executions), 0)::bigint
+        from   execution_hours
+        where  hour >= $1::timestamptz and hour < $2::timestamptz and shard < 0
+    """,
+)

@@ -1,0 +1,299 @@
+"""All, a range of time or a sample in; ranges that fit one short snapshot out.
+
+Of all and of a range every hour lies in exactly one range, also those that show nothing: what a
+projection has lost altogether must be missed too. The same holds for the ids of executions.
+"""
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import asyncpg
+import msgspec
+
+from projector.hours import HOUR, hours_of
+from projector.verify.queries import Bounds, Comparison
+
+EVENTS_A_RANGE: Final = 200_000
+EXECUTIONS_A_HOUR: Final = 20
+EXECUTIONS_A_RANGE: Final = 200
+_LEAST_ID: Final = -(1 << 63)
+_GREATEST_ID: Final = (1 << 63) - 1
+_BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
+_AFTER_ALL: Final = datetime(9999, 12, 31, 23, tzinfo=UTC)
+_HOURS_AT_ONCE: Final = 1_000
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """What is compared: all, the hours from `since` to before `until`, or some hours.
+
+    A sample is of `hours` hours, drawn with `seed`, and of some executions that began in each. A
+    range may be of these `execution_ids` alone, or of what is `noted` as divergent.
+    """
+
+    kind: Literal["all", "range", "sample"] = "all"
+    since: datetime = _BEFORE_ALL
+    until: datetime = _AFTER_ALL
+    hours: int = 3
+    seed: int = 0
+    execution_ids: tuple[int, ...] = ()
+    noted: bool = False
+
+
+class DivergentLocation(msgspec.Struct, frozen=True):
+    """Where a projection is noted as divergent: in an hour, at an execution, or (None) anywhere."""
+
+    divergence_id: int
+    at: datetime | int | None
+
+
+class VerifyRange(msgspec.Struct, frozen=True):
+    """Bounds of one comparison, and of executions which, if not all in between."""
+
+    low: Any
+    high: Any
+    execution_ids: Sequence[int] | None = None
+
+    def __str__(self) -> str:
+        if self.execution_ids is not None:
+            return f"{len(self.execution_ids)} executions"
+        return f"{self.low} to {self.high}"
+
+    def holds(self, at: datetime | int) -> bool:
+        """Whether this hour or execution is compared in it."""
+        if isinstance(at, datetime):
+            return bool(self.low <= at < self.high)
+        if self.execution_ids is not None:
+            return at in self.execution_ids
+        return bool(self.low <= at <= self.high)
+
+
+async def ranges(
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    scope: Scope,
+    noted: Sequence[DivergentLocation] = (),
+    log_hours: Counter[tuple[Bounds, datetime]] | None = None,
+) -> AsyncIterator[VerifyRange]:
+    """Ascending; each read from the database when its turn comes.
+
+    `log_hours` are events by hour as the log has them, for a projection that may have lost them.
+    """
+    named = _named(scope, noted)
+    if named is not None:
+        for verify_range in _ranges_of(named):
+            yield verify_range
+    elif comparison.bounds != "executions":
+        for verify_range in await _hours(
+            connection, comparison.bounds, scope, log_hours or Counter()
+        ):
+            yield verify_range
+    elif scope.kind == "all" or scope.noted:
+        async for verify_range in _all_executions(connection):
+            yield verify_range
+    else:
+        compared: set[int] = set()
+        for hours in await _hours(connection, "created", scope, Counter()):
+            async for verify_range in _executions_of(connection, hours, scope, compared):
+                yield verify_range
+
+
+def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[Any] | None:
+    """The hours or executions that are asked for one by one; None: it is not they."""
+    if scope.execution_ids:
+        return sorted(scope.execution_ids)
+    if scope.noted and all(location.at is not None for location in noted):
+        return sorted({location.at for location in noted})
+    return None
+
+
+def _ranges_of(locations: Sequence[Any]) -> list[VerifyRange]:
+    """Each hour by itself; executions some at a time."""
+    if locations and isinstance(locations[0], datetime):
+        return [VerifyRange(hour, hour + HOUR) for hour in locations]
+    firsts = range(0, len(locations), EXECUTIONS_A_RANGE)
+    cut = [locations[first : first + EXECUTIONS_A_RANGE] for first in firsts]
+    return [VerifyRange(ids[0], ids[-1], tuple(ids)) for ids in cut]
+
+
+async def _hours(
+    connection: asyncpg.Connection,
+    bounds: Bounds,
+    scope: Scope,
+    log_hours: Counter[tuple[Bounds, datetime]],
+) -> list[VerifyRange]:
+    if scope.kind == "sample":
+        hours = await _known_hours(connection, bounds, scope)
+        chance = random.Random(scope.seed)  # noqa: S311 - a drawn sample, nothing secret
+        chosen = chance.sample(hours, min(scope.hours, len(hours)))
+        return [VerifyRange(hour, hour + HOUR) for hour in sorted(chosen)]
+    weights = Counter(dict(await connection.fetch(_weights(bounds), scope.since, scope.until)))
+    if scope.kind == "all":
+        # A roll-up that lost its rows cannot tell how much there is to fold.
+        weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
+        with contextlib.suppress(asyncpg.QueryCanceledError):
+            weights |= Counter(dict(await connection.fetch(_SOURCES[bounds])))
+    found: list[VerifyRange] = []
+    low, weight = scope.since, 0
+    for hour in sorted(weights):
+        if weight and weight + weights[hour] > EVENTS_A_RANGE:
+            found.append(VerifyRange(low, hour))
+            low, weight = hour, 0
+        weight += weights[hour]
+    return [*found, VerifyRange(low, scope.until)]
+
+
+async def _known_hours(
+    connection: asyncpg.Connection, bounds: Bounds, scope: Scope
+) -> list[datetime]:
+    """Of which anything is counted, ascending; what is counted is not summed up for that."""
+    known: set[datetime] = set()
+    for table, time, _ in _COUNTED[bounds]:
+        within = (scope.since, scope.until)
+        async for hours in hours_of(connection, table, time, within, _HOURS_AT_ONCE):
+            known.update(hours)
+    return sorted(known)
+
+
+async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[VerifyRange]:
+    low = _LEAST_ID
+    while low <= _GREATEST_ID:
+        high: int | None = await connection.fetchval(_NEXT_EXECUTIONS, low, EVENTS_A_RANGE // 4)
+        yield VerifyRange(low, _GREATEST_ID if high is None else high)
+        if high is None:
+            return
+        low = high + 1
+
+
+async def _executions_of(
+    connection: asyncpg.Connection, hours: VerifyRange, scope: Scope, compared: set[int]
+) -> AsyncIterator[VerifyRange]:
+    """Those with an event in these hours, whenever they began, and those shown as begun in them.
+
+    Without those `compared` already, which are added to. A sample is of some of them, and of all
+    that no projection knows.
+    """
+    rows = [
+        row
+        for row in await connection.fetch(_EXECUTIONS_OF, hours.low, hours.high)
+        if row["execution_id"] not in compared
+    ]
+    if scope.kind == "sample":
+        chance = random.Random(f"{scope.seed}/{hours.low}")  # noqa: S311 - a drawn sample, nothing secret
+        known = [row for row in rows if row["is_known"]]
+        drawn = chance.sample(known, min(EXECUTIONS_A_HOUR, len(known)))
+        rows = drawn + [row for row in rows if not row["is_known"]]
+    ids: list[int] = []
+    weight = 0
+    for execution_id, events, _ in sorted(rows):
+        if weight and weight + events > EVENTS_A_RANGE // 4:
+            yield VerifyRange(ids[0], ids[-1], tuple(ids))
+            ids, weight = [], 0
+        ids.append(execution_id)
+        weight += events
+        compared.add(execution_id)
+    if ids:
+        yield VerifyRange(ids[0], ids[-1], tuple(ids))
+
+
+def _weights(bounds: Bounds) -> str:
+    """Hours and how much is in each, of everything that is counted by these."""
+    selects = "\nunion all\n".join(
+        f"select hour_of({time}) as hour, {weight} as weight from {table} "  # noqa: S608 - our own names
+        f"where {time} >= $1::timestamptz and {time} < $2::timestamptz group by 1"
+        for table, time, weight in _COUNTED[bounds]
+    )
+    summed = "select hour, sum(weight)::bigint from ({}) as known group by 1 order by 1"
+    return summed.format(selects)
+
+
+# Tables, their time, and how much a row weighs: a call is told by four events or more, and counted
+# in several rows; an execution likewise.
+_COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str], ...]]] = {
+    "created": (("event_hours", "hour", "sum(events)"),),
+    "arrived": (("arrival_hours", "hour", "sum(events)"),),
+    "refused": (("quarantine_hours", "hour", "sum(refused)"),),
+    "begun": (("execution_hours", "hour", "4 * sum(executions)"),),
+    "finished": (
+        ("call_hours", "hour", "4 * sum(calls)"),
+        ("retry_minutes", "minute", "sum(retries)"),
+    ),
+}
+
+_NOWHERE: Final = "select now() as hour, 0::bigint where false"
+
+_SOURCES: Final[dict[Bounds, str]] = {
+    "created": _NOWHERE,
+    "arrived": _NOWHERE,
+    "refused": """
+        select hour_of(quarantined_at), count(*) from normalizer.quarantine group by 1
+    """,
+    "begun": """
+        select hour_of(first_at), 4 * count(*) from execution_facts where events > 0 group by 1
+    """,
+    "finished": """
+        select hour_of(finished_at), 4 * count(*)
+        from   call_facts
+        where  finished_at is not null
+        group by 1
+    """,
+}
+"""How much there is to fold by hour, where that is not the log itself: roll-ups are folded from the
+rows that they hang on."""
+
+_NEXT_EXECUTIONS: Final = """
+    select min(execution_id)
+    from   (
+               select execution_id, sum(events) over (order by execution_id) as up_to
+               from   (
+                          select   execution_id, events
+                          from     execution_facts
+                          where    execution_id >= $1::bigint
+                          order by execution_id
+                          limit    20000
+                      ) as following
+           ) as summed
+    where  up_to >= $2::bigint
+    or     up_to = (
+               select sum(events)
+               from   (
+                          select   events
+                          from     execution_facts
+                          where    execution_id >= $1::bigint
+                          order by execution_id
+                          limit    20000
+                      ) as following
+               having count(*) = 20000
+           )
+"""
+
+# An execution is compared whole, so all of its events weigh, also those of other hours.
+_EXECUTIONS_OF: Final = """
+    with reported as (
+        select   execution_id, count(*) as events
+        from     normalizer.events
+        where    created_at >= $1::timestamptz and created_at < $2::timestamptz
+        group by execution_id
+        union all
+        select execution_id, 0
+        from   execution_facts
+        where  hour_of(first_at) >= $1::timestamptz and hour_of(first_at) < $2::timestamptz
+    )
+    select   execution_id, greatest(events, known)::bigint as events,
+             known is not null as is_known
+    from     (
+                 select   execution_id, max(events) as events,
+                          -- Not a join: without nested loops it would read all executions.
+                          (
+                              select events
+                              from   execution_facts as known
+                              where  known.execution_id = reported.execution_id
+                          ) as known
+                 from     reported
+                 group by execution_id
+             ) as weighed
+    order by execution_id
+"""

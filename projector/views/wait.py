@@ -1,0 +1,47 @@
+"""A record's coordinates in; back when every view shows it, instead of sleeping and hoping."""
+
+import asyncio
+import time
+from typing import Final
+
+import asyncpg
+
+from normalizer.errors import NormalizerError
+
+_PAUSE_S: Final = 0.05
+
+_READ_TO: Final = """
+    select   next_offset
+    from     normalizer.source_positions
+    where    topic = $1::text and partition = $2::integer
+    order by incarnation desc
+    limit    1
+"""
+
+
+class NotVisibleYet(NormalizerError):  # noqa: N818 - a state, not a mistake
+    """The record was not read in time; how far its partition was is in the message."""
+
+
+async def wait_for(
+    connection: asyncpg.Connection,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    timeout_s: float = 30.0,
+) -> int:
+    """The next offset to be read, once it is beyond `offset`: the views are as of that moment.
+
+    Raises NotVisibleYet after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        read_to: int | None = await connection.fetchval(_READ_TO, topic, partition)
+        if read_to is not None and read_to > offset:
+            return read_to
+        if time.monotonic() > deadline:
+            where = "never read" if read_to is None else f"read to {read_to}"
+            message = f"{topic}[{partition}]: {where} after {timeout_s:g} s, waited for {offset}"
+            raise NotVisibleYet(message)
+        await asyncio.sleep(_PAUSE_S)

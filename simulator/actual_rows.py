@@ -1,0 +1,140 @@
+"""What the database holds of one topic: its rows, its quarantine, its totals.
+
+Read in chunks, each a snapshot of its own, so that a comparison holds nothing up.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import msgspec
+
+_CHUNK = 5_000
+
+
+class ActualRow(msgspec.Struct, frozen=True, array_like=True):
+    """A row of `events`; JSON columns are text, `created_us` microseconds since 1970."""
+
+    event_id: int
+    execution_id: int
+    event_type: str
+    step: str
+    status: str
+    attempts: int
+    max_attempts: int | None
+    created_us: int
+    worker_id: str | None
+    command_id: str | None
+    iteration: int | None
+    node_type: str | None
+    catalog_id: int | None
+    parent_event_id: int | None
+    parent_execution_id: int | None
+    duration: float | None
+    error: str | None
+    context: str | None
+    result: str | None
+    meta: str
+    extra: str | None
+    coercions: str | None
+    shape: str
+    headers: str | None
+    trace_id: str | None
+    source_partition: int
+    source_offset: int
+    source_index: int
+
+
+class ActualQuarantine(msgspec.Struct, frozen=True, array_like=True):
+    """A row of `quarantine`."""
+
+    source_partition: int
+    source_offset: int
+    source_index: int
+    reason: str
+
+
+class ActualTotals(msgspec.Struct, frozen=True, array_like=True):
+    """A row of `source_positions`: how far a partition was read, and what became of it."""
+
+    partition: int
+    start_offset: int
+    next_offset: int
+    records: int
+    holes: int
+    outcomes: int
+    stored: int
+    duplicate: int
+    merged: int
+    quarantined: int
+    ignored: int
+
+
+_ROWS = """
+    select   event_id, execution_id, event_type, step, status, attempts, max_attempts,
+             (extract(epoch from created_at) * 1000000)::bigint,
+             worker_id, command_id, iteration, node_type, catalog_id, parent_event_id,
+             parent_execution_id, duration, error, context::text, result::text, meta::text,
+             extra::text, coercions::text, shape, headers::text, trace_id,
+             source_partition, source_offset, source_index
+    from     normalizer.events
+    where    event_id > $1::bigint and source_topic = $2::text and source_incarnation = $3::integer
+    order by event_id
+    limit    $4::integer
+"""
+_QUARANTINED = """
+    select   source_partition, source_offset, source_index, reason
+    from     normalizer.quarantine
+    where    source_topic = $1::text and source_incarnation = $2::integer
+    order by source_partition, source_offset, source_index
+"""
+_TOTALS = """
+    select   partition, start_offset, next_offset, records, holes, outcomes,
+             stored, duplicate, merged, quarantined, ignored
+    from     normalizer.source_positions
+    where    topic = $1::text and incarnation = $2::integer
+    order by partition
+"""
+_TAKEN = """
+    select   event_id
+    from     normalizer.events
+    where    event_id = any($1::bigint[])
+    order by event_id
+"""
+
+
+class DatabaseRows:
+    """One topic, of one incarnation, in one database."""
+
+    def __init__(self, connection: "asyncpg.Connection[Any]", topic: str, incarnation: int) -> None:
+        self._connection = connection
+        self._topic = topic
+        self._incarnation = incarnation
+
+    async def rows(self) -> AsyncIterator[ActualRow]:
+        """Every row, by event_id."""
+        after = -1
+        while True:
+            chunk = await self._connection.fetch(
+                _ROWS, after, self._topic, self._incarnation, _CHUNK
+            )
+            for record in chunk:
+                yield ActualRow(*record)
+            if len(chunk) < _CHUNK:
+                return
+            after = chunk[-1][0]
+
+    async def quarantined(self) -> list[ActualQuarantine]:
+        """Everything that was refused."""
+        found = await self._connection.fetch(_QUARANTINED, self._topic, self._incarnation)
+        return [ActualQuarantine(*record) for record in found]
+
+    async def totals(self) -> dict[int, ActualTotals]:
+        """The totals of each partition."""
+        found = await self._connection.fetch(_TOTALS, self._topic, self._incarnation)
+        return {record[0]: ActualTotals(*record) for record in found}
+
+    async def taken(self, event_ids: list[int]) -> set[int]:
+        """Those of the ids that belong to some row, of whatever topic."""
+        found = await self._connection.fetch(_TAKEN, event_ids)
+        return {record[0] for record in found}

@@ -1,0 +1,50 @@
+"""What a comparison found: every kind of difference with its number and a few examples."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+_EXAMPLES: Final = 5
+
+
+class ComparisonReport(msgspec.Struct):
+    """The differences, and how much was compared."""
+
+    differences: Counter[str] = msgspec.field(default_factory=Counter)
+    examples: dict[str, list[str]] = {}
+    records: int = 0
+    events: int = 0
+    reports: int = 0
+    quarantined: int = 0
+    ignored: int = 0
+    executions: int = 0
+    steps: int = 0
+    calls: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the database holds exactly what the ledger says."""
+        return not self.differences
+
+    def differs(self, kind: str, example: str) -> None:
+        """Count one difference; the first few are kept as examples."""
+        self.differences[kind] += 1
+        kept = self.examples.setdefault(kind, [])
+        if len(kept) < _EXAMPLES:
+            kept.append(example)
+
+    def lines(self) -> Iterator[str]:
+        """The report as text."""
+        yield (
+            f"{self.records} records: {self.events} events in {self.reports} tellings, "
+            f"{self.quarantined} refused, {self.ignored} ignored"
+        )
+        if self.executions:
+            yield f"{self.executions} executions with {self.steps} steps and {self.calls} calls"
+        for kind, number in self.differences.most_common():
+            yield f"{kind}: {number}"
+            for example in self.examples[kind]:
+                yield f"    {example}"
+        yield "the database agrees with the ledger" if self.agrees else "the database differs"

@@ -1,0 +1,115 @@
+"""The tellings of one event in, the row they must make out.
+
+Written from the promise, not from the normalizer: one event told more than once is the join of its
+tellings, column by column, whatever their order. Declared beats derived, derived beats defaulted;
+present beats absent; between equals the greater by bytes stays. Source: design, promise 3.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from simulator.rendering import ReportedFields
+
+
+class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
+    """A telling where it lies; `recorded_ms` is the log's time, `copy` repeats earlier bytes."""
+
+    partition: int
+    offset: int
+    index: int
+    recorded_ms: int
+    reported: ReportedFields
+    copy: bool = False
+    headers: dict[str, Any] = {}
+    trace: str | None = None
+
+
+class ExpectedRow(msgspec.Struct):
+    """The row: `columns` and the `rules` of its coercions equal; of `objects` at least these keys.
+
+    `shapes` are how the shape's name may begin, `traces` the traces the row may name;
+    `own_id` is None for an event whose id must be derived.
+    """
+
+    columns: dict[str, Any]
+    own_id: int | None
+    objects: dict[str, dict[str, Any]]
+    rules: frozenset[str]
+    shapes: frozenset[str]
+    traces: frozenset[str | None]
+
+
+_PLAIN: Final = (
+    "event_type",
+    "step",
+    "worker_id",
+    "command_id",
+    "iteration",
+    "max_attempts",
+    "node_type",
+    "catalog_id",
+    "parent_event_id",
+    "parent_execution_id",
+    "duration",
+    "error",
+)
+_DIGESTED: Final = ("context", "result")
+
+
+def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
+    """What the database must hold of one event, told once or more often."""
+    reported = [logged.reported for logged in reports]
+    first = reported[0]
+    columns: dict[str, Any] = {"execution_id": first.execution_id}
+    for column in _PLAIN:
+        columns[column] = _greatest([getattr(report, column) for report in reported])
+    columns["step"] = columns["step"] or ""
+    for column in _DIGESTED:
+        values = {getattr(report, column) for report in reported} - {None}
+        if len(values) < 2:
+            columns[column] = next(iter(values), None)
+    columns["status"] = max((t.status_rank, _bytes(t.status), t.status) for t in reported)[2]
+    columns["attempts"] = max((t.attempts_rank, _bytes(t.attempts), t.attempts) for t in reported)[
+        2
+    ]
+    columns["created_us"] = max(_created(logged) for logged in reports)[1]
+    return ExpectedRow(
+        columns=columns,
+        own_id=first.event_id,
+        objects={
+            "meta": _agreed([report.meta for report in reported])
+            | {"attempts": columns["attempts"]},
+            "extra": _agreed([report.extra for report in reported]),
+            "headers": _agreed([logged.headers for logged in reports]),
+        },
+        rules=frozenset(rule for report in reported for rule in report.rules),
+        shapes=frozenset(report.shape for report in reported),
+        traces=frozenset(logged.trace for logged in reports),
+    )
+
+
+def _created(logged: LoggedReport) -> tuple[int, int]:
+    reported = logged.reported
+    at_us = logged.recorded_ms * 1000 if reported.created_us is None else reported.created_us
+    return reported.created_rank, at_us
+
+
+def _greatest(values: list[Any]) -> Any:
+    present = [value for value in values if value not in (None, "")]
+    return max(present, key=_bytes, default=None)
+
+
+def _bytes(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def _agreed(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """The keys that every telling which has them gives the same value."""
+    agreed: dict[str, Any] = {}
+    disputed = set()
+    for one in objects:
+        for key, value in one.items():
+            if agreed.setdefault(key, value) != value:
+                disputed.add(key)
+    return {key: value for key, value in agreed.items() if key not in disputed}

@@ -1,0 +1,58 @@
+"""Records as `kcat -J` prints them: one JSON object a line.
+
+A value or key that is not UTF-8 stands under `payload_b64` or `key_b64` instead, in base64; kcat
+itself has no way to print one. Headers are a flat list: name, value, name, value; a value that is
+not UTF-8 is written as the envelope keeps it.
+"""
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from simulator.packing import header_text
+from simulator.sent_record import SentRecord
+
+_encode = msgspec.json.Encoder().encode
+
+
+def lines(
+    records: Iterable[SentRecord], topic: str, placed: Callable[[SentRecord, str, int, int], None]
+) -> Iterator[bytes]:
+    """One line a record, each partition counted from offset 0; `placed` hears where each lies."""
+    offsets: dict[int, int] = {}
+    for record in records:
+        offset = offsets.get(record.partition, 0)
+        offsets[record.partition] = offset + 1
+        placed(record, topic, record.partition, offset)
+        yield line(record, topic, offset)
+
+
+def line(record: SentRecord, topic: str, offset: int) -> bytes:
+    """One record at one place, without a newline."""
+    body: dict[str, Any] = {
+        "topic": topic,
+        "partition": record.partition,
+        "offset": offset,
+        "tstype": "create",
+        "ts": record.timestamp_ms,
+    }
+    if record.headers:
+        flat: list[str] = []
+        for name, value in record.headers:
+            flat += (name, header_text(value))
+        body["headers"] = flat
+    _put(body, "key", record.key)
+    _put(body, "payload", record.value)
+    return _encode(body)
+
+
+def _put(body: dict[str, Any], name: str, value: bytes | None) -> None:
+    if value is None:
+        body[name] = None
+        return
+    try:
+        body[name] = value.decode()
+    except UnicodeDecodeError:
+        body[f"{name}_b64"] = b64encode(value).decode()

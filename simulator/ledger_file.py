@@ -1,0 +1,223 @@
+"""What must become of every record, and what really happened: a file of one JSON object a line.
+
+    begin      the seed, the mix and the topic
+    record     where a record lies, and what must become of each event in it
+    execution  one execution as it really went, with the facts its server told
+    call       one try of one command, with the facts that were told of it
+
+Lines come in any order but the first. Facts are numbers: an event of a record that tells a fact
+says which, so that what a dashboard can know of a call or an execution is what was told of it.
+"""
+
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from simulator.facts import PlaybookRun
+from simulator.mix import Mix
+from simulator.rendering import ReportedFields
+from simulator.sent_record import MustIgnore, MustReject, SentEvent, SentRecord
+
+_INLINE_BYTES: Final = 120
+
+_encoder = msgspec.json.Encoder()
+
+
+class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What must become of one event of a record: one of three.
+
+    `event` names the event (tellings of one event share it) and `fact` what it tells of; `reported`
+    is the telling, its context and result sealed; `shares_id` if an earlier event has the same id.
+    `quarantine` is a reason, `ignored` says why.
+    """
+
+    event: int | None = None
+    fact: int | None = None
+    reported: ReportedFields | None = None
+    shares_id: bool = False
+    quarantine: str | None = None
+    ignored: str | None = None
+
+
+class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
+    """What was played."""
+
+    topic: str
+    seed: int
+    mix: Mix
+
+
+class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
+    """One record where the broker, or the file, has put it.
+
+    `copy` is true if the same bytes were sent before; `headers` are some as they may be kept, and
+    `trace` is the trace they name.
+    """
+
+    partition: int
+    offset: int
+    ts: int
+    outcomes: list[ExpectedOutcome]
+    copy: bool = False
+    headers: dict[str, Any] = {}
+    trace: str | None = None
+
+
+class ExecutionLine(
+    msgspec.Struct, kw_only=True, omit_defaults=True, tag="execution", tag_field="line"
+):
+    """One execution. `outcome` is '' if it never ended; `facts` are (kind, step, fact)."""
+
+    number: int
+    execution_id: int
+    deployment: str
+    playbook: str
+    version: str
+    catalog_id: int
+    parent_execution_id: int | None = None
+    outcome: str = ""
+    facts: list[tuple[str, str, int]] = []
+
+
+class CallLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="call", tag_field="line"):
+    """One try of one command. `outcome` is '' if it never ended; `facts` are (kind, fact)."""
+
+    execution_id: int
+    command_id: str
+    step: str
+    node_type: str
+    worker_id: str
+    attempts: int
+    max_attempts: int
+    iteration: int | None = None
+    index: int = 0
+    outcome: str = ""
+    facts: list[tuple[str, int]] = []
+
+
+Line = LedgerHeader | RecordLine | ExecutionLine | CallLine
+
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+decode = _decoder.decode
+
+
+class Ledger:
+    """Writes the lines; records as they get their places, executions as they end."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self._write = write
+
+    def begin(self, *, topic: str, seed: int, mix: Mix) -> None:
+        """The first line."""
+        self._line(LedgerHeader(topic=topic, seed=seed, mix=mix))
+
+    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
+        """A record got its place."""
+        del topic
+        self._line(
+            RecordLine(
+                partition=partition,
+                offset=offset,
+                ts=record.timestamp_ms,
+                outcomes=[_expected_outcome(outcome) for outcome in record.outcomes],
+                copy=record.copy_of_earlier,
+                headers=record.kept_headers,
+                trace=record.trace_id,
+            )
+        )
+
+    def lived(self, execution: PlaybookRun) -> None:
+        """An execution came to its end, got stuck, or the play is over."""
+        parent = execution.parent
+        self._line(
+            ExecutionLine(
+                number=execution.number,
+                execution_id=execution.execution_id,
+                deployment=execution.deployment.name,
+                playbook=execution.playbook,
+                version=execution.version,
+                catalog_id=execution.catalog_id,
+                parent_execution_id=None if parent is None else parent.execution_id,
+                outcome=execution.outcome,
+                facts=execution.facts,
+            )
+        )
+        for call in execution.calls:
+            self._line(
+                CallLine(
+                    execution_id=execution.execution_id,
+                    command_id=call.command_id,
+                    step=call.step,
+                    node_type=call.node_type,
+                    worker_id=call.worker,
+                    attempts=call.attempts,
+                    max_attempts=call.max_attempts,
+                    iteration=call.iteration,
+                    index=call.index,
+                    outcome=call.outcome,
+                    facts=call.facts,
+                )
+            )
+
+    def _line(self, line: Line) -> None:
+        self._write(_encoder.encode(line) + b"\n")
+
+
+class LedgerFile(Ledger):
+    """A ledger into a file; `with` closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=1024 * 1024)
+        super().__init__(self._file.write)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+
+def read_ledger(path: Path) -> Iterator[Line]:
+    """The lines of a ledger file, one at a time."""
+    with path.open("rb") as file:
+        for line in file:
+            yield _decoder.decode(line)
+
+
+def value_or_digest(value: Any) -> str | None:
+    """JSON in a form that compares equal if the values do; long ones as a hash; None stays None.
+
+    `value` is any JSON value, raw parts of it written with sorted keys.
+    """
+    if value is None:
+        return None
+    text = msgspec.json.encode(value, order="sorted")
+    if text == b"null":
+        return None
+    if len(text) <= _INLINE_BYTES:
+        return text.decode()
+    return f"blake2b:{blake2b(text, digest_size=12).hexdigest()}:{len(text)}"
+
+
+def _expected_outcome(outcome: SentEvent | MustReject | MustIgnore) -> ExpectedOutcome:
+    match outcome:
+        case SentEvent(number, fact, reported, shares_id):
+            fields = msgspec.structs.replace(
+                reported,
+                context=value_or_digest(reported.context),
+                result=value_or_digest(reported.result),
+            )
+            return ExpectedOutcome(event=number, fact=fact, reported=fields, shares_id=shares_id)
+        case MustReject(reason):
+            return ExpectedOutcome(quarantine=reason)
+        case MustIgnore(why):
+            return ExpectedOutcome(ignored=why)

@@ -1,0 +1,216 @@
+"""One fact as one producer tells it: the body on the wire, and what a reader must take from it.
+
+`ReportedFields` is filled from the fact and from what the producer chose to leave out, never by
+reading the body again. Source: wire-shapes, sections 1 to 4.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from simulator import status_words
+from simulator.facts import Fact
+from simulator.ids import minted_ms
+from simulator.mix import Mix
+
+EXPLICIT: Final = 2
+ONE_BASED: Final = 1
+DEFAULTED: Final = 0
+FROM_PRODUCER: Final = 2
+FROM_ID: Final = 1
+FROM_LOG: Final = 0
+
+WITH_ERROR: Final = frozenset(("call.done", "call.error", "command.failed", "command.cancelled"))
+"""Kinds that carry an error, if there is one."""
+
+_NULL: Final = msgspec.Raw(b"null")
+
+T = TypeVar("T")
+
+
+class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The canonical fields of one telling; None is absent.
+
+    `event_id` None: to be derived from the place in the log. `created_us` None: the log's own time.
+    The ranks say how much a value proves when tellings of one event are joined. `pending`: a
+    completion that only hands over. `context` and `result` are as they may be kept; `meta` and
+    `extra` hold at least these, `rules` are all coercions. `shape` starts the shape's name.
+    """
+
+    execution_id: int
+    event_type: str
+    kind: str
+    shape: str
+    step: str = ""
+    status: str = ""
+    status_rank: int = 0
+    attempts: int = 0
+    attempts_rank: int = DEFAULTED
+    event_id: int | None = None
+    created_us: int | None = None
+    created_rank: int = FROM_LOG
+    worker_id: str | None = None
+    command_id: str | None = None
+    iteration: int | None = None
+    max_attempts: int | None = None
+    node_type: str | None = None
+    catalog_id: int | None = None
+    parent_event_id: int | None = None
+    parent_execution_id: int | None = None
+    duration: float | None = None
+    error: str | None = None
+    pending: bool = False
+    context: Any = None
+    result: Any = None
+    meta: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    rules: tuple[str, ...] = ()
+
+
+class RenderedEvent(msgspec.Struct):
+    """What is written, what it says, and of which fact."""
+
+    body: dict[str, Any]
+    reported: ReportedFields
+    fact: Fact
+
+
+class RenderChoices:
+    """The chances a producer takes while writing; one stream of random numbers for all of them."""
+
+    def __init__(self, random: Random, mix: Mix) -> None:
+        self.random: Callable[[], float] = random.random
+        self.mix = mix
+
+    def pick(self, choices: tuple[T, ...]) -> T:
+        """One of them, all as likely."""
+        return choices[int(self.random() * len(choices))]
+
+    def top_word(self, fact: Fact, *, silent: bool = True) -> status_words.StatusWord:
+        """A status for the top of an event that is no call.done; `silent` allows none at all."""
+        word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
+        while not silent and not word.word:
+            word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
+        return word
+
+    def nested_word(self, fact: Fact) -> status_words.StatusWord:
+        """A status for the payload of an event whose top has none."""
+        choices = status_words.NESTED_WORDS.get((fact.kind, fact.outcome))
+        return (
+            self.pick(choices) if choices else status_words.implied_status(fact.kind, fact.outcome)
+        )
+
+    def call_word(self, outcome: str) -> str:
+        """What a call's outcome is called; the newest words most often."""
+        choices = status_words.CALL_WORDS[outcome]
+        return choices[int(self.random() ** 2 * len(choices))]
+
+    def spelled(self, kind: str, share: float = 0.05) -> str:
+        """The event's name, an old one at `share`."""
+        if self.random() >= share:
+            return kind
+        return self.pick(status_words.SPELLINGS.get(kind, (kind,)))
+
+
+def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> RenderedEvent:
+    """A telling that says who and what; its producer adds the rest."""
+    reported = ReportedFields(
+        execution_id=fact.execution.execution_id,
+        event_type=event_type,
+        kind=fact.kind,
+        shape=shape,
+        pending=fact.pending,
+        rules=("opaque_id",) if fact.execution.opaque else (),
+    )
+    return RenderedEvent(body, reported, fact)
+
+
+def report_status(reported: ReportedFields, word: status_words.StatusWord) -> str | None:
+    """The status of an event that is no call.done; returns the word to write."""
+    reported.status, reported.status_rank = word.means, word.rank
+    if word.overruled:
+        reported.rules = (*reported.rules, "status_overruled")
+    return word.word
+
+
+def report_outcome(reported: ReportedFields, fact: Fact, top: str | None) -> str | None:
+    """The status of a call.done: what really came of the call, wherever a producer put the word.
+
+    `top` is the word at the top, which may say less, or the opposite. Returns it.
+    """
+    reported.status = fact.outcome
+    reported.status_rank = 1 if fact.outcome == "COMPLETED" else 2
+    if top in _WEAK or (top == "COMPLETED" and fact.outcome != "COMPLETED"):
+        reported.rules = (*reported.rules, "status_overruled")
+    return top
+
+
+_WEAK: Final = frozenset(("RUNNING", "STARTED"))
+
+
+def report_call(reported: ReportedFields, fact: Fact) -> None:
+    """The command, its error and its duration, where the producer tells all of them."""
+    call = fact.call
+    if call is None:
+        return
+    reported.command_id, reported.iteration = call.command_id, call.iteration
+    if fact.kind in WITH_ERROR and fact.error is not None:
+        reported.error = fact.error[1]
+    if fact.kind == "call.done" and fact.duration_ms is not None:
+        reported.duration = fact.duration_ms / 1000
+
+
+def report_time_of_id(reported: ReportedFields, fact: Fact) -> None:
+    """No time but the one inside the id, if there is one; else the log's."""
+    made_ms = minted_ms(fact.event_id, doubled=fact.execution.deployment.ids == "doubled")
+    reported.created_us = None if made_ms is None else made_ms * 1000
+    reported.created_rank = FROM_LOG if made_ms is None else FROM_ID
+
+
+class PayloadForm(NamedTuple):
+    """The content and the error of a fact: as they are sent, or as they may be kept."""
+
+    data: msgspec.Raw
+    error: str | None
+
+
+def sent_and_kept(
+    rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
+) -> tuple[Any, Any]:
+    """What `build` makes of the fact's content as sent and as kept; one object if they agree.
+
+    Whatever was changed in the content is among the telling's `rules` then.
+    """
+    content, error = rendered.fact.content, rendered.fact.error
+    sent = build(
+        PayloadForm(
+            _NULL if content is None else content.sent,
+            None if error is None else error[0],
+        )
+    )
+    if content is not None and content.rules:
+        rendered.reported.rules = (*rendered.reported.rules, *content.rules)
+    same_content = content is None or content.sent is content.kept
+    same_error = error is None or error[0] is error[1]
+    if same_content and same_error:
+        return sent, sent
+    kept = PayloadForm(
+        _NULL if content is None else content.kept,
+        None if error is None else error[1],
+    )
+    return sent, build(kept)
+
+
+def server_context(fact: Fact) -> dict[str, Any]:
+    """What the server says in the context of its own events."""
+    match fact.kind:
+        case "playbook.started" | "playbook.initialized":
+            return {"path": fact.execution.playbook, "version": fact.execution.version}
+        case "subscription.delivered":
+            return {"subscription_id": f"sub-{fact.execution.number}", "attempts": 4}
+        case "step.enter" | "step.exit" | "step.failed" | "step.skipped":
+            return {"step": fact.step}
+        case _:
+            return {}

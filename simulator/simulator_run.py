@@ -1,0 +1,74 @@
+"""What was asked for in, records and their ledger out: into a topic, or as lines of a file."""
+
+import asyncio
+import time
+from collections.abc import Generator
+from contextlib import closing
+from typing import BinaryIO
+
+import msgspec
+
+from simulator import kafka_producer
+from simulator.kcat_lines import lines
+from simulator.ledger_file import Ledger
+from simulator.mix import Mix
+from simulator.sent_record import SentRecord
+from simulator.topic_records import records
+
+
+class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
+    """So much traffic of one mix and seed: until `events` or `executions` have run out."""
+
+    mix: Mix = Mix()
+    seed: int = 1
+    executions: int | None = None
+    events: int | None = None
+
+    def records(self, ledger: Ledger) -> Generator[SentRecord, None, None]:
+        """The records; `ledger` hears of every execution, at the latest when this is closed."""
+        seen = 0
+        stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
+        with closing(stream):
+            for record in stream:
+                if self.events is not None and seen >= self.events:
+                    return
+                seen += len(record.outcomes)
+                yield record
+
+
+async def run_into_topic(
+    run: SimulatorRun,
+    bootstrap_servers: str,
+    topic: str,
+    ledger: Ledger,
+    *,
+    paced: bool = False,
+    stop: asyncio.Event | None = None,
+) -> int:
+    """Send the play to a topic and wait for all of it to be acknowledged; gives how many records.
+
+    `paced`: each record at its own time, else as fast as the broker takes them. The topic says how
+    many partitions there are. `stop` ends it early.
+    """
+    async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
+        mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())
+        ledger.begin(topic=topic, seed=run.seed, mix=mix)
+        with closing(msgspec.structs.replace(run, mix=mix).records(ledger)) as stream:
+            clock = now_us if paced else None
+            return await kafka_producer.send_all(
+                stream, sender, now_us=clock, stop=stop or asyncio.Event()
+            )
+
+
+def write_lines(run: SimulatorRun, file: BinaryIO, topic: str, ledger: Ledger) -> None:
+    """Write the play as `kcat -J` would print it."""
+    ledger.begin(topic=topic, seed=run.seed, mix=run.mix)
+    with closing(run.records(ledger)) as stream:
+        for line in lines(stream, topic, ledger.placed):
+            file.write(line)
+            file.write(b"\n")
+
+
+def now_us() -> int:
+    """The wall clock, in microseconds since 1970."""
+    return time.time_ns() // 1000

@@ -1,0 +1,184 @@
+"""Facts in, records out, in the order in which they reach the topic.
+
+Here an event is put into a batch or a wrapper, told a second time, held up, sent again; and here
+the poison is mixed in. The same seed and mix give the same records, byte by byte.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from functools import lru_cache
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+import msgspec
+from aiokafka.partitioner import murmur2
+
+from simulator import python_server, rust_server
+from simulator.deployments import Renderer, deployment_of
+from simulator.facts import Fact, PlaybookRun
+from simulator.mix import SECOND_US, Mix
+from simulator.mutations import mutate
+from simulator.packing import Packer
+from simulator.poison_records import PoisonMaker
+from simulator.rendering import RenderChoices, RenderedEvent
+from simulator.sent_record import SentEvent, SentOutcome, SentRecord
+from simulator.world import World
+
+_MANY_HEADERS = [(f"header-{number}", b"value") for number in range(10_000)]
+
+
+def records(
+    mix: Mix,
+    seed: int,
+    *,
+    executions: int | None = None,
+    lived: Callable[[PlaybookRun], None] = lambda _: None,
+) -> Generator[SentRecord, None, None]:
+    """Records in the order of their time, for ever, or until `executions` have ended.
+
+    `lived` is called with each execution when it is over, and with the others when this is closed.
+    """
+    topic = _Topic(mix, seed)
+    return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)
+
+
+class _Topic:
+    """What is on its way to the topic, ordered by when it arrives."""
+
+    def __init__(self, mix: Mix, seed: int) -> None:
+        self._mix = mix
+        self._choices = RenderChoices(Random(f"{seed}/pen"), mix)
+        self._random = Random(f"{seed}/topic").random
+        self._numbers = count(-1, -1)
+        self._poison = PoisonMaker(self._choices, self._numbers.__next__)
+        self._under_way: list[tuple[int, int, SentRecord]] = []
+        self._sequence = count()
+        self._packer = Packer(self._choices)
+        self._id_lender: Fact | None = None
+
+    def records(self, world: World, executions: int | None) -> Generator[SentRecord, None, None]:
+        under_way = self._under_way
+        with closing(world.facts(executions=executions)) as happening:
+            for now_us, facts in happening:
+                self._collide(facts)
+                self._report(now_us, facts)
+                while under_way and under_way[0][0] <= now_us:
+                    yield self._arrived()
+            while under_way:
+                yield self._arrived()
+
+    def _arrived(self) -> SentRecord:
+        arrives_us, _, record = heappop(self._under_way)
+        record.timestamp_ms = arrives_us // 1000
+        record.partition = self._partition(record.key)
+        return record
+
+    def _partition(self, key: bytes | None) -> int:
+        if key is None or not self._mix.keyed:
+            return int(self._random() * self._mix.partitions)
+        return keyed_partition(key, self._mix.partitions)
+
+    def _report(self, now_us: int, facts: list[Fact]) -> None:
+        """Write what happened at one instant: singly, or what the worker says as one batch."""
+        random, mix = self._random, self._mix
+        execution = facts[0].execution
+        deployment = deployment_of(execution)
+        batch: list[RenderedEvent] = []
+        for fact in facts:
+            if fact.worker is None:
+                self._send(now_us, execution.text, deployment.server(fact, self._choices))
+                continue
+            if deployment.batches and len(facts) > 1:
+                batch.append(_item(fact, self._choices))
+                continue
+            self._send(now_us, execution.text, deployment.worker(fact, self._choices))
+            if deployment.again is not None and random() < mix.reported_twice:
+                self._report_again(now_us, fact, deployment.again)
+        if batch:
+            self._send_batch(now_us, execution.text, batch)
+        if random() < mix.poison * len(facts):
+            value, outcomes = self._poison.make(now_us, execution.execution_id)
+            record = _record(execution.text.encode(), value, outcomes)
+            if random() < 0.1:
+                record.key = b"\xff\xfekey"
+            if random() < 0.01:
+                record.headers = _MANY_HEADERS
+            self._put(now_us, record)
+
+    def _report_again(self, now_us: int, fact: Fact, again: Renderer) -> None:
+        """The server's row of what the worker told; sometimes it says otherwise."""
+        if self._random() < self._mix.disagreeing:
+            fact = msgspec.structs.replace(
+                fact, attempts=(fact.attempts + 1) % 9, at_us=fact.at_us + 1_500
+            )
+        self._send(now_us, fact.execution.text, again(fact, self._choices))
+
+    def _send(self, now_us: int, key: str, rendered: RenderedEvent) -> None:
+        if self._random() < self._mix.mutated:
+            mutate(rendered, self._choices)
+        value = self._packer.one(rendered)
+        self._put(now_us, _record(key.encode(), value, [self._event(rendered)]))
+
+    def _send_batch(self, now_us: int, key: str, items: list[RenderedEvent]) -> None:
+        value = self._packer.batch(key, items)
+        self._put(
+            now_us, _record(key.encode(), value, [self._event(rendered) for rendered in items])
+        )
+
+    def _event(self, rendered: RenderedEvent) -> SentEvent:
+        fact = rendered.fact
+        number = fact.number if rendered.reported.event_id is not None else next(self._numbers)
+        return SentEvent(number, fact.number, rendered.reported, fact.shares_id)
+
+    def _put(self, now_us: int, record: SentRecord) -> None:
+        """On its way: usually within 20 ms, sometimes late, sometimes twice."""
+        random, mix = self._random, self._mix
+        arrives_us = now_us + 500 + int(random() * 20_000)
+        if random() < mix.late:
+            arrives_us += int(random() ** 2 * mix.late_s * SECOND_US)
+        if not record.headers and random() < mix.headers:
+            record.headers, record.kept_headers, record.trace_id = self._packer.headers()
+        heappush(self._under_way, (arrives_us, next(self._sequence), record))
+        if random() < mix.redelivered:
+            again = msgspec.structs.replace(
+                record, copy_of_earlier=True, outcomes=[self._repeated(o) for o in record.outcomes]
+            )
+            arrives_us += int(random() * 5 * SECOND_US)
+            heappush(self._under_way, (arrives_us, next(self._sequence), again))
+
+    def _repeated(self, outcome: SentOutcome) -> SentOutcome:
+        """An event without an id, sent again, is another event: nothing can tell."""
+        if isinstance(outcome, SentEvent) and outcome.reported.event_id is None:
+            return SentEvent(next(self._numbers), outcome.fact, outcome.reported)
+        return outcome
+
+    def _collide(self, facts: list[Fact]) -> None:
+        """Hashed node numbers meet: now and then an event gets the id another one has."""
+        fact = facts[0]
+        if fact.execution.deployment.name != "rust_now" or fact.call is None:
+            return
+        if self._random() < self._mix.colliding and self._id_lender is not None:
+            if self._id_lender.execution is not fact.execution:
+                fact.event_id, fact.shares_id = self._id_lender.event_id, True
+                self._id_lender = None
+        elif fact.worker is not None:
+            self._id_lender = fact
+
+
+def _record(key: bytes, value: bytes | None, outcomes: list[SentOutcome]) -> SentRecord:
+    return SentRecord(key=key, value=value, timestamp_ms=0, outcomes=outcomes)
+
+
+def _item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
+    if deployment_of(fact.execution).worker is rust_server.event_request:
+        rendered = rust_server.event_request(fact, choices)
+        del rendered.body["execution_id"]
+        return rendered
+    return python_server.batch_item(fact, choices)
+
+
+@lru_cache(maxsize=65_536)
+def keyed_partition(key: bytes, partitions: int) -> int:
+    """The partition every Kafka client would choose for `key`."""
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

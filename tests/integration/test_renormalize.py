@@ -1,0 +1,308 @@
+"""Rules that changed, brought to what is stored: the dry run says what the run then does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import RULES_VERSION, Envelope, Normalized, Rejected
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff, RowChange, changes_between
+from normalizer.jobs.engine import id_ranges
+from normalizer.jobs.engine.run_progress import RunResult
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
+from normalizer.jobs.sources import row_pages
+from normalizer.jobs.sources.file_source import FileSource
+from tests.support.factories import raw_event, snowflake
+from tests.support.job_runs import (
+    NORMALIZE,
+    backfill_files,
+    job_settings,
+    ledger_mistakes,
+    record_lines,
+    runner,
+    simulated_records,
+    table_contents,
+    write_file,
+)
+from tests.support.stack import Database
+from tests.support.table_rows import connected, stored_events
+
+NEXT = RULES_VERSION + 1
+
+
+def changed_rules(record: RawRecord) -> tuple[Normalized, ...]:
+    """The next version: a failed call is an ERROR, and step `poison` is refused."""
+
+    def changed(outcome: Normalized) -> Normalized:
+        if not isinstance(outcome, Envelope):
+            return outcome
+        if outcome.step == "poison":
+            return Rejected(reason="not_an_event", detail="refused by the next rules")
+        if outcome.event_type == "call.done" and outcome.status == "FAILED":
+            outcome = msgspec.structs.replace(outcome, status="ERROR")
+        return msgspec.structs.replace(outcome, normalizer_version=NEXT)
+
+    return tuple(map(changed, NORMALIZE(record)))
+
+
+async def renormalized(
+    database: Database,
+    normalize: Callable[[RawRecord], tuple[Normalized, ...]] = changed_rules,
+    **selection: Any,
+) -> RunResult:
+    asked = JobSpec(kind="renormalize", source="events", options={"s": str(selection)})
+    flow = Renormalize(
+        runner(job_settings(database), asked),
+        RenormalizeSelection(**selection),
+        normalize,
+        rules_version=NEXT,
+    )
+    return await flow.run()
+
+
+async def dry_run(database: Database, **selection: Any) -> tuple[Diff, list[RowChange]]:
+    changes: list[RowChange] = []
+    diff = Diff(changes.append)
+    await RenormalizeDryRun(
+        database.url, RenormalizeSelection(**selection), changed_rules, diff, rules_version=NEXT
+    ).run()
+    return diff, changes
+
+
+def events(count: int, id_of: Callable[[int], int] = snowflake) -> bytes:
+    """Calls, every third of them failed."""
+    told = (
+        raw_event(
+            number,
+            event_id=id_of(number),
+            status=("FAILED", "COMPLETED", "ERROR")[number % 3],
+            meta={"n": number},
+        )
+        for number in range(count)
+    )
+    return b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+
+
+@pytest.mark.every_postgres
+async def test_the_dry_run_says_row_for_row_what_the_run_then_changes(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(2_500)))
+    async with connected(database) as connection:
+        before = {event.event_id: event for event in await stored_events(connection)}
+        untouched = await table_contents(connection)
+        diff, changes = await dry_run(database)
+        assert await table_contents(connection) == untouched
+
+        verdict = await renormalized(database)
+
+        after = {event.event_id: event for event in await stored_events(connection)}
+        counted = await connection.fetch(
+            "select status, sum(events)::bigint from projector.attempts_by_status group by 1"
+        )
+    platform_outcome = {
+        str(event_id): changes_between(event, after[event_id])
+        for event_id, event in before.items()
+        if event != after[event_id]
+    }
+    assert {change.event_id: change.fields for change in changes} == platform_outcome
+    assert len(platform_outcome) == 834
+    assert diff.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 834}
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (834, 2_500 - 834)
+    assert {after[int(event_id)].normalizer_version for event_id in platform_outcome} == {NEXT}
+    assert {tuple(row) for row in counted} == {("COMPLETED", 833), ("ERROR", 1_667)}
+    assert after.keys() == before.keys()
+    assert await ledger_mistakes(database) == []
+
+
+@pytest.fixture
+def short_pages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Every row counts as large. How many rows each page had."""
+    sizes: list[int] = []
+
+    async def noted(*asked: Any) -> tuple[list[Any], bool]:
+        rows, are_all = await row_pages.fetch_page(*asked)
+        sizes.append(len(rows))
+        return rows, are_all
+
+    monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
+    monkeypatch.setattr(id_ranges, "fetch_page", noted)
+    return sizes
+
+
+async def test_large_rows_are_in_memory_a_few_at_a_time(
+    database: Database, tmp_path: Any, short_pages: list[int]
+) -> None:
+    """Their ids have no gap: the next page, or chunk, begins with the very next one."""
+    await backfill_files(
+        database, write_file(tmp_path / "file.zst", events(1_500, (1_000).__add__))
+    )
+
+    diff, changes = await dry_run(database)
+    asked = len(short_pages)
+    verdict = await renormalized(database)
+
+    assert sum(short_pages[:asked]) == sum(short_pages[asked:]) == 1_500
+    assert max(short_pages) == row_pages.FIRST_ROWS
+    assert diff.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 500}
+    assert len({change.event_id for change in changes}) == 500
+    assert (verdict.totals.changed, verdict.totals.unchanged) == (500, 1_000)
+    assert await ledger_mistakes(database) == []
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_stopped_between_two_pages_the_same_command_goes_on_there(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(90)))
+    seen: list[RawRecord] = []
+    asked = JobSpec(kind="renormalize", source="events")
+    first, then = (runner(job_settings(database), asked) for _ in range(2))
+
+    def stopping(record: RawRecord) -> tuple[Normalized, ...]:
+        seen.append(record)
+        if len(seen) == row_pages.FIRST_ROWS + 1:
+            first.stopping.set()
+        return changed_rules(record)
+
+    stopped, ended = [
+        await Renormalize(each, RenormalizeSelection(), stopping, rules_version=NEXT).run()
+        for each in (first, then)
+    ]
+
+    async with connected(database) as connection:
+        statuses = {event.status for event in await stored_events(connection)}
+    assert (stopped.state, stopped.totals.records) == ("stopped", 2 * row_pages.FIRST_ROWS)
+    assert (ended.state, ended.run, ended.totals.records) == ("complete", 1, 90)
+    assert (ended.totals.changed, ended.totals.unchanged) == (30, 60)
+    assert len(seen) == 90
+    assert statuses == {"COMPLETED", "ERROR"}
+    assert await ledger_mistakes(database) == []
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_a_rate_is_of_rows_however_many_pages_they_take(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(90)))
+    asked = JobSpec(kind="renormalize", source="events")
+    paced = runner(job_settings(database), asked, max_rate=200)
+
+    verdict = await Renormalize(
+        paced, RenormalizeSelection(), changed_rules, rules_version=NEXT
+    ).run()
+
+    # Ninety rows and the wait before the first; an empty bucket or a short page is no hundred.
+    assert verdict.totals.records == 90
+    assert 0.4 < paced.throttle.throttled_s["max_rate"] < 2
+
+
+async def test_a_second_run_changes_nothing(database: Database, tmp_path: Any) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(30)))
+    await renormalized(database)
+
+    again = await renormalized(database)
+
+    assert (again.run, again.totals.changed, again.totals.unchanged) == (2, 0, 20)
+
+
+async def test_todays_rules_change_no_row_of_their_own(database: Database, tmp_path: Any) -> None:
+    """Whatever the simulator sends, joined rows and collided ids too, reads the same again."""
+    await backfill_files(
+        database, write_file(tmp_path / "f.zst", record_lines(simulated_records(20_000)))
+    )
+    async with connected(database) as connection:
+        before = await table_contents(connection)
+
+        verdict = await renormalized(database, NORMALIZE)
+
+        changed = {row["event_id"] for row in (await table_contents(connection))["rows"]}
+        assert await table_contents(connection) == before, changed
+    assert verdict.totals.changed == 0
+    assert verdict.totals.refused == 0
+    assert verdict.totals.unchanged > 15_000
+
+
+async def test_what_would_be_refused_stays_and_is_listed(database: Database, tmp_path: Any) -> None:
+    lines = b"".join(
+        msgspec.json.encode(raw_event(number, step=step)) + b"\n"
+        for number, step in enumerate(("fetch", "poison"))
+    )
+    await backfill_files(database, write_file(tmp_path / "file.ndjson", lines))
+
+    diff, _ = await dry_run(database)
+    verdict = await renormalized(database)
+
+    async with connected(database) as connection:
+        listed = await connection.fetch("select event_id, reason from normalizer.job_refusals")
+        kept = await stored_events(connection)
+    assert (diff.count("refused"), verdict.totals.refused) == (1, 1)
+    assert [tuple(row) for row in listed] == [(snowflake(1), "not_an_event")]
+    assert {event.step for event in kept} == {"fetch", "poison"}
+
+
+@pytest.mark.usefixtures("short_pages")
+async def test_a_row_that_the_database_refuses_stays_and_the_others_change(
+    database: Database, tmp_path: Any
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(30)))
+    bad = snowflake(24)
+
+    def broken(record: RawRecord) -> tuple[Normalized, ...]:
+        (outcome,) = changed_rules(record)
+        if isinstance(outcome, Envelope) and outcome.event_id == bad:
+            outcome = msgspec.structs.replace(outcome, attempts=-1)
+        return (outcome,)
+
+    verdict = await renormalized(database, broken)
+
+    async with connected(database) as connection:
+        listed = await connection.fetch("select event_id, reason from normalizer.job_refusals")
+    assert (verdict.totals.changed, verdict.totals.refused) == (9, 1)
+    assert [tuple(row) for row in listed] == [(bad, "rejected_by_database")]
+
+
+@pytest.mark.parametrize(
+    ("selection", "changed"),
+    [({"shape": "executor"}, 10), ({"shape": "worker"}, 0), ({"rule": "status_unmapped"}, 0)],
+)
+async def test_only_what_was_selected_is_read_again(
+    database: Database, tmp_path: Any, selection: dict[str, Any], changed: int
+) -> None:
+    await backfill_files(database, write_file(tmp_path / "file.zst", events(30)))
+
+    verdict = await renormalized(database, **selection)
+
+    assert verdict.totals.changed == changed
+
+
+async def test_rows_inserted_by_hand_are_left_alone(database: Database) -> None:
+    async with connected(database) as connection:
+        await connection.execute(
+            "insert into normalizer.events (execution_id, event_type, status) "
+            "values (1, 'call.done', 'FAILED')"
+        )
+
+    verdict = await renormalized(database)
+
+    assert verdict.totals.records == 0
+
+
+async def test_a_backfill_leaves_rows_of_older_rules_and_its_dry_run_says_so(
+    database: Database, tmp_path: Any
+) -> None:
+    path = write_file(tmp_path / "file.zst", events(30))
+    await backfill_files(database, path)
+    diff = Diff()
+
+    async with BackfillDryRun(
+        database.url, FileSource([path]), changed_rules, diff, batch_rows=7, rules_version=NEXT
+    ) as trial:
+        await trial.run()
+
+    assert (diff.count("unchanged"), diff.count("new")) == (30, 0)
+    assert trial.stale.counts("changed", "status") == {('"FAILED"', '"ERROR"'): 10}

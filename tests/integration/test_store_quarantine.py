@@ -1,0 +1,698 @@
+"""A database made to refuse: whose fault each code is, and what becomes of every record."""
+
+import asyncio
+import contextlib
+import gc
+import sys
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.envelope import Envelope
+from normalizer.errors import FatalError, RetryableError, StoreUnavailable
+from normalizer.store.retry import TRIES_BEFORE_HALVING, InFlightBatch, write_with_retry
+from normalizer.store.store import Store
+from tests.support.factories import after, batch_of, envelope, rejected, snowflake, together
+from tests.support.stack import Database
+from tests.support.table_rows import (
+    assert_ledger_holds,
+    claimed,
+    connected,
+    count,
+    open_store,
+    pids_of,
+    position_of,
+    stored_events,
+    totals_of,
+)
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.every_postgres
+
+RECORDS_OWN: Final = [
+    *("22000", "22001", "22003", "22008", "22021", "22023", "22P02", "22P05", "22032", "22030"),
+    *("54000", "54001"),
+]
+MOMENTS: Final = [
+    *("08000", "08006", "40001", "40P01", "53000", "53100", "53200", "53300", "53400"),
+    *("55P03", "55006", "57014", "57P01", "57P03", "58000", "58030", "XX000", "XX001", "XX002"),
+    *("25006", "25P03", "25P04"),
+    # Listed nowhere: never a record's fault.
+    *("21000", "23503", "23P01", "P0002", "38000", "0L000", "72000"),
+]
+OURS: Final = [
+    *("42501", "42P01", "42703", "42883", "28000", "28P01", "3D000", "3F000", "0A000", "26000"),
+    *("F0000", "F0001", "25001", "25P02", "P0001"),
+]
+MARKED: Final = "new.step = 'bad'"
+
+
+@contextlib.asynccontextmanager
+async def refusing(
+    database: Database,
+    sqlstate: str,
+    *,
+    only: str = MARKED,
+    when: str = "before insert",
+) -> AsyncIterator[asyncpg.Connection]:
+    """Rows for which `only` holds raise this code, in a trigger of each row."""
+    async with connected(database) as connection:
+        await refuse_with(connection, sqlstate, only=only)
+        await connection.execute(
+            f"""
+            create trigger refuse {when} on normalizer.events
+                for each row execute function refuse()
+            """
+        )
+        yield connection
+
+
+async def refuse_with(connection: asyncpg.Connection, sqlstate: str, *, only: str = MARKED) -> None:
+    """What the trigger raises from now on, and for which rows."""
+    await connection.execute(
+        f"""
+        create or replace function refuse() returns trigger language plpgsql as $$
+        begin
+            if {only} then
+                raise exception 'refused: %', new.error using errcode = '{sqlstate}';
+            end if;
+            return new;
+        end
+        $$
+        """
+    )
+
+
+async def let_all_in(connection: asyncpg.Connection) -> None:
+    await connection.execute("drop function refuse cascade")
+
+
+async def delivered(store: Store, batch: Batch) -> OutcomeTotals:
+    """Delivered without waiting between the tries."""
+    return await write_with_retry(store, batch, stop=asyncio.Event(), draw=lambda: -1.0)
+
+
+async def quarantined(connection: asyncpg.Connection) -> dict[int, str | None]:
+    """Offset -> SQLSTATE of each refusal of the database."""
+    rows = await connection.fetch(
+        """
+        select   source_offset, sqlstate, reason, detail
+        from     normalizer.quarantine order by source_offset
+        """
+    )
+    assert {row["reason"] for row in rows} <= {"rejected_by_database"}
+    assert all("secret" not in row["detail"] for row in rows)
+    return {row["source_offset"]: row["sqlstate"] for row in rows}
+
+
+def events(*bad: int, of: int = 20, **marks: Any) -> list[Envelope]:
+    """Events of which those at the offsets `bad` are marked."""
+    marks = marks or {"step": "bad"}
+    return [
+        envelope(at, error="a secret of the row", **(marks if at in bad else {}))
+        for at in range(of)
+    ]
+
+
+async def test_a_row_refused_in_copy_costs_its_record_only(database: Database) -> None:
+    async with refusing(database, "22000") as connection, open_store(database) as store:
+        claim = await claimed(store)
+        for number, sqlstate in enumerate([*RECORDS_OWN, "08P01"]):
+            await refuse_with(connection, sqlstate)
+            start = 10 * number
+            told = events(start + 7, of=start + 10)[start:]
+
+            batch = batch_of(*told, claim=claim)
+            totals = await store.write(batch)
+
+            assert (totals.stored, totals.quarantined) == (9, 1), sqlstate
+            assert (await quarantined(connection))[start + 7] == sqlstate
+            claim = after(claim, batch)
+        await assert_ledger_holds(connection)
+
+
+async def test_a_batch_with_a_refused_row_is_let_go_without_the_collector(
+    database: Database,
+) -> None:
+    """The collector looks once in many batches: what it has to find stays that long."""
+    async with refusing(database, "22000"), open_store(database) as store:
+        batch = batch_of(*events(7), claim=await claimed(store))
+        theirs = [batch, *(outcome for _, outcomes in batch.items() for outcome in outcomes)]
+        held = [sys.getrefcount(one) for one in theirs]
+        gc.disable()
+        try:
+            await store.write(batch)
+
+            assert [sys.getrefcount(one) for one in theirs] == held
+        finally:
+            gc.enable()
+
+
+async def test_an_error_of_the_moment_writes_nothing_and_blames_nobody(
+    database: Database,
+) -> None:
+    async with refusing(database, "22000") as connection, open_store(database) as store:
+        batch = batch_of(*events(7), claim=await claimed(store))
+        for sqlstate in MOMENTS:
+            await refuse_with(connection, sqlstate)
+
+            with pytest.raises(StoreUnavailable, match=sqlstate):
+                await store.write(batch)
+
+            assert await count(connection, "normalizer.events") == 0
+        assert await quarantined(connection) == {}
+        await let_all_in(connection)
+        assert (await store.write(batch)).stored == 20
+
+
+async def test_an_error_of_ours_ends_the_process(database: Database) -> None:
+    async with refusing(database, "22000") as connection, open_store(database) as store:
+        batch = batch_of(*events(7), claim=await claimed(store))
+        for sqlstate in OURS:
+            await refuse_with(connection, sqlstate)
+
+            with pytest.raises(FatalError, match=sqlstate) as fatal:
+                await delivered(store, batch)
+
+            assert "secret" not in str(fatal.value)
+            assert await count(connection, "normalizer.events") == 0
+        assert await quarantined(connection) == {}
+
+
+REFUSED_VALUES: Final[list[tuple[dict[str, Any], str | None]]] = [
+    ({"attempts": -1, "event_type": "step.exit"}, "23514"),
+    ({"status": "RUNNING"}, "23514"),
+    ({"event_type": None}, "23502"),
+    ({"created_at": None}, "23502"),
+    ({"extra": b"[]"}, "23514"),
+    ({"context": b'"\\u0000"'}, "22P05"),
+    ({"context": b'"\\ud800"'}, "22P02"),
+    ({"context": b"{"}, "22P02"),
+    ({"context": b"NaN"}, "22P02"),
+    ({"context": b'"\xff"'}, "22021"),
+    ({"context": b"1e200000"}, "22003"),
+    ({"context": b"[" * 20_000 + b"]" * 20_000}, "54001"),
+    ({"worker_id": "a\0b"}, "22021"),
+    ({"worker_id": "\ud800"}, None),
+    ({"attempts": 1 << 40}, None),
+    ({"execution_id": 1 << 63}, None),
+]
+
+
+async def test_values_that_postgres_itself_refuses_cost_their_records_only(
+    database: Database,
+) -> None:
+    async with open_store(database) as store, connected(database) as connection:
+        told = [envelope(0)]
+        for at, (marks, _) in enumerate(REFUSED_VALUES):
+            told += [envelope(2 * at + 1, **marks), envelope(2 * at + 2)]
+
+        totals = await store.write(batch_of(*told, claim=await claimed(store)))
+
+        assert await quarantined(connection) == {
+            2 * at + 1: sqlstate for at, (_, sqlstate) in enumerate(REFUSED_VALUES)
+        }
+        assert totals.stored == 1 + len(REFUSED_VALUES)
+        await assert_ledger_holds(connection)
+
+
+@pytest.mark.parametrize("bad", [(0, 1, 250, 498, 499), tuple(range(0, 500, 7)), tuple(range(500))])
+async def test_any_number_of_bad_rows_in_a_batch_of_500_cost_just_themselves(
+    database: Database, bad: tuple[int, ...]
+) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        batch = batch_of(*events(*bad, of=500), claim=await claimed(store))
+
+        totals = await store.write(batch)
+
+        assert (totals.stored, totals.quarantined) == (500 - len(bad), len(bad))
+        assert tuple(await quarantined(connection)) == bad
+        await assert_ledger_holds(connection)
+
+
+async def test_a_refused_row_is_found_by_its_line_in_a_few_tries(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        await connection.execute(
+            """
+            create sequence tries;
+            grant all on sequence tries to public;
+            create function count_tries() returns trigger language plpgsql as $$
+            begin
+                perform nextval('tries');
+                return null;
+            end
+            $$;
+            create trigger count_tries before insert on normalizer.events
+                for each statement execute function count_tries();
+            """
+        )
+
+        await store.write(batch_of(*events(400, of=500), claim=await claimed(store)))
+
+        assert await connection.fetchval("select last_value from tries") <= 6
+
+
+async def test_an_outage_while_a_bad_row_is_looked_for_blames_nobody(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        await connection.execute(
+            f"""
+            create sequence visits;
+            grant all on sequence visits to public;
+            create or replace function refuse() returns trigger language plpgsql as $$
+            begin
+                if {MARKED} and nextval('visits') = 1 then
+                    raise exception 'no' using errcode = '22003';
+                elsif {MARKED} then
+                    raise exception 'no' using errcode = '53100';
+                end if;
+                return new;
+            end
+            $$
+            """
+        )
+        batch = batch_of(*events(3), claim=await claimed(store))
+
+        with pytest.raises(StoreUnavailable, match="53100"):
+            await store.write(batch)
+
+        assert await count(connection, "normalizer.quarantine") == 0
+        await let_all_in(connection)
+        assert (await store.write(batch)).stored == 20
+
+
+async def test_rows_refused_for_different_reasons_keep_their_own(database: Database) -> None:
+    async with (
+        refusing(database, "22001", only="new.step = 'one'") as connection,
+        open_store(database) as store,
+    ):
+        told = events(of=10)
+        told[2] = msgspec.structs.replace(told[2], step="one")
+        told[5] = msgspec.structs.replace(told[5], status="RUNNING")
+        told[6] = msgspec.structs.replace(told[6], worker_id="\0")
+
+        totals = await store.write(batch_of(*told, rejected(), claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (7, 4)
+        rows = await connection.fetch(
+            "select source_offset, reason, sqlstate from normalizer.quarantine order by 1"
+        )
+        assert [tuple(row) for row in rows] == [
+            (2, "rejected_by_database", "22001"),
+            (5, "rejected_by_database", "23514"),
+            (6, "rejected_by_database", "22021"),
+            (10, "not_an_event", None),
+        ]
+
+
+async def test_a_row_refused_by_a_projection_is_found_by_halving(
+    database: Database,
+) -> None:
+    """A trigger of the statement names no line."""
+    async with connected(database) as connection, open_store(database) as store:
+        await connection.execute(
+            """
+            create function project() returns trigger language plpgsql as $$
+            begin
+                if exists (select from inserted where step = 'bad') then
+                    raise exception 'no' using errcode = '54000';
+                end if;
+                return null;
+            end
+            $$;
+            create trigger project after insert on normalizer.events
+                referencing new table as inserted for each statement execute function project();
+            """
+        )
+
+        totals = await store.write(batch_of(*events(0, 7, 8), claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (17, 3)
+        assert await quarantined(connection) == dict.fromkeys((0, 7, 8), "54000")
+        await assert_ledger_holds(connection)
+
+
+async def test_a_report_whose_merge_is_refused_costs_its_record_only(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database, "54001", only="new.trace_id = 'bad'", when="before update"
+        ) as connection,
+        open_store(database) as store,
+    ):
+        claim = await claimed(store)
+        first = batch_of(*events(of=10), claim=claim)
+        await store.write(first)
+        tellings = [
+            envelope(event_id=snowflake(at), trace_id="bad" if at in (4, 9) else "good")
+            for at in range(10)
+        ]
+
+        totals = await store.write(batch_of(*tellings, claim=after(claim, first)))
+
+        assert (totals.merged, totals.quarantined) == (8, 2)
+        assert await quarantined(connection) == {14: "54001", 19: "54001"}
+        rows = await stored_events(connection)
+        assert [row.trace_id for row in rows] == [
+            None if at in (4, 9) else "good" for at in range(10)
+        ]
+        await assert_ledger_holds(connection)
+
+
+@pytest.mark.parametrize("stored_before", [True, False])
+@pytest.mark.parametrize("bad", [0, 1, 2])
+async def test_of_several_reports_of_one_row_the_refused_one_alone_is_set_aside(
+    database: Database, bad: int, *, stored_before: bool
+) -> None:
+    async with (
+        refusing(
+            database, "22003", only="new.error = 'bad'", when="before insert or update"
+        ) as connection,
+        open_store(database) as store,
+    ):
+        claim = await claimed(store)
+        first = batch_of(*([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim)
+        await store.write(first)
+        await connection.execute("delete from normalizer.quarantine")
+        tellings = [envelope(event_id=5, error="bad" if at == bad else f"{at}") for at in range(3)]
+
+        totals = await store.write(batch_of(*tellings, claim=after(claim, first)))
+
+        assert totals.quarantined == 1
+        assert await quarantined(connection) == {1 + bad: "22003"}
+        (row,) = await stored_events(connection)
+        assert row.error == ("1" if bad == 2 else "2")
+
+
+async def test_reports_that_are_refused_only_together_cost_the_last_one(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database,
+            "22003",
+            only="new.error is not null and new.trace_id is not null",
+            when="before insert or update",
+        ) as connection,
+        open_store(database) as store,
+    ):
+        tellings = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
+
+        totals = await store.write(batch_of(*tellings, claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (1, 1)
+        assert await quarantined(connection) == {1: "22003"}
+
+
+async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database,
+            "22003",
+            only="new.error is not null and new.trace_id is not null",
+            when="before update",
+        ) as connection,
+        open_store(database) as store,
+    ):
+        original = envelope(event_id=5)
+        claims = [await claimed(store, partition) for partition in (0, 1)]
+        await store.write(batch_of(original, claim=claims[0]))
+        await connection.execute(
+            """
+            update normalizer.source_positions
+            set    next_offset = 0, records = 0, outcomes = 0, stored = 0
+            where  partition = 0
+            """
+        )
+        tellings = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
+
+        totals = await store.write(
+            together(batch_of(*tellings, claim=claims[1]), batch_of(original, claim=claims[0]))
+        )
+
+        assert (totals.merged, totals.quarantined, totals.duplicate) == (1, 1, 1)
+        assert await connection.fetchval("select source_partition from normalizer.quarantine") == 1
+
+
+async def test_a_row_refused_only_once_another_is_set_aside_is_set_aside_as_well(
+    database: Database,
+) -> None:
+    async with (
+        refusing(
+            database,
+            "22003",
+            only="new.step = 'bad' or (new.step = 'late' and nextval('visits') > 1)",
+        ) as connection,
+        open_store(database) as store,
+    ):
+        await connection.execute("create sequence visits; grant all on sequence visits to public")
+        told = events(1, of=6)
+        told[4] = msgspec.structs.replace(told[4], step="late")
+
+        totals = await store.write(batch_of(*told, claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (4, 2)
+        assert await quarantined(connection) == {1: "22003", 4: "22003"}
+
+
+async def test_a_refused_event_leaves_the_other_events_of_its_record(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        record = (envelope(0), envelope(1, step="bad"), envelope(2))
+
+        totals = await store.write(batch_of(record, claim=await claimed(store)))
+
+        assert (totals.stored, totals.quarantined) == (2, 1)
+        assert await connection.fetchval("select source_index from normalizer.quarantine") == 1
+
+
+async def test_a_refused_record_that_is_read_again_is_a_duplicate(database: Database) -> None:
+    async with refusing(database, "22003") as connection, open_store(database) as store:
+        claim = await claimed(store)
+        batch = batch_of(*events(1, of=3), claim=claim)
+        await store.write(batch)
+        await connection.execute(
+            """
+            update normalizer.source_positions
+            set    next_offset = 0, records = 0, outcomes = 0, stored = 0, quarantined = 0
+            """
+        )
+
+        totals = await store.write(batch)
+
+        assert totals.duplicate == 3
+        assert await count(connection, "normalizer.quarantine") == 1
+
+
+@pytest.mark.parametrize("sqlstate", ["XX000", "57014", "55P03", "21000"])
+async def test_a_record_that_fails_for_no_fault_of_its_own_waits_alone(
+    database: Database, sqlstate: str
+) -> None:
+    """The position stands at it; it is refused by nobody, and goes in once it can."""
+    async with refusing(database, sqlstate) as connection, open_store(database) as store:
+        in_flight = InFlightBatch()
+        sizes: list[int] = []
+
+        def note(_: RetryableError) -> None:
+            assert in_flight.piece
+            sizes.append(sum(len(part.items) for part in in_flight.piece.parts))
+
+        batch = batch_of(*events(5, of=8), claim=await claimed(store))
+        trying = asyncio.ensure_future(
+            write_with_retry(
+                store,
+                batch,
+                stop=asyncio.Event(),
+                draw=lambda: -1.0,
+                in_flight=in_flight,
+                on_failure=note,
+            )
+        )
+
+        async def enough() -> bool:
+            return sizes.count(1) > 20
+
+        await until(enough)
+        position = await position_of(connection)
+        assert (position["next_offset"], position["stored"]) == (5, 5)
+        assert in_flight.offsets() == "noetl.events[0]@5 (1 record)"
+        assert sqlstate in in_flight.last_error_text()
+        assert await quarantined(connection) == {}
+        await let_all_in(connection)
+
+        totals = await trying
+        assert (totals.records, totals.stored, totals.quarantined) == (8, 8, 0)
+        assert [size for size in sizes if size > 1] == [
+            *[8] * TRIES_BEFORE_HALVING,
+            *[4] * TRIES_BEFORE_HALVING,
+            *[2] * TRIES_BEFORE_HALVING,
+        ]
+        await assert_ledger_holds(connection)
+
+
+async def test_a_row_refused_at_the_commit_costs_its_record_only(database: Database) -> None:
+    """It goes in, and only the end of the transaction fails."""
+    async with connected(database) as connection, open_store(database) as store:
+        await connection.execute(
+            f"""
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                if {MARKED} then
+                    raise exception 'no' using errcode = '22003';
+                end if;
+                return null;
+            end
+            $$;
+            create constraint trigger refuse after insert on normalizer.events
+                deferrable initially deferred for each row execute function refuse();
+            """
+        )
+
+        batch = batch_of(*events(2, of=4), claim=await claimed(store))
+
+        totals = await store.write(batch)
+
+        assert (totals.stored, totals.quarantined) == (3, 1)
+        assert await quarantined(connection) == {2: "22003"}
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "23505"])
+async def test_an_outage_fills_no_quarantine_however_long_it_lasts(
+    database: Database, sqlstate: str
+) -> None:
+    """No row goes in at all."""
+    async with refusing(database, sqlstate, only="true") as connection, open_store(database) as one:
+        batch = batch_of(*events(of=4), claim=await claimed(one))
+        tries = 0
+
+        def draw() -> float:
+            nonlocal tries
+            tries += 1
+            return -1.0
+
+        trying = asyncio.ensure_future(
+            write_with_retry(one, batch, stop=asyncio.Event(), draw=draw)
+        )
+
+        async def enough() -> bool:
+            return tries > 30
+
+        await until(enough)
+        assert not trying.done()
+        await let_all_in(connection)
+
+        assert (await trying).stored == 4
+        assert await quarantined(connection) == {}
+
+
+async def test_a_statement_that_takes_too_long_is_an_error_of_the_moment(
+    database: Database,
+) -> None:
+    async with (
+        connected(database) as connection,
+        open_store(database, session={"statement_timeout": "300ms"}) as store,
+    ):
+        await connection.execute(
+            """
+            create function refuse() returns trigger language plpgsql as $$
+            begin
+                perform pg_sleep(60);
+                return new;
+            end
+            $$;
+            create trigger refuse before insert on normalizer.events
+                for each row execute function refuse();
+            """
+        )
+        batch = batch_of(*events(of=2), claim=await claimed(store))
+
+        with pytest.raises(StoreUnavailable, match="57014"):
+            await store.write(batch)
+
+        await let_all_in(connection)
+        assert (await store.write(batch)).stored == 2
+
+
+async def test_a_database_that_only_reads_is_an_error_of_the_moment(database: Database) -> None:
+    async with connected(database) as connection, open_store(database) as store:
+        batch = batch_of(*events(of=2), claim=await claimed(store))
+        await connection.execute(
+            f'alter database "{database.name}" set default_transaction_read_only = on'
+        )
+        await _cut_off(connection, store)
+
+        with pytest.raises(StoreUnavailable, match="25006"):
+            await store.write(batch)
+
+        await connection.execute(
+            f'alter database "{database.name}" reset default_transaction_read_only'
+        )
+        await _cut_off(connection, store)
+        assert (await store.write(batch)).stored == 2
+
+
+async def _cut_off(connection: asyncpg.Connection, store: Store) -> None:
+    """The store's session is ended by the server, and the store has noticed."""
+    for pid in await pids_of(connection, "one"):
+        await connection.execute("select pg_terminate_backend($1, 5000)", pid)
+    with contextlib.suppress(StoreUnavailable):
+        await store.claim("other", 0, cluster_id="c", log_start=0)
+
+
+async def test_a_database_out_of_connections_is_an_error_of_the_moment(
+    database: Database,
+) -> None:
+    async with connected(database) as connection, open_store(database) as store:
+        batch = batch_of(*events(of=2), claim=await claimed(store))
+        await connection.execute(f'alter database "{database.name}" connection limit 0')
+        for pid in await pids_of(connection, "one"):
+            await connection.execute("select pg_terminate_backend($1, 5000)", pid)
+
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await store.write(batch)
+
+        await connection.execute(f'alter database "{database.name}" connection limit -1')
+        assert (await store.write(batch)).stored == 2
+
+
+async def test_a_connection_that_is_killed_again_and_again_loses_and_doubles_nothing(
+    database: Database,
+) -> None:
+    async with connected(database) as connection, open_store(database) as store:
+        claim = await claimed(store)
+        killed = 0
+        for round_ in range(12):
+            batch = batch_of(*(envelope(10 * round_ + at) for at in range(10)), claim=claim)
+            trying = asyncio.ensure_future(delivered(store, batch))
+            while not trying.done():
+                for pid in await pids_of(connection, "one"):
+                    if killed <= 2 * round_:
+                        killed += await connection.fetchval(
+                            "select pg_terminate_backend($1)::int", pid
+                        )
+                await asyncio.sleep(0)
+            await trying
+            claim = after(claim, batch)
+
+        assert killed > 3
+        assert await totals_of(connection) == OutcomeTotals(records=120, outcomes=120, stored=120)
+        assert await quarantined(connection) == {}
+        await assert_ledger_holds(connection)
+
+
+async def test_a_missing_right_ends_the_process_and_says_on_what(database: Database) -> None:
+    async with connected(database) as connection, open_store(database) as store:
+        claim = await claimed(store)
+        await connection.execute("alter table normalizer.events owner to postgres")
+        await connection.execute("revoke all on normalizer.events from public, noetl")
+
+        with pytest.raises(FatalError, match="42501"):
+            await store.write(batch_of(*events(of=2), claim=claim))
+
+        assert (await position_of(connection))["next_offset"] == 0

@@ -1,0 +1,1 @@
+"""What tests share: factories, servers, clients, oracles; no test is here."""

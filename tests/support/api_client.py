@@ -1,0 +1,81 @@
+"""The HTTP API over a test's database, asked without a socket; and something to ask it for."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+import httpx
+
+from bench.history import make_history
+from projector.api.app import build
+from projector.api.snapshots import Reader
+from tests.support.stack import Database
+
+_REST: Final = """
+    insert into normalizer.source_positions
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, records,
+            holes, last_recorded_ms)
+    values ('noetl.events', 0, 0, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000 - 2000),
+           ('noetl.events', 0, 1, 'c', 'o', 0, 5, 3, 2, extract(epoch from now()) * 1000 - 9000);
+
+    insert into normalizer.gaps (topic, incarnation, partition, missing, offsets, reason)
+    values ('noetl.events', 0, 0, '{[1, 3)}', 2, 'hole'),
+           ('noetl.events', 0, 1, '{[1, 3)}', 2, 'expired');
+
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1);
+
+    insert into projector.verifications
+           (projection, scope, verdict, compared, divergent, archived, detail, took_s)
+    values ('event_hours', 'all', 'match', 7, 0, 0, '', 0.1);
+
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, attempts,
+                                   created_at, command_id, coercions, recorded_at, shape,
+                                   error, source_topic, source_partition)
+    values (1, 1, 'command.issued', 'fetch', 'PENDING', 1, now() - interval '20 minutes', '1:fetch',
+            '[{"rule": "opaque_id", "field": "execution_id", "from": "x"}]', now(), 'executor',
+            null, 'noetl.events', 0),
+           (2, 1, 'playbook.completed', 'flow', 'COMPLETED', 0, now() - interval '30 minutes', null,
+            null, now(), 'executor', null, 'noetl.events', 0),
+           (3, 1, 'playbook.failed', 'flow', 'FAILED', 0, now() - interval '29 minutes', null, null,
+            now(), 'executor', null, 'noetl.events', 0),
+           (4, 2, 'playbook.started', 'flow', 'STARTED', 0, now() - interval '30 minutes', null,
+            null, now(), 'executor', null, 'noetl.events', 0),
+           (5, 2, 'call.done', 'fetch', 'ERROR', 1, now() - interval '20 minutes', '2:fetch', null,
+            now(), 'executor', 'HTTP 500', 'noetl.events', 0);
+"""
+"""What a history has none of: something for every question."""
+
+
+async def insert_events(database: Database, events: int) -> None:
+    """A history of three hours up to now, with something for every question."""
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        await make_history(connection, events, until=datetime.now(UTC), per_day=8 * events)
+        await connection.execute(_REST)
+        await connection.execute("analyze")
+    finally:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def api_client(
+    url: str, *, connections: int = 4, timeout_s: float = 5.0, **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
+    """The API; `options` are those of the app."""
+    async with Reader(url, connections=connections, timeout_s=timeout_s) as reader:
+        transport = httpx.ASGITransport(app=build(reader, **options), raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            yield client
+
+
+async def get_rows(client: httpx.AsyncClient, path: str, **parameters: Any) -> list[dict[str, Any]]:
+    """The rows of an answer."""
+    answer = await client.get(f"/api/v1/{path}", params=parameters)
+    assert answer.status_code == 200, answer.text
+    rows: list[dict[str, Any]] = answer.json()["rows"]
+    return rows

@@ -1,0 +1,91 @@
+"""Grafana's dashboards, as a test asks: their panels, and their SQL with the macros filled in."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+ROOT: Final = Path(__file__).parents[2]
+DASHBOARDS: Final = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+
+_MACRO: Final = re.compile(r"\$__\w+(?:\(\w*\))?")
+_VARIABLE: Final = re.compile(r"\$\{(\w+)(?::(\w+))?\}")
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One query of a panel, or of a variable (its panel is then '')."""
+
+    dashboard: str
+    panel: str
+    source: str
+    text: str
+    format: str = "table"
+    named: tuple[str, ...] = ()
+    """Columns that the panel's overrides and transformations name."""
+
+    def __str__(self) -> str:
+        return f"{self.dashboard}: {self.panel or 'variable'}"
+
+
+def queries() -> Iterator[Query]:
+    """Every query of every dashboard."""
+    for path in DASHBOARDS:
+        dashboard = json.loads(path.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", ()):
+                yield Query(
+                    dashboard=path.stem,
+                    panel=panel["title"],
+                    source=target["datasource"]["uid"],
+                    text=target.get("rawSql") or target["expr"],
+                    format=target.get("format", "table"),
+                    named=_named(panel) if target.get("format") == "table" else (),
+                )
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                yield Query(
+                    dashboard=path.stem,
+                    panel="",
+                    source=variable["datasource"]["uid"],
+                    text=variable["query"],
+                )
+
+
+def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
+    """The SQL that Grafana sends: macros and variables replaced. Raises KeyError for others."""
+
+    def macro(found: re.Match[str]) -> str:
+        match found[0].rstrip(")").split("("):
+            case ["$__timeFrom", ""]:
+                return f"'{since.isoformat()}'"
+            case ["$__timeTo", ""]:
+                return f"'{until.isoformat()}'"
+            case ["$__timeFilter", column]:
+                return f"{column} BETWEEN '{since.isoformat()}' AND '{until.isoformat()}'"
+            case _:
+                raise KeyError(found[0])
+
+    def variable(found: re.Match[str]) -> str:
+        value = values[found[1]]
+        match found[2]:
+            case "regex":
+                return value
+            case "sqlstring":
+                quoted = value.replace("'", "''")
+                return f"'{quoted}'"
+            case _:
+                raise KeyError(found[0])
+
+    return _VARIABLE.sub(variable, _MACRO.sub(macro, text))
+
+
+def _named(panel: Mapping[str, Any]) -> tuple[str, ...]:
+    overrides = [one["matcher"]["options"] for one in panel["fieldConfig"]["overrides"]]
+    changes = [
+        name for one in panel.get("transformations", ()) for name in one["options"]["fields"]
+    ]
+    return (*overrides, *changes)

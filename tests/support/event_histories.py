@@ -1,0 +1,157 @@
+"""Histories of a few executions, small enough to collide in every way that matters."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any, Final
+
+from hypothesis import strategies as st
+
+from tests.support.projection_oracle import CALL_ENDS, CALL_MARKS, LIFECYCLE, Row
+from tests.support.view_rows import T0, event
+
+BASES: Final = (1_000, 400_000_000_000_000_000, 800_000_000_000_262_144, 1 << 62, 3 << 61)
+"""Ids of every region: small, the application's, the doubled layout, derived and hashed."""
+
+_CALL_TYPES: Final = sorted({*CALL_ENDS, *(k for kinds in CALL_MARKS.values() for k in kinds)})
+_LIFE_TYPES: Final = sorted(kind for kinds in LIFECYCLE.values() for kind in kinds)
+_OTHER_TYPES: Final = [
+    "step.enter", "workflow.completed", "workflow_started", "command.heartbeat", "step\x1fenter",
+]  # fmt: skip
+
+_OUTCOME_TYPES: Final = {"call.done", "action_done", "call_done"}
+_CONTEXTS: Final = [
+    None, {}, {"path": "flow/a", "version": 3}, {"path": "flow/b"}, {"path": ""}, {"path": 7},
+    {"path": "long/" * 900}, {"path": "flow\x1fa", "version": "1\x1f2"},
+    {"pending_callback": True}, {"pending_callback": "yes"}, [1, 2], "text",
+]  # fmt: skip
+_ERRORS: Final = [None, "", "HTTP 503 from 'host-7'", "refused  by 10.0.0.1:80", "é" * 1_100]
+_MOMENTS: Final = [0, 1, 2, 59, 60, 3_599, 3_600, 3_601, 90_000, -86_400 * 366 * 30]
+
+moments = st.builds(
+    lambda seconds, us: T0 + timedelta(seconds=seconds, microseconds=us),
+    st.sampled_from(_MOMENTS),
+    st.sampled_from([0, 0, 1, 500_000]),
+)
+
+
+@st.composite
+def events(draw: st.DrawFn, event_id: int) -> Row:
+    """Any event; calls are the likeliest."""
+    kind = draw(st.sampled_from(_CALL_TYPES * 3 + _LIFE_TYPES + _OTHER_TYPES))
+    statuses = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"]
+    if kind not in _OUTCOME_TYPES:
+        statuses += ["RUNNING", "SKIPPED"]
+    recorded = draw(st.sampled_from([None, -5, 0, 3, 30, 300, 2_000, 50_000, 100_000]))
+    created_at = draw(moments)
+    rule = draw(st.sampled_from([None, None, None, "opaque_id", "attempts_invalid"]))
+    return event(
+        event_id=event_id,
+        execution_id=draw(st.integers(1, 2)),
+        event_type=kind,
+        step=draw(st.sampled_from(["", "a", "a", "b", "a\x1fb", "__orchestrate__"])),
+        status=draw(st.sampled_from(statuses)),
+        attempts=draw(st.integers(0, 2)),
+        evidence=draw(st.sampled_from([2, 12, 112, 212, 220])),
+        max_attempts=draw(st.sampled_from([None, None, 1, 2, 3])),
+        created_at=created_at,
+        worker_id=draw(st.sampled_from([None, "", "w1", "w2", "w1\x1f"])),
+        command_id=draw(st.sampled_from([None, "", "c1", "c1", "c2", "#1 a", "c1\x1f"])),
+        iteration=draw(st.sampled_from([None, None, 1, 2])),
+        catalog_id=draw(st.sampled_from([None, 7, 8])),
+        parent_execution_id=draw(st.sampled_from([None, None, 9])),
+        duration=draw(st.sampled_from([None, None, 0.0, 0.25, 1.5, 2_592_000.5, 315_360_000.0])),
+        error=draw(st.sampled_from(_ERRORS)),
+        context=draw(st.sampled_from(_CONTEXTS)),
+        coercions=rule and [{"rule": rule, "field": "x"}, {"rule": "opaque_id", "field": "y"}],
+        shape=draw(st.sampled_from(["worker", "executor"])),
+        source_partition=draw(st.integers(0, 3)),
+        recorded_at=None if recorded is None else created_at + timedelta(seconds=recorded),
+    )
+
+
+@st.composite
+def event_logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
+    """Events with ids of several regions, in no order."""
+    count = draw(st.integers(1, most))
+    rows = [draw(events(draw(st.sampled_from(BASES)) + number)) for number in range(count)]
+    return draw(st.permutations(rows))
+
+
+_ENDS: Final = [
+    ["call.done"], ["call.done", "command.completed"], ["call.error", "command.failed"],
+    ["call.error"], ["command.failed", "action_done"], [],
+]  # fmt: skip
+
+
+@st.composite
+def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
+    """The events of a command that is tried again, in order, each with the try that it is of.
+
+    Issuer and worker each number all tries, only retries, none, or some events and not others.
+    Every try is issued, and told to be over after it was issued, if it is.
+    """
+    issuer, worker = (draw(st.sampled_from(["all", "retries", "none", "some"])) for _ in range(2))
+    rows: list[tuple[Row, int]] = []
+    at = T0
+    for attempts in range(draw(st.integers(2, 4))):
+        kinds = ["command.issued", *draw(st.sampled_from([["command.claimed"], []]))]
+        kinds += draw(st.sampled_from([["command.started"], []])) + draw(st.sampled_from(_ENDS))
+        for number, kind in enumerate(kinds):
+            ends = kind in CALL_ENDS
+            at += timedelta(microseconds=draw(st.integers(0 if number and not ends else 1, 2)))
+            habit = worker if number else issuer
+            numbers = {"all": True, "retries": attempts > 0, "none": False}
+            reported = numbers[habit] if habit in numbers else draw(st.booleans())
+            row = event(
+                event_id=draw(st.sampled_from(BASES)) + len(rows),
+                event_type=kind,
+                step="a",
+                status=draw(st.sampled_from(["COMPLETED", "FAILED"])) if ends else "RUNNING",
+                attempts=attempts if reported else 0,
+                evidence=212 if reported else 12,
+                created_at=at,
+                command_id="c1",
+                error=draw(st.sampled_from([None, "HTTP 503"])) if ends else None,
+            )
+            rows.append((row, attempts))
+    return rows
+
+
+def repeated(rows: Sequence[Row]) -> list[Row]:
+    """The same events told again under other ids."""
+    return [row | {"event_id": row["event_id"] + 100} for row in rows]
+
+
+@st.composite
+def splits(draw: st.DrawFn, rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows in batches, in their order."""
+    places = sorted(draw(st.sets(st.integers(1, len(rows)), max_size=5)) | {0, len(rows)})
+    return [list(rows[a:b]) for a, b in pairwise(places)]
+
+
+@st.composite
+def manual_changes(draw: st.DrawFn, rows: Sequence[Row]) -> list[tuple[str, Any]]:
+    """What somebody does to a log with these rows: (update, rows) and (delete, ids), in order."""
+    done: list[tuple[str, Any]] = []
+    present = {row["event_id"]: row for row in rows}
+    for _ in range(draw(st.integers(1, 4))):
+        if not present:
+            break
+        chosen = draw(st.sets(st.sampled_from(sorted(present)), min_size=1, max_size=4))
+        if draw(st.booleans()) and draw(st.booleans()):
+            done.append(("delete", sorted(chosen)))
+            for event_id in chosen:
+                del present[event_id]
+            continue
+        changed = []
+        for event_id in sorted(chosen):
+            other = draw(events(event_id))
+            kept = draw(st.sets(st.sampled_from(sorted(other)), min_size=10))
+            row = other | {name: present[event_id][name] for name in kept}
+            if row["event_type"] in _OUTCOME_TYPES and row["status"] in ("RUNNING", "SKIPPED"):
+                row["status"] = "COMPLETED"
+            changed.append(row | {"event_id": event_id})
+            present[event_id] = changed[-1]
+        done.append(("update", changed))
+    return done

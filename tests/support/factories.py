@@ -1,0 +1,224 @@
+"""Raw records, envelopes and batches with defaults: a test says only what matters to it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Normalized, Rejected
+from normalizer.snowflake import EPOCH_MS
+from normalizer.store.store import Claim
+
+TOPIC: Final = "noetl.events"
+RECORDED_MS: Final = 1_764_000_000_000
+"""2025-11-24T16:00:00Z, the Kafka time of the record at offset 0; a later one is 1 ms younger."""
+EXECUTION_ID: Final = 1000
+
+Outcomes = Normalized | tuple[Normalized, ...]
+"""What became of one record: an outcome, or several."""
+
+
+def snowflake(number: int = 0, *, node: int = 7) -> int:
+    """An id of the application's layout, of `number` milliseconds after RECORDED_MS."""
+    return (RECORDED_MS + number - EPOCH_MS) << 22 | node << 12
+
+
+def recorded_at(offset: int = 0) -> datetime:
+    """The Kafka time of the record at this offset."""
+    return datetime.fromtimestamp(RECORDED_MS / 1000, UTC) + timedelta(milliseconds=offset)
+
+
+def raw_record(offset: int = 0, value: Any = None, **fields: Any) -> RawRecord:
+    """A record at this offset. `value` is bytes as they are, or an object sent as JSON."""
+    if value is None:
+        value = raw_event(offset)
+    record = RawRecord(
+        value=value if isinstance(value, bytes) else msgspec.json.encode(value),
+        topic=TOPIC,
+        offset=offset,
+        key=str(EXECUTION_ID).encode(),
+        recorded_ms=RECORDED_MS + offset,
+    )
+    return msgspec.structs.replace(record, **fields)
+
+
+def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
+    """What a producer sends: a finished call with an id of its own, as an ExecutorEvent."""
+    event: dict[str, Any] = {
+        "event_id": snowflake(number),
+        "execution_id": EXECUTION_ID,
+        "event_type": "call.done",
+        "step": "fetch",
+        "status": "COMPLETED",
+        "created_at": "2025-11-24T16:00:00Z",
+        "context": {"n": number},
+        "worker_id": "worker-1",
+        "meta": {"attempts": 0},
+    }
+    return event | fields
+
+
+def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
+    """The canonical event at this offset; its id is of this offset too. JSON columns are bytes.
+
+    `meta` says the same attempts as the column unless it is given.
+    """
+    attempts = fields.get("attempts", 0)
+    values: dict[str, Any] = {
+        "event_id": snowflake(offset),
+        "execution_id": EXECUTION_ID,
+        "event_type": "call.done",
+        "step": "fetch",
+        "status": "COMPLETED",
+        "attempts": attempts,
+        "max_attempts": None,
+        "created_at": recorded_at(),
+        "worker_id": None,
+        "command_id": None,
+        "iteration": None,
+        "node_type": None,
+        "catalog_id": None,
+        "parent_event_id": None,
+        "parent_execution_id": None,
+        "duration": None,
+        "error": None,
+        "context": None,
+        "result": None,
+        "meta": b'{"attempts":%d}' % attempts,
+        "extra": None,
+        "coercions": None,
+        "evidence": 212,
+        "shape": "executor",
+        "normalizer_version": RULES_VERSION,
+        "source_topic": TOPIC,
+        "source_incarnation": 0,
+        "source_partition": 0,
+        "source_offset": offset,
+        "source_index": 0,
+        "headers": None,
+        "trace_id": None,
+        "recorded_at": recorded_at(offset),
+    }
+    return Envelope(**values | fields)
+
+
+def rejected(**fields: Any) -> Rejected:
+    """A refusal of the core."""
+    return Rejected(**{"reason": "not_an_event", "detail": "no event_type and no name"} | fields)
+
+
+def ignored() -> Ignored:
+    """A tombstone's outcome."""
+    return Ignored(why="tombstone")
+
+
+def claim_of(partition: int = 0, **fields: Any) -> Claim:
+    """A partition of ours, never read before."""
+    values: dict[str, Any] = {
+        "topic": TOPIC,
+        "incarnation": 0,
+        "partition": partition,
+        "epoch": 1,
+        "next_offset": 0,
+        "cluster_id": "",
+        "last_offset": None,
+        "last_recorded_ms": None,
+        "last_crc": None,
+    }
+    return Claim(**values | fields)
+
+
+def batch_of(
+    *outcomes_of_each: Outcomes, claim: Claim | None = None, holes: Iterable[tuple[int, int]] = ()
+) -> Batch:
+    """One record for each of `outcomes_of_each`, from the claim's offset on around the holes.
+
+    Every outcome is given the coordinates of its record, whatever it said; ids stay.
+    """
+    claim = claim or claim_of()
+    gaps = dict(holes)
+    items: list[Item] = []
+    offset = claim.next_offset
+    for one in outcomes_of_each:
+        while offset in gaps:
+            offset = gaps[offset]
+        items.append(_item(claim, offset, one if isinstance(one, tuple) else (one,)))
+        offset += 1
+    while offset in gaps:
+        offset = gaps[offset]
+    return Batch(
+        parts=(
+            PartitionBatch(
+                topic=claim.topic,
+                incarnation=claim.incarnation,
+                partition=claim.partition,
+                epoch=claim.epoch,
+                from_offset=claim.next_offset,
+                next_offset=offset,
+                items=items,
+                holes=tuple(gaps.items()),
+            ),
+        )
+    )
+
+
+def together(*batches: Batch) -> Batch:
+    """The stretches of several batches in one transaction."""
+    return Batch(parts=tuple(part for batch in batches for part in batch.parts))
+
+
+def after(claim: Claim, batch: Batch) -> Claim:
+    """The claim once this batch of its partition is written."""
+    (part,) = (part for part in batch.parts if part.partition == claim.partition)
+    return msgspec.structs.replace(claim, next_offset=part.next_offset)
+
+
+def batch_of_records(claim: Claim, items: Iterable[Item]) -> Batch:
+    """Records with the outcomes that the core gave them, in the order of their offsets."""
+    kept = list(items)
+    return Batch(
+        parts=(
+            PartitionBatch(
+                topic=claim.topic,
+                incarnation=claim.incarnation,
+                partition=claim.partition,
+                epoch=claim.epoch,
+                from_offset=claim.next_offset,
+                next_offset=claim.next_offset + len(kept),
+                items=kept,
+            ),
+        )
+    )
+
+
+def _item(claim: Claim, offset: int, outcomes: tuple[Normalized, ...]) -> Item:
+    record = raw_record(
+        offset,
+        topic=claim.topic,
+        incarnation=claim.incarnation,
+        partition=claim.partition,
+    )
+    return record, tuple(
+        _at_coordinates(outcome, record, index) for index, outcome in enumerate(outcomes)
+    )
+
+
+def _at_coordinates(outcome: Normalized, record: RawRecord, index: int) -> Normalized:
+    match outcome:
+        case Envelope():
+            return msgspec.structs.replace(
+                outcome,
+                source_topic=record.topic,
+                source_incarnation=record.incarnation,
+                source_partition=record.partition,
+                source_offset=record.offset,
+                source_index=index,
+                recorded_at=recorded_at(record.offset),
+            )
+        case Rejected():
+            return msgspec.structs.replace(outcome, index=index)
+        case Ignored():
+            return outcome

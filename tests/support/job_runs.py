@@ -1,0 +1,175 @@
+"""History as files, topics and tables; jobs over it, played in this process."""
+
+import gzip
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import zstandard
+
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.core.normalize import Normalizer
+from normalizer.jobs.backfill import Backfill
+from normalizer.jobs.dry_run.backfill_dry_run import BackfillDryRun
+from normalizer.jobs.dry_run.diff import Diff
+from normalizer.jobs.engine.run_progress import RunProgress, RunResult
+from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.engine.spec import JobSpec
+from normalizer.jobs.engine.stored_state import read_stored_state
+from normalizer.jobs.engine.throttle import Throttle
+from normalizer.jobs.sources.file_source import FileSource
+from normalizer.jobs.sources.source import HistorySource
+from normalizer.process.screen import Screen
+from normalizer.process.slices import Normalize
+from normalizer.settings import Settings
+from normalizer.telemetry import get_logger
+from projector.database_session import connected
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify as verify_projections
+from simulator.kcat_lines import lines
+from simulator.mix import Mix
+from simulator.sent_record import SentRecord
+from simulator.topic_records import records
+from tests.support.stack import Database
+
+NORMALIZE: Final = Normalizer().normalize
+
+ROWS: Final = """
+    select   to_jsonb(event) - 'batch_id' - 'ingested_at' as row
+    from     normalizer.events as event
+    order by event_id
+"""
+
+REFUSED: Final = """
+    select   source_topic, source_incarnation, source_partition, source_offset, source_index, reason
+    from     normalizer.quarantine
+    order by 1, 2, 3, 4, 5
+"""
+
+COUNTERS: Final = """
+    select   bucket_start, event_type, status, attempts, events
+    from     projector.attempts_by_status
+    order by 1, 2, 3, 4
+"""
+
+
+def simulated_records(
+    events: int, *, seed: int = 1, mix: Mix | None = None
+) -> Iterator[SentRecord]:
+    """The simulator's records until so many events are told."""
+    sent = 0
+    for record in records(mix or Mix(), seed):
+        if sent >= events:
+            return
+        sent += len(record.outcomes)
+        yield record
+
+
+def record_lines(sent: Iterable[SentRecord], topic: str = "noetl.events") -> bytes:
+    """The records as kcat prints them."""
+    return b"".join(line + b"\n" for line in lines(sent, topic, _ledger_without_file))
+
+
+def _ledger_without_file(*_: object) -> None:
+    """Where a record lies is not asked."""
+
+
+def write_file(path: Path, content: bytes) -> Path:
+    """The content in a file, packed as its name says."""
+    match path.suffix:
+        case ".gz":
+            content = gzip.compress(content, 1)
+        case ".zst":
+            content = zstandard.ZstdCompressor(level=1, write_checksum=True).compress(content)
+        case _:
+            pass
+    path.write_bytes(content)
+    return path
+
+
+def job_settings(database: Database, **fields: Any) -> Settings:
+    """Settings of a job without a broker."""
+    return Settings(**({"database_url": database.url} | fields))
+
+
+def backfill_of(
+    settings: Settings,
+    source: HistorySource,
+    name: str,
+    *,
+    normalize: Normalize = NORMALIZE,
+    accept_expired: bool = False,
+    **throttle: Any,
+) -> Backfill:
+    """A backfill that looks at no live traffic unless `throttle` says so."""
+    return Backfill(
+        runner(settings, JobSpec(kind="backfill", source=name), **throttle),
+        source,
+        normalize,
+        accept_expired=accept_expired,
+    )
+
+
+def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
+    """A player that looks at no live traffic unless `throttle` says so, and shows nothing."""
+    return JobRunner(
+        settings,
+        spec,
+        throttle=Throttle(
+            get_logger(), **({"live": None, "yield_at_s": None, "max_rate": None} | throttle)
+        ),
+        progress=RunProgress(Screen(io.StringIO()), spec.kind),
+    )
+
+
+async def backfill_files(
+    database: Database, *paths: Path, accept_expired: bool = False, **options: Any
+) -> RunResult:
+    """The verdict of one run over files. `options` are of the source and of the settings."""
+    named = {"form", "defaults"}
+    source = {name: value for name, value in options.items() if name in named}
+    settings = job_settings(
+        database, **{name: value for name, value in options.items() if name not in named}
+    )
+    known = await read_stored_state(database.url)
+    files = FileSource(
+        paths,
+        incarnation_of=known.incarnation_of(None),
+        known=known.short_files,
+        **source,
+    )
+    name = " ".join(map(str, paths))
+    return await backfill_of(settings, files, name, accept_expired=accept_expired).run()
+
+
+async def dry_run_of(database: Database, *paths: Path) -> Diff:
+    """What a backfill of the files would change."""
+    diff = Diff()
+    batch_rows = job_settings(database).batch_rows
+    async with BackfillDryRun(
+        database.url, FileSource(paths), NORMALIZE, diff, batch_rows=batch_rows
+    ) as trial:
+        await trial.run()
+    return diff
+
+
+async def table_contents(connection: asyncpg.Connection) -> dict[str, Any]:
+    """Rows, refusals and counters, as they can be compared."""
+    return {
+        "rows": [msgspec.json.decode(row["row"]) for row in await connection.fetch(ROWS)],
+        "refused": [tuple(row) for row in await connection.fetch(REFUSED)],
+        "counters": [tuple(row) for row in await connection.fetch(COUNTERS)],
+    }
+
+
+async def ledger_mistakes(database: Database) -> list[str]:
+    """What `ledger verify`, without a broker, and `projector verify` find wrong."""
+    found = [
+        text async for explained in verify_ledger(database.url, None) for text in explained.wrong
+    ]
+    async with connected(database.url) as connection:
+        verdicts = [one async for one in verify_projections(connection, Scope())]
+    return found + [str(verdict) for verdict in verdicts if verdict.verdict != "match"]

@@ -1,0 +1,254 @@
+"""The database of the store's state machine: one for all its examples, emptied between them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, Self
+
+import asyncpg
+
+from normalizer.cli.ledger_check import verify_ledger
+from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
+from normalizer.errors import StoreUnavailable
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.source_positions import SourcePositions
+from normalizer.store.store import Claim, CommittedBatch, Store
+from projector.database_session import connected
+from projector.maintenance import retention
+from projector.repair.repair import RepairRequest, repair
+from projector.verify.ranges import Scope
+from projector.verify.verify import verify
+from tests.support import view_rows
+from tests.support.factories import TOPIC
+from tests.support.projection_oracle import Row, ViewRows, expected_views
+from tests.support.stack import Database
+from tests.support.view_rows import differences
+
+_MOST_TRIES: Final = 20
+_WRITERS: Final = 2
+_SEEDED: Final = {"layout", "event_partitions", "event_kinds", "shards"}
+"""Tables that migrations fill and nothing changes."""
+
+_RESET_ROWS: Final = """
+    update normalizer.retention_horizon set expired_before = '-infinity';
+    update projector.maintenance_state
+    set    kept_from = '-infinity', folded_to = '-infinity', looked_at = '-infinity';
+"""
+_ONE_ROW_TABLES: Final = {"retention_horizon", "horizon"}
+
+
+class Crash(Exception):  # noqa: N818 - what it stands for
+    """The writer's process ends here, as far as the database can tell."""
+
+
+class CrashingPositions(SourcePositions):
+    """Raises Crash at the end of a transaction, before its commit, if it is told to."""
+
+    is_crashing = False
+
+    async def move(
+        self,
+        connection: asyncpg.Connection,
+        moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
+        batch_id: int,
+        refusals: Sequence[RejectedRecord],
+    ) -> None:
+        await super().move(connection, moves, batch_id, refusals)
+        if self.is_crashing:
+            raise Crash
+
+
+class Writer:
+    """A store with its claims, which can be made to crash. `written` is what it did last."""
+
+    CRASHES: ClassVar = ("before the commit", "after the commit")
+
+    def __init__(self, url: str, owner: str) -> None:
+        self.claims: dict[int, Claim] = {}
+        self.written: CommittedBatch | None = None
+        self._positions = CrashingPositions()
+        self._crashes_after = False
+        self._store = Store(url, owner=owner, positions=self._positions, on_commit=self._on_written)
+
+    async def claim(self, partition: int) -> Claim:
+        claim = await self._store.claim(TOPIC, partition, cluster_id="cluster", log_start=0)
+        self.claims[partition] = claim
+        return claim
+
+    async def write(self, batch: Batch, *, crash: str = "", projections: bool = True) -> None:
+        """As the service does: again where the database could not take it. Raises Crash."""
+        self.written = None
+        self._positions.is_crashing = crash == "before the commit"
+        self._crashes_after = crash == "after the commit"
+        try:
+            for _ in range(_MOST_TRIES):
+                try:
+                    await self._store.write(batch, projections=projections)
+                except StoreUnavailable:
+                    continue
+                return
+        finally:
+            self._positions.is_crashing = self._crashes_after = False
+        raise AssertionError("the database did not take the batch")
+
+    def die(self) -> None:
+        """Its connection ends, and it knows of no claim any more."""
+        self._store._session.terminate()
+        self.forget()
+
+    def forget(self) -> None:
+        """As a new process, which has a connection already."""
+        self.claims.clear()
+        self._store._merge_first_batches = 0
+
+    def _on_written(self, written: CommittedBatch) -> None:
+        self.written = written
+        if self._crashes_after:
+            raise Crash
+
+
+class MachineDatabase:
+    """Connections to one migrated database, on a loop of their own."""
+
+    def __init__(
+        self,
+        url: str,
+        admin: asyncpg.Connection,
+        projector: asyncpg.Connection,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.url = url
+        self.loop = loop
+        self.writers = {number: Writer(url, f"writer {number}") for number in range(_WRITERS)}
+        self._admin = admin
+        self._projector = projector
+        self._emptying = ""
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(
+        cls, database: Database, loop: asyncio.AbstractEventLoop
+    ) -> AsyncIterator[Self]:
+        admin = await asyncpg.connect(database.admin_url)
+        try:
+            async with connected(database.admin_url) as projector:
+                made = cls(database.url, admin, projector, loop)
+                made._emptying = await made._statements_to_empty()
+                yield made
+                for writer in made.writers.values():
+                    writer.die()
+        finally:
+            await admin.close()
+
+    async def reset(self) -> None:
+        """As after the migrations. Triggers are off, so nothing follows the rows that go."""
+        await self._admin.execute(self._emptying)
+
+    async def _statements_to_empty(self) -> str:
+        tables = await self._admin.fetch(_TABLES)
+        deletes = [
+            f"delete from {schema}.{name};"
+            for schema, name in tables
+            if name not in _SEEDED | _ONE_ROW_TABLES
+        ]
+        return "\n".join(
+            [
+                "set session_replication_role = replica;",
+                *deletes,
+                _RESET_ROWS,
+                "reset session_replication_role;",
+            ]
+        )
+
+    async def positions(self) -> list[tuple[int, int, int, int, int]]:
+        """Of each partition: its number, position, outcomes, their sum, and how far it went back.
+
+        Records and holes explain how far the position came.
+        """
+        rows = await self._admin.fetch(_POSITIONS)
+        return [tuple(row) for row in rows]
+
+    async def archive(self, before: datetime, margin: timedelta) -> list[Row]:
+        """Raise the horizon and let rows go: those that went. As `drop_events`, but of partitions
+        that have any rows.
+        """
+        stored = await view_rows.stored(self._admin)
+        assert await retention._raise_horizon(self._projector, before)
+        for partition in await self._admin.fetch(_PARTITIONS_WITH_ROWS):
+            await retention._drop_rows(
+                self._projector, partition["name"], before - margin, None, dry_run=False
+            )
+        left = {row["event_id"] for row in await view_rows.stored(self._admin)}
+        return [row for row in stored if row["event_id"] not in left]
+
+    async def repair(self) -> None:
+        """What was noted as divergent agrees with the log then."""
+        verdicts = [one async for one in repair(self._projector, RepairRequest())]
+        assert [str(one) for one in verdicts if one.verdict != "match"] == []
+
+    async def assert_tables_hold_what_was_counted(self) -> None:
+        assert [tuple(row) for row in await self._admin.fetch(_COUNTED_OTHERWISE)] == []
+
+    async def assert_views_are_the_fold(self, archived: Sequence[Row]) -> None:
+        """Of what is stored and what retention took."""
+        actual = await view_rows.view_rows(self._admin)
+        expected = expected_views([*archived, *await view_rows.stored(self._admin)])
+        if archived:
+            actual, expected = _comparable(actual), _comparable(expected)
+        assert differences(actual, expected) == {}
+
+    async def assert_commands_find_nothing_wrong(self) -> None:
+        """`ledger verify` and `projector verify`."""
+        wrong = [text async for one in verify_ledger(self.url, None) for text in one.wrong]
+        assert wrong == []
+        async for verdict in verify(self._projector, Scope()):
+            assert verdict.verdict == "match", str(verdict)
+
+
+def _comparable(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
+    """Without the bounds of ids, which are of what is stored."""
+    return views | {"executions": [row[:-7] for row in views["executions"]]}
+
+
+_TABLES: Final = """
+    select   relnamespace::regnamespace::text, relname
+    from     pg_class
+    where    relnamespace::regnamespace::text in ('normalizer', 'projector')
+    and      relkind in ('r', 'p')
+    and      not relispartition
+    order by 1, 2
+"""
+
+_POSITIONS: Final = """
+    select   partition, next_offset, outcomes,
+             stored + duplicate + merged + quarantined + ignored,
+             records + holes - (next_offset - start_offset)
+    from     normalizer.source_positions
+    order by partition
+"""
+
+_PARTITIONS_WITH_ROWS: Final = """
+    select distinct relname::text as name
+    from   normalizer.events
+    join   pg_class on pg_class.oid = events.tableoid
+"""
+
+_COUNTED_OTHERWISE: Final = """
+    with held as (
+        select   partition, sum(stored)::bigint as stored, sum(quarantined)::bigint as quarantined
+        from     (
+                     select source_partition, 1, 0 from normalizer.events
+                     union all
+                     select source_partition, 0, 1 from normalizer.quarantine
+                     union all
+                     select source_partition, events, quarantined from normalizer.archived_rows
+                 ) as rows (partition, stored, quarantined)
+        group by partition
+    )
+    select    partition, position.stored, held.stored, position.quarantined, held.quarantined
+    from      normalizer.source_positions as position
+    left join held using (partition)
+    where     (position.stored, position.quarantined)
+              is distinct from (coalesce(held.stored, 0), coalesce(held.quarantined, 0))
+"""

@@ -1,0 +1,128 @@
+"""Runs the service as a process that measures itself: how late its loop was, and how large it got.
+
+`python -m tests.support.measured_service FILE` reads settings as `normalizer run` does, serves
+until SIGTERM, and writes what it measured to FILE each second.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import uvloop
+
+from normalizer import settings as settings_of
+from normalizer import telemetry
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.envelope import Normalized
+from normalizer.process.garbage import collect_rarely
+from normalizer.process.signals import stop_on_signals
+from normalizer.service.service import Service
+from normalizer.settings import Settings
+from tests.support.service_runs import environment
+
+TICK_S: Final = 0.01
+WRITTEN_EVERY_S: Final = 0.5
+
+
+class Measures(msgspec.Struct, kw_only=True):
+    """The worst so far. `lag_s`: how much later than asked for a timer of the loop went off.
+
+    `normalize_s`: the longest that one record was normalized on the loop. `helper_mb` is 0 where
+    no helper was started.
+    """
+
+    lag_s: float = 0.0
+    normalize_s: float = 0.0
+    start_mb: float = 0.0
+    peak_mb: float = 0.0
+    helper_mb: float = 0.0
+    rebalances: int = 0
+
+    @property
+    def added_mb(self) -> float:
+        """What records added to process and helper together."""
+        return self.peak_mb - self.start_mb + self.helper_mb
+
+
+@contextlib.asynccontextmanager
+async def measured(settings: Settings, file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The service as a process of its own that measures itself into the file."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.support.measured_service", str(file)),
+        env=environment(settings) | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.send_signal(signal.SIGTERM)
+            await child.wait()
+
+
+def read(file: Path) -> Measures:
+    """What a process measured until now."""
+    return msgspec.json.decode(file.read_bytes(), type=Measures)
+
+
+async def _serve(file: Path) -> None:
+    settings = settings_of.load(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
+    telemetry.configure(level="warning", log_format="json", secrets=settings.secrets())
+    service = Service(settings)
+    measures = Measures(start_mb=_peak_mb(os.getpid()))
+    normalize = Normalizer.normalize
+
+    def timed(self: Normalizer, record: RawRecord) -> tuple[Normalized, ...]:
+        began_s = time.perf_counter()
+        outcomes = normalize(self, record)
+        measures.normalize_s = max(measures.normalize_s, time.perf_counter() - began_s)
+        return outcomes
+
+    Normalizer.normalize = timed  # type: ignore[method-assign]
+    watch = asyncio.create_task(_watch(service, measures, file))
+    with stop_on_signals(service.stop):
+        await service.run()
+    watch.cancel()
+
+
+async def _watch(service: Service, measures: Measures, file: Path) -> None:
+    written_at_s = 0.0
+    while True:
+        due_s = time.perf_counter() + TICK_S
+        await asyncio.sleep(TICK_S)
+        now_s = time.perf_counter()
+        if service.counters.records:  # its start is not what is measured
+            measures.lag_s = max(measures.lag_s, now_s - due_s)
+        measures.rebalances = service.counters.rebalances
+        if now_s - written_at_s >= WRITTEN_EVERY_S:
+            written_at_s = now_s
+            measures.peak_mb = _peak_mb(os.getpid())
+            if not service.counters.records:
+                measures.start_mb = measures.peak_mb
+            if pid := service.intake.normalizer_process.pid:
+                with contextlib.suppress(OSError, StopIteration):
+                    measures.helper_mb = max(measures.helper_mb, _peak_mb(pid))
+            new = file.with_suffix(".new")
+            new.write_bytes(msgspec.json.encode(measures))
+            new.replace(file)
+
+
+def _peak_mb(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
+if __name__ == "__main__":
+    collect_rarely()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(Path(sys.argv[1])))

@@ -1,0 +1,95 @@
+"""The log in memory: settled as the store settles it, and written as it writes."""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from normalizer.core.digests import Digest
+from normalizer.core.reconcile import Coordinates, WritePlan, coordinates_of, reconcile
+from normalizer.envelope import Envelope
+from tests.support.factories import TOPIC
+from tests.support.merging import digests_of
+
+FIRST_ASSIGNED: Final = 900
+
+
+class MemoryLog:
+    """The stored rows in memory, written as the store writes them; remembers what was asked."""
+
+    def __init__(self, *rows: Envelope) -> None:
+        self.rows_by_id = {id_of(row): row for row in rows}
+        self.assigned_ids: dict[Coordinates, int] = {}
+        self.tellings: dict[Coordinates, int] = {}
+        self.locked: list[int] = []
+        self.questions = 0
+
+    async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
+        assert list(event_ids) == sorted(set(event_ids))
+        self.questions += 1
+        return {
+            one: coordinates_of(self.rows_by_id[one]) for one in event_ids if one in self.rows_by_id
+        }
+
+    async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+        assert list(event_ids) == sorted(set(event_ids))
+        self.questions += 1
+        found = {one: self.rows_by_id[one] for one in event_ids if one in self.rows_by_id}
+        self.locked += found
+        return found
+
+    async def find_rows_at(
+        self, coordinates_set: AbstractSet[Coordinates]
+    ) -> dict[Coordinates, int]:
+        self.questions += 1
+        stored = {coordinates_of(row): event_id for event_id, row in self.rows_by_id.items()}
+        return {
+            coordinates: one
+            for coordinates, one in (stored | self.tellings).items()
+            if coordinates in coordinates_set
+        }
+
+    async def digests(self, values: Sequence[bytes]) -> list[Digest]:
+        assert len(values) == len(set(values))
+        self.questions += 1
+        return digests_of(values)
+
+    async def find_assigned(self, coordinates: Coordinates) -> int | None:
+        return self.assigned_ids.get(coordinates)
+
+    async def assign(self, coordinates: Coordinates) -> int:
+        assert coordinates not in self.assigned_ids
+        self.assigned_ids[coordinates] = FIRST_ASSIGNED + len(self.assigned_ids)
+        return self.assigned_ids[coordinates]
+
+    async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
+        """Settle a batch and write it; gives each event's fate."""
+        write_plan = await reconcile(
+            events, self, {(TOPIC, 0, 0): dedup_horizon} if dedup_horizon else {}
+        )
+        _check(write_plan, events)
+        for row in write_plan.inserts:
+            assert id_of(row) not in self.rows_by_id, "the database would refuse it"
+            self.rows_by_id[id_of(row)] = row
+        for row in write_plan.updates:
+            assert id_of(row) in self.locked, "changed without a lock"
+            self.rows_by_id[id_of(row)] = row
+        self.tellings |= dict(write_plan.merged_records)
+        return [fate for fate, _ in write_plan.outcomes]
+
+    @property
+    def rows_stored(self) -> int:
+        return len(self.rows_by_id)
+
+
+def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
+    """What every settled batch promises."""
+    for rows in (write_plan.inserts, write_plan.updates):
+        ids = [id_of(row) for row in rows]
+        assert ids == sorted(set(ids))
+    assert len(write_plan.outcomes) == len(events)
+    assert [fate for fate, _ in write_plan.outcomes].count("stored") == len(write_plan.inserts)
+
+
+def id_of(row: Envelope) -> int:
+    assert row.event_id is not None
+    return row.event_id

@@ -1,0 +1,47 @@
+"""Joining without a database: digests of the text that PostgreSQL gives of a jsonb."""
+
+from collections.abc import Sequence
+
+from normalizer.core import merge as joins
+from normalizer.core.digests import Digest, Digests, digest_of_text
+from normalizer.envelope import Envelope
+from normalizer.jsontext import Json, Number, parse_canonical, quote
+
+
+class KnownDigests(Digests):
+    """Knows every value's digest."""
+
+    def of(self, value: bytes) -> Digest:
+        return digest_of_text(jsonb_text(value))
+
+
+def digests_of(values: Sequence[bytes]) -> list[Digest]:
+    """The digests of these values."""
+    return list(map(KnownDigests().of, values))
+
+
+def merge(stored: Envelope, telling: Envelope) -> Envelope:
+    """The row of both tellings."""
+    return joins.merge(stored, telling, KnownDigests())
+
+
+def jsonb_text(value: bytes) -> bytes:
+    """The value as jsonb writes it: shorter keys first, blanks after colons and commas."""
+    return _text(parse_canonical(value.decode())).encode()
+
+
+def _text(tree: Json) -> str:
+    match tree:
+        case None:
+            return "null"
+        case bool():
+            return "true" if tree else "false"
+        case Number():
+            return str(tree)
+        case str():
+            return quote(tree)
+        case list():
+            return f"[{', '.join(map(_text, tree))}]"
+        case dict():
+            keys = sorted(tree, key=lambda key: (len(key.encode()), key.encode()))
+            return f"{{{', '.join(f'{quote(key)}: {_text(tree[key])}' for key in keys)}}}"

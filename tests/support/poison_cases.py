@@ -1,0 +1,143 @@
+"""The poison list: records that must cost themselves at most, and what becomes of each."""
+
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.core.raw_record import RawRecord
+from normalizer.errors import Reason
+from tests.support import factories
+from tests.support.factories import raw_record
+
+
+class Poison(msgspec.Struct, frozen=True, kw_only=True):
+    """A record, and how many events are stored of it; `reason` where (an event of) it is refused.
+
+    `keeps` is what the stored row says: column -> value, JSON decoded.
+    """
+
+    name: str
+    record: RawRecord
+    stored: int = 0
+    reason: Reason | None = None
+    keeps: dict[str, Any] = {}
+
+    def __str__(self) -> str:
+        """The outcome, as the name of a test says it."""
+        if self.reason:
+            return f"{self.name} goes to quarantine as {self.reason}"
+        return f"{self.name} is {'stored' if self.stored else 'ignored'}"
+
+
+_numbers: Final = count(1_000_000)
+
+
+def raw_event(**fields: Any) -> dict[str, Any]:
+    """An event with an id of its own."""
+    return factories.raw_event(next(_numbers), **fields)
+
+
+def refused(name: str, reason: Reason, value: Any) -> Poison:
+    return Poison(name=name, record=raw_record(value=value), reason=reason)
+
+
+def stored(name: str, value: Any, *, events: int = 1, **keeps: Any) -> Poison:
+    return Poison(name=name, record=raw_record(value=value), stored=events, keeps=keeps)
+
+
+def event(text: bytes, **fields: Any) -> bytes:
+    """An event whose context is this text."""
+    sent = msgspec.json.encode(raw_event(context=0, **fields))
+    return sent.replace(b'"context":0', b'"context":' + text)
+
+
+def nested(depth: int) -> bytes:
+    return event(b"[" * depth + b"]" * depth)
+
+
+ARROW: Final = b"ARROW1\0\0\xff\xff\xff\xff\x78\x01\0\0" + bytes(64)
+BIG: Final = b'{"event_type":"call.done","execution_id":1,"context":"%b"}' % (b"x" * 20_000_000)
+
+TWICE: Final = raw_event()
+MET: Final = raw_event()
+
+POISON: Final[tuple[Poison, ...]] = (
+    stored("NUL in a text", event(b'"x\\u0000y"'), context="x\ufffdy"),
+    stored("NUL in a key", event(b'{"a\\u0000":1}'), context={"a\ufffd": 1}),
+    stored("NUL in a text column", raw_event(worker_id="a\0b"), worker_id="a\ufffdb"),
+    stored("a lone surrogate", event(b'"x\\ud800y"'), context="x\ufffdy"),
+    stored(
+        "two surrogates the wrong way round", event(b'"\\udc00\\ud800"'), context="\ufffd\ufffd"
+    ),
+    refused("NaN", "invalid_json", event(b"NaN")),
+    refused("Infinity", "invalid_json", event(b"[-Infinity]")),
+    refused("1e308", "invalid_json", event(b"1e308")),
+    stored("1e307", event(b"1e307")),
+    refused("10,001 exponents", "too_large", event(b"[" + b"1e300," * 10_000 + b"1e300]")),
+    refused("10,001 items", "too_large", {"execution_id": 1, "events": [{}] * 10_001}),
+    refused("1e200000", "invalid_json", event(b"1e200000")),
+    refused("an integer of 400,000 digits", "invalid_json", event(b"9" * 400_000)),
+    stored("nesting of 126", nested(126)),
+    refused("nesting of 127", "too_deep", nested(127)),
+    refused("nesting of 5,000", "too_deep", nested(5_000)),
+    refused("nesting of 20,000", "too_deep", nested(20_000)),
+    stored("a duplicate key", event(b'{"a":1,"a":2}'), context={"a": 2}),
+    refused("invalid UTF-8", "invalid_utf8", event(b'"\xff"')),
+    refused("UTF-8 cut off in the middle", "invalid_utf8", b'{"event_type":"\xc3'),
+    stored("a byte order mark", b"\xef\xbb\xbf" + event(b"1"), context=1),
+    refused("an empty value", "invalid_json", b""),
+    refused("two values in one", "invalid_json", event(b"1") + b"{}"),
+    refused("a value cut off in the middle", "invalid_json", event(b"1")[:-1]),
+    Poison(name="a tombstone", record=msgspec.structs.replace(raw_record(), value=None)),
+    refused("null", "not_an_event", b"null"),
+    Poison(name="an empty list", record=raw_record(value=b"[]")),
+    refused("a list in a list", "not_an_event", b"[[]]"),
+    refused("a number", "not_an_event", b"1"),
+    refused("a text", "invalid_json", b'"text"'),
+    refused("an empty object", "not_an_event", b"{}"),
+    refused("a command notification", "not_an_event", {"command_id": "1:a:2", "step": "a"}),
+    stored("an execution_id of 2^63", raw_event(execution_id=1 << 63)),
+    stored("an event_id of 2^63", event(b"1", event_id=1 << 63)),
+    stored("an event_id of 2^63 - 1", raw_event(event_id=(1 << 63) - 1)),
+    refused("an execution_id that is a float", "invalid_id", raw_event(execution_id=5.4e17)),
+    refused("a negative execution_id", "invalid_id", raw_event(execution_id=-1)),
+    refused("no execution_id", "missing_execution_id", raw_event(execution_id=None)),
+    refused("a value of 20 MB", "too_large", BIG),
+    refused("a step of 1,001 bytes", "too_large", raw_event(step="s" * 1_001)),
+    refused("Arrow", "invalid_utf8", ARROW),
+    Poison(
+        name="a key that is not UTF-8",
+        record=raw_record(value=raw_event(), key=b"\xff\0"),
+        stored=1,
+    ),
+    Poison(
+        name="10,000 headers",
+        record=raw_record(
+            value=raw_event(), headers=tuple((f"h{at}", b"\xff\0") for at in range(10_000))
+        ),
+        stored=1,
+    ),
+    stored(
+        "the same event twice in one record",
+        {"execution_id": 1, "events": [TWICE, TWICE | {"error": "e"}]},
+        error="e",
+    ),
+    stored(
+        "two events with one id in one record",
+        {"execution_id": 1, "events": [MET, MET | {"step": "other"}]},
+        events=2,
+    ),
+    Poison(
+        name="one bad event of a batch of three",
+        record=raw_record(
+            value={
+                "execution_id": 1,
+                "events": [raw_event(), {"no": "event"}, raw_event(event_id=5, step="b")],
+            }
+        ),
+        stored=2,
+        reason="not_an_event",
+    ),
+    Poison(name="a batch of no events", record=raw_record(value={"execution_id": 1, "events": []})),
+)

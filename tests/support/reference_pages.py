@@ -1,0 +1,161 @@
+"""The generated pages of docs/: `python -m tests.support.reference_pages` says which would change.
+
+With --write it writes them:
+
+cli.md   every command of both programs, as --help prints it
+api.md   every path of the HTTP API, from its OpenAPI document
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from normalizer.cli import main as normalizer
+from projector.api.endpoints import ENDPOINTS
+from projector.api.openapi import document
+from projector.cli import main as projector
+from tests.support.doc_pages import DOCS
+
+_GENERATED: Final = "<!-- Generated: python -m tests.support.reference_pages --write -->"
+_WIDTH: Final = 100
+_ANY_INTEGER: Final = 2**31 - 1
+
+
+def generated() -> dict[str, str]:
+    """Every generated page, by its name."""
+    return {"cli.md": "".join(_cli()), "api.md": "".join(_api())}
+
+
+def _cli() -> Iterator[str]:
+    programs = {"normalizer": normalizer, "projector": projector}
+    yield (
+        f"# Commands\n\n{_GENERATED}\n\n"
+        "Every command as `--help` prints it. `normalizer config` lists the settings of the\n"
+        "environment, with their values and defaults.\n\n"
+    )
+    commands = {
+        path: text
+        for name, program in programs.items()
+        for path, text in _helps(program, name, None)
+    }
+    for path in commands:
+        depth = len(path.split()) - 1
+        yield f"{'  ' * depth}- [{path}](#{path.replace(' ', '-')})\n"
+    for path, text in commands.items():
+        yield f"\n## {path}\n\n```\n{text}\n```\n"
+
+
+def _helps(
+    command: click.Command, name: str, parent: click.Context | None
+) -> Iterator[tuple[str, str]]:
+    """A command's path and help, then those of the commands below it, in the order of --help."""
+    context = click.Context(command, info_name=name, parent=parent, **command.context_settings)
+    context.terminal_width = _WIDTH
+    text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    yield context.command_path, text
+    if isinstance(command, click.Group):
+        for below in command.list_commands(context):
+            found = command.get_command(context, below)
+            assert found is not None
+            yield from _helps(found, below, context)
+
+
+def _api() -> Iterator[str]:
+    openapi = document(ENDPOINTS, token=False)
+    schemas = openapi["components"]["schemas"]
+    paths = {path: one["get"] for path, one in openapi["paths"].items()}
+    first = next(iter(paths.values()))
+    yield (
+        f"# HTTP API\n\n{_GENERATED}\n\n"
+        "`projector serve` answers these paths; its dashboard page uses nothing else. The same as\n"
+        "an OpenAPI document: `/api/v1/openapi.json`. Only GET and HEAD are served. With a token,\n"
+        "each request needs the header `Authorization: Bearer TOKEN`.\n\n"
+    )
+    yield openapi["info"]["description"] + "\n\n"
+    yield "| path | question |\n|---|---|\n"
+    for path, one in paths.items():
+        yield f"| [{path}](#{_anchor(path)}) | {_cell(one['summary'])} |\n"
+    yield "\n## Every answer\n\nJSON. An id is a 64-bit number and stands as text.\n\n"
+    yield "| status | when |\n|---|---|\n"
+    for status, response in first["responses"].items():
+        yield f"| {status} | {_cell(response['description'])} |\n"
+    for path, one in paths.items():
+        yield from _endpoint(path, one, schemas)
+
+
+def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
+    yield f"\n## {path}\n\n{one['summary']}\n"
+    if one["parameters"]:
+        yield "\n| parameter | type | meaning |\n|---|---|---|\n"
+    for parameter in one["parameters"]:
+        meaning = parameter.get("description") or parameter["schema"].get("description", "")
+        default = parameter["schema"].get("default")
+        if default is not None:
+            given = ", ".join(default) if isinstance(default, tuple) else default
+            meaning = f"{meaning} Default: {given}."
+        cells = (f"`{parameter['name']}`", _type(parameter["schema"]), meaning)
+        yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
+    answer = _resolved(one["responses"]["200"]["content"]["application/json"]["schema"], schemas)
+    row = _resolved(answer["properties"]["rows"]["items"], schemas)
+    outer = ", ".join(f"`{name}`" for name in answer["properties"])
+    yield f"\nAnswer: {outer}. {_line(answer['description'])}\n"
+    yield f"\nA row: {_line(row['description'])}\n\n"
+    for name, schema in row["properties"].items():
+        said = f": {schema['description']}" if "description" in schema else ""
+        yield f"- `{name}`, {_type(schema)}{said}\n"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A type in words: `text or null`, `list of integer`, `day, hour or minute`."""
+    if "anyOf" in schema:
+        return " or ".join(_type(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        *most, last = (str(one) for one in schema["enum"])
+        return f"{', '.join(most)} or {last}" if most else last
+    if "$ref" in schema:
+        return str(schema["$ref"].rsplit("/", 1)[1])
+    if "prefixItems" in schema:
+        return f"[{', '.join(_type(one) for one in schema['prefixItems'])}]"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    if schema.get("format") == "date-time":
+        return "time"
+    if {"minimum", "maximum"} <= schema.keys() and schema["maximum"] < _ANY_INTEGER:
+        return f"{schema['type']}, {schema['minimum']} to {schema['maximum']}"
+    return {"string": "text", None: "any JSON"}.get(schema.get("type"), str(schema.get("type")))
+
+
+def _resolved(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in schema:
+        schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _line(description: str) -> str:
+    return " ".join(description.split())
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def main() -> None:
+    """Say which pages would change; with --write, write them."""
+    for name, text in generated().items():
+        path = DOCS / name
+        if path.exists() and path.read_text() == text:
+            continue
+        if "--write" in sys.argv[1:]:
+            path.write_text(text)
+        print(name)  # noqa: T201 - what it is for
+
+
+if __name__ == "__main__":
+    main()

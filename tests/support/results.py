@@ -1,0 +1,93 @@
+"""Figures of a run into docs/results/NAME.md: with date, commit, machine, versions and command."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+PrintLine = Callable[[str], None]
+"""Prints a line of progress, which pytest does not keep for itself."""
+
+_FOLDER = Path(__file__).parents[1].parent / "docs" / "results"
+_PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
+
+
+def write_results(
+    name: str,
+    title: str,
+    command: str,
+    figures: Mapping[str, object],
+    servers: str,
+    *,
+    columns: Sequence[str] = ("", ""),
+) -> None:
+    """One page of figures; a new run replaces it. Of more than two columns, figures hold `|`."""
+    packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
+    machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
+    lines = [
+        f"# {title}",
+        "",
+        f"- date: {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        f"- commit: {_git('rev-parse', '--short', 'HEAD')}",
+        f"- machine: {machine}; load average {os.getloadavg()[2]:.1f}",
+        f"- versions: Python {platform.python_version()}, {packages}; {servers}",
+        f"- command: `{command}`",
+        "",
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {what} | {value} |" for what, value in figures.items()),
+        "",
+    ]
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    (_FOLDER / f"{name}.md").write_text("\n".join(lines))
+
+
+def write_row(
+    page: str, title: str, columns: Sequence[str], key: str, values: Sequence[object]
+) -> None:
+    """One row of a page that several runs fill; a new run of the same key replaces its row.
+
+    Each row says when, and of which commit. Columns: the key's, then those of the values.
+    """
+    path = _FOLDER / f"{page}.md"
+    head = [
+        f"# {title}",
+        "",
+        f"| {' | '.join((*columns, 'date', 'commit'))} |",
+        "|---" * (len(columns) + 2) + "|",
+    ]
+    kept = path.read_text().splitlines()[len(head) :] if path.exists() else []
+    cells = (
+        key,
+        *values,
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        _git("rev-parse", "--short", "HEAD"),
+    )
+    row = f"| {' | '.join(map(str, cells))} |"
+    rows = [row if line.startswith(f"| {key} |") else line for line in kept]
+    path.write_text("\n".join([*head, *rows, *([] if row in rows else [row]), ""]))
+
+
+def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> None:
+    """The row of what once broke a promise and was done again at full size."""
+    write_row(
+        "defects",
+        "What once broke a promise, done again",
+        ("what was done", "what was seen", "seconds", "peak MB"),
+        done,
+        (seen, round(seconds), round(peak_mb)),
+    )
+
+
+def _git(*arguments: str) -> str:
+    answer = subprocess.run(  # a fixed command
+        ["git", *arguments], capture_output=True, text=True, check=False, cwd=_FOLDER.parent.parent
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def _memory_gb() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024**3

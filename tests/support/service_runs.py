@@ -1,0 +1,213 @@
+"""The service, in this process or as one of its own, and waiting for a position, never a time."""
+
+import asyncio
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import asyncpg
+import msgspec
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from normalizer.service.service import Service
+from normalizer.settings import Settings, variable
+from tests.support.factories import raw_event
+from tests.support.stack import Database, Topic
+
+DEADLINE_S = 60.0
+
+
+def settings_for(
+    database: Database, topic: Topic, bootstrap_servers: str, **fields: Any
+) -> Settings:
+    """Settings with a group of the topic's own, quick to see that a process is gone."""
+    values: dict[str, Any] = {
+        "database_url": database.url,
+        "kafka_bootstrap_servers": (bootstrap_servers,),
+        "kafka_topics": (topic.name,),
+        "kafka_group_id": f"group.{topic.name}",
+        "kafka_session_timeout_ms": 3_000,
+        "batch_age_ms": 20,
+        "http_port": 0,
+    }
+    return Settings(**(values | fields))
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
+    """The service in this process, stopped in order at the end; if it dies, so does the test."""
+    service = Service(settings, **options)
+    test = asyncio.current_task()
+    assert test
+    task = asyncio.create_task(service.run(), name="service")
+    task.add_done_callback(lambda ended: ended.exception() and test.cancel())
+    try:
+        yield service
+    except asyncio.CancelledError:
+        if task.done():
+            test.uncancel()
+            task.result()
+        raise
+    finally:
+        service.stop()
+        await task
+
+
+@contextlib.asynccontextmanager
+async def process(
+    settings: Settings, *arguments: str, command: str = "run"
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`normalizer run` as a process of its own, killed at the end if it still runs."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "normalizer", command, *arguments),
+        env=environment(settings),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The variables that say what these settings say."""
+    values = {"PATH": os.environ["PATH"]}
+    for field in msgspec.structs.fields(Settings):
+        value = getattr(settings, field.name)
+        if value != field.default:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            values[variable(field.name)] = text
+    return values
+
+
+async def send(
+    producer: AIOKafkaProducer, topic: Topic, numbers: range, *, partition: int | None = None
+) -> None:
+    """Events with these numbers as ids, over all partitions in turn or to one."""
+    for number in numbers:
+        await producer.send(
+            topic.name,
+            msgspec.json.encode(raw_event(number)),
+            partition=number % topic.partitions if partition is None else partition,
+        )
+    await producer.flush()
+
+
+async def recreate_topic(admin: AIOKafkaAdminClient, topic: Topic) -> None:
+    """Delete the topic and create it again, empty; it keeps records however old they are."""
+
+    async def there() -> bool:
+        return topic.name in await admin.list_topics()
+
+    async def gone() -> bool:
+        return not await there()
+
+    await admin.delete_topics([topic.name])
+    await until(gone)
+    keeping = {"retention.ms": "-1"}
+    await admin.create_topics([NewTopic(topic.name, topic.partitions, 1, topic_configs=keeping)])
+    await until(there)
+
+
+class Watcher:
+    """Looks into one test's database."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self.connection = connection
+
+    async def positions(self, topic: Topic) -> dict[int, dict[str, Any]]:
+        """The newest position of each partition."""
+        rows = await self.connection.fetch(
+            """
+            select   distinct on (partition) *
+            from     normalizer.source_positions
+            where    topic = $1
+            order by partition, incarnation desc
+            """,
+            topic.name,
+        )
+        return {row["partition"]: dict(row) for row in rows}
+
+    async def until_read(self, topic: Topic, next_offsets: Mapping[int, int]) -> None:
+        """Wait until every one of these positions is reached."""
+
+        async def read() -> bool:
+            at = await self.positions(topic)
+            return all(
+                partition in at and at[partition]["next_offset"] >= offset
+                for partition, offset in next_offsets.items()
+            )
+
+        await until(read, lambda: self.positions(topic))
+
+    async def until_owned(self, topic: Topic, owners: set[str]) -> None:
+        """Wait until exactly these processes hold the partitions."""
+
+        async def owned() -> bool:
+            at = await self.positions(topic)
+            return {position["owner"] for position in at.values()} == owners
+
+        await until(owned, lambda: self.positions(topic))
+
+    async def until_claimed(
+        self, topic: Topic, *, epoch: int = 1, incarnation: int = 0, partition: int = 0
+    ) -> None:
+        """Wait until a partition has been claimed so often in this incarnation."""
+
+        async def claimed() -> bool:
+            at = (await self.positions(topic)).get(partition, {"incarnation": -1})
+            return bool(at["incarnation"] == incarnation and at["epoch"] >= epoch)
+
+        await until(claimed, lambda: self.positions(topic))
+
+    async def until_blocked(self) -> None:
+        """Wait until somebody waits for a lock."""
+
+        async def blocked() -> bool:
+            found: bool = await self.connection.fetchval(
+                """
+                select exists (
+                    select from pg_stat_activity
+                    where  datname = current_database() and wait_event_type = 'Lock'
+                )
+                """
+            )
+            return found
+
+        await until(blocked)
+
+    async def events(self) -> int:
+        """How many rows there are."""
+        count: int = await self.connection.fetchval("select count(*) from normalizer.events")
+        return count
+
+
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]],
+    otherwise: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Ask again and again until it holds; says what `otherwise` gives when patience is over."""
+    for _ in range(round(DEADLINE_S / 0.02)):
+        held = holds()
+        if await held if inspect.isawaitable(held) else held:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"waited {DEADLINE_S} s; have {await otherwise() if otherwise else ''}")
+
+
+@contextlib.asynccontextmanager
+async def watching(url: str) -> AsyncIterator[Watcher]:
+    """A look into a database from outside."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield Watcher(connection)
+    finally:
+        await connection.close()

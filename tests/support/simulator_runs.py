@@ -1,0 +1,117 @@
+"""Plays of the simulator into a topic, read by two normalizers at once that get killed on the way.
+
+The platform's clock is set to one hour ago: Kafka must not take the records for expired.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any, Self
+
+from normalizer.settings import Settings
+from simulator.actual_rows import DatabaseRows as HeldBy
+from simulator.actual_views import DatabaseViews
+from simulator.compare import compare
+from simulator.compare_views import compare_views
+from simulator.comparison_report import ComparisonReport
+from simulator.ledger_file import LedgerFile, read_ledger
+from simulator.mix import Mix
+from simulator.sent_record import SentRecord
+from simulator.simulator_run import SimulatorRun, now_us, run_into_topic
+from tests.support.service_runs import Watcher, process, until
+from tests.support.stack import Topic
+
+HOUR_US = 3_600_000_000
+
+
+def traffic_mix(**fields: Any) -> Mix:
+    """Everything the simulator can do, an hour ago; `fields` go over that."""
+    return Mix(**{"start_us": now_us() - HOUR_US, "rate": 5_000.0, "in_flight": 300} | fields)
+
+
+async def load_topic(
+    traffic: Mix, events: int, topic: Topic, bootstrap_servers: str, ledger: Path
+) -> dict[int, int]:
+    """Play into the topic; gives each partition's end."""
+    play = SimulatorRun(mix=traffic, seed=1, events=events)
+    with _Ends(ledger) as written:
+        await run_into_topic(play, bootstrap_servers, topic.name, written)
+    return dict.fromkeys(range(topic.partitions), 0) | written.ends
+
+
+class _Ends(LedgerFile):
+    """Knows where each partition ends."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.ends: dict[int, int] = {}
+
+    def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
+        super().placed(record, topic, partition, offset)
+        self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
+
+
+async def drain_topic(
+    watcher: Watcher, topic: Topic, settings: Settings, ends: dict[int, int], kills: int
+) -> None:
+    """Read to the end by two at once, killed so often on the way."""
+    total = sum(ends.values())
+
+    async def read_so_far() -> int:
+        at = await watcher.positions(topic)
+        return sum(position["next_offset"] for position in at.values())
+
+    async def read_to(offsets: int) -> None:
+        """Patience is for standing still: a million takes longer than that."""
+
+        async def reached() -> bool:
+            return await read_so_far() >= offsets
+
+        last = -1
+        while not await reached():
+            now = await read_so_far()
+            assert now != last, f"stands at {now} of {total}"
+            last = now
+            with contextlib.suppress(AssertionError):
+                await until(reached)
+
+    async with _Pair(settings) as pair:
+        for kill in range(1, kills + 1):
+            await read_to(total * kill // (kills + 2))
+            assert await read_so_far() < total, "killed too late to prove anything"
+            await pair.kill_one()
+        await read_to(total)
+
+
+async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> ComparisonReport:
+    """What differs between the ledger and the database: rows, refusals, totals and views."""
+    report = await compare(read_ledger(ledger), HeldBy(watcher.connection, topic.name, 0))
+    await compare_views(read_ledger(ledger), DatabaseViews(watcher.connection), report)
+    return report
+
+
+class _Pair:
+    """Two normalizers at once; a killed one is followed by another."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = contextlib.AsyncExitStack()
+        self._running: list[asyncio.subprocess.Process] = []
+
+    async def __aenter__(self) -> Self:
+        await self._start()
+        await self._start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def kill_one(self) -> None:
+        """kill -9 of the older one."""
+        victim = self._running.pop(0)
+        victim.kill()
+        await victim.wait()
+        await self._start()
+
+    async def _start(self) -> None:
+        self._running.append(await self._stack.enter_async_context(process(self._settings)))

@@ -1,0 +1,73 @@
+"""A file system of its own and of few megabytes: a disk that a test can really fill."""
+
+import contextlib
+import os
+import pwd
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+
+from normalizer.embedded import PostgresServer
+from tests.support.stack import skip_or_fail
+
+
+class SmallDisk:
+    """A mounted file system; `resize` makes room, or takes what is free."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def resize(self, megabytes: int) -> None:
+        """As large as this from now on; not smaller than what is used."""
+        _as_root("mount", "-o", f"remount,size={megabytes}m", str(self.folder))
+
+    def fill(self) -> None:
+        """Leave no room: as large as what is used."""
+        disk = os.statvfs(self.folder)
+        used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        _as_root("mount", "-o", f"remount,size={used // 1024 + 64}k", str(self.folder))
+
+
+@contextlib.contextmanager
+def small_disk(server: PostgresServer, megabytes: int) -> Iterator[SmallDisk]:
+    """A disk that belongs to the server's user; left out where nobody may mount one."""
+    folder = server.folder.with_name(f"{server.folder.name}-small")
+    folder.mkdir()
+    owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
+    options = f"size={megabytes}m,uid={owner},mode=700"
+    try:
+        _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
+    except (OSError, subprocess.CalledProcessError) as error:
+        skip_or_fail(f"needs the right to mount a file system: {error}")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        _as_root("umount", "--lazy", str(folder))
+        folder.rmdir()
+
+
+async def move_to(disk: SmallDisk, server: PostgresServer, database: str) -> None:
+    """Let the tables of a database that is still empty lie on this disk."""
+    admin = await asyncpg.connect(server.url)
+    try:
+        await admin.execute(f"create tablespace small location '{disk.folder}'")
+        await admin.execute(f"alter database {database} set tablespace small")
+    finally:
+        await admin.close()
+
+
+async def drop_from(server: PostgresServer, database: str) -> None:
+    """Drop the database and what `move_to` made for it."""
+    admin = await asyncpg.connect(server.url)
+    try:
+        await admin.execute(f"drop database {database} with (force)")
+        await admin.execute("drop tablespace small")
+    finally:
+        await admin.close()
+
+
+def _as_root(*command: str) -> None:
+    sudo = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+    subprocess.run([*sudo, *command], check=True, capture_output=True)

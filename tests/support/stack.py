@@ -1,0 +1,201 @@
+"""The stack that tests share: servers started once a session, when the first test asks for them."""
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, NoReturn, Self
+from urllib.parse import urlsplit
+
+import asyncpg
+import msgspec
+import pytest
+
+from normalizer.embedded import (
+    OWNER,
+    KafkaBroker,
+    KafkaMissing,
+    PostgresServer,
+    kafka_jars,
+    remove_folder,
+)
+from normalizer.embedded.postgres_server import replace_database
+from normalizer.store.migrate import migrate
+
+DATABASE_URL: Final = os.environ.get("TEST_DATABASE_URL") or None
+BOOTSTRAP_SERVERS: Final = os.environ.get("TEST_KAFKA_BOOTSTRAP_SERVERS") or None
+POSTGRES_BINDIR: Final = os.environ.get("TEST_POSTGRES_BINDIR") or None
+POSTGRES_15: Final = Path(os.environ.get("TEST_POSTGRES_15_BINDIR", "/usr/lib/postgresql/15/bin"))
+CI: Final = os.environ.get("CI") == "true"
+
+_SETTINGS: Final = {"shared_buffers": "128MB", "max_connections": "200"}
+
+
+class Database(msgspec.Struct, frozen=True, kw_only=True):
+    """A database of one test's own. `url` is its owner's, `admin_url` the superuser's."""
+
+    name: str
+    url: str
+    admin_url: str
+
+
+class Topic(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic of one test's own."""
+
+    name: str
+    partitions: int
+
+
+class Cluster:
+    """A PostgreSQL server and its migrated template: makes databases, fast."""
+
+    def __init__(
+        self, admin_url: str, owner_url: str | None, server: PostgresServer | None
+    ) -> None:
+        self._admin_url = admin_url
+        self._owner_url = owner_url or admin_url
+        self._server = server
+        self._template: str | None = None
+
+    @property
+    def server(self) -> PostgresServer:
+        """For tests that stop it or signal it; left out where another stack was named."""
+        if self._server is None:
+            pytest.skip("needs a PostgreSQL server of its own")
+        return self._server
+
+    @contextlib.asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """Migrated, empty, dropped at the end with whoever is still connected."""
+        if self._template is None:
+            self._template = await self._make_template()
+        async with self.empty_database(self._template) as made:
+            yield made
+
+    @contextlib.asynccontextmanager
+    async def empty_database(self, template: str = "template1") -> AsyncIterator[Database]:
+        """Nothing in it but what is in the template."""
+        name = f"test_{secrets.token_hex(6)}"
+        await self._create(name, template)
+        try:
+            yield Database(
+                name=name,
+                url=replace_database(self._owner_url, name),
+                admin_url=replace_database(self._admin_url, name),
+            )
+        finally:
+            await self._execute(f'drop database "{name}" with (force)')
+
+    async def drop_template(self) -> None:
+        if self._template is not None:
+            await self._execute(f'drop database "{self._template}" with (force)')
+
+    async def _make_template(self) -> str:
+        name = f"test_template_{secrets.token_hex(6)}"
+        await self._create(name, "template1")
+        await migrate(replace_database(self._owner_url, name), report=lambda _: None)
+        return name
+
+    async def _create(self, name: str, template: str) -> None:
+        """Settings and rights of a database are not copied with its contents."""
+        owner = urlsplit(self._owner_url).username
+        connection = await asyncpg.connect(self._admin_url)
+        try:
+            # Half the time that the default takes, which writes each page to the log.
+            await connection.execute(
+                f'create database "{name}" template "{template}" owner "{owner}" strategy file_copy'
+            )
+            settings = await connection.fetch(
+                """
+                select unnest(kept.setconfig) as setting
+                from   pg_db_role_setting as kept
+                join   pg_database        as source on source.oid = kept.setdatabase
+                where  source.datname = $1
+                and    kept.setrole = 0
+                """,
+                template,
+            )
+            for setting, value in (row["setting"].split("=", 1) for row in settings):
+                await connection.execute(f'alter database "{name}" set {setting} = {value}')
+        finally:
+            await connection.close()
+
+    async def _execute(self, statement: str) -> None:
+        connection = await asyncpg.connect(self._admin_url)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+
+class Stack:
+    """Everything that runs for this session, in one folder that goes with it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="noetl-tests-"))
+        self.folder.chmod(0o711)  # as root, the database's user must get in
+        self._exits = contextlib.AsyncExitStack()
+        self._clusters: dict[str, Cluster] = {}
+        self._broker: KafkaBroker | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+        for server in self.folder.glob("postgres*"):
+            remove_folder(server)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def cluster(self, version: str) -> Cluster:
+        """`current` is the newest (or TEST_DATABASE_URL), `15` the oldest supported."""
+        if version not in self._clusters:
+            self._clusters[version] = await self._start_cluster(version)
+        return self._clusters[version]
+
+    async def broker(self) -> KafkaBroker:
+        """The session's: for tests that leave it running."""
+        if self._broker is None:
+            self._broker = await self._exits.enter_async_context(await self.new_broker("kafka"))
+        return self._broker
+
+    async def new_broker(self, name: str) -> KafkaBroker:
+        """Not started yet: for a test that kills it."""
+        try:
+            return KafkaBroker(self.folder / name, await kafka_jars(print))
+        except KafkaMissing as missing:
+            skip_or_fail(str(missing))
+
+    def new_postgres(self, name: str) -> PostgresServer:
+        """Not started yet: for a test that kills it."""
+        bin_dir = Path(POSTGRES_BINDIR) if POSTGRES_BINDIR else None
+        return PostgresServer(
+            self.folder / name, bin_dir=bin_dir, durable=False, settings=_SETTINGS
+        )
+
+    async def _start_cluster(self, version: str) -> Cluster:
+        if version == "current" and DATABASE_URL is not None:
+            cluster = Cluster(DATABASE_URL, None, None)
+        else:
+            server = self.new_postgres("postgres") if version == "current" else self._postgres_15()
+            await self._exits.enter_async_context(server)
+            cluster = Cluster(server.url, server.url_of("postgres", role=OWNER), server)
+        self._exits.push_async_callback(cluster.drop_template)
+        return cluster
+
+    def _postgres_15(self) -> PostgresServer:
+        if not (POSTGRES_15 / "postgres").exists():
+            skip_or_fail(f"no PostgreSQL 15 in {POSTGRES_15}: type `apt-get install postgresql-15`")
+        return PostgresServer(
+            self.folder / "postgres-15", bin_dir=POSTGRES_15, durable=False, settings=_SETTINGS
+        )
+
+
+def skip_or_fail(why: str) -> NoReturn:
+    """Skipped with a counted line; in CI everything must be there."""
+    if CI:
+        pytest.fail(why)
+    pytest.skip(why)

@@ -1,0 +1,225 @@
+"""What the tables hold, as a test asks for it; and sessions that hold locks."""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Final
+
+import asyncpg
+
+from normalizer.core.batch import OutcomeTotals
+from normalizer.envelope import Envelope, canonical_json
+from normalizer.store.store import Claim, Store
+from tests.support.factories import TOPIC
+from tests.support.stack import Database
+from tests.support.waiting import until
+
+_JSON: Final = ("context", "result", "meta", "extra", "coercions", "headers")
+_COLUMNS: Final = ", ".join(
+    f"{name}::text" if name in _JSON else name for name in Envelope.__struct_fields__
+)
+
+
+@contextlib.asynccontextmanager
+async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
+    """A superuser's session of the test's own."""
+    connection = await asyncpg.connect(database.admin_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def open_store(database: Database, owner: str = "one", **options: Any) -> Store:
+    """A store whose sessions are named after its owner; use it with `async with`."""
+    return Store(database.url, owner=owner, application_name=owner, **options)
+
+
+async def claimed(store: Store, partition: int = 0, topic: str = TOPIC) -> Claim:
+    """A claim of a partition whose log begins at 0."""
+    return await store.claim(topic, partition, cluster_id="cluster", log_start=0)
+
+
+async def stored_events(connection: asyncpg.Connection) -> list[Envelope]:
+    """Every stored event by id, its JSON in canonical bytes."""
+    return [event async for event in each_stored_event(connection)]
+
+
+async def each_stored_event(connection: asyncpg.Connection) -> AsyncIterator[Envelope]:
+    """The same, one by one: for more of them than memory should hold."""
+    async with connection.transaction():
+        rows = f"select {_COLUMNS} from normalizer.events order by event_id"
+        async for row in connection.cursor(rows, prefetch=1_000):
+            yield canonical(Envelope(**row))
+
+
+def canonical(event: Envelope) -> Envelope:
+    """The event with its JSON in canonical bytes."""
+    said = {name: getattr(event, name) for name in Envelope.__struct_fields__}
+    for name in _JSON:
+        if (text := said[name]) is not None:
+            said[name] = canonical_json(text.encode() if isinstance(text, str) else text)
+    return Envelope(**said)
+
+
+async def totals_of(connection: asyncpg.Connection, partition: int = 0) -> OutcomeTotals:
+    """The running totals of the partition's latest incarnation."""
+    names = OutcomeTotals.__struct_fields__
+    row = await connection.fetchrow(
+        f"""
+        select   {", ".join(names)}
+        from     normalizer.source_positions
+        where    partition = $1
+        order by incarnation desc
+        limit    1
+        """,
+        partition,
+    )
+    return OutcomeTotals(**row)
+
+
+async def position_of(connection: asyncpg.Connection, partition: int = 0) -> Any:
+    """The row of source_positions of the partition's latest incarnation."""
+    return await connection.fetchrow(
+        """
+        select   *
+        from     normalizer.source_positions
+        where    partition = $1
+        order by incarnation desc
+        limit    1
+        """,
+        partition,
+    )
+
+
+async def count(connection: asyncpg.Connection, table: str) -> int:
+    """How many rows a table has."""
+    counted: int = await connection.fetchval(f"select count(*) from {table}")
+    return counted
+
+
+async def minutes(connection: asyncpg.Connection) -> dict[tuple[str, str, int], int]:
+    """The first projection: events by (event_type, status, attempts)."""
+    rows = await connection.fetch(
+        """
+        select   event_type, status, attempts, sum(events)::bigint as events
+        from     projector.attempts_by_status
+        group by event_type, status, attempts
+        order by event_type, status, attempts
+        """
+    )
+    return {(row["event_type"], row["status"], row["attempts"]): row["events"] for row in rows}
+
+
+async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
+    """The totals agree with the tables, and the projection with the events."""
+    wrong = await connection.fetch(
+        """
+        with stored as (
+            select   source_topic as topic, source_incarnation as incarnation,
+                     source_partition as partition, count(*) as rows
+            from     normalizer.events
+            where    source_topic <> 'sql'
+            group by 1, 2, 3
+        ), refused as (
+            select   source_topic as topic, source_incarnation as incarnation,
+                     source_partition as partition, count(*) as rows
+            from     normalizer.quarantine
+            group by 1, 2, 3
+        )
+        select    position.topic, position.partition, position.stored, stored.rows,
+                  position.quarantined, refused.rows
+        from      normalizer.source_positions as position
+        full join stored  using (topic, incarnation, partition)
+        full join refused using (topic, incarnation, partition)
+        where     coalesce(position.stored, -1) <> coalesce(stored.rows, 0)
+        or        coalesce(position.quarantined, -1) <> coalesce(refused.rows, 0)
+        """
+    )
+    assert [tuple(row) for row in wrong] == []
+    off = await connection.fetch(
+        """
+        with grained as (
+            select case
+                       when created_at < date_trunc('hour', now(), 'UTC') - interval '48 hours'
+                       then 'hour'
+                       else 'minute'
+                   end as grain, *
+            from   normalizer.events
+        ), counted as (
+            select   date_trunc(grain, created_at, 'UTC') as bucket_start,
+                     case grain when 'hour' then 3600 else 60 end as bucket_s,
+                     event_type, status, attempts, count(*) as events
+            from     grained
+            group by 1, 2, 3, 4, 5
+        )
+        (table counted except all table projector.attempts_by_status)
+        union all
+        (table projector.attempts_by_status except all table counted)
+        """
+    )
+    assert [tuple(row) for row in off] == []
+
+
+async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
+    """Until a session of this owner waits for a lock."""
+
+    async def waits() -> bool:
+        await connection.execute("select pg_stat_clear_snapshot()")
+        found: bool = await connection.fetchval(
+            """
+            select exists (
+                select from pg_stat_activity
+                where  datname = current_database() and application_name = $1
+                       and wait_event_type = 'Lock'
+            )
+            """,
+            owner,
+        )
+        return found
+
+    await until(waits)
+
+
+async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:
+    """The server processes that serve this owner."""
+    rows = await connection.fetch(
+        """
+        select   pid from pg_stat_activity
+        where    datname = current_database() and application_name = $1
+        order by pid
+        """,
+        owner,
+    )
+    return [row["pid"] for row in rows]
+
+
+async def pages_touched(connection: asyncpg.Connection) -> int:
+    """Pages that the server has looked at for this database: a count, whatever the machine does."""
+    await connection.execute("select pg_stat_force_next_flush()")
+    pages: int = await connection.fetchval(
+        "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
+    )
+    return pages
+
+
+async def pages_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[object]]) -> int:
+    """How many pages the work looks at, once it has read the catalogue, besides the asking."""
+    await work()
+    first = await pages_touched(connection)
+    second = await pages_touched(connection)
+    await work()
+    return await pages_touched(connection) - second - (second - first)
+
+
+async def partitions_locked(connection: asyncpg.Connection) -> set[str]:
+    """The partitions of events that this session's transaction has locked so far."""
+    rows = await connection.fetch(
+        """
+        select part.name
+        from   pg_locks
+        join   normalizer.event_partitions as part
+               on ('normalizer.' || part.name)::regclass = pg_locks.relation
+        where  pg_locks.pid = pg_backend_pid()
+        """
+    )
+    return {name for (name,) in rows}

@@ -1,0 +1,204 @@
+"""What the views of a database show, in the form of the oracle; and rows to put into its log."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+
+from tests.support.projection_oracle import Row, ViewRows, expected_views
+
+T0: Final = datetime(2026, 7, 10, 9, 0, tzinfo=UTC)
+
+COLUMNS: Final[Mapping[str, str]] = {
+    "event_id": "bigint",
+    "execution_id": "bigint",
+    "event_type": "text",
+    "step": "text",
+    "status": "text",
+    "attempts": "integer",
+    "max_attempts": "integer",
+    "created_at": "timestamptz",
+    "worker_id": "text",
+    "command_id": "text",
+    "iteration": "integer",
+    "catalog_id": "bigint",
+    "parent_execution_id": "bigint",
+    "duration": "double precision",
+    "error": "text",
+    "context": "jsonb",
+    "coercions": "jsonb",
+    "evidence": "smallint",
+    "shape": "text",
+    "source_topic": "text",
+    "source_partition": "integer",
+    "recorded_at": "timestamptz",
+}
+"""The columns that projections read, with their types."""
+
+# What the clock or the order of arrival says, and no fold can know.
+NOT_EXPECTED: Final = {
+    "executions_without_end": {"silent_s"},
+    "open_calls": {"waiting_s"},
+    "error_groups": {"execution_id", "step", "attempts", "error"},
+    "attempts_in_order": {"hour"},
+    "loops": {"hour"},
+}
+OTHER_SOURCES: Final = {
+    "counted_calls", "stuck_executions", "retry_storms", "execution_timeline",
+    "quarantine_by_reason", "quarantine_records", "freshness", "gaps", "drift", "agreement", "jobs",
+}  # fmt: skip
+"""Views that no events are folded into, or only those of some time."""
+
+PARTS: Final = {
+    "event_counts": ("events",),
+    "call_outcomes_by_attempt": ("calls", "succeeded", "failed", "exhausted"),
+    "call_time_histogram": ("calls",),
+    "execution_outcomes": ("executions",),
+}
+"""Views whose rows are parts, with what is to be added up."""
+
+
+def event(**columns: Any) -> Row:
+    """A row of `events`, with defaults for all that does not matter."""
+    row: Row = dict.fromkeys(COLUMNS)
+    row |= {
+        "event_id": 1,
+        "execution_id": 1,
+        "event_type": "step.enter",
+        "step": "",
+        "status": "RUNNING",
+        "attempts": 0,
+        "created_at": T0,
+        "evidence": 212,
+        "shape": "sql",
+        "source_topic": "sql",
+        "source_partition": 0,
+    }
+    return row | columns
+
+
+async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
+    """One statement."""
+    if not rows:
+        return
+    names = ", ".join(COLUMNS)
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(COLUMNS.values(), start=1))
+    await connection.execute(
+        f"insert into normalizer.events ({names}) select * from unnest({arrays})",
+        *([_sent(name, row[name]) for row in rows] for name in COLUMNS),
+    )
+
+
+async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
+    """One statement; each row takes the place of the one with its event_id."""
+    if not rows:
+        return
+    names = ", ".join(COLUMNS)
+    arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(COLUMNS.values(), start=1))
+    changes = ", ".join(f"{name} = changed.{name}" for name in COLUMNS)
+    await connection.execute(
+        f"update normalizer.events as event set {changes} "
+        f"from unnest({arrays}) as changed ({names}) where event.event_id = changed.event_id",
+        *([_sent(name, row[name]) for row in rows] for name in COLUMNS),
+    )
+
+
+async def delete(connection: asyncpg.Connection, event_ids: Iterable[int]) -> None:
+    """One statement."""
+    await connection.execute(
+        "delete from normalizer.events where event_id = any($1::bigint[])", list(event_ids)
+    )
+
+
+def _sent(name: str, value: Any) -> Any:
+    return json.dumps(value) if COLUMNS[name] == "jsonb" and value is not None else value
+
+
+async def stored(connection: asyncpg.Connection) -> list[Row]:
+    """The log as it is: what the oracle folds."""
+    names = ", ".join(COLUMNS)
+    rows = [dict(row) for row in await connection.fetch(f"select {names} from normalizer.events")]
+    for row in rows:
+        for name in ("context", "coercions"):
+            if isinstance(row[name], str):
+                row[name] = json.loads(row[name])
+    return rows
+
+
+async def view_rows(connection: asyncpg.Connection) -> dict[str, ViewRows]:
+    """View -> its rows, sorted, without what no fold can know."""
+    columns = await connection.fetch(
+        """
+        select   table_name, array_agg(column_name::text order by ordinal_position) as names
+        from     information_schema.columns
+        where    table_schema = 'projector'
+        and      table_name in (select viewname from pg_views where schemaname = 'projector')
+        group by table_name
+        """
+    )
+    views: dict[str, ViewRows] = {}
+    for view, names in columns:
+        if view in OTHER_SOURCES:
+            continue
+        kept = [name for name in names if name not in NOT_EXPECTED.get(view, ())]
+        rows = await connection.fetch(_rows_of(view, kept))
+        views[view] = sorted((tuple(row) for row in rows), key=_sort_key)
+    return views
+
+
+def _rows_of(view: str, names: Sequence[str]) -> str:
+    sums = PARTS.get(view)
+    if sums is None:
+        return f"select {', '.join(names)} from projector.{view}"
+    keys = ", ".join(name for name in names if name not in sums)
+    return (
+        f"select {keys}, {', '.join(f'sum({one})::bigint' for one in sums)} "
+        f"from projector.{view} group by {keys} "
+        f"having {' or '.join(f'sum({one}) <> 0' for one in sums)}"
+    )
+
+
+def _sort_key(row: tuple[Any, ...]) -> list[tuple[bool, str]]:
+    return [(value is None, str(value)) for value in row]
+
+
+async def view_differences(connection: asyncpg.Connection) -> dict[str, dict[str, ViewRows]]:
+    """View -> the rows that only it shows, and those that only the fold has. Empty: they agree."""
+    return differences(await view_rows(connection), expected_views(await stored(connection)))
+
+
+def differences(
+    views: dict[str, ViewRows], expected: dict[str, ViewRows]
+) -> dict[str, dict[str, ViewRows]]:
+    """By view, what is shown and what should be, where they differ."""
+    differing = {}
+    for view in sorted(views.keys() | expected.keys()):
+        is_shown, should_be = views.get(view, []), expected.get(view, [])
+        if is_shown != should_be:
+            differing[view] = {
+                "shown": [row for row in is_shown if row not in should_be],
+                "should be": [row for row in should_be if row not in is_shown],
+            }
+    return differing
+
+
+async def read_up_to(
+    connection: asyncpg.Connection, topic: str, partition: int, as_of: datetime
+) -> None:
+    """A partition of which everything up to a time is here."""
+    await connection.execute(_READ_UP_TO, topic, partition, as_of)
+
+
+_READ_UP_TO: Final = """
+    with claimed as (
+        insert into normalizer.source_positions
+               (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
+        values ($1::text, 0, $2::integer, 'c', 'o', 0, 0)
+    )
+    insert into normalizer.source_heartbeats
+           (topic, partition, incarnation, cluster_id, epoch, partition_count, log_start, log_end,
+            next_offset, end_seen_at, heartbeat_at)
+    values ($1, $2, 0, 'c', 1, 2, 0, 0, 0, $3::timestamptz, $3)
+"""

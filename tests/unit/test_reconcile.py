@@ -1,0 +1,473 @@
+"""Identity: which events are one, which are two, and which were here before."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from normalizer.core.collisions import MAX_SIBLINGS, sibling_ids
+from normalizer.core.merge_flags import SHARES_ID
+from normalizer.core.reconcile import WritePlan, coordinates_of, reconcile
+from normalizer.envelope import Envelope
+from normalizer.snowflake import derive_id
+from tests.support.factories import (
+    EXECUTION_ID,
+    RECORDED_MS,
+    TOPIC,
+    envelope,
+    recorded_at,
+    snowflake,
+)
+from tests.support.memory_log import FIRST_ASSIGNED, MemoryLog, id_of
+
+
+def rule_of(row: Envelope) -> Any:
+    return [one["rule"] for one in msgspec.json.decode(row.coercions or b"[]")]
+
+
+def sibling(event_id: int = 5, number: int = 1) -> int:
+    """The id of the event of that number beside the holder of an id."""
+    return sibling_ids(event_id, EXECUTION_ID)[number - 1]
+
+
+def derived(offset: int, salt: int = 0, **fields: Any) -> Envelope:
+    """An event that brought no id."""
+    return envelope(
+        offset,
+        event_id=derive_id(TOPIC, 0, 0, offset, 0, RECORDED_MS + offset, salt),
+        evidence=210,
+        **fields,
+    )
+
+
+async def test_new_events_are_stored_sorted_by_id_with_one_question() -> None:
+    log = MemoryLog()
+
+    write_plan = await reconcile([envelope(3), envelope(1), envelope(2)], log)
+
+    assert [row.source_offset for row in write_plan.inserts] == [1, 2, 3]
+    assert write_plan.outcomes == [("stored", snowflake(at)) for at in (3, 1, 2)]
+    assert log.questions == 1
+
+
+async def test_the_same_coordinates_are_a_duplicate_whatever_the_event_says_now() -> None:
+    log = MemoryLog(envelope(7, status="COMPLETED"))
+
+    fates = await log.take(envelope(7, status="FAILED", step="other", execution_id=5))
+
+    assert fates == ["duplicate"]
+    assert log.rows_by_id[snowflake(7)] == envelope(7)
+    assert log.locked == []
+
+
+@pytest.mark.parametrize("told", [1, 2])
+async def test_the_same_coordinates_are_a_duplicate_under_anotherid_of(told: int) -> None:
+    log = MemoryLog(*(envelope(at, event_id=at + 1) for at in range(told)))
+
+    fates = await log.take(*(envelope(at, event_id=at + 100) for at in range(3)), dedup_horizon=3)
+
+    assert fates == ["duplicate"] * told + ["stored"] * (3 - told)
+
+
+async def test_a_report_read_again_is_a_duplicate_under_anotherid_of() -> None:
+    log = MemoryLog()
+    tellings = [envelope(at, event_id=5, error="e" * at or None) for at in range(3)]
+    assert await log.take(*tellings) == ["stored", "merged", "merged"]
+
+    fates = await log.take(
+        *(msgspec.structs.replace(one, event_id=6) for one in tellings), dedup_horizon=3
+    )
+
+    assert fates == ["duplicate"] * 3
+    assert log.rows_stored == 1
+
+
+async def test_what_was_reached_is_requested_once_and_what_is_beyond_never() -> None:
+    log = MemoryLog()
+
+    await log.take(envelope(3), envelope(4), dedup_horizon=3)
+    assert log.questions == 1
+    await log.take(envelope(5), envelope(6), dedup_horizon=6)
+    assert log.questions == 1 + 2
+
+
+async def test_coordinates_that_come_twice_in_a_batch_are_one_record() -> None:
+    log = MemoryLog()
+
+    fates = await log.take(envelope(1), envelope(1, event_id=9), dedup_horizon=5)
+
+    assert fates == ["stored", "duplicate"]
+
+
+async def test_one_event_reported_twice_in_one_batch_is_one_row() -> None:
+    log = MemoryLog()
+
+    fates = await log.take(envelope(1, error=None), envelope(2, event_id=snowflake(1), error="e"))
+
+    assert fates == ["stored", "merged"]
+    assert log.rows_by_id[snowflake(1)].error == "e"
+    assert log.rows_by_id[snowflake(1)].source_offset == 1
+
+
+async def test_one_event_reported_twice_in_two_batches_is_one_row() -> None:
+    log = MemoryLog(envelope(1))
+
+    fates = await log.take(envelope(2, event_id=snowflake(1), error="e"))
+
+    assert fates == ["merged"]
+    assert log.rows_by_id[snowflake(1)].error == "e"
+    assert log.locked == [snowflake(1)]
+
+
+async def test_a_report_that_adds_nothing_is_a_duplicate() -> None:
+    log = MemoryLog(envelope(1, error="e"))
+
+    fates = await log.take(envelope(2, event_id=snowflake(1)))
+
+    assert fates == ["duplicate"]
+
+
+async def test_three_reports_over_two_batches_are_one_row() -> None:
+    log = MemoryLog()
+    one = envelope(1, event_id=5, error="e")
+    two = envelope(2, event_id=5, worker_id="w")
+    three = envelope(3, event_id=5, duration=2.0)
+
+    fates = [*await log.take(one, two), *await log.take(three, one, two, three)]
+
+    assert fates == ["stored", "merged", "merged", "duplicate", "duplicate", "duplicate"]
+    row = log.rows_by_id[5]
+    assert (row.error, row.worker_id, row.duration) == ("e", "w", 2.0)
+
+
+async def test_a_batch_reported_twice_asks_no_more_than_once_for_all() -> None:
+    log = MemoryLog()
+
+    await log.take(*(envelope(at, event_id=1 + at % 50) for at in range(100)))
+
+    assert log.questions <= 2
+
+
+async def test_the_rows_of_a_batch_are_locked_in_one_order() -> None:
+    log = MemoryLog(*(envelope(at, event_id=at) for at in range(1, 9)))
+
+    await log.take(*(envelope(100 - at, event_id=at, error="e") for at in (5, 2, 8, 1)))
+
+    assert log.locked == [1, 2, 5, 8]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("together", [True, False])
+async def test_two_events_with_one_id_are_two_rows(
+    order: tuple[int, int], *, together: bool
+) -> None:
+    log = MemoryLog()
+    events = [envelope(1, event_id=5, step="a"), envelope(2, event_id=5, step="b")]
+    first, later = (events[one] for one in order)
+
+    batches = [(first, later)] if together else [(first,), (later,)]
+    fates = [fate for batch in batches for fate in await log.take(*batch)]
+
+    assert fates == ["stored", "stored"]
+    holder, moved = log.rows_by_id[5], log.rows_by_id[sibling()]
+    assert (holder.step, moved.step) == (first.step, later.step)
+    assert "event_id_conflict" in rule_of(moved)
+    assert "event_id_conflict" not in rule_of(holder)
+    assert log.rows_stored == 2
+
+
+async def test_copies_of_a_conflicting_event_meet_it() -> None:
+    log = MemoryLog()
+    other = envelope(2, event_id=5, step="b")
+
+    await log.take(envelope(1, event_id=5, step="a"), other)
+    fates = await log.take(
+        other,
+        envelope(3, event_id=5, step="b", error="e"),
+        envelope(4, event_id=5, step="a", error="f"),
+    )
+
+    assert fates == ["duplicate", "merged", "merged"]
+    assert log.rows_by_id[sibling()].error == "e"
+    assert log.rows_by_id[5].error == "f"
+    assert log.rows_stored == 2
+
+
+async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought() -> None:
+    """The row came from elsewhere, where its id was no conflict."""
+    first, other = envelope(1, event_id=5, step="a"), envelope(2, event_id=5, step="b")
+    imported = msgspec.structs.replace(other, event_id=sibling(), source_topic="file:1")
+    log = MemoryLog(first, imported)
+
+    fates = [*await log.take(other), *await log.take(other)]
+
+    assert fates == ["merged", "duplicate"]
+    assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
+    assert log.rows_by_id[5].merge_flags == SHARES_ID
+
+
+async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
+    log = MemoryLog()
+    events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(1 + MAX_SIBLINGS)]
+
+    fates = await log.take(*events)
+    again = [fate for event in reversed(events) for fate in await log.take(event)]
+    copies = [msgspec.structs.replace(one, source_offset=99) for one in reversed(events)]
+    told_again = [fate for one in copies for fate in await log.take(one)]
+
+    assert fates == ["stored"] * 9
+    assert again == told_again == ["duplicate"] * 9
+    assert log.rows_by_id.keys() == {5, *sibling_ids(5, EXECUTION_ID)}
+
+
+async def test_an_id_of_more_events_than_nine_names_none_of_the_others() -> None:
+    """Then an event is known by its coordinates, like one that brought no id."""
+    log = MemoryLog()
+    events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(11)]
+
+    fates = await log.take(*events)
+    again = [fate for event in reversed(events) for fate in await log.take(event)]
+    elsewhere = await log.take(envelope(50, event_id=5, command_id="c10"))
+
+    assert fates == ["stored"] * 11
+    assert again == ["duplicate"] * 11
+    assert elsewhere == ["stored"]
+    for at in (9, 10):
+        assert "event_id_conflict" in rule_of(log.rows_by_id[id_of(derived(at))])
+
+
+async def test_a_report_goes_to_the_row_of_its_command_before_that_of_its_step() -> None:
+    log = MemoryLog()
+    await log.take(
+        envelope(1, event_id=5, step="a", command_id="x"),
+        envelope(2, event_id=5, step="a", command_id="y"),
+        envelope(3, event_id=5, step="b"),
+    )
+
+    await log.take(
+        envelope(4, event_id=5, step="", command_id="y", error="of y"),
+        envelope(5, event_id=5, step="b", error="of b"),
+    )
+
+    assert [log.rows_by_id[one].error for one in (5, sibling(), sibling(number=2))] == [
+        None,
+        "of y",
+        "of b",
+    ]
+
+
+async def test_a_report_that_names_nothing_goes_to_the_holder_and_says_that_it_is_a_guess() -> None:
+    log = MemoryLog()
+    await log.take(
+        envelope(1, event_id=5, step="a", command_id="x"),
+        envelope(2, event_id=5, step="b", command_id="y"),
+    )
+    assert [rule_of(row) for row in log.rows_by_id.values()] == [[], ["event_id_conflict"]]
+
+    fates = await log.take(envelope(3, event_id=5, step="", error="whose?"))
+
+    assert fates == ["merged"]
+    assert log.rows_by_id[5].error == "whose?"
+    assert rule_of(log.rows_by_id[5]) == ["ambiguous_report"]
+    assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
+
+
+async def test_a_guess_of_before_is_marked_when_a_second_event_comes() -> None:
+    log = MemoryLog(
+        envelope(1, event_id=5, step="a", command_id="x"),
+        envelope(9, event_id=9),
+    )
+    await log.take(envelope(2, event_id=5, step="", error="whose?"))
+    assert rule_of(log.rows_by_id[5]) == []
+
+    write_plan = await reconcile([envelope(3, event_id=5, step="b", command_id="y")], log)
+
+    assert [row.event_id for row in write_plan.inserts] == [sibling()]
+    assert [(row.event_id, rule_of(row)) for row in write_plan.updates] == [
+        (5, ["ambiguous_report"])
+    ]
+    assert write_plan.ambiguous == 1
+
+
+async def test_events_of_other_executions_or_classes_make_no_report_ambiguous() -> None:
+    log = MemoryLog()
+
+    await log.take(
+        envelope(1, event_id=5),
+        envelope(2, event_id=5, execution_id=77),
+        envelope(3, event_id=5, event_type="step.exit"),
+    )
+
+    assert sorted(map(rule_of, log.rows_by_id.values())) == [
+        [],
+        ["event_id_conflict"],
+        ["event_id_conflict"],
+    ]
+    assert log.rows_by_id.keys() == {5, sibling_ids(5, 77)[0], sibling()}
+
+
+async def test_a_holder_that_is_gone_leaves_its_siblings_as_they_are() -> None:
+    log = MemoryLog()
+    await log.take(envelope(1, event_id=5, step="a"), envelope(2, event_id=5, step="b"))
+    before = log.rows_by_id[sibling()]
+    del log.rows_by_id[5]
+
+    assert await log.take(envelope(3, event_id=5, step="a")) == ["stored"]
+    assert log.rows_by_id[sibling()] == before
+
+
+@pytest.mark.parametrize("id_taken", [True, False])
+async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken: bool) -> None:
+    """Whether eight events share the id, or none was brought and others lie in its place."""
+    event = envelope(9, event_id=5, step="z") if id_taken else derived(9)
+    taken = [id_of(derived(9, salt)) for salt in range(4)]
+    taken += [5, *sibling_ids(5, EXECUTION_ID)] if id_taken else []
+    log = MemoryLog(
+        *(envelope(50 + at, event_id=one, step=f"s{at}") for at, one in enumerate(taken))
+    )
+
+    fates = [*await log.take(event), *await log.take(event)]
+
+    assert fates == ["stored", "duplicate"]
+    assert log.assigned_ids == {coordinates_of(event): FIRST_ASSIGNED}
+    assert ("event_id_conflict" in rule_of(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
+
+
+async def test_an_id_that_was_assigned_and_whose_row_is_not_there_takes_the_event() -> None:
+    """Assigned by a transaction that changed other rows only; then the process was killed."""
+    event = derived(9)
+    log = MemoryLog(
+        *(
+            envelope(50 + salt, event_id=id_of(derived(9, salt)), step=f"s{salt}")
+            for salt in range(4)
+        )
+    )
+    log.assigned_ids[coordinates_of(event)] = FIRST_ASSIGNED
+
+    assert await log.take(event) == ["stored"]
+    assert coordinates_of(log.rows_by_id[FIRST_ASSIGNED]) == coordinates_of(event)
+
+
+async def test_a_row_that_vanishes_between_two_questions_is_stored_again() -> None:
+    class Vanishing(MemoryLog):
+        async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
+            return dict.fromkeys(event_ids[:0], envelope())
+
+    log = Vanishing(envelope(1))
+
+    write_plan = await reconcile([envelope(2, event_id=snowflake(1))], log)
+
+    assert [row.source_offset for row in write_plan.inserts] == [2]
+
+
+async def test_a_copy_asks_for_no_digest_and_two_that_differ_ask_once() -> None:
+    log = MemoryLog(*(envelope(at, context=b'{"a":[%d]}' % at, event_id=at + 1) for at in range(9)))
+
+    await log.take(
+        *(envelope(20 + at, context=b'{"a":[%d]}' % at, event_id=at + 1) for at in range(9))
+    )
+    assert log.questions == 2
+    await log.take(*(envelope(40 + at, context=b'{"b":[]}', event_id=at + 1) for at in range(9)))
+    assert log.questions == 5
+
+
+async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
+    log = MemoryLog(
+        *(envelope(at, meta=b'{"a":[%d],"b":1}' % at, event_id=at + 1) for at in range(9))
+    )
+
+    fates = await log.take(
+        *(envelope(20 + at, meta=b'{"a":[0],"b":1}', event_id=at + 1) for at in range(9))
+    )
+
+    assert fates.count("duplicate") == 1
+    assert log.questions == 3
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2, 3])
+async def test_a_derived_id_that_is_taken_is_derived_again_with_a_salt(taken: int) -> None:
+    event = derived(1)
+    others = (
+        envelope(50 + salt, event_id=id_of(derived(1, salt)), step="other") for salt in range(taken)
+    )
+    log = MemoryLog(*others)
+
+    fates = [*await log.take(event), *await log.take(event)]
+
+    assert fates == ["stored", "duplicate"]
+    assert log.rows_by_id[id_of(derived(1, taken))] == derived(1, taken)
+
+
+async def test_two_records_without_ids_are_two_events_even_where_their_hashes_meet() -> None:
+    seen: dict[int, int] = {}
+    for offset in range(10_000):
+        derived_id = derive_id(TOPIC, 0, 0, offset, 0, RECORDED_MS)
+        if derived_id in seen:
+            break
+        seen[derived_id] = offset
+    else:
+        pytest.fail("no two hashes met")
+    one, two = (
+        envelope(at, event_id=derived_id, recorded_at=recorded_at())
+        for at in (seen[derived_id], offset)
+    )
+    log = MemoryLog()
+
+    fates = [*await log.take(one, two), *await log.take(two), *await log.take(one)]
+
+    assert fates == ["stored", "stored", "duplicate", "duplicate"]
+    assert log.rows_by_id[derive_id(TOPIC, 0, 0, offset, 0, RECORDED_MS, 1)].source_offset == offset
+
+
+@pytest.mark.parametrize("imported_first", [True, False])
+async def test_an_imported_row_meets_the_record_it_was_derived_from(
+    *, imported_first: bool
+) -> None:
+    record = derived(1, error="e")
+    imported = msgspec.structs.replace(
+        record, source_topic="file:0011223344556677", source_offset=40, recorded_at=None, error=None
+    )
+    log = MemoryLog()
+    events = [imported, record] if imported_first else [record, imported]
+
+    fates = [fate for event in (*events, *events) for fate in await log.take(event)]
+
+    assert log.rows_stored == 1
+    assert fates[0] == "stored"
+    assert fates[2:] == ["duplicate", "duplicate"]
+    assert log.rows_by_id[id_of(record)].error == "e"
+
+
+async def test_another_event_under_a_derived_looking_id_is_kept_beside_it() -> None:
+    record = derived(1)
+    foreign = envelope(9, event_id=record.event_id, step="other", source_topic="elsewhere")
+    log = MemoryLog()
+
+    fates = [*await log.take(record), *await log.take(foreign), *await log.take(foreign)]
+
+    assert fates == ["stored", "stored", "duplicate"]
+    assert log.rows_by_id[sibling(id_of(record))].step == "other"
+
+
+async def test_an_event_that_brings_the_id_of_a_conflict_in_the_same_batch_overwrites_nothing() -> (
+    None
+):
+    first = envelope(1, event_id=5, step="a")
+    conflicting = envelope(2, event_id=5, step="b")
+    bringing = envelope(3, event_id=sibling(), step="c")
+    log = MemoryLog()
+
+    fates = await log.take(first, conflicting, bringing)
+
+    assert fates == ["stored"] * 3
+    assert sorted(row.step for row in log.rows_by_id.values()) == ["a", "b", "c"]
+
+
+async def test_an_event_without_any_id_has_no_row() -> None:
+    with pytest.raises(ValueError, match="without an id"):
+        await reconcile([envelope(event_id=None)], MemoryLog())
+
+
+async def test_no_events_are_no_rows() -> None:
+    assert await reconcile([], MemoryLog()) == WritePlan(inserts=[], updates=[], outcomes=[])

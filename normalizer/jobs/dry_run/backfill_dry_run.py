@@ -37,7 +37,7 @@ from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import COMMAND_TIMEOUT_S, Session
-from normalizer.store.store import is_expired
+from normalizer.store.sorted_outcomes import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 

@@ -7,15 +7,15 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch
-from normalizer.core.reconcile import (
+from normalizer.core.coordinates import (
     DEDUP_ALWAYS,
     Coordinates,
     DedupHorizon,
-    WritePlan,
     coordinates_of,
-    reconcile,
     source_key,
 )
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.errors import FatalError
 from normalizer.store.grid import Grid

@@ -5,14 +5,9 @@ from collections.abc import Sequence
 import asyncpg
 
 from normalizer.core.batch import Batch
-from normalizer.core.reconcile import (
-    NO_DEDUP_HORIZON,
-    Coordinates,
-    DedupHorizon,
-    WritePlan,
-    coordinates_of,
-    reconcile,
-)
+from normalizer.core.coordinates import NO_DEDUP_HORIZON, Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope, Rejected
 from normalizer.store import store_statements
 from normalizer.store.grid import Grid

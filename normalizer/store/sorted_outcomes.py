@@ -6,8 +6,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch
+from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import Coordinates, DedupHorizon, coordinates_of
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
 from normalizer.store import store_statements

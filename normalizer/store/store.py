@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.reconcile import Coordinates
+from normalizer.core.coordinates import Coordinates
 from normalizer.envelope import Rejected
 from normalizer.errors import PositionError, StoreUnavailable
 from normalizer.store import store_statements

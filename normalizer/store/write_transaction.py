@@ -12,7 +12,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.reconcile import DedupHorizon, Outcome, coordinates_of
+from normalizer.core.coordinates import DedupHorizon, coordinates_of
+from normalizer.core.stored_events import Outcome
 from normalizer.envelope import Envelope
 from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
 from normalizer.store.grid import Grid

@@ -14,16 +14,11 @@ from typing import Final, Self
 import asyncpg
 
 from normalizer.core.batch import Batch
+from normalizer.core.coordinates import DEDUP_ALWAYS, Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import (
-    DEDUP_ALWAYS,
-    Coordinates,
-    WritePlan,
-    coordinates_of,
-    reconcile,
-    source_key,
-)
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates

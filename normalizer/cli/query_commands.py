@@ -23,7 +23,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.envelope import json_schema
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import TopicReader
-from normalizer.service.service_metrics import documented as documented_metrics
+from normalizer.service.metric_catalog import documented as documented_metrics
 from normalizer.store import quarantine_reader
 
 

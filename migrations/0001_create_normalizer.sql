@@ -586,6 +586,7 @@ create table normalizer.quarantine (
     sample             text,
     batch_id           bigint      not null,
     quarantined_at     timestamptz not null default now(),
+    redriven_at        timestamptz,
     constraint quarantine_pkey primary key (quarantine_id),
     constraint quarantine_by_source unique (
         source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -602,6 +603,9 @@ create table normalizer.quarantine (
 comment on table normalizer.quarantine is
     'Private: every refused record or event, with its reason and coordinates. Reason skipped: '
     'an operator skipped it with `normalizer position skip`.';
+comment on column normalizer.quarantine.redriven_at is
+    'When a redrive stored the record. The entry stays, because the ledger counts it where it '
+    'was refused.';
 comment on column normalizer.quarantine.sample is
     'The first 2 kB of the record, on its first refusal. Null if they are not text, if they '
     'may contain a secret, or after retention deleted the bytes.';

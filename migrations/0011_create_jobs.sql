@@ -116,12 +116,6 @@ comment on table normalizer.job_refusals is
     'refuse them or give them another key.';
 
 
-alter table normalizer.quarantine add column redriven_at timestamptz;
-
-comment on column normalizer.quarantine.redriven_at is
-    'When a redrive stored the record. The entry stays, because the ledger counts it where it '
-    'was refused.';
-
 create table normalizer.redrive_attempts (
     quarantine_id      bigint      not null,
     tried_at           timestamptz not null default clock_timestamp(),

@@ -359,7 +359,7 @@ CREATE TABLE normalizer.events (
 PARTITION BY RANGE (event_id);
 COMMENT ON TABLE normalizer.events IS 'The log of canonical events: one row for each event, whatever wire shape brought it. The columns are the fields of the canonical envelope (docs/spec/envelope.md).';
 COMMENT ON COLUMN normalizer.events.event_id IS 'Id of the event, unique in the table.';
-COMMENT ON COLUMN normalizer.events.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN normalizer.events.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN normalizer.events.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN normalizer.events.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN normalizer.events.status IS 'Canonical status, in capitals.';
@@ -945,7 +945,7 @@ CREATE TABLE normalizer.forgotten_executions (
     ended_at timestamp with time zone
 );
 COMMENT ON TABLE normalizer.forgotten_executions IS 'Private: executions that `normalizer forget` erased: who requested it, when and why, and no content. Their events are ignored by every writer. Every transaction that writes events reads it.';
-COMMENT ON COLUMN normalizer.forgotten_executions.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN normalizer.forgotten_executions.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN normalizer.forgotten_executions.at IS 'When it was done.';
 COMMENT ON COLUMN normalizer.forgotten_executions.who IS 'Who did it.';
 COMMENT ON COLUMN normalizer.forgotten_executions.why IS 'The reason that was given.';
@@ -1406,7 +1406,7 @@ CREATE TABLE projector.after (
 );
 COMMENT ON TABLE projector.after IS 'Private: always empty. Stands in for the rows after a statement if it has none.';
 COMMENT ON COLUMN projector.after.event_id IS 'Id of the event, unique in the table.';
-COMMENT ON COLUMN projector.after.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN projector.after.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.after.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN projector.after.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN projector.after.status IS 'Canonical status, in capitals.';
@@ -1571,8 +1571,8 @@ COMMENT ON COLUMN projector.agreement.sample_verified_at IS 'when a sample of it
 CREATE TABLE projector.archived_calls OF projector.call_event;
 COMMENT ON TABLE projector.archived_calls IS 'Private: deleted events of calls. Attempts are computed from these and from the stored events, because a later event can still change which attempt an event without a number is of. Deleted with the calls when their execution is forgotten.';
 COMMENT ON COLUMN projector.archived_calls.event_id IS 'Id of the event, unique in the table.';
-COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution that the event is of.';
-COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command; null if the event names none.';
+COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution.';
+COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command.';
 COMMENT ON COLUMN projector.archived_calls.event_class IS 'Class of the event type (projector.event_kinds).';
 COMMENT ON COLUMN projector.archived_calls.role IS 'Role of the event type (projector.event_kinds).';
 COMMENT ON COLUMN projector.archived_calls.end_rank IS '0 if the call itself reported its end, 1 if its command did; null if it is no end.';
@@ -1610,7 +1610,7 @@ CREATE TABLE projector.archived_executions (
     counted_ended timestamp with time zone
 );
 COMMENT ON TABLE projector.archived_executions IS 'Private: what the deleted events of each execution said. The remaining events are merged with it (merged_executions), so that a deletion changes nothing in the views. The row stays when the execution is forgotten: a later event then finds its id and begin.';
-COMMENT ON COLUMN projector.archived_executions.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN projector.archived_executions.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.archived_executions.events IS 'Number of events.';
 COMMENT ON COLUMN projector.archived_executions.first_at IS 'created_at of the first archived event.';
 COMMENT ON COLUMN projector.archived_executions.begin_at IS 'created_at of the first event that begins the execution.';
@@ -1737,8 +1737,8 @@ CREATE TABLE projector.call_facts (
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.call_facts IS 'Private: what the events of each attempt of a command say about it. Only command.*, call.* and action_* events that name their command are used. Views: calls and others.';
-COMMENT ON COLUMN projector.call_facts.execution_id IS 'Id of the execution that the event is of.';
-COMMENT ON COLUMN projector.call_facts.command_id IS 'Id of the command; null if the event names none.';
+COMMENT ON COLUMN projector.call_facts.execution_id IS 'Id of the execution.';
+COMMENT ON COLUMN projector.call_facts.command_id IS 'Id of the command.';
 COMMENT ON COLUMN projector.call_facts.attempts IS 'Number of attempts before this one; 0 is the first attempt.';
 COMMENT ON COLUMN projector.call_facts.begun_at IS 'created_at of the first event of the attempt.';
 COMMENT ON COLUMN projector.call_facts.issued_at IS 'When the command was issued.';
@@ -1787,7 +1787,7 @@ CREATE TABLE projector.execution_facts (
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.execution_facts IS 'Private: what the events of each execution say about it, merged. Only lifecycle events end an execution. Views: executions and others.';
-COMMENT ON COLUMN projector.execution_facts.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN projector.execution_facts.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.execution_facts.events IS 'Number of events.';
 COMMENT ON COLUMN projector.execution_facts.archived IS 'Number of its events that retention deleted. What they said is in archived_executions.';
 COMMENT ON COLUMN projector.execution_facts.forgotten IS 'True if retention deleted its calls too. No view shows it then. The next event of it makes this false.';
@@ -1889,7 +1889,7 @@ CREATE TABLE projector.before (
 );
 COMMENT ON TABLE projector.before IS 'Private: always empty. Stands in for the rows before a statement if it has none.';
 COMMENT ON COLUMN projector.before.event_id IS 'Id of the event, unique in the table.';
-COMMENT ON COLUMN projector.before.execution_id IS 'Id of the execution that the event is of.';
+COMMENT ON COLUMN projector.before.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.before.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN projector.before.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN projector.before.status IS 'Canonical status, in capitals.';

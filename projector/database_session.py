@@ -13,7 +13,8 @@ import asyncpg
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
-"""No statement of ours holds its snapshot longer. Source: design, promise 7."""
+"""No statement of ours holds its snapshot longer: PostgreSQL cannot clean up dead rows meanwhile,
+and every writer slows down."""
 
 _LET_BY_S: Final = 0.5
 

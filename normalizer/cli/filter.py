@@ -1,6 +1,7 @@
 """Runs the rules alone: reads raw records and writes canonical events, one a line.
 
 A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+Source: docs/spec/envelope.md#c2, #c8.
 """
 
 from collections.abc import Iterable

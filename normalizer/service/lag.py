@@ -191,7 +191,7 @@ class LagMonitor:
         for row in rows:
             counts[row["kind"], row["state"]] = row["jobs"]
             if row["state"] == "running":
-                progress[row["kind"]] = row["share"] or 0.0
+                progress[row["kind"]] = row["progress_ratio"] or 0.0
         self.jobs, self.progress = counts, progress
 
     async def _poll_broker(self) -> None:

@@ -25,7 +25,7 @@ READ_AGREEMENT: Final = """
     from     projector.agreement
 """
 READ_JOBS: Final = """
-    select   kind, state, count(*) as jobs, min(share) as share
+    select   kind, state, count(*) as jobs, min(progress_ratio) as progress_ratio
     from     projector.jobs
     where    state in ('running', 'interrupted')
     group by kind, state

@@ -439,7 +439,7 @@ async def test_events_without_their_projections_stand_as_divergent_until_they_ar
     stands = await standing(connection)
     assert set(stands) == {
         "execution_facts", "call_facts", "event_minutes", "event_hours", "arrival_hours",
-        "coercion_hours", "quarantine_hours",
+        "coercion_hours", "call_hours", "call_times", "quarantine_hours",
     }  # fmt: skip
     assert stands["execution_facts"] >= 3
 

@@ -27,7 +27,8 @@ from normalizer.core.rules import (
     status,
     timestamps,
 )
-from normalizer.core.wire_event import RecordRefused, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_values import RecordRefused
 from simulator.ledger_file import Line
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import compare_in_memory, simulated_log

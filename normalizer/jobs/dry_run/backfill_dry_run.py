@@ -14,16 +14,11 @@ from typing import Final, Self
 import asyncpg
 
 from normalizer.core.batch import Batch
+from normalizer.core.coordinates import DEDUP_ALWAYS, Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import (
-    DEDUP_ALWAYS,
-    Coordinates,
-    WritePlan,
-    coordinates_of,
-    reconcile,
-    source_key,
-)
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
@@ -37,7 +32,7 @@ from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import COMMAND_TIMEOUT_S, Session
-from normalizer.store.store import is_expired
+from normalizer.store.sorted_outcomes import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 

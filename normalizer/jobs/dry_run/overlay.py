@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import msgspec
 
-from normalizer.core.reconcile import Coordinates, coordinates_of
+from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.envelope import Envelope
 
 _SCHEMA: Final = """

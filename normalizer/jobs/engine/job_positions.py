@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
-from normalizer.core.reconcile import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
+from normalizer.core.coordinates import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey

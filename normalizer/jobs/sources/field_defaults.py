@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.wire_event import CANONICAL_NAME, NULL
+from normalizer.core.wire_fields import CANONICAL_NAME
+from normalizer.core.wire_values import NULL
 from normalizer.errors import ConfigurationError
 
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

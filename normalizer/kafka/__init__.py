@@ -1,6 +1,7 @@
 """Reads records of Kafka; the only package that imports aiokafka.
 
 connection       what every client shares: options, partitions, records, errors
+reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
 fetch_positions  how far each partition was read, and whether its topic may have been recreated

@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from normalizer.errors import StoreUnavailable
+from normalizer.process.pause import wait_at_most
 from normalizer.service.gauges import VERSION, GaugeCollector
 from normalizer.service.heartbeat import Heartbeat
 from normalizer.service.lag import LagMonitor
@@ -208,9 +209,7 @@ class Monitor:
     async def _keep_polling(self) -> None:
         while not self._stopping.is_set():
             await self._poll()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_EVERY_S):
-                    await self._stopping.wait()
+            await wait_at_most(self._stopping, POLL_EVERY_S)
         await self._lag_monitor.close()
         self._heartbeat.close()
 

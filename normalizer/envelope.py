@@ -65,6 +65,8 @@ ambiguous_report        two events have the id, and a report of the row lacks st
 created_at_unreadable   a time could not be read or lies outside the bounds
 attempts_invalid        a number of attempts that cannot be one
 duration_invalid        a duration that cannot be one: negative, or too long for its event
+
+Source: docs/spec/wire-shapes.md#v2.
 """
 
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
@@ -148,7 +150,7 @@ def canonical_json(value: bytes) -> bytes:
 
     Compact UTF-8; keys by their bytes, of duplicates the last; strings escape only what they must;
     numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
-    or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
+    or a lone surrogate that no event may hold. Source: docs/spec/envelope.md#c5, #c6, #c7.
     """
     if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -166,10 +168,11 @@ def with_attempts(meta: bytes, attempts: int) -> bytes:
 
 
 def to_canonical(event: Envelope) -> bytes:
-    """Give the canonical line of an event, without a line feed. Source: wire-shapes, section 1.
+    """Give the canonical line of an event, without a line feed.
 
     The nine fields of noetl-events 0.1 come first and always, only event_id and created_at may be
     missing; the extensions follow where they are known.
+    Source: docs/spec/envelope.md#c1, #c2, #c3, #c4.
     """
     members = {
         "event_id": _number(event.event_id),
@@ -247,7 +250,7 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _seconds(seconds: float | None) -> str | None:
-    """Seconds with a point and no exponent: 0.018, 2.0 (section 9, U1)."""
+    """Seconds with a point and no exponent: 0.018, 2.0 (#c4)."""
     if seconds is None:
         return None
     text = canonical_number(repr(seconds))

@@ -28,7 +28,7 @@ Reason = Literal[
     "rejected_by_database",
     "skipped",
 ]
-"""Why a record was refused: a closed list. Source: wire-shapes, section 9, L2 (also the order).
+"""Why a record was refused: a closed list. Source: docs/spec/wire-shapes.md#l2 (also the order).
 
 `skipped` is last and of no rule: an operator moved the position past it."""
 

@@ -12,10 +12,13 @@ from types import NoneType
 from typing import Final, TypeAlias, cast
 
 MAX_DIGITS: Final = 400
-"""A number has at most so many digits, as written and as jsonb prints it. Source: section 9, L1."""
+"""A number has at most so many digits, as written and as jsonb prints it.
+
+Source: docs/spec/wire-shapes.md#l3.
+"""
 MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = 308
-"""A number is below ten to this power: readers that make a double of it can. Source: L3."""
+"""A number is below ten to this power: readers that make a double of it can. (#l3)"""
 
 
 class Number(str):
@@ -61,7 +64,7 @@ quote: Callable[[str], str] = encode_basestring
 
 
 def checked_number(text: str) -> Number:
-    """Give the number as written. Raises ValueError beyond the limits (section 9, L1)."""
+    """Give the number as written. Raises ValueError beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
     if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
@@ -70,7 +73,10 @@ def checked_number(text: str) -> Number:
 
 
 def canonical_number(text: str) -> Number:
-    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay (section 1)."""
+    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay.
+
+    Source: docs/spec/envelope.md#c7.
+    """
     checked_number(text)
     if "e" in text or "E" in text:
         text = format(Decimal(text), "f")

@@ -1,7 +1,7 @@
 """Ids: mint them, read the time inside them, derive one for an event that brought none.
 
 Layout of every application: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of node,
-12 bits of sequence. Source: wire-shapes, sections 5 and 6.
+12 bits of sequence. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
 """
 
 import struct
@@ -75,7 +75,7 @@ class SnowflakeGenerator:
 
 
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
-    """Read the time inside an id; None if there is none. Source: wire-shapes, section 5.
+    """Read the time inside an id; None if there is none. (#g2)
 
     `near_ms` is the record's Kafka time: it tells the two layouts apart where the bits do not, and
     a time more than a day after it is no time.
@@ -99,7 +99,7 @@ def derive_id(
 ) -> int:
     """Give the event at these coordinates its id: the same whenever the record is read.
 
-    `salt` 1, 2, 3 are for an id that other coordinates took. Source: wire-shapes, section 6.
+    `salt` 1, 2, 3 are for an id that other coordinates took. (#g4)
     """
     place = _PLACE.pack(
         incarnation & 0xFFFFFFFF,
@@ -118,7 +118,7 @@ def derive_id(
 def hash_text_id(text: str) -> int:
     """Give an opaque execution or secondary id its number: bit 62 and 62 bits of the text's hash.
 
-    Source: wire-shapes, section 4, execution_id.
+    (#i3)
     """
     return _DERIVED | _hash(text.encode()) & (_DERIVED - 1)
 
@@ -126,7 +126,7 @@ def hash_text_id(text: str) -> int:
 def hash_event_id(text: str) -> int:
     """Give an opaque event id its number: bits 62 and 61, and 61 bits of the text's hash.
 
-    Source: wire-shapes, section 6.
+    (#g4)
     """
     return _hashed_id(_hash(text.encode()))
 

@@ -13,7 +13,8 @@ import asyncpg
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
-"""Longest time that a statement may hold its snapshot, so that vacuum can do its work."""
+"""Longest time that a statement may hold its snapshot: meanwhile PostgreSQL cannot remove dead rows,
+and every writer slows down."""
 
 _RETRY_PAUSE_S: Final = 0.5
 

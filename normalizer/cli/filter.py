@@ -1,6 +1,7 @@
 """Raw records in, canonical events out, one a line: the core alone, without a place in a log.
 
 A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+Source: docs/spec/envelope.md#c2, #c8.
 """
 
 from collections.abc import Iterable

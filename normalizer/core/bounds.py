@@ -1,7 +1,7 @@
 """Finds what a record may not exceed, by counting over its bytes before anything is made of them.
 
 Nearly every record is below what could exceed any bound, and pays for a comparison or two.
-Source: wire-shapes, section 9, L1 and L2, and section 10, L3.
+Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re

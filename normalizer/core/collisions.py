@@ -1,7 +1,7 @@
 """Tells which event a report is of where one id names several, and which id the others get.
 
 Same event: the same event_id, execution and spelling class of the type; where both name a command,
-the same one, else not two different steps. Source of every rule here: promise 3, identity.
+the same one, else not two different steps. Source: docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib

@@ -1,6 +1,7 @@
 """The bytes of a record in, its wire events out: decoded once, unwrapped, batches exploded.
 
-Source: wire-shapes, section 3 and section 9, B, W, L. What a record may come to: `bounds`.
+Source: docs/spec/wire-shapes.md#w1, #w2, #w3, #w4, #w5, #b1, #b2, #l2, #l3.
+What a record may come to: `bounds`.
 """
 
 import re
@@ -107,7 +108,7 @@ class _RecordDecoder:
         if bare := _LIST.match(value):
             text = value[bare.end() :]
             _validate(text)
-            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without more (W4)
+            value = b'%b{"events":%b}' % (bare[0], text)  # a batch without more (#w4)
         level = self._open(self._decode(value))
         key = batch_key(level.fields)
         if key is not None and first_byte(level.fields[key]) == b"[":
@@ -130,7 +131,7 @@ class _RecordDecoder:
     def _decode_item(
         self, batch: _Unwrapped, shared: dict[str, Raw], index: int, item: Raw
     ) -> WireEvent | UndecodableItem:
-        """Give one item with what it inherits (B1); strings and wrappers are undone once (B2)."""
+        """Give one item with what it inherits (#b1); strings and wrappers are undone once (#b2)."""
         text = bytes(item)
         try:
             content = _decode(text)
@@ -144,7 +145,7 @@ class _RecordDecoder:
             return UndecodableItem(index, refusal.reason, refusal.detail)
 
     def _open(self, content: "_Unwrapped | str") -> _Unwrapped:
-        """Undo a JSON string, then a feed wrapper, each once (W1, W2)."""
+        """Undo a JSON string, then a feed wrapper, each once (#w1, #w2)."""
         level = self._open_text(content) if isinstance(content, str) else content
         if not is_wrapper(level.fields) or first_byte(level.fields["payload"]) != b'"':
             return level
@@ -221,7 +222,7 @@ def _wire_event(
 
 
 def _execution_of(wrapper: _Unwrapped | None) -> dict[str, Raw]:
-    """Give the execution that a feed wrapper names, for what names none within it (W5)."""
+    """Give the execution that a feed wrapper names, for what names none within it (#w5)."""
     sent = NULL if wrapper is None else wrapper.fields.get("execution_id", NULL)
     return {} if sent == NULL else {"execution_id": sent}
 
@@ -278,7 +279,7 @@ def _decode(text: bytes) -> dict[str, Raw] | str:
     try:
         content = _decoder.decode(text)
     except msgspec.ValidationError as error:
-        # It begins as something else, and may be broken further on: that would come first (L2).
+        # It begins as something else, and may be broken further on: that would come first (#l2).
         _validate(text)
         check_depth(text, MAX_NESTING)
         kind = "".join(_KIND.findall(str(error)))
@@ -314,7 +315,7 @@ def _parse(text: str, encoded: bytes) -> Json:
 def _unreadable(text: bytes, error: Exception) -> RecordRefused:
     """Say why, in words of our own: an error's message may hold content."""
     if isinstance(error, RecursionError):
-        # Too deep to be read to its end; what is cut off is broken first of all (L2).
+        # Too deep to be read to its end; what is cut off is broken first of all (#l2).
         if sum(nesting(text)) == 0:
             return too_deep()
         return RecordRefused("invalid_json", "expected one JSON value, got one that is cut off")

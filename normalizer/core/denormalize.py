@@ -1,7 +1,8 @@
 """A stored row in, a raw record out that normalizes to the same row and holds all that was sent.
 
 Spelling is not kept: names, wrappers, batches and the form of ids are those of the envelope, and
-redacted values stay redacted. Source: wire-shapes, section 4.
+redacted values stay redacted.
+Source: docs/spec/wire-shapes.md#v4.
 """
 
 from base64 import b64decode

@@ -47,7 +47,7 @@ _KNOWN: Final = {
     "causation_id correlation_id idempotency_key envelope_checksum": _ID,
     "loop_id loop_name iterator current_index items_count": _ID,
 }
-"""Source: wire-shapes, section 2."""
+"""Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent."""
 _KINDS: Final = {
     name: frozenset(kinds.split()) for names, kinds in _KNOWN.items() for name in names.split()
 }

@@ -42,7 +42,7 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("command.failed", "action_failed", "command.timed_out", "command.timeout"),
     ("call.done", "action_done", "call_done"),
 )
-"""One class a line; the first spelling names it. Source: wire-shapes, section 4."""
+"""One class a line; the first spelling names it. Source: docs/spec/wire-shapes.md#e2."""
 
 
 class EventKind(NamedTuple):

@@ -1,4 +1,7 @@
-"""The headers of a record in; their JSON, without secrets, and the trace id out."""
+"""The headers of a record in; their JSON, without secrets, and the trace id out.
+
+Source: docs/spec/wire-shapes.md#v6.
+"""
 
 import re
 from base64 import b64encode

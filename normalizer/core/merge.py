@@ -5,6 +5,7 @@ column. A join is commutative, associative and idempotent: only then can records
 order, twice, and in any batching, and still make the same row.
 
 JSON values are compared by their digests: none is written out or sorted here.
+Source: docs/spec/wire-shapes.md#m4, #v3.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,7 @@
-"""What a row remembers of the reports that made it and of its id, as bits of `merge_flags`."""
+"""What a row remembers of the reports that made it and of its id, as bits of `merge_flags`.
+
+Source: docs/spec/wire-shapes.md#m5.
+"""
 
 from typing import Final
 

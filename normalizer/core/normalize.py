@@ -1,4 +1,7 @@
-"""RawRecord in; for each of its events an Envelope, or a Rejected, or an Ignored out."""
+"""RawRecord in; for each of its events an Envelope, or a Rejected, or an Ignored out.
+
+Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -110,7 +113,7 @@ def _envelope(
     headers: Headers,
     recorded: datetime | None,
 ) -> Envelope:
-    """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
+    """Ask each rule its question, in the order in which a reason to refuse counts (#l2)."""
     if headers.replaced:
         event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index

@@ -1,7 +1,7 @@
 """Tells at a look whether a text may hold what must not be stored.
 
 Looking costs few microseconds and nearly always finds nothing; only on a sign is a text taken
-apart. Source: wire-shapes, section 9, R6.
+apart. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import re

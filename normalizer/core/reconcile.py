@@ -2,6 +2,7 @@
 
 Decides identity: the same record read again, one event told more than once, or two events with
 one id. Knows nothing of SQL: it asks a `StoredEvents` for the rows it must compare with.
+Source: docs/spec/wire-shapes.md#m1, #m2, #m3, #g5.
 """
 
 from collections import Counter

@@ -2,7 +2,7 @@
 
 Looking costs less than a microsecond and nearly always finds nothing, so the text is only taken
 apart on a hit, and its own bytes stay unless something in it had to change.
-Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R1-R6.
+Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The top-level keys of a wire event in; which producer wrote it. Provenance, not a fork in logic.
 
-Source: wire-shapes, section 3 and section 9, D1 and D2.
+Source: docs/spec/wire-shapes.md#d1, #d2.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ Shape = Literal[
     "executor",
     "unknown",
 ]
-"""A closed list. Source: section 9, D2."""
+"""A closed list (#d2)."""
 
 BatchKey = Literal["events", "records"]
 
@@ -75,7 +75,7 @@ def detect_shape(of_keys: Shape, event_type: str) -> Shape:
 
 
 def shape_of(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
-    """Give the shape that the keys have; one counts when it is there, also with null (D1)."""
+    """Give the shape that the keys have; one counts when it is there, also with null (#d1)."""
     if "prev_event_id" in fields:
         return "rust_row"
     if not _RUST_REQUEST.isdisjoint(fields):

@@ -23,7 +23,7 @@ PAIRS: Final = (
     ("context", "payload"),
     ("created_at", "timestamp", "event_time", "ingest_time"),
 )
-"""Names of one thing, the stronger first. Source: wire-shapes, section 9, A1 and A2."""
+"""Names of one thing, the stronger first. Source: docs/spec/wire-shapes.md#a1, #a2."""
 
 CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
 
@@ -35,7 +35,8 @@ COLUMN_KEYS: Final = frozenset(
         *("result", "error", "duration"),
     )
 )
-"""The keys that become columns. Every other key is kept in `extra` as it came, read or not."""
+"""The keys that become columns. Every other key is kept in `extra` as it was sent, read or not
+(#v1)."""
 
 ABSENT: Final = Raw(b"")
 NULL: Final = Raw(b"null")
@@ -212,7 +213,7 @@ class WireEvent(msgspec.Struct, gc=False):
             event.meta_sent, event.meta = fields["meta"], sent.meta
         elif "meta" in others:
             event.keep_extra("meta")
-            event.flag("meta_not_object", "meta")  # N2
+            event.flag("meta_not_object", "meta")  # #n2
         return event
 
     def keep_extra(self, name: str) -> None:
@@ -220,7 +221,7 @@ class WireEvent(msgspec.Struct, gc=False):
         self.extra[name] = self.fields[name]
 
     def drop_alias(self, name: str) -> None:
-        """Keep the weaker one of a pair that differ, and count it (A1)."""
+        """Keep the weaker one of a pair that differ, and count it (#a1)."""
         self.keep_extra(name)
         self.flag("alias_conflict", name)
 
@@ -241,7 +242,7 @@ class WireEvent(msgspec.Struct, gc=False):
         return raw
 
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
-        """Give what counts of the pair context and payload, and keep it as it came (A1)."""
+        """Give what counts of the pair context and payload, as it was sent (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = others.get("context", ABSENT) if sent.context is None else fields["context"]
         payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
@@ -280,7 +281,7 @@ def integer_of(value: Value) -> int | None:
 
 
 def text_or_number(value: Value) -> str:
-    """Give a text or a number as text; '' for everything else (P1, K1)."""
+    """Give a text or a number as text; '' for everything else (#p1, #k1)."""
     if type(value) is str:
         return value
     if type(value) is int:
@@ -289,7 +290,7 @@ def text_or_number(value: Value) -> str:
 
 
 def within_bytes(field: str, value: str, max_bytes: int) -> str:
-    """Give the text. Raises Refused if it is longer than it may be (L1)."""
+    """Give the text. Raises Refused if it is longer than it may be (#l1)."""
     if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
         raise RecordRefused(
             "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"

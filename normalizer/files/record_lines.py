@@ -18,7 +18,7 @@ from normalizer.files.unpack import Unpacked, beginning
 LONGEST_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
 
-Source: wire-shapes, section 9, L1.
+Source: docs/spec/wire-shapes.md#l3.
 """
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -99,7 +99,7 @@ def open_lines(file: Path) -> Unpacked:
 def topic_of(file: Path) -> str:
     """The topic that stands for a file: a renamed, recompressed or grown file keeps it.
 
-    Source: wire-shapes, section 6.
+    Source: docs/spec/wire-shapes.md#g6.
     """
     return topic_named_by(beginning(file, NAMED_BY_BYTES))
 

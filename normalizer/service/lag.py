@@ -62,7 +62,7 @@ _AGREEMENT: Final = """
     from     projector.agreement
 """
 _JOBS: Final = """
-    select   kind, state, count(*) as jobs, min(share) as share
+    select   kind, state, count(*) as jobs, min(progress_ratio) as progress_ratio
     from     projector.jobs
     where    state in ('running', 'interrupted')
     group by kind, state
@@ -246,7 +246,7 @@ class LagMonitor:
         for row in rows:
             counts[row["kind"], row["state"]] = row["jobs"]
             if row["state"] == "running":
-                progress[row["kind"]] = row["share"] or 0.0
+                progress[row["kind"]] = row["progress_ratio"] or 0.0
         self.jobs, self.progress = counts, progress
 
     async def _poll_broker(self) -> None:

@@ -67,7 +67,8 @@ _PROJECTION: Final = re.compile(
 def fault_of(error: BaseException, *, copying: bool) -> Fault:
     """Whose fault it is. Two lists are closed: what a record is refused for, and what is ours.
 
-    A code on neither waits: it is never a record's fault. Source: promise 5, the SQLSTATE classes.
+    A code on neither waits: it is never a record's fault.
+    Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD

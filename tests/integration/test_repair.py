@@ -441,7 +441,7 @@ async def test_events_without_their_projections_stand_as_divergent_until_they_ar
     stands = await standing(connection)
     assert set(stands) == {
         "execution_facts", "call_facts", "event_minutes", "event_hours", "arrival_hours",
-        "coercion_hours", "quarantine_hours",
+        "coercion_hours", "call_hours", "call_times", "quarantine_hours",
     }  # fmt: skip
     assert stands["execution_facts"] >= 3
 
@@ -548,21 +548,21 @@ async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[
         noted.append(capsys.readouterr().err)
         return "".join(noted).count("read 3 events of the log\n") > 1
 
-    with report.noted():
-        report.tell("read 3 events of the log")
+    with report.reporting():
+        report.set_activity("read 3 events of the log")
         await until(see)
 
 
 async def test_an_error_says_what_was_being_done() -> None:
     report = RepairProgress()
 
-    async def mend() -> None:
+    async def repair_and_fail() -> None:
         with report.reporting():
             report.set_activity("repairing call_facts, 3 executions")
             raise StoreUnavailable("database: too late")
 
     with pytest.raises(StoreUnavailable) as caught:
-        await mend()
+        await repair_and_fail()
 
     assert str(caught.value) == (
         "database: too late, while repairing call_facts, 3 executions; "

@@ -1,6 +1,6 @@
 """A wire event in; how many retries came before this try, and where that is said.
 
-Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10, S6 and N3.
+Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
 
 import re

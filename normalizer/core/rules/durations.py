@@ -1,6 +1,6 @@
 """A wire event in; how long it took, in seconds.
 
-Source: wire-shapes, section 9, U1, and section 10, U2.
+Source: docs/spec/wire-shapes.md#u1, #u2, #s6.
 """
 
 import re

@@ -1,7 +1,6 @@
 """A wire event in; what went wrong, in words.
 
-Source: wire-shapes, section 9, X2, and, behind its places, the two where a stored row holds what a
-worker found: the same event has the same bytes whichever shape brought it (section 1).
+Source: docs/spec/wire-shapes.md#x2, #s6.
 """
 
 from msgspec import Raw

@@ -1,6 +1,6 @@
 """A wire event in; its ids out: event_id, execution_id, catalog_id and the parents' ids.
 
-Source: wire-shapes, section 4 and section 9, I1-I4.
+Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4.
 """
 
 import re
@@ -26,7 +26,7 @@ class NoId(NamedTuple):
 
 
 def resolve_execution_id(event: WireEvent) -> int:
-    """Give the execution's id. Raises Refused (I3)."""
+    """Give the execution's id. Raises Refused (#i3)."""
     sent = parse_id_value(event.sent.execution_id)
     if isinstance(sent, int):
         return sent
@@ -39,7 +39,7 @@ def resolve_execution_id(event: WireEvent) -> int:
 
 
 def resolve_event_id(event: WireEvent) -> int | None:
-    """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
+    """Give the id that the producer gave the event, None if it gave none. Raises Refused (#i3)."""
     sent = parse_id_value(event.sent.event_id)
     if isinstance(sent, int):
         return sent
@@ -54,7 +54,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
 
 
 def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
-    """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
+    """Give an id that only points elsewhere; a bad one is no reason to refuse an event (#i4)."""
     value = getattr(event.sent, name)
     if value is None:
         return None
@@ -72,7 +72,7 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 
 def parse_id_value(value: Value) -> int | NoId:
-    """Give the id that a value is; where it is none, what it is instead (I1, I2)."""
+    """Give the id that a value is; where it is none, what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _of_number(value, value)
     if type(value) is str and value:

@@ -1,6 +1,6 @@
 """A wire event in; its names out: event_type, step, worker_id, command_id, node_type.
 
-Source: wire-shapes, section 4, section 9, A, E, K, P, L1, and section 10, S6.
+Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
 """
 
 import re
@@ -29,7 +29,7 @@ _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
 
 
 def resolve_event_type(event: WireEvent) -> str:
-    """Give the event's type as it came. Raises Refused (E1)."""
+    """Give the event's type as it came. Raises Refused (#e1)."""
     first, second = event.sent.event_type, event.sent.name
     chosen = second if first is None else first
     event_type = chosen if type(chosen) is str else ""
@@ -44,7 +44,7 @@ def resolve_event_type(event: WireEvent) -> str:
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
-    """Give the command as text (K2). Raises Refused if it is too long."""
+    """Give the command as text (#k2). Raises Refused if it is too long."""
     top, nested = event.sent.command_id, event.nested
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
@@ -58,7 +58,7 @@ def resolve_command_id(event: WireEvent) -> str | None:
 
 
 def resolve_step(event: WireEvent, command_id: str | None) -> str:
-    """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
+    """Give the step, '' if none is known (#p1). Raises Refused if it is too long."""
     sent = event.sent
     step = "" if sent.step is None else _step(sent.step)
     if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
@@ -77,7 +77,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
-    """Give the worker (K1). Raises Refused if it is too long."""
+    """Give the worker (#k1). Raises Refused if it is too long."""
     sent = event.sent
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:

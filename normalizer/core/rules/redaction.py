@@ -1,6 +1,6 @@
 """A key in; whether it is secret out.
 
-Source: wire-shapes, section 7, and section 10, R7: some words count wherever they stand in a key,
+Source: docs/spec/wire-shapes.md#r1, #r2, #r7: some words count wherever they stand in a key,
 the rest only as words of their own.
 """
 

@@ -1,6 +1,6 @@
 """A list or an object in; which of its members are secret by what stands beside them.
 
-Source: wire-shapes, section 10, R7: lists of arguments, and names with their values.
+Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,7 @@
 A secret is known by how it begins, or by what stands before it: a word that would make a key
 secret, a scheme, a URL's user, an option of a program. Each rule takes time in proportion to the
 text.
-Source: wire-shapes, section 9, R3, and section 10, R7.
+Source: docs/spec/wire-shapes.md#r3, #r7.
 """
 
 import re

@@ -1,6 +1,7 @@
 """Tokens that are known by how they begin, whatever stands around them.
 
-Source: the rules that gitleaks and detect-secrets publish; lengths are lower bounds.
+Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets publish; lengths
+are lower bounds.
 """
 
 import re

@@ -1,6 +1,7 @@
 """A wire event in; how it went, and who says so.
 
-Source: wire-shapes, section 4 (both tables), section 9, S1-S5, and section 10, S6-S11.
+Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10,
+#s11, #s13, #s14.
 """
 
 import re
@@ -90,7 +91,7 @@ class TypeMeaning(NamedTuple):
 
 
 def resolve_status(event: WireEvent, event_type: str) -> Status:
-    """Give the status of the event. Raises Refused if the word is too long (L1)."""
+    """Give the status of the event. Raises Refused if the word is too long (#l1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
         return _of_call(event, declared)
@@ -99,7 +100,7 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 
 @lru_cache(maxsize=_REMEMBERED)
 def meaning_of_type(event_type: str) -> TypeMeaning:
-    """Give what the name of an event says (S1, S7, S10, S11)."""
+    """Give what the name of an event says (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, *map("".join, pairwise(listed))} if "timed" in listed else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
@@ -112,7 +113,7 @@ def meaning_of_type(event_type: str) -> TypeMeaning:
 
 
 def _declared(event: WireEvent) -> str:
-    """Give the status declared at the top, '' for none (S5)."""
+    """Give the status declared at the top, '' for none (#s5)."""
     value = event.sent.status
     if value is None:
         return ""
@@ -222,7 +223,7 @@ def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        # A stored row keeps the payload under result.context: the same places once more (S6).
+        # A stored row keeps the payload under result.context: the same places once more (#s6).
         nested.result_context.status,
         nested.result_context.terminal_state,
         nested.result_inner.status,
@@ -238,7 +239,7 @@ def _call_outcome(sent: str) -> str | None:
 
 
 def _other_word(sent: str) -> str:
-    """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
+    """Give the canonical word; a word that the tables do not know is upper-cased as it is (#s4)."""
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
@@ -257,7 +258,7 @@ def _known_other_word(sent: str) -> str | None:
 
 
 def _nested_word(sent: str, name: TypeMeaning) -> str | None:
-    """Give the word if it is evidence: of an end only where something ends (S3, S8, S10)."""
+    """Give the word if it is evidence: of an end only where something ends (#s3, #s8, #s10)."""
     if _says_nothing(sent):
         return None
     found = _other_word(sent)

@@ -1,6 +1,6 @@
 """A wire event in; the time it happened, and who says so.
 
-Source: wire-shapes, section 4 (created_at) and section 9, A2.
+Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 """
 
 import re

@@ -62,11 +62,11 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
     lines = []
     for row in rows:
         totals = RunTotals(**{name: row[name] for name in RunTotals.__struct_fields__})
-        share = "" if row["share"] is None else f" {row['share']:.0%}"
+        share = "" if row["progress_ratio"] is None else f" {row['progress_ratio']:.0%}"
         reason = f": {row['reason']}" if row["reason"] else ""
         lines.append(
             f"{row['started_at']:%Y-%m-%d %H:%M:%S}  {row['job_id']} run {row['run']}  "
-            f"{row['state']}{share}{reason}  {row['asked']}\n    {balance(totals)}"
+            f"{row['state']}{share}{reason}  {row['spec']}\n    {balance(totals)}"
         )
     return lines
 

@@ -2,7 +2,7 @@
 
 A file is the topic that its first 64 KiB name, so a renamed, recompressed or grown file stays the
 same; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
-coordinates and time, in the live incarnation of its topic. Source: wire-shapes, section 6.
+coordinates and time, in the live incarnation of its topic. Source: docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio

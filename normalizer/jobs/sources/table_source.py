@@ -1,7 +1,8 @@
 """A PostgreSQL table or query in, its rows as records out, page by page along its key.
 
 A row's coordinates: topic `pg:` and the table's name, offset its event_id. Two executions may have
-rows of one event_id, so the partition is made from the execution's. Source: wire-shapes, section 6.
+rows of one event_id, so the partition is made from the execution's.
+Source: docs/spec/wire-shapes.md#g6.
 """
 
 import hashlib

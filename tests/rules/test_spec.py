@@ -29,7 +29,7 @@ CITED = re.compile(r"(?<![\w/.])(docs/[\w/.-]+\.md)((?:(?:, | and |, and )?#[\w-
 INLINE = re.compile(r"(?<![\w&/])#([a-z][0-9]{1,2})\b")
 """An anchor without its page, in a module that names the page elsewhere: `(#n1)`."""
 LABELS = re.compile(r"([A-Z][0-9]+(?:, [A-Z][0-9]+)*): ")
-"""The rules that a vector is about, at the begin of its `about`."""
+"""The rules that a vector is about, at the beginning of its `about`."""
 
 
 @cache

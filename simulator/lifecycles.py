@@ -1,6 +1,6 @@
-"""The life of one execution, told as bursts of facts: what happens at one instant, in order.
+"""The life of one execution, as bursts of facts: what happens at one instant, in order.
 
-A life is a generator. Whoever runs it sets `now_us`, takes a burst, and comes back after its gap.
+A life is a generator. The caller sets `now_us`, takes a burst, and resumes it after its gap.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -19,7 +19,7 @@ StartChild = Callable[[PlaybookRun | None], tuple[PlaybookRun, Playbook]]
 """Begins an execution of some playbook; the argument is its parent."""
 
 _EVENTS_A_GAP = 2.1
-"""Measured: so many events reach the topic for each mean gap of an execution's life."""
+"""Measured: events per mean gap of an execution's life."""
 
 _SAME_INSTANT_US = 11
 _CUSTOM = (
@@ -45,7 +45,7 @@ _ERRORS = (
 
 
 class Lifecycles:
-    """Tells lives; holds what all of them share: the clock, the count of facts, the chances."""
+    """Makes lives; holds what they share: the clock, the number of facts, probabilities."""
 
     def __init__(
         self, mix: Mix, random: Random, *, begin: StartChild, draw: Callable[[float], Payload]
@@ -59,7 +59,7 @@ class Lifecycles:
         self._mean_gap = mix.in_flight / mix.rate * SECOND_US * _EVENTS_A_GAP
 
     def life(self, execution: PlaybookRun, playbook: Playbook) -> Iterator[Burst]:
-        """One execution from its start to its end, its cancelling, or where it gets stuck."""
+        """One execution from its start to its end, or to where it gets stuck."""
         random, mix = self._random, self._mix
         draw = random()
         ends_early = draw < mix.stuck + mix.cancelled
@@ -95,7 +95,7 @@ class Lifecycles:
         execution.outcome = "COMPLETED"
 
     def _custom(self, execution: PlaybookRun, playbook: Playbook, cause: int) -> Iterator[Burst]:
-        """Events of names that nobody has agreed on."""
+        """Events with custom names."""
         for kind, outcome in _CUSTOM:
             fact = self._fact(kind, execution, playbook.path, outcome, cause=cause)
             yield [fact], self._gap(0.1)
@@ -103,7 +103,7 @@ class Lifecycles:
     def _subscription(
         self, execution: PlaybookRun, playbook: Playbook, cause: int
     ) -> Iterator[Burst]:
-        """Deliveries that count their own attempts, which are none of the event's."""
+        """Deliveries that count their own attempts, which are not those of the event."""
         for kind in ("opened", "delivered", "delivered", "closed"):
             fact = self._fact(f"subscription.{kind}", execution, playbook.path, cause=cause)
             yield [fact], self._gap(0.3)
@@ -131,7 +131,7 @@ class Lifecycles:
             yield [self._fact(kind, execution, playbook.path, other, cause=cause)], 0
 
     def _step(self, execution: PlaybookRun, step: Step, cause: int) -> Generator[Burst, None, bool]:
-        """A step with its commands; True if it ended well."""
+        """A step with its commands; returns True if it ended well."""
         random = self._random
         if random() < step.skipped:
             yield [self._fact("step.skipped", execution, step.name, "SKIPPED")], self._gap(0.1)
@@ -170,7 +170,7 @@ class Lifecycles:
     def _command(
         self, execution: PlaybookRun, step: Step, cause: int, index: int | None
     ) -> Generator[Burst, None, bool]:
-        """A command with as many tries as it takes or is allowed; True if the last one did it."""
+        """A command with its tries; returns True if the last one succeeded."""
         random = self._random
         command_id = ""
         for attempts in range(step.max_attempts):
@@ -275,7 +275,7 @@ class Lifecycles:
         *,
         cause: int | None = None,
     ) -> Fact:
-        """Something the server does."""
+        """A fact of the server."""
         fact = Fact(
             number=next(self._numbers),
             kind=kind,
@@ -299,7 +299,7 @@ class Lifecycles:
         *,
         error: tuple[str, str] | None = None,
     ) -> Fact:
-        """Something a worker does."""
+        """A fact of a worker."""
         fact = Fact(
             number=next(self._numbers),
             kind=kind,
@@ -322,5 +322,5 @@ class Lifecycles:
         return self._draw(self._random())
 
     def _gap(self, weight: float) -> int:
-        """Microseconds until the next thing, on the average `weight` of the mean gap."""
+        """Microseconds until the next fact, on average `weight` times the mean gap."""
         return int(-log(1.0 - self._random()) * self._mean_gap * weight)

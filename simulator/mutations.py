@@ -1,7 +1,7 @@
-"""A sound telling in, the same telling with one odd thing about it out.
+"""Adds one oddity to a sound report.
 
-Each oddity is one rule of docs/spec/wire-shapes.md, and changes what is
-written and what it says together. One that does not fit a telling leaves it alone.
+Each oddity is one rule of docs/spec/wire-shapes.md, and changes the body and its expected fields
+together. An oddity that does not fit a report leaves it unchanged.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ _NO_TIMES: Final[tuple[Any, ...]] = ("soon", "2025-13-01T00:00:00Z", "1999-12-31
 
 
 def mutate(rendered: RenderedEvent, choices: RenderChoices) -> None:
-    """Do one odd thing, if it fits."""
+    """Add one oddity, if it fits."""
     choices.pick(MUTATIONS)(rendered)
 
 
@@ -79,7 +79,7 @@ def other_time(rendered: RenderedEvent) -> None:
 
 
 def unreadable_time(rendered: RenderedEvent) -> None:
-    """A time that nobody can read is as if absent: the next name counts."""
+    """A time that nobody can read counts as absent: the next name counts."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and "created_at" in body and "duration" not in body:
         body["created_at"] = _one_of(rendered, *_NO_TIMES)
@@ -88,7 +88,7 @@ def unreadable_time(rendered: RenderedEvent) -> None:
 
 
 def bare_date(rendered: RenderedEvent) -> None:
-    """A date alone is its midnight."""
+    """A date without a time is its midnight."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and reported.created_rank == FROM_PRODUCER and rendered.fact.call is None:
         text = str(time_formats.micros_z(rendered.fact.at_us)[0])[:10]
@@ -115,7 +115,7 @@ def opaque_catalog(rendered: RenderedEvent) -> None:
 
 
 def opaque_parent(rendered: RenderedEvent) -> None:
-    """The same for the event that caused it."""
+    """The same for the id of the parent event."""
     body, reported = rendered.body, rendered.reported
     if reported.parent_event_id is not None and "parent_event_id" in body:
         body["parent_event_id"] = f"evt-{rendered.fact.number}"
@@ -154,7 +154,7 @@ def status_no_text(rendered: RenderedEvent) -> None:
 
 
 def unknown_outcome(rendered: RenderedEvent) -> None:
-    """#s5: a word that means nothing on a call.done: what lies inside is asked."""
+    """#s5: a word that means nothing on a call.done: the nested status counts."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.kind == "call.done" and reported.shape == "executor":
         body["status"] = "HANDED_BACK"
@@ -231,7 +231,7 @@ def leading_zero(rendered: RenderedEvent) -> None:
 
 
 def unknown_keys(rendered: RenderedEvent) -> None:
-    """Keys that nobody knows, some of which look like attempts: kept."""
+    """Unknown keys, some of which look like attempts: kept."""
     if rendered.reported.shape == "worker":
         return
     kept = {"x_region": {"zone": 3}, "outbox_attempts": 9, "http_retries": 4}
@@ -252,7 +252,7 @@ def secret_keys(rendered: RenderedEvent) -> None:
 
 
 def outputs(rendered: RenderedEvent) -> None:
-    """What an emit request may carry besides: kept."""
+    """Additional keys of an emit request: kept."""
     if not _is_emit(rendered):
         return
     kept: dict[str, Any] = {
@@ -281,7 +281,7 @@ def nested_command(rendered: RenderedEvent) -> None:
 
 
 def command_in_result(rendered: RenderedEvent) -> None:
-    """#k2: the command's id lies in the result beside the context."""
+    """#k2: the command's id is in the result, next to the context."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and reported.command_id is not None and body.get("result"):
         command = body["context"].pop("command_id")
@@ -343,7 +343,7 @@ def _is_emit(rendered: RenderedEvent) -> bool:
 
 
 def _named(reported: ReportedFields) -> None:
-    """`name` makes a Python request of what nothing else marks."""
+    """`name` identifies a Python request that nothing else identifies."""
     if reported.shape in ("worker", "executor", ""):
         reported.shape = "python_request"
 

@@ -6,6 +6,7 @@ In the order in which a fact becomes a record:
     playbooks.py         the catalogue of playbooks, seeded
     payloads.py          what calls carry, as it is sent and as it may be kept
     facts.py             what happens, in the platform's own terms
+    error_texts.py       names of custom events, and error texts
     lifecycles.py        the life of one execution, as facts
     world.py             many executions at once, in the order of the platform's clock
     ids.py time_formats.py status_words.py attempt_fields.py
@@ -14,7 +15,8 @@ In the order in which a fact becomes a record:
     rust_worker.py rust_server.py python_server.py python_rows.py
                          the producers, every shape and variant
     deployments.py       which producers run together
-    mutations.py         one oddity added to a sound event
+    mutations.py content_mutations.py
+                         one oddity added to a sound event
     packing.py           wrappers, batches, headers, double encoding
     poison_records.py    records that break readers
     sent_record.py       a record, and its expected outcome
@@ -32,6 +34,7 @@ and then what is expected, compared with what a database holds:
     spill_partitions.py  more of both than memory holds, spilled to disk by execution
     compare.py compare_ids.py compare_totals.py comparison_report.py
                          every difference
+    expected_view_rows.py the rows that the views must show
     expected_views.py    what a dashboard must show of each execution, step and call
     actual_views.py      what the views show
     compare_views.py     every difference between them

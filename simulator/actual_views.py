@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from simulator.expected_views import EventCountKey
+from simulator.expected_view_rows import EventCountKey
 
 
 class ActualExecution(msgspec.Struct, frozen=True, array_like=True):

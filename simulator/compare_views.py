@@ -12,15 +12,14 @@ from typing import Any, Final, Protocol
 
 from simulator.actual_views import ActualCall, ActualExecution
 from simulator.comparison_report import ComparisonReport
-from simulator.expected_views import (
-    ORCHESTRATE,
+from simulator.expected_view_rows import (
     EventCountKey,
     ExpectedCall,
     ExpectedExecution,
     ExpectedStep,
     ExpectedViews,
-    expected_views,
 )
+from simulator.expected_views import ORCHESTRATE, expected_views
 from simulator.ledger_file import Line
 
 _AT_ONCE: Final = 500

@@ -8,6 +8,7 @@ from itertools import count
 from math import log
 from random import Random
 
+from simulator.error_texts import CUSTOM_EVENTS, ERRORS
 from simulator.facts import CommandTry, Fact, Payload, PlaybookRun
 from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
@@ -22,26 +23,6 @@ _EVENTS_A_GAP = 2.1
 """Measured: events per mean gap of an execution's life."""
 
 _SAME_INSTANT_US = 11
-_CUSTOM = (
-    ("checkpoint.committed", "COMPLETED"),
-    ("step_result", "COMPLETED"),
-    ("metric.reported", ""),
-    ("upload_failure", "FAILED"),
-    ("task-finished", "COMPLETED"),
-    ("job.Canceled", "CANCELLED"),
-)
-_ERRORS = (
-    ("HTTP 503 from https://api.example.com/posts", "HTTP 503 from https://api.example.com/posts"),
-    ("connection refused", "connection refused"),
-    ("UniqueViolation: duplicate key value", "UniqueViolation: duplicate key value"),
-    ("exit status 2", "exit status 2"),
-    ("tool budget exhausted", "tool budget exhausted"),
-    ("deadline exceeded after 30s", "deadline exceeded after 30s"),
-    (
-        "cannot reach postgres://bob:s3cr3t@db.example.com/app",
-        "cannot reach postgres://bob:[REDACTED]@db.example.com/app",
-    ),
-)
 
 
 class Lifecycles:
@@ -96,7 +77,7 @@ class Lifecycles:
 
     def _custom(self, execution: PlaybookRun, playbook: Playbook, cause: int) -> Iterator[Burst]:
         """Events with custom names."""
-        for kind, outcome in _CUSTOM:
+        for kind, outcome in CUSTOM_EVENTS:
             fact = self._fact(kind, execution, playbook.path, outcome, cause=cause)
             yield [fact], self._gap(0.1)
 
@@ -224,7 +205,7 @@ class Lifecycles:
         self, execution: PlaybookRun, call: CommandTry, took_us: int
     ) -> Generator[Burst, None, str]:
         random = self._random
-        error = _ERRORS[int(random() * len(_ERRORS))]
+        error = ERRORS[int(random() * len(ERRORS))]
         if random() < 0.4:
             call.outcome = "FAILED"
             broken = self._called("call.error", execution, call, "FAILED", error=error)

@@ -212,13 +212,13 @@ async def test_killed_after_any_transaction_it_ends_the_same(
                 raise KeyboardInterrupt
             return await platform_outcome(self, work, **how)
 
-        monkeypatch.setattr(Session, "at_once", dying)
+        monkeypatch.setattr(Session, "run_once", dying)
         try:
             await forgotten(database)
         except KeyboardInterrupt:
             return False
         finally:
-            monkeypatch.setattr(Session, "at_once", platform_outcome)
+            monkeypatch.setattr(Session, "run_once", platform_outcome)
         return True
 
     transactions = 1
@@ -242,7 +242,7 @@ async def test_a_batch_that_began_before_is_waited_for(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may not have seen that the execution is to go, and writes an event of it."""
-    monkeypatch.setattr(forget, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(forget, "_GIVE_UP_AFTER_S", 0.2)
     async with connected(database) as writer:
         transaction = writer.transaction()
         await transaction.start()

@@ -276,7 +276,7 @@ def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
 
 
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decode, "_EVENT_DEPTH", 10_000)
+    patch.setattr(decode, "EVENT_DEPTH", 10_000)
     patch.setattr(decode, "MAX_NESTING", 10_000)
 
 

@@ -112,3 +112,7 @@ class Fact(msgspec.Struct):
     caused_by: int | None = None
     pending: bool = False
     shares_id: bool = False
+
+
+Burst = tuple[list[Fact], int]
+"""Facts of one instant, and microseconds until the next burst of the same execution."""

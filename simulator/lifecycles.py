@@ -9,19 +9,15 @@ from math import log
 from random import Random
 
 from simulator.error_texts import CUSTOM_EVENTS, ERRORS
-from simulator.facts import CommandTry, Fact, Payload, PlaybookRun
+from simulator.facts import Burst, CommandTry, Fact, Payload, PlaybookRun
 from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
-
-Burst = tuple[list[Fact], int]
-"""Facts of one instant, and microseconds until the next burst of the same execution."""
 
 StartChild = Callable[[PlaybookRun | None], tuple[PlaybookRun, Playbook]]
 """Begins an execution of some playbook; the argument is its parent."""
 
 _EVENTS_A_GAP = 2.1
 """Measured: events per mean gap of an execution's life."""
-
 _SAME_INSTANT_US = 11
 
 
@@ -132,7 +128,7 @@ class Lifecycles:
         kind = "step.failed" if not fine and random() < 0.3 else "step.exit"
         outcome = "COMPLETED" if fine else "FAILED"
         left = self._fact(kind, execution, step.name, outcome, cause=entered.event_id)
-        left.content = self._content()
+        left.content = self._draw(self._random())
         yield [left], self._gap(0.1)
         if random() < self._mix.orchestrated:
             yield from self._orchestrate(execution, entered.event_id)
@@ -145,7 +141,7 @@ class Lifecycles:
         command_id = self._command_id(execution, step, issued.event_id, None)
         call = self._call(execution, step, command_id, 0, None)
         done = self._called("call.done", execution, call, "COMPLETED", 5_000)
-        done.content = self._content()
+        done.content = self._draw(self._random())
         yield [done], self._gap(0.1)
 
     def _command(
@@ -165,7 +161,7 @@ class Lifecycles:
                     command_id = self._command_id(execution, step, issued.event_id, index)
                 call = self._call(execution, step, command_id, attempts, index)
                 issued.call, issued.attempts, issued.node_type = call, attempts, step.node_type
-                issued.content = self._content()
+                issued.content = self._draw(self._random())
                 call.facts.append((issued.kind, issued.number))
                 yield [issued], self._gap(0.8)
                 yield [self._called("command.claimed", execution, call)], self._gap(0.1)
@@ -192,7 +188,7 @@ class Lifecycles:
             parked.pending = True
             yield [parked], self._gap(1.0)
         done = self._called("call.done", execution, call, "COMPLETED", took_us)
-        done.content = self._content()
+        done.content = self._draw(self._random())
         if random() < self._mix.trailing:
             execution.trailing.append(call)
             yield [done], self._gap(0.2)
@@ -298,9 +294,6 @@ class Lifecycles:
         )
         call.facts.append((kind, fact.number))
         return fact
-
-    def _content(self) -> Payload:
-        return self._draw(self._random())
 
     def _gap(self, weight: float) -> int:
         """Microseconds until the next fact, on average `weight` times the mean gap."""

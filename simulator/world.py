@@ -6,9 +6,9 @@ from itertools import accumulate
 from random import Random
 
 from simulator.deployments import DEPLOYMENTS, Deployment, deployment_of
-from simulator.facts import Fact, PlaybookRun
+from simulator.facts import Burst, Fact, PlaybookRun
 from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
-from simulator.lifecycles import Burst, Lifecycles
+from simulator.lifecycles import Lifecycles
 from simulator.mix import Mix
 from simulator.payloads import PayloadPool
 from simulator.playbooks import Playbook, catalogue

@@ -1,4 +1,4 @@
-"""Records for the state machine of the store: few ids and few words, so that many of them meet."""
+"""Records for the state machine of the store: few ids and few words, so that many collide."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ _KINDS: Final = ("event", "event", "event", "event", "event", "batch", "nothing"
 
 @st.composite
 def values(draw: st.DrawFn) -> bytes | None:
-    """The value of a record: one event, several in one request, or what is none."""
+    """The value of a record: one event, several in one request, or no event."""
     match draw(st.sampled_from(_KINDS)):
         case "event":
             return msgspec.json.encode(draw(_events()))
@@ -39,7 +39,7 @@ def values(draw: st.DrawFn) -> bytes | None:
 
 @st.composite
 def _events(draw: st.DrawFn) -> dict[str, Any]:
-    """As a worker sends one, with an id of its own or without."""
+    """Events as a worker sends them, with their own ids or without."""
     event = {
         "event_id": draw(st.sampled_from(_EVENT_IDS)),
         "execution_id": draw(st.sampled_from(_EXECUTIONS)),
@@ -57,7 +57,7 @@ def _events(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def _parts(draw: st.DrawFn) -> dict[str, Any]:
-    """As a server is sent several in one request."""
+    """Several events in one request, as a server receives them."""
     return {
         "name": draw(st.sampled_from(_TYPES)),
         "step": draw(st.sampled_from(("a", "b"))),

@@ -1,4 +1,4 @@
-"""A history made in SQL: executions at an even rate, each with its steps, calls and retries.
+"""Makes a history in SQL: executions at an even rate, each with its steps, calls and retries.
 
 For figures that need millions of events in minutes. The same numbers give the same rows.
 """
@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 EVENTS_AN_EXECUTION: Final = 40
-"""About: 2 for itself, 2 for each of 5 steps, 5 for each try of its command."""
+"""About: 2 of its own, 2 for each of 5 steps, 5 for each try of its command."""
 
 EXECUTIONS_A_STATEMENT: Final = 250
 
@@ -22,7 +22,7 @@ async def make_history(
     per_day: float = 10_000_000 / 30,
     first: int = 0,
 ) -> int:
-    """Insert about so many events, the last of them before `until`; how many there are."""
+    """Insert about this many events, the last of them before `until`; return the exact number."""
     executions = max(events // EVENTS_AN_EXECUTION, 1)
     gap = timedelta(days=1) / per_day * EVENTS_AN_EXECUTION
     begin = until - gap * executions
@@ -34,7 +34,7 @@ async def make_history(
     return made
 
 
-# Every chance is drawn from a hash of the numbers it is about.
+# Every random choice is a hash of the numbers it is about.
 _LIVES: Final = """
     with life as (
         select number,

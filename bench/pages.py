@@ -1,11 +1,11 @@
-"""Do open dashboards disturb the normalizer? Its seconds a batch with 50 pages open and without.
+"""Measures whether open dashboards slow the normalizer: seconds per batch, with 50 pages and none.
 
     python -m bench.pages                                         the short form: two minutes
     python -m bench.pages --seconds 60 --rate 2000 --results      docs/results/pages.md
 
 One run, one database with a history in it: the store writes batches at a steady rate while no page
-is open, while 50 show the same, and while 50 each show something else; three times in turn. A page
-asks every question of the dashboard every five seconds, of `projector serve` in its own process.
+is open, while 50 show the same, and while 50 show different views; three times in turn. A page
+requests every endpoint of the dashboard every five seconds, from `projector serve`.
 """
 
 import argparse
@@ -57,7 +57,7 @@ QUESTIONS: Final = (
     "choices?last=24h",
 )
 ROUNDS: Final = 3
-"""Each kind of phase so often, in turn: what else the machine does meets all of them."""
+"""Rounds of each kind of phase, in turn: other load of the machine hits all of them."""
 
 
 async def main(seconds: float, rate: int, pages_open: int, history: int, *, results: bool) -> None:
@@ -102,7 +102,7 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
 
 
 async def _fill(url: str, events: int) -> str:
-    """A history up to now; the server's version."""
+    """Fill a history up to now; return the server's version."""
     connection = await asyncpg.connect(url)
     try:
         await make_history(connection, events, until=datetime.now(UTC))
@@ -132,7 +132,7 @@ def _records(file: Path) -> Iterator[RawRecord]:
 
 
 class _Writer:
-    """The normalizer's own way into the database, at a steady rate."""
+    """Writes with the normalizer's own store, at a steady rate."""
 
     def __init__(self, store: Store, records: Iterator[RawRecord]) -> None:
         self._store = store
@@ -141,7 +141,7 @@ class _Writer:
         self._claim: Claim | None = None
 
     async def write_for(self, seconds: float, rate: int) -> list[float]:
-        """The seconds that each batch's transaction took."""
+        """Return the seconds that each batch's transaction took."""
         took = []
         for _ in range(round(seconds * BATCHES_A_SECOND)):
             due = time.monotonic() + 1 / BATCHES_A_SECOND
@@ -193,7 +193,7 @@ async def _serving(url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list[int]]:
-    """Pages in a process of their own; what they asked is known when they are closed."""
+    """Run pages in a process of their own; their counts are known when they are closed."""
     asked: list[int] = []
     if count == 0:
         yield asked
@@ -215,7 +215,7 @@ async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list
 
 
 async def ask(api_url: str, count: int, *, apart: bool) -> None:
-    """Be so many pages until standard input ends."""
+    """Run this many pages until standard input ends."""
     answers = {"right": 0, "wrong": 0}
     async with asyncio.TaskGroup() as tasks:
         watching = [
@@ -234,7 +234,7 @@ async def ask(api_url: str, count: int, *, apart: bool) -> None:
 async def _page(
     api_url: str, number: int, count: int, answers: dict[str, int], *, apart: bool
 ) -> None:
-    """Plain sockets: a client that works hard would disturb by itself, on this one machine."""
+    """Plain sockets: a heavier client would itself slow this one machine."""
     url = urlsplit(api_url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     etags: dict[str, str] = {}

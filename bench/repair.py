@@ -1,4 +1,4 @@
-"""What a repair costs the writers beside it: their commit times without it, and with it.
+"""Measures what a repair costs concurrent writers: their commit times without and with it.
 
     python -m bench.repair                                the short form: 300,000 events
     python -m bench.repair --events 10000000 --results    the full form, docs/results/repair.md
@@ -48,7 +48,7 @@ Row = tuple[Any, ...]
 
 
 async def main(asked: argparse.Namespace) -> int:
-    """Print both; 1 if the repair or a read failed."""
+    """Print both; return 1 if the repair or a read failed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -98,7 +98,7 @@ async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Na
 
 
 def _batches(rows: int) -> Iterator[list[Row]]:
-    """Of events that happen from now on, without the number of their batch."""
+    """Batches of events that happen from now on, without batch numbers."""
     now = datetime.now(UTC)
     first_id = int(now.timestamp() * 1000) - _EPOCH_MS
     stream = lives(IN_FLIGHT, 1 << 40, began_at=now, first_id=first_id)
@@ -112,7 +112,7 @@ async def _written(
     until: float | None,
     beside: asyncio.subprocess.Process | None = None,
 ) -> list[float]:
-    """Milliseconds of each commit, with the read after it outside the time."""
+    """Milliseconds of each commit; the read after it is not included."""
     took_ms = []
     while (until and time.monotonic() < until) or (beside and beside.returncode is None):
         due = time.monotonic() + 1 / COMMITS_A_SECOND

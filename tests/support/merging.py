@@ -1,4 +1,4 @@
-"""Joining without a database: digests of the text that PostgreSQL gives of a jsonb."""
+"""Merges without a database: computes the digests of PostgreSQL's jsonb text."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def digests_of(values: Sequence[bytes]) -> list[Digest]:
 
 
 def merge(stored: Envelope, telling: Envelope) -> Envelope:
-    """The row of both tellings."""
+    """The row of both reports."""
     return joins.merge(stored, telling, KnownDigests())
 
 

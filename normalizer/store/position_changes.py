@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.reconcile import DedupHorizon
+from normalizer.core.coordinates import DedupHorizon
 from normalizer.errors import PositionMoved
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord

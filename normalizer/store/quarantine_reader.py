@@ -15,7 +15,8 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.sanitize import Sanitizer, replace_unstorable
+from normalizer.core.sanitize import Sanitizer
+from normalizer.core.unstorable import replace_unstorable
 from normalizer.envelope import Rejected
 from normalizer.errors import ConfigurationError
 from normalizer.jsontext import parse

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
+from normalizer.core.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import Coordinates
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected
 from normalizer.store import store_statements

@@ -11,8 +11,8 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.core.coordinates import Coordinates
 from normalizer.core.digests import Digest
-from normalizer.core.reconcile import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.store import store_statements
 from normalizer.store.grid import Grid, adjacent_ranges

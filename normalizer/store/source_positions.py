@@ -9,7 +9,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, record_crc
-from normalizer.core.reconcile import NO_DEDUP_HORIZON, DedupHorizon, Outcome
+from normalizer.core.coordinates import NO_DEDUP_HORIZON, DedupHorizon
+from normalizer.core.stored_events import Outcome
 from normalizer.errors import Fenced, PositionError, PositionMoved
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord

@@ -74,7 +74,7 @@ _DELETE_GAPS: Final = """
 
 _OLD_RUNS: Final = """
     select   job_id, run
-    from     normalizer.jobs
+    from     normalizer.jobs as job
     where    ended_at < $1::timestamptz
     and      (
                  select (coalesce(sum(stored), 0), coalesce(sum(quarantined), 0))

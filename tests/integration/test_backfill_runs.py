@@ -441,4 +441,4 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
 
     assert process.returncode == 0
     assert "stopped: job" in said.decode()
-    assert "the same command goes on from here" in said.decode()
+    assert "the same command resumes from here" in said.decode()

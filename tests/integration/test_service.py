@@ -679,7 +679,7 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
     service.membership._on_unverified()
 
-    with pytest.raises(FatalError, match="the task 'comparing' ended by itself"):
+    with pytest.raises(FatalError, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
 
 

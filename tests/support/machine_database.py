@@ -98,7 +98,7 @@ class Writer:
     def forget(self) -> None:
         """As a new process, which has a connection already."""
         self.claims.clear()
-        self._store._merge_first_batches = 0
+        self._store._planner.merge_first_batches = 0
 
     def _on_written(self, written: CommittedBatch) -> None:
         self.written = written

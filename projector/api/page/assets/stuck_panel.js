@@ -2,7 +2,7 @@
 
 import { h, table } from "./dom.js";
 import { count, plural, span } from "./format.js";
-import { execution, expandButton, some, sum } from "./panel_parts.js";
+import { empty, execution, expandButton, some, sum } from "./panel_parts.js";
 
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");

@@ -84,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.has_failed = True
             raise
 
-    @initialize(sent=st.lists(values(), min_size=4, max_size=12), draw=st.integers(0, 39))
+    @initialize(sent=st.lists(values, min_size=4, max_size=12), draw=st.integers(0, 39))
     def begin(self, sent: list[bytes | None], draw: int) -> None:
         """Each partition has an owner, and so a position, and some records."""
         self.is_verified = draw == _DRAWN_FOR_COMMANDS
@@ -95,7 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # What producers do.
 
-    @rule(partition=partitions, sent=st.lists(values(), min_size=1, max_size=6))
+    @rule(partition=partitions, sent=st.lists(values, min_size=1, max_size=6))
     def append(self, partition: int, sent: list[bytes | None]) -> None:
         for value in sent:
             self._append(partition, value)

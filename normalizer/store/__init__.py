@@ -18,5 +18,6 @@ store_statements    every SQL text of the store
 position_changes    moves a position for an operator
 quarantine_reader   shows refused records to an operator
 read_only           a short connection that only reads
-migrate             applies the migrations
+migrate             applies the migrations, and reads their state
+dbmate              runs dbmate
 """

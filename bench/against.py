@@ -107,5 +107,5 @@ if __name__ == "__main__":
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--results", metavar="NAME", help="write docs/results/NAME.md")
-    asked = parser.parse_args()
-    sys.exit(main(asked.commit, asked.events, asked.rounds, asked.results))
+    options = parser.parse_args()
+    sys.exit(main(options.commit, options.events, options.rounds, options.results))

@@ -65,17 +65,17 @@ _SAME_ELSEWHERE: Final = """
 """Of two events with one id the first keeps it, and files and topics have different orders."""
 
 
-async def main(asked: argparse.Namespace) -> int:
+async def main(options: argparse.Namespace) -> int:
     """Print every figure; return 1 if something is not as it must be."""
     async with stack() as bench:
-        bench.say("history", f"{asked.events:,} events of seed {asked.seed}")
-        path = await write_history(bench, asked.events, asked.seed)
-        ends = await _load(bench, asked.events, asked.seed)
-        ratio, good = await _sources(bench, path, ends, asked.rounds)
-        good = await _kills(bench, path, asked.kills) and good
-        if asked.results:
+        bench.say("history", f"{options.events:,} events of seed {options.seed}")
+        path = await write_history(bench, options.events, options.seed)
+        ends = await _load(bench, options.events, options.seed)
+        ratio, good = await _sources(bench, path, ends, options.rounds)
+        good = await _kills(bench, path, options.kills) and good
+        if options.results:
             good = ratio >= AIM and good
-        if asked.results and good:
+        if options.results and good:
             command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
             title = "Backfill, beside the live path"
             write_results("backfill", title, command, bench.figures, SERVERS)

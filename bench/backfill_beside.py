@@ -49,19 +49,19 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
             service = await bench.start(url, "run", topic=LIVE_TOPIC)
             running.push_async_callback(ended, service)
             bench.note("live events alone")
-            maintenance_lock = await _waits(bench, url, seconds, lambda: True)
+            undisturbed = await _waits(bench, url, seconds, lambda: True)
             bench.note("live events beside a backfill")
             backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
             running.push_async_callback(ended, backfill)
             while not await committed(url) and backfill.returncode is None:
                 await asyncio.sleep(PAUSE_S)
-            beside = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
+            disturbed = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
             wrote = await committed(url)
             code = await ended(backfill)
-        bench.say("produce to visible, alone", _as_text(maintenance_lock))
-        bench.say("produce to visible, beside a backfill", _as_text(beside))
+        bench.say("produce to visible, alone", _as_text(undisturbed))
+        bench.say("produce to visible, beside a backfill", _as_text(disturbed))
         bench.say("the backfill meanwhile", f"{wrote:,} records")
-        good = min(len(maintenance_lock), len(beside)) >= LEAST and code in {0, -signal.SIGTERM}
+        good = min(len(undisturbed), len(disturbed)) >= LEAST and code in {0, -signal.SIGTERM}
         if not good:
             bench.say("NOT CONCLUSIVE", f"too few events, or the backfill ended with {code}")
         if results and good:
@@ -127,5 +127,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--results", action="store_true", help="write docs/results/backfill-beside.md"
     )
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.seconds, asked.seed, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(asyncio.run(main(options.seconds, options.seed, results=options.results)))

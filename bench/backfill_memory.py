@@ -53,5 +53,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--results", action="store_true", help="write docs/results/backfill-memory.md"
     )
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.events, asked.seed, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(asyncio.run(main(options.events, options.seed, results=options.results)))

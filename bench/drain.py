@@ -296,5 +296,7 @@ if __name__ == "__main__":
         help="normalizers that share the topic; default: one a processor",
     )
     parser.add_argument("--results", action="store_true", help="write docs/results/drain.md")
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.events, asked.seed, asked.processes, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(
+        asyncio.run(main(options.events, options.seed, options.processes, results=options.results))
+    )

@@ -84,19 +84,19 @@ _LIVES: Final = """
         where  attempts = 0
         union all
         select try.number, try.execution_id, try.step, try.attempts,
-               try.at + told.later + case when told.ends then try.seconds else 0 end
+               try.at + report.later + case when report.ends then try.seconds else 0 end
                             * interval '1 second',
-               try.step_number * 100 + try.attempts * 10 + told.ordinal, told.event_type,
+               try.step_number * 100 + try.attempts * 10 + report.ordinal, report.event_type,
                case
-                   when not told.ends then 'RUNNING'
+                   when not report.ends then 'RUNNING'
                    when try.attempts = try.failures then 'COMPLETED'
                    else 'ERROR'
                end,
                try.execution_id || ':' || try.step || ':' || try.step_number * 10 + try.attempts,
-               case when told.ordinal > 10 then 'worker-' || try.number % 12 end,
-               case when told.ordinal = 13 then try.seconds end,
+               case when report.ordinal > 10 then 'worker-' || try.number % 12 end,
+               case when report.ordinal = 13 then try.seconds end,
                case
-                   when told.ends and try.attempts < try.failures
+                   when report.ends and try.attempts < try.failures
                    then 'HTTP 503 from https://api.example.com/' || try.number
                end,
                '{"data": {"rows": [{"id": 1, "name": "xxxxxxxxxx", "v": 1.5}, '
@@ -108,7 +108,7 @@ _LIVES: Final = """
                    ('command.started', 12, false, interval '0.8 seconds'),
                    ('call.done', 13, true, interval '0.8 seconds'),
                    ('command.completed', 14, true, interval '0.8 seconds')
-        ) as told (event_type, ordinal, ends, later)
+        ) as report (event_type, ordinal, ends, later)
     )
     insert into normalizer.events (
         event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at,

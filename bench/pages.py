@@ -83,9 +83,9 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
                 await writer.write_for(3.0, rate)
                 for _ in range(ROUNDS):
                     for kind, (clients, apart) in kinds.items():
-                        async with _pages(api_url, clients, apart=apart) as asked:
+                        async with _pages(api_url, clients, apart=apart) as answered:
                             took[kind] += await writer.write_for(seconds, rate)
-                        answers[kind] += sum(asked)
+                        answers[kind] += sum(answered)
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
@@ -194,9 +194,9 @@ async def _serving(url: str) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list[int]]:
     """Run pages in a process of their own; their counts are known when they are closed."""
-    asked: list[int] = []
+    answered: list[int] = []
     if count == 0:
-        yield asked
+        yield answered
         return
     clients = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.pages", "--ask", api_url, f"--pages={count}"),
@@ -206,12 +206,12 @@ async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list
     )
     assert clients.stdout
     await clients.stdout.readline()  # every page has been opened
-    yield asked
-    told, _ = await clients.communicate(b"\n")
-    answers = json.loads(told)
+    yield answered
+    output, _ = await clients.communicate(b"\n")
+    answers = json.loads(output)
     if answers["wrong"]:
         raise SystemExit(f"{answers['wrong']} of {answers['right']} answers were errors")
-    asked.append(answers["right"])
+    answered.append(answers["right"])
 
 
 async def ask(api_url: str, count: int, *, apart: bool) -> None:

@@ -44,7 +44,7 @@ CHANGES: Final = ("inserted", "updated", "deleted")
 Row = tuple[Any, ...]
 
 
-async def main(asked: argparse.Namespace) -> int:
+async def main(options: argparse.Namespace) -> int:
     """Print every figure; return 1 where an aim is missed."""
     figures: dict[str, object] = {}
 
@@ -53,7 +53,7 @@ async def main(asked: argparse.Namespace) -> int:
         figures[what] = figure
 
     async with stack() as servers:
-        await load(servers.bootstrap_servers, asked.events, 1, f"--in-flight={IN_FLIGHT}")
+        await load(servers.bootstrap_servers, options.events, 1, f"--in-flight={IN_FLIGHT}")
         share = await _drains(servers, say)
         connection = await connected(await servers.database("costs"))
         source = await connected(servers.postgres.url_of("with"))
@@ -62,12 +62,12 @@ async def main(asked: argparse.Namespace) -> int:
         gc.freeze()  # dead rows must not be scanned again and again
         await _costs(connection, rows, say)
         waited = await _writers(servers, rows, say)
-        factor = await _long_execution(connection, asked.long_events, say)
+        factor = await _long_execution(connection, options.long_events, say)
         await connection.close()
         version = await _version(servers)
-    if asked.results:
-        command = f"python -m bench.projections --events {asked.events} --results"
-        title = f"What the projections cost, {asked.events:,} events"
+    if options.results:
+        command = f"python -m bench.projections --events {options.events} --results"
+        title = f"What the projections cost, {options.events:,} events"
         write_results("projections", title, command, figures, version)
     return 0 if share >= AIM and not waited and factor <= LONG_AIM else 1
 

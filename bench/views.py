@@ -3,7 +3,7 @@
     python -m bench.views                                the short form: a million in thirty days
     python -m bench.views --events 10000000 --results    the full form, docs/results/views.md
 
-Each view is asked its example query for the last 24 hours: the shared buffers it reads must not
+Each view runs its example query for the last 24 hours: the shared buffers it reads must not
 grow with what is older. How long the same query takes is measured: the server's time on a CPU, and
 the 95th percentile by the clock, which the machine's other work makes longer; and so is one for 30
 days of those views that have hours.
@@ -55,12 +55,12 @@ class Cost(NamedTuple):
     p95_ms: float
 
 
-async def main(asked: argparse.Namespace) -> int:
+async def main(options: argparse.Namespace) -> int:
     """Print a line for each view; return 1 if one of them reads more the longer the history is."""
     async with _postgres() as postgres:
         version = await _version(postgres)
-        few, _ = await _measured(postgres, asked.events // 10, DAYS // 10)
-        many, long = await _measured(postgres, asked.events, DAYS)
+        few, _ = await _measured(postgres, options.events // 10, DAYS // 10)
+        many, long = await _measured(postgres, options.events, DAYS)
     rows: dict[str, object] = {}
     bad = []
     for name, cost in many.items():
@@ -74,11 +74,11 @@ async def main(asked: argparse.Namespace) -> int:
         bad += [name] if grows else []
     slow = [name for name, cost in many.items() if cost.p95_ms > AIM_MS]
     print(f"over {AIM_MS:.0f} ms: {', '.join(slow) or 'none'}; growing: {', '.join(bad) or 'none'}")
-    if asked.results:
+    if options.results:
         write_results(
             "views",
-            f"Every view with {asked.events:,} events, for the last 24 hours",
-            f"python -m bench.views --events {asked.events} --results",
+            f"Every view with {options.events:,} events, for the last 24 hours",
+            f"python -m bench.views --events {options.events} --results",
             rows,
             version,
             columns=_COLUMNS,

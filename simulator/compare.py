@@ -186,8 +186,8 @@ def _compare_row(name: str, wanted: ExpectedRow, row: ActualRow, report: Compari
     if is_hashed(row.event_id):
         rules -= {"event_id_conflict", "ambiguous_report"}
     if rules != wanted.rules:
-        expected_spill = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
-        report.differs("differs in coercions", f"{name}: {expected_spill}")
+        detail = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
+        report.differs("differs in coercions", f"{name}: {detail}")
     if not any(row.shape.startswith(shape) for shape in wanted.shapes):
         report.differs("differs in shape", f"{name}: {row.shape!r}, not {sorted(wanted.shapes)}")
     if row.trace_id not in wanted.traces:
@@ -200,8 +200,8 @@ def _compare_object(
     holds = {} if found is None else msgspec.json.decode(found)
     for key, value in least.items():
         if key not in holds or holds[key] != value:
-            expected_spill = f"{key} {holds.get(key)!r} is to be {value!r}"
-            report.differs(f"differs in {column}", f"{name}: {expected_spill}")
+            detail = f"{key} {holds.get(key)!r} is to be {value!r}"
+            report.differs(f"differs in {column}", f"{name}: {detail}")
 
 
 def _compare_quarantine(
@@ -214,7 +214,7 @@ def _compare_quarantine(
         if reason is None:
             report.differs("refused, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
         elif reason != row.reason:
-            expected_spill = f"{row.reason} is to be {reason}"
-            report.differs("differs in reason", f"{facts.name(key)}: {expected_spill}")
+            detail = f"{row.reason} is to be {reason}"
+            report.differs("differs in reason", f"{facts.name(key)}: {detail}")
     for key, reason in refused.items():
         report.differs("not refused", f"{facts.name(key)}: {reason}")

@@ -65,7 +65,7 @@ class PoisonMaker:
         """The only event of a record."""
         return [SentEvent(self._number(), 0, reported)]
 
-    def mended(self, at_us: int, execution_id: int) -> Poison:
+    def replaced_text(self, at_us: int, execution_id: int) -> Poison:
         """U+0000 in a column of text, which is replaced."""
         body, reported = self._sound(at_us, execution_id)
         body["step"] = "bad\0step"
@@ -167,7 +167,7 @@ def _event(fields: bytes) -> bytes:
 
 
 _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
-    PoisonMaker.mended,
+    PoisonMaker.replaced_text,
     PoisonMaker.with_mark,
     PoisonMaker.doubled_key,
     PoisonMaker.opaque_event_id,

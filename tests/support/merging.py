@@ -20,9 +20,9 @@ def digests_of(values: Sequence[bytes]) -> list[Digest]:
     return list(map(KnownDigests().of, values))
 
 
-def merge(stored: Envelope, telling: Envelope) -> Envelope:
+def merge(stored: Envelope, report: Envelope) -> Envelope:
     """The row of both reports."""
-    return joins.merge(stored, telling, KnownDigests())
+    return joins.merge(stored, report, KnownDigests())
 
 
 def jsonb_text(value: bytes) -> bytes:

@@ -123,7 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(writer=writers, partition=partitions)
     def claim(self, writer: int, partition: int) -> None:
-        """Whoever held the partition is fenced from now on."""
+        """Claim a partition; its last owner is fenced from now on."""
         claim = self.run(self.writers[writer].claim(partition))
         model = self.models[partition]
         assert claim.next_offset == model.next_offset
@@ -220,7 +220,7 @@ class StoreMachine(RuleBasedStateMachine):
         one.claims.pop(taken, None)
 
     def _next_batch(self, writer: Writer, sizes: list[int]) -> Batch | None:
-        """From its claims' offsets on, so many records of each partition."""
+        """This many records of each partition, from its claims' offsets on."""
         parts = []
         for number, size in zip(PARTITIONS, sizes, strict=True):
             claim = writer.claims.get(number)

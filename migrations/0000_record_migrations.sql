@@ -1,10 +1,10 @@
 -- migrate:up
 
--- Schema migrations: which files were applied. Every file ends by recording itself in `applied`,
--- so a DBA may run them by hand, in order, as the role that will own the tables:
+-- Schema migrations lists the applied files. Every file ends by recording itself in `applied`, so a
+-- DBA may run the files by hand, in order, as the role that will own the tables:
 --     psql -1 -v ON_ERROR_STOP=1 -f migrations/0000_record_migrations.sql DATABASE
--- and `normalizer migrate` goes on from there. There is no way down: the last line of every file
--- is only there because dbmate asks for it.
+-- Later, `normalizer migrate` continues from there. Migrations cannot be undone: the last line of
+-- every file is there only because dbmate requires it.
 
 create schema if not exists migrations;
 
@@ -18,16 +18,16 @@ create table if not exists migrations.applied (
 );
 
 comment on table migrations.applied is
-    'The files of migrations/ that were applied. name and checksum (SHA-256) are noted by '
-    '`normalizer migrate`, which refuses a file that was edited afterwards.';
+    'Private: the files of migrations/ that were applied. `normalizer migrate` writes name and '
+    'checksum, and refuses a file that was edited afterwards.';
 
--- dbmate's own list, in the form it makes itself.
+-- dbmate's own list, in the form that dbmate creates.
 create table if not exists migrations.schema_migrations (
     version varchar not null,
     constraint schema_migrations_pkey primary key (version)
 );
 
--- The service asks at start whether the database is new enough.
+-- The service checks at start that the database is new enough.
 grant usage on schema migrations to public;
 grant select on migrations.applied to public;
 

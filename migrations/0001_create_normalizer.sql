@@ -1,8 +1,8 @@
 -- migrate:up
 
--- Schema normalizer: the log of canonical events, and everything that proves it complete.
--- Roles: the owner runs migrations, normalizer_writer runs the service and jobs,
--- projector_reader sees views only. PostgreSQL 15 and newer.
+-- Schema normalizer holds the log of canonical events, and everything that proves that it is
+-- complete. Three roles use it: the owner runs migrations, normalizer_writer runs the service and
+-- the jobs, projector_reader reads views only. PostgreSQL 15 or newer is required.
 
 create schema normalizer;
 
@@ -15,7 +15,8 @@ begin
             begin
                 execute format('create role %I nologin', wanted);
             exception
-                -- Roles belong to the cluster: another database's migration may make it meanwhile.
+                -- Roles belong to the cluster: a migration of another database may create it at the
+                -- same time.
                 when duplicate_object or unique_violation then null;
             end;
         end if;
@@ -28,10 +29,11 @@ set search_path = "$user", public, normalizer;
 
 
 -- What every writer must agree on.
--- partition_shift: a partition of events holds 2^55 ids, which are 99 days of them. A setting of the
--- first migration only: PGOPTIONS='-c normalizer.partition_shift=56'.
--- protocol: how ids and identity are decided. A migration that changes that raises it, and fences
--- whoever writes by the old rules:
+-- partition_shift: a partition of events holds 2^partition_shift ids. The default of 55 is 99 days
+-- of ids. Only the first migration reads this setting: PGOPTIONS='-c
+-- normalizer.partition_shift=56'.
+-- protocol: how ids and identity are decided. A migration that changes this raises the number, and
+-- fences every process that writes by the old rules:
 --     update normalizer.layout set protocol = 2;
 --     update normalizer.source_positions set epoch = epoch + 1;
 --     update normalizer.jobs set epoch = epoch + 1;
@@ -40,46 +42,49 @@ create table normalizer.layout (
     protocol        integer not null default 1,
     one_row         boolean not null default true primary key,
     constraint layout_one_row check (one_row),
-    -- 226 partitions at the most.
+    -- At most 226 partitions.
     constraint layout_partition_shift check (partition_shift between 54 and 58)
 );
 
 insert into normalizer.layout (partition_shift)
 values (coalesce(nullif(current_setting('normalizer.partition_shift', true), '')::integer, 55));
 
+comment on table normalizer.layout is
+    'Private: one row with the settings that every writer must agree on.';
 comment on column normalizer.layout.protocol is
-    'Code of another protocol than this refuses to write: it would give events other ids.';
+    'A program with another protocol refuses to write, because it would give events other ids.';
 
 
--- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 of sequence.
--- The clock's value is (milliseconds << 12 | sequence): one ascending number, so that a full
--- millisecond flows into the next and a clock that steps back cannot repeat an id.
+-- gen_snowflake(): 41 bits of milliseconds since 2024-01-01 UTC, 10 bits of node, 12 bits of
+-- sequence. The clock is one ascending number (milliseconds << 12 | sequence): a full millisecond
+-- continues in the next one, and a clock that steps back cannot repeat an id.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 
--- Held while the clock is read and set. A table's lock, as anybody may take an advisory one: nobody
--- but the owner has a right to this table.
+-- Locked while the clock is read and set. It is a table and not an advisory lock because anybody
+-- may take an advisory lock, while only the owner may lock this table.
 create table normalizer.snowflake_lock ();
 
 comment on table normalizer.snowflake_lock is
-    'Empty for ever: its lock puts those who mint an id in a line.';
+    'Private: always empty. Its lock makes processes that generate ids wait for each other.';
 
 create function normalizer.snowflake_node() returns bigint
     language sql immutable parallel safe
     return 1023::bigint;
 
 comment on function normalizer.snowflake_node() is
-    'Node number in ids minted by this database. Not 64: there the foreign layout looks the same.';
+    'Node number in the ids that this database generates. It is not 64, because the foreign '
+    'layout looks the same there.';
 
--- An id of the instant, or just after the one before it. For the owner alone: whoever chose the
--- instant could set the clock ahead for everybody.
+-- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
+-- owner may call it: a caller that chose the time could set the clock ahead for everybody.
 create function normalizer.snowflake_at(unix_ms bigint) returns bigint
     language plpgsql volatile
 as $$
 declare
     tick bigint;
 begin
-    -- The lock lives in a subtransaction that is always rolled back: so it is freed at once, on
-    -- every error and cancel too, while setval, which no transaction governs, stays.
+    -- The subtransaction is always rolled back, which releases the lock at once, also after an
+    -- error or a cancel. setval() is not transactional, so the clock keeps its new value.
     begin
         lock table normalizer.snowflake_lock in exclusive mode;
         select greatest(clock.last_value + 1, (snowflake_at.unix_ms - 1704067200000) << 12)
@@ -104,7 +109,7 @@ end
 $$;
 
 comment on function normalizer.gen_snowflake() is
-    'A new event id in the application''s layout: the fallback when nobody else gives one.';
+    'A new event id in the application''s layout. Used if nobody else provides one.';
 
 
 create sequence normalizer.batch_id as bigint;
@@ -152,9 +157,10 @@ create table normalizer.events (
         event_type not in ('call.done', 'action_done', 'call_done')
         or status in ('COMPLETED', 'FAILED', 'ERROR', 'CANCELLED')
     ),
-    -- No rule lets such a row through; they hold for rows inserted by hand too, so that whatever
-    -- follows a row can count with its times, add up its durations and make its words a key.
-    -- Room above what the rules let through: 1,500 is what still fits a key beside a playbook.
+    -- The rules never produce such a row. These limits also hold for rows inserted by hand, so that
+    -- projections can compute with their times, sum their durations and use their texts as keys.
+    -- They are wider than what the rules allow: 1,500 bytes still fit into an index key together
+    -- with a playbook.
     constraint events_words_bounded check (
         octet_length(event_type) <= 200 and octet_length(status) <= 100
         and octet_length(step) <= 1500 and octet_length(worker_id) <= 1500
@@ -167,7 +173,7 @@ create table normalizer.events (
         and ingested_at >= '0001-01-01 00:00:00+00' and ingested_at < '10000-01-01 00:00:00+00'
     ),
     constraint events_duration_possible check (duration between 0 and 315360000),
-    -- Absent is null, never JSON's null: two tellings of one event are joined key by key.
+    -- A missing value is null, never JSON null: two reports of one event are merged key by key.
     constraint events_json_forms check (
         jsonb_typeof(meta) = 'object' and jsonb_typeof(extra) = 'object'
         and jsonb_typeof(headers) = 'object' and jsonb_typeof(coercions) = 'array'
@@ -175,38 +181,48 @@ create table normalizer.events (
 ) partition by range (event_id);
 
 comment on table normalizer.events is
-    'One row per event, whatever shape brought it. Source of every column: the canonical envelope.';
+    'The log of canonical events: one row for each event, whatever wire shape brought it. The '
+    'columns are the fields of the canonical envelope (docs/spec/envelope.md).';
 comment on column normalizer.events.evidence is
-    'Three digits, where values came from: attempts (2 explicit, 1 counted from one, 0 default), '
-    'status (2 a failure declared or found nested, 1 another declared word, 0 the event''s name), '
-    'created_at (2 the producer''s, 1 the snowflake id''s, 0 the log''s).';
+    'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted '
+    'from one by the producer, 0 default. Tens, status: 2 a failure that was declared or found '
+    'in the result, 1 another declared status, 0 derived from the event type. Ones, '
+    'created_at: 2 from the producer, 1 from the snowflake id, 0 from Kafka.';
 comment on column normalizer.events.extra is
-    'What the producer sent beyond the envelope, under its own names; conflicting_values: what '
-    'another telling of the same event said instead.';
+    'What the producer sent beyond the envelope, under its own names. conflicting_values holds '
+    'what another report of the same event had instead.';
 comment on column normalizer.events.merge_flags is
-    'Bits: 1, 2: a report merged into the row named no step, no command, and the row has one. 4: a '
-    'report changed the row. 8: another event has the same event_id; 16: one of its execution and '
-    'class (or the row''s own reports name two steps).';
+    'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for '
+    'the command. 4: a report changed the row. 8: another event has the same event_id. 16: '
+    'another event of the same execution and class has it, or the reports of this row name two '
+    'steps.';
 comment on column normalizer.events.coercions is
-    'Values whose meaning was changed or guessed, with the original; null when there is none.';
+    'Values whose meaning was changed or guessed, with the original. Null if there are none.';
 comment on column normalizer.events.source_topic is
-    'Coordinates of the record that stored the row; a later telling of the event never moves them.';
-comment on column normalizer.events.batch_id is 'One value of a sequence a transaction.';
+    'Coordinates of the record that stored the row: the Kafka topic. A later report of the '
+    'event does not change them.';
+comment on column normalizer.events.batch_id is
+    'Number of the transaction that wrote the row, from a sequence.';
 
--- The timeline of one execution, and the folds of its projections.
 create index events_by_execution on normalizer.events (execution_id, event_id);
--- The events of one command, which its tries are folded from. execution_id + 0, so that no other index
--- serves that query: with old statistics they all look alike, and one read all of an execution.
+comment on index normalizer.events_by_execution is
+    'Query: all events of one execution, in order (timeline, and rebuilding its projections).';
+-- `execution_id + 0` keeps every other index from serving this query: with old statistics they all
+-- look alike, and one of them reads the whole execution.
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
--- Where did this record go (explain), and was it stored already, whatever its id (a replay).
--- Several ranges a block: partitions stand at offsets far apart (measured: 40 times less to read).
+comment on index normalizer.events_by_command is
+    'Query: all events of one command, from which its attempts are rebuilt.';
+-- Several ranges for each block, because partitions are at very different offsets: 40 times less to
+-- read, measured.
 create index events_by_source on normalizer.events
     using brin (source_topic, source_partition, source_offset int8_minmax_multi_ops)
     with (pages_per_range = 16);
+comment on index normalizer.events_by_source is
+    'Query: which event did this record become (explain), and is it stored already under any '
+    'id (replay).';
 
 
--- The one line of retention; who raises it, and what it promises: 0009_create_retention.sql.
 create table normalizer.retention_horizon (
     expired_before timestamptz not null default '-infinity',
     one_row        boolean     not null default true primary key,
@@ -216,11 +232,14 @@ create table normalizer.retention_horizon (
 insert into normalizer.retention_horizon default values;
 
 comment on table normalizer.retention_horizon is
-    'An event is ignored as expired if its record''s time in the log (without one, its created_at) '
-    'lies before expired_before. Read by every transaction that writes events; it never falls.';
+    'Private: one row. An event is ignored as expired if Kafka received its record before '
+    'expired_before (or, without a Kafka time, if its created_at is earlier). Every '
+    'transaction that writes events reads it. expired_before never decreases. Why, and who '
+    'raises it: 0009_create_retention.sql.';
 
 
--- The first id that was made from a record's coordinates and time, and the first that is a hash.
+-- The lowest id that is derived from a record's coordinates and time, and the lowest that is a
+-- hash.
 create function normalizer.least_derived_id() returns bigint
     language sql immutable parallel safe
     return 4611686018427387904;
@@ -230,10 +249,11 @@ create function normalizer.least_hashed_id() returns bigint
     return 6917529027641081856;
 
 
--- The grid: every bigint has its partition from now on, and none is ever made, detached or dropped
--- in operation. Time cells reach from 2024 to 2034 for each layout that holds a time; five
--- partitions catch what lies outside. Numbers name the cells, not dates: an id of the doubled layout
--- lies where one of the application's lies that is twice as far from 2024.
+-- The grid of partitions. Every bigint has a partition from the start, and none is created,
+-- detached or dropped later. For each layout of ids that holds a time there are partitions from
+-- 2024 to 2034; five more partitions take the ids outside. Partitions are numbered and not dated,
+-- because an id of the doubled layout lies in the partition of an application id that is twice as
+-- far from 2024.
 create table normalizer.event_partitions (
     name             text   not null,
     low              bigint not null,
@@ -246,12 +266,15 @@ create table normalizer.event_partitions (
 );
 
 comment on table normalizer.event_partitions is
-    'The partitions of events, each with its least and greatest event_id. A migration that adds some '
-    'adds them here too: readers and writers name these bounds, or they would visit every partition.';
+    'Private: the partitions of events, each with its lowest and highest event_id. A migration '
+    'that adds partitions adds them here too. Readers and writers put these bounds into their '
+    'queries, so that a query visits few partitions.';
 comment on column normalizer.event_partitions.application_from is
-    'Of a time cell: when ids of the application''s (or the derived) layout begin to fall into it.';
+    'First time of an id of the application''s (or the derived) layout in this partition; null '
+    'for partitions without a time.';
 comment on column normalizer.event_partitions.doubled_from is
-    'Of a time cell: when ids of the doubled layout begin to fall into it.';
+    'First time of an id of the doubled layout in this partition; null for partitions without '
+    'one.';
 
 with grid as (
     select partition_shift as shift,
@@ -264,7 +287,7 @@ edge (name, low, first_tick) as (
            ('events_small', 0, null),
            ('events_hashed', normalizer.least_hashed_id(), null)
     union all
-    -- What lies below 2^40 is no snowflake.
+    -- Numbers below 2^40 are no snowflakes.
     select format('events_%s', lpad(cell::text, 3, '0')),
            greatest(cell << grid.shift, 1::bigint << 40), cell << grid.shift
     from   grid
@@ -295,8 +318,9 @@ do $$
 declare
     part normalizer.event_partitions;
 begin
-    -- Summaries of new ranges are autovacuum's: asked for range by range, they would overflow its
-    -- queue at a few hundred events a second, and each lost one is lines in the server's log.
+    -- Autovacuum summarizes new block ranges. With one request for each range (autosummarize), its
+    -- queue would overflow at a few hundred events a second, and each lost request is a line in the
+    -- server's log.
     for part in select * from normalizer.event_partitions order by low loop
         execute format(
             'create table normalizer.%I partition of normalizer.events for values from (%s) to (%s) '
@@ -314,7 +338,6 @@ end
 $$;
 
 
--- How far each partition was read, by whom, and what became of every record and event in it.
 create table normalizer.source_positions (
     topic            text        not null,
     incarnation      integer     not null,
@@ -352,26 +375,27 @@ create table normalizer.source_positions (
 ) with (fillfactor = 50);
 
 comment on table normalizer.source_positions is
-    'The position of each partition, moved only in the transaction that writes its events, with '
-    'running totals that must balance. epoch fences a process that lost the partition.';
+    'Private: the position of each Kafka partition, with running totals that must balance. '
+    'Only the transaction that writes the events moves it. epoch fences a process that lost '
+    'the partition.';
 comment on column normalizer.source_positions.holes is
-    'Offsets that hold no record: transaction markers, compaction, expiry (see normalizer.gaps).';
-
-
+    'Number of offsets without a record: transaction markers, compaction, retention (see '
+    'normalizer.gaps).';
 comment on column normalizer.source_positions.rewound is
-    'By how many offsets an operator has set the position back: these are counted again.';
+    'Number of offsets that an operator set the position back by. They are counted again.';
 comment on column normalizer.source_positions.committed_at is
-    'When the last batch was committed; a claim does not move it. Null before the first.';
+    'When the last batch was committed; a claim does not change it. Null before the first.';
 comment on column normalizer.source_positions.moved_epoch is
-    'The epoch of the last claim under which it moved, or had nothing to read. Three claims later '
-    'its records are read one at a time, for one of them may be what its owners died of.';
+    'Epoch of the last claim under which the position moved, or had nothing to read. Three '
+    'claims later the records are read one at a time, because one of them may have killed its '
+    'readers.';
 comment on column normalizer.source_positions.dedup_offset is
-    'Nobody wrote a record of this partition from here on. It never falls: a position set back by '
-    'hand, or a job that read ahead, makes the records below it be looked up by their coordinates.';
+    'No writer has written a record of this partition from this offset on. It never decreases. '
+    'Records below it are looked up by their coordinates, for example after a position was set '
+    'back by hand, or when a job read ahead.';
 
 
--- Where the log is, as the process that owns the partition says every three seconds, also while
--- nothing comes. Not in the position's row: a batch that waits for a lock holds that one.
+-- A table of its own, because a batch that waits for a lock holds the row of the position.
 create table normalizer.source_heartbeats (
     topic           text        not null,
     partition       integer     not null,
@@ -392,30 +416,31 @@ create table normalizer.source_heartbeats (
 ) with (fillfactor = 50);
 
 comment on table normalizer.source_heartbeats is
-    'Heartbeat of the process that owns each partition, with the log''s end (of committed records) '
-    'as it last saw it. No heartbeat: no process.';
-comment on column normalizer.source_heartbeats.next_offset is 'The position at the heartbeat.';
+    'Private: heartbeat of the process that owns each partition, every three seconds, with the '
+    'end of the committed records that it saw last. Without a heartbeat there is no process.';
+comment on column normalizer.source_heartbeats.next_offset is
+    'The position at the time of the heartbeat.';
 comment on column normalizer.source_heartbeats.end_seen_at is
-    'When the broker last said where the log ends: it ages while the broker is away.';
+    'When the broker last reported the end of the log. It stays while the broker is away.';
 comment on column normalizer.source_heartbeats.behind_since is
-    'Everything that the log held at this time is in the tables, and not all that came later; null '
-    'where all of it is.';
+    'Every record that the log held at this time is stored, but later ones are not. Null if '
+    'all are.';
 comment on column normalizer.source_heartbeats.mark_offset is
-    'The end that was seen at mark_at: once the position has come so far, behind_since moves there.';
+    'The end of the log at mark_at. When the position reaches it, behind_since becomes '
+    'mark_at.';
 comment on column normalizer.source_heartbeats.partition_count is
-    'Of the topic: a partition that nobody ever claimed has no row.';
+    'Number of partitions of the topic. A partition that was never claimed has no row.';
 comment on column normalizer.source_heartbeats.stopped is
-    'The process is told to leave it alone: the topic was made anew, or its log is broken.';
+    'True if the process leaves the partition alone: the topic was created again, or its log '
+    'is damaged.';
 
 
--- The same for whoever has no row of source_positions: how far jobs wrote, by the coordinates of the
--- records, and how far a position that was deleted had come.
 create table normalizer.dedup_horizon (
     topic            text    not null,
     incarnation      integer not null,
     partition   integer not null,
     next_offset      bigint  not null,
-    -- Of a deleted position: by these a topic that was made anew since is told apart.
+    -- For a deleted position: these identify a topic that was created again since.
     cluster_id       text,
     last_offset      bigint,
     last_recorded_ms bigint,
@@ -424,8 +449,10 @@ create table normalizer.dedup_horizon (
 );
 
 comment on table normalizer.dedup_horizon is
-    'No job wrote a record of these coordinates from next_offset on. Locked by whoever writes '
-    'below it: two writers of the same coordinates see each other''s rows.';
+    'Private: dedup_offset for what has no row in source_positions: how far jobs wrote, by the '
+    'coordinates of their records, and how far a deleted position had got. No job wrote a '
+    'record from next_offset on. A writer below it locks the row, so that two writers of the '
+    'same coordinates see each other.';
 
 create function normalizer.keep_dedup_horizon() returns trigger
     language plpgsql volatile security definer
@@ -449,7 +476,7 @@ begin
 end
 $$;
 
--- Deleting a position is how people read a topic again.
+-- People delete a position to read a topic again.
 create trigger keep_dedup_horizon_of_deleted
     before delete on normalizer.source_positions
     for each statement execute function normalizer.keep_dedup_horizon();
@@ -457,7 +484,7 @@ create trigger keep_dedup_horizon_of_truncated
     before truncate on normalizer.source_positions
     for each statement execute function normalizer.keep_dedup_horizon();
 
--- What was told of a position that is gone would outrank the first heartbeats of the next one.
+-- A heartbeat of a deleted position would override the first heartbeats of its successor.
 create function normalizer.drop_source_heartbeats() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, normalizer, pg_temp
@@ -504,11 +531,11 @@ create table normalizer.position_changes (
 );
 
 comment on table normalizer.position_changes is
-    'Every time an operator moved a position by `normalizer position`: who, why, from where to where.';
+    'Private: every time an operator moved a position with `normalizer position`.';
 comment on column normalizer.position_changes.incarnation is
-    'Of the topic, counted from 0: as incarnation elsewhere.';
+    'How often the topic was deleted and created again, from 0.';
 comment on column normalizer.position_changes.epoch is
-    'The epoch that the change began: whoever held the partition claims it again.';
+    'Epoch that the change started. The previous owner of the partition has to claim it again.';
 
 
 create table normalizer.gaps (
@@ -528,17 +555,18 @@ create table normalizer.gaps (
 ) with (fillfactor = 70);
 
 comment on table normalizer.gaps is
-    'Offsets that gave no record. hole: the broker had none there (markers, compaction). expired: '
-    'retention took them before they were read. skipped: by an operator.';
+    'Private: offsets without a stored record. hole: the broker had none there (markers, '
+    'compaction). expired: Kafka deleted them before they were read. skipped: an operator '
+    'skipped them.';
 comment on column normalizer.gaps.missing is
-    'The offsets. A producer with transactions leaves one after each: those that begin within '
-    'the same 1,024 offsets (block) share a row.';
--- Delete what is older than the retention.
+    'The offsets. A producer with transactions leaves one after each of them, so gaps that '
+    'begin within the same 1,024 offsets (block) share a row.';
 create index gaps_by_age on normalizer.gaps (found_at);
+comment on index normalizer.gaps_by_age is 'Query: delete rows that are older than the retention.';
 
 comment on column normalizer.gaps.offsets is
-    'How many offsets were counted as holes for it: more than missing has, where a position was set '
-    'back and they were met again.';
+    'Number of offsets that were counted as holes for this row. It is more than missing holds '
+    'if a position was set back and met them again.';
 
 
 create table normalizer.quarantine (
@@ -558,6 +586,7 @@ create table normalizer.quarantine (
     sample             text,
     batch_id           bigint      not null,
     quarantined_at     timestamptz not null default now(),
+    redriven_at        timestamptz,
     constraint quarantine_pkey primary key (quarantine_id),
     constraint quarantine_by_source unique (
         source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -572,14 +601,19 @@ create table normalizer.quarantine (
 );
 
 comment on table normalizer.quarantine is
-    'Every record or event that was refused: why, in our own words, and where it came from. '
-    'skipped: by an operator, with `normalizer position skip`.';
+    'Private: every refused record or event, with its reason and coordinates. Reason skipped: '
+    'an operator skipped it with `normalizer position skip`.';
+comment on column normalizer.quarantine.redriven_at is
+    'When a redrive stored the record. The entry stays, because the ledger counts it where it '
+    'was refused.';
 comment on column normalizer.quarantine.sample is
-    'The first 2 kB of the record, on the first refusal of each record. Null where they are no text, '
-    'or where a secret may be among them; and once retention deleted the bytes.';
+    'The first 2 kB of the record, on its first refusal. Null if they are not text, if they '
+    'may contain a secret, or after retention deleted the bytes.';
 
--- List by time (quarantine list), count by reason (the quarantine views).
 create index quarantine_by_time on normalizer.quarantine (quarantined_at, reason);
+comment on index normalizer.quarantine_by_time is
+    'Query: list entries by time (quarantine list), and count them by reason (the quarantine '
+    'views).';
 
 
 create table normalizer.quarantine_raw (
@@ -599,11 +633,12 @@ create table normalizer.quarantine_raw (
 );
 
 comment on table normalizer.quarantine_raw is
-    'The refused bytes as they came, unredacted, for the owner and for redrive only. Whole up to '
-    '1 MiB; beyond that the first 64 KiB and the hash. Header values are base64.';
+    'Private: the refused bytes as received, not redacted, for the owner and for redrive only. '
+    'Complete up to 1 MiB; of a larger record the first 64 KiB and the hash.';
 
--- Delete what is older than the retention.
 create index quarantine_raw_by_age on normalizer.quarantine_raw (kept_at);
+comment on index normalizer.quarantine_raw_by_age is
+    'Query: delete bytes that are older than the retention.';
 
 
 create table normalizer.assigned_ids (
@@ -619,11 +654,10 @@ create table normalizer.assigned_ids (
 );
 
 comment on table normalizer.assigned_ids is
-    'Ids that gen_snowflake() gave to events whose derived ids were all taken, so that a replay '
-    'finds them again. Nearly always empty.';
+    'Private: ids that gen_snowflake() gave to events whose derived ids were all taken, so '
+    'that a replay finds them again. Nearly always empty.';
 
 
--- Which row a record went to that told an event again: the row has the coordinates of one only.
 create table normalizer.merged_records (
     source_topic       text      not null,
     source_incarnation integer   not null,
@@ -639,11 +673,12 @@ create table normalizer.merged_records (
 );
 
 comment on table normalizer.merged_records is
-    'Records that told a stored event again (merged, or duplicate at coordinates of their own), with '
-    'the event each went to; one row a transaction and 4,096 offsets (offset_block).';
+    'Private: records that reported a stored event again (merged, or a duplicate with other '
+    'coordinates), and the event of each. The row in events has the coordinates of one record '
+    'only. One row for each transaction and 4,096 offsets (offset_block).';
 comment on column normalizer.merged_records.merge_id is
-    'Of the sequence of batch_id, drawn once its rows were locked: a row with a later batch_id is '
-    'one that was deleted and stored anew since.';
+    'A value of the sequence of batch_id, taken after the rows were locked. A row of events '
+    'with a later batch_id was deleted and stored again since.';
 
 
 grant usage on schema normalizer to normalizer_writer;

@@ -1,30 +1,31 @@
 -- migrate:up
 
--- Schema projector: read models that move in the transaction of the events they tell of.
--- Views are the contract; the tables behind them may change.
+-- Schema projector holds read models, which change in the transaction of the events. Its views are
+-- the contract; its tables are private and may change.
 --
 -- How every projection works. Statement triggers on normalizer.events see the rows that were
--- really inserted, changed or deleted, in the transition tables `before` and `after`. They run in
--- the order of their names, the same for every writer:
---     project_1_executions   upserts the executions, ids ascending: this row is the lock that puts
---                           all that follows for one execution in a line. Whatever is read for an
---                           execution is read in a later statement, so it is what the writer
---                           before has committed.
---     project_2_calls        the tries of its commands, and the roll-ups that hang on them
---     project_3_counters     what is only counted
--- Counts move by -before +after. What is a first, least or greatest merges on insert; where a row
--- that was told of changed or went, it is folded anew from the events of just that key.
--- With projector.off set to on, a transaction's events go in and no projection follows: each place
--- that differs by that is noted (projector.project_off), and projector repair sees to it.
--- Counters are sharded: a transaction counts in a shard that it holds alone until it ends, so
--- writers never wait for each other's counters. Only the sum over shards means anything.
+-- inserted, changed or deleted in the transition tables `before` and `after`. They run in the order
+-- of their names, the same for every writer:
+--     project_1_executions   upserts the executions, ids ascending. This row is the lock that
+--                            serializes all that follows for one execution. What is read for an
+--                            execution is read in a later statement, so it sees what the previous
+--                            writer committed.
+--     project_2_calls        the attempts of its commands, and their roll-ups
+--     project_3_counters     counters
+-- Counters move by the rows of `after` minus the rows of `before`. Firsts, minimums and maximums
+-- are merged on insert. If a reported row changed or was deleted, its key is rebuilt from the
+-- events of just that key.
+-- If projector.off is on, a transaction stores events and moves no projection.
+-- projector.project_off notes which projections differ from then on, and projector repair corrects
+-- them.
+-- Counters are sharded: a transaction counts in a shard that it alone holds until it ends, so
+-- writers never wait for each other's counters. Only the sum over all shards means anything.
 
 create schema projector;
 
 grant usage on schema projector to normalizer_writer, projector_reader;
 
 
--- What an event says of an execution or a call, by its type in every spelling.
 -- Filled from KINDS of normalizer/core/event_types.py; a test compares them.
 create table projector.event_kinds (
     event_type  text not null,
@@ -41,8 +42,8 @@ create table projector.event_kinds (
 );
 
 comment on table projector.event_kinds is
-    'Which events begin and end an execution, and which tell of a call. done decides over ended. '
-    'outcome: what the event''s name alone says.';
+    'Private: what an event means for an execution or a call, by its type in every spelling. '
+    'If both done and ended events exist, done decides.';
 
 insert into projector.event_kinds (event_class, subject, role, outcome, event_type)
 values ('playbook.initialized', 'execution', 'begins', '', 'playbook.initialized'),
@@ -95,7 +96,7 @@ create function projector.hour_of(moment timestamptz) returns timestamptz
     language sql immutable parallel safe
     return date_bin('1 hour', moment, '2000-01-01 00:00:00+00');
 
--- Text that sorts as the number does, from 0 on; and back.
+-- Text that sorts like the number, for numbers from 0; and the inverse.
 create function projector.encode_bigint(number bigint) returns text
     language sql immutable parallel safe
     return encode(int8send(number), 'hex');
@@ -104,24 +105,24 @@ create function projector.decode_bigint(encoded text) returns bigint
     language sql immutable parallel safe
     return ('x' || encoded)::bit(64)::bigint;
 
--- The front of a dated value: 17 characters that sort values by time. A dated value is this and
--- the value itself, so the least dated value is the earliest one, and between equal times it is
--- the values' own bytes that decide: never an id.
+-- A ranked value is text: 17 characters that sort by time, and then the value. So the least ranked
+-- value is the earliest one, and of two at the same time the bytes of the values decide, never an
+-- id. encode_time gives the 17 characters.
 create function projector.encode_time(moment timestamptz) returns text
     language sql immutable parallel safe
     return case when moment < '2000-01-01 00:00:00+00' then '0' else '1' end
            || encode(timestamptz_send(moment), 'hex');
 
--- The time in a dated value, and the value. Intervals are multiplied as floating-point numbers:
--- microseconds alone would be rounded from the year 2285 on, up to a second they are exact.
+-- The time in a ranked value. Seconds and microseconds are added separately: an interval is
+-- multiplied as a floating-point number, which would round microseconds from the year 2285 on.
 create function projector.ranked_time(ranked text) returns timestamptz
     language sql stable parallel safe
     return '2000-01-01 00:00:00+00'::timestamptz
            + projector.decode_bigint(substr(ranked, 2, 16)) / 1000000 * interval '1 second'
            + projector.decode_bigint(substr(ranked, 2, 16)) % 1000000 * interval '1 microsecond';
 
--- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds: its middle is at most
--- 4.5 % off. Bucket -1 is zero. Buckets of any hours and keys can be added up.
+-- Bucket b of a histogram holds 2^(b/8) up to 2^((b+1)/8) microseconds, so its middle is at most
+-- 4.5 % off. Bucket -1 holds zero. Buckets of different hours and keys can be added up.
 create function projector.bucket_of(microseconds bigint) returns smallint
     language sql immutable parallel safe
     return case
@@ -177,12 +178,13 @@ create aggregate projector.percentile(
     parallel  = safe
 );
 
+-- The value in a ranked value.
 create function projector.ranked_value(ranked text) returns text
     language sql immutable parallel safe
     return substr(ranked, 18);
 
--- Of an end, one more digit stands before that: 0 where the call itself reported it, 1 where its
--- command did. The value, and the time.
+-- An end value is a ranked value after one more digit: 0 if the call itself reported its end, 1 if
+-- its command did. These give its value and its time.
 create function projector.end_value(ranked text) returns text
     language sql immutable parallel safe
     return substr(ranked, 19);
@@ -192,22 +194,23 @@ create function projector.end_time(ranked text) returns timestamptz
     return projector.ranked_time(substr(ranked, 2));
 
 
--- The counter shards. Rows, as anybody may take an advisory lock: readers have no right to these.
+-- Rows and not advisory locks, because anybody may take an advisory lock.
 create table projector.shards (
     shard smallint not null,
     constraint shards_pkey primary key (shard)
 );
 
 comment on table projector.shards is
-    'A transaction counts in the shard whose row it holds. The rows never change.';
+    'Private: the counter shards. A transaction counts in the shard whose row it has locked. '
+    'The rows never change.';
 
 insert into projector.shards (shard)
 select generate_series(0, 63);
 
 
--- A transaction's own counter shard, held until it ends: the lowest that nobody holds, else the last
--- one as soon as it is free. So a single writer uses one, and writers, jobs and hands beside each
--- other never meet in a row.
+-- Takes a counter shard for this transaction, until it ends: the lowest free one, or else the last
+-- one once it is free. A single writer uses one shard. Concurrent writers and jobs never update the
+-- same row.
 create function projector.take_shard() returns smallint
     language plpgsql volatile
 as $$
@@ -228,8 +231,8 @@ end
 $$;
 
 
--- Locks executions in the order of their ids, as every trigger does: for retention, which then reads
--- what it lets go.
+-- Locks executions in the order of their ids, as every trigger does. Retention calls it before it
+-- reads what it will delete.
 create function projector.lock_executions(execution_ids bigint[]) returns void
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -243,27 +246,25 @@ begin
 end
 $$;
 
--- Whoever may call it holds up writers: for projector maintain only.
+-- A caller blocks writers, so only projector maintain may call it.
 revoke execute on function projector.lock_executions(bigint[]) from public;
 
 
--- What the transition tables are called. A statement that has only one of them finds these in the
--- other's place, always empty: so one function serves insert, update and delete.
-create table projector.before (like normalizer.events);
-create table projector.after (like normalizer.events);
+-- Stand-ins for the transition tables. A trigger has only one of the two on insert and delete; its
+-- function then finds this empty table under the other name. So one function serves insert, update
+-- and delete.
+create table projector.before (like normalizer.events including comments);
+create table projector.after (like normalizer.events including comments);
 
 alter table projector.before add constraint before_is_empty check (false);
 alter table projector.after add constraint after_is_empty check (false);
 
 comment on table projector.before is
-    'Empty for ever: stands in for the rows before a statement where it has none.';
+    'Private: always empty. Stands in for the rows before a statement if it has none.';
 comment on table projector.after is
-    'Empty for ever: stands in for the rows after a statement where it has none.';
+    'Private: always empty. Stands in for the rows after a statement if it has none.';
 
 
--- How far projector maintain has come: rows before kept_from are dropped, or will be, and neither
--- counted, shown nor verified; before compacted_to shards were added up, and at full_scan_at those of all
--- times were looked for.
 create table projector.maintenance_state (
     subject      text        not null,
     kept_from    timestamptz not null default '-infinity',
@@ -274,6 +275,9 @@ create table projector.maintenance_state (
 
 insert into projector.maintenance_state (subject) values ('minutes'), ('hours'), ('merged_records');
 
+comment on table projector.maintenance_state is
+    'Private: how far `projector maintain` has got. Rows before kept_from are neither counted, '
+    'shown nor verified.';
 insert into migrations.applied (version) values ('0002') on conflict do nothing;
 
 -- migrate:down

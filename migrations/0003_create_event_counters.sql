@@ -1,7 +1,7 @@
 -- migrate:up
 
--- What is only counted: events by minute and by hour, how they arrived, what was coerced, and
--- what was refused. Minutes watch, hours answer.
+-- Counters: events by minute and by hour, how they arrived, what was coerced, and what was refused.
+-- Minutes are for monitoring, hours for reports.
 
 create table projector.event_minutes (
     minute     timestamptz                not null,
@@ -25,7 +25,6 @@ create table projector.event_hours (
     constraint event_hours_pkey primary key (hour, step, event_type, status, attempts, shard)
 ) with (fillfactor = 70);
 
--- hour: when the log got the event, or when it happened where there is no log.
 create table projector.arrival_hours (
     hour     timestamptz                not null,
     shape    text           collate "C" not null,
@@ -37,8 +36,9 @@ create table projector.arrival_hours (
 ) with (fillfactor = 70);
 
 comment on column projector.arrival_hours.lateness is
-    'From created_at to recorded_at: 0 unknown, 1 the producer''s clock is over a second ahead, '
-    '2 under a second, 3 under 10 s, 4 a minute, 5 10 minutes, 6 an hour, 7 a day, 8 longer.';
+    'Time from created_at to recorded_at. 0: not known. 1: created_at is more than 1 s later. '
+    '2: under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 '
+    'day. 8: longer.';
 
 create table projector.coercion_hours (
     hour      timestamptz                not null,
@@ -58,13 +58,20 @@ create table projector.quarantine_hours (
     constraint quarantine_hours_pkey primary key (hour, reason, shape, shard)
 ) with (fillfactor = 70);
 
-comment on table projector.event_minutes is 'Events by minute of created_at.';
-comment on table projector.event_hours is 'Events by hour of created_at, with their step.';
+comment on table projector.event_minutes is
+    'Private: events by minute of created_at. View: attempts_by_status.';
+comment on table projector.event_hours is
+    'Private: events by hour of created_at, with their step. Views: event_counts, '
+    'attempts_by_status, calls_without_command.';
 comment on column projector.event_hours.without_command is
-    'How many of them name no command: such events of calls make no call.';
-comment on table projector.arrival_hours is 'Events by hour of arrival: shape, evidence, lateness.';
-comment on table projector.coercion_hours is 'Coercions by hour of arrival, shape and rule.';
-comment on table projector.quarantine_hours is 'Refusals by hour, reason and shape.';
+    'Number of them that name no command. Events of calls without a command belong to no call.';
+comment on table projector.arrival_hours is
+    'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, '
+    'evidence and lateness. Views: late_arrivals, defaults_by_shape.';
+comment on table projector.coercion_hours is
+    'Private: coercions by hour of recorded_at, shape and rule. View: coercions_by_rule.';
+comment on table projector.quarantine_hours is
+    'Private: refusals by hour, reason and shape. View: quarantine_by_reason.';
 
 
 create function projector.lateness_of(created_at timestamptz, recorded_at timestamptz)
@@ -83,6 +90,11 @@ create function projector.lateness_of(created_at timestamptz, recorded_at timest
     end::smallint;
 
 
+-- Moves the counters by the rows after a statement minus the rows before it:
+--     1. events by hour
+--     2. events by minute
+--     3. arrivals by hour
+--     4. coercions by hour
 create function projector.project_counters() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -100,6 +112,7 @@ begin
         return null;
     end if;
 
+    -- 1. Events by hour.
     insert into event_hours as counted (
         hour, step, event_type, status, attempts, shard, events, without_command
     )
@@ -123,6 +136,7 @@ begin
         events          = counted.events + excluded.events,
         without_command = counted.without_command + excluded.without_command;
 
+    -- 2. Events by minute.
     insert into event_minutes as counted (minute, event_type, status, attempts, shard, events)
     select   minute_of(moved.created_at), moved.event_type collate "C", moved.status collate "C",
              moved.attempts, own_shard, sum(moved.sign)
@@ -138,6 +152,7 @@ begin
     on conflict (minute, event_type, status, attempts, shard)
     do update set events = counted.events + excluded.events;
 
+    -- 3. Arrivals by hour.
     insert into arrival_hours as counted (hour, shape, evidence, lateness, shard, events)
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              moved.evidence, lateness_of(moved.created_at, moved.recorded_at), own_shard,
@@ -153,6 +168,7 @@ begin
     on conflict (hour, shape, evidence, lateness, shard)
     do update set events = counted.events + excluded.events;
 
+    -- 4. Coercions by hour.
     insert into coercion_hours as counted (hour, shape, rule, shard, coercions)
     select   hour_of(coalesce(moved.recorded_at, moved.created_at)), moved.shape collate "C",
              left(coercion.value ->> 'rule', 100) collate "C", own_shard, sum(moved.sign)
@@ -188,7 +204,7 @@ create trigger project_3_counters_deleted
     for each statement execute function projector.project_counters();
 
 
--- Refusals are few: what an update leaves as it was is taken away and added again.
+-- Refusals are few, so an update subtracts every old row and adds every new one.
 create function projector.project_quarantine() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -197,7 +213,7 @@ declare
     own_shard constant smallint := take_shard();
 begin
     if current_setting('projector.off', true) = 'on' then
-        -- Refusals are few: which hours they are of is found by comparing them all.
+        -- Refusals are few, so a comparison of all hours finds the ones that differ.
         insert into divergences (projection, noted_by) values ('quarantine_hours', 'off');
         return null;
     end if;

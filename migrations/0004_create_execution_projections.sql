@@ -1,6 +1,6 @@
 -- migrate:up
 
--- One row per execution: what began it, how it ended, and whether its events agree on that.
+-- One row for each execution: what began it, how it ended, and whether its events agree.
 
 create table projector.execution_facts (
     execution_id            bigint      not null,
@@ -36,27 +36,31 @@ create table projector.execution_facts (
 ) with (fillfactor = 70);
 
 comment on table projector.execution_facts is
-    'What the events of each execution say of it, merged. Only lifecycle events end an execution.';
+    'Private: what the events of each execution say about it, merged. Only lifecycle events '
+    'end an execution. Views: executions and others.';
 comment on column projector.execution_facts.archived is
-    'How many of its events retention has taken; what they said is in archived_executions.';
+    'Number of its events that retention deleted. What they said is in archived_executions.';
 comment on column projector.execution_facts.forgotten is
-    'Retention has taken its calls too, and no view shows it; the next event of it ends that.';
+    'True if retention deleted its calls too. No view shows it then. The next event of it '
+    'makes this false.';
 comment on column projector.execution_facts.begin_at is
-    'The first event that begins it; an execution without one is counted as begun nowhere.';
+    'created_at of the first event that begins it. Without such an event it is not counted as '
+    'begun.';
 comment on column projector.execution_facts.last_event_ranked is
-    'The last event: its time (projector.encode_time), type and step, the topic and the partition of its '
-    'record. The greatest wins.';
+    'The last event: its time (projector.encode_time), type, step, and the topic and partition '
+    'of its record. The greatest value wins.';
 comment on column projector.execution_facts.active_at is
-    'The last event that is neither an end nor the report of one (command.completed and the like, '
-    'workflow.*): those come after the end in good order.';
+    'created_at of the last event that is neither an end nor the report of an end '
+    '(command.completed and similar, workflow.*): those normally follow the end.';
 comment on column projector.execution_facts.playbook_ranked is
-    '0 from context.path of an event that begins it, else 1 from the step of a lifecycle event; '
-    'then the time, the playbook (cut: it is part of keys) and its version. The least wins.';
+    'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step '
+    'of a lifecycle event; the time; the playbook (shortened, because it is part of keys); its '
+    'version. The least value wins.';
 comment on column projector.execution_facts.completed is
-    'How many events end it so, and when the first did: each outcome by itself.';
+    'Number of events that end it as COMPLETED. Each outcome has its own count and first time.';
 comment on column projector.execution_facts.counted_playbook_ranked is
-    'As what the execution and its calls are counted in roll-ups now: playbook_ranked, hour of its '
-    'begin, outcome and hour of its end.';
+    'What roll-ups count the execution and its calls under now: this playbook, and in the next '
+    'columns hour of the begin, outcome, and hour of the end.';
 
 create function projector.playbook_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
@@ -66,7 +70,7 @@ create function projector.version_of(playbook_ranked text[]) returns text
     language sql immutable parallel safe
     return nullif(playbook_ranked[4], '');
 
--- The earliest outcome; of several at the same instant, the worse.
+-- The earliest outcome; of several at the same time, the worst.
 create function projector.outcome_of(
     completed_at timestamptz, failed_at timestamptz, cancelled_at timestamptz
 ) returns text
@@ -79,8 +83,6 @@ create function projector.outcome_of(
     end;
 
 
--- What those events said that retention has taken: the other half of an execution. What is left is
--- folded over it (merged_executions), so that no event that went takes anything back.
 create table projector.archived_executions (
     execution_id            bigint      not null,
     events                  bigint      not null,
@@ -107,14 +109,14 @@ create table projector.archived_executions (
 );
 
 comment on table projector.archived_executions is
-    'The archived part of each execution that has archived events. It stays when the execution is '
-    'forgotten: so that what still comes for it finds id and begin.';
+    'Private: what the deleted events of each execution said. The remaining events are merged '
+    'with it (merged_executions), so that a deletion changes nothing in the views. The row '
+    'stays when the execution is forgotten: a later event then finds its id and begin.';
 comment on column projector.archived_executions.counted_playbook_ranked is
-    'Of an execution that was forgotten: as what it is counted in the archived part of '
-    'execution_hours, as in execution_facts.';
+    'For a forgotten execution: what the archived part of execution_hours counts it under, as '
+    'in execution_facts.';
 
 
--- Executions begun and ended by hour and playbook. outcome: BEGUN, or how they ended.
 create table projector.execution_hours (
     hour       timestamptz                not null,
     playbook   text           collate "C" not null,
@@ -127,9 +129,11 @@ create table projector.execution_hours (
     )
 ) with (fillfactor = 70);
 
-comment on table projector.execution_hours is 'Executions that began and ended, by hour.';
+comment on table projector.execution_hours is
+    'Private: executions that began and that ended, by hour and playbook. View: '
+    'execution_outcomes.';
 
--- An execution whose roll-ups move: under what it was counted, and what it is now.
+-- An execution whose roll-ups change: what it was counted under, and what it is now.
 create type projector.execution_move as (
     execution_id        bigint,
     was_playbook_ranked text[],
@@ -143,8 +147,8 @@ create type projector.execution_move as (
 );
 
 
--- The first, least or greatest that an execution's rows said before a statement, where none of them
--- says it any more; null where they do.
+-- For each first, minimum or maximum: the value that an execution's rows had before a statement and
+-- that none of them has after it. Null if one of them still has it.
 create type projector.execution_loss as (
     execution_id        bigint,
     first_at            timestamptz,
@@ -167,11 +171,11 @@ create type projector.execution_loss as (
 );
 
 
--- The events of these executions. The bounds of their ids are literals in each query: they name the
--- few partitions to visit, where a join would lock every one with all its indexes (21 ms and 1,378
--- locks, against 0.25 and 14). Least and greatest are kept apart for ids below 2^62, derived and
--- hashed ones: what lies between them is most of the grid.
--- For its owner's triggers, and for the view execution_timeline, whose readers have no right to the
+-- The events of these executions. The bounds of the ids are literals in each query, so that it
+-- visits few partitions. A join would lock every partition with all its indexes: 21 ms and 1,378
+-- locks, against 0.25 ms and 14 locks. Minimum and maximum are kept apart for ids below 2^62,
+-- derived ids and hashed ids, because most partitions lie between them.
+-- Called by the owner's triggers and by the view execution_timeline, whose readers may not read the
 -- log itself.
 create function projector.events_of(execution_ids bigint[]) returns setof normalizer.events
     language plpgsql stable security definer
@@ -205,7 +209,7 @@ $$;
 revoke execute on function projector.events_of(bigint[]) from public;
 grant execute on function projector.events_of(bigint[]) to projector_reader;
 
--- The events of these ids, each looked for in its own partition.
+-- The events with these ids, each searched only in its own partition.
 create function projector.events_at(event_ids bigint[]) returns setof normalizer.events
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -229,7 +233,9 @@ end
 $$;
 
 
--- The row of each execution as its stored events tell it, or those of them that are named.
+-- Computes the row of each execution from its stored events, or from only those in `event_ids`:
+--     1. derive from each event what it says about its execution
+--     2. aggregate by execution
 create function projector.aggregate_executions(
     execution_ids bigint[], event_ids bigint[] default null
 )
@@ -245,6 +251,7 @@ create function projector.aggregate_executions(
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
+    -- 1. What each event says.
     with reported as (
         select event.execution_id, event.event_id, event.event_type, event.step, event.attempts,
                event.created_at, event.catalog_id, event.parent_execution_id, event.source_topic,
@@ -273,6 +280,7 @@ as $$
                ) as event
         left join event_kinds as kind using (event_type)
     )
+    -- 2. One row for each execution.
     select   reported.execution_id, count(*), min(created_at),
              min(created_at) filter (where role = 'begins'), max(created_at),
              max(
@@ -313,7 +321,7 @@ as $$
 $$;
 
 
--- The row of each execution: its stored events folded over what those said that are archived.
+-- Computes the row of each execution from its stored events and its archived part.
 create function projector.merged_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
@@ -348,8 +356,8 @@ as $$
 $$;
 
 
--- Folds executions anew; those whose events are all gone are left with none, and one that was
--- forgotten is so no more if an event of it is there.
+-- Rebuilds the rows of executions from their events. An execution without events gets a count of 0.
+-- A forgotten execution is no longer forgotten if it has a stored event.
 create function projector.rebuild_executions(execution_ids bigint[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -386,7 +394,7 @@ end
 $$;
 
 
--- Which of the executions are not counted as what they are now.
+-- The executions that roll-ups do not count under what they are now.
 create function projector.execution_moves(execution_ids bigint[])
     returns setof projector.execution_move
     language sql stable
@@ -411,8 +419,8 @@ as $$
 $$;
 
 
--- Moves the executions' roll-ups, and those of their calls if they are of another playbook now.
--- An execution without events is forgotten.
+-- Moves the roll-ups of executions, and those of their calls if the playbook changed. Deletes the
+-- row of an execution without events.
 create function projector.count_executions(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
@@ -461,6 +469,13 @@ end
 $$;
 
 
+-- Moves execution_facts and execution_hours by the rows before and after a statement:
+--     1. derive from each row what it says about its execution
+--     2. upsert the executions, which locks them; so this is the first statement
+--     3. find what no row says any more (update and delete only)
+--     4. list the executions that roll-ups count under something else
+--     5. rebuild executions whose stored values nothing may support any more
+--     6. move the roll-ups
 create function projector.project_executions() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -486,7 +501,7 @@ begin
     into   roles, outcomes
     from   event_kinds;
 
-    -- The upsert is the lock, so it comes before everything else and in one order.
+    -- 1. What each row says.
     with event as (
         select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
                catalog_id, parent_execution_id, context, source_topic, source_partition,
@@ -537,6 +552,7 @@ begin
         from   event
         offset 0
     ),
+    -- 2. The upsert, in one order.
     written as (
         insert into execution_facts as known (
             execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at, least_event_id,
@@ -598,6 +614,7 @@ begin
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning *
     ),
+    -- 3. What no row says any more.
     lost as (
         select   execution_id,
                  nullif(
@@ -666,6 +683,7 @@ begin
         from     reported
         group by execution_id
     )
+    -- 4. Executions that roll-ups count under something else.
     select array_agg(
                (
                    execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
@@ -688,8 +706,8 @@ begin
     from   written;
 
     if tg_op <> 'INSERT' then
-        -- What nothing of the statement says any more, and the execution still goes by, may be said by
-        -- another event of it, or by none: only all of them tell. last_at is in last_event_ranked.
+        -- 5. A stored value that the statement removed may be that of another event, or of none.
+        -- Only all events of the execution tell. last_at is part of last_event_ranked.
         select array_agg(known.execution_id)
         into   doubtful
         from   unnest(losses) as lost
@@ -716,6 +734,7 @@ begin
         end if;
         select array_agg(move) into moved from execution_moves(touched) as move;
     end if;
+    -- 6. The roll-ups.
     if moved is not null then
         perform count_executions(moved);
     end if;
@@ -739,30 +758,44 @@ create trigger project_1_executions_deleted
     for each statement execute function projector.project_executions();
 
 
--- None of these may hold a column that changes with each event: that would end hot updates.
--- List by hour of the first event; those that still run, however old; those that ended in an hour.
+-- No index may hold a column that changes with each event: that would prevent HOT updates.
 create index executions_by_hour on projector.execution_facts (projector.hour_of(first_at));
+comment on index projector.executions_by_hour is
+    'Query: executions by hour of the first event (view executions).';
 create index executions_running on projector.execution_facts (projector.hour_of(first_at))
     where completed_at is null and failed_at is null and cancelled_at is null and not forgotten;
+comment on index projector.executions_running is
+    'Query: running executions, however old (view executions with status RUNNING, '
+    'stuck_executions).';
 create index executions_by_end on projector.execution_facts (
     projector.hour_of(least(completed_at, failed_at, cancelled_at))
 ) where projector.hour_of(least(completed_at, failed_at, cancelled_at)) is not null;
--- Those that retention may forget. Only retention moves them in or out: live updates stay hot.
+comment on index projector.executions_by_end is
+    'Query: executions that ended in an hour (contradicting_executions, '
+    'completed_with_failures, verify).';
 create index executions_archived on projector.execution_facts (execution_id)
     where archived > 0 and not forgotten;
--- Those that began in an hour, for verify alone: block ranges find them as fast as a tree of 25 times
--- the size would, several spans a range as some are told of long after (measured: 400,000, 2 % late).
+comment on index projector.executions_archived is
+    'Query: executions that retention may forget. Only retention adds or removes rows here, so '
+    'live updates stay HOT.';
 create index executions_by_begin on projector.execution_facts
     using brin (projector.hour_of(begin_at) timestamptz_minmax_multi_ops)
     with (pages_per_range = 32);
--- Those that one execution began.
+comment on index projector.executions_by_begin is
+    'Query: executions that began in an hour (verify only). Block ranges are as fast as a tree '
+    'of 25 times the size; several ranges for each block, because some events arrive long '
+    'after (measured: 400,000 executions, 2 % late).';
 create index executions_by_parent on projector.execution_facts (parent_execution_id)
     where parent_execution_id is not null;
--- Those of an hour that are counted as archived.
+comment on index projector.executions_by_parent is 'Query: executions that one execution started.';
 create index archived_by_begin on projector.archived_executions (counted_begun)
     where counted_begun is not null;
+comment on index projector.archived_by_begin is
+    'Query: executions of an hour that are counted as archived, by their begin (verify).';
 create index archived_by_end on projector.archived_executions (counted_ended)
     where counted_ended is not null;
+comment on index projector.archived_by_end is
+    'Query: executions of an hour that are counted as archived, by their end (verify).';
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;
 

@@ -1,7 +1,7 @@
 -- migrate:up
 
--- One row per try of a command, and what is counted of tries: by playbook and step, by worker, by the
--- kind of their error, how long they took, and first tries and retries by the minute.
+-- One row for each attempt of a command, and the roll-ups of attempts: by playbook and step, by
+-- worker, by error class, how long they took, and first attempts and retries by minute.
 
 create table projector.call_facts (
     execution_id        bigint                     not null,
@@ -24,19 +24,20 @@ create table projector.call_facts (
 ) with (fillfactor = 70);
 
 comment on table projector.call_facts is
-    'What the events of each try of a command say of it; of command.*, call.* and action_* only, and '
-    'only of those that name their command.';
+    'Private: what the events of each attempt of a command say about it. Only command.*, '
+    'call.* and action_* events that name their command are used. Views: calls and others.';
 comment on column projector.call_facts.outcome_ranked is
-    'Dated values (see projector.encode_time), the least wins; of two outcomes at one instant the worse. '
-    'Outcome, duration and error begin with 0 where call.done or call.error told them, and with 1 '
-    'where the end of their command did: the call itself decides. finished_at is the time in the '
-    'outcome.';
+    'End value (projector.end_value, end_time): how the attempt ended. The least value wins; '
+    'of two outcomes at one time, the worse. End values begin with 0 if call.done or '
+    'call.error reported them and with 1 if the end of the command did: the call itself '
+    'decides. finished_at is the time in this value.';
 comment on column projector.call_facts.failed_before is
-    'When the try before a retry failed: of the same command, or of the same step and iteration.';
+    'When the failure before a retry ended: of the same command, or of the same step and '
+    'iteration. Null for first attempts.';
 
 
--- An event of a call, as tries are folded from it. end_rank: 0 where the call itself says that it is
--- over, 1 where its command does. number: which try it says it is of.
+-- An event of a call, as attempts are computed from it. end_rank: 0 if the call itself reports its
+-- end, 1 if its command does. number: the attempts that the event declares.
 create type projector.call_event as (
     event_id     bigint,
     execution_id bigint,
@@ -55,28 +56,32 @@ create type projector.call_event as (
     iteration    integer
 );
 
--- The events of calls that retention has taken: which try those without a number are of can still
--- change.
 create table projector.archived_calls of projector.call_event;
 
 create index archived_calls_by_command on projector.archived_calls (execution_id, command_id);
+comment on index projector.archived_calls_by_command is
+    'Query: all archived events of one command.';
 
 comment on table projector.archived_calls is
-    'The archived part of calls: they are folded from these and from the events that are left. Gone '
-    'with the calls when their execution is forgotten.';
+    'Private: deleted events of calls. Attempts are computed from these and from the stored '
+    'events, because a later event can still change which attempt an event without a number is '
+    'of. Deleted with the calls when their execution is forgotten.';
 
 
--- None of these holds a column that changes before a try is finished: until then updates are hot.
--- List by hour of the end, or of the begin of what still runs.
+-- No index holds a column that changes before an attempt ends, so updates are HOT until then.
 create index calls_by_hour on projector.call_facts (
     projector.hour_of(coalesce(finished_at, begun_at))
 );
--- Issued and never claimed, claimed and never started, started and never finished.
+comment on index projector.calls_by_hour is
+    'Query: calls by hour of their end, or of their begin if they still run (view calls).';
 create index calls_by_begin on projector.call_facts (projector.hour_of(begun_at))
     where finished_at is null;
+comment on index projector.calls_by_begin is
+    'Query: unfinished calls by hour of their begin (view open_calls).';
 
 
--- Whole microseconds, so that sums can be taken back; null for what no call can last.
+-- Whole microseconds, so that a sum can be reduced exactly; null for what no call can last (over 30
+-- days).
 create function projector.microseconds(seconds double precision) returns bigint
     language sql immutable parallel safe
     return case when seconds between 0 and 2592000 then round(seconds * 1000000)::bigint end;
@@ -88,9 +93,9 @@ create function projector.microseconds_between(earlier timestamptz, later timest
         when later >= earlier then (date_part('epoch', later - earlier) * 1000000)::bigint
     end;
 
--- What kind of failure a text tells of: the text without its quoted parts and without ids, which are
--- words with a digit in them. Codes stay: up to three digits after the word that says so, and the
--- number of an HTTP error before its name.
+-- The error class of a text: the text without quoted parts and without ids, which are words with a
+-- digit. Codes stay: up to three digits after a word such as "code" or "exit", and the number of an
+-- HTTP error before its name.
 create function projector.error_class_of(error text) returns text
     language sql immutable parallel safe
     return btrim(
@@ -123,13 +128,16 @@ create function projector.error_class_of(error text) returns text
         )
     );
 
--- Of a class of errors the first call and the last, and a sample: of the view error_groups.
 create index calls_by_error on projector.call_facts (
     projector.error_class_of(coalesce(projector.end_value(error_ranked), '')), finished_at
 ) where finished_at is not null and projector.end_value(outcome_ranked) <> 'COMPLETED';
+comment on index projector.calls_by_error is
+    'Query: the first and the last failed call of an error class, with a sample (view '
+    'error_groups).';
 
 
--- Tries as roll-ups see them: those that are finished. The engine's own calls between two steps are left out.
+-- Finished attempts, as roll-ups count them. Calls that the engine makes between two steps are left
+-- out.
 create view projector.counted_calls as
 select execution_id, command_id, attempts, step, begun_at, finished_at, status, worker_id, error,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
@@ -138,7 +146,8 @@ select execution_id, command_id, attempts, step, begun_at, finished_at, status, 
        projector.microseconds_between(failed_before, begun_at) as backoff_us,
        coalesce(status <> 'COMPLETED' and attempts + 1 >= max_attempts, false) as exhausted
 from   (
-           -- Not a CTE: PostgreSQL pulls no query up that has one, and no key would reach an index.
+           -- Not a CTE: PostgreSQL does not pull up a query with a CTE, and then no key would reach
+           -- an index.
            select execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
@@ -153,8 +162,8 @@ where  finished_at is not null
 and    step <> '__orchestrate__';
 
 comment on view projector.counted_calls is
-    'Internal, nobody is granted it and it may change: as what does each try stand in the roll-ups? '
-    'Ask projector.calls instead.';
+    'Private: what do roll-ups count each attempt under? Read projector.calls instead: this '
+    'view is granted to nobody and may change.';
 
 
 create table projector.call_hours (
@@ -219,14 +228,23 @@ create table projector.retry_minutes (
 ) with (fillfactor = 70);
 
 comment on column projector.call_hours.duration_us is
-    'Numeric: of 30 days each, a bigint could hold the sum of 3.5 million calls only.';
-comment on table projector.call_hours is 'Tries by the hour they finished in.';
+    'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 '
+    'million calls of 30 days.';
+comment on table projector.call_hours is
+    'Private: attempts by the hour of their end, playbook, step and status. View: '
+    'call_outcomes_by_attempt.';
 comment on table projector.call_times is
-    'How long tries took, waited to be claimed, and waited after the failure before them: '
-    'histograms by the hour they finished in (see projector.bucket_of).';
-comment on table projector.worker_hours is 'Tries by worker and the hour they finished in.';
-comment on table projector.error_hours is 'Tries that failed, by the kind of their error text.';
-comment on table projector.retry_minutes is 'First tries and retries by the minute they ended in.';
+    'Private: histograms of how long attempts took (duration), waited to be claimed (queue), '
+    'and waited after the failure before them (backoff), by the hour of their end. View: '
+    'call_time_histogram.';
+comment on table projector.worker_hours is
+    'Private: attempts by worker and the hour of their end. View: worker_failures.';
+comment on table projector.error_hours is
+    'Private: failed attempts by error class and the hour of their end. View: '
+    'failures_by_error.';
+comment on table projector.retry_minutes is
+    'Private: first attempts and retries by the minute of their end. Views: retries_by_minute, '
+    'retry_storms.';
 
 
 create type projector.call_id as (
@@ -235,7 +253,7 @@ create type projector.call_id as (
     attempts     integer
 );
 
--- A try that is counted so (sign 1), or no longer is (sign -1).
+-- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
 create type projector.call_count as (
     sign         integer,
     execution_id bigint,
@@ -255,7 +273,7 @@ create type projector.call_count as (
 );
 
 
--- How these tries are counted now.
+-- What these attempts are counted under now.
 create function projector.call_counts(sign integer, ids projector.call_id[])
     returns setof projector.call_count
     language plpgsql stable
@@ -281,8 +299,15 @@ end
 $$;
 
 
--- Adds the counts up and moves the roll-ups by what is left, in this transaction's own shard if
--- none is named. New rows lie in the order of their keys: a window of time is then few pages.
+-- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
+-- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
+-- few pages:
+--     1. sum equal counts
+--     2. attempts by hour
+--     3. histograms
+--     4. attempts by worker
+--     5. failures by error class
+--     6. retries by minute
 create function projector.count_calls(
     counts projector.call_count[], into_shard smallint default null
 ) returns void
@@ -292,6 +317,7 @@ as $$
 declare
     own_shard constant smallint := coalesce(into_shard, take_shard());
 begin
+    -- 1. Equal counts cancel out.
     with moved as materialized (
         select   sum(sign) as calls, playbook, step, attempts, begun_at, finished_at, status,
                  worker_id, error, duration_us, queue_us, backoff_us, exhausted,
@@ -301,6 +327,7 @@ begin
                  duration_us, queue_us, backoff_us, exhausted
         having   sum(sign) <> 0
     ),
+    -- 2. Attempts by hour.
     in_hours as (
         insert into call_hours as counted (
             hour, playbook, step, attempts, status, shard, calls, timed, duration_us, exhausted
@@ -321,6 +348,7 @@ begin
             duration_us = counted.duration_us + excluded.duration_us,
             exhausted   = counted.exhausted + excluded.exhausted
     ),
+    -- 3. Histograms.
     in_times as (
         insert into call_times as counted (
             hour, measure, playbook, step, attempts, status, bucket, shard, calls
@@ -341,6 +369,7 @@ begin
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
+    -- 4. Attempts by worker.
     in_workers as (
         insert into worker_hours as counted (
             hour, worker_id, status, shard, calls, timed, duration_us
@@ -358,6 +387,7 @@ begin
             timed       = counted.timed + excluded.timed,
             duration_us = counted.duration_us + excluded.duration_us
     ),
+    -- 5. Failures by error class.
     in_errors as (
         insert into error_hours as counted (
             hour, step, attempts, status, error_class, shard, calls
@@ -373,6 +403,7 @@ begin
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
+    -- 6. Retries by minute.
     insert into retry_minutes as counted (minute, step, shard, first_tries, retries)
     select   minute_of(finished_at), step collate "C", own_shard,
              coalesce(sum(calls) filter (where attempts = 0), 0),
@@ -389,7 +420,7 @@ end
 $$;
 
 
--- Counts the calls of executions under the playbook that they are found to be of.
+-- Counts the calls of executions under the playbook that was found for them.
 create function projector.move_calls(moved projector.execution_move[]) returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp

@@ -1,21 +1,22 @@
 -- migrate:up
 
--- How the tries of a command follow its events: whenever one of them comes, changes or goes, the
--- command is folded anew from all that are stored or archived. New events of a command that knows no
--- try but its first are just added to that: whatever was said before, they are of it.
+-- How attempts follow the events of their command. When an event arrives, changes or is deleted,
+-- the command is rebuilt from all its stored and archived events. One case is cheaper: a new event
+-- of a command that has only its first attempt is merged into that attempt.
 --
--- Which try an event is of that does not say so (its attempts were defaulted):
---     1. A try begins at its numbered issue, else at its first numbered claim or start, else just
---        after the end of the try before. There is a try before the first of them, if that is a
---        retry, where an issue without a number came before its issue, or, as it has none, an end
---        without a number before its claim or start.
---     2. The event is of the last try that had begun before it (a claim or start: also at the same
---        instant), or of the first one if none had.
---     3. A try takes one end of each event type: of two, the earlier goes to the try before, if that
---        has none.
--- Without a numbered try all are of try 0.
+-- Some events do not say which attempt they are of (their attempts were defaulted). Rules for
+-- these:
+--     1. An attempt begins at its numbered issue, else at its first numbered claim or start, else
+--        just after the end of the attempt before. If the first numbered attempt is a retry, there
+--        is an attempt before it if an issue without a number came before its issue, or, if it has
+--        none, if an end without a number came before its claim or start.
+--     2. The event is of the last attempt that had begun before it (a claim or start: also at the
+--        same time), or of the first attempt if none had.
+--     3. An attempt has one end of each event type. Of two, the earlier one is of the attempt
+--        before, if that has none.
+-- Without a numbered attempt, all events are of attempt 0.
 
--- How a call went that this event says is over.
+-- Outcome of a call, from an event that reports its end.
 create function projector.call_status(status text, outcome text) returns text
     language sql immutable parallel safe
     return case
@@ -23,8 +24,8 @@ create function projector.call_status(status text, outcome text) returns text
         else outcome
     end;
 
--- The first outcome of two that are told (as in outcome_ranked), the worse of two at one instant; and
--- what an outcome is to have before it, to be sorted so.
+-- rank_of: a digit that sorts a worse outcome first. first_outcome: the earlier of two end values
+-- of outcomes; of two at the same time, the worse.
 create function projector.rank_of(outcome text) returns text
     language sql immutable parallel safe
     return case outcome
@@ -35,7 +36,8 @@ create function projector.first_outcome(one text, other text) returns text
     language sql immutable parallel safe
     return case
         when left(one, 18) = left(other, 18)
-             and projector.rank_of(projector.end_value(other)) >= projector.rank_of(projector.end_value(one))
+             and projector.rank_of(projector.end_value(other))
+                 >= projector.rank_of(projector.end_value(one))
         then one
         when left(one, 18) = left(other, 18) then other
         else least(one collate "C", other collate "C")
@@ -47,8 +49,8 @@ create type projector.call_command as (
     command_id   text
 );
 
--- The stored events of these commands. Each partition is asked by its name: events are looked for in
--- those that the bounds of their execution reach over, and everywhere if it has no row.
+-- The stored events of these commands. Each partition is queried by its name: those within the id
+-- bounds of the execution, or all partitions if the execution has no row.
 create function projector.stored_call_events(commands projector.call_command[])
     returns setof projector.call_event
     language plpgsql stable
@@ -113,8 +115,189 @@ end
 $$;
 
 
--- The events of these commands, stored and archived, each with the try that it is of. In plpgsql, as
--- are all that every batch needs: sql would plan it anew each time.
+-- Finds the attempts of commands in doubt, in order (`nth`, from 1), and when each began. `events`
+-- are all events of those commands. This is rule 1 above:
+--     1. the numbered attempts
+--     2. an attempt before the first of them, if there is a sign of one
+--     3. when each attempt began
+create function projector.find_attempts(events projector.call_event[])
+    returns table (
+        execution_id bigint, command_id text, number integer, nth bigint, begun_at timestamptz
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with doubtful as (
+            select execution_id, command_id collate "C" as command_id, role, number, created_at,
+                   end_rank is not null as is_end
+            from   unnest(find_attempts.events) as event
+        ),
+        -- 1. The numbered attempts.
+        numbered as (
+            select   execution_id, command_id, number,
+                     min(created_at) filter (where role = 'issued') as issued_at,
+                     min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
+                     min(created_at) filter (where is_end) as ended_at,
+                     min(created_at) as first_at
+            from     doubtful
+            where    number is not null
+            group by execution_id, command_id, number
+        ),
+        try as (
+            select execution_id, command_id, number, coalesce(issued_at, taken_at) as begun_at,
+                   ended_at, first_at
+            from   numbered
+            union all
+            -- 2. An attempt before the first of them.
+            select   first.execution_id, first.command_id, first.number - 1, min(sign.created_at),
+                     null, null
+            from     (
+                         select   distinct on (execution_id, command_id) *
+                         from     numbered
+                         order by execution_id, command_id, number
+                     ) as first
+            join     doubtful as sign using (execution_id, command_id)
+            where    first.number > 0
+            and      sign.number is null
+            and      (
+                         sign.role = 'issued' and sign.created_at < first.issued_at
+                         or sign.is_end and first.issued_at is null
+                            and sign.created_at < first.taken_at
+                     )
+            group by first.execution_id, first.command_id, first.number
+        )
+        -- 3. When each attempt began.
+        select execution_id, command_id, number, row_number() over command as nth,
+               coalesce(
+                   begun_at,
+                   lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
+                   first_at
+               ) as begun_at
+        from   (
+                   select *,
+                          min(at) filter (where number is null) over (
+                              partition by execution_id, command_id
+                              order by at desc, number nulls last rows unbounded preceding
+                          ) as next_end_at
+                   from   (
+                              select *, begun_at as at from try
+                              union all
+                              select execution_id, command_id, null, null, null, null,
+                                     created_at
+                              from   doubtful
+                              where  number is null
+                              and    is_end
+                          ) as moment
+               ) as followed
+        where  number is not null
+        window command as (partition by execution_id, command_id order by number);
+end
+$$;
+
+
+-- Decides which attempt each event of commands in doubt is of. `events` are all events of those
+-- commands. The steps are those of the rules above:
+--     1. find the attempts, and when each began (find_attempts)
+--     2. assign each event to an attempt, by its number or by its time
+--     3. move the earlier of two ends of one type to the attempt before
+create function projector.resolve_attempts(events projector.call_event[])
+    returns table (
+        event_id bigint, execution_id bigint, command_id text, event_class text, role text,
+        end_rank text, number integer, created_at timestamptz, outcome text, duration_us bigint,
+        error text, step text, worker_id text, max_attempts integer, iteration integer,
+        attempts integer
+    )
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_hashjoin = on
+as $$
+#variable_conflict use_column
+begin
+    return query
+        with doubtful as (
+            select execution_id, command_id collate "C" as command_id, event_class, role, number,
+                   created_at, end_rank is not null as is_end, event::call_event as event
+            from   unnest(resolve_attempts.events) as event
+        ),
+        -- 1. The attempts.
+        begun as (
+            select execution_id, command_id collate "C" as command_id, number, nth, begun_at
+            from   find_attempts(resolve_attempts.events)
+        ),
+        -- 2. The attempt of each event, by its number or by its time.
+        timed as (
+            select *,
+                   coalesce(
+                       own_nth,
+                       max(begins_nth) over (partition by execution_id, command_id, begins),
+                       1
+                   ) as nth
+            from   (
+                       select *,
+                              count(begins_nth) over (
+                                  partition by execution_id, command_id
+                                  order by at, at_once, begins_nth rows unbounded preceding
+                              ) as begins
+                       from   (
+                                  select execution_id, command_id, created_at as at,
+                                         case when role in ('claimed', 'started') then 2 else 0 end
+                                             as at_once,
+                                         null::bigint as begins_nth, begun.nth as own_nth,
+                                         event_class, is_end, event
+                                  from   doubtful
+                                  left join begun using (execution_id, command_id, number)
+                                  union all
+                                  select execution_id, command_id, begun_at, 1, nth, null, null,
+                                         null, null
+                                  from   begun
+                              ) as moment
+                   ) as ordered
+        ),
+        -- 3. Earlier ends: the last of them goes to the attempt before, the next to the one before
+        -- that.
+        ended as (
+            select *,
+                   is_end and own_nth is null
+                   and at < max(at) over (
+                       partition by execution_id, command_id, event_class, is_end, nth
+                   ) as is_earlier,
+                   max(nth) over (
+                       partition by execution_id, command_id, event_class, is_end
+                       order by nth range between unbounded preceding and 1 preceding
+                   ) as has_one
+            from   timed
+            where  begins_nth is null
+        ),
+        assigned as (
+            select execution_id, command_id, event,
+                   case
+                       when is_earlier
+                       then greatest(
+                                coalesce(has_one, 0) + 1,
+                                nth - dense_rank() over (
+                                    partition by execution_id, command_id, event_class, nth,
+                                                 is_earlier
+                                    order by at desc
+                                )
+                            )
+                       else nth
+                   end as nth
+            from   ended
+        )
+        select (assigned.event).*, begun.number
+        from   assigned
+        join   begun using (execution_id, command_id, nth);
+end
+$$;
+
+
+-- The events of these commands, stored and archived, each with the attempt that it is of. This and
+-- other functions that every batch calls are plpgsql, because an SQL function would be planned each
+-- time.
 create function projector.call_events_by_attempt(commands projector.call_command[])
     returns table (
         event_id bigint, execution_id bigint, command_id text, event_class text, role text,
@@ -151,150 +334,30 @@ begin
                               ) as reported
                        window command as (partition by execution_id, command_id collate "C")
                    ) as counted
-        ),
-        doubtful as (
-            select execution_id, command_id collate "C" as command_id, event_class, role, number,
-                   created_at, end_rank is not null as is_end,
-                   (
-                       event_id, execution_id, command_id, event_class, role, end_rank, number,
-                       created_at, outcome, duration_us, error, step, worker_id, max_attempts,
-                       iteration
-                   )::call_event as event
-            from   event
-            where  in_doubt
-        ),
-        -- 1. The tries, in their order, and when each began.
-        numbered as (
-            select   execution_id, command_id, number,
-                     min(created_at) filter (where role = 'issued') as issued_at,
-                     min(created_at) filter (where role in ('claimed', 'started')) as taken_at,
-                     min(created_at) filter (where is_end) as ended_at,
-                     min(created_at) as first_at
-            from     doubtful
-            where    number is not null
-            group by execution_id, command_id, number
-        ),
-        try as (
-            select execution_id, command_id, number, coalesce(issued_at, taken_at) as begun_at,
-                   ended_at, first_at
-            from   numbered
-            union all
-            select   first.execution_id, first.command_id, first.number - 1, min(sign.created_at),
-                     null, null
-            from     (
-                         select   distinct on (execution_id, command_id) *
-                         from     numbered
-                         order by execution_id, command_id, number
-                     ) as first
-            join     doubtful as sign using (execution_id, command_id)
-            where    first.number > 0
-            and      sign.number is null
-            and      (
-                         sign.role = 'issued' and sign.created_at < first.issued_at
-                         or sign.is_end and first.issued_at is null
-                            and sign.created_at < first.taken_at
-                     )
-            group by first.execution_id, first.command_id, first.number
-        ),
-        begun as (
-            select execution_id, command_id, number, row_number() over command as nth,
-                   coalesce(
-                       begun_at,
-                       lag(coalesce(ended_at, next_end_at)) over command + interval '1 microsecond',
-                       first_at
-                   ) as begun_at
-            from   (
-                       select *,
-                              min(at) filter (where number is null) over (
-                                  partition by execution_id, command_id
-                                  order by at desc, number nulls last rows unbounded preceding
-                              ) as next_end_at
-                       from   (
-                                  select *, begun_at as at from try
-                                  union all
-                                  select execution_id, command_id, null, null, null, null,
-                                         created_at
-                                  from   doubtful
-                                  where  number is null
-                                  and    is_end
-                              ) as moment
-                   ) as followed
-            where  number is not null
-            window command as (partition by execution_id, command_id order by number)
-        ),
-        -- 2. Of which try each event is by its number, or by its time.
-        timed as (
-            select *,
-                   coalesce(
-                       own_nth,
-                       max(begins_nth) over (partition by execution_id, command_id, begins),
-                       1
-                   ) as nth
-            from   (
-                       select *,
-                              count(begins_nth) over (
-                                  partition by execution_id, command_id
-                                  order by at, at_once, begins_nth rows unbounded preceding
-                              ) as begins
-                       from   (
-                                  select execution_id, command_id, created_at as at,
-                                         case when role in ('claimed', 'started') then 2 else 0 end
-                                             as at_once,
-                                         null::bigint as begins_nth, begun.nth as own_nth,
-                                         event_class, is_end, event
-                                  from   doubtful
-                                  left join begun using (execution_id, command_id, number)
-                                  union all
-                                  select execution_id, command_id, begun_at, 1, nth, null, null,
-                                         null, null
-                                  from   begun
-                              ) as moment
-                   ) as ordered
-        ),
-        -- 3. Ends that the try before takes: the last of them the next one, and so on.
-        ended as (
-            select *,
-                   is_end and own_nth is null
-                   and at < max(at) over (
-                       partition by execution_id, command_id, event_class, is_end, nth
-                   ) as is_earlier,
-                   max(nth) over (
-                       partition by execution_id, command_id, event_class, is_end
-                       order by nth range between unbounded preceding and 1 preceding
-                   ) as has_one
-            from   timed
-            where  begins_nth is null
-        ),
-        settled as (
-            select execution_id, command_id, event,
-                   case
-                       when is_earlier
-                       then greatest(
-                                coalesce(has_one, 0) + 1,
-                                nth - dense_rank() over (
-                                    partition by execution_id, command_id, event_class, nth,
-                                                 is_earlier
-                                    order by at desc
-                                )
-                            )
-                       else nth
-                   end as nth
-            from   ended
         )
-        select (settled.event).*, begun.number
-        from   settled
-        join   begun using (execution_id, command_id, nth)
-        union all
         select event_id, execution_id, command_id, event_class, role, end_rank, number, created_at,
                outcome, duration_us, error, step, worker_id, max_attempts, iteration,
                coalesce(number, least_number, 0)
         from   event
-        where  not coalesce(in_doubt, false);
+        where  not coalesce(in_doubt, false)
+        union all
+        select resolved.*
+        from   resolve_attempts(
+                   array(
+                       select (
+                                  event_id, execution_id, command_id, event_class, role, end_rank,
+                                  number, created_at, outcome, duration_us, error, step,
+                                  worker_id, max_attempts, iteration
+                              )::call_event
+                       from   event
+                       where  in_doubt
+                   )
+               ) as resolved;
 end
 $$;
 
 
--- The tries of commands.
+-- The attempts of these commands.
 create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
@@ -328,8 +391,8 @@ end
 $$;
 
 
--- Folds commands anew: `touched` are the tries that were or are theirs, `retriable` those of them
--- that now are retries, or failed.
+-- Rebuilds the attempts of these commands. `touched` are the attempts that they had or have,
+-- `retriable` those that now are retries, or failed.
 create function projector.rebuild_calls(
     commands projector.call_command[],
     out touched projector.call_id[], out retriable projector.call_id[]
@@ -398,7 +461,7 @@ end
 $$;
 
 
--- A try that failed, at the place where retries look for it: of a step and iteration, -1 for none.
+-- A failed attempt, with the key that retries find it by: step, and iteration or -1.
 create type projector.call_failure as (
     execution_id bigint,
     command_id   text,
@@ -409,31 +472,36 @@ create type projector.call_failure as (
 );
 
 
--- The retries whose failure before is not the one that is noted: they, and what it is.
+-- Finds attempts whose `failed_before` may be wrong.
 --
--- The failure before a retry is the last one, of the same command or of the same step and
--- iteration, with one attempt less, that came before the retry began. `changed` are retries and
--- failures that changed, `were` the failures among the changed tries as they were before. A retry
--- that did not change noted a failure that left its place, or misses one that is new there; both
--- lie before the next failure, so no retry beyond that is read.
+-- The failure before a retry is the last failure that ended before the retry began, with one
+-- attempt less, of the same command or of the same step and iteration. `changed` are the retries
+-- and failures that changed; `old_failures` are the failures among them as they were before the
+-- change. A retry that did not change itself stores a failure that changed, or misses a new one.
+-- Both lie before the next failure, so the search ends there:
+--     1. find failures that are new
+--     2. the changed attempts, and the next attempt of each command
+--     3. retries of the same step and iteration after a new failure
+--     4. retries that store a failure that is gone
 --
--- offset 0: each is looked up by its key. A plan that was made while there were no retries, and joins
--- freely, goes through all that there are by now, or through all of the execution.
-create function projector.stale_retry_links(
+-- `offset 0` makes each lookup use its key. Without it, a plan that was made while there were no
+-- retries would later read all of them.
+create function projector.retry_candidates(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
-    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
+    returns setof projector.call_id
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
 #variable_conflict use_column
 begin
     return query
+        -- 1. New failures.
         with arrived as (
             select changed.execution_id, changed.command_id, changed.attempts,
                    ranked_value(failure.step_ranked) as step,
                    coalesce(failure.iteration, -1) as iteration, failure.finished_at
-            from   unnest(stale_retry_links.changed) as changed
+            from   unnest(retry_candidates.changed) as changed
             cross join lateral (
                 select *
                 from   call_facts as failure
@@ -444,81 +512,96 @@ begin
             ) as failure
             where  end_value(failure.outcome_ranked) <> 'COMPLETED'
             except
-            select * from unnest(stale_retry_links.old_failures)
-        ),
-        candidate as (
-            select changed.execution_id, changed.command_id, changed.attempts
-            from   unnest(stale_retry_links.changed) as changed
-            union
-            -- The next try of the same command.
-            select changed.execution_id, changed.command_id, changed.attempts + 1
-            from   unnest(stale_retry_links.changed) as changed
-            union
-            select was.execution_id, was.command_id, was.attempts + 1
-            from   unnest(stale_retry_links.old_failures) as was
-            union
-            -- Retries of the same step and iteration after a failure that is new.
-            select retried.execution_id, retried.command_id, retried.attempts
-            from   arrived
-            left join lateral (
-                select   failure.finished_at
-                from     call_facts as failure
-                where    failure.execution_id = arrived.execution_id
-                and      ranked_value(failure.step_ranked) = arrived.step
-                and      coalesce(failure.iteration, -1) = arrived.iteration
-                and      failure.attempts = arrived.attempts
-                and      failure.finished_at > arrived.finished_at
-                and      end_value(failure.outcome_ranked) <> 'COMPLETED'
-                order by failure.finished_at
-                limit    1
-            ) as next on true
-            cross join lateral (
-                select *
-                from   call_facts as retried
-                where  retried.execution_id = arrived.execution_id
-                and    ranked_value(retried.step_ranked) = arrived.step
-                and    coalesce(retried.iteration, -1) = arrived.iteration
-                and    retried.attempts = arrived.attempts + 1
-                and    retried.begun_at >= arrived.finished_at
-                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
-                and    retried.attempts > 0
-                offset 0
-            ) as retried
-            where  retried.failed_before is null
-            or     retried.failed_before < arrived.finished_at
-            union
-            -- Retries that note a failure that was there: none if it is still there, as then it is
-            -- the next itself.
-            select retried.execution_id, retried.command_id, retried.attempts
-            from   unnest(stale_retry_links.old_failures) as was
-            left join lateral (
-                select   failure.finished_at
-                from     call_facts as failure
-                where    failure.execution_id = was.execution_id
-                and      ranked_value(failure.step_ranked) = was.step collate "C"
-                and      coalesce(failure.iteration, -1) = was.iteration
-                and      failure.attempts = was.attempts
-                and      failure.finished_at >= was.finished_at
-                and      end_value(failure.outcome_ranked) <> 'COMPLETED'
-                order by failure.finished_at
-                limit    1
-            ) as next on true
-            cross join lateral (
-                select *
-                from   call_facts as retried
-                where  retried.execution_id = was.execution_id
-                and    ranked_value(retried.step_ranked) = was.step collate "C"
-                and    coalesce(retried.iteration, -1) = was.iteration
-                and    retried.attempts = was.attempts + 1
-                and    retried.begun_at >= was.finished_at
-                and    retried.begun_at < coalesce(next.finished_at, 'infinity')
-                and    retried.attempts > 0
-                offset 0
-            ) as retried
-            where  retried.failed_before = was.finished_at
+            select * from unnest(retry_candidates.old_failures)
         )
+        -- 2. The changed attempts, and the next attempt of each command.
+        select changed.execution_id, changed.command_id, changed.attempts
+        from   unnest(retry_candidates.changed) as changed
+        union
+        select changed.execution_id, changed.command_id, changed.attempts + 1
+        from   unnest(retry_candidates.changed) as changed
+        union
+        select was.execution_id, was.command_id, was.attempts + 1
+        from   unnest(retry_candidates.old_failures) as was
+        union
+        -- 3. Retries of the same step and iteration after a new failure.
+        select retried.execution_id, retried.command_id, retried.attempts
+        from   arrived
+        left join lateral (
+            select   failure.finished_at
+            from     call_facts as failure
+            where    failure.execution_id = arrived.execution_id
+            and      ranked_value(failure.step_ranked) = arrived.step
+            and      coalesce(failure.iteration, -1) = arrived.iteration
+            and      failure.attempts = arrived.attempts
+            and      failure.finished_at > arrived.finished_at
+            and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+            order by failure.finished_at
+            limit    1
+        ) as next on true
+        cross join lateral (
+            select *
+            from   call_facts as retried
+            where  retried.execution_id = arrived.execution_id
+            and    ranked_value(retried.step_ranked) = arrived.step
+            and    coalesce(retried.iteration, -1) = arrived.iteration
+            and    retried.attempts = arrived.attempts + 1
+            and    retried.begun_at >= arrived.finished_at
+            and    retried.begun_at < coalesce(next.finished_at, 'infinity')
+            and    retried.attempts > 0
+            offset 0
+        ) as retried
+        where  retried.failed_before is null
+        or     retried.failed_before < arrived.finished_at
+        union
+        -- 4. Retries that store a failure that is gone. One that still exists is the next failure
+        -- itself, and then nothing is found.
+        select retried.execution_id, retried.command_id, retried.attempts
+        from   unnest(retry_candidates.old_failures) as was
+        left join lateral (
+            select   failure.finished_at
+            from     call_facts as failure
+            where    failure.execution_id = was.execution_id
+            and      ranked_value(failure.step_ranked) = was.step collate "C"
+            and      coalesce(failure.iteration, -1) = was.iteration
+            and      failure.attempts = was.attempts
+            and      failure.finished_at >= was.finished_at
+            and      end_value(failure.outcome_ranked) <> 'COMPLETED'
+            order by failure.finished_at
+            limit    1
+        ) as next on true
+        cross join lateral (
+            select *
+            from   call_facts as retried
+            where  retried.execution_id = was.execution_id
+            and    ranked_value(retried.step_ranked) = was.step collate "C"
+            and    coalesce(retried.iteration, -1) = was.iteration
+            and    retried.attempts = was.attempts + 1
+            and    retried.begun_at >= was.finished_at
+            and    retried.begun_at < coalesce(next.finished_at, 'infinity')
+            and    retried.attempts > 0
+            offset 0
+        ) as retried
+        where  retried.failed_before = was.finished_at;
+end
+$$;
+
+
+-- Retries whose stored `failed_before` is wrong, with the right value. See retry_candidates for the
+-- arguments.
+create function projector.stale_retry_links(
+    changed projector.call_id[], old_failures projector.call_failure[]
+)
+    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
         select known.execution_id, known.command_id, known.attempts, failure.finished_at
-        from   candidate
+        from   retry_candidates(stale_retry_links.changed, stale_retry_links.old_failures)
+                   as candidate
         cross join lateral (
             select *
             from   call_facts as known
@@ -562,6 +645,12 @@ end
 $$;
 
 
+-- Moves call_facts and the roll-ups of calls by the rows before and after a statement:
+--     1. find the commands of these events, and which of them to rebuild
+--     2. read how roll-ups and retries know their attempts now
+--     3. write the attempts as they are from now on
+--     4. correct which failure came before each retry
+--     5. move the roll-ups by the difference
 create function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -572,24 +661,24 @@ create function projector.project_calls() returns trigger
     set plan_cache_mode = force_generic_plan
 as $$
 declare
-    roles     jsonb;
-    commands  call_command[];
-    to_rebuild      call_command[];
-    merged    call_id[];
-    failed    call_id[];
-    counts    call_count[];
-    old_failures      call_failure[];
-    touched   call_id[];
-    retriable call_id[];
+    roles        jsonb;
+    commands     call_command[];
+    to_rebuild   call_command[];
+    merged       call_id[];
+    failed       call_id[];
+    counts       call_count[];
+    old_failures call_failure[];
+    touched      call_id[];
+    retriable    call_id[];
     stale_links  call_id[];
-    failures  timestamptz[];
+    failures     timestamptz[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
     end if;
 
-    -- 1. The commands that these events are of, and which of them are to be folded anew. offset 0: a
-    --    command's tries are looked up by their key, and not among all retries of the execution.
+    -- 1. The commands, and which of them to rebuild. `offset 0` makes PostgreSQL find a command's
+    -- attempts by their key, and not among all retries of the execution.
     select jsonb_object_agg(event_type, role)
     into   roles
     from   event_kinds
@@ -631,8 +720,8 @@ begin
         return null;
     end if;
 
-    -- 2. Their tries, as the roll-ups and retries know them. Also of calls that are not counted:
-    --    retries of theirs note them too.
+    -- 2. Their attempts as roll-ups and retries know them. Retries also store failures of calls
+    -- that are not counted.
     select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
                filter (where known.finished_at is not null or known.attempts > 0),
            array_agg(
@@ -654,7 +743,7 @@ begin
         counts := array(select counted from call_counts(-1, touched) as counted);
     end if;
 
-    -- 3. As they are now, and which failure came before each retry.
+    -- 3. The attempts from now on: rebuilt, or merged with new events.
     touched := null;
     if to_rebuild is not null then
         select aggregated.touched, aggregated.retriable
@@ -750,6 +839,7 @@ begin
         touched := touched || merged;
         retriable := retriable || failed;
     end if;
+    -- 4. The failure before each retry.
     if retriable is not null or old_failures is not null then
         select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
         into   stale_links, failures
@@ -772,7 +862,7 @@ begin
         and    known.attempts = retry.attempts;
     end if;
 
-    -- 4. The difference moves the roll-ups.
+    -- 5. The difference moves the roll-ups.
     select counts || array_agg(counted)
     into   counts
     from   call_counts(
@@ -802,14 +892,17 @@ create trigger project_2_calls_deleted
     for each statement execute function projector.project_calls();
 
 
--- The retries of one step and iteration after a failure.
 create index calls_retried on projector.call_facts (
     execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, begun_at
 ) where attempts > 0;
--- The failure before a retry.
+comment on index projector.calls_retried is
+    'Query: retries of one step and iteration that began after a failure (retry_candidates).';
 create index calls_failed on projector.call_facts (
     execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, finished_at
 ) where projector.end_value(outcome_ranked) <> 'COMPLETED';
+comment on index projector.calls_failed is
+    'Query: the failure before a retry, and the next failure after one (stale_retry_links, '
+    'retry_candidates).';
 
 insert into migrations.applied (version) values ('0006') on conflict do nothing;
 

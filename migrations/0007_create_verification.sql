@@ -1,6 +1,6 @@
 -- migrate:up
 
--- What else keeps the projections in step with the log: truncating it, and checking them.
+-- What else keeps projections equal to the log: truncation, and verification.
 
 create function projector.project_truncate() returns trigger
     language plpgsql volatile security definer
@@ -22,7 +22,7 @@ begin
                    'archived_calls'
                )
     loop
-        -- One that the same statement has truncated cannot be truncated again.
+        -- A table that the same statement truncated cannot be truncated again.
         execute format('select exists (select from %s)', name) into filled;
         if filled then
             execute format('truncate table %s', name);
@@ -51,14 +51,16 @@ create trigger project_truncated
     for each statement execute function projector.project_quarantine_truncate();
 
 
--- The events of one hour, for projector verify: by when they happened, and by when they arrived.
 create index events_by_created on normalizer.events using brin (created_at)
     with (pages_per_range = 32);
+comment on index normalizer.events_by_created is
+    'Query: events of one hour, by created_at (projector verify).';
 create index events_by_arrival on normalizer.events using brin ((coalesce(recorded_at, created_at)))
     with (pages_per_range = 32);
+comment on index normalizer.events_by_arrival is
+    'Query: events of one hour, by arrival (projector verify).';
 
 
--- What projector verify found, run by run and projection by projection.
 create table projector.verifications (
     verification_id bigint      not null generated always as identity,
     projection      text        not null,
@@ -76,15 +78,14 @@ create table projector.verifications (
 );
 
 comment on table projector.verifications is
-    'Whether each projection agreed with the events when it was last compared, and how much was.';
+    'Private: results of projector verify: whether each projection agreed with the events, and '
+    'how much was compared. View: agreement.';
 
--- The latest of each projection; and delete what is old.
 create index verifications_by_time on projector.verifications (verified_at);
+comment on index projector.verifications_by_time is
+    'Query: the latest result of each projection, and delete old results.';
 
 
--- Where a projection is known to differ from the log: at an execution, in an hour of what is counted
--- by the hour, or, where neither is named, anywhere. It stands until a comparison of just that place
--- finds that it agrees, whatever else was compared meanwhile.
 create table projector.divergences (
     divergence_id bigint      not null generated always as identity,
     projection    text        not null,
@@ -103,19 +104,22 @@ create table projector.divergences (
 );
 
 comment on table projector.divergences is
-    'Where projections are known to differ from the log, and how that ended.';
+    'Private: where projections are known to differ from the log: one execution, one hour, or, '
+    'if both are null, anywhere. A divergence is open until a comparison of just that '
+    'execution or hour finds agreement. View: agreement.';
 comment on column projector.divergences.noted_by is
-    'verify compared it; repair changed an execution whose roll-ups may differ there; off: events '
-    'went in without their projections.';
+    'verify: a comparison found it. repair: an execution was rebuilt, so its roll-ups may '
+    'differ. off: events were stored without their projections.';
 comment on column projector.divergences.ended_by is
-    'verified: a later comparison of that place found that it agrees. Null: it stands, and retention '
-    'takes nothing of that execution.';
+    'verified: a later comparison found that the projection agrees. Null while the divergence '
+    'is open; retention then deletes nothing of that execution.';
 
--- What stands, for the view agreement and for projector repair.
 create index divergences_open on projector.divergences (projection, execution_id, hour)
     where ended_at is null;
--- Delete what is old.
+comment on index projector.divergences_open is
+    'Query: open divergences (view agreement, projector repair).';
 create index divergences_by_end on projector.divergences (ended_at) where ended_at is not null;
+comment on index projector.divergences_by_end is 'Query: delete old divergences.';
 
 insert into migrations.applied (version) values ('0007') on conflict do nothing;
 

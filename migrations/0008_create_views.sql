@@ -1,11 +1,12 @@
 -- migrate:up
 
--- The views: one question each, in its comment. They are the contract; tables may change.
--- A view that counts or rates has its hour or minute among its columns, or bucket_start where both
--- are in it: put your time range there, it reaches an index. Rates come with numerator and denominator, so that hours can be added up.
+-- The views are the contract; tables may change. Each view answers one question, which is its
+-- comment. A view of counts or rates has an hour or a minute among its columns (bucket_start if it
+-- mixes both): put your time range there, because it reaches an index. Rates come with numerator
+-- and denominator, so that hours can be added up.
 -- No view of many rows has a CTE at its top: PostgreSQL would not pull it up, and no `where` would
--- get inside.
--- Shares are compared in whole numbers: numeric is several times slower, and floats round.
+-- reach the tables. Shares are compared as whole numbers: numeric is several times slower, and
+-- floating-point numbers round.
 
 create view projector.attempts_by_status as
 select   minute as bucket_start, 60 as bucket_s, event_type, status, attempts,
@@ -22,10 +23,10 @@ group by hour, event_type, status, attempts
 having   sum(events) <> 0;
 
 comment on view projector.attempts_by_status is
-    'How many events of each type ended in which status at which attempt (0 is the first try), over '
-    'time? Each is in one bucket: by the minute for the last 48 hours and since the full hour '
-    'before them, by the hour before that. events / bucket_s is how many a second; the running '
-    'minute is not full yet.';
+    'How many events of each type ended in which status at which attempt (0 is the first), '
+    'over time? Each event is in one bucket: of a minute for the last 48 full hours and the '
+    'running one, of an hour before that. events / bucket_s is the rate per second. The '
+    'running minute is not complete yet.';
 
 create view projector.event_counts as
 select hour, step, event_type, status, attempts, events
@@ -33,12 +34,12 @@ from   projector.event_hours
 where  events <> 0;
 
 comment on view projector.event_counts is
-    'How many events of each step and type ended in which status at which attempt, by hour? Rows are '
-    'parts: several have the same keys, some take back others, only sums are true.';
+    'How many events of each step and type ended in which status at which attempt, by hour? '
+    'Rows are parts: several have the same keys, and some are negative, so only sums are true.';
 
 
--- One way to count tries of commands, and one to count how long they took. Adding up parts is left
--- to whoever asks: for weeks it would be done twice.
+-- One view counts attempts of commands, and one counts how long they took. The reader sums the
+-- parts: summing here too would do it twice for long ranges.
 create view projector.call_outcomes_by_attempt as
 select hour, playbook, step, attempts, status, calls,
        case when status = 'COMPLETED' then calls else 0 end as succeeded,
@@ -48,10 +49,10 @@ from   projector.call_hours
 where  calls <> 0 or exhausted <> 0;
 
 comment on view projector.call_outcomes_by_attempt is
-    'How did calls end, by attempt? One row counts tries by the hour they finished in; failed are '
-    'FAILED, ERROR and CANCELLED, exhausted those of them that were the last try allowed. Rates are '
-    'sums of these over sums. Rows are parts, as in event_counts. To the minute: count calls by '
-    'finished_at.';
+    'How did calls end, by attempt? Each row counts attempts by the hour of their end. failed '
+    'are FAILED, ERROR and CANCELLED; exhausted are the failed ones that were the last allowed '
+    'attempt. Rates are sums divided by sums. Rows are parts, as in event_counts. For minutes, '
+    'count calls by finished_at.';
 
 
 create view projector.retries_by_minute as
@@ -62,8 +63,8 @@ group by minute, step
 having   sum(first_tries) <> 0 or sum(retries) <> 0;
 
 comment on view projector.retries_by_minute is
-    'How many first tries and how many retries ended in each minute, by step? Minutes are kept for '
-    'two days.';
+    'How many first attempts and how many retries ended in each minute, by step? Minutes are '
+    'kept for two days.';
 
 create view projector.retry_storms as
 select step, minute, first_tries_now, retries_now, first_tries_baseline, retries_baseline,
@@ -103,10 +104,10 @@ from   (
        ) as rated;
 
 comment on view projector.retry_storms is
-    'Which steps retry more now than usual? Retries for each first try: of those that ended since 5 '
-    'minutes before the running one, against those of the 60 minutes before. storm: at least 20 '
-    'retries now, and 3 times the usual ratio, which counts as a tenth where it is less or not '
-    'known. More traffic alone is none.';
+    'Which steps retry more now than usual? Compares retries per first attempt of the last 5 '
+    'minutes and the running one with the 60 minutes before. storm: at least 20 retries now, '
+    'and at least 3 times the usual ratio (0.1 if it is lower or not known). More traffic '
+    'alone is not a storm.';
 
 
 create view projector.call_time_histogram as
@@ -115,11 +116,11 @@ from   projector.call_times
 where  calls <> 0;
 
 comment on view projector.call_time_histogram is
-    'How long do calls take (measure duration), how long do commands wait from issued to claimed '
-    '(queue), and retries after the failure before them (backoff)? By the hour they finished in; '
-    'what still waits is in open_calls. projector.percentile(0.95, bucket, calls) gives seconds, '
-    'over any hours and keys; projector.seconds_of(bucket) is the middle of a bucket, at most 4.5 % '
-    'off. Rows are parts, as in event_counts.';
+    'How long do calls take (measure duration), how long do commands wait from issued to '
+    'claimed (queue), and how long do retries wait after the failure before them (backoff)? By '
+    'the hour of their end; what still waits is in open_calls. projector.percentile(0.95, '
+    'bucket, calls) gives seconds, over any hours and keys; projector.seconds_of(bucket) is '
+    'the middle of a bucket, at most 4.5 % off. Rows are parts, as in event_counts.';
 
 create view projector.failures_by_error as
 select   hour, step, attempts, status, error_class, sum(calls)::bigint as calls
@@ -128,12 +129,12 @@ group by hour, step, attempts, status, error_class
 having   sum(calls) <> 0;
 
 comment on view projector.failures_by_error is
-    'What do calls fail of, by attempt? error_class is the error text without its ids and quoted '
-    'parts; HTTP and exit codes stay.';
+    'Which errors do calls fail with, by attempt? error_class is the error text without its '
+    'ids and quoted parts; HTTP and exit codes stay.';
 
 create view projector.error_groups as
 with recursive class as (
-    -- From one class to the next by the index, so that the price is that of the classes.
+    -- Jumps from one class to the next by the index, so the cost depends on the number of classes.
     (
         select   projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) as error_class
         from     projector.call_facts
@@ -182,8 +183,8 @@ cross join lateral (
 ) as last;
 
 comment on view projector.error_groups is
-    'Which classes of errors are there, since when, when was each seen last, and where is a sample '
-    'of it? Of the calls that are kept; the sample is the latest. How many: failures_by_error.';
+    'Which error classes exist, when did each occur first and last, and where is a sample? Of '
+    'the stored calls; the sample is the latest. failures_by_error has the counts.';
 
 create view projector.worker_failures as
 select   hour, worker_id, sum(calls)::bigint as calls,
@@ -239,9 +240,9 @@ from   (
 
 
 comment on view projector.executions is
-    'How does each execution stand? status is RUNNING, or how its earliest lifecycle end says; '
-    'contradicting: its ends disagree; active_after_end: something still happened later. hour is '
-    'that of its first event.';
+    'What is the state of each execution? status is RUNNING, or the outcome of its earliest '
+    'lifecycle end. contradicting: its ends disagree. active_after_end: something else '
+    'happened after the end. hour is the hour of its first event.';
 
 create view projector.execution_outcomes as
 select hour, playbook, outcome, executions
@@ -249,9 +250,9 @@ from   projector.execution_hours
 where  executions <> 0;
 
 comment on view projector.execution_outcomes is
-    'How many executions began, and how many ended in which status, over time? BEGUN by the hour of '
-    'the event that began them, the others by that of their end. Rows are parts, as in '
-    'event_counts. To the minute: count executions by begun_at and ended_at.';
+    'How many executions began, and how many ended in which status, over time? BEGUN is '
+    'counted in the hour of the begin, the others in the hour of the end. Rows are parts, as '
+    'in event_counts. For minutes, count executions by begun_at and ended_at.';
 
 create view projector.playbook_versions as
 select   hour, playbook, version, count(*) as executions,
@@ -263,8 +264,8 @@ from     projector.executions
 group by hour, playbook, version;
 
 comment on view projector.playbook_versions is
-    'How does one version of a playbook do against another? By the hour of the first event; '
-    'total_duration_s of those that ended.';
+    'How do versions of a playbook compare? By the hour of the first event; total_duration_s '
+    'is of those that ended.';
 
 create view projector.loops as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour, looped.step,
@@ -289,8 +290,9 @@ cross join lateral (
 where  not facts.forgotten;
 
 comment on view projector.loops is
-    'How far is each loop: how many iterations are done of how many that were issued? failed: those '
-    'whose tries are all over, and none completed. hour is that of the execution''s first event.';
+    'How far is each loop: how many of its issued iterations are done? failed: iterations '
+    'whose attempts have all ended, none of them COMPLETED. hour is the hour of the '
+    'execution''s first event.';
 
 create view projector.freshness as
 select known.topic, known.partition, position.incarnation,
@@ -340,11 +342,11 @@ left join normalizer.source_heartbeats as reported
        and reported.incarnation = position.incarnation;
 
 comment on view projector.freshness is
-    'How fresh is what all views show, and who keeps it so? state: caught_up (all of the log is here), '
-    'reading, behind (by more than 10 s), dead (no heartbeat for 10 s: no process), broker_away (a '
-    'heartbeat, but the broker does not say where the log ends), stopped (the process leaves it '
-    'alone), unclaimed (nobody ever read it), file (played from one). as_of: all that the log held '
-    'then is in every view.';
+    'How fresh is what all views show, and is a process keeping it fresh? state: caught_up '
+    '(all of the log is stored), reading, behind (by more than 10 s), dead (no heartbeat for '
+    '10 s: no process), broker_away (a heartbeat, but the broker does not report the end of '
+    'the log), stopped (the process leaves the partition alone), unclaimed (never read), file '
+    '(read from a file). as_of: every record that the log held at this time is in every view.';
 
 create function projector.age_group(age interval) returns text
     language sql immutable parallel safe
@@ -355,7 +357,7 @@ create function projector.age_group(age interval) returns text
         else '7 days and more'
     end;
 
--- What is silent or waits is measured on the log that its execution's last event came from.
+-- Silence and waiting are measured by the clock of the partition that the last event came from.
 create view projector.stuck_executions as
 select facts.execution_id, facts.begin_at is not null as begun,
        projector.age_group(log.as_of - facts.last_at) as silent_for,
@@ -376,10 +378,10 @@ and    not facts.forgotten
 and    facts.last_at < log.as_of - interval '5 minutes';
 
 comment on view projector.stuck_executions is
-    'Which executions have not ended and say nothing any more, since when, and what was their last '
-    'event? Silent for at least 5 minutes of the time of the partition that it came from: while '
-    'nobody reads that, nothing becomes stuck. begun is false of strays, of which no event of a '
-    'begin was ever read. hour is that of the first event.';
+    'Which executions have not ended and are silent, since when, and what was their last '
+    'event? Silent for at least 5 minutes, by the as_of of the partition of the last event: '
+    'while nobody reads that partition, nothing becomes stuck. begun is false for strays: no '
+    'event that begins them was ever read. hour is the hour of the first event.';
 
 create view projector.executions_without_end as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour,
@@ -404,8 +406,8 @@ and    not facts.forgotten
 and    tries.all_finished;
 
 comment on view projector.executions_without_end is
-    'Which executions have finished all their calls and yet no end of their own? hour is that of '
-    'the first event.';
+    'Which executions have finished all their calls but did not end? hour is the hour of the '
+    'first event.';
 
 create view projector.contradicting_executions as
 select hour, execution_id, playbook, status, ended_at, completed_at, failed_at, cancelled_at,
@@ -426,8 +428,8 @@ from   (
 where  contradicting or active_after_end;
 
 comment on view projector.contradicting_executions is
-    'Which executions ended in two ways, or went on after their end? hour is that of the end. A '
-    'command.completed after the end is normal and counts for nothing here.';
+    'Which executions ended in two ways, or continued after their end? hour is the hour of the '
+    'end. A command.completed after the end is normal and does not count.';
 
 create view projector.completed_with_failures as
 select projector.hour_of(least(facts.completed_at, facts.failed_at, facts.cancelled_at)) as hour,
@@ -447,8 +449,8 @@ and    not facts.forgotten
 and    failures.failed_calls > 0;
 
 comment on view projector.completed_with_failures is
-    'Which executions completed although a call of theirs failed? A failure that a retry made good '
-    'counts too. hour is that of the end.';
+    'Which executions completed although one of their calls failed? A failure counts even if a '
+    'retry succeeded. hour is the hour of the end.';
 
 
 create view projector.calls as
@@ -497,8 +499,8 @@ from   (
 where  step <> '__orchestrate__';
 
 comment on view projector.calls is
-    'What became of each try of each command? hour is that of its end, or of its begin while it '
-    'runs; attempts 0 is the first try.';
+    'How did each attempt of each command go? hour is the hour of its end, or of its begin '
+    'while it runs; attempts 0 is the first attempt.';
 
 create view projector.calls_without_command as
 select   hour, step, event_type, status, sum(without_command)::bigint as events
@@ -508,7 +510,8 @@ group by hour, step, event_type, status
 having   sum(without_command) <> 0;
 
 comment on view projector.calls_without_command is
-    'How many events of calls name no command? They are counted as events, and make no call.';
+    'How many events of calls name no command? They are counted as events, and belong to no '
+    'call.';
 
 create view projector.open_calls as
 select facts.hour, facts.execution_id, projector.playbook_of(execution.playbook_ranked) as playbook,
@@ -536,8 +539,8 @@ left join projector.freshness as log
 where  facts.step <> '__orchestrate__';
 
 comment on view projector.open_calls is
-    'Which calls were issued and never claimed, claimed and never started, started and never '
-    'finished, and for how long? hour is that of their begin.';
+    'Which calls were issued and never claimed, claimed and never started, or started and '
+    'never finished, and for how long? hour is the hour of their begin.';
 
 create view projector.attempts_in_order as
 select facts.execution_id, projector.hour_of(facts.first_at) as hour, tries.step, tries.iteration,
@@ -557,9 +560,10 @@ cross join lateral (
 ) as tries;
 
 comment on view projector.attempts_in_order is
-    'Which tries were made of each step and iteration of an execution, in order? ordinal counts '
-    'them from 0, attempts is what their events declare: where ordinal is greater, a command was '
-    'issued anew, or a loop does not number its iterations. hour is that of the first event.';
+    'Which attempts were made of each step and iteration of an execution, in order? ordinal '
+    'counts them from 0, attempts is what their events declare. If ordinal is greater, a '
+    'command was issued again, or a loop does not number its iterations. hour is the hour of '
+    'the first event.';
 
 
 create view projector.execution_timeline as
@@ -574,8 +578,8 @@ from   projector.execution_facts as facts
 cross join lateral projector.events_of(array[facts.execution_id]) as event;
 
 comment on view projector.execution_timeline is
-    'What happened in one execution, event by event? Always name the execution_id: this is the one '
-    'view that reads the log itself.';
+    'What happened in one execution, event by event? Always filter by execution_id: only this '
+    'view reads the log itself.';
 
 
 create view projector.quarantine_by_reason as
@@ -585,7 +589,8 @@ group by hour, reason, shape
 having   sum(refused) <> 0;
 
 comment on view projector.quarantine_by_reason is
-    'What was refused, why, and in which shape, by hour? `normalizer quarantine list` shows each.';
+    'What was refused, why, and in which shape, by hour? `normalizer quarantine list` shows '
+    'each entry.';
 
 create view projector.coercions_by_rule as
 select   hour, shape, rule, sum(coercions)::bigint as coercions
@@ -594,8 +599,8 @@ group by hour, shape, rule
 having   sum(coercions) <> 0;
 
 comment on view projector.coercions_by_rule is
-    'Which values had their meaning changed or guessed, by which rule, in which shape? By the hour '
-    'the log got them.';
+    'Which values had their meaning changed or guessed, by which rule, in which shape? By the '
+    'hour in which Kafka received them.';
 
 create view projector.defaults_by_shape as
 select   hour, shape, sum(events)::bigint as events,
@@ -607,8 +612,8 @@ group by hour, shape
 having   sum(events) <> 0;
 
 comment on view projector.defaults_by_shape is
-    'How much did producers leave unsaid, by shape: which try it was, how it went, when it '
-    'happened? Each of events; by the hour the log got them.';
+    'How much did producers leave out, by shape: the attempt, the status, the time? Each '
+    'column counts events, by the hour in which Kafka received them.';
 
 create view projector.late_arrivals as
 select   hour, shape,
@@ -622,8 +627,8 @@ group by hour, shape, lateness
 having   sum(events) <> 0;
 
 comment on view projector.late_arrivals is
-    'How late after they happened do events reach the log? By the hour they got there. clock '
-    'ahead: the producer said a time more than a second after the log''s.';
+    'How long after they happened do events reach Kafka? By the hour of their arrival. clock '
+    'ahead: the producer''s time is more than a second after Kafka''s.';
 
 create view projector.gaps as
 select topic, partition, incarnation, first_offset, next_offset,
@@ -631,9 +636,9 @@ select topic, partition, incarnation, first_offset, next_offset,
 from   normalizer.gaps;
 
 comment on view projector.gaps is
-    'How many offsets between these two gave no record, and why? hole: none was there (markers of '
-    'transactions share a row with their neighbours); expired: retention was faster; skipped: an '
-    'operator said so.';
+    'How many offsets between first_offset and next_offset gave no record, and why? hole: the '
+    'broker had none there (markers of transactions share a row with their neighbours). '
+    'expired: Kafka deleted them before they were read. skipped: an operator skipped them.';
 
 create view projector.agreement as
 with latest as (
@@ -683,12 +688,13 @@ left join differed using (projection)
 left join scoped using (projection);
 
 comment on view projector.agreement is
-    'Do the views agree with the log? divergent: places of a projection known to differ, until a '
-    'comparison that covers them finds that they agree; else what `projector verify` found last. '
-    'When each scope was compared last: all, a range of hours, a sample.';
+    'Do the views agree with the log? divergent: the number of open divergences of a '
+    'projection, until a comparison that covers them finds agreement. Otherwise the last '
+    'result of `projector verify`. Also when each scope was last compared: all, a range of '
+    'hours, a sample.';
 
 
--- What each column means: a name means one thing everywhere, but for those that name their view.
+-- What each column means. A name means the same in every view, unless a line names the view.
 do $$
 declare
     meant record;
@@ -696,181 +702,190 @@ begin
     for meant in
         with meaning (view, name, meaning) as (
             values ('', 'active_after_end',
-                    'whether anything but a report of an end is later than ended_at'),
-                   ('', 'archived', 'how many of its events retention has taken'),
-                   ('', 'as_of', 'all that the log held at this time is in every view'),
-                   ('', 'attempts', 'how many retries came before: 0 is the first try'),
-                   ('', 'attempts_defaulted', 'events that do not say which try they tell of'),
+                    'whether anything but a report of the end is later than ended_at'),
+                   ('', 'archived', 'number of its events that retention deleted'),
+                   ('', 'as_of', 'every record that the log held at this time is in every view'),
+                   ('', 'attempts', 'number of attempts before this one: 0 is the first'),
+                   ('', 'attempts_defaulted', 'events that do not say which attempt they are of'),
                    ('', 'backoff_s',
                     'seconds from the failure before this retry to its begin; null for a first '
-                    'try'),
-                   ('', 'begun', 'whether an event began it'),
-                   ('', 'begun_at', 'the first that was heard of the try'),
-                   ('executions', 'begun_at', 'when an event began it; null where none did'),
+                    'attempt'),
+                   ('', 'begun', 'whether an event that begins it was read'),
+                   ('', 'begun_at', 'when the first event of the attempt happened'),
+                   ('executions', 'begun_at',
+                    'when the event that begins it happened; null without one'),
                    ('', 'behind_s',
-                    'seconds from as_of to the heartbeat, 0 where all was here'),
-                   ('', 'bucket_s', 'how long the bucket is: 60 or 3,600 seconds'),
-                   ('', 'bucket_start', 'when the minute or hour begins, UTC'),
+                    'seconds from as_of to the heartbeat; 0 if everything is stored'),
+                   ('', 'bucket_s', 'length of the bucket: 60 or 3,600 seconds'),
+                   ('', 'bucket_start', 'start of the minute or hour, UTC'),
                    ('', 'bucket',
-                    'number of the histogram''s bucket: 2^(bucket/8) microseconds and up'),
-                   ('', 'calls', 'tries of commands'),
-                   ('', 'cancelled', 'how many events end it as CANCELLED'),
+                    'number of the bucket in the histogram: from 2^(bucket/8) microseconds'),
+                   ('', 'calls', 'attempts of commands'),
+                   ('', 'cancelled', 'number of events that end it as CANCELLED'),
                    ('', 'cancelled_at', 'the first event that ends it as CANCELLED'),
-                   ('', 'catalog_id', 'the playbook''s entry in the catalog'),
+                   ('', 'catalog_id', 'id of the playbook in the catalog'),
                    ('', 'claimed_at', 'when a worker took it'),
                    ('', 'coercions', 'values whose meaning was changed or guessed'),
-                   ('', 'command_id', 'the command''s id; null where producers gave none'),
+                   ('', 'command_id', 'id of the command; null if the producer gave none'),
                    ('', 'compared', 'rows compared'),
-                   ('', 'completed', 'how many events end it as COMPLETED'),
+                   ('', 'completed', 'number of events that end it as COMPLETED'),
                    ('', 'completed_at', 'the first event that ends it as COMPLETED'),
                    ('', 'context', 'the producer''s JSON'),
                    ('', 'contradicting', 'whether its ends disagree'),
-                   ('', 'created_at', 'when it happened, as its producer says'),
+                   ('', 'created_at', 'when it happened, by the clock of its producer'),
                    ('', 'delay_s',
-                    'seconds from the log''s time of the last record to its commit here'),
-                   ('', 'detail', 'what differs, or why it cannot be told'),
+                    'seconds from the Kafka time of the last record to its commit here'),
+                   ('', 'detail', 'what differs, or why there is no verdict'),
                    ('', 'divergent',
-                    'executions or hours known to differ and not compared again since'),
-                   ('', 'divergent_since', 'when the oldest of them was noted'),
-                   ('', 'all_verified_at', 'when all of it was compared last'),
-                   ('', 'range_verified_at', 'when a range of it was compared last'),
-                   ('', 'sample_verified_at', 'when a sample of it was compared last'),
+                    'executions or hours that are known to differ and were not compared since'),
+                   ('', 'divergent_since', 'when the oldest of them was found'),
+                   ('', 'all_verified_at', 'when all of it was last compared'),
+                   ('', 'range_verified_at', 'when a range of it was last compared'),
+                   ('', 'sample_verified_at', 'when a sample of it was last compared'),
                    ('', 'done', 'iterations that completed'),
-                   ('', 'duplicate', 'outcomes that were there already'),
-                   ('', 'duration', 'seconds, where the producer told them'),
-                   ('', 'duration_s', 'seconds it took: as reported, else from its start to its end'),
+                   ('', 'duplicate', 'outcomes that were stored already'),
+                   ('', 'duration', 'seconds, if the producer measured them'),
+                   ('', 'duration_s',
+                    'seconds it took: as reported, or else from its start to its end'),
                    ('', 'ended_at', 'the earliest lifecycle end; null while it runs'),
-                   ('', 'end_seen_at', 'when the broker last said where the log ends'),
-                   ('', 'error', 'error text, its first 1,000 characters; null where it completed'),
+                   ('', 'end_seen_at', 'when the broker last reported the end of the log'),
+                   ('', 'error', 'error text, at most 1,000 characters; null if it completed'),
                    ('', 'error_class',
-                    'the error text without quoted parts and ids, codes kept; null where it did '
-                    'not fail'),
+                    'error text without quoted parts and ids; codes stay; null if it did not '
+                    'fail'),
                    ('', 'first_seen_at', 'when the first of them failed'),
                    ('', 'last_seen_at', 'when the last of them failed'),
                    ('', 'error_rate', 'failed / calls'),
                    ('', 'event_id', 'id of the event'),
-                   ('', 'event_type', 'as its producer wrote it'),
+                   ('', 'event_type', 'type in the producer''s spelling'),
                    ('', 'events', 'events'),
                    ('', 'evidence',
                     'three digits: where attempts, status and created_at came from'),
                    ('', 'execution_id', 'id of the execution'),
                    ('', 'executions', 'executions'),
-                   ('', 'exhausted', 'failed tries that were the last one allowed'),
+                   ('', 'exhausted', 'failed attempts that were the last allowed one'),
                    ('', 'extra', 'what the producer sent beyond the envelope'),
-                   ('', 'failed', 'tries that ended FAILED, ERROR or CANCELLED'),
+                   ('', 'failed', 'attempts that ended FAILED, ERROR or CANCELLED'),
                    ('', 'failed_at', 'the first event that ends it as FAILED'),
-                   ('', 'failed_calls', 'its tries that ended FAILED, ERROR or CANCELLED'),
-                   ('', 'finished_at', 'when it was over; null while it runs'),
-                   ('', 'first_at', 'its first event'),
-                   ('', 'first_tries_baseline', 'first tries in the 60 minutes before those'),
-                   ('', 'first_tries_now', 'first tries that ended in the last 5 minutes'),
-                   ('', 'first_tries', 'tries with attempts 0'),
+                   ('', 'failed_calls', 'its attempts that ended FAILED, ERROR or CANCELLED'),
+                   ('', 'finished_at', 'when it ended; null while it runs'),
+                   ('', 'first_at', 'time of its first event'),
+                   ('', 'first_tries_baseline', 'first attempts in the 60 minutes before those'),
+                   ('', 'first_tries_now', 'first attempts that ended in the last 5 minutes'),
+                   ('', 'first_tries', 'attempts with attempts = 0'),
                    ('', 'first_offset', 'the first offset without a record'),
-                   ('', 'found_at', 'when the gap was met'),
-                   ('', 'incarnation', 'how often the topic was made anew'),
+                   ('', 'found_at', 'when the gap was found'),
+                   ('', 'incarnation', 'how often the topic was deleted and created again'),
                    ('', 'greatest_derived_id', 'bounds of its derived ids, 2^62 and more'),
                    ('', 'greatest_event_id', 'bounds of its ids below 2^62, to find them fast'),
                    ('', 'greatest_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'headers', 'the record''s headers, redacted'),
-                   ('', 'heartbeat_at', 'when the process that owns the partition last said it lives'),
-                   ('', 'highest_attempts', 'the most retries any of its events speaks of'),
+                   ('', 'heartbeat_at',
+                    'when the process that owns the partition last wrote its heartbeat'),
+                   ('', 'highest_attempts', 'highest attempts of its events'),
                    ('', 'hour', 'the hour, UTC'),
                    ('', 'ignored',
-                    'outcomes that are no event: tombstones, empty batches, expired ones'),
+                    'outcomes that are no event: tombstones, empty batches, expired events'),
                    ('', 'ingested_at', 'when it was stored'),
                    ('', 'issued', 'iterations that were issued'),
                    ('', 'issued_at', 'when the command was issued'),
-                   ('', 'iteration', 'number in a loop; null outside one'),
-                   ('', 'merged', 'outcomes that told more of an event that was there'),
+                   ('', 'iteration', 'index in a loop; null outside of loops'),
+                   ('', 'merged', 'outcomes that changed an event that was stored already'),
                    ('', 'last_activity_at',
                     'the last event that is neither an end nor the report of one'),
-                   ('', 'last_at', 'its last event'),
+                   ('', 'last_at', 'time of its last event'),
                    ('', 'last_committed_at', 'when the last batch was committed'),
                    ('', 'last_event_type', 'type of its last event'),
                    ('', 'last_failed_at', 'when the last of them failed'),
-                   ('', 'last_finished_at', 'when the last of its calls was over'),
-                   ('', 'last_recorded_at', 'the log''s time of the last record read'),
+                   ('', 'last_finished_at', 'when the last of its calls ended'),
+                   ('', 'last_recorded_at', 'Kafka time of the last record that was read'),
                    ('', 'last_step', 'step of its last event'),
-                   ('', 'lateness', 'how long after it happened the log got it'),
+                   ('', 'lateness', 'how long after it happened Kafka received it'),
                    ('', 'least_derived_id', 'bounds of its derived ids, 2^62 and more'),
                    ('', 'least_event_id', 'bounds of its ids below 2^62, to find them fast'),
                    ('', 'least_hashed_id', 'bounds of its hashed ids, 2^62 + 2^61 and more'),
                    ('', 'log_end', 'the offset after the last committed record of the log'),
-                   ('', 'max_attempts', 'how many tries are allowed in all'),
-                   ('', 'mean_duration_s', 'mean of the durations that are known'),
+                   ('', 'max_attempts', 'number of attempts that are allowed in all'),
+                   ('', 'mean_duration_s', 'mean of the known durations, in seconds'),
                    ('', 'meta', 'the producer''s JSON, with attempts'),
-                   ('', 'measure', 'what was timed: duration, queue or backoff'),
+                   ('', 'measure', 'what was measured: duration, queue or backoff'),
                    ('', 'minute', 'the minute, UTC'),
-                   ('', 'next_offset', 'the offset that is read next'),
-                   ('', 'node_type', 'what kind of step'),
+                   ('', 'next_offset', 'offset of the next record to read'),
+                   ('', 'node_type', 'kind of step'),
                    ('', 'normalizer_version', 'version of the rules that made the row'),
                    ('', 'offsets', 'how many offsets'),
-                   ('', 'on_time', 'under a second, or not to be told'),
-                   ('', 'ordinal', 'which try of this step and iteration it was, by time, from 0'),
+                   ('', 'on_time', 'under a second, or not known'),
+                   ('', 'ordinal',
+                    'number of the attempt of this step and iteration, by time, from 0'),
                    ('', 'outcome', 'BEGUN, or how they ended: COMPLETED, FAILED or CANCELLED'),
                    ('', 'parent_event_id', 'the event that caused it'),
-                   ('', 'parent_execution_id', 'the execution that began it'),
+                   ('', 'parent_execution_id', 'the execution that started it'),
                    ('', 'partition', 'partition of the topic'),
-                   ('', 'per_minute_baseline', 'retries a minute in the 60 minutes before those'),
-                   ('', 'per_minute_now', 'retries that ended, a minute, in the last 5 minutes'),
+                   ('', 'per_minute_baseline', 'retries per minute in the 60 minutes before those'),
+                   ('', 'per_minute_now', 'retries per minute that ended in the last 5 minutes'),
                    ('', 'playbook', 'path of the playbook; empty while it is not known'),
-                   ('', 'projection', 'what was compared'),
+                   ('', 'projection', 'name of the compared projection'),
                    ('', 'quarantined', 'outcomes that were refused'),
                    ('', 'queue_s', 'seconds from issued to claimed'),
-                   ('', 'ratio_baseline', 'retries_baseline / first_tries_baseline; null without either'),
+                   ('', 'ratio_baseline',
+                    'retries_baseline / first_tries_baseline; null without attempts'),
                    ('', 'ratio_now', 'retries_now / first_tries_now'),
                    ('', 'reason', 'why'),
-                   ('', 'recorded_at', 'when the log got it'),
-                   ('', 'records', 'records read'),
+                   ('', 'recorded_at', 'when Kafka received it'),
+                   ('', 'records', 'number of records that were read'),
                    ('', 'refused', 'records and events that went to quarantine'),
                    ('', 'result', 'the producer''s JSON'),
-                   ('', 'retries', 'tries with attempts above 0'),
+                   ('', 'retries', 'attempts with attempts > 0'),
                    ('', 'retries_baseline', 'retries in the 60 minutes before those'),
                    ('', 'retries_now', 'retries that ended in the last 5 minutes'),
                    ('', 'rule', 'name of the rule'),
                    ('', 'scope', 'everything, range or sample'),
-                   ('', 'shape', 'which producer''s envelope brought it'),
-                   ('', 'silent_for', 'silent_s in groups: under 1 h, 1 day, 7 days, or more'),
+                   ('', 'shape', 'wire shape of the record'),
+                   ('', 'silent_for',
+                    'silent_s in groups: under 1 h, under 1 day, under 7 days, 7 days and more'),
                    ('', 'silent_s', 'seconds since then'),
-                   ('', 'since', 'since when it waits'),
+                   ('', 'since', 'when the wait began'),
                    ('', 'source_incarnation', 'coordinates of the record'),
                    ('', 'source_index', 'coordinates of the record'),
                    ('', 'source_offset', 'coordinates of the record'),
                    ('', 'source_partition', 'coordinates of the record'),
                    ('', 'source_topic', 'coordinates of the record'),
                    ('', 'started_at', 'when the worker began'),
-                   ('', 'state', 'how the partition stands'),
+                   ('', 'state', 'state of the partition'),
                    ('', 'status', 'canonical status'),
-                   ('', 'status_from_name', 'events whose status only their name tells'),
-                   ('', 'step', 'step; empty where no event names one'),
-                   ('', 'storm', 'whether it retries much more than it did'),
+                   ('', 'status_from_name', 'events whose status was derived from their type'),
+                   ('', 'step', 'name of the step; empty if no event names one'),
+                   ('', 'storm', 'whether it retries much more than usual'),
                    ('', 'stored', 'outcomes that became rows'),
-                   ('', 'succeeded', 'tries that completed'),
-                   ('', 'time_from_log', 'events whose time is only the log''s'),
+                   ('', 'succeeded', 'attempts that completed'),
+                   ('', 'time_from_log',
+                    'events whose time is Kafka''s, because the producer gave none'),
                    ('', 'ratio_vs_baseline', 'ratio_now / ratio_baseline'),
-                   ('', 'took_s', 'seconds it took to compare'),
+                   ('', 'took_s', 'seconds that the comparison took'),
                    ('', 'topic', 'topic'),
                    ('', 'total_duration_s', 'seconds from first event to end, of all that ended'),
-                   ('', 'trace_id', 'trace the record was part of'),
+                   ('', 'trace_id', 'trace that the record belongs to'),
                    ('', 'unread', 'offsets from next_offset to log_end'),
                    ('', 'verdict', 'match, divergent or inconclusive'),
-                   ('', 'verified_at', 'when it was compared'),
+                   ('', 'verified_at', 'when it was last compared'),
                    ('', 'version',
-                    'version of the playbook, where the event that began it says one'),
+                    'version of the playbook, if the event that begins it names one'),
                    ('', 'waiting_s',
-                    'seconds it has waited, by the log''s time; null where nobody reads that'),
+                    'seconds that it has waited, by the clock of its partition; null while '
+                    'nobody reads that'),
                    ('', 'waits_for', 'what it waits for: claim, start or finish'),
                    ('', 'worker_id', 'the worker'),
                    ('playbook_versions', 'cancelled', 'those that were cancelled'),
                    ('playbook_versions', 'completed', 'those that completed'),
                    ('playbook_versions', 'failed', 'those that failed'),
-                   ('loops', 'failed', 'iterations that are over, and did not complete'),
+                   ('loops', 'failed',
+                    'iterations whose attempts have all ended, none of them COMPLETED'),
                    ('agreement', 'age_s', 'seconds since then'),
                    ('stuck_executions', 'age_s', 'seconds since its first event'),
                    ('agreement', 'archived',
-                    'rows left alone because some of their events were dropped'),
-                   ('calls', 'exhausted', 'whether it failed and was the last try allowed'),
-                   ('executions', 'failed', 'how many events end it as FAILED'),
+                    'rows that were left out because retention deleted some of their events'),
+                   ('calls', 'exhausted', 'whether it failed and was the last allowed attempt'),
+                   ('executions', 'failed', 'number of events that end it as FAILED'),
                    ('executions', 'status', 'RUNNING, COMPLETED, FAILED or CANCELLED'),
                    ('calls', 'status',
                     'COMPLETED, FAILED, ERROR or CANCELLED; before that PENDING, CLAIMED or '
@@ -881,7 +896,8 @@ begin
                    ('execution_timeline', 'coercions',
                     'values whose meaning was changed or guessed, with the original'),
                    ('executions_without_end', 'silent_s',
-                    'seconds since its last event, by the log''s time; null where nobody reads that'),
+                    'seconds since its last event, by the clock of its partition; null while '
+                    'nobody reads that'),
                    ('stuck_executions', 'silent_s', 'seconds since its last event'),
                    ('retry_storms', 'minute', 'the last minute with a retry'),
                    ('gaps', 'next_offset', 'the offset after the last one without a record')

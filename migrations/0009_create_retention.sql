@@ -1,33 +1,32 @@
 -- migrate:up
 
--- Letting old events go, so that nothing is counted twice and no count is lost.
+-- Retention: old events are deleted, nothing is counted twice, and no count is lost.
 --
--- Archiving is deleting. Stored events are the rows in the table: no trigger, no comparison and no
--- repair knows another state. Everything that events are counted as has two parts:
---     live      what the stored rows say: the shards from 0 on, and what is folded from the rows
---     archived  what those said that are gone: shard -1 of every counter and roll-up,
+-- Archiving means deleting. Stored events are the rows in the table: no trigger, comparison or
+-- repair knows another state. Every count of events has two parts:
+--     live      what the stored rows say: shards from 0, and what is computed from the rows
+--     archived  what deleted rows said: shard -1 of every counter and roll-up,
 --               archived_executions, archived_calls, and archived_rows for the ledger
--- A view shows their sum. verify and repair compare and mend the live part only:
+-- A view shows their sum. verify and repair compare and correct the live part only:
 --     counters (event_*, arrival_*, coercion_*, quarantine_hours): sum over shards >= 0 = the rows
---     execution_facts = merged_executions(): the fold of the rows over archived_executions
---     call_facts      = aggregate_calls(): the fold of the rows and of archived_calls
+--     execution_facts = merged_executions(): the rows, merged with archived_executions
+--     call_facts      = aggregate_calls(): computed from the rows and archived_calls
 --     call roll-ups: sum over shards >= 0 = what call_facts holds
---     execution_hours: sum over shards >= 0 = what execution_facts says, less what
+--     execution_hours: sum over shards >= 0 = what execution_facts says, minus what
 --               archived_executions.counted_* says is counted in shard -1
--- archived_* tables are sources, as the events are: nothing can be folded that would replace them.
+-- archived_* tables are sources, as the events are: nothing exists that they could be rebuilt from.
 --
--- In one transaction archive_events adds what some events say to the archived part and deletes
--- them; the triggers take it from the live part, as for any delete.
+-- In one transaction, archive_events adds what some events say to the archived part and deletes
+-- them. The triggers subtract it from the live part, as for any delete.
 --
--- Two lines keep what was let go from coming in again. expired_before (normalizer.retention_horizon,
--- H): an event whose log time lies before it is ignored, by live and backfill alike. A row goes only
--- if its own log time lies before H - D, D some days. So no record that is read again counts twice,
--- and no two reports of one event that are at most D apart. H is raised first, in a transaction of
--- its own; rows go when no transaction is left that may have read it before: projector/maintenance/retention.py.
+-- Two limits keep deleted events from being stored again. expired_before
+-- (normalizer.retention_horizon, H): an event that Kafka received earlier is ignored, in live
+-- traffic and in backfills. And a row is deleted only if Kafka received it before H - D, D being
+-- some days. So no record that is read again counts twice, and neither do two reports of one event
+-- that are at most D apart. H is raised first, in a transaction of its own. Rows are deleted when
+-- no transaction is left that may have read the earlier H: projector/maintenance/retention.py.
 
 
--- How many rows of each partition, or run of a job, retention has taken: the ledger's totals still
--- hold them.
 create table normalizer.archived_rows (
     source_topic       text    not null,
     source_incarnation integer not null,
@@ -43,39 +42,37 @@ create table normalizer.archived_rows (
 );
 
 comment on table normalizer.archived_rows is
-    'Rows of events and quarantine that retention has taken, by where they came from and, where a '
-    'job wrote them, by which run. holes: offsets in gaps that it has taken.';
+    'Private: number of rows of events, quarantine and gaps that retention deleted, by '
+    'coordinates and, if a job wrote them, by its run. The totals of the ledger still include '
+    'them.';
 
 grant select on normalizer.archived_rows to normalizer_writer;
 
 
--- The id that an event was told under where another event holds it; null where it has its own. As
--- JSON: whatever a row's coercions hold, it goes in.
+-- The id that an event was reported with, if another event has that id; null if it has its own. As
+-- JSON, so that any content of coercions can be inserted.
 create function normalizer.shared_id(coercions jsonb) returns jsonb
     language sql immutable parallel safe
     return jsonb_path_query_first(coercions, '$[*] ? (@.rule == "event_id_conflict").from');
 
--- Whether a holder has siblings yet: it goes after them.
 create index siblings_by_shared_id on normalizer.events_hashed
     using hash (normalizer.shared_id(coercions))
     where merge_flags & 8 <> 0;
+comment on index normalizer.siblings_by_shared_id is
+    'Query: has the holder of an event_id siblings that are still stored? It is deleted after '
+    'them.';
 
 
--- Deletes these events; what they are counted as moves to the archived part. Gives how many there
--- were. The caller has locked their executions, and then, in a later statement, the rows.
-create function projector.archive_events(event_ids bigint[]) returns bigint
-    language plpgsql volatile security definer
+-- Step 1 of archive_events: adds what these events say about their executions to the archived part.
+-- `low` and `high` are the least and greatest of the ids: they limit the partitions to visit. The
+-- delete in step 3 subtracts from execution_facts what is added to it here.
+create function projector.archive_executions(event_ids bigint[], low bigint, high bigint) returns void
+    language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
     set plan_cache_mode = force_custom_plan
     set jit = off
 as $$
-declare
-    low      constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
-    high     constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
-    archived bigint;
 begin
-
-    -- The delete below takes from executions what is added to them here.
     with gone as materialized (
         select *
         from   aggregate_executions(
@@ -83,9 +80,9 @@ begin
                        select distinct execution_id
                        from   normalizer.events
                        where  event_id between low and high
-                       and    event_id = any(archive_events.event_ids)
+                       and    event_id = any(archive_executions.event_ids)
                    ),
-                   archive_events.event_ids
+                   archive_executions.event_ids
                )
     ),
     kept as (
@@ -125,7 +122,18 @@ begin
            cancelled = known.cancelled + gone.cancelled
     from   gone
     where  known.execution_id = gone.execution_id;
+end
+$$;
 
+
+-- Step 2 of archive_events: copies those of these events that are of calls to archived_calls.
+create function projector.archive_calls(event_ids bigint[], low bigint, high bigint) returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
+    set jit = off
+as $$
+begin
     insert into archived_calls
     select *
     from   stored_call_events(
@@ -133,19 +141,37 @@ begin
                    select distinct (execution_id, command_id)::call_command
                    from   normalizer.events
                    where  event_id between low and high
-                   and    event_id = any(archive_events.event_ids)
+                   and    event_id = any(archive_calls.event_ids)
                    and    command_id <> ''
                )
            )
-    where  event_id = any(archive_events.event_ids);
+    where  event_id = any(archive_calls.event_ids);
+end
+$$;
 
+
+-- Step 3 of archive_events. Returns the number of deleted events:
+--     1. delete the events
+--     2. count them in shard -1 of every counter
+--     3. count them in archived_rows, for the ledger
+create function projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) returns bigint
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
+    set jit = off
+as $$
+declare
+    archived bigint;
+begin
+    -- 1. The events.
     with gone as (
         delete from normalizer.events
         where  event_id between low and high
-        and    event_id = any(archive_events.event_ids)
+        and    event_id = any(delete_archived_events.event_ids)
         returning step, event_type, status, attempts, command_id, created_at, recorded_at, shape,
                   evidence, coercions, source_topic, source_incarnation, source_partition, batch_id
     ),
+    -- 2. The counters.
     in_hours as (
         insert into event_hours as counted (
             hour, step, event_type, status, attempts, shard, events, without_command
@@ -188,6 +214,7 @@ begin
         on conflict (hour, shape, rule, shard)
         do update set coercions = counted.coercions + excluded.coercions
     ),
+    -- 3. The ledger.
     in_rows as (
         insert into normalizer.archived_rows as known (
             source_topic, source_incarnation, source_partition, job_id, run, events
@@ -206,10 +233,34 @@ end
 $$;
 
 
--- Forgets executions of which no event is left: their calls go, and no view shows them any more;
--- what they are counted as moves to shard -1. Id and begin stay behind: an event that comes later
--- finds them, and counts no begin again. One that is known to differ from the log is left: there may
--- be an event of it that went in without its projections. Gives how many were forgotten.
+-- Deletes these events and moves what they are counted as to the archived part. Returns the number of
+-- deleted events. The caller has locked their executions and then, in a later statement, the rows.
+create function projector.archive_events(event_ids bigint[]) returns bigint
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set plan_cache_mode = force_custom_plan
+    set jit = off
+as $$
+declare
+    low  constant bigint := (select min(id) from unnest(archive_events.event_ids) as id);
+    high constant bigint := (select max(id) from unnest(archive_events.event_ids) as id);
+begin
+    perform archive_executions(archive_events.event_ids, low, high);
+    perform archive_calls(archive_events.event_ids, low, high);
+    return delete_archived_events(archive_events.event_ids, low, high);
+end
+$$;
+
+
+-- Forgets executions without stored events: deletes their calls, hides them in all views, and moves
+-- what they are counted as to shard -1. Id and begin stay in archived_executions, so that a later
+-- event does not count a second begin. An execution that is known to differ from the log is left:
+-- one of its events may have been stored without its projections. Returns the number of forgotten
+-- executions.
+--     1. choose and lock the executions
+--     2. move the counts of their calls
+--     3. move the counts of the executions
+--     4. delete the calls
 create function projector.forget_executions(execution_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -219,6 +270,7 @@ declare
     gone  bigint[];
     tries call_id[];
 begin
+    -- 1. Executions without stored events and without an open divergence.
     perform lock_executions(forget_executions.execution_ids);
     gone := array(
         select execution_id
@@ -240,6 +292,7 @@ begin
                    and    known.ended_at is null
                )
     );
+    -- 2. Their calls, from the live part to shard -1.
     tries := array(
         select (execution_id, command_id, attempts)::call_id
         from   call_facts
@@ -248,7 +301,8 @@ begin
     perform count_calls(array(select counted from call_counts(-1, tries) as counted));
     perform count_calls(array(select counted from call_counts(1, tries) as counted), -1::smallint);
 
-    -- What was forgotten before, and lived again, is counted there already as what it was then.
+    -- 3. The executions, from the live part to shard -1. One that was forgotten before is counted
+    -- there as what it was then; that is subtracted.
     insert into execution_hours as counted (hour, playbook, outcome, shard, executions)
     select   marked.hour, marked.playbook, marked.outcome, way.shard,
              sum(way.sign * marked.sign)
@@ -277,6 +331,7 @@ begin
     where  kept.execution_id = any(gone)
     and    known.execution_id = kept.execution_id;
 
+    -- 4. The calls.
     delete from call_facts where execution_id = any(gone);
     delete from archived_calls where execution_id = any(gone);
     update execution_facts set forgotten = true where execution_id = any(gone);
@@ -285,8 +340,9 @@ end
 $$;
 
 
--- Adds up what several shards count of hours that nobody writes to any more, in shard 0; waits for
--- those who hold one of the shards, while others take another. Returns how many rows went.
+-- Adds the rows of several shards up in shard 0, for times that nobody writes to any more. Waits
+-- for transactions that hold one of these shards; meanwhile new transactions take others. Returns
+-- the number of deleted rows.
 create function projector.compact_shards(
     counter_table text, time_column text, measures text[], since timestamptz, until timestamptz
 ) returns bigint
@@ -296,10 +352,10 @@ create function projector.compact_shards(
 as $$
 declare
     compacting smallint[];
-    keys    text;
-    sums    text;
-    adds    text;
-    aggregated  bigint;
+    keys       text;
+    sums       text;
+    adds       text;
+    aggregated bigint;
 begin
     execute format(
         'select array_agg(distinct shard order by shard) from %1$I '
@@ -347,7 +403,7 @@ end
 $$;
 
 
--- They write as their owner: for projector maintain only.
+-- They write with the rights of their owner, so only projector maintain may call them.
 revoke execute on function projector.archive_events(bigint[]) from public;
 revoke execute on function projector.forget_executions(bigint[]) from public;
 revoke execute on function

@@ -1,12 +1,17 @@
 -- migrate:up
 
--- What a projection shows is put right beside everybody's work (projector repair): executions and
--- their calls are folded anew under their locks, here; counters are added the difference to what is
--- compared with them (projector/repair/repair.py), in a shard of the job's own.
+-- Repair of projections while everybody else goes on working (projector repair). Executions and
+-- their calls are rebuilt here, under their locks. Counters get the difference to what they were
+-- compared with, in a shard of the job's own (projector/repair/repair.py).
 
 
--- Folds executions and their calls anew, whatever their rows hold; notes as divergent in which hours
--- their roll-ups may differ from then on. A missing row is made, one that no event tells of goes.
+-- Rebuilds executions and their calls, whatever their rows hold, and notes in which hours their
+-- roll-ups may differ from then on. A missing row is created; a row without events is deleted.
+--     1. lock the executions
+--     2. read what roll-ups count their calls under
+--     3. rebuild the executions
+--     4. rebuild their calls
+--     5. note the hours to compare
 create function projector.repair_executions(execution_ids bigint[]) returns void
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -21,15 +26,15 @@ declare
     counts call_count[];
     moves  execution_move[];
 begin
-    -- 1. The upsert is the lock, in the order of ids as writers take it. What is read for an
-    --    execution is read in later statements, so it is what the writer before has committed.
+    -- 1. The upsert is the lock, in the order of ids, as writers lock. What is read for an
+    -- execution is read in later statements, so it sees what the previous writer committed.
     insert into execution_facts as known (execution_id, events, completed, failed, cancelled)
     select   wanted.execution_id, 0, 0, 0, 0
     from     (select distinct unnest(repair_executions.execution_ids)) as wanted (execution_id)
     order by wanted.execution_id
     on conflict (execution_id) do update set events = known.events;
 
-    -- 2. As what their calls stand in roll-ups.
+    -- 2. What roll-ups count their calls under.
     whole := array(select distinct unnest(repair_executions.execution_ids));
     tries := array(
         select (execution_id, command_id, attempts)::call_id
@@ -38,7 +43,7 @@ begin
     );
     counts := array(select counted from call_counts(1, tries) as counted);
 
-    -- 3. The executions, from every event that is theirs, over what those said that are archived.
+    -- 3. The executions, from all their events and their archived part.
     update execution_facts as known
     set    least_event_id      = -9223372036854775808,
            greatest_event_id   = normalizer.least_derived_id() - 1,
@@ -96,8 +101,8 @@ begin
     and    known.attempts = retry.attempts;
     delete from execution_facts where execution_id = any(whole) and events = 0;
 
-    -- 5. Where their roll-ups are to be looked at, also where that is noted already: a verdict that
-    --    was reached before this may end the earlier note.
+    -- 5. The hours to compare, also if they are noted already: a comparison that was finished
+    -- before this may end the earlier note.
     insert into divergences (projection, hour, noted_by)
     select location.projection, location.hour, 'repair'
     from   (
@@ -133,12 +138,13 @@ begin
 end
 $$;
 
--- It writes as its owner: for projector repair only.
+-- It writes with the rights of its owner, so only projector repair may call it.
 revoke execute on function projector.repair_executions(bigint[]) from public;
 
 
--- With projector.off set, a transaction's events go in and no projection follows them: for a record
--- that makes a projection fail. This notes where they differ by that, so none can be off in silence.
+-- If projector.off is on, a transaction stores events and moves no projection; that is for a record
+-- that makes a projection fail. This function notes which projections differ from then on, so that
+-- no projection is off unnoticed.
 create function projector.project_off() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -158,13 +164,14 @@ begin
                ('event_hours', null, hour_of(moved.created_at)),
                ('arrival_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
                ('coercion_hours', null, hour_of(coalesce(moved.recorded_at, moved.created_at))),
-               -- A call that is changed before its execution has a row is counted under no playbook.
+               -- A call that changes before its execution has a row is counted under no playbook.
                ('call_hours', null, hour_of(moved.created_at)),
                ('call_times', null, hour_of(moved.created_at))
     ) as location (projection, execution_id, hour);
     return null;
 exception
-    -- Whatever the rows hold, they go in: then it is not known where, so it is anywhere.
+    -- Rows with any content are stored. If the hour cannot be computed, the difference may be
+    -- anywhere.
     when data_exception then
         insert into divergences (projection, noted_by)
         values ('execution_facts', 'off'), ('call_facts', 'off'), ('event_minutes', 'off'),

@@ -1,7 +1,8 @@
 -- migrate:up
 
--- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the service, so
--- it has positions and totals that must balance too; they move in the transaction of its rows.
+-- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the
+-- service, so it has positions and totals that must balance too. They move in the transaction of
+-- its rows.
 
 set search_path = "$user", public, normalizer;
 
@@ -30,11 +31,14 @@ create table normalizer.jobs (
 );
 
 comment on table normalizer.jobs is
-    'One run of a job over history. job_id is made from what was asked, so that the same command '
-    'goes on with a run that has not ended; epoch fences a runner that lost the job.';
+    'Private: one row for each run of a job over history. job_id is made from the job''s '
+    'options, so that the same command continues a run that has not ended. epoch fences a '
+    'runner that lost the job. View: jobs.';
 comment on column normalizer.jobs.lock_key is
-    'Advisory lock that the runner holds on a connection of its own: no lock, no runner.';
-comment on column normalizer.jobs.progress_ratio is 'How much of the source was read, 0 to 1, if that can be told.';
+    'Key of the advisory lock that the runner holds on a connection of its own. Without the '
+    'lock there is no runner.';
+comment on column normalizer.jobs.progress_ratio is
+    'Share of the source that was read, 0 to 1; null if that is not known.';
 
 
 create table normalizer.job_parts (
@@ -74,12 +78,12 @@ create table normalizer.job_parts (
 ) with (fillfactor = 50);
 
 comment on table normalizer.job_parts is
-    'The position of a job in one part of its source: a partition, a file, a table. Offsets count '
-    'as the part does: Kafka offsets, line numbers, rows.';
+    'Private: the position of a job in one part of its source: a partition, a file or a table. '
+    'Offsets are Kafka offsets, line numbers or row numbers.';
 comment on column normalizer.job_parts.cursor is
-    'Key of the last row read, where offsets only count rows.';
+    'Key of the last row that was read, if offsets only count rows.';
 comment on column normalizer.job_parts.expired is
-    'Of the holes: offsets that retention took before they were read.';
+    'Number of the holes that retention deleted before they were read.';
 
 
 create table normalizer.job_batches (
@@ -89,14 +93,15 @@ create table normalizer.job_batches (
     constraint job_batches_pkey primary key (batch_id)
 );
 
--- The last one of a run (ledger verify); delete those of a run that is forgotten.
 create index job_batches_by_run on normalizer.job_batches (job_id, run, batch_id);
+comment on index normalizer.job_batches_by_run is
+    'Query: the last batch of a run (ledger verify), and delete those of a forgotten run.';
 
 comment on table normalizer.job_batches is
-    'Transactions that a job wrote: its rows are counted in its totals, not in source_positions''s.';
+    'Private: transactions that a job wrote. Their rows are in the totals of the job, not in '
+    'source_positions.';
 
 
--- What renormalize left as it was: today's rules would refuse it, or give it another key.
 create table normalizer.job_refusals (
     job_id   text    not null,
     run      integer not null,
@@ -107,13 +112,9 @@ create table normalizer.job_refusals (
 );
 
 comment on table normalizer.job_refusals is
-    'Stored events that renormalize left as they were, with the reason.';
+    'Private: stored events that renormalize left as they were, because today''s rules would '
+    'refuse them or give them another key.';
 
-
-alter table normalizer.quarantine add column redriven_at timestamptz;
-
-comment on column normalizer.quarantine.redriven_at is
-    'When a redrive brought it through. The entry stays: the ledger counts it where it was refused.';
 
 create table normalizer.redrive_attempts (
     quarantine_id      bigint      not null,
@@ -131,10 +132,11 @@ create table normalizer.redrive_attempts (
 );
 
 comment on table normalizer.redrive_attempts is
-    'Every try to bring a refused record through: who, when, under which rules, what came of it.';
+    'Private: every try to redrive a refused record: who, when, under which rules, and the '
+    'outcome.';
 
 
--- The reader sees views only.
+-- Readers see views only.
 create view projector.jobs as
 with held as (
     select (classid::bigint << 32) | objid::bigint as lock_key
@@ -176,38 +178,40 @@ left join normalizer.job_parts as part using (job_id, run)
 group by job.job_id, job.run;
 
 comment on view projector.jobs is
-    'Which jobs over history run or ran, how far they are, how fast, what held them, and what came '
-    'of their records?';
+    'Which jobs over history run or ran, how far and how fast are they, what throttled them, '
+    'and what were the outcomes of their records?';
 
-comment on column projector.jobs.job_id is 'id of the job; one that goes on keeps it';
-comment on column projector.jobs.run is 'which run of it, from 1';
-comment on column projector.jobs.kind is 'backfill, renormalize or redrive';
-comment on column projector.jobs.spec is 'what it was asked to do';
+comment on column projector.jobs.job_id is 'id of the job; a run that continues keeps it';
+comment on column projector.jobs.run is 'number of the run, from 1';
+comment on column projector.jobs.kind is 'backfill, renormalize, redrive or redact';
+comment on column projector.jobs.spec is 'its options';
 comment on column projector.jobs.state is 'running, interrupted, or how it ended';
-comment on column projector.jobs.reason is 'why it ended, where that needs a word';
+comment on column projector.jobs.reason is 'why it ended, if there is something to add';
 comment on column projector.jobs.progress_ratio is
-    'how much of its source was read, 0 to 1; null where that cannot be told';
-comment on column projector.jobs.records_per_s is 'how fast it reads';
-comment on column projector.jobs.remaining_s is 'seconds it still needs at this pace';
-comment on column projector.jobs.throttled_by_lag_s is 'seconds it waited for the live log';
-comment on column projector.jobs.throttled_by_rate_s is 'seconds it waited to keep its rate';
+    'share of its source that was read, 0 to 1; null if that is not known';
+comment on column projector.jobs.records_per_s is 'speed, in records per second';
+comment on column projector.jobs.remaining_s is 'seconds that it still needs at this speed';
+comment on column projector.jobs.throttled_by_lag_s is
+    'seconds that it paused because the service lagged';
+comment on column projector.jobs.throttled_by_rate_s is
+    'seconds that it paused to keep to its rate limit';
 comment on column projector.jobs.records is 'records read';
 comment on column projector.jobs.holes is 'offsets without a record';
-comment on column projector.jobs.expired is 'offsets that retention had taken';
-comment on column projector.jobs.outcomes is 'what became of its records, in all';
+comment on column projector.jobs.expired is 'offsets that retention deleted before they were read';
+comment on column projector.jobs.outcomes is 'outcomes of its records, in all';
 comment on column projector.jobs.stored is 'outcomes that became rows';
-comment on column projector.jobs.duplicate is 'outcomes that were there already';
-comment on column projector.jobs.merged is 'outcomes that told more of an event that was there';
+comment on column projector.jobs.duplicate is 'outcomes that were stored already';
+comment on column projector.jobs.merged is 'outcomes that changed an event that was stored already';
 comment on column projector.jobs.quarantined is 'outcomes that were refused';
 comment on column projector.jobs.ignored is 'outcomes that are no event';
-comment on column projector.jobs.changed is 'stored rows that were written anew';
-comment on column projector.jobs.unchanged is 'stored rows that stayed as they were';
-comment on column projector.jobs.refused is 'stored rows that were left alone, with the reason';
+comment on column projector.jobs.changed is 'stored rows that the job changed';
+comment on column projector.jobs.unchanged is 'stored rows that the job left as they were';
+comment on column projector.jobs.refused is 'stored rows that today''s rules would refuse';
 comment on column projector.jobs.started_at is 'when it began';
-comment on column projector.jobs.updated_at is 'when it last said how far it is';
+comment on column projector.jobs.updated_at is 'when the runner last reported its progress';
 comment on column projector.jobs.ended_at is 'when it ended; null while it runs';
 
--- The bytes themselves are for the owner and for redrive only.
+-- The refused bytes are for the owner and for redrive only.
 create view projector.quarantine_records as
 select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
@@ -216,36 +220,36 @@ select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at,
 from   normalizer.quarantine;
 
 comment on view projector.quarantine_records is
-    'Which records were refused, why, where do they lie, and how do they begin? Put your time range '
-    'on quarantined_at, it reaches an index.';
+    'Which records were refused, why, what are their coordinates, and how do they begin? Put '
+    'your time range on quarantined_at, because it reaches an index.';
 
 comment on column projector.quarantine_records.quarantine_id is
-    'id of the entry, as `normalizer quarantine show` takes '
-    'it';
+    'id of the entry, for `normalizer quarantine show`';
 comment on column projector.quarantine_records.hour is 'the hour of quarantined_at';
 comment on column projector.quarantine_records.quarantined_at is 'when it was refused';
-comment on column projector.quarantine_records.reason is 'why, in a word';
-comment on column projector.quarantine_records.detail is 'why, in a sentence, with the place';
-comment on column projector.quarantine_records.sqlstate is 'of the database, where it refused';
+comment on column projector.quarantine_records.reason is 'reason, one of a fixed list';
+comment on column projector.quarantine_records.detail is
+    'reason in a sentence, with the path inside the record';
+comment on column projector.quarantine_records.sqlstate is
+    'SQLSTATE, if PostgreSQL refused the row';
 comment on column projector.quarantine_records.shape is
-    'which producers envelope; empty where it could not be '
-    'told';
+    'wire shape of the record; empty if it was not recognized';
 comment on column projector.quarantine_records.normalizer_version is
-    'version of the rules that '
-    'refused';
+    'version of the rules that refused it';
 comment on column projector.quarantine_records.topic is 'coordinates of the record';
-comment on column projector.quarantine_records.incarnation is 'how often the topic was made anew';
+comment on column projector.quarantine_records.incarnation is
+    'how often the topic was deleted and created again';
 comment on column projector.quarantine_records.partition is 'coordinates of the record';
 comment on column projector.quarantine_records.source_offset is 'coordinates of the record';
-comment on column projector.quarantine_records.source_index is 'which event of the record';
-comment on column projector.quarantine_records.recorded_at is 'when the log got it';
-comment on column projector.quarantine_records.value_bytes is 'size of the record';
+comment on column projector.quarantine_records.source_index is
+    'index of the event in the record, from 0';
+comment on column projector.quarantine_records.recorded_at is 'when Kafka received it';
+comment on column projector.quarantine_records.value_bytes is 'size of the value in bytes';
 comment on column projector.quarantine_records.redriven_at is
-    'when a redrive brought it through; null where none '
-    'did';
+    'when a redrive stored it; null if none did';
 comment on column projector.quarantine_records.sample is
-    'the first 2 kB of the record, on its first refusal; null for what is no text, or may hold a '
-    'secret; and once the bytes are deleted';
+    'first 2 kB of the record, on its first refusal; null if they are not text, if they may '
+    'contain a secret, or after the bytes were deleted';
 
 grant select, insert, update on normalizer.jobs, normalizer.job_parts to normalizer_writer;
 grant select, insert on normalizer.job_batches, normalizer.job_refusals, normalizer.redrive_attempts
@@ -253,14 +257,14 @@ grant select, insert on normalizer.job_batches, normalizer.job_refusals, normali
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant select on projector.jobs, projector.quarantine_records to normalizer_writer, projector_reader;
 
--- Beside normalizer_writer: who may read refused bytes, which may hold secrets, and redrive them.
+-- A role for those who may read and redrive refused bytes, which may contain secrets.
 do $$
 begin
     if not exists (select from pg_roles where rolname = 'normalizer_redriver') then
         create role normalizer_redriver nologin;
     end if;
 exception
-    -- Roles belong to the cluster: another database's migration may make it meanwhile.
+    -- Roles belong to the cluster: a migration of another database may create it at the same time.
     when duplicate_object or unique_violation then null;
 end
 $$;

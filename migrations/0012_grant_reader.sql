@@ -1,7 +1,7 @@
 -- migrate:up
 
--- Whoever migrates may act as the reader: `projector serve` takes that role whatever the user of
--- its DATABASE_URL may do. Where somebody else made the role, its maker must grant it.
+-- The role that migrates may act as the reader: `projector serve` switches to that role, whatever
+-- the user of its DATABASE_URL may do. If another role created it, that role must grant it.
 do $$
 begin
     execute format('grant projector_reader to %I', current_user);
@@ -11,7 +11,8 @@ exception
 end
 $$;
 
--- Functions that write are for whoever was granted them; PostgreSQL grants each to everybody.
+-- PostgreSQL lets everybody call a function; those that write are only for roles that were granted
+-- them.
 do $$
 declare
     writes regprocedure;
@@ -28,7 +29,7 @@ begin
 end
 $$;
 
--- A temporary schema stands in front of others in a name's look-up; none of our logins needs one.
+-- Names are looked up in the temporary schema first. None of our logins needs one.
 do $$
 begin
     execute format('revoke temporary on database %I from public', current_database());

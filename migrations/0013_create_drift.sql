@@ -1,7 +1,8 @@
 -- migrate:up
 
--- The drift radar: top-level fields of producers that are not as documented. Bounded by the service:
--- so many findings of a shape, examples cut short. A sample; the values themselves are in events.
+-- Drift: top-level fields of producers that are not as documented. The service limits the number of
+-- findings of a shape and the length of examples. This is a sample; the values themselves are in
+-- events.
 
 set search_path = "$user", public, normalizer;
 
@@ -22,8 +23,9 @@ create table normalizer.drift_findings (
 );
 
 comment on table normalizer.drift_findings is
-    'Top-level fields that nobody documented, and known ones with a value of another type, by '
-    'shape; where each was first seen, with an example (redacted). Delete a row to hear of it again.';
+    'Private: top-level fields that are not documented, and documented ones with a value of '
+    'another type, by shape, with the record where each was first seen and an example '
+    '(redacted). Delete a row to get the finding again. View: drift.';
 
 
 create view projector.drift as
@@ -33,18 +35,19 @@ select shape, field, type, kind, source_topic as topic, source_incarnation as in
 from   normalizer.drift_findings;
 
 comment on view projector.drift is
-    'What do producers send that nobody documented, or with another type than documented, since '
-    'when, and where is an example? A sample: quiet traffic is looked at whole.';
+    'What do producers send that is not documented, or has another type than documented, since '
+    'when, and where is an example? A sample: only quiet traffic is examined completely.';
 
-comment on column projector.drift.shape is 'the producer''s form of envelope';
+comment on column projector.drift.shape is 'wire shape of the record';
 comment on column projector.drift.field is 'top-level key';
 comment on column projector.drift.type is 'object, list, text, number or bool';
 comment on column projector.drift.kind is 'unknown_key or changed_type';
 comment on column projector.drift.topic is 'Kafka topic';
-comment on column projector.drift.incarnation is 'of a topic made anew, counted from 0';
+comment on column projector.drift.incarnation is
+    'how often the topic was deleted and created again';
 comment on column projector.drift.partition is 'Kafka partition';
 comment on column projector.drift.source_offset is 'offset where it was first seen';
-comment on column projector.drift.example is 'the value there, redacted and cut short';
+comment on column projector.drift.example is 'the value there, redacted and shortened';
 comment on column projector.drift.found_at is 'when it was first seen';
 comment on column projector.drift.hour is 'the hour of found_at';
 

@@ -1,11 +1,11 @@
 -- migrate:up
 
--- What is taken out of the tables on somebody's word: an execution that is to be forgotten
--- (normalizer forget), and secrets that were stored under older rules (normalizer redact).
+-- What is deleted on request: an execution (normalizer forget), and secrets that were stored under
+-- older rules (normalizer redact).
 --
--- Forgetting is archiving, whatever the age: counts move to the archived part as retention moves
--- them (0009_create_retention.sql), and nothing of the execution stays but its id in a list, so that no
--- writer takes it in again.
+-- Forgetting is archiving at any age: counts move to the archived part as in retention
+-- (0009_create_retention.sql). Only the id of the execution stays, in a list, so that no writer
+-- stores it again.
 
 set search_path = "$user", public, normalizer;
 
@@ -22,20 +22,23 @@ create table normalizer.forgotten_executions (
 );
 
 comment on table normalizer.forgotten_executions is
-    'Executions that were erased by `normalizer forget`: who asked, when and why, and no content. '
-    'Events of these are ignored, whoever reads them. Read by every transaction that writes events.';
-comment on column normalizer.forgotten_executions.events is 'How many of its events were deleted.';
+    'Private: executions that `normalizer forget` erased: who requested it, when and why, and '
+    'no content. Their events are ignored by every writer. Every transaction that writes '
+    'events reads it.';
+comment on column normalizer.forgotten_executions.events is
+    'Number of its events that were deleted.';
 comment on column normalizer.forgotten_executions.refused is
-    'How many refused records were emptied: their coordinates and their reason stay, for the ledger.';
+    'Number of its refused records that were emptied. Their coordinates and their reason stay, '
+    'for the ledger.';
 comment on column normalizer.forgotten_executions.ended_at is
-    'When the last of it was gone. Null: it was not yet, and the same command goes on.';
+    'When the erasure was complete. Null until then; the same command continues it.';
 
 grant select on normalizer.forgotten_executions to normalizer_writer;
 
 
--- Takes away what is left of an execution without events: its calls, as retention forgets them, and
--- then what retention would leave behind for events that come later, for none will. Gives whether it
--- is gone: not where what is shown of it is not what its events said.
+-- Deletes what is left of an execution without events: its calls, as retention forgets them, and
+-- then what retention would keep for later events. Returns true if it is gone. It is not gone if
+-- its projections are known to differ from its events.
 create function projector.erase_execution(execution_id bigint) returns boolean
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -59,7 +62,7 @@ end
 $$;
 
 
--- Counters that are counted by a text: the tables, and those columns of them.
+-- The counters that have texts in their keys: table and column.
 create function projector.counter_text_columns() returns table (counter_table text, text_column text)
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -80,9 +83,12 @@ as $$
 $$;
 
 
--- Counts the archived part of one text as another, and drops rows of it in which the live part has
--- come to nothing: no call and no event says it any more. Whoever counts in the same shards is waited
--- for, as when shards are added up. Gives how many rows went.
+-- Counts the archived part of some texts under other texts, and deletes rows of the old texts whose
+-- live part is 0, because no call and no event has them any more. Waits for transactions that count
+-- in the same shards, as compact_shards does. Returns the number of deleted rows.
+--     1. lock the shards
+--     2. build the lists of columns
+--     3. move the counts
 create function projector.rename_counts(
     counter_table text, text_column text, old_values text[], new_values text[]
 ) returns bigint
@@ -100,6 +106,7 @@ declare
     names text;
     went  bigint;
 begin
+    -- 1. The shards.
     execute format(
         'select array_agg(distinct shard) from %I where %I = any($1)', counter_table, text_column
     )
@@ -111,6 +118,7 @@ begin
     order by shards.shard
     for update;
 
+    -- 2. The columns: keys, and measures that are summed.
     select string_agg(format('gone.%I', attname), ', ' order by attnum)
                filter (where attnum = any(conkey)),
            string_agg(
@@ -133,6 +141,7 @@ begin
     and    attnum > 0
     and    not attisdropped
     and    attname <> 'shard';
+    -- 3. The counts.
     execute format(
         'with idle as ('
         '    select %2$s from %1$I as gone where gone.%3$I = any($1) and gone.shard >= 0'
@@ -157,8 +166,8 @@ end
 $$;
 
 
--- Writes over what calls keep of archived events, and folds those calls anew; roll-ups follow. A row
--- is named by its place, and must still be what it was. Gives how many were changed.
+-- Overwrites archived events of calls, rebuilds those calls, and moves the roll-ups. A row is
+-- identified by its ctid and must be unchanged. Returns the number of changed rows.
 create function projector.rewrite_archived_calls(
     execution_ids bigint[], row_ids text[], old_values jsonb[], new_values jsonb[]
 ) returns bigint
@@ -210,7 +219,7 @@ begin
                    ) as counted
         )
     );
-    -- What was noted just now as to be looked at has moved with them.
+    -- The divergences that repair_executions noted just now: the roll-ups have been moved already.
     delete from divergences
     where  xmin = pg_current_xact_id()::xid
     and    noted_by = 'repair'
@@ -220,7 +229,8 @@ end
 $$;
 
 
--- They write as their owner: for normalizer forget and normalizer redact only.
+-- They write with the rights of their owner, so only normalizer forget and normalizer redact may
+-- call them.
 revoke execute on function projector.erase_execution(bigint) from public;
 revoke execute on function projector.rename_counts(text, text, text[], text[]) from public;
 revoke execute on function

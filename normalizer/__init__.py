@@ -1,30 +1,30 @@
-"""Raw events of four producers in, one canonical envelope out, exactly once in PostgreSQL.
+"""Normalizes the events of four producers into one envelope, stored exactly once in PostgreSQL.
 
-In the order an event meets them; docs/flow.md walks the same way with one event in hand, and each
-package lists its modules like this one.
+In the order an event meets them. docs/flow.md follows one event on the same way, and each package
+lists its modules like this one.
 
-service/      the loop: fetch, normalize, store, advance; and how it goes
-kafka/        records in; the only importer of aiokafka
-core/         no I/O, no clock, no chance: a record becomes canonical events, and tellings one row
-envelope      the canonical event and its bytes: a library for producers too
-snowflake     ids: minted, read, derived
+service/      the loop: fetch, normalize, store, commit; and its monitoring
+kafka/        reads records from Kafka; the only importer of aiokafka
+core/         the rules: no I/O, no clock, no randomness
+envelope      the canonical event and its bytes; for producers too
+snowflake     mints, reads and derives ids
 jsontext      JSON that keeps its numbers as they were written
-store/        one batch, one transaction: the only place that writes events
+store/        writes a batch in one transaction; the only code that writes events
 
-jobs/         backfill, renormalize, redrive, export: the same core and store
-files/        records of files
-cli/          the commands, and what an operator asks
-up/           the whole stack on this machine
-embedded/     real servers as child processes, for `up` and the tests
+jobs/         backfill, renormalize, redrive, export: with the same core and store
+files/        reads records from files
+cli/          the commands
+up/           runs the whole stack on this machine
+embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
-settings      from the environment
+settings      reads the settings from the environment
 telemetry     log lines and counters
-errors        what the caller must do
+errors        every error, by what the caller must do
 
 As a library: `from normalizer import Normalizer` and the other six names of `__all__`. They open no
-connection and read no clock or setting; docs/library.md shows each of them.
+connection and read no clock or setting. docs/library.md shows each of them.
 
-Imports point one way, and import-linter sees to it: cli > up, jobs > service > kafka, files, store,
+Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
 embedded > process > telemetry > settings > core > envelope > snowflake, jsontext > errors.
 """
 

@@ -1,4 +1,4 @@
-"""The canonical event: its fields, and its bytes. A library for producers too.
+"""The canonical event: its fields and its bytes. Producers may use it as a library.
 
 ids = SnowflakeGenerator(node=7, clock_ms=lambda: time.time_ns() // 1_000_000)
 event = Envelope(
@@ -24,11 +24,11 @@ from normalizer.errors import Reason
 from normalizer.jsontext import MAX_MAGNITUDE, canonical_number, parse_canonical, quote, write
 
 RULES_VERSION: Final = 2
-"""Stored with every row (`normalizer_version`). Raise it whenever a rule changes its answer."""
+"""Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
 
 
 CALL_DONE: Final = ("call.done", "action_done", "call_done")
-"""The names of an event that says a call is over."""
+"""The types of an event that ends a call."""
 CALL_OUTCOMES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 """How a call ends: the status of such an event is one of these."""
 
@@ -48,23 +48,25 @@ Rule = Literal[
     "attempts_invalid",
     "duration_invalid",
 ]
-"""Every way the meaning of a value is changed or guessed: the `rule` of a coercion.
+"""Every way in which the meaning of a value is changed or guessed: the `rule` of a coercion.
 
-bom_stripped            a byte order mark stood before the JSON
+bom_stripped            a byte order mark before the JSON was removed
 unstorable_text         U+0000 or a lone surrogate became U+FFFD at `field`
 alias_conflict          both names of a pair were sent with different values; `field` lost
 meta_not_object         meta was not an object; it is in extra
 status_not_text         status was not a string; it is in extra
-status_overruled        the declared status was weaker than what the event itself shows
+status_overruled        the declared status was weaker than other evidence in the event
 status_unmapped         the declared status of a finished call is none of the known words
-opaque_id               an id that is no number became the hash of its text
+opaque_id               an id that is no number was replaced by the hash of its text
 invalid_secondary_id    catalog_id or a parent's id could not be an id
 event_id_conflict       the id belonged to another event; set by the store
 ambiguous_report        two events have the id, and a report of the row lacks step or command, so
                         it may be of the other one; set by the store
 created_at_unreadable   a time could not be read or lies outside the bounds
-attempts_invalid        a number of attempts that cannot be one
-duration_invalid        a duration that cannot be one: negative, or too long for its event
+attempts_invalid        a number of attempts that is not valid
+duration_invalid        a duration that is negative, or too long for its event
+
+Source: docs/spec/wire-shapes.md#v2.
 """
 
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)
@@ -74,11 +76,11 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One canonical event with its provenance; the fields are the columns of `events`.
 
     JSON columns (context, result, meta, extra, coercions, headers) are UTF-8 JSON bytes that
-    Postgres can hold: a producer's own bytes wherever nothing had to be mended or redacted.
-    None is absent. `event_id` and `created_at` are None only for an event without a place in a
-    log, whose producer gave none. Only execution_id, event_type and status must be given: a
-    producer names what it knows; `attempts` is written into the meta. Name what you give: the
-    order may change. (Not `kw_only`: msgspec looks long for each of many names.)
+    PostgreSQL can hold: the producer's own bytes, unless something in them was replaced.
+    None is absent. `event_id` and `created_at` are None only for an event that is in no log and
+    whose producer gave none. Only execution_id, event_type and status are required. `attempts` is
+    written into the meta. Pass keyword arguments: the order may change. (Not `kw_only`, because
+    msgspec is slow with many keywords.)
     """
 
     execution_id: int
@@ -120,10 +122,9 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A record, or one event of a batch, that was refused: goes to quarantine.
 
-    `detail` is our own sentence, never content; `shape` is '' where it could not be told;
-    `sqlstate` is set when it was the database that refused. `sample` is the beginning of the
-    record without its secrets, on the first that the rules refused of a record; None where the
-    bytes are no text, or where a secret in them has no known end.
+    `detail` is our own sentence, never content. `shape` is '' if it was not recognized. `sqlstate`
+    is set if the database refused the row. `sample` is the beginning of the record, on the first
+    refusal of a record by the rules; None if the bytes are no text, or may hold a secret.
     """
 
     reason: Reason
@@ -135,7 +136,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A record that holds no event and is no mistake: a tombstone, or a batch of none."""
+    """A record that correctly holds no event: a tombstone, or an empty batch."""
 
     why: str
 
@@ -144,11 +145,11 @@ Normalized = Envelope | Rejected | Ignored
 
 
 def canonical_json(value: bytes) -> bytes:
-    """Give any JSON as canonical bytes: equal for all spellings of one value.
+    """Give JSON as canonical bytes, which are equal for every spelling of one value.
 
     Compact UTF-8; keys by their bytes, of duplicates the last; strings escape only what they must;
     numbers as jsonb prints them. Raises ValueError if it is not JSON, or holds a number
-    or a lone surrogate that no event may hold. Source: wire-shapes, section 1.
+    or a lone surrogate that no event may hold. Source: docs/spec/envelope.md#c5, #c6, #c7.
     """
     if len(value) <= MAX_MAGNITUDE or not _LONG_NUMBER.search(value):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -157,19 +158,20 @@ def canonical_json(value: bytes) -> bytes:
 
 
 def with_attempts(meta: bytes, attempts: int) -> bytes:
-    """Give the meta with `attempts` as its last key: of duplicates the last counts.
+    """Give the meta with `attempts` as its last key: the last of duplicates counts.
 
-    `meta` is a JSON object or nothing at all.
+    `meta` is a JSON object or empty.
     """
     members = meta.strip()[1:-1].strip()
     return b'{%b%b"attempts":%d}' % (members, b"," if members else b"", attempts)
 
 
 def to_canonical(event: Envelope) -> bytes:
-    """Give the canonical line of an event, without a line feed. Source: wire-shapes, section 1.
+    """Give the canonical line of an event, without a line feed.
 
     The nine fields of noetl-events 0.1 come first and always, only event_id and created_at may be
     missing; the extensions follow where they are known.
+    Source: docs/spec/envelope.md#c1, #c2, #c3, #c4.
     """
     members = {
         "event_id": _number(event.event_id),
@@ -247,7 +249,7 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _seconds(seconds: float | None) -> str | None:
-    """Seconds with a point and no exponent: 0.018, 2.0 (section 9, U1)."""
+    """Seconds with a point and no exponent: 0.018, 2.0 (#c4)."""
     if seconds is None:
         return None
     text = canonical_number(repr(seconds))

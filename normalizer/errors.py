@@ -2,13 +2,13 @@
 
     NormalizerError
     ├── ConfigurationError     fix the settings; nothing was started
-    ├── RetryableError         back off, then the same batch again
+    ├── RetryableError         back off, then retry the same batch
     │   ├── StoreUnavailable   the database is away, overloaded or read-only
     │   └── BrokerUnavailable  the broker is away
     ├── PositionError          this process may not write this partition
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
-    │   ├── PositionMoved      an operator's hand: read the position again, seek, go on
-    │   └── TopicReset         the topic was made anew: stop the partition until --accept-reset
+    │   ├── PositionMoved      an operator moved it: read the position again, seek, go on
+    │   └── TopicReset         the topic was created again: stop until --accept-reset
     └── FatalError             log once, exit non-zero
 
 A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
@@ -28,29 +28,30 @@ Reason = Literal[
     "rejected_by_database",
     "skipped",
 ]
-"""Why a record was refused: a closed list. Source: wire-shapes, section 9, L2 (also the order).
+"""Why a record was refused: a closed list. Source: docs/spec/wire-shapes.md#l2 (also the order).
 
-`skipped` is last and of no rule: an operator moved the position past it."""
+`skipped` comes last and from no rule: an operator moved the position past the record."""
 
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 class NormalizerError(Exception):
-    """The root: catches everything this package raises on purpose."""
+    """The base class of every error that this package raises on purpose."""
 
 
 class ConfigurationError(NormalizerError):
-    """The settings are wrong; the message names every one of them at once."""
+    """The settings are wrong; the message names every wrong one."""
 
 
 class RetryableError(NormalizerError):
-    """Nothing was written. Back off and do the same again."""
+    """Nothing was written. Back off and retry."""
 
 
 class StoreUnavailable(RetryableError):  # noqa: N818 - a state, not a mistake
-    """The database is away, overloaded, out of room or read-only; `sqlstate` is None: no answer.
+    """The database is away, overloaded, out of space or read-only.
 
-    `in_projection`: it is well, and a projection of it failed.
+    `sqlstate` is None if the database did not answer. `in_projection`: the database is available,
+    but one of its projections failed.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class Fenced(PositionError):  # noqa: N818 - a state, not a mistake
 
 
 class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
-    """The epoch is ours but the offset is not: somebody moved the position by hand."""
+    """The epoch is ours but the offset is not: an operator moved the position."""
 
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
-    """The log is not the one the position speaks of: start again with --accept-reset."""
+    """The topic is not the one that the position belongs to: start again with --accept-reset."""
 
 
 class FatalError(NormalizerError):

@@ -1,6 +1,6 @@
-"""JSON text in, a tree that keeps numbers as they were written out; and back to text.
+"""Parses JSON into a tree that keeps numbers as they were written, and writes it as text.
 
-The slow way round: only what must be looked into or printed canonically comes through here.
+This is slow. Only text that must be cleaned or printed canonically is parsed here.
 """
 
 import json
@@ -12,31 +12,34 @@ from types import NoneType
 from typing import Final, TypeAlias, cast
 
 MAX_DIGITS: Final = 400
-"""A number has at most so many digits, as written and as jsonb prints it. Source: section 9, L1."""
+"""How many digits a number may have, as written and as jsonb prints it.
+
+Source: docs/spec/wire-shapes.md#l3.
+"""
 MAX_EXPONENT: Final = 400
 MAX_MAGNITUDE: Final = 308
-"""A number is below ten to this power: readers that make a double of it can. Source: L3."""
+"""A number must be below ten to this power, so that readers can convert it to a double. (#l3)"""
 
 
 class Number(str):
-    """A JSON number as it was written: digits are kept, whatever a float would make of them."""
+    """A JSON number as it was written, with every digit that a float would lose."""
 
     __slots__ = ()
 
 
 class Repeated(dict[str, "Json"]):
-    """A JSON object in which a key came twice: its text says more than is read of it."""
+    """A JSON object with a repeated key: its text holds a value that the tree does not."""
 
 
 class NumberError(ValueError):
-    """A number beyond the limits; the message says so without repeating it."""
+    """A number beyond the limits; the message does not repeat it."""
 
 
 Json: TypeAlias = "bool | Number | str | list[Json] | dict[str, Json] | None"
 
 
 def parse(text: str) -> Json:
-    """Give the tree of one JSON value; of a key that comes twice the last counts, as in jsonb.
+    """Give the tree of one JSON value; the last value of a repeated key counts, as in jsonb.
 
     Strings may hold U+0000 and lone surrogates. Raises ValueError if it is not JSON or a number is
     beyond the limits, RecursionError far beyond any depth that is accepted.
@@ -50,7 +53,7 @@ def parse_canonical(text: str) -> Json:
 
 
 def write(tree: Json) -> str:
-    """Give compact JSON: strings escape only what they must, numbers stand as they are."""
+    """Give compact JSON: strings escape only what they must, numbers are not changed."""
     text = StringIO()
     _write(tree, text.write)
     return text.getvalue()
@@ -61,7 +64,7 @@ quote: Callable[[str], str] = encode_basestring
 
 
 def checked_number(text: str) -> Number:
-    """Give the number as written. Raises ValueError beyond the limits (section 9, L1)."""
+    """Give the number as written. Raises ValueError beyond the limits (#l3)."""
     if (known := _SMALL.get(text)) is not None:
         return known
     if len(text) > MAX_MAGNITUDE or "e" in text or "E" in text:
@@ -70,7 +73,10 @@ def checked_number(text: str) -> Number:
 
 
 def canonical_number(text: str) -> Number:
-    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay (section 1)."""
+    """Give the number as jsonb prints it: no exponent, no -0, trailing zeros stay.
+
+    Source: docs/spec/envelope.md#c7.
+    """
     checked_number(text)
     if "e" in text or "E" in text:
         text = format(Decimal(text), "f")
@@ -123,7 +129,7 @@ def _write(tree: Json, out: Callable[[str], object]) -> None:
 
 
 _SMALL: Final = {str(number): Number(number) for number in range(-99, 1_000)}
-"""Shared: a list of millions of them would come to hundreds of megabytes."""
+"""Shared objects: a list of millions of numbers would take hundreds of megabytes."""
 
 _SCALARS: Final[dict[type, Callable[..., str]]] = {
     Number: str,
@@ -131,7 +137,7 @@ _SCALARS: Final[dict[type, Callable[..., str]]] = {
     bool: {True: "true", False: "false"}.__getitem__,
     NoneType: {None: "null"}.__getitem__,
 }
-"""How each is written that holds nothing else."""
+"""How each type without members is written."""
 
 
 def _refuse_constant(name: str) -> Number:

@@ -1,4 +1,4 @@
-"""Environment variables in, one frozen Settings out; or every mistake in them at once."""
+"""Reads the settings from environment variables, and reports every mistake in them at once."""
 
 import difflib
 import os
@@ -29,7 +29,7 @@ def _about(
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an operator can set; the docstring of each is its description.
+    """Everything that an operator can set; each field has its description.
 
     A field is the variable of the same name in capitals where it begins with KAFKA_ or is
     DATABASE_URL, else with NORMALIZER_ before it. Empty means not set.
@@ -163,7 +163,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     progress_timeout_s: Annotated[
         int,
         _about(
-            "Records wait and nothing moves for so long: join the group anew, then exit.",
+            "Without progress for this long while records wait, rejoin the group, then exit.",
             unit="s",
             ge=5,
             le=3_600,
@@ -199,7 +199,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
-    """Settings of an environment; `needs` names fields that must not be left empty.
+    """Read the settings of an environment; `needs` names fields that must be set.
 
     Raises ConfigurationError with one line for every variable that is wrong.
     """
@@ -234,10 +234,10 @@ def variable(name: str) -> str:
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Variables that look like one of ours and are none, with the one that was meant.
+    """Describe variables that look like ours and are not, with the likely intended one.
 
-    Of KAFKA_ only near misses: others have variables of that name too. Kubernetes puts the address
-    of every service beside them (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
+    Variables with KAFKA_ are reported only if they resemble ours, because other programs use the
+    prefix too. Kubernetes adds the address of every service (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
     """
     known = [variable(field.name) for field in _fields()]
     found = []
@@ -261,9 +261,9 @@ def _is_of_others(name: str, value: str) -> bool:
 
 
 def documented(settings: Settings) -> str:
-    """Every variable with its description, unit, default and present value, as an env file.
+    """Every variable with its description, unit, default and current value, as an env file.
 
-    What is at its default is commented out; secrets are masked.
+    A variable with its default value is commented out. Secrets are masked.
     """
     parts = []
     for field in _fields():
@@ -315,7 +315,7 @@ def _is_secret(field: msgspec.structs.FieldInfo) -> bool:
 
 
 def _converted(field: msgspec.structs.FieldInfo, text: str) -> Any:
-    """The value of one variable. Raises ValueError with a sentence that holds no secret."""
+    """Convert the value of one variable. Raises ValueError; its message holds no secret."""
     kind = get_args(field.type)[0]
     if get_origin(kind) is tuple:
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -334,7 +334,7 @@ def _converted(field: msgspec.structs.FieldInfo, text: str) -> Any:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """What is wrong between variables, or about a thing they name."""
+    """Mistakes in the combination of variables, or in the files that they name."""
     if settings.database_url and not _URL_START.match(settings.database_url):
         yield "DATABASE_URL: expected postgresql://user:password@host:port/name"
     for server in settings.kafka_bootstrap_servers:
@@ -343,7 +343,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):
-        yield "NORMALIZER_INSTANCE: operator: begins the name of a person who moved a position"
+        yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
     yield from _security_contradictions(settings)
 
 

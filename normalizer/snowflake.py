@@ -1,7 +1,7 @@
-"""Ids: mint them, read the time inside them, derive one for an event that brought none.
+"""Mints ids, reads the time inside them, and derives one for an event without an id.
 
 Layout of every application: 41 bits of milliseconds since 2024-01-01T00:00:00Z, 10 bits of node,
-12 bits of sequence. Source: wire-shapes, sections 5 and 6.
+12 bits of sequence. Source: docs/spec/wire-shapes.md#g1, #g2, #g4.
 """
 
 import struct
@@ -17,14 +17,14 @@ EPOCH_MS: Final = 1704067200000
 MAX_NODE: Final = 1023
 DAY_MS: Final = 86_400_000
 
-_PLACE: Final = struct.Struct(">IIQI")
+_COORDINATES: Final = struct.Struct(">IIQI")
 _TIME_SHIFT: Final = 22
 _NODE_SHIFT: Final = 12
 _MAX_SEQUENCE: Final = 4095
 _TIME_BITS: Final = 41
 _SMALLEST_SNOWFLAKE: Final = 1 << 40
 _DERIVED: Final = 1 << 62
-"""Not a producer's id: application ids reach this bit in 2058."""
+"""The bit of ids that no producer gave: application ids reach it in 2058."""
 _HASHED: Final = _DERIVED | 1 << 61
 _DERIVED_MAX_MS: Final = (1 << 39) - 1
 _DOUBLED_SHIFT: Final = 23
@@ -36,7 +36,7 @@ Layout = Literal["application", "doubled", "derived"]
 
 
 class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What an id says: `time_ms` since 1970, and who made it.
+    """The parts of an id: `time_ms` since 1970, node and sequence.
 
     A derived id has neither node nor sequence.
     """
@@ -50,8 +50,8 @@ class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class SnowflakeGenerator:
     """Ascending ids of the application layout for one node; safe to share between threads.
 
-    A full millisecond borrows from the next one, and a clock that steps back is waited out the
-    same way: no id comes twice. The same as the database's `gen_snowflake()`, bit for bit.
+    When a millisecond is full, or the clock steps back, ids go on from the last one: no id repeats.
+    The same as the database's `gen_snowflake()`, bit for bit.
     """
 
     def __init__(self, node: int, clock_ms: Callable[[], int]) -> None:
@@ -75,10 +75,10 @@ class SnowflakeGenerator:
 
 
 def decode(event_id: int, near_ms: int | None = None) -> Decoded | None:
-    """Read the time inside an id; None if there is none. Source: wire-shapes, section 5.
+    """Read the time inside an id; None if there is none. (#g2)
 
-    `near_ms` is the record's Kafka time: it tells the two layouts apart where the bits do not, and
-    a time more than a day after it is no time.
+    `near_ms` is the time that Kafka recorded. It decides between the two layouts where the bits do
+    not. A time more than a day after it is rejected.
     """
     if event_id < _SMALLEST_SNOWFLAKE or event_id & _HASHED == _HASHED:
         return None
@@ -97,18 +97,18 @@ def derive_id(
     recorded_ms: int | None,
     salt: int = 0,
 ) -> int:
-    """Give the event at these coordinates its id: the same whenever the record is read.
+    """Derive the id of the event at these coordinates: the same whenever the record is read.
 
-    `salt` 1, 2, 3 are for an id that other coordinates took. Source: wire-shapes, section 6.
+    `salt` 1, 2, 3 are for an id that other coordinates took. (#g4)
     """
-    place = _PLACE.pack(
+    packed = _COORDINATES.pack(
         incarnation & 0xFFFFFFFF,
         partition & 0xFFFFFFFF,
         offset & 0xFFFFFFFFFFFFFFFF,
         index & 0xFFFFFFFF,
     )
     name = topic.encode(errors="surrogatepass")
-    digest = _hash(name + b"\0" + place + (bytes([salt]) if salt else b""))
+    digest = _hash(name + b"\0" + packed + (bytes([salt]) if salt else b""))
     if recorded_ms is None:
         return _hashed_id(digest)
     ms = min(max(recorded_ms - EPOCH_MS, 0), _DERIVED_MAX_MS)
@@ -116,17 +116,17 @@ def derive_id(
 
 
 def hash_text_id(text: str) -> int:
-    """Give an opaque execution or secondary id its number: bit 62 and 62 bits of the text's hash.
+    """Turn an opaque execution or secondary id into a number: bit 62 and 62 bits of its hash.
 
-    Source: wire-shapes, section 4, execution_id.
+    (#i3)
     """
     return _DERIVED | _hash(text.encode()) & (_DERIVED - 1)
 
 
 def hash_event_id(text: str) -> int:
-    """Give an opaque event id its number: bits 62 and 61, and 61 bits of the text's hash.
+    """Turn an opaque event id into a number: bits 62 and 61, and 61 bits of its hash.
 
-    Source: wire-shapes, section 6.
+    (#g4)
     """
     return _hashed_id(_hash(text.encode()))
 

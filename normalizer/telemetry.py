@@ -1,4 +1,4 @@
-"""What happens in, log lines and counters out: one line an incident, never one an event."""
+"""Configures logging and masks secrets; logs one line for an incident, never one for an event."""
 
 import logging
 import re
@@ -15,7 +15,7 @@ from normalizer.errors import NormalizerError
 from normalizer.settings import MASK, masked_url
 
 REPEAT_AFTER_S: Final = 30.0
-"""A library's line of one kind is logged again only after so long, with the number left out."""
+"""A library's line of one kind is logged again only after this time, with the number left out."""
 
 
 def configure(
@@ -56,13 +56,13 @@ def configure(
 
 
 def get_logger(**context: object) -> FilteringBoundLogger:
-    """A logger that says `context` with each line."""
+    """A logger that adds `context` to each line."""
     logger: FilteringBoundLogger = structlog.get_logger(**context)
     return logger
 
 
 def describe_error(error: BaseException) -> str:
-    """What may be said of an error: ours as it is, a system's by name, else its kind alone.
+    """Describe an error: our own by its message, a system error by its name, any other by type.
 
     The text of a library's error may hold content of a record, or a secret.
     """
@@ -83,7 +83,7 @@ class Masker:
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def __call__(self, _logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-        """The line with its secrets masked; when, how bad and what come first."""
+        """The line with its secrets masked; timestamp, level and event come first."""
         ordered = {key: line[key] for key in _FIRST if key in line} | dict(line)
         return {key: self._masked(value) for key, value in ordered.items()}
 
@@ -116,7 +116,7 @@ _TOKEN: Final = re.compile(
 
 
 class LibraryLogHandler(logging.Handler):
-    """Lines of libraries, said by our logger; many of one kind become one with a count."""
+    """Logs the lines of libraries with our logger; many of one kind become one with a count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(level=logging.WARNING)
@@ -125,7 +125,7 @@ class LibraryLogHandler(logging.Handler):
         self._left_out: dict[tuple[str, str], int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say one line, or count it where its kind was said a moment ago."""
+        """Log a line, or count it if one of its kind was logged a moment ago."""
         kind = (record.name, str(record.msg))
         now = self._clock()
         if now < self._silent_until.get(kind, 0.0):
@@ -142,7 +142,7 @@ class LibraryLogHandler(logging.Handler):
 
 
 class Outage:
-    """One line when something goes away, one when it is back; the tries between are silent."""
+    """Logs one line when something becomes unavailable, and one when it is back."""
 
     def __init__(
         self, logger: FilteringBoundLogger, clock: Callable[[], float] = time.monotonic
@@ -178,7 +178,7 @@ class Outage:
 
 
 class ServiceCounters(msgspec.Struct):
-    """What one process has done since it started: for the live line and the tests."""
+    """Counts what a process has done since it started, for the live line and the tests."""
 
     batches: int = 0
     records: int = 0

@@ -1,4 +1,4 @@
-"""A database URL in, a connection with its limits out; foreign errors die at this border."""
+"""Opens connections with the projector's limits, and translates the errors of asyncpg."""
 
 import asyncio
 import math
@@ -13,9 +13,10 @@ import asyncpg
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
-"""No statement of ours holds its snapshot longer. Source: design, promise 7."""
+"""Longest time that a statement may hold its snapshot: meanwhile PostgreSQL removes no dead rows,
+and every writer slows down."""
 
-_LET_BY_S: Final = 0.5
+_RETRY_PAUSE_S: Final = 0.5
 
 _SESSION: Final = {
     "application_name": "projector",
@@ -24,16 +25,16 @@ _SESSION: Final = {
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
     "TimeZone": "UTC",
-    # Compiling costs more than any of our queries.
+    # JIT compilation takes longer than any of these queries.
     "jit": "off",
-    # A plan for any bounds would lock every partition of events, with all indexes.
+    # A generic plan would lock every partition of events, with all its indexes.
     "plan_cache_mode": "force_custom_plan",
 }
 _MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 
 def database_url() -> str:
-    """DATABASE_URL. Raises ConfigurationError where it is not set."""
+    """The variable DATABASE_URL. Raises ConfigurationError if it is not set."""
     url = os.environ.get("DATABASE_URL")
     if not url:
         raise ConfigurationError("DATABASE_URL is not set: type export DATABASE_URL=postgresql://…")
@@ -42,9 +43,9 @@ def database_url() -> str:
 
 @asynccontextmanager
 async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection; `settings` go before ours.
+    """A connection that is closed at the end; `settings` override the defaults of the session.
 
-    Raises StoreUnavailable (try again) and FatalError (it would not help) by SQLSTATE.
+    Raises StoreUnavailable if trying again may help, FatalError if not, by SQLSTATE.
     """
     try:
         connection = await asyncpg.connect(url, timeout=10, server_settings=_SESSION | settings)
@@ -61,7 +62,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong: SQLSTATE and class of what the database raised, else the error's words."""
+    """One line about the error: SQLSTATE and class of a PostgreSQL error, else its message."""
     if isinstance(error, asyncpg.PostgresError):
         return f"database: SQLSTATE {error.sqlstate} ({type(error).__name__})"
     return str(error)
@@ -73,10 +74,10 @@ async def with_lock_retry(
     *also: type[asyncpg.PostgresError],
     for_s: float = math.inf,
 ) -> None:
-    """Do the work in a transaction that waits a second for a lock, then lets others by.
+    """Run `work` in a transaction, with a lock timeout of one second.
 
-    Again and again, until it was in nobody's way; `also` are errors that say it was. Raises what
-    says so last, once it was tried for so long.
+    On a lock timeout, a deadlock or an error of `also` it rolls back, pauses and tries again, until
+    it succeeds. After `for_s` seconds it raises the last of these errors.
     """
     ends_at = time.monotonic() + for_s
     while True:
@@ -87,6 +88,6 @@ async def with_lock_retry(
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *also):
             if time.monotonic() > ends_at:
                 raise
-            await asyncio.sleep(_LET_BY_S)
+            await asyncio.sleep(_RETRY_PAUSE_S)
         else:
             return

@@ -1,7 +1,6 @@
-"""Finds the hours that a table has rows of, skipping along its key from one hour to the next.
+"""Finds the hours in which a table has rows, by a loose index scan from one hour to the next.
 
-An hour costs one look at the index, however many rows it has: nothing is summed up, and no
-statement reads more than the hours it is asked for.
+An hour costs one index lookup, however many rows it has.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -20,9 +19,9 @@ async def hours_of(
     bounds: tuple[datetime, datetime],
     at_once: int,
 ) -> AsyncIterator[Sequence[datetime]]:
-    """The hours from the first bound to before the second, ascending, so many at once.
+    """The hours from the first bound (included) to the second, ascending, `at_once` in each list.
 
-    `time` is the column of timestamps that leads an index of the table.
+    `time` is a timestamptz column with an index that begins with it.
     """
     statement = _NEXT_HOURS.format(table=table, time=time)
     since, until = bounds
@@ -55,7 +54,7 @@ _NEXT_HOURS: Final = """
         from   known
         where  known.hour is not null
     )
-    -- No hour is looked for beyond the limit.
+    -- The limit stops the recursion, so no further hour is looked up.
     select hour
     from   known
     where  hour is not null

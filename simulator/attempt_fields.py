@@ -1,6 +1,6 @@
 """The places in which a producer may say how many retries came before.
 
-Source: wire-shapes, section 4, attempts: `meta.attempts` and `retry_count` count retries, all
+Source: docs/spec/wire-shapes.md#n1, #n3: `meta.attempts` and `retry_count` count retries, all
 other places count tries.
 """
 

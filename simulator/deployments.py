@@ -1,6 +1,7 @@
 """Which producers run together: who tells of an execution, with which ids, in which shapes.
 
-Source: wire-shapes, section 2; the deployments are the pairs of server and worker releases that
+Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
+The deployments are the pairs of server and worker releases that
 were ever in use together.
 """
 

@@ -2,7 +2,8 @@
 
 Written from the promise, not from the normalizer: one event told more than once is the join of its
 tellings, column by column, whatever their order. Declared beats derived, derived beats defaulted;
-present beats absent; between equals the greater by bytes stays. Source: design, promise 3.
+present beats absent; between equals the greater by bytes stays.
+Source: docs/spec/wire-shapes.md#m4.
 """
 
 from typing import Any, Final

@@ -2,7 +2,7 @@
 
 A plain fold, one execution at a time, over the rows that its records must have become. Beside it
 stands what really happened, which no dashboard can know where nobody told. Of what happened at one
-instant the lesser by bytes counts, as everywhere. Source: design, section 3, calls and executions.
+instant the lesser by bytes counts, as everywhere. Source: docs/views.md.
 """
 
 from collections import Counter, defaultdict

@@ -1,7 +1,7 @@
 """The platform's own ids: minted, doubled, opaque; and the id of an event that brought none.
 
 Written from the spec alone, so that the normalizer's arithmetic has something to be compared with.
-Source: wire-shapes, sections 4, 5, 6.
+Source: docs/spec/wire-shapes.md#g1, #g2, #g4, #i3.
 """
 
 import struct

@@ -1,6 +1,6 @@
 """A sound telling in, the same telling with one odd thing about it out.
 
-Each oddity is one row of wire-shapes, section 9 (or one sentence of section 4), and changes what is
+Each oddity is one rule of docs/spec/wire-shapes.md, and changes what is
 written and what it says together. One that does not fit a telling leaves it alone.
 """
 
@@ -28,7 +28,7 @@ def mutate(rendered: RenderedEvent, choices: RenderChoices) -> None:
 
 
 def other_name(rendered: RenderedEvent) -> None:
-    """A1: both names of the event, differing: event_type wins."""
+    """#a1: both names of the event, differing: event_type wins."""
     body, reported = rendered.body, rendered.reported
     if "event_type" in body and "name" not in body:
         body["name"] = "step.guessed"
@@ -37,7 +37,7 @@ def other_name(rendered: RenderedEvent) -> None:
 
 
 def same_name(rendered: RenderedEvent) -> None:
-    """A1: both names of the event, equal: a matter of spelling."""
+    """#a1: both names of the event, equal: a matter of spelling."""
     body, reported = rendered.body, rendered.reported
     if "event_type" in body and "name" not in body:
         body["name"] = body["event_type"]
@@ -45,7 +45,7 @@ def same_name(rendered: RenderedEvent) -> None:
 
 
 def other_step(rendered: RenderedEvent) -> None:
-    """A2: step and node_name differ: step wins."""
+    """#a2: step and node_name differ: step wins."""
     body, reported = rendered.body, rendered.reported
     if "node_name" in body and "step" not in body and reported.step:
         body["step"] = body["node_name"]
@@ -62,7 +62,7 @@ def other_payload(rendered: RenderedEvent) -> None:
 
 
 def null_context(rendered: RenderedEvent) -> None:
-    """A1: one name of the context is there with null: the other one wins."""
+    """#a1: one name of the context is there with null: the other one wins."""
     body = rendered.body
     if body.get("context") is not None and "payload" not in body:
         body["payload"] = body["context"]
@@ -70,7 +70,7 @@ def null_context(rendered: RenderedEvent) -> None:
 
 
 def other_time(rendered: RenderedEvent) -> None:
-    """A2: two names of the time, differing: created_at wins."""
+    """#a2: two names of the time, differing: created_at wins."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and "created_at" in body and "duration" not in body:
         later = time_formats.micros_z(rendered.fact.at_us + 61_000_000)[0]
@@ -97,7 +97,7 @@ def bare_date(rendered: RenderedEvent) -> None:
 
 
 def bad_catalog(rendered: RenderedEvent) -> None:
-    """I4: a secondary id that is none is absent."""
+    """#i4: a secondary id that is none is absent."""
     body, reported = rendered.body, rendered.reported
     if reported.catalog_id is not None and "catalog_id" in body:
         body["catalog_id"] = _one_of(rendered, -5, 1.5, [1], {"id": 1}, True)
@@ -106,7 +106,7 @@ def bad_catalog(rendered: RenderedEvent) -> None:
 
 
 def opaque_catalog(rendered: RenderedEvent) -> None:
-    """I4: an opaque secondary id is hashed like an execution's."""
+    """#i4: an opaque secondary id is hashed like an execution's."""
     body, reported = rendered.body, rendered.reported
     if reported.catalog_id is not None and "catalog_id" in body:
         body["catalog_id"] = f"cat-{rendered.fact.number}"
@@ -124,7 +124,7 @@ def opaque_parent(rendered: RenderedEvent) -> None:
 
 
 def meta_no_object(rendered: RenderedEvent) -> None:
-    """N2: meta that is no object goes to extra."""
+    """#n2: meta that is no object goes to extra."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.call is None and not reported.attempts_rank:
         body["meta"] = _one_of(rendered, "a note", [1, 2], 7)
@@ -133,14 +133,14 @@ def meta_no_object(rendered: RenderedEvent) -> None:
 
 
 def number_as_step(rendered: RenderedEvent) -> None:
-    """P1: a number is its text."""
+    """#p1: a number is its text."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.kind.startswith("subscription.") and "step" in body:
         body["step"], reported.step = 7, "7"
 
 
 def status_no_text(rendered: RenderedEvent) -> None:
-    """S5: a status that is no string is absent, and kept."""
+    """#s5: a status that is no string is absent, and kept."""
     body, reported = rendered.body, rendered.reported
     if (
         "status" in body
@@ -154,7 +154,7 @@ def status_no_text(rendered: RenderedEvent) -> None:
 
 
 def unknown_outcome(rendered: RenderedEvent) -> None:
-    """S5: a word that means nothing on a call.done: what lies inside is asked."""
+    """#s5: a word that means nothing on a call.done: what lies inside is asked."""
     body, reported = rendered.body, rendered.reported
     if rendered.fact.kind == "call.done" and reported.shape == "executor":
         body["status"] = "HANDED_BACK"
@@ -163,7 +163,7 @@ def unknown_outcome(rendered: RenderedEvent) -> None:
 
 
 def negative_duration(rendered: RenderedEvent) -> None:
-    """U1: less than no time is no time."""
+    """#u1: less than no time is no time."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and "duration" in body:
         body["duration"] = -1.5
@@ -172,19 +172,19 @@ def negative_duration(rendered: RenderedEvent) -> None:
 
 
 def no_worker(rendered: RenderedEvent) -> None:
-    """K1: an empty worker is none."""
+    """#k1: an empty worker is none."""
     if rendered.fact.worker is None and rendered.reported.shape not in ("worker", "rust_row"):
         rendered.body["worker_id"] = ""
 
 
 def number_as_worker(rendered: RenderedEvent) -> None:
-    """K1: a number is its text."""
+    """#k1: a number is its text."""
     if rendered.fact.worker is None and rendered.reported.shape not in ("worker", "rust_row"):
         rendered.body["worker_id"], rendered.reported.worker_id = 17, "17"
 
 
 def status_in_result(rendered: RenderedEvent) -> None:
-    """S3: neither the top nor the context has a status, the result has."""
+    """#s3: neither the top nor the context has a status, the result has."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     choices = status_words.NESTED_WORDS.get((fact.kind, fact.outcome))
     if _is_emit(rendered) and "status" not in body and "result" not in body and choices:
@@ -194,7 +194,7 @@ def status_in_result(rendered: RenderedEvent) -> None:
 
 
 def error_in_result(rendered: RenderedEvent) -> None:
-    """X2: the error lies in the result."""
+    """#x2: the error lies in the result."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     if _is_emit(rendered) and "error" in body and body.get("result") and fact.error is not None:
         del body["error"]
@@ -203,7 +203,7 @@ def error_in_result(rendered: RenderedEvent) -> None:
 
 
 def duration_in_result(rendered: RenderedEvent) -> None:
-    """U1: the duration lies in the result, in milliseconds."""
+    """#u1: the duration lies in the result, in milliseconds."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     if (
         _is_emit(rendered)
@@ -216,7 +216,7 @@ def duration_in_result(rendered: RenderedEvent) -> None:
 
 
 def error_object(rendered: RenderedEvent) -> None:
-    """X2: an error without a message is its own JSON."""
+    """#x2: an error without a message is its own JSON."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and "error" in body:
         body["error"] = {"kind": "tool", "code": 7}
@@ -224,7 +224,7 @@ def error_object(rendered: RenderedEvent) -> None:
 
 
 def leading_zero(rendered: RenderedEvent) -> None:
-    """I1: leading zeros of an id mean nothing."""
+    """#i1: leading zeros of an id mean nothing."""
     text = str(rendered.reported.event_id)
     if "event_id" in rendered.body and rendered.reported.event_id is not None and len(text) < 19:
         rendered.body["event_id"] = f"0{text}"
@@ -269,7 +269,7 @@ def outputs(rendered: RenderedEvent) -> None:
 
 
 def nested_command(rendered: RenderedEvent) -> None:
-    """K2: the command's id lies in the result inside the payload, or in its context."""
+    """#k2: the command's id lies in the result inside the payload, or in its context."""
     body, reported = rendered.body, rendered.reported
     name = "context" if "context" in body else "payload"
     if rendered.fact.kind != "call.done" or reported.shape != "rust_request":
@@ -281,7 +281,7 @@ def nested_command(rendered: RenderedEvent) -> None:
 
 
 def command_in_result(rendered: RenderedEvent) -> None:
-    """K2: the command's id lies in the result beside the context."""
+    """#k2: the command's id lies in the result beside the context."""
     body, reported = rendered.body, rendered.reported
     if _is_emit(rendered) and reported.command_id is not None and body.get("result"):
         command = body["context"].pop("command_id")
@@ -290,7 +290,7 @@ def command_in_result(rendered: RenderedEvent) -> None:
 
 
 def zero_tries(rendered: RenderedEvent) -> None:
-    """N1: a zero where tries are counted from 1 is a first try."""
+    """#n1: a zero where tries are counted from 1 is a first try."""
     meta, reported = rendered.body.get("meta"), rendered.reported
     if isinstance(meta, dict) and meta.get("attempt") == 1 and reported.attempts_rank == ONE_BASED:
         meta["attempt"] = reported.meta["attempt"] = 0

@@ -1,6 +1,6 @@
 """Tellings in, the bytes and headers of a record out: wrappers, batches, double encoding.
 
-Source: wire-shapes, sections 2 and 3, and section 9, B1, B2, W1, W2.
+Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #b1, #b2.
 """
 
 from base64 import b64encode
@@ -45,7 +45,7 @@ class Packer:
         return self._encoded(outer)
 
     def _item(self, rendered: RenderedEvent, outer: dict[str, Any]) -> Any:
-        """An item as it stands in the batch; B1: its own values win, the outer ones fill gaps."""
+        """An item as it stands in the batch; #b1: its own values win, the outer ones fill gaps."""
         body, reported = rendered.body, rendered.reported
         random = self._choices.random
         if "worker_id" in outer and outer["worker_id"] != rendered.fact.worker:
@@ -66,7 +66,7 @@ class Packer:
         return body
 
     def _fed(self, rendered: RenderedEvent) -> dict[str, Any]:
-        """The feed's wrapper; W2: its own keys are kept."""
+        """The feed's wrapper; #w2: its own keys are kept."""
         self._sequence += 1
         kept = {"global_sequence": self._sequence, "transaction_id": self._sequence // 3}
         rendered.reported.extra = rendered.reported.extra | kept

@@ -1,7 +1,7 @@
 """What calls carry: a seeded pool of payloads of every size, some with secrets or odd text.
 
-Each payload is made twice: as it is sent and as it may be kept. Source: wire-shapes, section 7
-and section 9, R; section 4 for text that Postgres cannot hold.
+Each payload is made twice: as it is sent and as it may be kept. Source:
+docs/spec/wire-shapes.md#r1, #r3, #v5.
 """
 
 from random import Random

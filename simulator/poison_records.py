@@ -1,6 +1,6 @@
 """The poison list: records that break readers, each with what must become of it.
 
-Source: anchors of the field, the poison list; wire-shapes, section 9.
+Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """What the Python server stored: outbox rows, and the flat rows of 2025.
 
-Source: wire-shapes, section 2.1.
+Source: docs/spec/wire-shapes.md#python-server.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """What the Python server and its workers send now: requests, batch items, emit requests.
 
-Source: wire-shapes, section 2.1.
+Source: docs/spec/wire-shapes.md#python-server.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """One fact as one producer tells it: the body on the wire, and what a reader must take from it.
 
 `ReportedFields` is filled from the fact and from what the producer chose to leave out, never by
-reading the body again. Source: wire-shapes, sections 1 to 4.
+reading the body again. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
 """
 
 from collections.abc import Callable

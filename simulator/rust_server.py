@@ -1,6 +1,6 @@
 """What the Rust server writes: stream rows, requests it took, its projector's envelopes.
 
-Source: wire-shapes, section 2.2.
+Source: docs/spec/wire-shapes.md#rust-server.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """What the Rust worker says: WorkerEvent before, ExecutorEvent since; the executor's own old forms.
 
-Source: wire-shapes, sections 2.3 and 2.4.
+Source: docs/spec/wire-shapes.md#workerevent, #executorevent.
 """
 
 from typing import Any

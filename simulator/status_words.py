@@ -1,7 +1,8 @@
 """The words producers say, each with what it means and how much it proves.
 
 The normalizer asks "what does this word mean?"; a producer asks "how do I say it?". So these tables
-are the other way round, and written by hand from the spec. Source: wire-shapes, section 4.
+are the other way round, and written by hand from the spec.
+Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
 from typing import Final, NamedTuple

@@ -1,6 +1,6 @@
 """How producers write a time, and what is left of it: microseconds in, (text, microseconds) out.
 
-Source: wire-shapes, section 4, created_at.
+Source: docs/spec/wire-shapes.md#t2, #t3.
 """
 
 from collections.abc import Callable

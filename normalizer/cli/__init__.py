@@ -1,21 +1,21 @@
 """The command line: each command reads its settings, calls one flow, and prints the result.
 
-program            every command under its name
-exits              exit codes, settings, and how a command ends
-service_commands   run, up, migrate, normalize
-query_commands     check, config, schema, conform, metrics, explain, quarantine, ledger
-position_commands  show and move the position of a partition
-backfill_commands  backfill of a topic, of files, of a table
-row_commands       renormalize, redact, redrive, export, jobs
-forget_command     erases an execution
-job_options        options that the commands of jobs share
-job_execution      runs a job, or its dry run, on a screen
-filter             the core alone: a line in, a line out
-check              may the service run here?
-conformance        the contract's vectors, and what another program makes of them
-explain            where one record went
-ledger_check       is every offset accounted for?
-partition_positions  positions of partitions, and moving one by hand
+program              every command under its name
+exits                exit codes, settings, and how a command ends
+service_commands     run, up, migrate, normalize
+query_commands       check, config, schema, conform, metrics, explain, quarantine, ledger
+position_commands    show and move the position of a partition
+backfill_commands    backfill from a topic, from files, from a table
+row_commands         renormalize, redact, redrive, export, jobs
+forget_command       erases an execution
+job_options          options that the commands of jobs share
+job_execution        runs a job, or its dry run, with a screen
+filter               runs the rules alone over lines
+check                checks what the service needs
+conformance          tests another program against the contract's vectors
+explain              shows where one record went
+ledger_check         checks that every offset is accounted for
+partition_positions  shows positions of partitions, and moves one by hand
 """
 
 from normalizer.cli.program import main

@@ -1,4 +1,4 @@
-"""The command line of backfill: a topic, files, a table."""
+"""The commands of backfill: from a topic, from files, from a table."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -42,7 +42,7 @@ from normalizer.settings import Settings
 _expired_option: Final = click.option(
     "--accept-expired",
     is_flag=True,
-    help="Go on without events that lie before the horizon of retention.",
+    help="Go on without events that are older than the retention of events.",
 )
 
 
@@ -56,7 +56,7 @@ def backfill() -> None:
     normalizer backfill table noetl.event --source-url postgresql://reader@noetl/noetl
     normalizer backfill file dump.ndjson.zst --dry-run
 
-    It can be stopped or killed at any moment: the same command goes on. It stands still while live
+    It can be stopped or killed at any moment: the same command resumes. It pauses while live
     traffic is behind.
     """
 
@@ -93,7 +93,7 @@ def backfill_topic(
     Records keep their coordinates, so what the service has read, or will read, is the same.
     """
     if (from_offset is not None and from_time) or (to_offset is not None and to_time):
-        raise click.UsageError("say where to begin and to end by offset or by time, not by both")
+        raise click.UsageError("give the range by offset or by time, not by both")
     settings = load_settings("database_url", "kafka_bootstrap_servers")
     wanted = TopicRange(
         partitions=tuple(sorted(set(partitions))),
@@ -126,10 +126,12 @@ def backfill_topic(
     type=click.Choice(["auto", "lines", "dump"]),
     default="auto",
     show_default=True,
-    help='A record a line, or one {"result":[...]} or [...].',
+    help='A record per line, or one {"result":[...]} or [...].',
 )
 @click.option(
-    "--incarnation", type=click.IntRange(0), help="Of records that name their topic; default live."
+    "--incarnation",
+    type=click.IntRange(0),
+    help="Of records that name their topic; default the live one.",
 )
 @set_option
 @changes_option
@@ -145,7 +147,7 @@ def backfill_file(
     changes: Path | None,
     **throttling: Any,
 ) -> None:
-    """Files and folders: plain, gzip or zstd, whatever their names.
+    """Backfill files and folders: plain, gzip or zstd, whatever their names.
 
     \b
     kcat -b kafka:9092 -t noetl.events -C -e -J | zstd > events.ndjson.zst
@@ -153,8 +155,8 @@ def backfill_file(
     normalizer backfill file execution_events.json --set execution_id=543942402461926429
 
     A line is an event, or a record as `kcat -J` prints it, which keeps its own coordinates. All
-    regular files in a folder are read, but hidden ones; what is no event goes to quarantine, line
-    by line. A stream must be saved first: a run that goes on reads the file again.
+    regular files in a folder are read, except hidden ones. A line that is no event is quarantined.
+    A stream must be saved to a file first: a resumed run reads the file again.
     """
     settings = load_settings("database_url")
     given = settings_or_exit(lambda: parse_defaults(defaults))
@@ -188,7 +190,9 @@ def backfill_file(
     help="Where the table is; default DATABASE_URL.",
 )
 @click.option("--name", help="What coordinates call it; default the table's name.")
-@click.option("--key", help="Columns that tell rows apart, by commas; default the primary key.")
+@click.option(
+    "--key", help="Columns that identify a row, separated by commas; default the primary key."
+)
 @set_option
 @changes_option
 @_expired_option
@@ -215,7 +219,7 @@ def backfill_table(
     Rows are read in pages along the key, each in a statement of its own.
     """
     if (table is None) == (query is None):
-        raise click.UsageError("say a table or --query, one of them")
+        raise click.UsageError("name a table or give --query, one of them")
     settings = load_settings("database_url")
     assert settings.database_url
     given = settings_or_exit(lambda: parse_defaults(defaults))
@@ -251,7 +255,7 @@ def _run_backfill(
     changes: Path | None,
     throttling: dict[str, Any],
 ) -> NoReturn:
-    """Play a backfill, or say what it would do, and end with its verdict."""
+    """Run a backfill or its dry run, and end with its exit code."""
     assert settings.database_url
     screen = configure_screen(settings)
     source = source_of(run_or_exit(read_stored_state(settings.database_url)))

@@ -1,4 +1,4 @@
-"""Settings in, what this process may and may not do at both ends out, line by line."""
+"""Checks what this process may and may not do in Kafka and PostgreSQL, line by line."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ ANSWER_S: Final = 20.0
 SKEW_S: Final = 5.0
 OLDEST_POSTGRES: Final = 150_000
 AT_ONCE: Final = 4
-"""Statements over all of events: a dump, a comparison, an export by hand, and one more."""
+"""Statements over all of events that may run at once: a dump, a comparison, an export, one more."""
 GRID_WARNING: Final = timedelta(days=730)
 
 _RIGHTS: Final = """
@@ -78,7 +78,7 @@ _POSITIONS: Final = """
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """One line of the report; `remedy`, what to type, is set where something fails."""
+    """One line of the report; `remedy`, what to do about it, is set where a check fails."""
 
     about: str
     message: str
@@ -93,9 +93,9 @@ class CheckResult(msgspec.Struct, frozen=True):
 async def check(
     settings: Settings, log: TopicReader, *, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[CheckResult]:
-    """Look at Kafka, then at the database, then at what they say together. Changes nothing.
+    """Check Kafka, then the database, then whether they fit together. Changes nothing.
 
-    What cannot be looked at because of an earlier failure is left out.
+    A check that depends on a failed one is left out.
     """
     kafka = _Kafka(settings, log)
     database = _Database(settings, clock)
@@ -122,7 +122,7 @@ async def check(
 
 
 class _Kafka:
-    """The brokers, as far as the service needs them."""
+    """Checks the brokers, as far as the service needs them."""
 
     def __init__(self, settings: Settings, log: TopicReader) -> None:
         self._settings = settings
@@ -136,7 +136,7 @@ class _Kafka:
         )
 
     async def connects(self) -> AsyncIterator[CheckResult]:
-        """Where to, as whom, how secured."""
+        """Connect; report address, user and encryption."""
         self.cluster_id = await self._log.cluster_id()
         settings = self._settings
         how: str = settings.kafka_security_protocol
@@ -145,7 +145,7 @@ class _Kafka:
         yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
 
     async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
-        """There, readable, and kept for how long."""
+        """Check that the topic exists and is readable; report its retention."""
         if self.cluster_id is None:
             return
         partitions = await self._log.partitions(topic)
@@ -162,7 +162,7 @@ class _Kafka:
             yield finding
 
     async def group(self) -> AsyncIterator[CheckResult]:
-        """May be seen, and who is in it."""
+        """Check that the group is visible; report its members."""
         if self.cluster_id is None:
             return
         group = self._settings.kafka_group_id
@@ -178,7 +178,7 @@ class _Kafka:
             yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
 
     async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> str | None:
-        """In which way a partition is not the one that its position speaks of."""
+        """Return how a partition differs from the one of its position; None if it is the same."""
         cluster_ids = (row["cluster_id"], self.cluster_id or "")
         if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
             return None
@@ -192,13 +192,13 @@ class _Kafka:
         )
 
     async def _unseen(self, topic: str) -> CheckResult:
-        """Kafka lists no topic that may not be seen; its settings are refused in words."""
+        """Check the rights of a missing topic: Kafka lists no topic that may not be described."""
         try:
             await self._log.topic_configs(topic)
         except FatalError:
             return CheckResult(
                 f"topic {topic}",
-                "no right to see it, and so not whether it is there",
+                "no right to describe it, so it may exist or not",
                 f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
             )
         create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
@@ -211,7 +211,9 @@ class _Kafka:
             partition for partition, bound in sorted(bounds.items()) if bound.end > bound.start
         ]
         if not filled:
-            yield CheckResult(f"topic {topic}", "empty: whether it may be read shows with a record")
+            yield CheckResult(
+                f"topic {topic}", "empty: the first record will show whether it may be read"
+            )
             return
         partition = filled[0]
         try:
@@ -231,12 +233,14 @@ class _Kafka:
         try:
             configs = await self._log.topic_configs(topic)
         except FatalError:
-            yield CheckResult(f"topic {topic}", "its settings may not be seen; that does no harm")
+            yield CheckResult(
+                f"topic {topic}", "its settings may not be described; that does no harm"
+            )
             return
         if "compact" in configs.get("cleanup.policy", ""):
             yield CheckResult(
                 f"topic {topic}",
-                "compacted: an event is lost when a younger one of its execution comes",
+                "compacted: Kafka deletes an event once a newer one has its key",
                 f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
             )
         kept_ms = int(configs.get("retention.ms", "-1"))
@@ -245,7 +249,7 @@ class _Kafka:
 
 
 class _Database:
-    """PostgreSQL, as far as the service needs it."""
+    """Checks PostgreSQL, as far as the service needs it."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         assert settings.database_url
@@ -260,7 +264,7 @@ class _Database:
         )
 
     async def connects(self) -> AsyncIterator[CheckResult]:
-        """New enough, and not a standby."""
+        """Connect; check that the server is new enough, and not a standby."""
         async with read_only_connection(self._url) as connection:
             version = int(await connection.fetchval("show server_version_num"))
             user = await connection.fetchval("select current_user")
@@ -270,12 +274,14 @@ class _Database:
         if version < OLDEST_POSTGRES:
             yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
         elif standby:
-            yield CheckResult(about, "a standby: it only reads", "name the primary in DATABASE_URL")
+            yield CheckResult(
+                about, "a standby: it is read-only", "name the primary in DATABASE_URL"
+            )
         else:
             yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}")
 
     async def migrations(self) -> AsyncIterator[CheckResult]:
-        """Applied, none edited."""
+        """Check that migrations are applied, and none was edited."""
         if not self.answers:
             return
         names: dict[str, list[str]] = {"applied": [], "pending": [], "edited": [], "unknown": []}
@@ -297,7 +303,7 @@ class _Database:
             yield CheckResult("migrations", f"{len(names['applied'])} applied{newer}")
 
     async def rights(self) -> AsyncIterator[CheckResult]:
-        """Everything that a batch does."""
+        """Check the rights for everything that a batch does."""
         if not self.migrated:
             return
         async with read_only_connection(self._url) as connection:
@@ -314,14 +320,15 @@ class _Database:
             yield CheckResult("rights", "may write events, positions, quarantine and projections")
 
     async def partitions(self) -> AsyncIterator[CheckResult]:
-        """The lock table has room for them, and their grid reaches far enough ahead."""
+        """Check that the lock table is large enough, and that partitions exist far enough ahead."""
         if not self.readable:
             return
         async with read_only_connection(self._url) as connection:
             locks, room, *ends = await connection.fetchrow(_GRID)
         yield CheckResult(
             "locks",
-            f"a statement over all of events takes {locks:,}, the server has about {room:,}",
+            f"a statement over all of events takes {locks:,} locks, "
+            f"the server has room for about {room:,}",
             ""
             if room >= AT_ONCE * locks
             else "raise max_locks_per_transaction in postgresql.conf, and restart the server",
@@ -329,14 +336,14 @@ class _Database:
         end = min(ends)
         yield CheckResult(
             "partitions",
-            f"their grid reaches to {end:%Y-%m}",
+            f"they exist up to {end:%Y-%m}",
             ""
             if datetime.fromtimestamp(self._clock(), UTC) < end - GRID_WARNING
-            else "a newer version of normalizer extends it: stop the writers, `normalizer migrate`",
+            else "a newer version of normalizer adds more: stop the writers, `normalizer migrate`",
         )
 
     async def clock(self) -> AsyncIterator[CheckResult]:
-        """Ours and the server's agree."""
+        """Check that the server's clock agrees with this machine's."""
         if not self.answers:
             return
         async with read_only_connection(self._url) as connection:
@@ -357,7 +364,7 @@ class _Database:
 
 
 async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[CheckResult]:
-    """The logs are those that the stored positions speak of."""
+    """Check that each topic is still the one that its position is of."""
     if not kafka.bounds or not database.readable:
         return
     topics = {partition.topic for partition in kafka.bounds}
@@ -368,7 +375,7 @@ async def _positions(kafka: _Kafka, database: _Database) -> AsyncIterator[CheckR
         about, bounds = f"position of {partition}", kafka.bounds.get(partition)
         if why := await kafka.why_reset(partition, row):
             wrong += 1
-            yield CheckResult(about, f"{why}: it was made anew", "normalizer run --accept-reset")
+            yield CheckResult(about, f"{why}: it was recreated", "normalizer run --accept-reset")
         elif bounds and row["next_offset"] < bounds.start:
             message = (
                 f"is {row['next_offset']}, the log begins at {bounds.start}: a gap will be noted"

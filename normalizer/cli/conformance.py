@@ -1,8 +1,8 @@
-"""Vectors in, what another program makes of them beside it, line by line.
+"""Runs another program over the contract's vectors and compares its lines.
 
-One run of the program reads all vectors. Between two of them stands an event that every program
-knows how to pass on, and whose id tells where the lines of the next begin: a program that gives a
-line too few or too many is wrong there, and nowhere else.
+One run of the program reads all vectors. Between two vectors it reads an event that every program
+knows how to pass on, and whose id marks where the lines of the next vector begin: so a program that
+writes a line too few or too many is wrong in that vector only.
 """
 
 import re
@@ -20,9 +20,9 @@ FOLDER: Final = Path(__file__).parents[1] / "vectors"
 
 Level = Literal["lines", "shapes", "rules"]
 LEVELS: Final[tuple[Level, ...]] = ("lines", "shapes", "rules")
-"""What a program is held against; each holds what stands before it.
+"""What a program is tested against; each level includes those before it.
 
-lines    canonical lines come back byte for byte
+lines    canonical lines are returned byte for byte
 shapes   events of every shape whose status no rule has to judge become canonical lines
 rules    every record becomes what the filter makes of it, or is refused for the same reason
 """
@@ -35,7 +35,7 @@ class ExpectedRejection(msgspec.Struct, frozen=True):
 
 
 class Vector(msgspec.Struct, frozen=True, kw_only=True):
-    """A record and what must become of it; `raw_hex` holds what is not UTF-8."""
+    """A record and its expected outcome; `raw_hex` holds bytes that are not UTF-8."""
 
     id: str
     about: str
@@ -46,7 +46,7 @@ class Vector(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One line that a program reads, and the lines that it must give."""
+    """One line that a program reads, and the lines that it must write."""
 
     id: str
     about: str
@@ -55,14 +55,14 @@ class Case(msgspec.Struct, frozen=True):
 
 
 class VectorMismatch(msgspec.Struct, frozen=True):
-    """A case in which the program gave other lines."""
+    """A case in which the program wrote other lines."""
 
     case: Case
     given: tuple[str, ...]
 
 
 def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
-    """Every case of a level and those before it."""
+    """Return every case of a level and of those before it."""
     vectors = [
         _vector_decoder.decode(line)
         for line in (folder / "records.ndjson").read_bytes().split(b"\n")
@@ -87,7 +87,7 @@ def read_cases(level: Level, folder: Path = FOLDER) -> list[Case]:
 
 
 def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMismatch]:
-    """Feed the cases to the program, and give those in which its lines are others.
+    """Run the program over the cases; return those in which its lines differ.
 
     Raises ConfigurationError if the program cannot be started.
     """
@@ -97,7 +97,7 @@ def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMis
         for line in (_marker(number).encode(), case.given)
     )
     try:
-        done = subprocess.run(  # noqa: S603 - whoever asks names the program
+        done = subprocess.run(  # noqa: S603 - the user names the program
             command, input=given, stdout=subprocess.PIPE, check=False
         )
     except OSError as error:
@@ -106,7 +106,7 @@ def run_program(command: Sequence[str], cases: Sequence[Case]) -> list[VectorMis
 
 
 def mismatch_lines(mismatch: VectorMismatch) -> Iterator[str]:
-    """A difference in words: the record, and line by line what it should have become."""
+    """A difference in words: the record, and the expected and actual lines."""
     case, given = mismatch.case, mismatch.given
     yield f"{case.id}: {case.about}" if case.about else case.id
     yield f"  read      {_shortened(case.given.decode(errors='replace'))}"
@@ -168,7 +168,7 @@ def _shortened(text: str) -> str:
 
 
 _MARKED: Final = "1777777777777"
-"""How the id of an event between two vectors begins; their number follows."""
+"""The beginning of the id of a marker event between two vectors; their number follows."""
 _MARKER: Final = re.compile(rf"(?<![0-9]){_MARKED}([0-9]{{6}})(?![0-9])")
 _LONGEST: Final = 400
 _BEFORE: Final = 60

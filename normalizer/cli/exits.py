@@ -1,6 +1,6 @@
 """How a command ends: exit codes, one line for an error, the result of a job.
 
-Exit codes: 0 done, or stopped when asked; 1 something was found (a check failed, a record was
+Exit codes: 0 done, or stopped by a signal; 1 something was found (a check failed, a record was
 refused under --strict, a record is lost, a source was truncated, `up` could not start); 2 wrong
 usage or settings; 3 trying again cannot cure it; 130 a second signal ended it at once.
 """
@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 
 def load_settings(*needs: str) -> Settings:
-    """The settings of the environment; ends the process where they are wrong.
+    """Read the settings of the environment; end the process if they are wrong.
 
     Logs are silent from here on, until a command configures its own.
     """
@@ -39,7 +39,7 @@ def load_settings(*needs: str) -> Settings:
 
 
 def settings_or_exit(read: Callable[[], _T]) -> _T:
-    """What is read; ends the process where it is a wrong setting."""
+    """Return what is read; end the process if a setting is wrong."""
     try:
         return read()
     except ConfigurationError as error:
@@ -47,7 +47,7 @@ def settings_or_exit(read: Callable[[], _T]) -> _T:
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
-    """What the work gives; ends the process with one line where it fails."""
+    """Return the result of the work; end the process with one line if it fails."""
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work)
@@ -56,7 +56,7 @@ def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def exit_with_error(error: NormalizerError) -> NoReturn:
-    """Say what is wrong on lines of its own, and end the process with its code."""
+    """Print what is wrong on its own lines, and end the process with its exit code."""
     for line in str(error).splitlines():
         click.echo(f"error: {settings_of.masked_url(line)}", err=True)
     raise SystemExit(MISUSED if isinstance(error, ConfigurationError) else FAILED) from error
@@ -75,7 +75,7 @@ def exit_with(result: RunResult) -> NoReturn:
 
 @contextlib.asynccontextmanager
 async def optional_topic_reader(settings: Settings) -> AsyncIterator[TopicReader | None]:
-    """A reader of topics; None where no brokers are named."""
+    """A reader of topics; None if no brokers are configured."""
     if not settings.kafka_bootstrap_servers:
         yield None
         return

@@ -1,6 +1,6 @@
-"""Coordinates in, the story of that record out: where it went, and by which rules.
+"""Explains where one record went, and by which rules.
 
-What the tables say comes first; what the record itself says follows where it can still be read.
+The tables come first; the record itself follows if the log still has it.
 """
 
 import re
@@ -79,11 +79,15 @@ _GAPS: Final = {
     "skipped": "an operator skipped it",
 }
 _ATTEMPTS: Final = (
-    "silence, so the first try",
+    "none given, so the first attempt",
     "a number that counts from 1, less one",
-    "said outright",
+    "declared by the producer",
 )
-_STATUS: Final = ("the event's name", "a word the producer sent", "a failure, declared or nested")
+_STATUS: Final = (
+    "the event's name",
+    "a status word of the producer",
+    "a failure, declared or nested",
+)
 _CREATED_AT: Final = ("the log's time, or none", "the time inside the event id", "the producer")
 
 
@@ -99,7 +103,7 @@ class RecordCoordinates(NamedTuple):
 
 
 def parse_coordinates(text: str) -> RecordCoordinates:
-    """TOPIC:PARTITION:OFFSET; the topic may hold colons. Raises ConfigurationError."""
+    """Parse TOPIC:PARTITION:OFFSET; the topic may contain colons. Raises ConfigurationError."""
     match = _COORDINATES.fullmatch(text)
     if match is None:
         raise ConfigurationError(
@@ -116,7 +120,7 @@ async def explain(
     incarnation: int | None = None,
     redact_keys: Sequence[str] = (),
 ) -> list[str]:
-    """Lines that say what became of the record. Raises StoreUnavailable and FatalError."""
+    """Lines that explain what became of the record. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         position = await connection.fetchrow(_POSITION, at.topic, at.partition, incarnation)
         if position is None:
@@ -138,13 +142,13 @@ async def explain(
 async def _read_from_topic(
     log: TopicReader | None, at: RecordCoordinates, position: asyncpg.Record
 ) -> tuple[RawRecord | None, str]:
-    """The record as the log has it now, and what is to be said of that."""
+    """Return the record as the log has it now, and a sentence about that."""
     if log is None:
-        return None, "not looked: KAFKA_BOOTSTRAP_SERVERS is not set"
+        return None, "not read: KAFKA_BOOTSTRAP_SERVERS is not set"
     partition = KafkaPartition(at.topic, at.partition)
     try:
         if await log.cluster_id() != position["cluster_id"]:
-            return None, f"not looked: it was read from cluster {position['cluster_id']}"
+            return None, f"not read: it was read from cluster {position['cluster_id']}"
         if partition not in await log.partitions(at.topic):
             return None, "the partition is not there now"
         bounds = (await log.bounds([partition]))[partition]
@@ -154,7 +158,7 @@ async def _read_from_topic(
             return None, f"expired: the log begins at {bounds.start}"
         record = await log.record_at(partition, at.offset)
     except BrokerUnavailable as error:
-        return None, f"not looked: {error}"
+        return None, f"not read: {error}"
     if record is None:
         return None, "no committed record at this offset"
     size = "no value" if record.value is None else f"{len(record.value)} bytes"
@@ -186,13 +190,14 @@ async def _outcome_lines(
     if gap := await connection.fetchrow(_GAP_OF, *key):
         between = f"offsets {gap['first_offset']} to {gap['next_offset']}"
         return [f"no record: {between} are a gap: {_GAPS[gap['reason']]}"]
-    return ["read, and left no row of its own: ignored, or told again what another record had told"]
+    return ["read, but has no row of its own: ignored, or it repeated an event of another record"]
 
 
 async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> list[asyncpg.Record]:
-    """Of these coordinates, which say nothing of ids: each partition that has rows by itself.
+    """The events of these coordinates, from each partition of the table that has rows.
 
-    One statement over all would lock every one with all of its indexes.
+    The coordinates do not tell the id, and one statement over all would lock every partition with
+    all of its indexes.
     """
     partitions = await connection.fetch(PARTITIONS)
     events = [
@@ -204,7 +209,7 @@ async def _stored_events(connection: asyncpg.Connection, *key: str | int) -> lis
 
 
 async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> list[str]:
-    """Where an event is that has no row from this record: in the row of another telling."""
+    """Find an event without a row of this record: it is in the row of another record."""
     assert event.event_id is not None
     ids = [event.event_id, *sibling_ids(event.event_id, event.execution_id)]
     rows = [row for one in ids if (row := await connection.fetchrow(_EVENT_BY_ID, one))]
@@ -212,13 +217,13 @@ async def _reported_before(connection: asyncpg.Connection, event: Envelope) -> l
     if best is None or not match_strength(_named(best), event):
         return [f"event {event.source_index} has no row: id {event.event_id} is not stored"]
     return [
-        f"event {event.source_index} was told before: duplicate of, or merged into,",
+        f"event {event.source_index} was reported before: duplicate of, or merged into,",
         *_stored(best),
     ]
 
 
 def _named(row: asyncpg.Record) -> Envelope:
-    """What tells the row's event from others of its id."""
+    """What identifies the row's event among others of its id."""
     names = ("execution_id", "event_type", "status", "step", "command_id")
     return Envelope(**{name: row[name] for name in names})
 

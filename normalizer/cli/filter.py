@@ -1,6 +1,7 @@
-"""Raw records in, canonical events out, one a line: the core alone, without a place in a log.
+"""Runs the rules alone: reads raw records and writes canonical events, one a line.
 
 A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` in its place.
+Source: docs/spec/envelope.md#c2, #c8.
 """
 
 from collections.abc import Iterable
@@ -15,9 +16,9 @@ from normalizer.files.record_lines import Readable, pages
 
 
 def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str] = ()) -> int:
-    """Normalize every line of the source; how many records or events were refused.
+    """Normalize every line of the source; return how many records or events were refused.
 
-    What was read is written before more is waited for. Raises what the sink raises.
+    What was read is written before it waits for more. Raises what the sink raises.
     """
     normalize = Normalizer(redact_keys).normalize
     refused = 0

@@ -19,9 +19,9 @@ def _execution(text: str) -> ForgottenExecution:
 
 @click.command()
 @click.argument("execution", type=_execution)
-@click.option("--by", "who", help="Who asks for it.  [default: user@host]")
+@click.option("--by", "who", help="Who requests it.  [default: user@host]")
 @click.option("--reason", "why", required=True, help="Why: kept with the erasure, so no content.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--dry-run", is_flag=True, help="Only count what would be deleted.")
 def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run: bool) -> None:
     """Erase EXECUTION: its events, calls and refused bytes. Counts stay.
 
@@ -29,11 +29,12 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
     normalizer forget 543942402461926429 --reason "request 17" --dry-run
     normalizer forget 543942402461926429 --reason "request 17" --by alice
 
-    EXECUTION is its number, or the text that its producer named it by. It is read again by nothing:
-    events of it that come later, from the log or from a file, are ignored. Refused records go that
-    hold its id anywhere in their bytes. Who, when and why stand in normalizer.forgotten_executions.
-    Not reached: the log itself, backups, files of `normalizer export` and `projector maintain`.
-    Stopped or killed, the same command goes on. Its user must be the owner.
+    EXECUTION is its number, or the text that its producer named it by. Events of it
+    that arrive later, from the log or from a file, are ignored. Refused records are deleted if
+    their bytes contain its id anywhere. Who, when and why is kept in
+    normalizer.forgotten_executions. Not covered: the log itself, backups, files of
+    `normalizer export` and `projector maintain`. After a stop or a kill, the same command resumes.
+    Its user must be the owner.
 
     Exit codes: 0 done; 2 wrong usage or settings; 3 no answer, or it differs from what is shown.
     """
@@ -43,7 +44,7 @@ def forget(*, execution: ForgottenExecution, who: str | None, why: str, dry_run:
         raise click.BadParameter("expected a reason", param_hint="--reason")
     flow = Forget(settings.database_url, execution)
     if dry_run:
-        click.echo(f"nothing was changed; it would be: {run_or_exit(flow.count())}")
+        click.echo(f"nothing was changed; it would delete: {run_or_exit(flow.count())}")
         return
     reason = ErasureReason(who=who or user_at_host(), why=why.strip())
     click.echo(f"erased execution {execution.execution_id}: {run_or_exit(flow.run(reason))}")

@@ -28,7 +28,7 @@ from normalizer.settings import Settings
 
 
 def configure_screen(settings: Settings) -> Screen:
-    """A screen on standard error, and logs that go to it."""
+    """Return a screen on standard error, and send logs to it."""
     screen = Screen(sys.stderr)
     telemetry.configure(
         level=settings.log_level,
@@ -46,7 +46,7 @@ def run_job(
     screen: Screen,
     throttling: ThrottleOptions,
 ) -> RunResult:
-    """Play the flow; a signal stops it in order."""
+    """Run the job; a signal stops it in order."""
 
     async def run() -> RunResult:
         async with contextlib.AsyncExitStack() as opened:
@@ -64,7 +64,7 @@ def run_job(
 async def _throttle(
     settings: Settings, throttling: ThrottleOptions, opened: contextlib.AsyncExitStack
 ) -> Throttle:
-    """The pace, with an eye on live traffic where brokers are named."""
+    """The throttle, which reads live traffic if brokers are configured."""
     logger = telemetry.get_logger()
     live = None
     if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
@@ -81,7 +81,7 @@ async def _throttle(
 def run_dry(
     settings: Settings, source: HistorySource, normalize: Normalize, changes: Path | None
 ) -> NoReturn:
-    """Say what would change, and end."""
+    """Print what would change, and end."""
     assert settings.database_url
     database_url = settings.database_url
 
@@ -102,7 +102,7 @@ def run_dry(
 
 @contextlib.contextmanager
 def collecting_diff(path: Path | None) -> Iterator[Diff]:
-    """A diff that writes each of its rows into the file, where one is named."""
+    """A diff that also writes each row to the file, if one is named."""
     if path is None:
         yield Diff()
         return
@@ -111,7 +111,7 @@ def collecting_diff(path: Path | None) -> Iterator[Diff]:
 
 
 async def run_until_stopped(work: Coroutine[Any, Any, None], stop: Callable[[], None]) -> None:
-    """Do the work; a signal calls `stop`."""
+    """Run the work; a signal calls `stop`."""
     with stop_on_signals(stop):
         await work
 
@@ -129,7 +129,7 @@ def print_diff_and_exit(diff: Diff, stale: Diff | None = None) -> NoReturn:
 
 
 class _ScreenStream:
-    """A stream for log lines that go to the screen: they do not run into the live line."""
+    """A stream for log lines that go to the screen: they replace the live line."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -139,7 +139,7 @@ class _ScreenStream:
             self._screen.print_line(text.rstrip("\n"))
 
     def flush(self) -> None:
-        """Every line is flushed when it is written."""
+        """Do nothing: every line is flushed when it is written."""
 
     def isatty(self) -> bool:
         return self._screen.rewrites

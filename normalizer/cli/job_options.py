@@ -1,4 +1,4 @@
-"""Options that the commands of jobs share: how fast, what rows lack, from when to when."""
+"""Options that the commands of jobs share: throttle, missing fields, time range."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class ThrottleOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast a job may go; no part of what is asked."""
+    """How fast a job may run; not part of the job's identity."""
 
     yield_at_s: float | None
     max_rate: float | None
@@ -29,11 +29,13 @@ def _throttle_options(command: _Command) -> _Command:
             default=YIELD_AT_S,
             show_default=True,
             metavar="SECONDS",
-            help="Stand still while live records wait for longer.",
+            help="Pause while live records wait for longer.",
         ),
-        click.option("--no-yield", is_flag=True, help="Do not look at live traffic."),
+        click.option("--no-yield", is_flag=True, help="Ignore live traffic."),
         click.option(
-            "--max-rate", type=click.FloatRange(0, min_open=True), help="Records a second at most."
+            "--max-rate",
+            type=click.FloatRange(0, min_open=True),
+            help="Records per second at most.",
         ),
     ):
         command = option(command)
@@ -41,9 +43,9 @@ def _throttle_options(command: _Command) -> _Command:
 
 
 def history_options(command: _Command) -> _Command:
-    """The options of every command that writes: how fast, and whether it only tries."""
+    """The options of every command that writes: throttle and dry run."""
     return click.option(
-        "--dry-run", is_flag=True, help="Write nothing; say what would change, field by field."
+        "--dry-run", is_flag=True, help="Write nothing; print what would change, field by field."
     )(_throttle_options(command))
 
 
@@ -65,7 +67,7 @@ changes_option: Final = click.option(
 
 
 def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:
-    """How fast it may go, from the options of that name."""
+    """Build the throttle options from the options of those names."""
     return ThrottleOptions(
         yield_at_s=None if options["no_yield"] else options["yield_at"],
         max_rate=options["max_rate"],
@@ -73,7 +75,7 @@ def throttle_options_of(options: dict[str, Any]) -> ThrottleOptions:
 
 
 def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
-    """What was said of a selection, as text."""
+    """The options of a selection, as text."""
     return {
         name: str(value)
         for name, value in msgspec.structs.asdict(selection).items()
@@ -82,7 +84,7 @@ def selection_texts(selection: msgspec.Struct) -> dict[str, str]:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """The time a text says, UTC if it has no zone. Raises UsageError."""
+    """Parse a time, UTC if it has no zone. Raises UsageError."""
     if text is None:
         return None
     try:

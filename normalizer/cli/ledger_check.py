@@ -1,11 +1,11 @@
-"""Positions, tables and broker in; for each partition, whether every offset is explained.
+"""Checks for each partition whether every offset is accounted for, by positions, tables and log.
 
-`explained`: every offset up to the position gave a record or lies in a known gap, and the tables
+`explained`: every offset up to the position gave a record or is in a known gap, and the tables
 hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
-missing. `MORE`: there are rows that nobody counted. `ANEW`: the log is not the one that was read.
-What is older than the log's retention, or of an incarnation before, cannot be told, and is counted.
-Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
-coordinates. Rows that retention has taken are counted where it noted them.
+missing. `MORE`: there are rows that nobody counted. `ANEW`: the topic was recreated.
+Offsets older than the log's retention, or of an earlier incarnation, cannot be checked and are
+counted. Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
+coordinates. Rows that retention deleted are counted where it noted them.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +32,7 @@ JobRunKey = tuple[str, int]
 
 
 class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of source_positions: where the partition stands, and its running totals."""
+    """A row of source_positions: the position of a partition, and its running totals."""
 
     topic: str
     incarnation: int
@@ -69,7 +69,7 @@ class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verification found of one partition.
+    """What was found about one partition.
 
     `wrong` are sentences, each a reason for exit code 1: LOST, MORE or ANEW. `unverified` are
     offsets in gaps that the log no longer reaches: nobody can tell whether they held a record.
@@ -82,10 +82,10 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         at = self.position
-        again = f", {at.rewound} told to be read again" if at.rewound else ""
+        again = f", {at.rewound} set back, to be read again" if at.rewound else ""
         result = [*self.wrong] or ["explained"]
         if self.unverified:
-            result.append(f"cannot tell for {self.unverified} offsets: older than the log")
+            result.append(f"{self.unverified} offsets cannot be checked: older than the log")
         if self.skipped:
             result.append(f"{self.skipped} offsets were skipped by an operator")
         return (
@@ -98,7 +98,7 @@ class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What the verification found of one run of a job; `wrong` as of a partition."""
+    """What was found about one run of a job; `wrong` as for a partition."""
 
     job_id: str
     run: int
@@ -118,16 +118,16 @@ class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
 async def verify_ledger(
     database_url: str, log: TopicReader | None
 ) -> AsyncIterator[PartitionFinding | RunFinding]:
-    """Explain every position, partition by partition; without a log, against the tables only.
+    """Check every position, partition by partition; without a log, against the tables only.
 
     Runs of jobs follow, those that wrote anything.
 
-    The tables are read in chunks, each with a snapshot of its own: rows beyond the positions
-    noted at the start are left out, so the chunks prove the whole.
-    Raises StoreUnavailable, FatalError, and what the log raises.
+    The tables are read in chunks, each with its own snapshot. Rows beyond the positions noted at
+    the start are left out, so the chunks together are consistent. Raises StoreUnavailable,
+    FatalError, and what the log raises.
     """
     async with _connection(database_url) as connection:
-        # One moment: a batch adds to both.
+        # Read both at one moment: a batch adds to both.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             positions = [LedgerPosition(**row) for row in await connection.fetch(_POSITIONS)]
             gaps = await _gaps(connection)
@@ -156,7 +156,7 @@ async def verify_ledger(
 
 
 class _Gaps(msgspec.Struct):
-    """Of one partition: how many offsets were counted as holes, and which they are, by reason."""
+    """Gaps of one partition: how many offsets were counted as holes, and which, by reason."""
 
     offsets: int = 0
     missing: list[tuple[int, int]] = []
@@ -192,7 +192,7 @@ async def _check_partition(
         start = await log.log_start(position.topic, position.partition)
     if log and start is not None:
         if why := await _why_reset(log, position):
-            wrong.append(f"ANEW: {why}: the topic was made anew; what was read of it is explained")
+            wrong.append(f"ANEW: {why}: the topic was recreated; what was read of it is explained")
         else:
             readable = [
                 (max(first, start), after) for first, after in gaps.missing if after > start
@@ -235,9 +235,9 @@ async def _rows(
     positions: Sequence[LedgerPosition],
     runs: Sequence[asyncpg.Record],
 ) -> tuple[Counter[PartitionKey], Counter[JobRunKey], Counter[PartitionKey], Counter[JobRunKey]]:
-    """Rows stored, by partition and by run, and refused: those there are, and those archived.
+    """Rows stored, by partition and by run, and refused: present ones and archived ones.
 
-    Counted again when retention took rows meanwhile: they would be missed, or be counted twice.
+    Counted again if retention deleted rows meanwhile: they would be missed, or counted twice.
     """
     taken = await connection.fetch(_ARCHIVED)
     while True:
@@ -327,7 +327,7 @@ async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
         raise translated(error) from error
 
 
-# read_to: how far the position has been, also before it was set back.
+# read_to: how far the position has ever been, also before it was set back.
 _POSITIONS: Final = """
     select   topic, incarnation, partition, cluster_id, start_offset, next_offset,
              greatest(next_offset, (
@@ -366,7 +366,7 @@ _STORED: Final = """
     group by 1, 2, 3
 """
 
-# Batches of a run ascend as they commit, so one of them says how far the totals reach.
+# Batches of a run commit in ascending order, so one of them shows how far the totals reach.
 _RUNS: Final = """
     select   job.job_id, job.run, job.spec, written.last_batch_id,
              sum(part.stored)::bigint as stored, sum(part.quarantined)::bigint as quarantined

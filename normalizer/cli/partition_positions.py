@@ -1,6 +1,6 @@
-"""Shows where partitions stand, and moves one by hand: past a record, or back.
+"""Shows positions of partitions, and moves one by hand: past a record, or back.
 
-What a skip passes is read first: a record goes to quarantine, what cannot be read becomes a gap.
+Skipped offsets are read first: a record is quarantined, an unreadable offset becomes a gap.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from normalizer.store.position_changes import PositionChange, change_position
 from normalizer.store.read_only import read_only_connection
 
 MOST_OFFSETS: Final = 10_000
-"""Passed at once: one transaction, whose records are held in memory."""
+"""Offsets skipped at once: one transaction, whose records are held in memory."""
 
 _POSITIONS: Final = """
     select   topic, incarnation, partition, next_offset, start_offset, owner, epoch, records, holes,
@@ -35,7 +35,7 @@ _POSITIONS: Final = """
 
 
 class PartitionPosition(msgspec.Struct, kw_only=True):
-    """Where a partition stands; `log_end` is None where no broker told."""
+    """The position of a partition; `log_end` is None if no broker reported it."""
 
     topic: str
     incarnation: int
@@ -59,7 +59,7 @@ class PartitionPosition(msgspec.Struct, kw_only=True):
 
     @property
     def at(self) -> KafkaPartition:
-        """As Kafka names it."""
+        """The partition in Kafka's notation."""
         return KafkaPartition(self.topic, self.partition)
 
 
@@ -89,9 +89,9 @@ class MovedPosition(msgspec.Struct, frozen=True, kw_only=True):
 async def read_positions(
     settings: Settings, log: TopicReader | None, topic: str | None, partition: int | None
 ) -> list[PartitionPosition]:
-    """Every position that fits, the newest incarnation of each partition first.
+    """Every matching position, the newest incarnation of each partition first.
 
-    Raises StoreUnavailable and FatalError; a broker that is away only leaves the ends out.
+    Raises StoreUnavailable and FatalError; while a broker is away only the ends are missing.
     """
     assert settings.database_url
     async with read_only_connection(settings.database_url) as connection:
@@ -121,7 +121,7 @@ async def skip(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Pass what stands at the position, or all up to `to`. Raises what `change_position` does."""
+    """Skip the record at the position, or all up to `to`. Raises what `change_position` does."""
     position = await _position(settings, log, at)
     if to is not None and not offset < to <= offset + MOST_OFFSETS:
         raise ConfigurationError(
@@ -149,7 +149,7 @@ async def rewind(
     change: PositionChange,
     dry_run: bool,
 ) -> MovedPosition:
-    """Set it back: what is read again is duplicate. Raises what `change_position` does."""
+    """Set the position back; offsets read again are duplicates. Raises as `skip` does."""
     position = await _position(settings, log, at)
     if not position.start_offset <= offset < position.next_offset:
         raise ConfigurationError(
@@ -159,8 +159,8 @@ async def rewind(
     start = (await log.bounds([at]))[at].start if log and position.log_end is not None else offset
     if offset < start:
         raise ConfigurationError(
-            f"--offset: the log begins at {start}; what came before it is to be had from an "
-            "archive, by `normalizer backfill`"
+            f"--offset: the log begins at {start}; load earlier records from an archive, "
+            "by `normalizer backfill`"
         )
     part = _part(position, position.next_offset, offset)
     return await _done(settings, change, part, dry_run=dry_run)
@@ -190,14 +190,16 @@ async def _passed(
     offset: int,
     to: int | None,
 ) -> tuple[list[RawRecord], int]:
-    """The records that can be read there, and the offset to read next."""
+    """Return the records that can be read there, and the offset to read next."""
     if position.cluster_id == CLUSTER_ID:
         if to is None:
-            raise ConfigurationError("a position of a file: say --to, its log cannot be asked")
+            raise ConfigurationError(
+                "a position of a file: give --to, because there is no log to read"
+            )
         return [], to
     if log is None or position.log_end is None:
         raise ConfigurationError(
-            f"{position.at}: what is skipped is read first: no broker tells of it; see "
+            f"{position.at}: skipped offsets are read first, but no broker answers; see "
             "KAFKA_BOOTSTRAP_SERVERS"
         )
     if (cluster := await log.cluster_id()) != position.cluster_id:
@@ -215,7 +217,7 @@ async def _passed(
 async def _read(
     settings: Settings, position: PartitionPosition, offset: int, to: int | None, end: int
 ) -> tuple[list[RawRecord], int]:
-    """Records up to `to`; without it the one at `offset`, or none and where the next one is."""
+    """Return records up to `to`; without it, the one at `offset` or the offset of the next one."""
     records: list[RawRecord] = []
     first = offset
     while offset < (to or min(end, first + MOST_OFFSETS)):
@@ -243,7 +245,7 @@ def _part(
     records: Sequence[RawRecord] = (),
     details: Sequence[str] = (),
 ) -> PartitionBatch:
-    """The stretch that is passed; whatever has no record is a hole. Backwards it has neither."""
+    """The skipped range; offsets without a record are holes. A rewind has neither."""
     edges = [(from_offset - 1), *(record.offset for record in records), next_offset]
     return PartitionBatch(
         topic=position.topic,
@@ -261,7 +263,7 @@ def _part(
 
 
 def positions_table(positions: Sequence[PartitionPosition]) -> str:
-    """Lines for a person, a partition each."""
+    """Lines for a person, one per partition."""
     names = (
         *("topic", "partition", "incarnation", "next_offset", "log_end", "epoch", "owner"),
         *("records", "holes", "rewound", "stored", "duplicate", "merged", "quarantined", "ignored"),

@@ -25,7 +25,7 @@ _AT: Final = re.compile(r"(.+):(\d{1,9})")
 
 
 def _partition(text: str) -> KafkaPartition:
-    """The topic may hold colons."""
+    """Parse TOPIC:PARTITION; the topic may contain colons."""
     match = _AT.fullmatch(text)
     if match is None:
         raise click.BadParameter(f"expected TOPIC:PARTITION, as noetl.events:3; got {text!r}")
@@ -36,8 +36,8 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
     """The options of every command that moves a position."""
     for option in (
         click.option("--who", help="Who does it.  [default: user@host]"),
-        click.option("--why", required=True, help="Why: kept with the change, not content."),
-        click.option("--dry-run", is_flag=True, help="Only say what would be done."),
+        click.option("--why", required=True, help="Why: kept with the change, so no content."),
+        click.option("--dry-run", is_flag=True, help="Only print what would be done."),
         click.argument("at", metavar="TOPIC:PARTITION", type=_partition),
     ):
         command = option(command)
@@ -46,14 +46,14 @@ def _changes(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group()
 def position() -> None:
-    """Where each partition stands, and the way past what cannot be written.
+    """Show positions of partitions, and move one past a record that cannot be written.
 
     \b
     normalizer position show
     normalizer position skip noetl.events:3 --offset 1042 --why "poison, see ticket 17"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
-    A process that reads the partition goes on from the new position by itself. Every change is
+    A process that reads the partition continues from the new position. Every change is
     kept in normalizer.position_changes.
     """
 
@@ -86,7 +86,9 @@ def show(*, at: str, as_json: bool) -> None:
 
 @position.command()
 @_changes
-@click.option("--offset", type=click.IntRange(0), required=True, help="Where it must stand now.")
+@click.option(
+    "--offset", type=click.IntRange(0), required=True, help="The position it must have now."
+)
 @click.option("--to", type=click.IntRange(1), help="The offset to read next.")
 def skip(
     *,
@@ -97,7 +99,7 @@ def skip(
     why: str,
     dry_run: bool,
 ) -> None:
-    """Move the position past what stands there; nothing is lost by it.
+    """Move the position past the record there; nothing is lost.
 
     \b
     normalizer position skip noetl.events:3 --offset 1042 --dry-run --why "what is it?"
@@ -130,8 +132,8 @@ def rewind(*, at: KafkaPartition, offset: int, who: str | None, why: str, dry_ru
     normalizer position rewind noetl.events:3 --offset 900 --dry-run --why "what would it be?"
     normalizer position rewind noetl.events:3 --offset 900 --why "rows were deleted by hand"
 
-    What is stored is a duplicate then, and counted as one; what is missing is stored. The
-    offsets stand in the column `rewound`, so that the totals still balance.
+    Events that are stored already count as duplicates then; missing ones are stored. The column
+    `rewound` holds the number of these offsets, so that the totals still balance.
 
     Exit codes: 0 done; 1 the position was moved meanwhile: nothing was changed; 2 wrong usage or
     settings; 3 no answer.
@@ -171,7 +173,7 @@ def _run(
 
 
 def user_at_host() -> str:
-    """Who types it, where nobody says who."""
+    """The default for --who: the user who runs the command."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Every command under its name, each from where it stands."""
+"""Registers every command under its name."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -21,10 +21,10 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 class CommandGroup(click.Group):
-    """All commands end alike: Ctrl-C by 130, a full disk by a line and 3."""
+    """Ends all commands alike: Ctrl-C gives 130; a full disk gives a message and 3."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """What the command gives."""
+        """Invoke the command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -32,9 +32,9 @@ class CommandGroup(click.Group):
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # What Python still wants to flush at exit goes nowhere.
+            # Python must not fail again when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            click.echo(f"error: cannot write what comes out: {error.strerror}", err=True)
+            click.echo(f"error: cannot write the output: {error.strerror}", err=True)
             raise SystemExit(FAILED) from error
 
 
@@ -44,11 +44,11 @@ class CommandGroup(click.Group):
 )
 @click.version_option(package_name="event-normalizer")
 def main() -> None:
-    """Raw workflow events from Kafka in, canonical rows in PostgreSQL out, exactly once.
+    """Normalize raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.
 
     \b
     normalizer up                      the whole stack with traffic, on this machine
-    normalizer check                   may it run here? what is missing?
+    normalizer check                   check what it needs here
     normalizer run                     the service, until SIGTERM
     normalizer normalize < raw.ndjson  the rules alone, as a filter
 

@@ -1,4 +1,4 @@
-"""The commands that answer: what may it do, what is set, and what became of a record."""
+"""The commands that read: check, config, schema, conform, metrics, explain, quarantine, ledger."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -23,7 +23,7 @@ from normalizer.cli.ledger_check import verify_ledger
 from normalizer.envelope import json_schema
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import TopicReader
-from normalizer.service.service_metrics import documented as documented_metrics
+from normalizer.service.metric_catalog import documented as documented_metrics
 from normalizer.store import quarantine_reader
 
 
@@ -43,13 +43,13 @@ def schema() -> None:
     type=click.Choice(conformance.LEVELS),
     default="lines",
     show_default=True,
-    help="lines: canonical lines come back; shapes: also events whose status no rule has to "
+    help="lines: canonical lines are returned; shapes: also events whose status no rule has to "
     "judge; rules: also every other record, and every refusal.",
 )
-@click.option("--show", default=10, show_default=True, help="So many differences in words.")
+@click.option("--show", default=10, show_default=True, help="Print this many differences.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def conform(*, level: conformance.Level, show: int, command: tuple[str, ...]) -> None:
-    """Hold a program against the contract: it reads lines, and must give what contract/ says.
+    """Test a program against the contract: it reads lines, and must write what contract/ expects.
 
     \b
     normalizer conform -- cat
@@ -85,7 +85,7 @@ def config() -> None:
 
 @click.command()
 def metrics() -> None:
-    """Every metric of /metrics: what it means, and what to look at and do. A Markdown table.
+    """Every metric of /metrics: what it means, and what to do about it. A Markdown table.
 
     \b
     normalizer metrics | grep lag
@@ -96,7 +96,7 @@ def metrics() -> None:
 
 @click.command()
 def check() -> None:
-    """What the service may and may not do with these settings; changes nothing. Exit 1: it may not.
+    """Check what the service may do with these settings; changes nothing. Exit 1: a check failed.
 
     \b
     DATABASE_URL=postgresql://writer:secret@db/events \\
@@ -119,7 +119,7 @@ def check() -> None:
 
 @click.group()
 def quarantine() -> None:
-    """What was refused, and why.
+    """Records that were refused, and why.
 
     \b
     normalizer quarantine list --reason invalid_json
@@ -130,10 +130,10 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.option("--reason", type=click.Choice(REASONS), help="Only of this reason.")
 @click.option("--topic", help="Only of this topic.")
-@click.option("--redriven", is_flag=True, help="Also those that came through since.")
+@click.option("--redriven", is_flag=True, help="Also entries that were stored since.")
 @click.option("--limit", type=click.IntRange(1), default=50, show_default=True)
 def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, limit: int) -> None:
-    """The latest refusals that are still refused, one a line, the newest first.
+    """List the latest records that are still refused, one a line, the newest first.
 
     \b
     normalizer quarantine list
@@ -146,14 +146,14 @@ def list_quarantined(*, reason: str | None, topic: str | None, redriven: bool, l
             settings.database_url, reason=reason, topic=topic, redriven=redriven, limit=limit
         )
     )
-    click.echo(quarantine_reader.table(entries) if entries else "nothing is refused")
+    click.echo(quarantine_reader.table(entries) if entries else "no records are quarantined")
 
 
 @quarantine.command("show")
 @click.argument("number", type=int)
-@click.option("--raw", is_flag=True, help="Show the content as it came, secrets and all.")
+@click.option("--raw", is_flag=True, help="Show the content as received, secrets included.")
 def show_quarantined(*, number: int, raw: bool) -> None:
-    """Everything about one refusal; its content with secrets redacted.
+    """Show everything about one entry; its content with secrets redacted.
 
     \b
     normalizer quarantine show 17
@@ -167,7 +167,7 @@ def show_quarantined(*, number: int, raw: bool) -> None:
 
 @click.group()
 def ledger() -> None:
-    """Whether every record is accounted for.
+    """Check that every record is accounted for.
 
     \b
     normalizer ledger verify
@@ -202,10 +202,10 @@ def verify_command() -> None:
 @click.command()
 @click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
 @click.option(
-    "--incarnation", type=click.IntRange(0), help="Of a topic made anew; default the newest."
+    "--incarnation", type=click.IntRange(0), help="Of a recreated topic; default the newest."
 )
 def explain(*, coordinates: str, incarnation: int | None) -> None:
-    """Where one record went: its row, or why it has none; its shape, rules and coercions.
+    """Show where one record went: its row, or why it has none; its shape, rules and coercions.
 
     \b
     normalizer explain noetl.events:3:1042

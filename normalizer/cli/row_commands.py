@@ -1,4 +1,4 @@
-"""The command line of what is stored: renormalize, redact, redrive, export, and the jobs of it."""
+"""The commands over stored rows: renormalize, redact, redrive, export, and the list of jobs."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -73,7 +73,7 @@ def renormalize(
     changes: Path | None,
     **throttling: Any,
 ) -> None:
-    """Bring stored rows that older rules made to what today's rules make of them.
+    """Update stored rows of older rules to what today's rules make of them.
 
     \b
     normalizer renormalize --dry-run
@@ -113,16 +113,16 @@ def renormalize(
 @click.command()
 @history_options
 def redact(*, dry_run: bool, **throttling: Any) -> None:
-    """Take out of stored rows what today's rules call a secret, where older rules left it.
+    """Take secrets, as today's rules define them, out of rows that older rules stored.
 
     \b
     normalizer redact --dry-run
     normalizer redact
 
-    Everywhere: events, refusals' details, what calls keep of archived events, what counters are
-    counted by. Projections follow. The dry run counts by place, and shows no content. Refused bytes
-    stay as they came (`projector maintain --keep-raw`). NORMALIZER_REDACT_KEYS counts too. Its user
-    must be the owner.
+    This covers events, details of refusals, calls of archived events, and the names that counters
+    are grouped by. Projections follow. The dry run counts by table and column, and shows no
+    content. Refused bytes stay as received (`projector maintain --keep-raw`).
+    NORMALIZER_REDACT_KEYS apply too. Its user must be the owner.
     """
     settings = load_settings("database_url")
     assert settings.database_url
@@ -160,9 +160,9 @@ def redact(*, dry_run: bool, **throttling: Any) -> None:
 @click.option("--from-time", metavar="TIME", help="Refused at or after: 2026-01-31, UTC.")
 @click.option("--to-time", metavar="TIME", help="Up to, not including.")
 @click.option("--id", "ids", type=int, multiple=True, help="Only this entry. Repeatable.")
-@click.option("--again", is_flag=True, help="Also what was tried under today's rules already.")
+@click.option("--again", is_flag=True, help="Also entries that were tried under today's rules.")
 @click.option("--limit", type=click.IntRange(1), help="Entries at most.")
-@click.option("--yes", is_flag=True, help="Try all that is refused, and do not ask.")
+@click.option("--yes", is_flag=True, help="Try all refused records without a question.")
 @set_option
 @changes_option
 @history_options
@@ -176,17 +176,17 @@ def redrive(
     yes: bool,
     **options: Any,
 ) -> None:
-    """Try refused records once more, after the rules or the database were mended.
+    """Try refused records again, after the rules or the database were corrected.
 
     \b
     normalizer quarantine redrive --reason invalid_id --dry-run
     normalizer quarantine redrive --reason invalid_id --limit 100
     normalizer quarantine redrive --reason missing_time --set created_at=2026-01-31
 
-    Records keep their coordinates. Every try is recorded; what fails again stays. Without anything
-    that narrows it down it says how many there are, and asks; --yes answers. Its user needs
-    the role normalizer_redriver beside normalizer_writer, or to be the owner: refused bytes may
-    hold secrets.
+    Records keep their coordinates. Every attempt is recorded; a record that fails again stays.
+    Without a selection it prints how many there are and asks for a confirmation; --yes answers it.
+    Its user needs the roles normalizer_redriver and normalizer_writer, or to be the owner: refused
+    bytes may hold secrets.
     """
     settings = load_settings("database_url")
     assert settings.database_url
@@ -226,14 +226,14 @@ def redrive(
 def export(
     *, file: Path, from_time: str | None, to_time: str | None, executions: tuple[int, ...]
 ) -> None:
-    """Canonical events into FILE, one a line, packed by zstd; - writes plain lines.
+    """Export canonical events to FILE, one a line, packed by zstd; - writes plain lines.
 
     \b
     normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
     normalizer export - --execution 543942402461926429 | jq .event_type
 
-    The same events give the same bytes; `normalizer backfill file` takes them again, as events that
-    declare everything: which of their values were defaults, no line says.
+    The same events give the same bytes; `normalizer backfill file` reads them, as events that
+    declare every value: the lines do not show which values were defaults.
     """
     settings = load_settings("database_url")
     assert settings.database_url
@@ -249,7 +249,8 @@ def export(
             run_or_exit(work.run(sys.stdout.buffer.write))
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+            # The reader of stdout has closed it. Python must not fail again when it flushes at
+            # exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
 
@@ -263,7 +264,7 @@ def export(
 @click.command()
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True)
 def jobs(*, limit: int) -> None:
-    """Runs of backfill, renormalize, redact and redrive, the newest first.
+    """List runs of backfill, renormalize, redact and redrive, the newest first.
 
     \b
     normalizer jobs
@@ -275,19 +276,21 @@ def jobs(*, limit: int) -> None:
 
 
 def _ask_for_all(refused: int) -> None:
-    """Let a person say that all are meant; ends the process where they are not."""
+    """Ask whether all are meant; end the process if they are not."""
     if not refused:
         return
-    warning = f"nothing narrows it down: all {refused:,} refused records are tried"
+    warning = f"no option narrows the selection: all {refused:,} refused records are tried"
     if not sys.stdin.isatty():
-        click.echo(f"error: {warning}: say --yes, or which (--reason, --topic, --id ...)", err=True)
+        click.echo(
+            f"error: {warning}: give --yes, or select some (--reason, --topic, --id ...)", err=True
+        )
         raise SystemExit(MISUSED)
     if not click.confirm(f"{warning}. Go on?", err=True):
         raise SystemExit(0)
 
 
 async def _refusals(database_url: str, result: RunResult) -> list[str]:
-    """The rows that stayed as they were, so many of them."""
+    """The first rows that stayed as they were."""
     async with read_only_connection(database_url) as connection:
         rows = await connection.fetch(
             job_statements.LIST_ROW_REFUSALS, result.job_id, result.run, SHOWN_REFUSALS

@@ -1,4 +1,4 @@
-"""The commands that do something: the service, the stack, the migrations, the rules as a filter."""
+"""The commands run, up, migrate and normalize."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
@@ -30,7 +30,7 @@ from normalizer.up import up as run_stack
 
 
 @click.command()
-@click.option("--accept-reset", is_flag=True, help="Read a topic that was made anew as a new one.")
+@click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
 @click.option(
     "--no-kafka",
     "file",
@@ -55,7 +55,7 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
     \b
     curl localhost:9464/metrics   what `normalizer metrics` explains
     curl localhost:9464/livez     is the process alive? (restart it if not)
-    curl localhost:9464/readyz    may it work, and if not, why?
+    curl localhost:9464/readyz    is it working? if not, why?
     """
     needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
     settings = load_settings(*needs)
@@ -96,15 +96,15 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
     "--folder", type=click.Path(path_type=Path), default=Path(".noetl"), show_default=True
 )
 @click.option("--no-kafka", is_flag=True, help="Play the records from a file: needs no Java.")
-@click.option("--no-traffic", is_flag=True, help="Start everything, play nothing.")
+@click.option("--no-traffic", is_flag=True, help="Start everything, but send no traffic.")
 @click.option(
-    "--external", is_flag=True, help="Use the shell's database and brokers, not own ones."
+    "--external", is_flag=True, help="Use the environment's database and brokers, not own ones."
 )
-@click.option("--rate", type=float, default=200.0, show_default=True, help="Events a second.")
+@click.option("--rate", type=float, default=200.0, show_default=True, help="Events per second.")
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="The same seed, the same traffic."
+    "--seed", type=int, default=1, show_default=True, help="The same seed makes the same traffic."
 )
-@click.option("--for", "for_s", type=float, metavar="SECONDS", help="End by itself after so long.")
+@click.option("--for", "for_s", type=float, metavar="SECONDS", help="Stop after this time.")
 def up(
     *,
     folder: Path,
@@ -122,7 +122,7 @@ def up(
     normalizer up --rate 2000 --seed 7
     normalizer up --no-kafka
 
-    The simulator makes the traffic. It comes with the source, not with the wheel: installed from a
+    The simulator makes the traffic. It is part of the source, not of the wheel: installed from a
     wheel, everything starts without traffic.
     """
     telemetry.configure(level="critical")
@@ -139,9 +139,9 @@ def up(
 
 
 @click.command()
-@click.option("--status", is_flag=True, help="Only say what is applied and what is pending.")
+@click.option("--status", is_flag=True, help="Only list what is applied and what is pending.")
 def migrate(*, status: bool) -> None:
-    """Bring the database of DATABASE_URL to the newest schema; nothing if it is.
+    """Migrate the database of DATABASE_URL to the newest schema; nothing if it is there.
 
     \b
     normalizer migrate --status
@@ -164,7 +164,7 @@ def migrate(*, status: bool) -> None:
 @click.argument("file", default="-", type=click.Path(exists=True, allow_dash=True, dir_okay=False))
 @click.option("--strict", is_flag=True, help="Exit 1 if anything was refused.")
 def normalize(*, file: str, strict: bool) -> None:
-    """Raw records in, one a line; canonical events out, one a line.
+    """Turn raw records, one a line, into canonical events, one a line.
 
     \b
     echo '{"execution_id":"7","name":"call.done","step":"s","payload":{}}' | normalizer normalize
@@ -181,7 +181,8 @@ def normalize(*, file: str, strict: bool) -> None:
         try:
             refused = filter_lines(source, sys.stdout.buffer, redact_keys=settings.redact_keys)
         except BrokenPipeError:
-            # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+            # The reader of stdout has closed it. Python must not fail again when it flushes at
+            # exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
     raise SystemExit(FOUND if strict and refused else 0)

@@ -1,26 +1,34 @@
-"""What is decided about a record and its events: no I/O, no clock, no chance.
+"""The rules: a record becomes canonical events. No I/O, no clock, no randomness.
 
 In the order an event meets them:
 
-raw_record    what a log holds
-bounds        what a record may come to, counted over its bytes
-prefilter     one look for secrets, unstorable text and extreme numbers
-sanitize      takes out what it finds
-samples       what may be shown of a refused value
-headers       redacted, and the trace id
-decode        bytes to wire events: wrappers undone, batches exploded
-wire_event    one of them, as the rules read it
-shapes        who wrote it: provenance only
-normalize     asks each rule its question
-rules/        one question a module
-event_types   which spellings are one type
-batch         a stretch of each partition, with the outcomes of its records
-reconcile     same record, same event, or two events with one id
-collisions    which events share an id
-merge         two tellings, one row
-merge_flags   what a row remembers of them
-digests       by which their values are compared
-denormalize   a stored row back to a raw record
-redact_stored  a stored row without its secrets
-drift         what producers send that nobody documented
+raw_record      a record as a log holds it
+bounds          the limits of a record, checked over its bytes
+prefilter       one fast search for secrets, unstorable text and extreme numbers
+sanitize        removes what the search found
+unstorable      replaces text that PostgreSQL cannot hold
+samples         the beginning of a refused value that operators may see
+headers         the headers of a record without secrets, and the trace id
+decode          bytes to wire events: unwraps wrappers, splits batches
+decode_json     decodes one JSON text
+wire_event      one wire event, decoded for the rules
+wire_fields     every field that a rule reads
+wire_values     reads single JSON values
+shapes          which producer wrote an event; provenance only
+normalize       applies every rule to an event
+rules/          one rule a module
+event_types     which spellings are one event type
+batch           the records of one transaction with their outcomes
+coordinates     identifies events by their coordinates
+stored_events   what reconciling reads from the database, and its plan
+reconcile       same record, same event, or another event with the same id
+collisions      which events share an id
+merge           merges two reports of one event into one row
+conflicts       keeps the values that lost in a merge
+merge_flags     what a row remembers of its reports
+digests         compares JSON values by their digests
+denormalize     turns a stored row back into a raw record
+restore_text    restores the text and headers of a stored row
+redact_stored   removes secrets from a stored row
+drift           finds undocumented fields
 """

@@ -1,4 +1,4 @@
-"""What one transaction writes: a stretch of each partition, with the outcomes of its records."""
+"""What one transaction writes: offsets of each partition, with the outcomes of their records."""
 
 import zlib
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 
 Item = tuple[RawRecord, tuple[Normalized, ...]]
-"""A record and what became of it: at least one outcome."""
+"""A record and its outcomes, at least one."""
 
 
 class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets from_offset up to, not including, next_offset of one partition, or part of a source.
+    """The offsets from from_offset up to, not including, next_offset of one partition.
 
-    Every offset in between is the record of an item or lies in a hole (first, next), both in
-    ascending order. Of a Kafka partition the records' own offsets are these; of a job's source
-    they need not be. `epoch` is the one this process claimed the partition with.
+    Every offset in between is the record of an item or lies in a hole (first, next); both ascend.
+    The records of a Kafka partition have these offsets. A job's source may count its own offsets,
+    and its records have others. `epoch` is that of the claim.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class PartitionBatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The stretches of one transaction, at most one of each partition."""
+    """The parts of one transaction, at most one of each partition."""
 
     parts: tuple[PartitionBatch, ...]
 
@@ -68,7 +68,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a batch: records and holes by offset, outcomes by kind."""
+    """How many records, hole offsets, and outcomes of each kind a batch had."""
 
     records: int = 0
     holes: int = 0
@@ -86,7 +86,7 @@ class OutcomeTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LastRecord(NamedTuple):
-    """By what the last record that was read is known again."""
+    """What identifies the last record that was read."""
 
     offset: int
     recorded_ms: int | None
@@ -94,12 +94,12 @@ class LastRecord(NamedTuple):
 
 
 def last_record(record: RawRecord) -> LastRecord:
-    """What to keep of a record to know it again."""
+    """What to store of a record to recognize it later."""
     return LastRecord(record.offset, record.recorded_ms, record_crc(record))
 
 
 def record_crc(record: RawRecord) -> int:
-    """CRC-32 of key and value: tells whether an offset still holds the record we read there."""
+    """CRC-32 of key and value, to check that an offset still holds the same record."""
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 

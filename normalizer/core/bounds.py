@@ -1,7 +1,7 @@
-"""Finds what a record may not exceed, by counting over its bytes before anything is made of them.
+"""Checks the limits of a record over its bytes, before anything is decoded.
 
-Nearly every record is below what could exceed any bound, and pays for a comparison or two.
-Source: wire-shapes, section 9, L1 and L2, and section 10, L3.
+Nearly every record is too short to exceed a limit and costs a comparison or two.
+Source: docs/spec/wire-shapes.md#l2, #l3.
 """
 
 import re
@@ -12,33 +12,33 @@ from itertools import accumulate
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.wire_event import RecordRefused
+from normalizer.core.wire_values import RecordRefused
 from normalizer.jsontext import NumberError, canonical_number
 
 MAX_VALUE_BYTES: Final = 8 << 20
 MAX_DEPTH: Final = 126
-"""Levels below a field of an event. With the event's own object 127: a reader in Rust takes 128."""
+"""Levels below a field of an event. With the event's own object 127; Rust readers accept 128."""
 MAX_NESTING: Final = 256
-"""Levels of a record with whatever is around its events: a batch, a wrapper's other fields."""
+"""Levels of a record, including a batch or a wrapper around its events."""
 MAX_ITEMS: Final = 10_000
-"""Of a batch."""
+"""Events of one batch."""
 MAX_EXPONENTS: Final = 10_000
-"""Numbers whose exponent is beyond SMALL_EXPONENT: `1e300` is 5 bytes, and 301 in the database."""
+"""Numbers with an exponent beyond SMALL_EXPONENT: `1e300` has 5 bytes, and 301 in the database."""
 SMALL_EXPONENT: Final = 22
 PLAIN_BYTES: Final = 5 * MAX_EXPONENTS
-"""A text as short as this has neither so many exponents nor much to write out: `1e23,`."""
+"""A text this short cannot hold too many such numbers: `1e23,` takes 5 bytes."""
 MAX_WRITTEN_BYTES: Final = 16 << 20
-"""A text with its numbers written out, as jsonb prints them."""
+"""Bytes of a text with its numbers written out, as jsonb prints them."""
 MAX_BATCH_BYTES: Final = 64 << 20
-"""The outer fields of a batch, written into each of its items. A record of a few megabytes could
-otherwise become terabytes of rows."""
+"""Bytes of the outer fields of a batch, copied into each of its items. Without this limit a record
+of a few megabytes could become terabytes of rows."""
 
 _SHORT: Final = 64
-"""A number with so few digits and a small exponent is far below its limits."""
+"""A number with this many digits at most and a small exponent is far below its limits."""
 
 LIGHT_BYTES: Final = 1 << 16
 LIGHT_VALUES: Final = 2_000
-"""A record with no more of either is normalized within some tens of milliseconds."""
+"""A record below both limits is normalized within some tens of milliseconds."""
 
 _STRINGS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _NESTING: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
@@ -48,14 +48,14 @@ _NO_LIST: Final = bytes(set(range(256)) - set(b"[{]},"))
 _INNERMOST: Final = re.compile(rb"[\[{],*[\]}]")
 _DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
 _EXPONENT: Final = b"0e0"
-"""Every number with an exponent holds this once its signs are gone; so may other text."""
+"""Every number with an exponent holds this once its signs are removed; other text may too."""
 _WITH_EXPONENT: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]+")
 
 
 def check_depth(text: bytes, most: int) -> None:
-    """Raise Refused for JSON of more levels than `most`."""
-    # As many opening brackets as levels are allowed cannot be too deep, wherever they stand. A list
-    # takes two bytes, an object within another five: `{"":}`.
+    """Raise RecordRefused for JSON of more levels than `most`."""
+    # A text with no more opening brackets than allowed levels cannot be too deep. A list takes two
+    # bytes, a nested object five: `{"":}`.
     if (
         len(text) > 2 * most
         and (len(text) > 5 * most or b"[" in text)
@@ -66,14 +66,14 @@ def check_depth(text: bytes, most: int) -> None:
 
 
 def too_deep() -> RecordRefused:
-    """Give the refusal of what is too deep."""
+    """Give the refusal for JSON that is too deep."""
     return RecordRefused("too_deep", f"expected at most {MAX_DEPTH} levels below a field, got more")
 
 
 def nesting(text: bytes) -> "array[int]":
     """Give +1 for each bracket outside of strings that opens, -1 for each that closes."""
     if b"\\" not in text:
-        # Each quote begins or ends a string, and two of them side by side hold no bracket.
+        # Each quote begins or ends a string; two adjacent quotes hold no bracket between them.
         outline = text.translate(None, _NO_OUTLINE).replace(b'""', b"")
         if b'"' not in outline:
             return array("b", outline.translate(_NESTING))
@@ -81,17 +81,17 @@ def nesting(text: bytes) -> "array[int]":
 
 
 def may_be_expansive(text: bytes) -> bool:
-    """Tell whether `check_numbers` could refuse JSON: it has a great many exponents.
+    """Tell whether `check_numbers` could refuse the JSON: it may have too many exponents.
 
-    With fewer, at most 8 MiB and 400 digits for each of 10,000 are below what may be written out.
+    Without too many, 8 MiB and 400 digits for each of 10,000 numbers are below MAX_WRITTEN_BYTES.
     """
     return len(text) > PLAIN_BYTES and _exponents_at_most(text) > MAX_EXPONENTS
 
 
 def check_numbers(text: bytes) -> None:
-    """Raise Refused for numbers beyond their limits, for too many exponents, or for too much text.
+    """Raise RecordRefused for a number beyond its limits, too many exponents, or too many bytes.
 
-    In this order; `text` is valid JSON but for what its numbers are.
+    They are checked in this order. `text` is valid JSON, apart from the limits of its numbers.
     """
     beyond = 0
     written = len(text)
@@ -117,7 +117,7 @@ def check_numbers(text: bytes) -> None:
 
 
 def check_items(events: bytes) -> None:
-    """Raise Refused for a JSON list of more items than a batch may have."""
+    """Raise RecordRefused for a JSON list of more items than a batch may have."""
     if events.count(b",") < MAX_ITEMS:
         return
     inside = _STRINGS.sub(b"", events).translate(None, _NO_LIST)[1:-1]
@@ -128,7 +128,7 @@ def check_items(events: bytes) -> None:
 
 
 def check_shared(shared: Mapping[str, bytes], items: int) -> None:
-    """Raise Refused where the outer fields of a batch are too much for so many items."""
+    """Raise RecordRefused where the outer fields, copied into each item, are too long."""
     total = items * sum(len(key) + _written_bytes(value) for key, value in shared.items())
     if total > MAX_BATCH_BYTES:
         raise RecordRefused(
@@ -141,8 +141,8 @@ def check_shared(shared: Mapping[str, bytes], items: int) -> None:
 def is_heavy(record: RawRecord) -> bool:
     """Tell whether normalizing the record may take longer than some tens of milliseconds.
 
-    What is refused by its size alone is not heavy. An escaped comma counts: an event in a string
-    may be full of them.
+    A record that is refused for its size alone is not heavy. Escaped commas count too, because an
+    event inside a string may be full of them.
     """
     value, headers = record.value or b"", record.headers
     if headers and _is_much(sum([len(one or b"") for _, one in headers]), len(headers)):
@@ -166,7 +166,7 @@ def _numbers_with_exponent(text: bytes) -> Counter[bytes]:
 
 
 def _written_bytes(value: bytes) -> int:
-    """What a valid value comes to with its numbers written out."""
+    """The bytes of a valid value with its numbers written out."""
     if not _exponents_at_most(value):
         return len(value)
     return len(value) + sum(

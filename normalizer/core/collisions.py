@@ -1,7 +1,8 @@
-"""Tells which event a report is of where one id names several, and which id the others get.
+"""Decides which of several events with one id a report belongs to, and which ids the others get.
 
-Same event: the same event_id, execution and spelling class of the type; where both name a command,
-the same one, else not two different steps. Source of every rule here: promise 3, identity.
+Two reports are of one event if event_id, execution and class of the type are equal. The command
+must be equal too where both name one, else the step where both name one.
+Source: docs/spec/wire-shapes.md#m2, #m3.
 """
 
 import hashlib
@@ -10,8 +11,8 @@ from typing import Final
 
 import msgspec
 
+from normalizer.core.conflicts import reported_steps
 from normalizer.core.event_types import event_class
-from normalizer.core.merge import reported_steps
 from normalizer.core.merge_flags import SHARES_ID, with_coercion
 from normalizer.envelope import Envelope
 
@@ -19,7 +20,7 @@ HASHED_REGION: Final = 1 << 62 | 1 << 61
 """Ids with bits 62 and 61 set carry no time: 61 bits of a hash."""
 
 MAX_SIBLINGS: Final = 8
-"""So many events beside its holder share an id; a producer whose ids name more has none."""
+"""How many other events may share an id with its holder; further ones get a derived id."""
 
 _HASH_BITS: Final = (1 << 61) - 1
 
@@ -36,12 +37,12 @@ def match_strength(row: Envelope, report: Envelope) -> int:
 
 
 def is_same_class(a: Envelope, b: Envelope) -> bool:
-    """Whether the types of both are spellings of one."""
+    """Whether both types are spellings of one class."""
     return a.event_type == b.event_type or event_class(a.event_type) == event_class(b.event_type)
 
 
 def sibling_ids(event_id: int, execution_id: int) -> list[int]:
-    """The ids of an execution's events whose own id another event holds, in order.
+    """The ids for events of an execution whose own id belongs to another event, in order.
 
     2^62 | 2^61 | the low 61 bits of BLAKE2b over the id, the execution and 1 to 8.
     """
@@ -57,7 +58,7 @@ def sibling_ids(event_id: int, execution_id: int) -> list[int]:
 
 
 def with_event_id(event: Envelope, event_id: int) -> Envelope:
-    """The event under another id than it brought, with the coercion that says so."""
+    """The event under another id than its producer gave, with the coercion that records it."""
     coercion = msgspec.json.encode(
         {"rule": "event_id_conflict", "field": "event_id", "from": event.event_id}
     )

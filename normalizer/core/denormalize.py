@@ -1,10 +1,10 @@
-"""A stored row in, a raw record out that normalizes to the same row and holds all that was sent.
+"""Turns a stored row back into a raw record that normalizes to the same row.
 
-Spelling is not kept: names, wrappers, batches and the form of ids are those of the envelope, and
-redacted values stay redacted. Source: wire-shapes, section 4.
+The record holds everything that was sent, but not its spelling: names, wrappers, batches and the
+form of ids are those of the envelope. Redacted values stay redacted.
+Source: docs/spec/wire-shapes.md#v4.
 """
 
-from base64 import b64decode
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final
@@ -12,16 +12,18 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.headers import NOT_TEXT, header_text
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import EPOCH, SOURCES
-from normalizer.core.sanitize import REPLACEMENT, Path, child_path, dotted_path
-from normalizer.core.wire_event import ABSENT, WireEvent, canonical_path
+from normalizer.core.unstorable import Path, dotted_path
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_fields import canonical_path
+from normalizer.core.wire_values import ABSENT
 from normalizer.envelope import Envelope, Rule
-from normalizer.jsontext import Json, Number, parse, write
+from normalizer.jsontext import parse, write
 from normalizer.snowflake import decode, derive_id, hash_text_id
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -31,13 +33,13 @@ _Fields = dict[str, Raw]
 def denormalize(event: Envelope) -> RawRecord:
     """Give the record, at the same coordinates, with the same time and headers.
 
-    A row that was stored under another id than its producer gave is rebuilt under the producer's,
-    and one whose id was derived or assigned without any: the store finds its way to the same row.
+    The record has the id that the producer gave, although the row may be stored under another. If
+    the id was derived or assigned, the record has none; the store finds the same row again.
     """
     coercions = _Coercions(event.coercions)
     recorded_ms = _recorded_ms(event)
     fields = _fields(event, coercions, recorded_ms)
-    tree = _restore_unstorable(parse(_written(fields).decode()), (), coercions.marks)
+    tree = restore_unstorable(parse(_written(fields).decode()), (), coercions.marks)
     value = write(tree).encode()
     return RawRecord(
         value=_BOM + value if coercions.has("bom_stripped") else value,
@@ -45,7 +47,7 @@ def denormalize(event: Envelope) -> RawRecord:
         incarnation=event.source_incarnation,
         partition=event.source_partition,
         offset=event.source_offset,
-        headers=_headers(event.headers, coercions.marks),
+        headers=restore_headers(event.headers, coercions.marks),
         recorded_ms=recorded_ms,
         shape=event.shape,
         index=event.source_index,
@@ -53,7 +55,7 @@ def denormalize(event: Envelope) -> RawRecord:
 
 
 class _Coercions:
-    """What was changed on the way in, and from what."""
+    """The coercions of the row: what the rules changed, and the original values."""
 
     def __init__(self, coercions: bytes | None) -> None:
         self._all: Final = [] if coercions is None else _coercions_decoder.decode(coercions)
@@ -62,7 +64,7 @@ class _Coercions:
         return any(each.rule == rule for each in self._all)
 
     def originals(self, *rules: Rule, field: str) -> list[Raw]:
-        """Give what was sent under a field, where it is not kept in `extra`."""
+        """Give the original values of a field that are not kept in `extra`."""
         return [
             each.original
             for each in self._all
@@ -73,7 +75,7 @@ class _Coercions:
         return {each.field for each in self._all if each.rule == rule}
 
     def marks(self, path: Path) -> bool:
-        """Tell whether U+FFFD at this place may stand for what could not be stored."""
+        """Tell whether U+FFFD at this path may have replaced text that could not be stored."""
         path_text = dotted_path(canonical_path(path))
         return any(
             path_text == each.field or (each.more and path_text > each.field)
@@ -90,7 +92,7 @@ class _Coercion(msgspec.Struct, frozen=True):
 
 
 def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> _Fields:
-    """Give the top-level fields of the event; what stands in `extra` stands where it stood."""
+    """Give the top-level fields of the event; fields in `extra` keep their names."""
     fields = _object(event.extra)
     _put(fields, "event_id", _event_id(event, coercions, recorded_ms))
     _put(fields, "execution_id", _id(event.execution_id, "execution_id", coercions))
@@ -112,7 +114,7 @@ def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> 
 
 
 def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> Raw:
-    """Give the id as the producer gave it; nothing for one that is ours."""
+    """Give the id as the producer sent it; ABSENT for one that the normalizer made."""
     event_id = event.event_id
     opaque = coercions.originals("opaque_id", field="event_id")
     conflict = coercions.originals("event_id_conflict", field="event_id")
@@ -126,7 +128,7 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
         event.source_index,
         recorded_ms,
     )
-    # A producer's snowflake id would have given its time.
+    # If a producer had sent this snowflake id, created_at would have the rank of the time in it.
     in_id = decode(event_id, recorded_ms)
     assigned = event.evidence % 10 == 0 and in_id is not None and in_id.layout != "derived"
     return ABSENT if derived or assigned else _raw(event_id)
@@ -142,13 +144,13 @@ def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
 
 
 def _not_an_int(raw: Raw) -> Raw:
-    """Give a value that is no id. An integer above 0 came with an exponent, which jsonb drops."""
+    """Give a value that is no id. A positive integer had an exponent, which jsonb drops."""
     text = bytes(raw)
     return Raw(text + b"e0") if text.isdigit() else raw
 
 
 def _put_times(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
-    """Put the producer's time after those that were not readable, before those that lost."""
+    """Put the producer's time under the first name after the unreadable times."""
     free: list[str] = []
     for name in SOURCES:
         unreadable = coercions.originals("created_at_unreadable", field=name)
@@ -198,10 +200,10 @@ def _put_duration(fields: _Fields, event: Envelope, coercions: _Coercions) -> No
 def _put_fitting(
     fields: _Fields, name: str, values: list[Raw], fits: Callable[[WireEvent], bool]
 ) -> None:
-    """Put the first value from which the rules read what the row says, the one in `extra` first.
+    """Put the first value from which the rules resolve the row's columns, that in `extra` first.
 
-    The last but one value is the row's own. A row joined from several tellings may say what no
-    single event does: then its own value it is.
+    The last but one value is the row's own. It is put if no value fits: a row merged from several
+    reports may have columns that no single event resolves to.
     """
     kept_values = [fields[name]] if name in fields else []
     others = {key: raw for key, raw in fields.items() if key != name}
@@ -221,69 +223,16 @@ def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:
 
 
 def _put(fields: _Fields, name: str, value: Raw) -> None:
-    """Put a value where nothing stands yet."""
+    """Put a value under a name that is free."""
     if value:
         fields.setdefault(name, value)
 
 
 def _put_first_free(fields: _Fields, names: Iterable[str], value: Raw) -> None:
-    """Put a value under the first name that is free: what is weaker stands after it."""
+    """Put a value under the first free name."""
     free = next((name for name in names if name not in fields), None)
     if free is not None:
         _put(fields, free, value)
-
-
-def _restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -> Json:
-    """Give the tree with U+0000 where U+FFFD stands at a marked place; one frame a level."""
-    if isinstance(tree, str) and not isinstance(tree, Number):
-        return _marked(tree, path, marked)
-    if isinstance(tree, list):
-        items: list[Json] = []
-        inner = child_path(path, "[]")
-        for item in tree:
-            items.append(_restore_unstorable(item, inner, marked))  # noqa: PERF401 - two frames a level
-        return items
-    if isinstance(tree, dict):
-        members: dict[str, Json] = {}
-        for key, value in tree.items():
-            inner = child_path(path, key)
-            members[_marked(key, inner, marked)] = _restore_unstorable(value, inner, marked)
-        return members
-    return tree
-
-
-def _marked(text: str, path: Path, marked: Callable[[Path], bool]) -> str:
-    if REPLACEMENT not in text or not marked(path):
-        return text
-    return text.replace(REPLACEMENT, "\0")
-
-
-def _headers(
-    headers: bytes | None, marked: Callable[[Path], bool]
-) -> tuple[tuple[str, bytes | None], ...]:
-    tree = (
-        None
-        if headers is None
-        else _restore_unstorable(parse(headers.decode()), ("headers",), marked)
-    )
-    return tuple(
-        (name, _header(value))
-        for name, values in (tree.items() if isinstance(tree, dict) else ())
-        for value in (values if isinstance(values, list) else [values])
-    )
-
-
-def _header(value: Json) -> bytes | None:
-    if not isinstance(value, str):
-        return None
-    if value.startswith(NOT_TEXT):
-        try:
-            sent = b64decode(value.removeprefix(NOT_TEXT), validate=True)
-        except ValueError:
-            return value.encode()
-        # A text may begin like one of ours.
-        return sent if header_text(sent) == value else value.encode()
-    return value.encode()
 
 
 def _recorded_ms(event: Envelope) -> int | None:

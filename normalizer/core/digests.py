@@ -1,8 +1,8 @@
-"""Compares JSON values by their digests, as PostgreSQL makes them of a jsonb's text.
+"""Compares JSON values by the digests that PostgreSQL computes of their jsonb text.
 
-Two spellings of one value are one jsonb: so nothing is written out, sorted or compared here, and a
-value of megabytes costs the loop nothing. Whoever settles a batch asks the database for what is
-missing.
+Two spellings of one value have the same jsonb. So no value is decoded or sorted here, and a value
+of megabytes takes no time of the event loop. `reconcile` loads missing digests from the
+database.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 Digest = tuple[int, bytes]
-"""How many bytes the value's jsonb has as text, and their sha256; of a short text, itself."""
+"""The length in bytes of the value's jsonb text, and its sha256; a short text is kept itself."""
 
 SHORT: Final = 64
 _SMALL: Final = 4_096
@@ -19,14 +19,14 @@ _LITERALS: Final = frozenset((b"true", b"false", b"null", b"{}", b"[]"))
 
 
 class Digests:
-    """The digests that are known; it notes the values whose digests it was asked for in vain."""
+    """The known digests; collects the values whose digests are missing."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Digest] = {}
         self._missing: dict[bytes, None] = {}
 
     def of(self, value: bytes) -> Digest:
-        """The digest of a JSON value; while it is missing, one that equals no other value's."""
+        """The digest of a JSON value; while it is missing, one that equals no other digest."""
         digest = self._known.get(value) or _own_digest(value)
         if digest is None:
             self._missing[value] = None
@@ -34,18 +34,18 @@ class Digests:
         return digest
 
     def missing(self) -> list[bytes]:
-        """The values that `of` could not tell."""
+        """The values whose digests `of` did not know."""
         return list(self._missing)
 
     def learn(self, values: Sequence[bytes], digests: Iterable[Digest]) -> None:
-        """Take the digests of these values."""
+        """Add the digests of these values."""
         self._known |= zip(values, digests, strict=True)
         for value in values:
             self._missing.pop(value, None)
 
 
 def digest_of_text(text: bytes) -> Digest:
-    """The digest of a value that is written as jsonb writes it."""
+    """The digest of a value whose text is canonical jsonb text."""
     return len(text), text if len(text) <= SHORT else hashlib.sha256(text).digest()
 
 
@@ -56,7 +56,7 @@ def hash_of(digest: Digest) -> bytes:
 
 
 def _own_digest(value: bytes) -> Digest | None:
-    """The digest of a small value that jsonb writes as it stands: most that differ are."""
+    """The digest of a small value that is jsonb text already, as most differing values are."""
     if len(value) > _SMALL:
         return None
     is_canonical = (

@@ -1,7 +1,7 @@
-"""Records in, keys that nobody documented and values of a new type out: drift, before it breaks.
+"""Finds drift: top-level keys that are not documented, and values of another type than documented.
 
-A sample: so many events of a shape in a second are looked at, all of them where traffic is quiet.
-Only the top level: what is in a payload is the producers' own affair.
+Only a sample is inspected: EVENTS_A_SECOND events of each shape, which is every event where traffic
+is low. Payloads belong to the producers and are not inspected.
 """
 
 import re
@@ -14,15 +14,16 @@ import msgspec
 from normalizer.core.batch import Batch, Item
 from normalizer.core.decode import UndecodableItem, decode_events
 from normalizer.core.sanitize import Sanitizer
-from normalizer.core.wire_event import WireEvent, first_byte
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_values import first_byte
 from normalizer.envelope import Envelope
 
 EVENTS_A_SECOND: Final = 8
-"""Of each shape: less than a millisecond of work."""
+"""Events of one shape that are inspected in a second: less than a millisecond of work."""
 LARGEST_BYTES: Final = 65_536
-"""Larger records are passed over: reading one once more could take as long as its batch."""
+"""Larger records are skipped: decoding one again could take as long as its batch."""
 FIELDS_A_SHAPE: Final = 100
-"""Different findings that are remembered; a producer may make up keys without end."""
+"""How many findings of a shape are remembered: a producer may send new keys without end."""
 EXAMPLE_LETTERS: Final = 200
 KEY_LETTERS: Final = 100
 
@@ -47,7 +48,7 @@ _KNOWN: Final = {
     "causation_id correlation_id idempotency_key envelope_checksum": _ID,
     "loop_id loop_name iterator current_index items_count": _ID,
 }
-"""Source: wire-shapes, section 2."""
+"""Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent."""
 _KINDS: Final = {
     name: frozenset(kinds.split()) for names, kinds in _KNOWN.items() for name in names.split()
 }
@@ -64,7 +65,7 @@ _TYPES: Final = {
 
 
 class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """A field that is not as documented, with the first place where it was seen."""
+    """A field that is not as documented, with the first record that had it."""
 
     shape: str
     kind: DriftKind
@@ -78,12 +79,12 @@ class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What makes two findings one."""
+        """The identity of a finding: two with the same key are one."""
         return (self.shape, self.field, self.type)
 
 
 class DriftDetector:
-    """Looks at written batches; `take_findings` gives what was not known before, once."""
+    """Inspects written batches; `take_findings` returns each new finding once."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         self._sanitizer = Sanitizer(redact_keys)
@@ -93,7 +94,7 @@ class DriftDetector:
         self._new: list[DriftFinding] = []
 
     def inspect(self, batch: Batch, now_s: float) -> Counter[tuple[str, DriftKind]]:
-        """How often each shape drifted, and in which way, in what was looked at."""
+        """Inspect a batch; how many drifts of each kind each shape had."""
         if int(now_s) != self._second:
             self._second = int(now_s)
             self._inspected.clear()
@@ -104,7 +105,7 @@ class DriftDetector:
                     continue
                 shapes = {one.shape for one in outcomes if isinstance(one, Envelope)}
                 if len(shapes) != 1:
-                    continue  # nothing was read, or a batch that several wrote
+                    continue  # no event, or a batch of several shapes
                 (shape,) = shapes
                 self._inspected[shape] += 1
                 if self._inspected[shape] <= EVENTS_A_SECOND:
@@ -114,12 +115,12 @@ class DriftDetector:
         return seen
 
     def take_findings(self) -> list[DriftFinding]:
-        """What is new since the last call; safe from another thread."""
+        """The findings since the last call. Safe from another thread."""
         new, self._new = self._new, []
         return new
 
     def put_back(self, findings: Sequence[DriftFinding]) -> None:
-        """What was taken and could not be kept."""
+        """Return findings that were taken and could not be stored."""
         self._new = [*findings, *self._new]
 
     def _findings(self, item: Item, shape: str) -> list[DriftFinding]:
@@ -151,7 +152,7 @@ class DriftDetector:
 
 
 def _some(items: Sequence[Item]) -> Sequence[Item]:
-    """Spread over a batch, so that no partition's beginning is all that is ever seen."""
+    """A sample spread over the items, not only their beginning."""
     return items[:: max(1, len(items) // (8 * EVENTS_A_SECOND))]
 
 

@@ -1,6 +1,6 @@
-"""Event type in, its spelling class out: the producers write one thing in several ways.
+"""Maps each spelling of an event type to its class, and each class to its meaning.
 
-And what an event of each class says about an execution or a call: what projections are made of.
+Producers spell one event type in several ways. The meanings are what the projections count.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -42,14 +42,15 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
     ("command.failed", "action_failed", "command.timed_out", "command.timeout"),
     ("call.done", "action_done", "call_done"),
 )
-"""One class a line; the first spelling names it. Source: wire-shapes, section 4."""
+"""One class a line, named by its first spelling. Source: docs/spec/wire-shapes.md#e2."""
 
 
 class EventKind(NamedTuple):
-    """What an event of a class says about its subject.
+    """What an event of a class means for its execution or call.
 
-    An execution begins or ends. A call is issued, claimed, started; `done` is its own outcome and
-    decides over `ended`, its command's. `outcome` is what the name alone says of an end.
+    An execution begins and ends. A call is issued, claimed and started; `done` is the outcome of
+    the call itself and overrides `ended`, the outcome of its command. `outcome` is the outcome that
+    the name of the event alone implies.
     """
 
     event_class: str
@@ -72,7 +73,7 @@ EVENT_KINDS: Final[tuple[EventKind, ...]] = (
     EventKind("call.done", "call", "done", "COMPLETED"),
     EventKind("call.error", "call", "done", "FAILED"),
 )
-"""The classes that projections know; the table projector.event_kinds holds all their spellings."""
+"""The classes that projections read; the table projector.event_kinds holds all their spellings."""
 
 _CLASS_OF: Final[dict[str, str]] = {
     spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings
@@ -80,7 +81,7 @@ _CLASS_OF: Final[dict[str, str]] = {
 
 
 def event_class(event_type: str) -> str:
-    """The name of the event type's spelling class; a word without one is its own class."""
+    """The class of an event type; an unknown type is its own class."""
     known = _CLASS_OF.get(event_type)
     if known is not None:
         return known
@@ -90,6 +91,6 @@ def event_class(event_type: str) -> str:
 
 
 def spellings_of(kind: EventKind) -> tuple[str, ...]:
-    """Every event type of the kind."""
+    """Every spelling of the kind's class."""
     found = [known for known in SPELLINGS if known[0] == kind.event_class]
     return found[0] if found else (kind.event_class,)

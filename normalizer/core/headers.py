@@ -1,4 +1,7 @@
-"""The headers of a record in; their JSON, without secrets, and the trace id out."""
+"""Reads the headers of a record: their JSON without secrets, and the trace id.
+
+Source: docs/spec/wire-shapes.md#v6.
+"""
 
 import re
 from base64 import b64encode
@@ -6,18 +9,19 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.sanitize import Path, Sanitizer
+from normalizer.core.sanitize import Sanitizer
+from normalizer.core.unstorable import Path
 from normalizer.jsontext import Json, write
 
 _TRACE: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 NOT_TEXT: Final = "base64:"
-"""What stands before a value that is not UTF-8."""
+"""The prefix of a value that is not UTF-8 and is kept in base64."""
 
 
 class Headers(msgspec.Struct, frozen=True, gc=False):
-    """`json` is an object: name -> text or null, or a list of them where a name comes again."""
+    """`json` is an object: name -> text or null, or a list of them for a repeated name."""
 
     json: bytes | None = None
     trace_id: str | None = None
@@ -28,7 +32,7 @@ NO_HEADERS: Final = Headers()
 
 
 def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitizer) -> Headers:
-    """Give what is kept of a record's headers."""
+    """Give the headers of a record as they are stored."""
     headers: dict[str, Json] = {}
     trace_id: str | None = None
     for name, value in sent:
@@ -51,7 +55,7 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
 
 
 def header_text(value: bytes) -> str:
-    """Give a header's value as text; what is not UTF-8 in base64."""
+    """Give a header's value as text; in base64 if it is not UTF-8."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,7 @@
-"""What a row remembers of the reports that made it and of its id, as bits of `merge_flags`."""
+"""The bits of `merge_flags`: what a row remembers of its reports and of its id.
+
+Source: docs/spec/wire-shapes.md#m5.
+"""
 
 from typing import Final
 
@@ -11,13 +14,13 @@ WITHOUT_STEP: Final = 1
 WITHOUT_COMMAND: Final = 2
 """The row has a command, and a report of it named none."""
 MERGED: Final = 4
-"""A report changed the row after it was stored. It says nothing of the event: never compared."""
+"""A report changed the row after it was stored. Never compared: it depends on the order."""
 SHARES_ID: Final = 8
 """Another event has, or had, the same id."""
 HAS_RIVAL: Final = 16
-"""So has one of the same execution and class; or the row's own reports name two steps.
+"""An event of the same execution and class has the same id, or the row's reports name two steps.
 
-A report that lacks its step or its command may then have gone to the wrong row.
+A report without a step or a command may then have been merged into the wrong row.
 """
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
@@ -31,7 +34,7 @@ _decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(li
 
 
 def lacks(row: Envelope) -> int:
-    """What the row, or a report of it, does not name: WITHOUT_STEP, WITHOUT_COMMAND."""
+    """WITHOUT_STEP and WITHOUT_COMMAND, where the row or one of its reports names none."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
         | (0 if row.step else WITHOUT_STEP)
@@ -40,7 +43,7 @@ def lacks(row: Envelope) -> int:
 
 
 def with_flags(row: Envelope, flags: int) -> Envelope:
-    """The row with these flags set; one that says so where a report of it may be another's."""
+    """The row with these flags set; adds a coercion if a report may be another event's."""
     flags |= row.merge_flags
     if flags != row.merge_flags:
         row = msgspec.structs.replace(row, merge_flags=flags)
@@ -50,13 +53,13 @@ def with_flags(row: Envelope, flags: int) -> Envelope:
 
 
 def with_coercion(coercions: bytes | None, coercion: bytes) -> bytes:
-    """The list with one coercion more, at its front."""
+    """The list with the coercion added at its front."""
     others = b"" if coercions is None else coercions.strip()[1:-1].strip()
     return b"[%b%b%b]" % (coercion, b"," if others else b"", others)
 
 
 def is_ambiguous(row: Envelope) -> bool:
-    """Whether the row says that a report of it may be another event's."""
+    """Whether the row records that one of its reports may be another event's."""
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions

@@ -1,4 +1,7 @@
-"""RawRecord in; for each of its events an Envelope, or a Rejected, or an Ignored out."""
+"""Normalizes a RawRecord: each of its events becomes an Envelope, a Rejected or an Ignored.
+
+Source: docs/spec/wire-shapes.md#l2 (the order of the rules), #v3 (evidence), #g4.
+"""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -34,7 +37,9 @@ from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
 from normalizer.core.samples import sample_of
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.shapes import detect_shape
-from normalizer.core.wire_event import NOTHING, RecordRefused, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_fields import NOTHING
+from normalizer.core.wire_values import RecordRefused
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -49,9 +54,9 @@ from normalizer.snowflake import derive_id
 
 
 class Normalizer:
-    """The rules as one function; it keeps nothing between two records.
+    """All rules as one function, without state between records.
 
-    `redact_keys` are words added to those that make a key secret.
+    `redact_keys` are further words that make a key secret.
     """
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
@@ -67,14 +72,14 @@ class Normalizer:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
         headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         recorded = recorded_at(record.recorded_ms)
-        # One after the other: what is decoded of a batch's event goes before the next is.
+        # One by one: the decoded event is freed before the next one of the batch is decoded.
         outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])
         return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
 
     def _sampled(
         self, record: RawRecord, outcomes: tuple[Normalized, ...]
     ) -> tuple[Normalized, ...]:
-        """The same, with a sample of the record on the first that is refused."""
+        """The outcomes with a sample of the record on the first Rejected."""
         for n, outcome in enumerate(outcomes):
             if isinstance(outcome, Rejected):
                 sample = sample_of(record.value or b"", self._sanitizer)
@@ -110,7 +115,7 @@ def _envelope(
     headers: Headers,
     recorded: datetime | None,
 ) -> Envelope:
-    """Ask each rule its question, in the order in which a reason to refuse counts (L2)."""
+    """Apply every rule, in the order in which reasons to refuse count (#l2)."""
     if headers.replaced:
         event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index
@@ -127,11 +132,11 @@ def _envelope(
     )
     if created_at is None and record.topic is not None:
         raise RecordRefused(
-            "missing_time", "created_at: expected a time, got none, nor has the log one"
+            "missing_time", "created_at: expected a time, got none, and the log has none"
         )
     attempts, attempts_rank = resolve_attempts(event)
 
-    # By place, not by name: 33 names would take a twentieth of all of this.
+    # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(
         execution_id,
         event_type,
@@ -188,7 +193,7 @@ def _meta(event: WireEvent, attempts: int) -> bytes:
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes:
-    """Each once, ordered by bytes: as two tellings that are joined have them."""
+    """The coercions without duplicates, ordered by bytes, as a merged row has them."""
     if len(coercions) < 2:
         return _encode(coercions)
     entries = {canonical_json(msgspec.json.encode(coercion)) for coercion in coercions}

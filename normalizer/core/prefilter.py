@@ -1,7 +1,7 @@
-"""Tells at a look whether a text may hold what must not be stored.
+"""Searches a text for signs of anything that must not be stored.
 
-Looking costs few microseconds and nearly always finds nothing; only on a sign is a text taken
-apart. Source: wire-shapes, section 9, R6.
+The search takes a few microseconds and nearly always finds nothing. Only a text with a sign is
+parsed. Source: docs/spec/wire-shapes.md#r6.
 """
 
 import re
@@ -19,11 +19,11 @@ _SEPARATORS: Final = b"-_+ "
 _FOLDED: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
 )
-"""Fewer than 32 kinds of bytes: the looker's table is half as large then."""
+"""Fewer than 32 kinds of bytes are left, which halves the automaton's table."""
 _ESCAPES: Final = (b"\\u", b"\\/")
-"""Behind these any word may hide."""
+"""An escape may hide any word."""
 _LONG_NUMBER: Final = b"0" * (MAX_DIGITS // 2)
-"""A number beyond the limits has a run of so many digits before or after its point."""
+"""A number beyond the limits has a run of this many digits before or after its point."""
 _AT_ONCE_BYTES: Final = 1 << 16
 
 
@@ -36,7 +36,7 @@ _DISGUISED: Final = re.compile(
     rb"(?:\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xc2\xad)[A-Za-z_-]"
     rb"|\xef(?:\xbc[\xa1-\xba]|\xbd[\x81-\x9a])|\xf0\x9d[\x90-\x9f]"
 )
-"""Letters that a word may hide behind: invisible ones within it, and those in another style."""
+"""Disguises of a word: invisible characters inside it, and letters in another style."""
 _WEAK_SIGNS: Final = {
     b"://": re.compile(
         rb"://(?:[^\s\"\\/@:]*+:(?!\d{1,5}[/?#\"'\\<>,;)])(?:[^\s\"\\:@]|\\.|:(?!//))*+"
@@ -56,11 +56,11 @@ _WEAK_SIGNS: Final = {
         for sign in signs
     },
 }
-"""Common in harmless text: a hit counts only if the expression finds it in the text as it is."""
+"""Signs that are common in harmless text: they count only if the expression matches the text."""
 
 
 class Prefilter:
-    """Looks for signs of secrets, of text that cannot be stored and of extreme numbers."""
+    """Searches for signs of secrets, of text that cannot be stored and of extreme numbers."""
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         words = (*SECRET_WORDS, *SECRET_WHOLE_WORDS, *added_words, *SIGNS)
@@ -70,7 +70,7 @@ class Prefilter:
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)
 
     def suspects(self, text: bytes) -> bool:
-        """Tell whether the text has to be looked into. Never misses; may be wrong the other way."""
+        """Tell whether the text must be parsed and cleaned; false positives, but no misses."""
         if not text.isascii() and _is_disguised(text):
             return True
         looked_at = _looked_at(text)
@@ -87,9 +87,9 @@ class Prefilter:
         )
 
     def _signs_in_long(self, looked_at: bytes) -> set[int]:
-        """Look piece by piece, up to the first strong sign: a hit takes 160 bytes, at each byte.
+        """Search piece by piece up to the first strong sign: every hit takes 160 bytes of memory.
 
-        A sign may begin in one piece and end in the next. Weak ones are judged in the whole text.
+        Pieces overlap, because a sign may begin in one and end in the next.
         """
         longest = max(map(len, self._signs))
         signs: set[int] = set()
@@ -108,5 +108,5 @@ def _is_disguised(text: bytes) -> bool:
         or b"\xe2\x80" in text
         or b"\xe2\x81" in text
         or b"\xf0\x9d" in text
-        or b"\xc2\xad" in text  # one after the other: far faster than the expression alone
+        or b"\xc2\xad" in text  # these checks are far faster than the expression alone
     ) and _DISGUISED.search(text) is not None

@@ -1,4 +1,4 @@
-"""A record as a log holds it, before anything is known about its contents."""
+"""A record as a log holds it, not decoded yet."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ import msgspec
 class RawRecord(msgspec.Struct, frozen=True, gc=False):
     """One record of a log: Kafka, a file line, a table row, a quarantine entry.
 
-    Made by place where there are many: by name takes twice as long.
+    Code that makes many passes positional arguments: keyword arguments take twice as long.
 
-    (topic, incarnation, partition, offset) are its coordinates and never change; together with an
-    event's index in the record they name that event for ever. `topic` is None for a record that
-    has no place in a log (the filter): such an event gets no derived id.
-    `recorded_ms` is the log's own time in milliseconds since 1970, None where the log has none.
-    `shape` and `index` are set only for a record rebuilt from a stored row: the provenance is
-    known, and its one event had that index in the record it came in.
+    (topic, incarnation, partition, offset) are its coordinates and never change. With an event's
+    index in the record they identify that event. `topic` is None for a record that is in no log
+    (the filter): such an event gets no derived id.
+    `recorded_ms` is the time the log recorded, in milliseconds since 1970; None without one.
+    `shape` and `index` are set only for a record that `denormalize` made from a stored row: the
+    shape of the original event, and its index in the original record.
     """
 
     value: bytes | None

@@ -1,7 +1,7 @@
-"""A stored row in; the same row without what today's rules call a secret out.
+"""Removes from a stored row what today's rules call a secret.
 
-What is kept of a row is what its producer sent, under the same keys; so the rules see it as they
-would have, had it come today. Ids and times are never secret. Idempotent.
+A row keeps what its producer sent under the same keys, so the rules treat it like a record that
+arrives today. Ids and times are never secret. Idempotent.
 """
 
 from typing import Final
@@ -17,14 +17,14 @@ DOCUMENTS: Final = ("context", "result", "meta", "coercions")
 
 
 def may_hide(row: Envelope, sanitizer: Sanitizer) -> bool:
-    """Tell whether the row has to be looked into. Never misses; may be wrong the other way."""
+    """Tell whether the row must be cleaned. False positives, but no misses."""
     documents = (getattr(row, name) for name in (*DOCUMENTS, "extra", "headers"))
     texts = (text.encode() for name in TEXTS if (text := getattr(row, name)))
     return any(sanitizer.suspects(part) for part in (*documents, *texts) if part)
 
 
 def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
-    """Give the row without secrets: itself where it has none."""
+    """Give the row without secrets; the same object if it has none."""
     fields: dict[str, Json] = {
         name: parse(value.decode()) if name in DOCUMENTS else value
         for name in (*TEXTS, *DOCUMENTS)
@@ -36,7 +36,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
             changed[name] = write(kept).encode() if name in DOCUMENTS else kept
     if row.extra is not None:
         extra = _object(row.extra)
-        # Named, or the rules would take it for a batch or a wrapper: their texts are left alone.
+        # Without event_type the sanitizer could take it for a batch or a wrapper and skip its text.
         kept = _cleaned({"event_type": "", **extra}, sanitizer)
         if "event_type" not in extra:
             kept.pop("event_type", None)
@@ -51,7 +51,7 @@ def redact_row(row: Envelope, sanitizer: Sanitizer) -> Envelope:
 
 
 def redact_stored_text(text: str, sanitizer: Sanitizer) -> str:
-    """Give a text that stands by itself, as one under the key `error` may be stored."""
+    """Clean a single text, as one under the key `error`."""
     if not sanitizer.suspects(text.encode()):
         return text
     kept = _cleaned({"event_type": "", "error": text}, sanitizer)["error"]

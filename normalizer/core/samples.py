@@ -1,4 +1,4 @@
-"""Gives the beginning of a refused value as everybody may read it, or nothing."""
+"""Takes a sample of a refused value that is safe to show, or none."""
 
 import codecs
 import re
@@ -12,16 +12,16 @@ _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
-    """The first 2 kB as text; None where they are none, or where a secret may be among them.
+    """The first 2 kB as text; None where they are no text, or may hold a secret.
 
-    What was refused is often no JSON, and in other text nobody knows where a secret ends.
+    Secrets are not cut out: a refused value is often no JSON, and the end of a secret is unknown.
     """
     text = _as_text(value, SAMPLE_BYTES)
     return None if text is None or sanitizer.suspects(value[:_LOOKED_AT_BYTES]) else text
 
 
 def _as_text(value: bytes, size: int) -> str | None:
-    """So many bytes of it, without a letter that is cut; None for binary and for invalid UTF-8."""
+    """The first `size` bytes without a cut character; None for binary and for invalid UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         text = decoder.decode(value[:size], final=len(value) <= size)

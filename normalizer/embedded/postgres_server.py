@@ -1,4 +1,4 @@
-"""A folder in, a running PostgreSQL out: the binaries of the wheel, or of another folder."""
+"""Runs PostgreSQL in a folder, with the binaries of the wheel or of another folder."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from normalizer.embedded.ports import keep_ports
 from normalizer.process.child import Child, until_ended
 
 OWNER: Final = "noetl"
-"""The role that owns the databases: no superuser, may create roles."""
+"""The role that owns the databases: not a superuser, but may create roles."""
 
 _SUPERUSER: Final = "postgres"
 _SYSTEM_USER: Final = "nobody"
@@ -45,7 +45,7 @@ _POLL_S: Final = 0.02
 
 
 def wheel_binaries() -> Path:
-    """The bin folder of the wheel, which is not imported: that makes folders and locks."""
+    """The bin folder of the wheel; importing the wheel would create folders and locks."""
     found = importlib.util.find_spec(_WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
@@ -57,10 +57,10 @@ def wheel_binaries() -> Path:
 class PostgresServer:
     """PostgreSQL on 127.0.0.1, from `start` (or `async with`) to `stop`; dies with this process.
 
-    `folder` keeps everything: data, port, password (readable by its owner only), log. As root the
-    server runs as nobody; where that user cannot reach the folder, data and binaries lie in another
-    one that the link `folder/outside` names. `durable=False` turns fsync off: what was committed
-    survives kill -9, not a power cut. `settings` go over the defaults.
+    `folder` holds everything: data, port, password (readable by its owner only), log. As root, the
+    server runs as nobody; if that user cannot reach the folder, data and binaries are in another
+    one, to which the link `folder/outside` points. `durable=False` turns fsync off: committed data
+    survives kill -9, but not a power cut. `settings` override the defaults.
     """
 
     def __init__(
@@ -92,27 +92,27 @@ class PostgresServer:
 
     @property
     def pid(self) -> int:
-        """Of the postmaster."""
+        """The process id of the postmaster."""
         return self._running().pid
 
     @property
     def port(self) -> int:
-        """Known after `start`."""
+        """The port; known after `start`."""
         return self._port
 
     @property
     def url(self) -> str:
-        """The superuser's, of the database postgres."""
+        """The superuser's address of the database postgres."""
         return self.url_of("postgres", role=_SUPERUSER)
 
     @property
     def data(self) -> Path:
-        """The cluster's folder."""
+        """The folder of the cluster's data."""
         return self._outside_folder / "data"
 
     @property
     def bin_dir(self) -> Path:
-        """Where psql and the others are."""
+        """The folder of psql and the other programs."""
         return self._bin_dir if self._bin_dir is not None else wheel_binaries()
 
     def url_of(self, database: str, *, role: str = OWNER) -> str:
@@ -120,7 +120,7 @@ class PostgresServer:
         return f"postgresql://{role}:{self._password()}@127.0.0.1:{self._port}/{database}"
 
     async def start(self) -> None:
-        """Returns when it takes connections; makes the cluster and the owner's role if need be."""
+        """Start, and return when it accepts connections; first creates cluster and owner."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         owner = _system_user()
         self._outside_folder = await _reachable_folder(self.folder, owner)
@@ -146,13 +146,13 @@ class PostgresServer:
         await self._create_owner()
 
     async def stop(self) -> None:
-        """Closes every connection and shuts down in order; nothing if it does not run."""
+        """Close every connection and stop in order; nothing if it does not run."""
         if self._child is not None:
             await self._child.stop(signal.SIGINT, signal.SIGQUIT)
             self._child = None
 
     async def kill(self) -> None:
-        """SIGKILL, for the server and for every backend; `start` recovers."""
+        """Send SIGKILL to the server and to every backend; `start` recovers."""
         child = self._running()
         backends = _children_of(child.pid)
         await child.kill()
@@ -161,25 +161,25 @@ class PostgresServer:
         self._child = None
 
     async def restart(self) -> None:
-        """Stopped in order and started on the same port, if that is still free."""
+        """Stop in order and start on the same port, if that is still free."""
         await self.stop()
         await self.start()
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for the process to end; return its exit code."""
         return await self._running().wait()
 
     def abort(self) -> None:
-        """Without a checkpoint and without waiting; nothing if it does not run."""
+        """Stop without a checkpoint, and do not wait; nothing if it does not run."""
         if self._child is not None:
             self._child.send_signal(signal.SIGQUIT)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """To the server process only, as SIGSTOP and SIGCONT in a test."""
+        """Send a signal to the server process only, such as SIGSTOP and SIGCONT in a test."""
         self._running().send_signal(number)
 
     async def create_database(self, name: str) -> str:
-        """Its address for the owner; a database that is there stays as it is."""
+        """Create a database unless it exists; return its address for the owner."""
         connection = await asyncpg.connect(self.url)
         try:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
@@ -202,7 +202,7 @@ class PostgresServer:
         return file.read_text()
 
     async def _initialise(self, owner: tuple[int, int] | None) -> None:
-        """Into a folder beside, then renamed: a half-made cluster is never started."""
+        """Initialize in a temporary folder, then rename it: no half-made cluster is started."""
         unfinished = self._outside_folder / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -235,7 +235,7 @@ class PostgresServer:
         unfinished.rename(self.data)
 
     async def _wait_for_leftover(self) -> None:
-        """A server whose parent was killed may still be shutting down on the same data."""
+        """Wait for a server whose parent was killed: it may still shut down on the same data."""
         status = self._postmaster()
         if status and str(self.data).encode() in _command_of(int(status[0])):
             async with asyncio.timeout(self._deadline_s):
@@ -278,12 +278,12 @@ class PostgresServer:
 
 
 def replace_database(url: str, database: str) -> str:
-    """The same server, another database."""
+    """The address of another database of the same server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))
 
 
 def remove_folder(folder: Path) -> None:
-    """The folder of a stopped server, and the one outside if there is one."""
+    """Remove the folder of a stopped server, and the one outside if there is one."""
     outside = folder / "outside"
     if outside.is_symlink():
         shutil.rmtree(outside.readlink(), ignore_errors=True)
@@ -291,7 +291,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def _system_user() -> tuple[int, int] | None:
-    """(uid, gid) to run as; None is this user. PostgreSQL refuses to run as root."""
+    """The (uid, gid) to run as; None for this user. PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     user = pwd.getpwnam(_SYSTEM_USER)
@@ -299,7 +299,7 @@ def _system_user() -> tuple[int, int] | None:
 
 
 async def _reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
-    """The folder, or one in /var/tmp if `owner` cannot get into it."""
+    """The folder, or one in /var/tmp if `owner` cannot reach it."""
     outside = folder / "outside"
     if outside.is_symlink() and outside.exists():
         return outside.readlink()
@@ -338,13 +338,13 @@ async def _reachable_binaries(
 
 
 async def _may(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
-    """Whether `owner` passes the shell's test of that path."""
+    """Whether the shell's `test` of that path succeeds for `owner`."""
     test = shutil.which("test", path=os.defpath)
     assert test is not None
     child = await Child.start("test", [test, flag, path], env=_ENV, owner=owner)
     answer = await child.wait()
     if answer > 1:
-        raise EmbeddedError(f"`test {flag} {path}` could not be asked: exit code {answer}")
+        raise EmbeddedError(f"`test {flag} {path}` failed: exit code {answer}")
     return answer == 0
 
 
@@ -357,7 +357,7 @@ def _children_of(pid: int) -> list[int]:
 
 
 def _command_of(pid: int) -> list[bytes]:
-    """Its arguments; none if it has ended (a zombie has none either)."""
+    """The arguments of a process; none if it has ended (a zombie has none either)."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:
@@ -365,7 +365,7 @@ def _command_of(pid: int) -> list[bytes]:
 
 
 async def _end(pid: int, number: signal.Signals) -> None:
-    """Sends the signal, and waits for a process that is not our child."""
+    """Send the signal, and wait for a process that is not a child."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
     await until_ended(pid)

@@ -1,6 +1,6 @@
-"""Files in, the records in them out, for jobs and for want of a broker.
+"""Reads records and rows from files, for jobs and for a run without a broker.
 
-unpack  bytes, unpacked if they are gzip or zstd
-record_lines  lines, and the record that a line holds
-dumps   rows of an API dump
+unpack        the bytes of a file, unpacked if it is gzip or zstd
+record_lines  lines of a stream, and the record that a line holds
+dumps         rows of an API dump
 """

@@ -1,7 +1,7 @@
-"""An API dump in, its rows out: `{"result":[...]}` or a bare list, however long, row by row.
+"""Reads the rows of an API dump, `{"result":[...]}` or a bare list, one by one.
 
-A dump is one JSON document over any number of lines. Only its list is read, the rest is skipped;
-a row is given as the bytes it was written as.
+A dump is one JSON document over any number of lines. Only its list of rows is read; the rest is
+skipped. A row is returned as the bytes that the file holds.
 """
 
 import codecs
@@ -16,15 +16,15 @@ from normalizer.errors import FatalError
 from normalizer.files.unpack import Unpacked
 
 LIST_KEY: Final = "result"
-"""Where the dumps of the platform's APIs have their rows."""
+"""The key under which the dumps of the platform's APIs keep their rows."""
 
 _ROWS_A_PAGE: Final = 1_000
 _PAGE_BYTES: Final = 1 << 20
 _LONGEST: Final = 1 << 26
-"""Letters of one row, or of one value beside the list."""
+"""Maximum letters of one row, or of one other value in the document."""
 
 _WORD_LETTERS: Final = len("-Infinity")
-"""A word or an escape that is cut off begins so near the end."""
+"""A word or an escape that is cut off begins within this many letters of the end."""
 
 _EVENT_KEYS: Final = frozenset(("event_type", "name", "events"))
 _SCALAR: Final = r'(?:null|true|false|-?[0-9][0-9.eE+-]*|"(?:[^"\\]|\\.)*")'
@@ -37,7 +37,7 @@ _SPACE: Final = re.compile(r"[ \t\r\n]*")
 
 
 def is_dump(beginning: bytes) -> bool:
-    """Whether a file that begins so (64 KiB, or all of it) is a dump and not lines of records."""
+    """Whether a file with this beginning (64 KiB, or all of it) is a dump, not lines of records."""
     text = beginning.decode(errors="replace").removeprefix("\ufeff")
     first, newline, rest = text.lstrip().partition("\n")
     try:
@@ -57,9 +57,9 @@ def is_dump(beginning: bytes) -> bool:
 
 
 def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
-    """Pages of (number from 1, row). A stream that ends too early sets its `cut`.
+    """Yield pages of (number from 1, row). A stream that ends too early sets its `cut`.
 
-    Raises FatalError at a place that is not JSON: rows after it cannot be told apart.
+    Raises FatalError where the text is not JSON: the rows after it cannot be told apart.
     """
     reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []
@@ -82,12 +82,12 @@ def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
 
 
 class _DumpReader:
-    """Walks one document with a window over its text; never holds more than a value and a chunk."""
+    """Reads one document through a window over its text; holds at most one value and one chunk."""
 
     def __init__(self, stream: Unpacked, name: str) -> None:
         self._stream = stream
         self._name = name
-        # Bytes that are not UTF-8 pass through: the rules say what is wrong with their row.
+        # Bytes that are not UTF-8 are passed on: the rules report what is wrong with their row.
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="surrogateescape")
         self._text = ""
         self._at = 0
@@ -121,14 +121,15 @@ class _DumpReader:
         self._take("[")
         while self._peek() != "]":
             _, text = self._value()
-            # What is cut off ends before the mark after it: half a number looks like a whole one.
+            # A cut-off value must end before the next delimiter: half a number looks like a whole
+            # one.
             if self._peek() == ",":
                 self._at += 1
             yield text.encode(errors="surrogateescape")
         self._take("]")
 
     def _value(self) -> tuple[Any, str]:
-        """The next value and its text."""
+        """Return the next value and its text."""
         self._peek()
         while True:
             try:
@@ -146,13 +147,13 @@ class _DumpReader:
             return value, text
 
     def _may_go_on(self, error: JSONDecodeError | RecursionError) -> bool:
-        """Whether the value is only not all here yet, by where the decoder stopped."""
+        """Whether the value may only be incomplete so far, judged by where the decoder stopped."""
         if isinstance(error, RecursionError) or len(self._text) - self._at > _LONGEST:
             return False
         return error.msg.startswith("Unterminated") or error.pos >= len(self._text) - _WORD_LETTERS
 
     def _peek(self) -> str:
-        """The next letter that is no space. Raises EOFError at the end."""
+        """Return the next letter that is no space. Raises EOFError at the end."""
         while True:
             space = _SPACE.match(self._text, self._at)
             assert space is not None
@@ -175,7 +176,7 @@ class _DumpReader:
         self._at += 1
 
     def _read(self) -> bool:
-        """Read on; whether there was more."""
+        """Read the next chunk; return whether there was one."""
         self._dropped += self._at
         self._text, self._at = self._text[self._at :], 0
         while not self._ended:

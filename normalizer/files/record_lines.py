@@ -1,6 +1,6 @@
-"""A byte stream in, its lines out, page by page; and the record that a line holds.
+"""Reads the lines of a byte stream page by page, and the record that each line holds.
 
-A blank line holds no record: it is left out, but counted in the line numbers.
+A blank line holds no record: it is left out, but it counts in the line numbers.
 """
 
 import base64
@@ -18,7 +18,7 @@ from normalizer.files.unpack import Unpacked, beginning
 LONGEST_BYTES: Final = (8 << 20) + 1
 """A longer line is cut to this: one byte more than a record may have, so that the rules refuse it.
 
-Source: wire-shapes, section 9, L1.
+Source: docs/spec/wire-shapes.md#l3.
 """
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -26,19 +26,19 @@ NAMED_BY_BYTES: Final = 1 << 16
 
 
 class Readable(Protocol):
-    """A buffered byte stream: `read1` returns what there is, at most so much, and waits for one."""
+    """A buffered byte stream. `read1` returns at least one byte, at most as many as requested."""
 
     def read1(self, size: int, /) -> bytes:
-        """Some bytes; none at the end."""
+        """Return some bytes; none at the end."""
 
 
 def pages(
     stream: Readable, *, longest_bytes: int = LONGEST_BYTES
 ) -> Iterator[list[tuple[int, bytes]]]:
-    """Pages of (line number from 1, line without its newline).
+    """Yield pages of (line number from 1, line without its newline).
 
-    A page holds what could be read without waiting: whoever passes it on should flush after it.
-    A line is cut to `longest_bytes`: in a form that escapes a value it is longer than the value.
+    A page holds what could be read without waiting, so its consumer should flush after each one. A
+    line is cut to `longest_bytes`; an escaped value is shorter than its line.
     """
     number = 1
     for text in texts(stream, longest_bytes=longest_bytes):
@@ -47,10 +47,11 @@ def pages(
 
 
 def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[bytes]:
-    """Whole lines with their newlines, which the last of a stream may lack; about a mebibyte each.
+    """Yield whole lines with their newlines (the last may lack one), about a mebibyte at a time.
 
-    A text is what could be read without waiting, empty where that ended no line. A line that comes
-    in several chunks is cut to `longest_bytes`; one that does not is in memory anyway.
+    A text holds what could be read without waiting; it is empty if no line ended in that. A line
+    that arrives in several chunks is cut to `longest_bytes`; a line of one chunk is in memory
+    anyway.
     """
     begun = bytearray()
     while chunk := stream.read1(_CHUNK_BYTES):
@@ -72,7 +73,7 @@ def texts(stream: Readable, *, longest_bytes: int = LONGEST_BYTES) -> Iterator[b
 
 
 def _cut(text: bytes) -> Iterator[bytes]:
-    """The text cut after newlines: what was packed well is many times as long as it was read."""
+    """Cut the text after newlines: a well-packed chunk unpacks to many times its size."""
     begin = 0
     while len(text) - begin > 2 * _CHUNK_BYTES:
         after = text.index(b"\n", begin + _CHUNK_BYTES) + 1
@@ -83,7 +84,7 @@ def _cut(text: bytes) -> Iterator[bytes]:
 
 
 def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, bytes]]:
-    """The lines of a text with their numbers; blank ones are left out."""
+    """Return the lines of a text with their numbers; blank lines are left out."""
     return [
         (at, line)
         for at, whole in enumerate(text.split(b"\n"), number)
@@ -92,20 +93,20 @@ def _lines_of(number: int, text: bytes, longest_bytes: int) -> list[tuple[int, b
 
 
 def open_lines(file: Path) -> Unpacked:
-    """The file, unpacked if it is gzip or zstd. Raises FatalError."""
+    """Open the file, unpacked if it is gzip or zstd. Raises FatalError."""
     return Unpacked.open(file)
 
 
 def topic_of(file: Path) -> str:
     """The topic that stands for a file: a renamed, recompressed or grown file keeps it.
 
-    Source: wire-shapes, section 6.
+    Source: docs/spec/wire-shapes.md#g6.
     """
     return topic_named_by(beginning(file, NAMED_BY_BYTES))
 
 
 def topic_named_by(first_bytes: bytes) -> str:
-    """The topic of a file that begins so: its first 64 KiB unpacked, or all of a shorter one."""
+    """Return the topic of a file from its first 64 KiB unpacked, or all of a shorter file."""
     return f"file:{hashlib.blake2b(first_bytes, digest_size=8).hexdigest()}"
 
 
@@ -124,7 +125,7 @@ class _KcatLine(msgspec.Struct, frozen=True, gc=False):
 
 
 _UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
-"""Not JSON or not kcat's, not UTF-8, not base64; too deep."""
+"""The line is not JSON, not kcat's form, not UTF-8, not base64, or too deep."""
 
 _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 
@@ -132,10 +133,10 @@ _kcat: Final[msgspec.json.Decoder[_KcatLine]] = msgspec.json.Decoder(_KcatLine)
 def records_in(
     number: int, text: bytes, topic: str, *, longest_bytes: int = LONGEST_BYTES
 ) -> tuple[int, Sequence[int], list[RawRecord]]:
-    """The number of the next text's first line; those of lines that are not blank; their records.
+    """Return the number of the next text's first line, the numbers of lines not blank, and records.
 
-    `number` is that of this text's first line; after a line without its newline nothing comes, so
-    what is said of a next one counts for nothing. See `record_of`.
+    `number` is the number of this text's first line. A line without a newline is the last one, so
+    the returned next number has no meaning then. See `record_of`.
     """
     if len(text) <= longest_bytes and (records := _all_in_kcats_form(text)) is not None:
         after = number + len(records)
@@ -149,9 +150,9 @@ def records_in(
 
 
 def record_of(line: bytes, number: int, topic: str) -> RawRecord:
-    """The record of a line: kcat's form keeps its own place and time, another line is a value.
+    """Return the record of a line: kcat's form has its own coordinates; any other line is a value.
 
-    `topic` and `number`, the line's own number from 1, are the place of such a value.
+    `topic` and `number` (the line's number from 1) become the coordinates of such a value.
     """
     try:
         record = _recorded(_kcat.decode(line))
@@ -161,10 +162,10 @@ def record_of(line: bytes, number: int, topic: str) -> RawRecord:
 
 
 def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
-    """The records of its lines, decoded together in half the time; None unless each holds one.
+    """Decode all lines at once, in half the time; None unless each line holds one record.
 
-    After `}` and a newline no value goes on with `{`: where as many values as lines lie between
-    such newlines, each line is one.
+    After `}` and a newline no JSON value can continue with `{`: if there are as many values as
+    lines between such newlines, each line is one value.
     """
     lines = _objects(text)
     if not lines:
@@ -178,9 +179,9 @@ def _all_in_kcats_form(text: bytes) -> list[RawRecord] | None:
 
 
 def _objects(text: bytes) -> int:
-    """How many lines there are, if each begins with `{` and each but the last ends in `}`; else 0.
+    """Return the number of lines if each begins with `{` and each but the last ends in `}`, else 0.
 
-    To count such newlines would take twice as long: the search for one letter skips all others.
+    Counting such newlines would take twice as long: searching for one letter skips all others.
     """
     if not text.startswith(b"{"):
         return 0
@@ -195,7 +196,7 @@ def _objects(text: bytes) -> int:
 
 
 def _recorded(parsed: _KcatLine) -> RawRecord | None:
-    """None for an object without a payload. Raises what is `_UNREADABLE`."""
+    """Return None for an object without a payload. Raises what `_UNREADABLE` names."""
     payload, key, at_ms = parsed.payload, parsed.key, parsed.ts
     if parsed.payload_b64 is not None:
         value: bytes | None = base64.b64decode(parsed.payload_b64, validate=True)
@@ -220,7 +221,7 @@ def _recorded(parsed: _KcatLine) -> RawRecord | None:
 
 
 def _headers(flat: tuple[str | None, ...]) -> tuple[tuple[str, bytes | None], ...]:
-    """Kcat prints name, value, name, value."""
+    """Kcat prints headers as name, value, name, value."""
     each = iter(flat)
     pairs = zip(each, each, strict=False)
     return tuple([(name or "", None if value is None else value.encode()) for name, value in pairs])

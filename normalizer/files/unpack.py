@@ -1,4 +1,4 @@
-"""A file in, its bytes out, unpacked if it is gzip or zstd; whether it was cut off is told."""
+"""Reads the bytes of a file, unpacked if it is gzip or zstd, and notes whether it was cut off."""
 
 import zlib
 from pathlib import Path
@@ -11,9 +11,9 @@ from normalizer.errors import FatalError
 
 _PLAIN_BYTES: Final = 1 << 20
 _PACKED_BYTES: Final = 1 << 17
-"""Unpacked about as much as of a plain file; it may be many times that, all in memory at once."""
+"""One step of unpacking reads as much as of a plain file; the result may be many times larger."""
 _AHEAD_BYTES: Final = 1 << 22
-"""Read of the file at once, packed or not; at first only as much as is unpacked at once."""
+"""Bytes read from the file at once; the first read takes only one step of unpacking."""
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in range(16))
@@ -21,10 +21,10 @@ _ZSTD_SKIPPED: Final = tuple(bytes([0x50 + low, 0x2A, 0x4D, 0x18]) for low in ra
 
 
 class Unpacked:
-    """The bytes of a file; `with` closes it. Any number of frames or members may follow another.
+    """The bytes of a file; `with` closes it. Several frames or members may follow each other.
 
-    `cut` is true once the end was reached inside a frame: the file is not whole.
-    `read_bytes` counts what was taken of the file itself, packed as it is.
+    `cut` is true once the end was reached inside a frame: the file is incomplete. `read_bytes`
+    counts bytes of the file itself, before unpacking.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -43,7 +43,7 @@ class Unpacked:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Raises FatalError where the file cannot be opened."""
+        """Open the file. Raises FatalError where that fails."""
         try:
             return cls(path.open("rb", buffering=0), str(path))
         except OSError as error:
@@ -62,13 +62,13 @@ class Unpacked:
 
     @property
     def is_drained(self) -> bool:
-        """Whether all that was read ahead is taken, and there may be more."""
+        """Whether all that was read ahead is consumed, and the file may hold more."""
         return self._taken_of_ahead >= len(self._ahead) and not self._ended
 
     def read_ahead(self) -> None:
-        """Read what `read1` takes next, once drained; in another thread, for a disk may hang.
+        """Read what `read1` returns next. Call when drained, in another thread: a disk may hang.
 
-        What goes wrong is raised by `read1`, which may have something to give before.
+        Errors are raised later, by `read1`, which may first return bytes from before the error.
         """
         assert self.is_drained
         try:
@@ -80,7 +80,7 @@ class Unpacked:
         self._ended = not self._ahead
 
     def read1(self, _size: int = -1, /) -> bytes:
-        """Some bytes, none at the end. Raises FatalError where the file is broken."""
+        """Return some bytes, none at the end. Raises FatalError where the file is damaged."""
         if not self._kind:
             self._detect()
         if self._kind == "plain":
@@ -145,7 +145,7 @@ class Unpacked:
 
 
 def beginning(path: Path, size: int) -> bytes:
-    """The first bytes of a file, unpacked; fewer where it is shorter. Raises FatalError."""
+    """Return the first bytes of a file, unpacked; fewer if it is shorter. Raises FatalError."""
     first = b""
     with Unpacked.open(path) as stream:
         while len(first) < size and (more := stream.read1()):

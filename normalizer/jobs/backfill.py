@@ -1,8 +1,7 @@
-"""A source of history in, the rows the service would make of it out, until its end or a stop.
+"""Reads a source of history, normalizes it, and stores it as the service would.
 
-Batches are read and normalized while those before them are written, one at a time and in order. A
-batch moves the job's own positions in its transaction, so that a kill at any moment loses and
-doubles nothing.
+Batches are read and normalized while earlier ones are written, one at a time and in order. A batch
+moves the job's own positions in its transaction, so a kill at any moment loses and doubles nothing.
 """
 
 import asyncio
@@ -17,8 +16,9 @@ from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, cut_page, 
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.runner import JobRunner, wait_at_most
+from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition, SourcePage
+from normalizer.process.pause import wait_at_most
 from normalizer.process.slices import Normalize, slices
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
@@ -26,20 +26,20 @@ from normalizer.store.store import Store
 from normalizer.telemetry import Outage, get_logger
 
 BATCHES_WAITING: Final = 1
-"""Filled, beside the one that is written and the one that fills: neither waits for the other where
-one batch takes longer than the next. All of them are in memory."""
+"""Full batches that wait, besides the one being written and the one being filled: so neither side
+waits when one batch takes longer than the next. All of them are in memory."""
 LONGEST_WAIT_S: Final = 10.0
 SESSION: Final = {"projector.shard_base": "8"}
-"""A job counts in shards of its own, so that it never waits for the service on a counter."""
+"""Jobs count in their own shards, so they never wait for the service on a counter."""
 
 _log: Final = get_logger()
 
 
 class Backfill:
-    """One run of a backfill; `run` ends at the source's end, after the player's stop, or broken.
+    """One run of a backfill; `run` returns at the source's end or after a stop.
 
-    `positions_of` gives what its batches move, where that is more than the run's positions.
-    Without `accept_expired` it fails at the first events that lie before the horizon of retention.
+    `positions_of` makes what its batches move, if that is more than the run's positions. Without
+    `accept_expired` it fails at the first events that are older than the retention of events.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Backfill:
     async def _transfer(
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
-        """From the positions to the end; batches fill while those before them are written."""
+        """Transfer from the positions to the end; batches fill while earlier ones are written."""
         queue: asyncio.Queue[JobBatchBuilder | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
@@ -103,7 +103,7 @@ class Backfill:
     async def _full_batches(
         self, run: JobRun, positions: JobPositions
     ) -> AsyncGenerator[JobBatchBuilder, None]:
-        """Full batches, and at last what is left, also where the source broke."""
+        """Yield full batches, and last what is left, also if the source failed."""
         parts = await self._source.parts()
         builder = JobBatchBuilder(run.epoch)
         try:
@@ -131,7 +131,7 @@ class Backfill:
     async def _write_batches(
         self, store: Store, queue: asyncio.Queue[JobBatchBuilder | None]
     ) -> None:
-        """Write batch after batch up to None; after the stop they are only taken."""
+        """Write batch after batch up to None; after the stop they are only taken from the queue."""
         while (builder := await queue.get()) is not None:
             if builder:
                 await self._write(store, builder.build(), builder.records)
@@ -139,7 +139,7 @@ class Backfill:
     async def _pages(
         self, positions: dict[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """The source's pages; where it is away, it is read on when it is back."""
+        """Yield the source's pages; during an outage of the source, wait and go on."""
         tries = 0
         while True:
             try:
@@ -176,7 +176,7 @@ class Backfill:
 async def normalized(
     page: SourcePage, normalize: Normalize, *, room: int | None = None
 ) -> AsyncGenerator[tuple[SourcePage, list[Item]], None]:
-    """The page slice by slice with the outcomes of its records, so that others run in between."""
+    """Yield the page in slices, with the outcomes of its records; other tasks run in between."""
     async for items in slices(page.records, normalize, room=room):
         left = len(page.records) - len(items)
         piece, page = cut_page(page, len(items)) if left else (page, page)

@@ -1,7 +1,7 @@
-"""Stored events in, canonical lines out, in one order and one packing: the same bytes every time.
+"""Exports stored events as canonical lines, in one order and packing: the same bytes every time.
 
-Events come by id, a page a statement, so that no snapshot is old. The lines are those that the
-filter gives, and a backfill takes them again.
+Events are read by id, a page per statement, so that no snapshot gets old. The lines are those of
+the filter, and a backfill can read them.
 """
 
 import os
@@ -26,7 +26,7 @@ from normalizer.store.session import COMMAND_TIMEOUT_S, Session
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
 PIECE_BYTES: Final = 1 << 20
-"""The packer is fed pieces of this size, whatever the chunks were: its output depends on them."""
+"""The packer's input is cut to this size, because its output depends on the cuts."""
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 
@@ -39,7 +39,7 @@ class ExportSelection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Export:
-    """One export. `run` gives the number of events written."""
+    """One export. `run` returns the number of events written."""
 
     def __init__(self, database_url: str, selection: ExportSelection) -> None:
         self._selection = selection
@@ -72,7 +72,7 @@ class Export:
                 yield rows
 
     async def _id_ranges(self) -> AsyncIterator[IdRange]:
-        """Of all ids; of named executions the index finds the few in a whole partition."""
+        """All ranges of ids; for named executions whole partitions: an index finds the rows."""
         if not self._selection.executions:
             async for ids in IdRangeWalk(self._session.run_once, ROWS_A_CHUNK).after(BELOW_ALL_IDS):
                 yield ids
@@ -95,7 +95,7 @@ async def _partitions(connection: asyncpg.Connection) -> list[asyncpg.Record]:
 
 
 class PackedFile:
-    """A zstd file that appears under its name only when it is whole; `with` ends it.
+    """A zstd file that gets its name only when it is complete; `with` ends it.
 
     Lines may be written in any pieces: the file's bytes are the same.
     """
@@ -134,7 +134,7 @@ class PackedFile:
                 self._unfinished.unlink(missing_ok=True)
 
     def write(self, content: bytes) -> None:
-        """Raises FatalError where the file cannot be written."""
+        """Write. Raises FatalError where that fails."""
         self._waiting += content
         while len(self._waiting) >= PIECE_BYTES:
             part = bytes(self._waiting[:PIECE_BYTES])

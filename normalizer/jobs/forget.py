@@ -1,8 +1,8 @@
-"""Erases one execution: events, calls, what refers to them, and refused bytes; counts stay.
+"""Erases one execution: its events, calls, notes and refused bytes; counts stay.
 
 Its id goes into a list first, in a transaction of its own: from then on every writer ignores its
-events. What was written before goes when no transaction is left that may not have seen the list.
-Each step can stop anywhere; the same command goes on. Source: 0014_create_erasure.sql.
+events. Earlier rows are deleted once no transaction is left that may not have seen the list.
+Each step can stop anywhere; the same command resumes. Source: 0014_create_erasure.sql.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
 _GIVE_UP_AFTER_S: Final = 120.0
-"""Longer than the longest batch: a statement of one may take a minute."""
+"""Longer than the longest batch: one of its statements may take a minute."""
 _POLL_EVERY_S: Final = 0.05
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 
@@ -37,14 +37,14 @@ _coercions: Final[msgspec.json.Decoder[list[dict[str, object]]]] = msgspec.json.
 
 
 class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
-    """An execution by its number, and the text that it was named by where that is no number."""
+    """An execution by its number, and the text that it was named by if that is no number."""
 
     execution_id: int
     text: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> "ForgottenExecution":
-        """From what an operator typed. Raises ConfigurationError where it is no id."""
+        """Parse the operator's input. Raises ConfigurationError if it is no id."""
         name = text.strip()
         if not name:
             raise ConfigurationError("EXECUTION: expected an id, got nothing")
@@ -56,19 +56,19 @@ class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> set[str]:
-        """What bytes may call it."""
+        """Every form in which bytes may name it."""
         return {str(self.execution_id)} | ({self.text} if self.text else set())
 
 
 class ErasureReason(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks for it, and why: kept for ever, so no content."""
+    """Who requests the erasure, and why: kept for ever, so it must hold no content."""
 
     who: str
     why: str
 
 
 class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What went, or would: events, calls, records that told of the events again, refused ones."""
+    """What was deleted, or would be: events, calls, notes of merged records, refused records."""
 
     events: int
     calls: int
@@ -78,12 +78,12 @@ class ErasedCounts(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         return (
             f"{self.events:,} events, {self.calls:,} calls, notes of {self.reports:,} records that "
-            f"told of them again, the bytes of {self.refused:,} refused records"
+            f"reported them again, the bytes of {self.refused:,} refused records"
         )
 
 
 class _Found(msgspec.Struct, kw_only=True):
-    """The stored events of the execution: their ids and records, and what it is called in them."""
+    """The stored events of the execution: their ids and records, and its names in them."""
 
     names: set[str]
     event_ids: list[int] = []
@@ -92,7 +92,7 @@ class _Found(msgspec.Struct, kw_only=True):
 
 
 class Forget:
-    """One erasure. Both methods raise StoreUnavailable and FatalError; then type it again."""
+    """One erasure. Both methods raise StoreUnavailable and FatalError; then run it again."""
 
     def __init__(self, database_url: str, execution: ForgottenExecution) -> None:
         self._execution = execution
@@ -106,7 +106,7 @@ class Forget:
         )
 
     async def count(self) -> ErasedCounts:
-        """What would go."""
+        """Count what would be deleted."""
         try:
             found = await self._find()
             return ErasedCounts(
@@ -119,12 +119,13 @@ class Forget:
             self._session.terminate()
 
     async def run(self, reason: ErasureReason) -> ErasedCounts:
-        """Erase it; what was erased in this run."""
+        """Erase it; return what this run deleted."""
         try:
             await self._session.run_once(self._check_not_divergent)
             await self._execute(statements.ADD_FORGOTTEN, self._id, reason.who, reason.why)
             await self._wait_for_writers()
-            # What is found by the events goes before them, or a run that died would not find it.
+            # Rows that are found through the events go first: a run that died later would not find
+            # them.
             found = await self._find()
             refused = await self._empty_rejected(found.names)
             await self._session.run_once(partial(self._drop_notes, found))
@@ -136,23 +137,23 @@ class Forget:
         return ErasedCounts(events=events, calls=found.calls, reports=reports, refused=refused)
 
     async def _check_not_divergent(self, connection: asyncpg.Connection) -> None:
-        """Retention takes nothing of what is known to differ either: its counts would be wrong."""
+        """Refuse if projections are known to differ: the archived counts would be wrong."""
         if await connection.fetchval(statements.IS_DIVERGENT, self._id):
             raise self._divergent()
 
     def _divergent(self) -> FatalError:
         return FatalError(
-            f"what is shown of execution {self._id} differs from its events, so its counts cannot "
+            f"the projections of execution {self._id} differ from its events, so its counts cannot "
             f"be kept: `projector repair --executions {self._id}`, then the same command"
         )
 
     async def _wait_for_writers(self) -> None:
-        """Until no transaction is left that may have read the list as it was."""
+        """Wait until no open transaction may have read the list before the execution was on it."""
         readers = (await self._fetch(statements.READERS))[0][0]
         until_s = time.monotonic() + _GIVE_UP_AFTER_S
         while (await self._fetch(statements.ARE_THERE, readers))[0][0]:
             if time.monotonic() > until_s:
-                raise StoreUnavailable("database: a batch that began before has not ended yet")
+                raise StoreUnavailable("database: an earlier batch has not ended yet")
             await asyncio.sleep(_POLL_EVERY_S)
 
     async def _find(self) -> _Found:
@@ -167,11 +168,11 @@ class Forget:
         return found
 
     async def _filled(self) -> list[tuple[int, int]]:
-        """The bounds of the partitions that hold anything."""
+        """The id ranges of partitions that hold any row."""
         return [(row["low"], row["high"]) for row in await self._fetch(FILLED_PARTITIONS)]
 
     async def _rejected_records(self, names: set[str]) -> list[RecordKey]:
-        """The refused records in whose key, value or headers one of the names stands."""
+        """The refused records whose key, value or headers contain one of the names."""
         stored = _pattern(names)
         sought = [name.encode() for name in names]
         found: list[RecordKey] = []
@@ -200,7 +201,7 @@ class Forget:
         return len(record_keys)
 
     async def _drop_notes(self, found: _Found, connection: asyncpg.Connection) -> None:
-        """What jobs, the store and the drift radar noted of these events."""
+        """Drop what jobs, the store and the drift detector noted of these events."""
         ids = found.event_ids
         record_keys = [list(column) for column in zip(*found.record_keys, strict=True)] or [[]] * 4
         await connection.execute(statements.DELETE_ROW_REFUSALS, ids)
@@ -208,7 +209,7 @@ class Forget:
         await connection.execute(statements.DELETE_DRIFT, ids, *record_keys)
 
     async def _each_page(self, statement: str, found: _Found) -> int:
-        """Ask it of every page of records that told again; how many told of these events."""
+        """Run the statement on every page of merged records; return how many named these events."""
         reports = 0
         last: tuple[object, ...] = ("", 0, 0, 0, 0)
         while rows := await self._fetch(statement, *last, ROWS_A_STEP, found.event_ids):
@@ -216,10 +217,10 @@ class Forget:
         return reports
 
     async def _archive(self, low: int, high: int) -> int:
-        """Delete the events of a partition, so many a transaction; how many there were."""
+        """Delete the events of a partition, this many per transaction; return their number."""
 
         async def archive(connection: asyncpg.Connection) -> int:
-            # Executions first, then rows, in a later statement: as writers lock them.
+            # Lock executions first, then rows in a later statement, as writers do.
             await connection.execute(statements.LOCK_EXECUTION, self._id)
             rows = await connection.fetch(statements.LOCK_EVENTS, low, high, self._id, ROWS_A_STEP)
             if not rows:
@@ -251,7 +252,7 @@ class Forget:
 
 
 def _opaque_names(coercions: bytes | None) -> set[str]:
-    """The texts that the execution was named by, where they were no numbers."""
+    """The names of the execution that are no numbers."""
     return {
         original
         for each in (_coercions.decode(coercions) if coercions else ())
@@ -261,6 +262,6 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
 
 
 def _pattern(names: Iterable[str]) -> re.Pattern[bytes]:
-    """Finds one of the names where it is no part of a longer one."""
+    """A pattern for any of the names where it is not part of a longer one."""
     any_of = b"|".join(re.escape(name.encode()) for name in sorted(names))
     return re.compile(rb"(?<![0-9A-Za-z_-])(?:" + any_of + rb")(?![0-9A-Za-z_-])")

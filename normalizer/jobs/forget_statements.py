@@ -1,8 +1,8 @@
-"""Every SQL text by which an execution is erased, named."""
+"""The SQL statements that erase an execution."""
 
 from typing import Final
 
-# What retention would not take either, for its counts would move as something else.
+# Retention leaves these too: their counts would be wrong.
 IS_DIVERGENT: Final = """
     select exists (
         select
@@ -17,7 +17,7 @@ ADD_FORGOTTEN: Final = """
     on conflict on constraint forgotten_executions_pkey do nothing
 """
 
-# Whoever reads the list holds its table's weakest lock until the end of the transaction.
+# A transaction that has read the list holds the weakest lock on its table until it ends.
 READERS: Final = """
     select coalesce(array_agg(virtualtransaction), '{}')
     from   pg_locks
@@ -85,7 +85,7 @@ _KEY: Final = "source_topic, source_incarnation, source_partition, offset_block,
 
 FIND_MERGED_RECORDS: Final = f"{_PAGE} {_FOUND}"
 
-# Records that told again of these events: they are told of no more.
+# Merged records that reported these events lose their notes of them.
 DELETE_MERGED_RECORDS: Final = f"""
     {_PAGE},
     emptied as (
@@ -105,9 +105,9 @@ DELETE_MERGED_RECORDS: Final = f"""
                   left_over.offset_block, left_over.merge_id)
     )
     {_FOUND}
-"""  # noqa: S608 - parts of our own
+"""  # noqa: S608 - parts from this module
 
-# A page; bytes only of those that may name it: which of them do is for who reads them.
+# A page; only bytes that may contain a name. The caller checks whether they do.
 READ_RAW: Final = """
     select   source_topic, source_incarnation, source_partition, source_offset,
              case when may.name_it then key end as key,
@@ -149,15 +149,15 @@ EMPTY_ENTRIES: Final = f"""
     update normalizer.quarantine
     set    detail = {_ERASED_TEXT}, sample = null
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
-"""  # noqa: S608 - parts of our own
+"""  # noqa: S608 - parts from this module
 
 EMPTY_ATTEMPTS: Final = f"""
     update normalizer.redrive_attempts
     set    detail = {_ERASED_TEXT}
     where  quarantine_id in (select quarantine_id from normalizer.quarantine {_OF_THESE})
-"""  # noqa: S608 - parts of our own
+"""  # noqa: S608 - parts from this module
 
-# The row stays for ever: where it is, a record that is read again brings no bytes back.
+# The row stays for ever: with it, a record that is read again does not bring its bytes back.
 EMPTY_RAW: Final = f"""
     update normalizer.quarantine_raw as raw
     set    key = null, value = null, headers = null, value_sha256 = '', whole = false,
@@ -169,7 +169,7 @@ EMPTY_RAW: Final = f"""
     where  (raw.source_topic, raw.source_incarnation, raw.source_partition, raw.source_offset)
          = (emptied.source_topic, emptied.source_incarnation, emptied.source_partition,
             emptied.source_offset)
-"""  # noqa: S608 - parts of our own
+"""  # noqa: S608 - parts from this module
 
 DELETE_ROW_REFUSALS: Final = (
     "delete from normalizer.job_refusals where event_id = any($1::bigint[])"
@@ -179,7 +179,7 @@ DELETE_ASSIGNED_IDS: Final = (
     "delete from normalizer.assigned_ids where event_id = any($1::bigint[])"
 )
 
-# An example is a value of the record that it names: one that made a row, or told of it again.
+# An example is a value of the record that it names, one that made a row or was merged into one.
 DELETE_DRIFT: Final = """
     delete from normalizer.drift_findings
     where  (source_topic, source_incarnation, source_partition, source_offset) in (

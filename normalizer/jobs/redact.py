@@ -1,11 +1,11 @@
-"""Takes out of stored rows what today's rules call a secret, beside everybody's work.
+"""Takes secrets, as today's rules define them, out of stored rows while other writers work.
 
-events -> sentences about records -> what calls keep of archived events -> what is counted by a text
+Order: events, texts about records, calls of archived events, names that counters are grouped by.
 
 Events are rewritten page by page from the run's position on; the triggers of the projections
-follow. What comes after them is little and comes last, for a counter comes to nothing only once
-nobody says its text any more; a run that goes on reads all of that again. Refused bytes are kept as
-they came, and for a time only: no rule takes anything out of them.
+follow. The other tables are small and come last, because a counter reaches zero only once no row
+has its name any more; a resumed run reads all of them again. Refused bytes are kept as received,
+for a limited time: no rule changes them.
 """
 
 from collections import Counter
@@ -26,9 +26,9 @@ from normalizer.jobs.renormalize import Rewrite, RewriteDryRun, RewritePlan
 from normalizer.jsontext import parse, write
 
 BLOCKS_A_STEP: Final = 64
-"""Of eight kibibytes."""
+"""Blocks of eight kibibytes."""
 CALLS_A_STEP: Final = 200
-"""Their executions are locked while they are folded anew."""
+"""Calls whose executions are locked while they are recomputed."""
 
 TEXTS: Final = (
     ("normalizer.quarantine", "detail"),
@@ -38,7 +38,7 @@ TEXTS: Final = (
     ("normalizer.drift_findings", "example"),
     ("projector.verifications", "detail"),
 )
-"""Tables, and their column in which a sentence may quote what a record said."""
+"""Tables with a column of text that may quote a record."""
 
 _CALLS: Final = "projector.archived_calls"
 _CALL_TEXTS: Final = {
@@ -49,14 +49,14 @@ _CALL_TEXTS: Final = {
     "step": 0,
     "worker_id": 0,
 }
-"""Texts that calls may keep, each behind so many letters that date it."""
+"""Columns of calls that hold text, each after a prefix of this many letters for its rank."""
 
 RedactedCounts = Counter[str]
-"""Table and column -> how many rows, or of counters how many rows, were changed or would be."""
+"""Table and column -> rows that were changed or would be; for counters, their rows."""
 
 
 class Redact(Rewrite):
-    """One run. `counts` says what was changed beside the events, whose rows are in the totals."""
+    """One run. `counts` is what was changed outside of events, whose rows are in the totals."""
 
     def __init__(self, runner: JobRunner, sanitizer: Sanitizer) -> None:
         super().__init__(runner, _rewrite_plan(sanitizer))
@@ -71,13 +71,13 @@ class Redact(Rewrite):
         await self._others.redact()
 
     async def _turn(self) -> bool:
-        """Wait for live traffic; whether to go on."""
+        """Wait for live traffic; return whether to go on."""
         await self._runner.throttle.acquire(0, self._stopping)
         return not self._stopping.is_set()
 
 
 class RedactDryRun(RewriteDryRun):
-    """Counts what a run would change, place by place; reads only, and shows no content."""
+    """Counts what a run would change, by table and column; only reads, and shows no content."""
 
     def __init__(self, database_url: str, sanitizer: Sanitizer) -> None:
         super().__init__(database_url, _rewrite_plan(sanitizer), Diff(self._note))
@@ -96,7 +96,7 @@ class RedactDryRun(RewriteDryRun):
 
 
 def redacted_lines(counts: RedactedCounts) -> Iterator[str]:
-    """The places, one a line."""
+    """The counts, one line each."""
     if not counts:
         yield "nothing"
     for table, rows in sorted(counts.items()):
@@ -113,9 +113,9 @@ def _rewrite_plan(sanitizer: Sanitizer) -> RewritePlan:
 
 
 class _OtherTables:
-    """Everything but events, place by place; without `writes` it is only looked at.
+    """Every table but events; without `writes` it only reads.
 
-    `acquire` lets live traffic go first, and says whether to go on.
+    `acquire` waits for live traffic, and returns whether to go on.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class _OtherTables:
         self.counts: RedactedCounts = Counter()
 
     async def redact(self) -> None:
-        """Do it, until `acquire` says no. Raises StoreUnavailable and FatalError."""
+        """Redact until `acquire` returns false. Raises StoreUnavailable and FatalError."""
         for table, column in TEXTS:
             await self._redact_table(table, partial(self._redact_texts, table, column))
         await self._redact_table(_CALLS, self._redact_calls)
@@ -144,7 +144,7 @@ class _OtherTables:
     async def _redact_table(
         self, table: str, redact: Callable[[int, int], Awaitable[bool]]
     ) -> None:
-        """Step by step; once more where somebody else changed a row meanwhile."""
+        """Work step by step; repeat a step if somebody else changed a row meanwhile."""
         is_done = False
         while not is_done:
             is_done, block = True, 0
@@ -183,7 +183,7 @@ class _OtherTables:
         return done == len(changes)
 
     def _redacted_call(self, stored: bytes) -> bytes:
-        """The row as it may be kept; the very same bytes where nothing in it is secret."""
+        """Return the row without secrets; the identical bytes if it has none."""
         row = parse(stored.decode())
         assert isinstance(row, dict)
         changed = False

@@ -1,7 +1,7 @@
-"""Every SQL text by which secrets are taken out of what is no event, named.
+"""The SQL statements that take secrets out of every table but `events`.
 
-Tables are walked block by block: they have no key in common, and what is changed lies elsewhere
-then, and is read again.
+The tables have no key in common, so they are read block by block. A changed row moves to another
+block and is read again there.
 """
 
 from typing import Final
@@ -16,16 +16,16 @@ _IN_BLOCKS: Final = """
 
 
 def read_texts(table: str, column: str) -> str:
-    """The texts in these blocks."""
+    """Read the texts in these blocks."""
     return f"""
         select ctid::text as row_id, {column} as said
         from   {table}
         where  {_IN_BLOCKS} and {column} is not null
-    """  # noqa: S608 - our own
+    """  # noqa: S608 - names from this module
 
 
 def change_texts(table: str, column: str) -> str:
-    """Change those that are still what they were."""
+    """Change the texts that nobody else has changed meanwhile."""
     return f"""
         update {table} as kept
         set    {column} = wanted.becomes
@@ -34,14 +34,14 @@ def change_texts(table: str, column: str) -> str:
         and    kept.ctid = wanted.row_id::tid
         and    kept.{column} = wanted.was
         returning 1
-    """  # noqa: S608 - our own
+    """  # noqa: S608 - names from this module
 
 
 READ_CALLS: Final = f"""
     select execution_id, ctid::text as row_id, to_jsonb(kept) as said
     from   projector.archived_calls as kept
     where  {_IN_BLOCKS}
-"""  # noqa: S608 - our own
+"""  # noqa: S608 - names from this module
 
 CHANGE_CALLS: Final = """
     select projector.rewrite_archived_calls($1::bigint[], $2::text[], $3::jsonb[], $4::jsonb[])
@@ -51,8 +51,8 @@ COUNTED_TEXTS: Final = "select counter_table, text_column from projector.counter
 
 
 def read_names(counted_in: str, named: str) -> str:
-    """Every text that is counted by."""
-    return f"select distinct {named} as said from projector.{counted_in}"  # noqa: S608 - our own
+    """Read every text that the counters of a table are grouped by."""
+    return f"select distinct {named} as said from projector.{counted_in}"  # noqa: S608 - names from this module
 
 
 RENAME_COUNTS: Final = """

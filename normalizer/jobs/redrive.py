@@ -1,7 +1,7 @@
-"""Refused records in, the same records once more through today's rules and the same store out.
+"""Runs quarantined records through today's rules and the same store again.
 
-A record keeps the coordinates of its entry. Every try is recorded in the transaction of its rows;
-what fails again stays, and no run takes an entry twice. Entries that came through stay visible.
+A record keeps the coordinates of its entry. Every attempt is recorded in the transaction of its
+rows. A record that fails again stays; a run tries each entry once. Successful entries stay visible.
 """
 
 import base64
@@ -27,7 +27,7 @@ from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.read_only import read_only_connection
 
 ENTRIES_A_PAGE: Final = 50
-"""Of up to 1 MiB each, all of them in memory, and up to three batches of them."""
+"""Up to 1 MiB each, all in memory, in up to three batches."""
 PART: Final[PartKey] = ("quarantine", 0, 0)
 
 EntryCoordinates = tuple[str | None, int, int, int]
@@ -38,10 +38,10 @@ _headers: Final[msgspec.json.Decoder[list[tuple[str, str | None]]]] = msgspec.js
 
 
 class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which entries; None everywhere: all that did not come through yet.
+    """Which entries; None everywhere: all that are still refused.
 
-    Times are of quarantined_at; `version` of the rules that refused. An entry that was tried under
-    today's rules is left out unless `again`.
+    Times are of quarantined_at; `version` is of the rules that refused. An entry that was tried
+    under today's rules is left out unless `again`.
     """
 
     reason: str | None = None
@@ -56,7 +56,7 @@ class RedriveSelection(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def takes_all(self) -> bool:
-        """Whether nothing narrows it down."""
+        """Whether no option narrows the selection."""
         return msgspec.structs.replace(self, again=False) == RedriveSelection()
 
 
@@ -66,7 +66,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuarantineSource:
-    """Refused records as a source. `run` is what the tries of this run are noted under."""
+    """Quarantined records as a source. Attempts are recorded under `run`."""
 
     keyed = False
     truncated = None
@@ -85,7 +85,7 @@ class QuarantineSource:
         self._rules_version = rules_version
         self._run: tuple[str, int] = ("", 0)
         self._entries: dict[int, list[_Entry]] = {}
-        """By the part's offset of their record: a record may come again in a later page."""
+        """By the offset of their record in the part: a later page may repeat a record."""
         self._unreadable: dict[EntryCoordinates, str] = {}
         self._last_id = 0
         self._entries_read = 0
@@ -100,42 +100,42 @@ class QuarantineSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Every statement has a connection of its own."""
+        """Nothing to close: every statement has its own connection."""
 
     def positions(self, run: JobRun) -> JobPositions:
-        """What its batches move: the run's positions, and the fate of each entry."""
+        """What its batches move: the run's positions, and the outcome of each entry."""
         self._run = (run.spec.job_id, run.number)
         return _RedrivePositions(run, self)
 
     def normalized_by(self, normalize: Normalize) -> Normalize:
-        """The rules, for records that are still here; the others have no outcome."""
+        """Normalize a record whose bytes are kept; one without them has no outcomes."""
         return lambda record: (
             () if _entry_coordinates(record) in self._unreadable else normalize(record)
         )
 
     def share(self) -> float | None:
-        """By entries."""
+        """The share of entries tried."""
         return min(self._entries_read / self._entries_in_all, 1.0) if self._entries_in_all else None
 
     async def count(self) -> int:
-        """How many entries are to be tried."""
+        """Count the entries to try."""
         async with read_only_connection(self._database_url) as connection:
             found: int = await connection.fetchval(
-                f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - our own
+                f"select count(*) from ({job_statements.READ_ENTRIES}) as entry",  # noqa: S608 - a constant
                 *self._parameters(0, None),
             )
         limit = self._selection.limit
         return found if limit is None else min(found, limit)
 
     async def parts(self) -> list[SourcePart]:
-        """The one part there is: records are only counted."""
+        """The only part: its records are just numbered."""
         self._entries_in_all = await self.count()
         return [SourcePart(key=PART, start=0)]
 
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Entries by id, each once, also where reading broke and goes on.
+        """Yield entries by id, each once, also when reading breaks and resumes.
 
         Entries of one record in a page are one record.
         """
@@ -151,7 +151,8 @@ class QuarantineSource:
                 self._entries.setdefault(offset, []).append(
                     _Entry(quarantine_id=entry["quarantine_id"], index=entry["source_index"])
                 )
-            # What was given is in a batch that may not be written yet: the tables do not tell.
+            # Yielded entries may be in an uncommitted batch, so page by last id, not by what the
+            # tables say.
             self._last_id = entries[-1]["quarantine_id"]
             self._entries_read += len(entries)
             yield SourcePage(
@@ -165,7 +166,7 @@ class QuarantineSource:
     def entry_outcomes(
         self, part: PartitionBatch, refusals: Sequence[RejectedRecord]
     ) -> list[tuple[int, str, str]]:
-        """Of each entry of the part's records: id, outcome, detail."""
+        """For each entry of the part's records: id, outcome, detail."""
         refused = {
             (*_entry_coordinates(refusal.record), refusal.rejected.index): refusal.rejected.detail
             for refusal in refusals
@@ -241,7 +242,7 @@ class QuarantineSource:
 
 
 class _RedrivePositions(JobPositions):
-    """The run's positions; with them move the fates of the entries."""
+    """The run's positions; the outcomes of the entries move with them."""
 
     def __init__(self, run: JobRun, source: QuarantineSource) -> None:
         super().__init__(run)
@@ -255,7 +256,7 @@ class _RedrivePositions(JobPositions):
         batch_id: int,
         refusals: Sequence[RejectedRecord],
     ) -> None:
-        """As any positions; each entry's try is recorded, and who came through is marked."""
+        """Move the positions, record each entry's attempt, and mark the successful ones."""
         await super().move(connection, moves, batch_id, refusals)
         entry_outcomes = [
             entry_outcome
@@ -278,7 +279,7 @@ class _RedrivePositions(JobPositions):
     def _outcome_counts(
         self, part: PartitionBatch, totals: OutcomeTotals, refusals: Sequence[RejectedRecord]
     ) -> tuple[int, ...]:
-        """What is refused again is no duplicate."""
+        """A record that is refused again is no duplicate."""
         again = len(refusals) - totals.quarantined if part.items else 0
         kept = msgspec.structs.replace(totals, duplicate=totals.duplicate - again)
         return (*msgspec.structs.astuple(kept), 0, 0, again)

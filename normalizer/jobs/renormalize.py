@@ -1,9 +1,9 @@
-"""Stored rows of older rules in; what today's rules make of what was sent, written over them.
+"""Updates stored rows of older rules to what today's rules make of them.
 
-A row is rebuilt into the event it came from and read again. Keys never change; what today's rules
-would refuse stays and is listed; a row that reads the same is left alone, its version too. The
-triggers of the projections see an update like any other. What is made of a row is a parameter:
-`redact` writes over rows in the same way.
+A row is rebuilt into the event it came from and normalized again. Keys never change. A row that
+today's rules would refuse stays and is listed; a row with an equal result is not written, its
+version included. The triggers of the projections run as for any update. `redact` rewrites rows in
+the same way, with another function for one row.
 """
 
 import asyncio
@@ -25,9 +25,10 @@ from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk
 from normalizer.jobs.engine.job_positions import move_parts
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
-from normalizer.jobs.engine.runner import JobRunner, wait_at_most
+from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
+from normalizer.process.pause import wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
@@ -35,12 +36,12 @@ from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Sessio
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
-"""Locked while they are read again: some tens of milliseconds."""
+"""Rows locked while they are renormalized: some tens of milliseconds."""
 PART: Final[PartKey] = ("events", 0, 0)
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _ROUNDS: Final = 5
 _ROWS_A_SLICE: Final = 50
-"""Read again without a pause: a few milliseconds."""
+"""Rows renormalized without a pause: a few milliseconds."""
 
 _log: Final = get_logger()
 
@@ -54,15 +55,16 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
     to_time: datetime | None = None
 
     def parameters(self, version: int) -> tuple[object, ...]:
-        """What the statement asks for."""
+        """The parameters of the statement."""
         rule = None if self.rule is None else msgspec.json.encode([{"rule": self.rule}])
         return (version, self.shape, rule, self.from_time, self.to_time)
 
 
 class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows are read, by a statement whose first parameters are bounds; what is made of each.
+    """Which rows are read, and how each is rewritten.
 
-    `find` locks them; with `may_change` it need not: then those alone are locked that may change.
+    `find` is a statement whose first parameters are bounds; it locks the rows. With `may_change` it
+    need not: then only rows that may change are locked.
     """
 
     find: str
@@ -72,7 +74,7 @@ class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _RewrittenPage(msgspec.Struct):
-    """What became of the rows of one page."""
+    """What was done with the rows of one page."""
 
     rows: int = 0
     changed: list[Envelope] = []
@@ -84,7 +86,7 @@ class _RewrittenPage(msgspec.Struct):
 
 
 class Rewrite:
-    """One run over the log that makes rows anew."""
+    """One run over all events that rewrites rows."""
 
     def __init__(self, runner: JobRunner, plan: RewritePlan) -> None:
         self._runner = runner
@@ -98,7 +100,7 @@ class Rewrite:
         self._outage = Outage(_log, runner.clock)
 
     async def run(self) -> RunResult:
-        """Read every row again and write those that come out otherwise."""
+        """Rewrite every row that today's rules change."""
         try:
             return await self._runner.run(self._work, self._id_ranges.share)
         finally:
@@ -127,7 +129,7 @@ class Rewrite:
                 return
 
     async def _finish(self) -> None:
-        """What is left to do once every row was read; done again after an outage."""
+        """Finish after the last row; repeated after an outage."""
 
     async def _stored_position(self, run: JobRun, at: ReadPosition) -> ReadPosition:
         try:
@@ -136,7 +138,7 @@ class Rewrite:
             return at
 
     async def _rewrite(self, run: JobRun, ids: IdRange, at: ReadPosition) -> ReadPosition:
-        """Write the next page of a chunk in a transaction; the position after it."""
+        """Write the next page of a range in a transaction; return the position after it."""
         throttle = self._runner.throttle
         most = throttle.max_batch_rows(ROWS_A_CHUNK)
         await throttle.acquire(most, self._stopping)
@@ -196,7 +198,7 @@ class Rewrite:
     async def _find_refused(
         self, rest: IdRange, refused: dict[int, str | None], connection: asyncpg.Connection
     ) -> dict[int, str | None]:
-        """Which rows the database refuses as today's rules make them; nothing stays written."""
+        """Find the rows whose new form the database refuses; nothing stays written."""
         found, _ = await self._rewrite_page(connection, rest, refused)
 
         async def change(some: Sequence[Envelope]) -> None:
@@ -207,12 +209,12 @@ class Rewrite:
     async def _rewrite_page(
         self, connection: asyncpg.Connection, rest: IdRange, refused: dict[int, str | None]
     ) -> tuple[_RewrittenPage, int]:
-        """The next page of a chunk, and up to which id it goes."""
+        """Read the next page of a range, and the id that it reaches."""
         what = self._plan
         records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
         rows = [Envelope(**record) for record in records]
         if what.may_change:
-            # What was read without a lock may be another row by now.
+            # A row that was read without a lock may have changed meanwhile.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
         found = await _rewrite_rows(rows, what.rewrite, refused)
@@ -221,7 +223,7 @@ class Rewrite:
 
 
 class Renormalize(Rewrite):
-    """One run over outdated rows. `rules_version` is what `normalize` calls itself."""
+    """One run over outdated rows. `rules_version` is the version of `normalize`."""
 
     def __init__(
         self,
@@ -250,11 +252,11 @@ class RewriteDryRun:
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """End soon; the diff is of what was read."""
+        """End soon; the diff covers what was read."""
         self._stopping.set()
 
     async def run(self) -> None:
-        """Read every row again. Raises StoreUnavailable and FatalError."""
+        """Renormalize every row. Raises StoreUnavailable and FatalError."""
         try:
             await self._compare_all()
         finally:
@@ -269,7 +271,7 @@ class RewriteDryRun:
                     return
 
     async def _compare(self, rest: IdRange) -> int:
-        """Compare the next page of a chunk; up to which id it goes."""
+        """Compare the next page of a range; return the id that it reaches."""
         records, last_id = await self._session.run_once(partial(self._fetch, rest))
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
@@ -313,7 +315,7 @@ class RenormalizeDryRun(RewriteDryRun):
 
 
 def _last_id(at: ReadPosition) -> int:
-    """Up to which id rows were read again."""
+    """The id up to which rows were renormalized."""
     return int(at.cursor or BELOW_ALL_IDS)
 
 
@@ -322,7 +324,7 @@ async def _rewrite_rows(
     rewrite: Callable[[Envelope], Envelope | Unreadable],
     refused: dict[int, str | None],
 ) -> _RewrittenPage:
-    """What today's rules make of each row; those that the database refused are unreadable."""
+    """Renormalize each row; rows that the database refused are unreadable."""
     found = _RewrittenPage(rows=len(rows))
     for number, row in enumerate(rows):
         if number % _ROWS_A_SLICE == 0:

@@ -1,4 +1,4 @@
-"""A stored row in; the row that today's rules make of it, under the same keys, or why none out."""
+"""Renormalizes one stored row: what today's rules make of it, under the same keys."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -13,7 +13,7 @@ KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
     *("source_partition", "source_offset", "source_index", "merge_flags"),
 )
-"""What names a row, where it came from and how it was merged: no rule ever changes them."""
+"""The row's keys, where it came from and how it was merged: no rule ever changes these."""
 
 SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
@@ -26,7 +26,7 @@ _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(lis
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """Why today's rules make no row of it under its keys: it stays as it is."""
+    """Why today's rules make no row with the same keys: the stored row stays as it is."""
 
     reason: str
     detail: str
@@ -44,7 +44,7 @@ _coercion: Final[msgspec.json.Decoder[_Coercion]] = msgspec.json.Decoder(_Coerci
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
 ) -> Envelope | Unreadable:
-    """The row as today's rules would have made it from what its tellings sent."""
+    """Return the row that today's rules make of what the producers sent."""
     record = denormalize(row)
     match normalize(record):
         case (Envelope() as event,):
@@ -66,9 +66,8 @@ def renormalize_row(
     )
 
 
-# A row joined from several tellings is rebuilt as one event. What only another telling sent,
-# today's rules cannot find again: it stays where it was kept. So does what the store noted of the
-# row's id.
+# A row merged from several records is rebuilt as one event. Values that only another record sent
+# stay where the merge kept them. So do the store's notes about the row's id.
 
 
 def _with_other_values(
@@ -113,5 +112,5 @@ def _has_value(record: RawRecord, path: list[str], original: msgspec.Raw) -> boo
             return False
     try:
         return _canonical(value) == _canonical(original)
-    except ValueError:  # what is rebuilt may hold text that no row can
+    except ValueError:  # the rebuilt record may hold text that no row can store
         return False

@@ -1,12 +1,14 @@
-"""Settings in, records of a Kafka log out; the only importer of aiokafka.
+"""Reads records of Kafka; the only package that imports aiokafka.
 
-connection.py  what every client shares: options, partitions, records, errors
-group_reader.py  GroupReader: the partitions that a consumer group gives this process
-fetch_positions.py  how far each was read, and whether its log may be another one by now
-range_reader.py  stretches of partitions, outside any group
-lenient_reader.py  batches that the client cannot take apart, taken apart
-topic_reader.py  LogReader: a log seen from outside any group
-topic_identity.py  whether a log is still the one that was read
+connection       what every client shares: options, partitions, records, errors
+reader_connection  the clients of a reader, opened when needed
+group_reader     GroupReader reads the partitions that a consumer group assigns to this process
+group_consumer   the aiokafka consumer of a group, with its options
+fetch_positions  how far each partition was read, and whether its topic may have been recreated
+range_reader     OffsetRangeReader reads ranges of offsets, outside any group
+lenient_reader   reads record batches that aiokafka cannot decode
+topic_reader     TopicReader reads bounds, settings and single records, outside any group
+topic_identity   compares a topic with what was read of it
 """
 
 from normalizer.kafka.connection import (

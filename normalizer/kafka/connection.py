@@ -1,4 +1,4 @@
-"""Settings in, what every Kafka client of ours shares out: options, records, errors."""
+"""What every Kafka client of this project shares: options, partitions, records, errors."""
 
 import asyncio
 import ssl
@@ -33,14 +33,14 @@ class KafkaPartition(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """Where a log begins, and where it ends for a reader of committed records."""
+    """The first offset of a log, and the end that a reader of committed records sees."""
 
     start: int
     end: int
 
 
 class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """Offsets from_offset up to next_offset of one partition; `records` may leave holes."""
+    """Offsets from_offset up to next_offset of one partition; others are holes."""
 
     partition: KafkaPartition
     from_offset: int
@@ -49,11 +49,11 @@ class FetchedChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnreadableBatch(PositionError):  # noqa: N818 - a state, not a mistake
-    """What the broker sends for an offset cannot be taken apart: its log is broken, most likely."""
+    """A record batch of the broker cannot be decoded; most likely the broker's log is damaged."""
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """What every aiokafka client of ours is made with: where, as whom, how secured.
+    """Return the options of every aiokafka client: addresses, authentication, TLS.
 
     Raises FatalError where a certificate or key cannot be read.
     """
@@ -81,7 +81,7 @@ _MISSING_RIGHTS: Final = (
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """The client's errors as ours, by what the caller must do."""
+    """Translate the client's errors into this project's, by what the caller must do."""
     try:
         yield
     except _MISSING_RIGHTS as error:
@@ -97,10 +97,10 @@ def translated(doing: str) -> Iterator[None]:
 
 
 async def ended(client: Any, *, timeout_s: float) -> bool:
-    """Stop a consumer, or close an admin client; False where that took too long, or failed.
+    """Stop a consumer, or close an admin client; False if that failed or took too long.
 
-    While brokers are away the client's own stop ends with CancelledError, which it took over from a
-    task that it cancelled, and leaves its connections: whoever waits for it must not end so.
+    While brokers are away, the client's own stop can end with the CancelledError of a task that it
+    cancelled, and leave its connections open. That error must not cancel the caller.
     """
 
     async def stop() -> bool:
@@ -116,14 +116,14 @@ async def ended(client: Any, *, timeout_s: float) -> bool:
                 stopping = tasks.create_task(stop(), name="stop client")
             if not stopping.cancelled():
                 return stopping.result()
-            await client._client.close()  # noqa: SLF001 - what its stop did not come to
+            await client._client.close()  # noqa: SLF001 - stop() did not reach this
     except (KafkaError, OSError, TimeoutError):
         return False
     return True
 
 
 def raw_record(record: Any, incarnation: int) -> RawRecord:
-    """The client's record as ours."""
+    """Convert the client's record."""
     return RawRecord(
         record.value,
         record.topic,

@@ -1,9 +1,9 @@
-"""How far each partition was read, and whether its log may be another one by now.
+"""Tracks how far each partition was read, and whether its topic may have been recreated.
 
-The client says a topic by its name alone, and goes on in one that was made anew as if nothing had
-happened. So answers of brokers count only as long as they hang together: each came over the same
-connection as the one before it, soon after it, and no fetch failed between them. Where they do not,
-the log is in doubt until somebody has compared it. Each partition is so apart from the others.
+The client knows a topic only by its name, and reads on in a recreated topic without an error. So a
+broker's answer is trusted only if it came over the same connection as the one before it, soon
+after it, and no fetch failed in between. Otherwise the partition is unverified until somebody has
+compared its log with what was read. Each partition is tracked separately.
 """
 
 import time
@@ -15,23 +15,23 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.errors import NotLeaderForPartitionError, UnknownTopicOrPartitionError
 from aiokafka.protocol.fetch import FetchRequest
 
-from normalizer.core.batch import LastRecord
-from normalizer.kafka.connection import KafkaPartition
+from normalizer.core.batch import LastRecord, last_record
+from normalizer.kafka.connection import FetchedChunk, KafkaPartition
 
 MAX_SILENCE_MS: Final = 2_000
-"""A partition is asked for every half second. So long without an answer, and the topic may have
-been made anew meanwhile: whatever comes after it waits until the log was compared."""
+"""The client fetches every half second. After a longer silence the topic may have been recreated:
+whatever comes next waits until the log was compared."""
 
 _TOPIC_CHANGES: Final = {NotLeaderForPartitionError.errno, UnknownTopicOrPartitionError.errno}
-"""Answers that a topic that is deleted gives too; what was fetched of its other partitions may not
-have been taken yet, so that no fetch of those is under way that could fail."""
+"""Errors that a deleted topic causes. Records of its other partitions may be fetched but not yet
+taken; then no fetch of them is under way that could fail."""
 
 
 class FetchPosition(msgspec.Struct):
-    """How far one partition was read: moves together with the consumer's own position.
+    """How far one partition was read; moves together with the consumer's own position.
 
-    heard_ms is the broker's last answer, heard_over the connection it came over. `doubts` is how
-    often the log came into doubt since it was last compared.
+    `last_answer_ms` is the time of the broker's last answer, `answered_over` its connection.
+    `unverified_count` counts how often the log became unverified since it was last compared.
     """
 
     incarnation: int
@@ -41,9 +41,15 @@ class FetchPosition(msgspec.Struct):
     answered_over: Any = None
     unverified_count: int = 0
 
+    def advance(self, chunk: FetchedChunk) -> None:
+        """Move to the end of the chunk."""
+        self.next_offset = chunk.next_offset
+        if chunk.records:
+            self.last = last_record(chunk.records[-1])
+
 
 class UnverifiedLog(NamedTuple):
-    """A partition whose log may be another one by now, as it stood when the doubt arose."""
+    """A partition whose topic may have been recreated, as it was when that became possible."""
 
     partition: KafkaPartition
     next_offset: int
@@ -52,16 +58,16 @@ class UnverifiedLog(NamedTuple):
 
 
 class FetchPositions(dict[KafkaPartition, FetchPosition]):
-    """The readings of a consumer, which hears what its brokers answer. Calls `on_unverified`."""
+    """The fetch positions of a consumer; listens to brokers' answers. Calls `on_unverified`."""
 
     def __init__(self, on_unverified: Callable[[], None]) -> None:
         super().__init__()
         self._on_unverified = on_unverified
 
     def listen(self, client: Any) -> None:
-        """Hear every answer to a fetch of this client, and of every fetch that failed.
+        """Call back for every answer to a fetch of this client, and for every failed fetch.
 
-        The consumer itself tells neither, and asks again as if nothing had happened.
+        The consumer reports neither; it silently fetches again.
         """
         send = client.send
 
@@ -77,19 +83,19 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
                     for one in asked
                 )
                 raise
-            connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - nothing public tells
+            connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither
             self._take(answer, connection, wall_ms())
             return answer
 
         client.send = send_and_hear
 
     def is_trusted(self, partition: KafkaPartition) -> bool:
-        """Whether it is read, and its log is not in doubt."""
+        """Whether the partition is read and its log is verified."""
         position = self.get(partition)
         return position is not None and not position.unverified_count
 
     def unverified(self) -> list[UnverifiedLog]:
-        """Partitions whose log is to be compared before anything more of it is given out."""
+        """Partitions whose log must be compared before any more of their records are returned."""
         return [
             UnverifiedLog(partition, position.next_offset, position.last, position.unverified_count)
             for partition, position in self.items()
@@ -97,30 +103,30 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
         ]
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """The log was the same one at that moment; a doubt that came since stays."""
+        """Note that the log was the same at that moment; a later doubt remains."""
         position = self.get(unverified_log.partition)
         if (
             position
             and position.unverified_count == unverified_log.unverified_count
             and position.last == unverified_log.last
         ):
-            # A comparison that takes long must not be a silence: answers came meanwhile.
+            # A long comparison must not count as silence: answers came meanwhile.
             position.unverified_count, position.last_answer_ms = (
                 0,
                 max(position.last_answer_ms, compared_ms),
             )
 
     def mark_unverified(self, partitions: Iterable[KafkaPartition]) -> None:
-        """The logs of those that are read may be others by now."""
+        """Mark these logs unverified, those that are read: their topics may have been recreated."""
         found = [position for one in partitions if (position := self.get(one))]
         for position in found:
             position.unverified_count += 1
-            position.answered_over = None  # the next one may be another: this doubt stands for it
+            position.answered_over = None  # this covers the next connection too
         if found:
             self._on_unverified()
 
     def note_answer(self, partition: KafkaPartition, answer_ms: int, *, over: Any = None) -> None:
-        """An answer came at this moment; a clock that was set back is a doubt too."""
+        """Note an answer at this moment; a clock that was set back makes the log unverified too."""
         position = self.get(partition)
         if position is None:
             return
@@ -141,5 +147,5 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
 
 
 def wall_ms() -> int:
-    """The time that answers are heard at."""
+    """The clock in which answers are timed."""
     return round(time.time() * 1000)

@@ -1,11 +1,11 @@
-"""Partitions that the consumer group gives this process in, chunks of their records out."""
+"""Reads the partitions that a consumer group assigns to this process, as chunks of records."""
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import (
     ConsumerStoppedError,
     CorruptRecordException,
@@ -15,46 +15,41 @@ from aiokafka.errors import (
     UnsupportedCodecError,
 )
 
-from normalizer.core.batch import LastRecord, last_record
+from normalizer.core.batch import LastRecord
 from normalizer.errors import BrokerUnavailable, FatalError
 from normalizer.kafka.connection import (
     FetchedChunk,
     KafkaPartition,
-    connection_options,
     ended,
     raw_record,
     translated,
 )
 from normalizer.kafka.fetch_positions import FetchPosition, FetchPositions, UnverifiedLog, wall_ms
+from normalizer.kafka.group_consumer import new_group_consumer
 from normalizer.kafka.lenient_reader import read_leniently
 from normalizer.settings import Settings
-
-NEVER_MS: Final = 2**31 - 1
-"""aiokafka's own idle watch is off: it stops joining while nobody polls; the service watches."""
-
-METADATA_AGE_MS: Final = 30_000
-"""Partitions that are added are seen so soon; the client's own default is five minutes."""
 
 STOP_S: Final = 5.0
 
 GETMANY_GRACE_S: Final = 5.0
-"""getmany blocks without limit while the group rebalances: it is left after so much longer."""
+"""getmany blocks without limit during a rebalance: it is cancelled after this much longer."""
 
 _BROKEN: Final = (CorruptRecordException, UnsupportedCodecError)
 
 NOWHERE: Final = TopicPartition("", 0)
-"""getmany of no partition at all: asked so that errors of the group come out."""
+"""Wait of a getmany call for no partition, which only raises the errors of the group."""
 
 
 class GroupReader:
-    """The partitions of a consumer group that are this process's, read from given offsets.
+    """This process's partitions of a consumer group, read from given offsets.
 
-    A partition that the group assigns stays paused until `begin`. `on_revoked` and `on_assigned`
-    are called inside the rebalance: they must not wait. `assignments` counts both, so that who
-    waited for something can see whether the group changed meanwhile.
+    An assigned partition stays paused until `start_reading`. `on_revoked` and `on_assigned` are
+    called inside the rebalance and must not wait. `assignments` counts both, so a waiting caller
+    can see whether the group changed meanwhile.
 
-    A fetch that failed, or a silence, puts the log of its partitions in doubt: nothing of those is
-    given out until somebody has compared them and says `trust`. `on_unverified` is called then.
+    After a failed fetch or a silence the logs of the partitions concerned are unverified: none of
+    their records are returned until somebody has compared them and calls `mark_verified`.
+    `on_unverified` is called at that moment.
     """
 
     def __init__(
@@ -66,7 +61,6 @@ class GroupReader:
         on_unverified: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
-        self._listener = _Listener(self._assigned, self._revoked)
         self._on_assigned = on_assigned
         self._on_revoked = on_revoked
         self._consumer: Any = None
@@ -79,25 +73,8 @@ class GroupReader:
     async def start(self) -> None:
         """Connect and join the group. Raises BrokerUnavailable; may be called again then."""
         settings = self._settings
-        self._consumer = AIOKafkaConsumer(
-            **connection_options(settings),
-            group_id=settings.kafka_group_id,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            # Positions live in Postgres: an offset that the log has not must come out as an error,
-            # for a silent jump to the earliest or latest would look like a hole.
-            auto_offset_reset="none",
-            fetch_max_bytes=settings.kafka_fetch_max_bytes,
-            max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
-            session_timeout_ms=settings.kafka_session_timeout_ms,
-            # Kafka's default at most: a rebalance is learnt of by the next heartbeat.
-            heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
-            rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
-            max_poll_interval_ms=NEVER_MS,
-            metadata_max_age_ms=METADATA_AGE_MS,
-        )
-        self._consumer.subscribe(list(settings.kafka_topics), listener=self._listener)
-        self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - nothing public tells
+        self._consumer = new_group_consumer(settings, self._assigned, self._revoked)
+        self._fetch_positions.listen(self._consumer._client)  # noqa: SLF001 - the public API has no access to it
         try:
             with translated(f"joining group {settings.kafka_group_id}"):
                 async with asyncio.timeout(settings.progress_timeout_s):
@@ -109,10 +86,10 @@ class GroupReader:
         self._joined = True
 
     async def stop(self, *, timeout_s: float) -> bool:
-        """Leave the group; False where that took too long and the process had better end.
+        """Leave the group; False if that took too long and the process should exit.
 
-        A consumer that was left behind half stopped goes on with its heartbeats: the group would
-        believe that its partitions are read.
+        A half-stopped consumer goes on sending heartbeats, so the group would believe that its
+        partitions are read.
         """
         consumer, self._consumer = self._consumer, None
         self._joined = False
@@ -132,7 +109,7 @@ class GroupReader:
     ) -> None:
         """Read an assigned partition from this offset on, in the log that `last` was read from.
 
-        compared_ms: when that was seen to be so, by wall_ms(); by default now.
+        `compared_ms` is when the log was compared, by wall_ms(); by default now.
         """
         last_answer_ms = wall_ms() if compared_ms is None else compared_ms
         self._fetch_positions[partition] = FetchPosition(incarnation, offset, last, last_answer_ms)
@@ -145,30 +122,30 @@ class GroupReader:
             self._consumer.pause(TopicPartition(*partition))
 
     def is_reading(self, partition: KafkaPartition) -> bool:
-        """Whether `begin` was called for it, and the log had what it asked for."""
+        """Whether `start_reading` was called and the log has the requested offset."""
         return partition in self._fetch_positions
 
     def next_offset(self, partition: KafkaPartition) -> int:
-        """How far a partition was read; -1 before `begin`."""
+        """The next offset to read of a partition; -1 before `start_reading`."""
         position = self._fetch_positions.get(partition)
         return -1 if position is None else position.next_offset
 
     def unverified_logs(self) -> list[UnverifiedLog]:
-        """Partitions whose log is to be compared before anything more of it is given out."""
+        """Partitions whose log must be compared before any more of their records are returned."""
         return self._fetch_positions.unverified()
 
     def mark_verified(self, unverified_log: UnverifiedLog, *, compared_ms: int) -> None:
-        """The log was the same one at that moment; a doubt that came since stays."""
+        """Note that the log was the same at that moment; a later doubt remains."""
         self._fetch_positions.mark_verified(unverified_log, compared_ms=compared_ms)
 
     async def fetch(
         self, partitions: Collection[KafkaPartition], *, max_records: int, timeout_s: float
     ) -> list[FetchedChunk]:
-        """What has come in for these partitions, max_records at most; waits for the first.
+        """Return new records of these partitions, at most max_records; waits for the first.
 
-        Raises BrokerUnavailable where the group is in trouble (join anew), FatalError where rights
-        are missing, UnreadableBatch for a broken log. A partition whose offset the log no longer
-        has is left: claim it again.
+        Raises BrokerUnavailable where the group is in trouble (rejoin), FatalError where rights are
+        missing, UnreadableBatch for a damaged log. A partition whose requested offset the log no
+        longer has is no longer read: claim it again.
         """
         if not self._joined:
             await asyncio.sleep(timeout_s)
@@ -197,14 +174,14 @@ class GroupReader:
                 with translated("fetching"):
                     raise
             return await self._read_leniently(partitions, error)
-        except Exception as error:  # noqa: BLE001 - whatever the client stumbles over in a batch
+        except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._rewind()
             return await self._read_leniently(partitions, error)
-        # From here on nothing waits: positions and readings move in one step.
+        # No await from here on: the client's positions and ours move in one step.
         return await self._chunks({KafkaPartition(*one) for one in wanted}, drained)
 
     async def commit(self, offsets: dict[KafkaPartition, int], *, timeout_s: float) -> None:
-        """Tell the group how far we are: for lag tools only. Raises BrokerUnavailable."""
+        """Commit offsets to the group, for lag tools only. Raises BrokerUnavailable."""
         owned = {TopicPartition(*one): at for one, at in offsets.items() if one in self.assigned}
         if not owned or self._consumer is None:
             return
@@ -215,11 +192,11 @@ class GroupReader:
     async def _chunks(
         self, wanted: set[KafkaPartition], drained: dict[Any, list[Any]]
     ) -> list[FetchedChunk]:
-        """The drained records with the holes around them; readings move to their end."""
+        """Build chunks of the drained records and the holes around them; advance the positions."""
         for one in drained:
             partition = KafkaPartition(*one)
             if partition not in wanted and partition in self._fetch_positions:
-                # Begun by another caller while this call hung in a rebalance: theirs to read.
+                # Another caller started it again while this call hung in a rebalance.
                 self._seek(partition, self._fetch_positions[partition].next_offset)
         chunks = []
         for partition in wanted & self._fetch_positions.keys():
@@ -238,8 +215,8 @@ class GroupReader:
                 records and not position.next_offset <= records[0].offset <= next_offset
             ):
                 raise FatalError(
-                    f"{partition}: asked for offset {position.next_offset}, "
-                    f"came to {next_offset}: the client lost its place"
+                    f"{partition}: expected offset {position.next_offset}, "
+                    f"came to {next_offset}: the client lost its position"
                 )
             chunks.append(
                 FetchedChunk(
@@ -249,16 +226,16 @@ class GroupReader:
                     records=records,
                 )
             )
-            self._advance(position, chunks[-1])
+            position.advance(chunks[-1])
         return chunks
 
     async def _read_leniently(
         self, partitions: Collection[KafkaPartition], failure: Exception
     ) -> list[FetchedChunk]:
-        """One answer of the broker for each partition, read past what the client cannot.
+        """Read one answer of the broker for each partition with the lenient reader.
 
-        Where there is nothing new to read so, no record was to blame: BrokerUnavailable. A
-        partition whose leader is away stops no other.
+        Raises BrokerUnavailable if that returns nothing new: then no record was to blame. A
+        partition whose leader is away does not stop the others.
         """
         read: list[tuple[FetchPosition, FetchedChunk]] = []
         for partition in partitions:
@@ -280,31 +257,25 @@ class GroupReader:
                 and not position.unverified_count
                 and chunk.next_offset > offset
             ):
-                self._advance(position, chunk)
+                position.advance(chunk)
                 self._seek(partition, chunk.next_offset)
                 read.append((position, chunk))
         if not read:
             raise BrokerUnavailable(f"fetching: {type(failure).__name__}") from failure
-        # What was begun anew while another partition was asked for will be read again.
+        # If another caller restarted it meanwhile, it will be read again.
         return [
             chunk
             for position, chunk in read
             if self._fetch_positions.get(chunk.partition) is position
         ]
 
-    @staticmethod
-    def _advance(position: FetchPosition, chunk: FetchedChunk) -> None:
-        position.next_offset = chunk.next_offset
-        if chunk.records:
-            position.last = last_record(chunk.records[-1])
-
     def _seek(self, partition: KafkaPartition, offset: int) -> None:
         self._consumer.seek(TopicPartition(*partition), offset)
 
     def _rewind(self) -> None:
-        """Put the consumer back to where every reading stands.
+        """Seek the consumer back to every fetch position.
 
-        For when getmany fails: it forgets what it had drained before, also of other partitions.
+        Needed when getmany fails: it forgets what it had drained, also of other partitions.
         """
         for partition, position in self._fetch_positions.items():
             with contextlib.suppress(IllegalStateError):
@@ -313,7 +284,7 @@ class GroupReader:
     def _assigned(self, partitions: frozenset[KafkaPartition]) -> None:
         for partition in partitions:
             self._consumer.pause(TopicPartition(*partition))
-            # Any valid position will do while paused: without one the client asks for a committed.
+            # Any valid offset will do while paused; with none the client fetches a committed one.
             self._seek(partition, 0)
         self.assigned = partitions
         self.assignments += 1
@@ -326,21 +297,3 @@ class GroupReader:
         self.rebalancing = True
         self._fetch_positions.clear()
         self._on_revoked()
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Hands rebalances on, as sets of our own kind."""
-
-    def __init__(
-        self, assigned: Callable[[frozenset[KafkaPartition]], None], revoked: Callable[[], None]
-    ) -> None:
-        self._assigned = assigned
-        self._revoked = revoked
-
-    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - theirs
-        """Every rebalance of this protocol takes all partitions first."""
-        self._revoked()
-
-    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        """Pause what is new before anything of it can be fetched."""
-        self._assigned(frozenset(KafkaPartition(*one) for one in assigned))

@@ -1,7 +1,7 @@
-"""An offset in, its records out, also where the client cannot take a batch apart.
+"""Reads records from an offset on, also of batches that the client cannot decode.
 
-The names of headers are bytes on the wire, and Kafka itself reads them leniently; the client
-refuses a whole batch for one name that is not UTF-8, and would stay before it for ever.
+Header names are bytes on the wire, and Kafka itself accepts any. The client rejects a whole batch
+for one name that is not UTF-8, and would never get past it.
 """
 
 from typing import Any, Final
@@ -32,13 +32,13 @@ _MOST_BYTES: Final = 1 << 20
 async def read_leniently(
     settings: Settings, partition: KafkaPartition, *, incarnation: int, offset: int
 ) -> FetchedChunk:
-    """The committed records from `offset` on, of one answer of the broker; header names mended.
+    """Return committed records from `offset` on, of one answer of the broker, with names repaired.
 
-    Raises BrokerUnavailable, and UnreadableBatch where even this cannot read what is there.
+    Raises BrokerUnavailable, and UnreadableBatch where even this reader cannot decode the batch.
     """
     client = AIOKafkaClient(**connection_options(settings))
     try:
-        with translated(f"reading {partition} by another way"):
+        with translated(f"reading {partition} with the lenient reader"):
             await client.bootstrap()
         return await read_with_client(client, partition, incarnation=incarnation, offset=offset)
     finally:
@@ -48,8 +48,8 @@ async def read_leniently(
 async def read_with_client(
     client: Any, partition: KafkaPartition, *, incarnation: int, offset: int
 ) -> FetchedChunk:
-    """The same over a client that has its connections; raises what `read_leniently` raises."""
-    with translated(f"reading {partition} by another way"):
+    """Do the same over an open client; raises what `read_leniently` raises."""
+    with translated(f"reading {partition} with the lenient reader"):
         answer = await _fetch(client, partition, offset)
     try:
         records = PartitionRecords(
@@ -79,7 +79,7 @@ async def read_with_client(
 
 
 async def _fetch(client: Any, partition: KafkaPartition, offset: int) -> tuple[Any, ...]:
-    """What the leader answers: its fields from the last stable offset to the record batches."""
+    """Fetch from the leader; return its offset bounds and the record batches of its answer."""
     await client.add_topic(partition.topic)
     request = FetchRequest(
         _WAIT_MS,
@@ -100,7 +100,7 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
     """Record batches of a broker's answer."""
 
     def next_batch(self) -> Any:
-        """The next batch, of the format since Kafka 0.11 taken apart leniently."""
+        """Return the next batch; one of the format since Kafka 0.11 is decoded leniently."""
         one = self._next_slice
         if one is None or one[self.MAGIC_OFFSET] < 2:
             return super().next_batch()
@@ -109,7 +109,10 @@ class _LenientRecords(_MemoryRecordsPy):  # type: ignore[misc]
 
 
 class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """A batch whose headers may be named by any bytes. Source: Kafka's record format, version 2."""
+    """A batch whose headers may have any bytes as names.
+
+    Source: Kafka's record format, version 2.
+    """
 
     _pos: int
 
@@ -139,7 +142,7 @@ class _LenientBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
 
 
 def _bytes(buffer: bytearray, pos: int) -> tuple[bytes | None, int]:
-    """A length and so many bytes; a negative length is null."""
+    """Return as many bytes as the length before them says; a negative length is null."""
     length, pos = decode_varint(buffer, pos)
     if length < 0:
         return None, pos

@@ -1,4 +1,4 @@
-"""Stretches of partitions in, their records out: no group, no commits, each to its own end."""
+"""Reads ranges of offsets, each to its own end, outside any group and without commits."""
 
 from collections.abc import AsyncIterator, Collection, Mapping
 from types import TracebackType
@@ -18,13 +18,13 @@ from normalizer.kafka.connection import (
     translated,
 )
 from normalizer.kafka.lenient_reader import read_leniently
-from normalizer.kafka.topic_reader import ENDING_S
+from normalizer.kafka.reader_connection import ENDING_S
 from normalizer.settings import Settings
 
 RECORDS_A_FETCH: Final = 1_000
 POLL_S: Final = 0.5
 SILENT_FETCHES: Final = 10
-"""After so many fetches without a record the log is asked whether it is still there."""
+"""After this many fetches without a record, check that the log still exists."""
 
 
 class OffsetRange(NamedTuple):
@@ -36,7 +36,7 @@ class OffsetRange(NamedTuple):
 
 
 class ExpiredRange(NamedTuple):
-    """Offsets `first` up to `after` of a partition that retention took before they were read."""
+    """Offsets `first` up to `after` of a partition that retention deleted before they were read."""
 
     partition: KafkaPartition
     first: int
@@ -44,7 +44,7 @@ class ExpiredRange(NamedTuple):
 
 
 class OffsetRangeReader:
-    """Reads committed records of given stretches. Every method raises BrokerUnavailable."""
+    """Reads the committed records of given ranges. Every method raises BrokerUnavailable."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -63,7 +63,7 @@ class OffsetRangeReader:
         await self.close()
 
     async def close(self) -> None:
-        """Drop the connection; the next call makes a new one."""
+        """Close the connection; the next call opens a new one."""
         consumer, self._consumer = self._consumer, None
         if consumer:
             await ended(consumer, timeout_s=ENDING_S)
@@ -71,7 +71,7 @@ class OffsetRangeReader:
     async def bounds(self, partitions: Collection[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
         wanted = [TopicPartition(*one) for one in partitions]
-        with translated("asking for the ends of the log"):
+        with translated("reading the bounds of the log"):
             consumer = await self._connected()
             starts = await consumer.beginning_offsets(wanted)
             ends = await consumer.end_offsets(wanted)
@@ -80,8 +80,8 @@ class OffsetRangeReader:
     async def offsets_at(
         self, partitions: Collection[KafkaPartition], time_ms: int
     ) -> dict[KafkaPartition, int | None]:
-        """The first offset of each whose record is of this time or later; None: there is none."""
-        with translated("asking for offsets of a time"):
+        """Return each one's first offset with a record of this time or later; None if none."""
+        with translated("looking up offsets by time"):
             consumer = await self._connected()
             found = await consumer.offsets_for_times(
                 {TopicPartition(*one): time_ms for one in partitions}
@@ -93,9 +93,9 @@ class OffsetRangeReader:
     async def read(
         self, offset_ranges: Mapping[KafkaPartition, OffsetRange]
     ) -> AsyncIterator[FetchedChunk | ExpiredRange]:
-        """Every stretch to its end, as records come in. Raises FatalError for a log made anew.
+        """Yield each range to its end, as records arrive. Raises FatalError for a recreated topic.
 
-        What retention took meanwhile is a Lost, and reading goes on after it.
+        What retention deleted meanwhile is yielded as an ExpiredRange; reading goes on after it.
         """
         self._left = {one: at for one, at in offset_ranges.items() if at.first < at.after}
         if not self._left:
@@ -128,7 +128,7 @@ class OffsetRangeReader:
                 with translated("reading"):
                     raise
             return await self._read_leniently()
-        except Exception:  # noqa: BLE001 - whatever the client stumbles over in a batch
+        except Exception:  # noqa: BLE001 - the client may raise anything on a damaged batch
             self._seek()
             return await self._read_leniently()
         found: list[FetchedChunk | ExpiredRange] = []
@@ -143,7 +143,7 @@ class OffsetRangeReader:
         return found
 
     async def _read_leniently(self) -> list[FetchedChunk | ExpiredRange]:
-        """One answer of the broker for each partition, read by another way."""
+        """Read one answer of the broker for each partition with the lenient reader."""
         found: list[FetchedChunk | ExpiredRange] = []
         for one, offset_range in list(self._left.items()):
             chunk = await read_leniently(
@@ -166,13 +166,13 @@ class OffsetRangeReader:
         )
 
     async def _skip_expired(self, one: KafkaPartition) -> ExpiredRange:
-        """Go on at the beginning of the log, which has moved beyond the position."""
+        """Go on at the first offset of the log, which is now beyond the position."""
         bounds = (await self.bounds([one]))[one]
         offset_range = self._left[one]
         if bounds.start <= offset_range.first:
             raise FatalError(
                 f"{one}: offset {offset_range.first} was to be read, the log ends at {bounds.end}: "
-                "the topic was made anew"
+                "the topic was recreated"
             )
         after = min(bounds.start, offset_range.after)
         self._advance(one, after)
@@ -180,17 +180,17 @@ class OffsetRangeReader:
         return ExpiredRange(one, offset_range.first, after)
 
     async def _check_topic(self) -> None:
-        """Nothing comes: is the log still the one that was to be read?"""
+        """No records arrive: check that the log is still the one to be read."""
         with translated("looking for the topic"):
             known = await self._consumer.topics()
         for one, offset_range in self._left.items():
             if one.topic not in known:
-                raise FatalError(f"{one}: there is no such topic any more")
+                raise FatalError(f"{one}: the topic no longer exists")
             end = (await self.bounds([one]))[one].end
             if end < offset_range.after:
                 raise FatalError(
                     f"{one}: it was to be read to offset {offset_range.after}, "
-                    f"the log ends at {end}: the topic was made anew"
+                    f"the log ends at {end}: the topic was recreated"
                 )
 
     def _advance(self, one: KafkaPartition, position: int) -> None:
@@ -201,7 +201,7 @@ class OffsetRangeReader:
         self._consumer.pause(TopicPartition(*one))
 
     def _seek(self) -> None:
-        """Put the client where every stretch stands: an error makes it forget what it drained."""
+        """Seek the client to every position: an error makes it forget what it drained."""
         for one, offset_range in self._left.items():
             self._consumer.seek(TopicPartition(*one), offset_range.first)
 

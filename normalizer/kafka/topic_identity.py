@@ -1,4 +1,4 @@
-"""A log and what was read of it in; out why it is another one now, if it is."""
+"""Compares a topic with what was read of it, to find out whether it was recreated."""
 
 import asyncio
 from typing import Final
@@ -19,11 +19,11 @@ async def why_reset(
     next_offset: int,
     last: LastRecord | None,
 ) -> str | None:
-    """In which way the log is not the one that was read up to next_offset; None if it is.
+    """Return how the log differs from the one read up to next_offset; None if it is the same.
 
-    `cluster_ids`: the one that was read, and the one that answers. Raises BrokerUnavailable.
-    What it cannot tell: a last record that is gone by now (retention, compaction), and one that is
-    the same in the new topic, byte for byte and in its time.
+    `cluster_ids`: the cluster that was read, and the one that answers. Raises BrokerUnavailable.
+    Two cases go unnoticed: the last record is gone by now (retention, compaction), or the new topic
+    holds the same record, with the same bytes and time.
     """
     known, cluster_id = cluster_ids
     if known != cluster_id:

@@ -1,15 +1,13 @@
-"""A log seen from outside any group: where it begins and ends, and what an offset holds."""
+"""Reads the bounds, settings and single records of a topic, outside any group."""
 
 import asyncio
-import contextlib
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka import TopicPartition
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
@@ -23,81 +21,55 @@ from normalizer.kafka.connection import (
     Bounds,
     KafkaPartition,
     UnreadableBatch,
-    connection_options,
-    ended,
     raw_record,
     translated,
 )
 from normalizer.kafka.lenient_reader import read_with_client
-from normalizer.settings import Settings
+from normalizer.kafka.reader_connection import ReaderConnection
 
 _COORDINATOR_TRIES: Final = 40
 _COORDINATOR_WAIT_S: Final = 0.25
-ENDING_S: Final = 5.0
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
 _NEAR: Final = 10_000
-"""Offsets that are read through rather than sought over."""
+"""A gap of up to this many offsets is read through; over a larger one the reader seeks."""
 
 
-class TopicReader:
-    """A log seen from outside any group: its bounds, and the record at an offset.
+class TopicReader(ReaderConnection):
+    """Reads a topic outside any group: its bounds, and the record at an offset.
 
     Every method raises BrokerUnavailable where no broker answers.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._consumer: Any = None
-        self._admin: Any = None
-        self._turn = asyncio.Lock()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Drop the connections; the next call makes new ones."""
-        clients = (self._consumer, self._admin)
-        self._consumer = self._admin = None
-        await _end(clients)
-
     async def cluster_id(self) -> str:
-        """The id that the cluster got when it was formed; '' where brokers tell none."""
-        async with self._connected("asking for the cluster id"):
+        """The id of the cluster; '' where brokers do not report one."""
+        async with self._connected("reading the cluster id"):
             return (await self._admin.describe_cluster()).get("cluster_id") or ""
 
     async def partitions(self, topic: str) -> frozenset[KafkaPartition]:
-        """The partitions of a topic; empty where there is none. Never makes the topic."""
-        async with self._connected(f"asking for topic {topic}"):
+        """The partitions of a topic; empty where there is none. Never creates the topic."""
+        async with self._connected(f"looking up topic {topic}"):
             return frozenset(one for one in await self._leaders() if one.topic == topic)
 
     async def create_topic(self, topic: str, *, partitions: int) -> None:
-        """Make the topic, with one replica, unless it is there; for stacks of our own."""
+        """Create the topic with one replica, unless it exists; for this project's own stacks."""
         if await self.partitions(topic):
             return
-        async with self._connected(f"making topic {topic}"):
+        async with self._connected(f"creating topic {topic}"):
             await self._admin.create_topics([NewTopic(topic, partitions, 1)])
         for _ in range(100):
             if await self.partitions(topic):
                 return
             await asyncio.sleep(0.1)
-        raise BrokerUnavailable(f"topic {topic} was made but is not there")
+        raise BrokerUnavailable(f"topic {topic} was created but is not there")
 
     async def topic_configs(self, topic: str) -> dict[str, str]:
         """The settings of a topic, by Kafka's names; none where there is no such topic.
 
-        Raises FatalError without the right to see them, whether the topic is there or not.
+        Raises FatalError without the right to describe them, whether the topic exists or not.
         """
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
-        async with self._connected(f"asking for settings of topic {topic}"):
+        async with self._connected(f"reading the settings of topic {topic}"):
             (response,) = await self._admin.describe_configs([resource])
             (code, _message, _kind, _name, entries), *_ = response.resources
         if code == UnknownTopicOrPartitionError.errno:
@@ -107,11 +79,12 @@ class TopicReader:
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
-        """State of a consumer group, in Kafka's word, and its number of members.
+        """The state of a consumer group, in Kafka's word, and its number of members.
 
-        A cluster that never had a group makes its coordinator at the first question: asked again.
+        A cluster that never had a group creates its coordinator on the first request, so that is
+        repeated.
         """
-        async with self._connected(f"asking for group {group_id}"):
+        async with self._connected(f"looking up group {group_id}"):
             for _ in range(_COORDINATOR_TRIES):
                 try:
                     (response,) = await self._admin.describe_consumer_groups([group_id])
@@ -130,18 +103,18 @@ class TopicReader:
         wanted = [TopicPartition(*one) for one in partitions]
         if not wanted:
             return {}
-        async with self._connected("asking for the ends of the log"):
+        async with self._connected("reading the bounds of the log"):
             return await self._bounds(wanted)
 
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
     ) -> dict[KafkaPartition, Bounds]:
-        """The bounds of those whose leader is there and answers so soon; each broker apart.
+        """The bounds of partitions whose leader answers in time; brokers are asked in parallel.
 
         Raises FatalError where rights are missing.
         """
         by_leader: defaultdict[int, list[KafkaPartition]] = defaultdict(list)
-        async with self._connected("asking for the ends of the log"):
+        async with self._connected("reading the bounds of the log"):
             leaders = await self._leaders()
             for one in partitions:
                 if (leader := leaders.get(one, NO_LEADER)) != NO_LEADER:
@@ -160,14 +133,13 @@ class TopicReader:
         return found
 
     async def record_at(self, partition: KafkaPartition, offset: int) -> RawRecord | None:
-        """The record at this offset; None where the log has none there (any more).
+        """The record at this offset; None where the log has none there, or no longer.
 
-        Also where the client cannot take its batch apart, as whoever read it before did; None, too,
-        where nobody can.
+        The lenient reader decodes a batch that the client cannot; None if it cannot either.
         """
         try:
             async with self._connected(f"reading {partition}"):
-                client = self._consumer._client  # noqa: SLF001 - its fetches would be the consumer's
+                client = self._consumer._client  # noqa: SLF001 - the consumer would start fetches of its own
                 chunk = await read_with_client(client, partition, incarnation=0, offset=offset)
         except UnreadableBatch:
             return None
@@ -180,10 +152,10 @@ class TopicReader:
     async def records(
         self, partition: KafkaPartition, offset: int, next_offset: int, *, max_records: int = 500
     ) -> tuple[list[RawRecord], int]:
-        """Committed records from `offset` on, up to `next_offset`, and where to read on.
+        """Committed records from `offset` on, up to `next_offset`, and the next offset to read.
 
-        The stretch must lie below the committed end. The page is empty and ends at `next_offset`
-        where the log no longer goes back to `offset`, or holds nothing but holes.
+        The range must lie below the committed end. The page is empty and ends at `next_offset` if
+        the log no longer reaches back to `offset`, or holds only holes.
         """
         where = TopicPartition(*partition)
         async with self._connected(f"reading {partition}"):
@@ -207,7 +179,7 @@ class TopicReader:
         return [], next_offset
 
     async def log_start(self, topic: str, partition: int) -> int | None:
-        """The least offset that can still be read; None where there is no such partition."""
+        """The lowest offset that can still be read; None where there is no such partition."""
         where = KafkaPartition(topic, partition)
         if where not in await self.partitions(topic):
             return None
@@ -218,7 +190,7 @@ class TopicReader:
     ) -> list[int]:
         """The offsets in these ranges (first, after), ascending, that hold a committed record.
 
-        Read once from front to back; where the next range is far ahead, from there on.
+        Reads from front to back once, and seeks where the next range is far ahead.
         """
         where = KafkaPartition(topic, partition)
         bounds = (await self.bounds([where]))[where]
@@ -240,7 +212,7 @@ class TopicReader:
                 try:
                     drained = await consumer.getmany(one, timeout_ms=500)
                 except OffsetOutOfRangeError:
-                    # Retention is faster: what it took cannot be told any more.
+                    # Retention deleted it meanwhile: it can no longer be checked.
                     del left[0]
                     offset = -1
                     continue
@@ -256,7 +228,7 @@ class TopicReader:
         return found
 
     async def _leaders(self) -> dict[KafkaPartition, int]:
-        """The broker that leads each partition there is."""
+        """The broker that leads each existing partition."""
         return {
             KafkaPartition(found["topic"], one["partition"]): one["leader"]
             for found in await self._admin.describe_topics()
@@ -266,9 +238,9 @@ class TopicReader:
     async def _ask_leader(
         self, partitions: Sequence[KafkaPartition], within_s: float
     ) -> dict[KafkaPartition, Bounds] | FatalError:
-        """What it met is returned: a task that raises would end those that ask the others."""
+        """Returns its error: a task that raises would cancel the requests to the other brokers."""
         try:
-            with translated("asking for the ends of the log"):
+            with translated("reading the bounds of the log"):
                 async with asyncio.timeout(within_s):
                     return await self._bounds([TopicPartition(*one) for one in partitions])
         except BrokerUnavailable:
@@ -280,36 +252,3 @@ class TopicReader:
         starts = await self._consumer.beginning_offsets(wanted)
         ends = await self._consumer.end_offsets(wanted)
         return {KafkaPartition(*one): Bounds(starts[one], ends[one]) for one in wanted}
-
-    @contextlib.asynccontextmanager
-    async def _connected(self, doing: str) -> AsyncIterator[None]:
-        """One caller at a time, over connections that are made at first need."""
-        async with self._turn:
-            try:
-                with translated(doing):
-                    await self._connect()
-                    yield
-            except BrokerUnavailable:
-                await self.close()
-                raise
-
-    async def _connect(self) -> None:
-        if self._consumer is None:
-            options = connection_options(self._settings)
-            consumer = AIOKafkaConsumer(
-                **options, isolation_level="read_committed", auto_offset_reset="none"
-            )
-            admin = AIOKafkaAdminClient(**options)
-            try:
-                await consumer.start()
-                await admin.start()
-            except BaseException:
-                await _end((consumer, admin))
-                raise
-            self._consumer, self._admin = consumer, admin
-
-
-async def _end(clients: Iterable[Any]) -> None:
-    for client in clients:
-        if client:
-            await ended(client, timeout_s=ENDING_S)

@@ -1,11 +1,12 @@
-"""This process and its children.
+"""This process and its child processes.
 
-signals         the first asks for an end, the second ends at once
-garbage         Python's collector, seldom at work
-screen          where lines go: a terminal, or not
-child           a child process that dies with its parent
-slices          records normalized without holding the loop for long
-normalizer_process  heavy records normalized in one child process
-normalizer_loop  the child process: reads records, writes outcomes
-become          the step between: drops root's rights, becomes the command
+signals             the first signal stops in order, the second exits at once
+pause               waits for an event, but no longer than a given time
+garbage             makes Python's garbage collector run rarely
+screen              prints lines, to a terminal or to a plain stream
+child               a child process that dies with its parent
+slices              normalizes records in slices, so that the event loop runs in between
+normalizer_process  normalizes heavy records in one child process
+normalizer_loop     the loop of that child process: reads records, writes outcomes
+become              the script between: drops root's rights, becomes the command
 """

@@ -1,8 +1,8 @@
-"""A script: drop root's rights, ask to die with the parent, become the command.
+"""Drops root's rights, requests a signal for the parent's death, and becomes the command.
 
-`preexec_fn` could do that too, but is unsafe beside threads. It imports little: it runs before
-every child, and after the change of user Python's own library may be out of reach.
-Arguments: parent's pid, death signal, uid, gid (-1: stay), the command with its full path.
+A script, because `preexec_fn` is unsafe with threads. It imports little: it runs before every
+child, and after the change of user Python's own library may be unreadable.
+Arguments: parent's pid, death signal, uid, gid (-1: keep), the command with its full path.
 """
 
 import ctypes
@@ -22,12 +22,12 @@ def become(arguments: list[str]) -> None:
         os.setuid(uid)
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it died before the kernel was told
+    if os.getppid() != parent:  # the parent died before the kernel knew of the death signal
         os._exit(1)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a child would inherit
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a child would inherit that Python ignores it
     command = arguments[4:]
     try:
-        os.execv(command[0], command)  # noqa: S606 - our own command, no shell
+        os.execv(command[0], command)  # noqa: S606 - this project's own command, no shell
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         os._exit(127)

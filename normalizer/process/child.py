@@ -1,8 +1,8 @@
-"""A command line in, a child process out that dies with its parent, even on kill -9.
+"""Starts a child process that dies with its parent, even on kill -9.
 
-The step between is `become`: it drops root's rights, asks the kernel for a signal when the parent
-dies, and becomes the command. The signal comes when the *thread* dies that started the child, so
-children are started from the main thread.
+The script `become` runs in between: it drops root's rights, requests a signal from the kernel for
+the parent's death, and becomes the command. The kernel sends that signal when the *thread* ends
+that started the child, so children are started from the main thread.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         cwd: Path = Path("/"),
     ) -> Self:
-        """A started child in a session of its own: a terminal's Ctrl-C does not reach it.
+        """Start a child in its own session: a terminal's Ctrl-C does not reach it.
 
         The command has its full path; `env` is its whole environment. Its output is appended to
         `log` (None: inherited); `owner` is the (uid, gid) to run as.
@@ -65,7 +65,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id, also of its session."""
+        """Its process id, also the id of its session."""
         return self._process.pid
 
     @property
@@ -74,17 +74,20 @@ class Child:
         return self._process.returncode
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for the process to end; return its exit code."""
         return await self._process.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Nothing happens to a child that has ended."""
+        """Send a signal; a child that has ended ignores it."""
         if self.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
     async def stop(self, *signals: signal.Signals, deadline_s: float = 10.0) -> int:
-        """Its exit code: each signal in turn (default SIGTERM) with `deadline_s`, then SIGKILL."""
+        """Send each signal in turn (default SIGTERM), wait `deadline_s`, then SIGKILL.
+
+        Returns the exit code.
+        """
         for number in signals or (signal.SIGTERM,):
             self.send_signal(number)
             with contextlib.suppress(TimeoutError):
@@ -93,13 +96,13 @@ class Child:
         return await self.kill()
 
     async def kill(self) -> int:
-        """SIGKILL; its exit code."""
+        """Send SIGKILL; return the exit code."""
         self.send_signal(signal.SIGKILL)
         return await self._process.wait()
 
 
 async def until_ended(pid: int) -> None:
-    """Returns when that process has ended, whosever child it is; at once if it is unknown."""
+    """Return when that process has ended, be it a child or not; at once if it is unknown."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""Runs as the helper process: reads records from standard input, writes their outcomes."""
+"""The loop of the normalizer process: reads records from stdin, writes outcomes to stdout."""
 
 import contextlib
 import pickle
@@ -11,20 +11,21 @@ from normalizer.core.normalize import Normalizer
 from normalizer.envelope import Envelope, Normalized
 
 FRAME: Final = 8
-"""As in `helper_process`, which is not imported here: it brings asyncio, and megabytes."""
+"""The same as in `normalizer_process`, which is not imported here: it brings asyncio, and
+megabytes."""
 OUTCOMES_A_MESSAGE: Final = 200
 MESSAGE_BYTES: Final = 1 << 20
-"""A message holds no more than its first outcome beyond this."""
+"""A message of more outcomes than one stays below this size."""
 
 
 def main() -> None:
     """Answer until standard input ends."""
-    with contextlib.suppress(OSError):  # where memory ends, this is the process to end
+    with contextlib.suppress(OSError):  # if memory runs out, the kernel must kill this process
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     normalize = Normalizer(sys.argv[1:]).normalize
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while size := int.from_bytes(source.read(FRAME)):
-        outcomes = normalize(pickle.loads(source.read(size)))  # noqa: S301 - our own parent's
+        outcomes = normalize(pickle.loads(source.read(size)))  # noqa: S301 - from the parent process
         for some in messages(outcomes):
             answer = pickle.dumps(some)
             sink.write(len(answer).to_bytes(FRAME))
@@ -34,7 +35,7 @@ def main() -> None:
 
 
 def messages(outcomes: Sequence[Normalized]) -> Iterator[Sequence[Normalized]]:
-    """Cut outcomes into parts that are unpickled within milliseconds."""
+    """Cut outcomes into messages that are unpickled within milliseconds."""
     first = size = 0
     for after, outcome in enumerate(outcomes, 1):
         if isinstance(outcome, Envelope):

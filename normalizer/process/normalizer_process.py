@@ -1,6 +1,6 @@
-"""Normalizes heavy records in one child process, so that this one's event loop stays free.
+"""Normalizes heavy records in one child process, so that the parent's event loop stays free.
 
-A thread would not do: a call into C that reads megabytes holds the interpreter until it is done.
+A thread would not help: a C call that reads megabytes holds the interpreter lock until it is done.
 """
 
 import asyncio
@@ -14,19 +14,19 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 
 FRAME: Final = 8
-"""Bytes that say how long the message after them is; 0 ends an answer."""
+"""Bytes of the length before each message; length 0 ends an answer."""
 ENDING_S: Final = 2.0
 _PIPE_BYTES: Final = 1 << 20
 
 
 class NormalizerProcessDied(Exception):  # noqa: N818 - it is started again
-    """The child ended while it had a record in hand: for want of memory, most likely."""
+    """The child ended during a record, most likely for lack of memory."""
 
 
 class NormalizerProcess:
     """The child process: started when first needed, again after it died, ended by `stop`.
 
-    It ends by itself when this process does: nobody holds the other end of its pipe then.
+    It exits when this process does, because the other end of its pipe is closed then.
     """
 
     def __init__(self, redact_keys: Sequence[str] = ()) -> None:
@@ -40,9 +40,9 @@ class NormalizerProcess:
         return None if self._process is None else self._process.pid
 
     async def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
-        """Give the outcomes of a record; one record at a time. Raises HelperDied.
+        """Return the outcomes of one record; one call at a time. Raises NormalizerProcessDied.
 
-        Cancelled in between, the child is ended: what it still answers is nobody's.
+        Cancelling the call kills the child: its late answer must not be taken for the next one.
         """
         async with self._turn:
             process = self._process = self._process or await self._start()
@@ -66,9 +66,9 @@ class NormalizerProcess:
                 *("-m", "normalizer.process.normalizer_loop", *self._redact_keys),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,  # a traceback is no line of a log
+                stderr=asyncio.subprocess.DEVNULL,  # a traceback is no JSON log line
                 limit=_PIPE_BYTES,
-                start_new_session=True,  # a terminal's Ctrl-C is for its parent
+                start_new_session=True,  # a terminal's Ctrl-C is for the parent
             )
         except OSError as error:
             raise NormalizerProcessDied(f"it cannot be started: {error.strerror}") from error
@@ -88,7 +88,7 @@ class NormalizerProcess:
 async def _exchange(
     process: asyncio.subprocess.Process, record: RawRecord
 ) -> AsyncIterator[Normalized]:
-    """Send a record, give its outcomes as they come: some hundred at a time are unpickled."""
+    """Send a record, yield its outcomes as they arrive: some hundred are unpickled at a time."""
     assert process.stdin
     assert process.stdout
     request = pickle.dumps(record)
@@ -96,6 +96,6 @@ async def _exchange(
     process.stdin.write(request)
     await process.stdin.drain()
     while size := int.from_bytes(await process.stdout.readexactly(FRAME)):
-        for outcome in pickle.loads(await process.stdout.readexactly(size)):  # noqa: S301 - our own child's
+        for outcome in pickle.loads(await process.stdout.readexactly(size)):  # noqa: S301 - from the child process
             yield outcome
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Lines in, a terminal's screen or a plain stream out."""
+"""Prints lines that stay and one live line, on a terminal or to a plain stream."""
 
 import sys
 from typing import TextIO
@@ -7,10 +7,10 @@ _CLEAR = "\r\x1b[K"
 
 
 class Screen:
-    """`print_line` writes a line that stays; `print_live` one that the next replaces on a terminal.
+    """`print_line` prints a line that stays; `print_live` one that the next replaces on a terminal.
 
-    Where nobody reads any more (`is_read`), the first write raises BrokenPipeError and further ones
-    do nothing.
+    When the reader is gone (`is_read` is false), the first write raises BrokenPipeError and further
+    ones do nothing.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -20,11 +20,11 @@ class Screen:
         self.is_read = True
 
     def print_line(self, text: str) -> None:
-        """Write lines that stay."""
+        """Print lines that stay."""
         self._write(f"{text}\n", is_live=False)
 
     def print_live(self, text: str) -> None:
-        """Write over the live line before, on a terminal; else a line as any other."""
+        """Replace the live line on a terminal; elsewhere print a line like any other."""
         self._write(text if self.rewrites else f"{text}\n", is_live=self.rewrites)
 
     def _write(self, text: str, *, is_live: bool) -> None:

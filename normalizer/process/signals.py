@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT in: the first asks for an end, the second one ends the process at once."""
+"""Handles SIGTERM and SIGINT: the first stops in order, the second exits at once."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Final
 
 STOPPED_AT_ONCE: Final = 130
-"""The exit code after a second signal. Nothing is lost: what was not committed is rolled back."""
+"""The exit code after a second signal. Nothing is lost: uncommitted work is rolled back."""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

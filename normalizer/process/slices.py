@@ -11,8 +11,8 @@ from normalizer.envelope import Normalized
 from normalizer.telemetry import get_logger
 
 SLICE_S: Final = 0.005
-"""Long, so that the loop's own round costs little; short, for each statement of the batch that is
-written meanwhile waits for one or two slices, and a batch takes some twenty."""
+"""Long enough that a round of the loop costs little. Short, because each statement of the batch
+being written waits for one or two slices, and a batch has some twenty statements."""
 SLOW_S: Final = 0.5
 LARGE_BYTES: Final = 1 << 20
 
@@ -29,11 +29,11 @@ async def slices(
     heavy: NormalizeHeavy | None = None,
     room: int | None = None,
 ) -> AsyncGenerator[list[Item], None]:
-    """Give the records with their outcomes, in order, as many as took a few milliseconds.
+    """Yield records with their outcomes, in order, a few milliseconds of work at a time.
 
-    Between two slices let others run. A slice ends, too, where all that was given comes to `room`
-    rows. `heavy` normalizes heavy records; None from it ends all. Large and slow records are logged
-    by their coordinates.
+    Let other tasks run between two slices. A slice also ends when all outcomes so far reach `room`
+    rows. `heavy` normalizes heavy records; when it returns None, the iteration ends. Large and slow
+    records are logged by their coordinates.
     """
     items: list[Item] = []
     rows = 0

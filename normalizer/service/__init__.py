@@ -1,18 +1,25 @@
-"""The service: records of a consumer group in, canonical rows in PostgreSQL out.
+"""The service: reads records of a consumer group, writes canonical rows to PostgreSQL.
 
-service       the loop: fetch, normalize, store, advance; every step named, none done
-critical_tasks  work that lasts as long as the service does
-membership    the group merged, its partitions kept claimed and watched
-ownership     which partitions are ours, by claims in PostgreSQL
-intake        records normalized into a batch, heavy ones in a process of their own
-batch_builder  chunks of partitions become a batch
-file_replay   a file instead of a broker
+service          the loop: fetch, normalize, store, advance
+critical_tasks   tasks that must run as long as the service does
+membership       joins the group, and keeps its partitions claimed
+watchdog         finds partitions that have records and make no progress
+ownership        which partitions this process owns, by claims in PostgreSQL
+suspects         partitions that made no progress under several claims
+unreachable      partitions whose leader does not answer
+intake           normalizes records into a batch
+batch_builder    collects chunks of partitions into a batch
+file_replay      the same loop over a file, without a broker
 
-How it goes
-service_metrics  every name with what it means and what to do
-commit_metrics  a committed transaction into counts
-heartbeat     what this process owns and where its logs end, into the database
-lag           where broker and database stand, asked at each scrape
-monitor       /metrics, /livez, /readyz
-probes        the HTTP server under them, on threads of its own
+Monitoring:
+
+metric_catalog   every metric, with its meaning and what to do about it
+service_metrics  counters of the service
+commit_metrics   counts what a committed transaction wrote
+heartbeat        writes what this process owns, and its logs' ends, to source_heartbeats
+lag              polls Kafka and PostgreSQL at each scrape
+lag_statements   its SQL statements
+gauges           present values, read at each scrape
+monitor          /metrics, /livez, /readyz
+probes           the HTTP server for them, on its own threads
 """

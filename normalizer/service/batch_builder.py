@@ -1,4 +1,4 @@
-"""Chunks of partitions in, one batch out: what is not held any more stays out of it."""
+"""Collects chunks of partitions into one batch, without partitions whose claim was lost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +11,7 @@ from normalizer.store.store import Claim
 
 
 class BatchBuilder:
-    """A batch while it fills: counts rows (outcomes) and bytes (of values)."""
+    """Collects one batch; counts its rows (outcomes) and bytes (of values)."""
 
     def __init__(self) -> None:
         self._parts: dict[KafkaPartition, _PartBuilder] = {}
@@ -44,7 +44,7 @@ class BatchBuilder:
         self.value_bytes += sum([len(record.value or b"") for record, _ in items])
 
     def build(self, held: Mapping[KafkaPartition, Claim]) -> Batch:
-        """The parts whose claim is still held: others were read by a process that lost them."""
+        """Return the parts whose claim is still held; a lost partition is left to its new owner."""
         return Batch(
             parts=tuple(
                 PartitionBatch(
@@ -64,7 +64,7 @@ class BatchBuilder:
 
 
 class _PartBuilder(msgspec.Struct):
-    """One partition's stretch while it grows."""
+    """One partition's part of a batch while it grows."""
 
     claim: Claim
     from_offset: int
@@ -73,7 +73,7 @@ class _PartBuilder(msgspec.Struct):
     holes: list[tuple[int, int]] = []
 
     def skip_to(self, offset: int) -> None:
-        """Note the offsets from here to `offset`, if any, as a hole; holes that touch are one."""
+        """Note the offsets from here to `offset`, if any, as a hole; adjacent holes become one."""
         if offset <= self.next_offset:
             return
         first = self.next_offset

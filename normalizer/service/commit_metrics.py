@@ -1,4 +1,4 @@
-"""Committed transactions in, counts out: a pass or two over a batch, nothing for each event."""
+"""Counts what committed transactions wrote, in one or two passes over a batch."""
 
 from collections import Counter
 from operator import attrgetter, itemgetter
@@ -9,7 +9,8 @@ import msgspec
 from normalizer.core.shapes import SHAPES
 from normalizer.envelope import RULES, Rule
 from normalizer.errors import REASONS
-from normalizer.service.service_metrics import NO_SHAPE, OUTCOMES, ServiceMetrics
+from normalizer.service.metric_catalog import NO_SHAPE, OUTCOMES
+from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.store.store import CommittedBatch
 
 _shape_of: Final = attrgetter("shape")
@@ -24,7 +25,7 @@ _decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(li
 
 
 class CommitMetrics:
-    """Adds to the tallies what each transaction wrote."""
+    """Counts what each transaction wrote."""
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
@@ -37,7 +38,7 @@ class CommitMetrics:
         self._rules = {rule: metrics.coercions.labels(rule=rule) for rule in RULES}
 
     def count(self, written: CommittedBatch) -> None:
-        """For `Store(on_commit=...)`."""
+        """Count a committed batch; for `Store(on_commit=...)`."""
         metrics, totals = self._metrics, written.totals
         metrics.batch_rows.observe(totals.outcomes)
         metrics.commit_seconds.observe(written.commit_s)

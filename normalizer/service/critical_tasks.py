@@ -1,4 +1,4 @@
-"""Work that lasts as long as the service runs: where it ends by itself, the service does."""
+"""Runs tasks that must last as long as the service: if one ends early, the service ends."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,10 +11,10 @@ def start_critical_tasks(
     stopping: asyncio.Event,
     works: Mapping[str, Callable[[], Awaitable[None]]],
 ) -> None:
-    """Start each work, by name, as a task that may end once `stopping` is set.
+    """Start each task, by name; it may end only once `stopping` is set.
 
-    One that ends before raises FatalError in its group: a client's future that was cancelled inside
-    it would end it without a word.
+    A task that ends earlier raises FatalError in its group. Without this, a task that ended because
+    a future inside aiokafka was cancelled would end silently.
     """
     for name, work in works.items():
         tasks.create_task(_run_critical(name, work, stopping), name=name)
@@ -30,4 +30,6 @@ async def _run_critical(
         if task is None or task.cancelling():
             raise
     if not stopping.is_set():
-        raise FatalError(f"the task {name!r} ended by itself: the process cannot go on without it")
+        raise FatalError(
+            f"the task {name!r} ended unexpectedly: the process cannot go on without it"
+        )

@@ -1,7 +1,6 @@
-"""A file of records in, the rows the service would make of them out: for want of a broker.
+"""Reads a file of records in place of a broker, and stores the rows that the service would.
 
-The file stands for the log: each topic and partition in it has a position, and a second run goes
-on where the first one ended.
+Each topic and partition in the file has a position, so a second run goes on where the first ended.
 """
 
 import asyncio
@@ -24,7 +23,7 @@ from normalizer.store.store import Claim, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
 CLUSTER_ID: Final = "file"
-"""What positions of files have in place of a cluster's id: no cluster's id is so short."""
+"""The cluster id in positions of files; real cluster ids are longer."""
 
 _CLUSTER: Final = """
     select   cluster_id
@@ -38,7 +37,7 @@ _log: Final = get_logger()
 
 
 class FileReplay:
-    """One reading of one file. `run` ends at the end of the file, or soon after `stop`."""
+    """One reading of one file. `run` returns at the end of the file, or soon after `stop`."""
 
     def __init__(self, settings: Settings, file: Path) -> None:
         assert settings.database_url
@@ -54,7 +53,7 @@ class FileReplay:
         self.counters = ServiceCounters()
 
     def stop(self) -> None:
-        """Write what is in hand, then end `run`."""
+        """Write the open batch, then end `run`."""
         self._stopping.set()
 
     async def run(self) -> None:
@@ -96,7 +95,7 @@ class FileReplay:
         self._next_offsets[partition] = chunk.next_offset
 
     async def _claim(self, store: Store, partition: KafkaPartition, offset: int) -> Claim:
-        """Positions that Kafka's log moves are not a file's to move: they are not even claimed."""
+        """Claim a partition, unless Kafka moves its position: a file must not fence the service."""
         async with read_only_connection(self._database_url) as connection:
             cluster = await connection.fetchval(_CLUSTER, *partition)
         if cluster not in {None, CLUSTER_ID}:

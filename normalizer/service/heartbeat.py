@@ -1,4 +1,4 @@
-"""What this process owns and where its logs end in, the table `source_heartbeats` out."""
+"""Writes what this process owns, and where its logs end, to the table `source_heartbeats`."""
 
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -12,23 +12,23 @@ from normalizer.store.store import Claim
 from normalizer.telemetry import describe_error, get_logger
 
 COMMAND_TIMEOUT_S: Final = 4.0
-"""A host that vanished answers nothing, not even that a statement took too long."""
+"""A vanished host sends nothing at all, so the client needs a timeout of its own."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
     "application_name": "normalizer heartbeat",
     "statement_timeout": "3s",
-    # A heartbeat that a crash of the server takes is followed by the next one.
+    # A heartbeat lost in a server crash is replaced by the next one.
     "synchronous_commit": "off",
     "search_path": "normalizer, public",
     "TimeZone": "UTC",
 }
 
-# Of partitions that are still ours: whoever lost one says nothing of it. The position is read
-# without a lock, so a batch that waits is not waited for. A first row that is behind can only say
-# since now; later ones since the log was last seen to be read up, or since the mark that the
-# position has passed.
+# Only partitions that are still claimed: a lost one has a new owner to report it. The position is
+# read without a lock, so the heartbeat does not wait for a batch. The first row of a partition that
+# is behind can only say "since now". Later rows say: since the log was last fully read, or since
+# the mark that the position has passed.
 _HEARTBEAT: Final = """
     with mine as (
         select   owned.*, position.cluster_id, position.next_offset,
@@ -81,7 +81,7 @@ _HEARTBEAT: Final = """
 
 
 class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """What the broker last said of a partition, and how long ago."""
+    """A partition's bounds as the broker last reported them, and how long ago that was."""
 
     bounds: Bounds
     partition_count: int
@@ -89,7 +89,7 @@ class ObservedLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat:
-    """Says that this process lives and where its logs end; on a connection of its own."""
+    """Reports that this process lives and where its logs end, on its own connection."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
@@ -101,7 +101,7 @@ class Heartbeat:
         observed: Mapping[KafkaPartition, ObservedLog],
         stopped: Collection[KafkaPartition],
     ) -> None:
-        """Tell of the partitions whose claims are still ours; what fails is told the next time."""
+        """Report the partitions that are still claimed; an error is left to the next call."""
         rows = [
             (
                 *(*partition, claim.incarnation, claim.epoch, at.partition_count),
@@ -120,7 +120,7 @@ class Heartbeat:
             self.close()
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()

@@ -1,4 +1,4 @@
-"""Normalizes fetched records into a batch, without holding the loop; heavy ones in the helper."""
+"""Normalizes fetched records into a batch without blocking the event loop."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ _log: Final = get_logger()
 
 
 class Intake:
-    """What all lanes normalize with. `timed` measures a stage."""
+    """Normalizes for all writers; heavy records in a child process. `timed` measures a stage."""
 
     def __init__(
         self,
@@ -45,21 +45,21 @@ class Intake:
         self._dying_records: dict[str, str] = {}
 
     def is_full(self, builder: BatchBuilder) -> bool:
-        """Whether the batch has as many rows or bytes as it may."""
+        """Whether the batch has reached its maximum of rows or bytes."""
         settings = self._settings
         return builder.rows >= settings.batch_rows or builder.value_bytes >= settings.batch_bytes
 
     async def add_chunk(
         self, writer: int, builder: BatchBuilder, claim: Claim, chunk: FetchedChunk
     ) -> FetchedChunk | None:
-        """Normalize a chunk into the batch, slice by slice; gives what the batch has no room for.
+        """Normalize a chunk into the batch, slice by slice; return what the batch has no room for.
 
-        A partition that does not move is read record by record, each a batch of its own.
+        A partition that makes no progress is read record by record, each in its own batch.
         """
         suspect = self._ownership.suspects.get(chunk.partition)
         if suspect and builder:
             return chunk
-        self._membership.note_progress(chunk.partition)
+        self._membership.watchdog.note_progress(chunk.partition)
         if suspect:
             suspect.offset = chunk.from_offset
             _log.warning("reading_one_by_one", partition=str(chunk.partition), at=suspect.offset)
@@ -84,29 +84,29 @@ class Intake:
         return None
 
     def waiting(self) -> Iterator[str]:
-        """What does not go on because of a record, and of which one; from any thread."""
+        """Why records are not written yet, one line each; safe to call from any thread."""
         for record, why in sorted({**self._dying_records}.items()):
             yield f"record {record}: {why}"
         for partition, suspect in sorted({**self._ownership.suspects}.items()):
             yield (
-                f"partition {partition} did not move under several claims: it is read one by one, "
-                f"offset {suspect.offset} is in hand"
+                f"partition {partition} made no progress under several claims: its records are "
+                f"read one by one, now offset {suspect.offset}"
             )
 
     async def _normalize_in_process(
         self, writer: int, claim: Claim, record: RawRecord
     ) -> tuple[Normalized, ...] | None:
-        """Give its outcomes; None where it is not ours any more, or the service stops.
+        """Return the outcomes of a record; None if its partition was lost, or the service stops.
 
-        A record that the helper dies on is tried again without end: it waits, as for any other
-        fault, and is named meanwhile.
+        A record that kills the child process is retried without end, as after any other fault;
+        `waiting` names it meanwhile.
         """
         tries = 0
         stopping, partition = (
             self._membership.stopping,
             KafkaPartition(claim.topic, claim.partition),
         )
-        with self._membership.writing(f"helper {writer}"):
+        with self._membership.watchdog.writing(f"normalizer process of writer {writer}"):
             while self._ownership.held.get(partition) is claim and not stopping.is_set():
                 try:
                     outcomes = await self.normalizer_process.normalize(record)
@@ -114,7 +114,7 @@ class Intake:
                     tries += 1
                     wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10))
                     self._dying_records[record.coordinates] = (
-                        f"the helper process died {tries} times: {died}"
+                        f"the normalizer process died {tries} times: {died}"
                     )
                     _log.warning(
                         "helper_died",

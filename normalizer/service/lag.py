@@ -1,7 +1,8 @@
-"""Settings in, where broker and database stand out: asked from a loop of its own, at each scrape.
+"""Polls Kafka and PostgreSQL for lag, retention and reachability, at each scrape.
 
-Of all partitions of the topics, whoever reads them: so the lag is told while the service hangs, and
-of partitions whose process is dead. What cannot be asked keeps its last known value.
+It runs in an event loop of its own, and covers all partitions of the topics: so the lag is reported
+while the service hangs, and for partitions whose process is dead. A value that cannot be read keeps
+its last known one.
 """
 
 import asyncio
@@ -18,8 +19,9 @@ import msgspec
 from normalizer.core.drift import DriftFinding
 from normalizer.errors import FatalError, NormalizerError
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.service import lag_statements as sql
 from normalizer.service.heartbeat import ObservedLog
-from normalizer.service.service_metrics import JOB_KINDS, JOB_STATES, SCOPES
+from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
 from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
 from normalizer.store.sqlstate import FOREIGN_ERRORS
@@ -39,68 +41,10 @@ _SESSION: Final = {
     "search_path": "normalizer, public",
     "TimeZone": "UTC",
 }
-_WRITABLE: Final = "select current_setting('transaction_read_only') = 'off'"
-_MIGRATIONS: Final = "select version from migrations.applied"
-_POSITIONS: Final = """
-    select   distinct on (topic, partition) topic, partition, next_offset
-    from     normalizer.source_positions
-    where    topic = any($1::text[])
-    order by topic, partition, incarnation desc
-"""
-_AGREEMENT: Final = """
-    select   coalesce(sum(divergent), 0)::bigint as divergent,
-             coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision
-                 as divergent_s,
-             array[
-                 case when bool_and(all_verified_at is not null)
-                      then extract(epoch from now() - min(all_verified_at)) end,
-                 case when bool_and(range_verified_at is not null)
-                      then extract(epoch from now() - min(range_verified_at)) end,
-                 case when bool_and(sample_verified_at is not null)
-                      then extract(epoch from now() - min(sample_verified_at)) end
-             ]::double precision[] as unverified_s
-    from     projector.agreement
-"""
-_JOBS: Final = """
-    select   kind, state, count(*) as jobs, min(share) as share
-    from     projector.jobs
-    where    state in ('running', 'interrupted')
-    group by kind, state
-"""
-_SNAPSHOT: Final = """
-    select   coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
-    from     pg_stat_activity
-    where    backend_xmin is not null
-    and      backend_type = 'client backend'
-    and      pid <> pg_backend_pid()
-"""
-# Whoever holds it may be another role's session: its name and state are seen, its query is not.
-_LOCK_HOLDERS: Final = """
-    select   waiting.pid,
-             string_agg(
-                 'pid ' || holder.pid || ' (' || concat_ws(', ',
-                     holder.usename, nullif(holder.application_name, ''), holder.state
-                 ) || ')', ', ' order by holder.pid
-             ) as holders
-    from     unnest($1::integer[])                          as waiting (pid)
-    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
-    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
-    group by waiting.pid
-"""
-_ADD_DRIFT: Final = """
-    insert into normalizer.drift_findings (
-        shape, field, type, kind, source_topic, source_incarnation, source_partition,
-        source_offset, example
-    )
-    values ($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,
-            $8::bigint, $9::text)
-    on conflict do nothing
-    returning true
-"""
 
 
 class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition; the time of the oldest unread record is None where none is, or unknown."""
+    """One partition. `oldest_unread_ms` is None if every record is read, or the time is unknown."""
 
     next_offset: int
     bounds: Bounds
@@ -119,12 +63,12 @@ class PartitionLag(msgspec.Struct, frozen=True, kw_only=True):
         return max(0.0, now_s - self.oldest_unread_ms / 1000)
 
     def expires_s(self, now_s: float) -> float:
-        """Until the oldest unread record may be deleted."""
+        """Time until the oldest unread record may be deleted."""
         return self.retention_ms / 1000 - self.lag_s(now_s)
 
 
 class LagMonitor:
-    """Looks when it is asked to. Lives in one event loop; its attributes may be read anywhere."""
+    """Polls when called. Lives in one event loop; its attributes may be read from any thread."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -148,7 +92,7 @@ class LagMonitor:
         self.unverified_s = dict.fromkeys(SCOPES, math.inf)
         self.snapshot_s = 0.0
         self.lock_holders: dict[int, str] = {}
-        """By the server process that waits, who holds the lock it waits for."""
+        """For a waiting server process, who holds the lock that it waits for."""
         self.jobs: dict[tuple[str, str], int] = {}
         self.progress: dict[str, float] = dict.fromkeys(JOB_KINDS, 1.0)
 
@@ -167,7 +111,7 @@ class LagMonitor:
 
     @property
     def observed(self) -> Mapping[KafkaPartition, ObservedLog]:
-        """Where each log ends, as the broker last said."""
+        """Where each log ends, as the broker last reported."""
         now_s = time.monotonic()
         return {
             one: ObservedLog(
@@ -179,23 +123,24 @@ class LagMonitor:
         }
 
     async def poll(self, waiting: Sequence[int] = ()) -> None:
-        """Ask both ends at once; says what failed in `*_up`.
+        """Poll both ends at once; the `*_up` attributes show which failed.
 
-        `waiting` are server processes of ours that take long: do they wait for a lock?
+        `waiting` are this service's server processes whose statements take long: the poll looks up
+        who holds the locks they wait for.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._poll_database(waiting), name="ask the database")
-            tasks.create_task(self._poll_broker(), name="ask the broker")
+            tasks.create_task(self._poll_database(waiting), name="poll the database")
+            tasks.create_task(self._poll_broker(), name="poll the broker")
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
-        """Store what drifted; for each, whether it is new. Raises what asyncpg raises."""
+        """Store drift findings; return for each whether it is new. Raises what asyncpg raises."""
         connection = self._connection
         if connection is None:
             raise ConnectionError("no connection to the database")
         return [
             bool(
                 await connection.fetchval(
-                    _ADD_DRIFT,
+                    sql.ADD_DRIFT,
                     *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
                     *(one.partition, one.offset, one.example),
                 )
@@ -204,7 +149,7 @@ class LagMonitor:
         ]
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         await self._terminate()
         await self._log.close()
 
@@ -212,9 +157,9 @@ class LagMonitor:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 connection = await self._connected()
-                self.writable = await connection.fetchval(_WRITABLE)
+                self.writable = await connection.fetchval(sql.READ_WRITABLE)
                 self.database_up = True
-                rows = await connection.fetch(_LOCK_HOLDERS, waiting) if waiting else []
+                rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
                 self.lock_holders = {row["pid"]: row["holders"] for row in rows}
                 await self._poll_tables(connection)
         except FOREIGN_ERRORS:
@@ -222,23 +167,23 @@ class LagMonitor:
             await self._terminate()
 
     async def _poll_tables(self, connection: asyncpg.Connection) -> None:
-        """What a table that is not there, or not ours to read, would say stays as it is."""
+        """Read each table; if one is missing or not readable, its values stay as they are."""
         self.missing_migrations = tuple(sorted(self._needed))
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            applied = {row["version"] for row in await connection.fetch(_MIGRATIONS)}
+            applied = {row["version"] for row in await connection.fetch(sql.READ_MIGRATIONS)}
             self.missing_migrations = tuple(sorted(self._needed - applied))
-            rows = await connection.fetch(_POSITIONS, list(self._settings.kafka_topics))
+            rows = await connection.fetch(sql.READ_POSITIONS, list(self._settings.kafka_topics))
             self._positions = {
                 KafkaPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows
             }
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            row = await connection.fetchrow(_AGREEMENT)
+            row = await connection.fetchrow(sql.READ_AGREEMENT)
             self.divergent, self.divergent_s = row["divergent"], row["divergent_s"]
             ages = (math.inf if age is None else age for age in row["unverified_s"])
             self.unverified_s = dict(zip(SCOPES, ages, strict=True))
         with contextlib.suppress(asyncpg.SyntaxOrAccessError):
-            self._take_jobs(await connection.fetch(_JOBS))
-        self.snapshot_s = await connection.fetchval(_SNAPSHOT)
+            self._take_jobs(await connection.fetch(sql.READ_JOBS))
+        self.snapshot_s = await connection.fetchval(sql.READ_OLDEST_SNAPSHOT)
 
     def _take_jobs(self, rows: list[Any]) -> None:
         counts = {(kind, state): 0 for kind in JOB_KINDS for state in JOB_STATES}
@@ -246,11 +191,11 @@ class LagMonitor:
         for row in rows:
             counts[row["kind"], row["state"]] = row["jobs"]
             if row["state"] == "running":
-                progress[row["kind"]] = row["share"] or 0.0
+                progress[row["kind"]] = row["progress_ratio"] or 0.0
         self.jobs, self.progress = counts, progress
 
     async def _poll_broker(self) -> None:
-        """A partition whose leader is away keeps what was last known of it, and grows old."""
+        """Read the bounds; a partition whose leader is away keeps its last known ones."""
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 found = [await self._log.partitions(one) for one in self._settings.kafka_topics]
@@ -268,7 +213,7 @@ class LagMonitor:
             await self._log.close()
 
     async def _poll_retention(self) -> None:
-        """Of topics that are there; where there is no right to see it, nothing expires."""
+        """Read the retention of topics; without the right to describe one, nothing expires."""
         now_s = time.monotonic()
         for topic in {partition.topic for partition in self._bounds}:
             if now_s - self._retention_at_s.get(topic, -math.inf) < RETENTION_EVERY_S:
@@ -282,14 +227,14 @@ class LagMonitor:
             self._retention_ms[topic] = kept_ms if deletes and kept_ms >= 0 else math.inf
 
     async def find_oldest_unread(self) -> None:
-        """The time of the record at each position that lags; the ones asked longest ago first."""
+        """Read the time of the record at each position that lags, longest unchecked first."""
         if not self.broker_up:
             return
         unknown = []
         polled_at_s = max(self._bounds_at_s.values(), default=0.0)
         for partition, bounds in self._bounds.items():
             if self._bounds_at_s[partition] < polled_at_s:
-                continue  # its leader is away: it would keep the others waiting
+                continue  # its leader is away: reading it would delay the others
             at = self._next_offset(partition)
             known_at, recorded_ms = self._oldest.get(partition, (at, None))
             if at >= bounds.end:
@@ -303,7 +248,7 @@ class LagMonitor:
                     at, end = self._next_offset(partition), self._bounds[partition].end
                     records, _ = await self._log.records(partition, at, end, max_records=1)
                     self._oldest[partition] = (at, records[0].recorded_ms if records else None)
-        except Exception as error:  # noqa: BLE001 - whatever the client stumbles over in a batch
+        except Exception as error:  # noqa: BLE001 - the client may raise anything on a damaged batch
             _log.debug("oldest_unread_unknown", why=describe_error(error))
 
     def _next_offset(self, partition: KafkaPartition) -> int:

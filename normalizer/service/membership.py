@@ -1,13 +1,13 @@
-"""A consumer group in, partitions that may be read and written out, as long as we live.
+"""Keeps this process in the consumer group, and its partitions claimed.
 
-One task joins the group and claims what it assigns, again after each rebalance and outage; one
-compares a log in doubt with what was read of it; one tells Kafka how far we are; one watches that
-every partition with records to read moves.
+One task joins the group and claims the assigned partitions, again after each rebalance and outage.
+A second one compares unverified logs with what was read of them, a third commits offsets to Kafka,
+and a fourth rejoins the group when a partition with records makes no progress.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -21,8 +21,10 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.process.pause import wait_at_most
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.ownership import Ownership
+from normalizer.service.watchdog import Watchdog
 from normalizer.settings import Settings
 from normalizer.store.store import Store
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
@@ -37,7 +39,7 @@ _log: Final = get_logger()
 
 
 class Membership:
-    """This process's part in the group; `async with`, and `start` its tasks inside."""
+    """This process's membership of the group; `start` its tasks inside `async with`."""
 
     def __init__(
         self,
@@ -68,6 +70,13 @@ class Membership:
             counters=counters,
             clock=clock,
         )
+        self.watchdog = Watchdog(
+            self.reader,
+            self._kafka,
+            self.ownership,
+            limit_s=settings.progress_timeout_s,
+            clock=clock,
+        )
         self.stopping = asyncio.Event()
         self.abort_writes = asyncio.Event()
         self._wake_claims = asyncio.Event()
@@ -76,10 +85,6 @@ class Membership:
         self._join_task: asyncio.Task[RetryableError | None] | None = None
         self._is_claiming = False
         self._checked_lost_at_s = clock()
-        self._writes: dict[int | str, float] = {}
-        self._moved_at_s: dict[KafkaPartition, float] = {}
-        self._stuck_earlier: set[KafkaPartition] = set()
-        self._rebalancing_since_s = clock()
         self._to_commit: dict[KafkaPartition, int] = {}
         self._outage = Outage(_log, clock)
 
@@ -94,24 +99,27 @@ class Membership:
     ) -> None:
         await self._commit_now()
         if not await self.reader.stop(timeout_s=LEAVING_S):
-            _log.warning("left_group_uncleanly", why="the group will find out by itself")
+            _log.warning(
+                "left_group_uncleanly",
+                why="the group will notice after the session timeout",
+            )
         await self._kafka.close()
 
     def start(self, tasks: asyncio.TaskGroup) -> None:
-        """Keep joined and claimed, commit and watch, until `stop`."""
+        """Start the tasks; they run until `stop`."""
         start_critical_tasks(
             tasks,
             self.stopping,
             {
                 "claims": partial(self._keep_claims, tasks),
-                "comparing": self._keep_verifying,
+                "verification": self._keep_verifying,
                 "commits": self._keep_committing,
                 "watch": self._watch,
             },
         )
 
     def stop(self) -> None:
-        """End the tasks, and what waits for an outage; a batch in flight may finish."""
+        """End the tasks, and writes that wait for an outage; a batch in flight may finish."""
         self.stopping.set()
         self.abort_writes.set()
         self._wake_claims.set()
@@ -119,29 +127,15 @@ class Membership:
         if self._join_task:
             self._join_task.cancel()
 
-    def note_progress(self, partition: KafkaPartition) -> None:
-        """Records of the partition have come in."""
-        self._moved_at_s[partition] = self._clock()
-        self._stuck_earlier.discard(partition)
-
-    @contextlib.contextmanager
-    def writing(self, writer: int | str) -> Iterator[None]:
-        """A write of this lane, or its helper, is at work meanwhile: what waits is not stuck."""
-        self._writes[writer] = self._clock()
-        try:
-            yield
-        finally:
-            del self._writes[writer]
-
     def on_commit(self, batch: Batch) -> None:
-        """The batch is in the database."""
+        """Note that the batch was committed to the database."""
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
             self._to_commit[partition] = part.next_offset
             self.ownership.note_progress(partition, part.next_offset)
 
     def on_rollback(self, batch: Batch, error: NormalizerError) -> None:
-        """The batch was rolled back: all of it is claimed again, but for what others own."""
+        """Release the claims of a batch that was rolled back, so that they are claimed again."""
         for part in batch.parts:
             partition = KafkaPartition(part.topic, part.partition)
             if isinstance(error, PositionError) and partition == (error.topic, error.partition):
@@ -151,7 +145,7 @@ class Membership:
         self._wake_claims.set()
 
     def rejoin(self, why: str) -> None:
-        """Leave the group and join it again, by a new client."""
+        """Leave the group and join it again, with a new client."""
         if not self._must_rejoin:
             self._counters.rejoins += 1
             _log.warning("rejoining_group", why=why)
@@ -169,11 +163,12 @@ class Membership:
             if error:
                 self._outage.failed(error)
             elif self._outage.over():
-                self._restart_progress_clock()
-            await _pause(self._wake_claims, min(LONGEST_WAIT_S, CLAIMS_EVERY_S * 2**tries / 2))
+                self.watchdog.restart_clock()
+            wait_s = min(LONGEST_WAIT_S, CLAIMS_EVERY_S * 2**tries / 2)
+            await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
-        """One attempt; what it met is returned, for a task that raises would end them all."""
+        """Try once. Errors are returned: a task that raises would end all others."""
         try:
             if self._must_rejoin:
                 if not await self.reader.stop(timeout_s=LONGEST_WAIT_S):
@@ -181,7 +176,7 @@ class Membership:
                 await self._find_topics()
                 await self.reader.start()
                 self._must_rejoin = False
-            # Of no partition: errors of the group come out here when no lane fetches.
+            # Fetches no partition: this raises the errors of the group when no writer fetches.
             await self.reader.fetch((), max_records=1, timeout_s=0.0)
             self._is_claiming = True
             await self._drop_lost_claims()
@@ -195,7 +190,7 @@ class Membership:
         return None
 
     async def _drop_lost_claims(self) -> None:
-        """Now and then; an outage is for those to tell who have something to write."""
+        """Check from time to time; an outage is reported by those that have something to write."""
         if self._clock() < self._checked_lost_at_s + LOST_EVERY_S:
             return
         self._checked_lost_at_s = self._clock()
@@ -203,7 +198,7 @@ class Membership:
             await self.ownership.drop_lost_claims()
 
     async def _find_topics(self) -> None:
-        """A topic that is not there is waited for, like a broker; the client might make it."""
+        """Raise BrokerUnavailable for a missing topic: the client might create it."""
         for topic in self._settings.kafka_topics:
             if not await self._kafka.partitions(topic):
                 raise BrokerUnavailable(
@@ -214,15 +209,15 @@ class Membership:
         self._counters.rebalances += 1
         _log.info("partitions_assigned", partitions=sorted(map(str, self.reader.assigned)))
         self.ownership.forget_stopped()
-        self._restart_progress_clock()
+        self.watchdog.restart_clock()
         self._wake_claims.set()
 
     def _on_revoked(self) -> None:
-        """A batch in flight finishes if it can at once; what waits for an outage is given up.
+        """Abort writes that wait for an outage; a batch in flight may still finish.
 
-        So is a claim that waits for a lock: late, it would fence whoever owns the partition then.
+        A claim that waits for a lock is cancelled too: later it would fence the new owner.
         """
-        self._rebalancing_since_s = self._clock()
+        self.watchdog.note_rebalance()
         self.ownership.revoke_all()
         if self._is_claiming and self._join_task:
             self._join_task.cancel()
@@ -234,7 +229,7 @@ class Membership:
         self._verification_due.set()
 
     async def _keep_verifying(self) -> None:
-        """A log in doubt is compared at once, and again until the broker tells."""
+        """Compare unverified logs at once, and again until the broker answers."""
         outage = Outage(_log, self._clock)
         while not self.stopping.is_set():
             self._verification_due.clear()
@@ -247,11 +242,11 @@ class Membership:
             if not self.reader.unverified_logs():
                 await self._verification_due.wait()
             else:
-                await _pause(self.stopping, CLAIMS_EVERY_S)
+                await wait_at_most(self.stopping, CLAIMS_EVERY_S)
 
     async def _keep_committing(self) -> None:
-        """Tell the group how far the database is: for lag tools, so a failure does no harm."""
-        while not await _pause(self.stopping, COMMITS_EVERY_S):
+        """Commit stored positions to the group, for lag tools; a failure does no harm."""
+        while not await wait_at_most(self.stopping, COMMITS_EVERY_S):
             await self._commit_now()
 
     async def _commit_now(self) -> None:
@@ -262,58 +257,19 @@ class Membership:
             _log.debug("kafka_commit_failed", why=str(error))
 
     async def _watch(self) -> None:
-        """A partition has records and does not move: join anew; once more, and the process ends.
-
-        The client can lock up after a failed rebalance without an error, and a partition that
-        another process took by mistake is nobody's. An outage is no lock-up.
-        """
+        """Rejoin the group when a partition is stuck; raise FatalError if that did not help."""
         limit_s = self._settings.progress_timeout_s
-        while not await _pause(self.stopping, limit_s / 8):
-            now_s = self._clock()
-            if self._outage or any(now_s - at_s > limit_s / 2 for at_s in self._writes.values()):
-                self._restart_progress_clock()
+        while not await wait_at_most(self.stopping, limit_s / 8):
+            if self._outage or self.watchdog.is_write_slow():
+                self.watchdog.restart_clock()
                 continue
-            stuck = await self._find_stuck(now_s - limit_s)
+            stuck = await self.watchdog.find_stuck()
             if stuck is None:
                 continue
             named = ", ".join(sorted(map(str, stuck))) or "the group"
-            why = f"nothing moved in {limit_s} s, though records wait: {named}"
-            if stuck <= self._stuck_earlier and not self._must_rejoin:
-                raise FatalError(f"{why}; joining the group anew did not help")
+            why = f"no progress in {limit_s} s, though records wait: {named}"
+            if stuck <= self.watchdog.stuck_earlier and not self._must_rejoin:
+                raise FatalError(f"{why}; rejoining the group did not help")
             self.rejoin(why)
-            self._restart_progress_clock()
-            self._stuck_earlier = stuck
-
-    async def _find_stuck(self, since_s: float) -> set[KafkaPartition] | None:
-        """Partitions that have records and did not move since then; None where all is well.
-
-        Empty where the group itself does not come to an end of its rebalance. A partition whose
-        leader is away is not stuck: its time begins when it is back.
-        """
-        if self.reader.rebalancing:
-            return set() if self._rebalancing_since_s <= since_s else None
-        still = {
-            partition
-            for partition in self.reader.assigned - self.ownership.stopped.keys()
-            if self._moved_at_s.get(partition, since_s) <= since_s
-        }
-        try:
-            bounds = await self._kafka.reachable_bounds(still)
-        except RetryableError:
-            bounds = {}
-        self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
-        ends = {one: at.end for one, at in bounds.items()}
-        return {one for one, end in ends.items() if end > self.reader.next_offset(one)} or None
-
-    def _restart_progress_clock(self) -> None:
-        """Count the time without progress from now on."""
-        self._moved_at_s = dict.fromkeys(self.reader.assigned, self._clock())
-        self._rebalancing_since_s = self._clock()
-
-
-async def _pause(event: asyncio.Event, wait_s: float) -> bool:
-    """Wait for the event, not longer than this; whether it is set."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await event.wait()
-    return event.is_set()
+            self.watchdog.restart_clock()
+            self.watchdog.stuck_earlier = stuck

@@ -1,7 +1,8 @@
-"""A running service in; /metrics, /livez and /readyz out, from threads of their own.
+"""Answers /metrics, /livez and /readyz for a running service, from its own threads.
 
-Alive is a loop that beats, through every outage. Ready is more: assigned and claimed, both ends
-there, the database writable and migrated, no partition stopped.
+Alive means that the event loop still runs; outages do not matter. Ready means more: partitions are
+assigned and claimed, broker and database answer, the database is writable and migrated, and no
+partition is stopped.
 """
 
 import asyncio
@@ -11,23 +12,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError as PollCancelled
 from http import HTTPStatus
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
 
-from normalizer.envelope import RULES_VERSION
 from normalizer.errors import StoreUnavailable
+from normalizer.process.pause import wait_at_most
+from normalizer.service.gauges import VERSION, GaugeCollector
 from normalizer.service.heartbeat import Heartbeat
 from normalizer.service.lag import LagMonitor
 from normalizer.service.probes import HttpResponse, ProbeServer
 from normalizer.service.service import Service
-from normalizer.service.service_metrics import JOB_KINDS, JOB_STATES, family
 from normalizer.settings import Settings
 from normalizer.store.retry import WAITING_AFTER_S, InFlightBatch
 from normalizer.store.sqlstate import DATA_CORRUPTED, FOREIGN_ERRORS
@@ -35,27 +33,26 @@ from normalizer.telemetry import get_logger
 
 HEARTBEAT_LIMIT_S: Final = 30.0
 POLL_EVERY_S: Final = 3.0
-"""Each look is a heartbeat; after 10 s without one the views call the partitions dead."""
+"""Each poll sends a heartbeat; after 10 s without one the views call the partitions dead."""
 HANGING_S: Final = 5.0
 FRESH_S: Final = 1.0
-"""Probes and scrapes within a second share one look."""
+"""Probes and scrapes within a second share one poll."""
 POLL_TIMEOUT_S: Final = 4.0
-"""What a probe waits for a look; then it says what is known. Below what scrapers wait."""
+"""A probe waits this long for a poll, then reports what is known. Below the timeout of scrapers."""
 
 _log: Final = get_logger()
-_VERSION: Final = version("event-normalizer")
 
 
 class Monitor:
-    """`with Monitor(settings, service) as monitor`: answers at `monitor.url` meanwhile."""
+    """Serves the probes at `url` inside `with Monitor(settings, service) as monitor`."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
-        """Raises ConfigurationError where the address cannot be had."""
+        """Raises ConfigurationError where the address cannot be bound."""
         self._service = service
         self._lag_monitor = LagMonitor(settings)
         self._heartbeat = Heartbeat(settings.database_url or "")
         self._registry = CollectorRegistry()
-        self._registry.register(_GaugeCollector(service, self))
+        self._registry.register(GaugeCollector(service, self._lag_monitor, self.reasons))
         self._polled_at_s = -POLL_EVERY_S
         self._polling = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -86,16 +83,16 @@ class Monitor:
 
     @property
     def lag_monitor(self) -> LagMonitor:
-        """As last known."""
+        """What was polled last."""
         return self._lag_monitor
 
     def livez(self) -> HttpResponse:
-        """Fails for a loop that hangs, and for no outage: a restart would cure none."""
+        """Fail if the event loop hangs, but not for an outage: a restart would not end that."""
         age_s = self._service.heartbeat_age_s()
         return _json(age_s < HEARTBEAT_LIMIT_S, {"heartbeat_age_s": round(age_s, 3)})
 
     def readyz(self) -> HttpResponse:
-        """Fails with every reason at once."""
+        """Fail while there are reasons; the body lists all of them."""
         self._poll_now()
         reasons = list(self.reasons())
         service, partitions = self._service, self._lag_monitor.partitions.values()
@@ -107,21 +104,21 @@ class Monitor:
                 "partitions": service.partitions(),
                 "gaps": {str(one): gap for one, gap in sorted({**service.ownership.gaps}.items())},
                 "lag_records": sum(one.lag_records for one in partitions),
-                "version": _VERSION,
+                "version": VERSION,
             },
         )
 
     def metrics(self) -> HttpResponse:
-        """Everything of the catalogue."""
+        """Every metric of the catalog."""
         self._poll_now()
         body = generate_latest(self._service.metrics.registry) + generate_latest(self._registry)
         return HttpResponse(HTTPStatus.OK, CONTENT_TYPE_LATEST, body)
 
     def reasons(self) -> Iterator[str]:
-        """Why the service is not ready; nothing where it is."""
+        """Why the service is not ready; nothing if it is."""
         service, lag_monitor = self._service, self._lag_monitor
         if service.heartbeat_age_s() >= HEARTBEAT_LIMIT_S:
-            yield f"loop: no beat for {service.heartbeat_age_s():.0f} s"
+            yield f"loop: no heartbeat for {service.heartbeat_age_s():.0f} s"
         if not lag_monitor.broker_up:
             yield "broker: no answer"
         if not lag_monitor.database_up:
@@ -154,10 +151,10 @@ class Monitor:
             why = f"{why}: its data is corrupted: restore it, or reindex"
         if holders := self._lag_monitor.lock_holders.get(pid or 0):
             why = f"it waits for a lock held by {holders}; last: {why}"
-        return f"batch in hand for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
+        return f"batch open for {in_flight.age_s():.0f} s: {in_flight.offsets()}: {why}"
 
     def _poll_now(self) -> None:
-        """Look, unless somebody did a moment ago; where that takes long, go on without."""
+        """Poll unless that was done a moment ago; if it takes too long, go on without."""
         future = asyncio.run_coroutine_threadsafe(self._poll(), self._loop)
         with contextlib.suppress(TimeoutError, PollCancelled):
             future.result(POLL_TIMEOUT_S)
@@ -178,7 +175,7 @@ class Monitor:
             await self._store_drift()
 
     async def _send_heartbeat(self) -> None:
-        """A loop that hangs has no heartbeat, whoever else in the process lives."""
+        """Send a heartbeat, unless the event loop hangs: other threads living is not enough."""
         if self._service.heartbeat_age_s() < HANGING_S:
             ownership = self._service.ownership
             await self._heartbeat.send(
@@ -212,92 +209,11 @@ class Monitor:
     async def _keep_polling(self) -> None:
         while not self._stopping.is_set():
             await self._poll()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_EVERY_S):
-                    await self._stopping.wait()
+            await wait_at_most(self._stopping, POLL_EVERY_S)
         await self._lag_monitor.close()
         self._heartbeat.close()
 
 
-class _GaugeCollector(Collector):
-    """What is not counted but stands so at the moment of the scrape."""
-
-    def __init__(self, service: Service, monitor: Monitor) -> None:
-        self._service = service
-        self._monitor = monitor
-
-    def describe(self) -> list[Family]:
-        """Nothing: registering must not look."""
-        return []
-
-    def collect(self) -> Iterator[Family]:
-        service = self._service
-        counters = service.counters
-        for name in ("records", "holes", "rebalances", "rejoins", "fenced", "gaps"):
-            yield family(f"normalizer_{name}_total", {(): getattr(counters, name)})
-        yield family("normalizer_heartbeat_age_seconds", {(): service.heartbeat_age_s()})
-        yield family(
-            "normalizer_open_batch_seconds",
-            {(): max(in_flight.age_s() for in_flight, _ in service.in_flight())},
-        )
-        yield family(
-            "normalizer_partitions",
-            {(state,): count for state, count in service.partitions().items()},
-        )
-        yield family("normalizer_ready", {(): not any(self._monitor.reasons())})
-        yield family("normalizer_build_info", {(_VERSION, str(RULES_VERSION)): 1})
-        yield from _lag_families(self._monitor.lag_monitor)
-
-
-def _lag_families(lag_monitor: LagMonitor) -> Iterator[Family]:
-    """What broker and database said."""
-    now_s = time.time()
-    partitions = {
-        (partition.topic, str(partition.partition)): one
-        for partition, one in lag_monitor.partitions.items()
-    }
-    yield family("normalizer_broker_up", {(): lag_monitor.broker_up})
-    yield family("normalizer_database_up", {(): lag_monitor.database_up})
-    yield family("normalizer_database_writable", {(): lag_monitor.writable})
-    yield family(
-        "normalizer_next_offset", {key: one.next_offset for key, one in partitions.items()}
-    )
-    yield family(
-        "normalizer_lag_records", {key: one.lag_records for key, one in partitions.items()}
-    )
-    yield family(
-        "normalizer_lag_seconds", {key: one.lag_s(now_s) for key, one in partitions.items()}
-    )
-    yield family(
-        "normalizer_time_to_expiry_seconds",
-        {key: one.expires_s(now_s) for key, one in partitions.items()},
-    )
-    yield family(
-        "normalizer_work_remaining_records",
-        {(): sum(one.lag_records for one in partitions.values())},
-    )
-    yield family(
-        "normalizer_unverified_seconds",
-        {(scope,): age_s for scope, age_s in lag_monitor.unverified_s.items()},
-    )
-    yield family("normalizer_divergent_rows", {(): lag_monitor.divergent})
-    yield family("normalizer_divergent_seconds", {(): lag_monitor.divergent_s})
-    yield family(
-        "normalizer_jobs",
-        {
-            (kind, state): lag_monitor.jobs.get((kind, state), 0)
-            for kind in JOB_KINDS
-            for state in JOB_STATES
-        },
-    )
-    yield family(
-        "normalizer_job_progress_ratio",
-        {(kind,): ratio for kind, ratio in lag_monitor.progress.items()},
-    )
-    yield family("normalizer_oldest_snapshot_seconds", {(): lag_monitor.snapshot_s})
-    yield family("normalizer_missing_migrations", {(): len(lag_monitor.missing_migrations)})
-
-
-def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the one thing it is about
+def _json(ok: bool, body: dict[str, Any]) -> HttpResponse:  # noqa: FBT001 - the status is the point
     status = HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE
     return HttpResponse(status, "application/json", msgspec.json.encode(body) + b"\n")

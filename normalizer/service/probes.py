@@ -1,8 +1,8 @@
-"""Paths with their answers in, a small HTTP server on threads of its own out.
+"""A small HTTP server for probes, on its own threads.
 
-The standard library's: prometheus-client's own server is the same one, but knows a single path and
-speaks no JSON. A thread for each request, so that it answers while the service's loop hangs. Where
-too many have not asked yet, whoever comes takes the place of the oldest.
+It builds on the standard library: prometheus-client's own server does the same, but serves a single
+path and no JSON. Each request has its own thread, so it is answered while the service's loop hangs.
+When too many clients have connected without sending a request, a new one replaces the oldest.
 """
 
 import contextlib
@@ -21,13 +21,13 @@ import msgspec
 from normalizer.errors import ConfigurationError
 
 REQUEST_S: Final = 10.0
-"""A client that says nothing for so long is cut off."""
+"""A client that sends nothing for this long is disconnected."""
 MAX_CONNECTIONS: Final = 100
-"""Connections, each a thread; a probe and a scraper need two."""
+"""Maximum connections, each a thread; a probe and a scraper need two."""
 
 
 class HttpResponse(msgspec.Struct, frozen=True):
-    """What a path says."""
+    """The response of a path."""
 
     status: HTTPStatus
     content_type: str
@@ -38,15 +38,15 @@ Routes = Mapping[str, Callable[[], HttpResponse]]
 
 
 class ProbeServer:
-    """`with ProbeServer(...) as probes`: it answers meanwhile; `url` says where."""
+    """Answers at `url` inside `with ProbeServer(...) as probes`."""
 
     def __init__(self, host: str, port: int, routes: Routes) -> None:
-        """Raises ConfigurationError where the address cannot be had."""
+        """Raises ConfigurationError where the address cannot be bound."""
         try:
             self._server = _Server(host, port, routes)
         except OSError as error:
             raise ConfigurationError(
-                f"no listening on {host}:{port}: {error.strerror}: see NORMALIZER_HTTP_HOST and "
+                f"cannot listen on {host}:{port}: {error.strerror}: see NORMALIZER_HTTP_HOST and "
                 "NORMALIZER_HTTP_PORT (0: a free port)"
             ) from error
         self.port: int = self._server.server_address[1]
@@ -100,7 +100,7 @@ class _Server(ThreadingMixIn, TCPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """A client that disconnects early is not worth a log line."""
 
 
 class _Request(BaseHTTPRequestHandler):
@@ -122,11 +122,11 @@ class _Request(BaseHTTPRequestHandler):
         self.do_GET()
 
     def log_message(self, *_: object) -> None:
-        """A probe every few seconds is no news either."""
+        """Neither is a probe every few seconds."""
 
     def _answer(self) -> HttpResponse:
         route = self.server.routes.get(urlsplit(self.path).path)
         if route is None:
             known = " ".join(self.server.routes)
-            return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"here is {known}\n".encode())
+            return HttpResponse(HTTPStatus.NOT_FOUND, "text/plain", f"paths: {known}\n".encode())
         return route()

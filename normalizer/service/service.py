@@ -1,8 +1,8 @@
-"""The loop: records of a consumer group in, canonical rows in Postgres out, until told to stop.
+"""The loop: reads records of a consumer group and writes canonical rows, until `stop`.
 
-Each lane has partitions of its own and one connection to write with. It fetches and normalizes
-the next batch while its last one is written, and fetches no more while both hands are full: so
-memory is bounded. Which partitions a lane has is for `membership` and `ownership` to know.
+Each writer has its own partitions and one connection. It fetches and normalizes the next batch
+while its last one is written, and fetches no more once that next batch is full: so memory is
+bounded. `membership` and `ownership` decide which partitions a writer has.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _log: Final = get_logger()
 
 
 class Service:
-    """One process of the group. `run` ends after `stop`, or with what trying again cannot cure."""
+    """One process of the group. `run` ends after `stop`, or with an error that no retry cures."""
 
     def __init__(
         self,
@@ -93,27 +93,27 @@ class Service:
                         f"writer {number}": partial(self._run_writer, number, store)
                         for number, store in enumerate(self._writer_stores)
                     }
-                    works = {"deadline": self._set_deadline, "beat": self._keep_heartbeat}
+                    works = {"deadline": self._set_deadline, "heartbeat": self._keep_heartbeat}
                     start_critical_tasks(tasks, self._stopping, {**writers, **works})
             except TimeoutError:
-                _log.warning("deadline_passed", why="what was in flight is rolled back")
+                _log.warning("deadline_passed", why="batches in flight are rolled back")
             except BaseExceptionGroup as errors:
                 raise _worst(errors) from errors
         self._refusals.flush()
         _log.info("stopped", **msgspec.structs.asdict(self.counters))
 
     def stop(self) -> None:
-        """Write what is in hand within the deadline, then end `run`; does not wait."""
+        """Write open batches within the deadline, then end `run`; does not wait."""
         if not self._stopping.is_set():
             _log.info("stopping", deadline_s=self._settings.stop_timeout_s)
             self.membership.stop()
 
     def heartbeat_age_s(self) -> float:
-        """Since the event loop last moved; may be asked from any thread, as all below."""
+        """Time since the event loop last ran; like all below, safe to call from any thread."""
         return self._clock() - self._heartbeat_s
 
     def in_flight(self) -> list[tuple[InFlightBatch, int | None]]:
-        """What each lane writes, and the server process that does it."""
+        """What each writer writes, and the server process that does it."""
         pids = [store.server_pid for store in self._writer_stores]
         return list(zip(self._in_flight, pids, strict=True))
 
@@ -138,7 +138,7 @@ class Service:
         self._deadline.reschedule(now_s + self._settings.stop_timeout_s)
 
     async def _run_writer(self, writer: int, store: Store) -> None:
-        """Fetch, normalize, write; the next batch fills while the last is written."""
+        """Fetch, normalize and write; the next batch fills while the last one is written."""
         writing: asyncio.Task[None] | None = None
         while not self._stopping.is_set():
             builder = await self._build_batch(writer, writing)
@@ -154,7 +154,7 @@ class Service:
             await asyncio.wait([writing])
 
     async def _build_batch(self, writer: int, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """A batch that is full, or old while the lane is free to write it."""
+        """Return a batch that is full, or old while the writer is free to write it."""
         settings = self._settings
         builder = BatchBuilder()
         due_s: float | None = None
@@ -180,7 +180,7 @@ class Service:
     async def _fetch(
         self, writer: int, room: int, wait_s: float
     ) -> list[tuple[Claim, FetchedChunk]]:
-        """Chunks with the claims they were read under: another moment, another claim."""
+        """Return chunks with the claims held at that moment: a later claim must not cover them."""
         try:
             with self._timed("fetch"):
                 chunks = await self.reader.fetch(
@@ -196,9 +196,9 @@ class Service:
         return []
 
     async def _write(self, writer: int, store: Store, batch: Batch) -> None:
-        """Write the batch; where a partition is not as we thought, all of it is claimed again."""
+        """Write the batch; if that fails for good, claim its partitions again."""
         try:
-            with self.membership.writing(writer), self._timed("write"):
+            with self.membership.watchdog.writing(writer), self._timed("write"):
                 totals = await write_with_retry(
                     store,
                     batch,
@@ -240,7 +240,7 @@ class Service:
 
 
 def _stores(settings: Settings, commit_metrics: CommitMetrics) -> list[Store]:
-    """One connection for claims, one for each lane."""
+    """One connection for claims, and one for each writer."""
     assert settings.database_url
     names = ["claims", *(f"writer {number}" for number in range(settings.writers))]
     return [
@@ -255,7 +255,7 @@ def _stores(settings: Settings, commit_metrics: CommitMetrics) -> list[Store]:
 
 
 def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that stands for a group: a fatal one of ours, else the first."""
+    """The one error to raise for a group: a FatalError of this project, else the first."""
     leaves = [
         _worst(error) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions

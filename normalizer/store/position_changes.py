@@ -1,7 +1,7 @@
-"""Moves a position by an operator's hand, and records who did so and why, in one transaction.
+"""Moves a position for an operator, and records who did so and why, in one transaction.
 
-The epoch rises: whoever holds the partition finds its claim taken, claims again and goes on from
-the new position. What is passed is a batch like any other, so the totals and the ledger agree.
+The epoch rises, so the owner of the partition loses its claim, claims again and continues from the
+new position. Skipped offsets are written as a batch, so the totals and the ledger agree.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
-from normalizer.core.reconcile import DedupHorizon
+from normalizer.core.coordinates import DedupHorizon
 from normalizer.errors import PositionMoved
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -22,7 +22,7 @@ Action = Literal["skip", "rewind"]
 
 
 class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator does, and what is kept of it."""
+    """What an operator does, by whom and why."""
 
     action: Action
     who: str
@@ -30,7 +30,7 @@ class PositionChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangedPositions:
-    """The position of one partition, changed once; for `Store(positions=...)`."""
+    """Changes the position of one partition once; for `Store(positions=...)`."""
 
     def __init__(self, change: PositionChange) -> None:
         self._change = change
@@ -40,7 +40,7 @@ class ChangedPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock it, whoever holds the partition. A skip raises PositionMoved where it is not."""
+        """Lock it, whoever owns the partition. Raises PositionMoved if it is not as expected."""
         (part,) = parts
         topic, incarnation, partition = part.key
         rows = await connection.fetch(
@@ -62,10 +62,10 @@ class ChangedPositions:
         self,
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        batch_id: int,  # noqa: ARG002 - only jobs need it
         refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
     ) -> None:
-        """Move it on with its totals, or back; nobody holds the partition then."""
+        """Move it on with its totals, or back; the partition has no owner then."""
         ((part, _),) = moves
         if self._change.action == "skip":
             await add_gaps(connection, [part], "skipped")
@@ -85,14 +85,14 @@ class ChangedPositions:
 
 
 async def change_position(database_url: str, change: PositionChange, part: PartitionBatch) -> int:
-    """Do it; the epoch that begins. Raises PositionMoved, StoreUnavailable and FatalError."""
+    """Change the position; the new epoch. Raises PositionMoved, StoreUnavailable, FatalError."""
     positions = ChangedPositions(change)
     async with Store(
         database_url,
         owner=f"{OPERATOR}{change.who}",
         application_name="normalizer position",
         positions=positions,
-        # A batch that waits holds its position up to a minute: longer than one of its statements.
+        # A blocked batch holds its position for up to a minute, so wait longer than that.
         session={"lock_timeout": "70s", "statement_timeout": "80s"},
     ) as store:
         await store.write(Batch(parts=(part,)))

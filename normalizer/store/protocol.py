@@ -1,4 +1,4 @@
-"""A connection in; an error out where this code must not write to that database."""
+"""Refuses a database whose protocol is not the one of this code."""
 
 from typing import Final
 
@@ -8,19 +8,18 @@ from normalizer.errors import FatalError
 from normalizer.store import store_statements
 
 PROTOCOL: Final = 1
-"""How this code decides ids and identity; normalizer.layout names the one that is in force."""
+"""The version of the rules for ids and identity; normalizer.layout holds the one in force."""
 
 
 async def check_protocol(connection: asyncpg.Connection) -> None:
-    """Raises FatalError where a migration has changed what a writer decides.
+    """Raise FatalError if a migration has changed the protocol.
 
-    To be asked after the position, or the run of the job, was taken: the migration fences whoever
-    took it before.
+    Call it after claiming the position or the job's run: the migration fences earlier claims.
     """
     in_force = await connection.fetchval(store_statements.PROTOCOL)
     if in_force != PROTOCOL:
         raise FatalError(
-            f"the database asks for protocol {in_force}, this version of normalizer writes by "
-            f"{PROTOCOL}: one event would be stored under two ids; run the version that goes with "
-            "the newest migration"
+            f"the database requires protocol {in_force}, and this version of normalizer writes "
+            f"{PROTOCOL}: one event would be stored under two ids; run the version of normalizer "
+            "that has the newest migration"
         )

@@ -1,7 +1,7 @@
-"""Refused records in, what an operator may see of them out: a line now and then, a list, one whole.
+"""Shows refused records to an operator: a log line, a list, or one record as a whole.
 
-The table holds how a record begins, without its secrets; the bytes lie apart and are shown redacted
-unless asked for raw.
+The table `quarantine` holds a sample without secrets. The bytes are in a table of their own, and
+are redacted unless the operator passes --raw.
 """
 
 import base64
@@ -15,7 +15,8 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.core.batch import Batch, OutcomeTotals
-from normalizer.core.sanitize import Sanitizer, replace_unstorable
+from normalizer.core.sanitize import Sanitizer
+from normalizer.core.unstorable import replace_unstorable
 from normalizer.envelope import Rejected
 from normalizer.errors import ConfigurationError
 from normalizer.jsontext import parse
@@ -88,7 +89,7 @@ async def list_entries(
     redriven: bool = False,
     limit: int = 50,
 ) -> list[QuarantineEntry]:
-    """The latest refusals, the newest first; those that came through later only if asked for.
+    """The latest refusals, the newest first; `redriven` includes those that were redriven.
 
     Raises StoreUnavailable and FatalError.
     """
@@ -100,7 +101,7 @@ async def list_entries(
 async def show_entry(
     database_url: str, quarantine_id: int
 ) -> tuple[QuarantineEntry, StoredBytes | None]:
-    """One refusal and its bytes, None where they were deleted by age.
+    """One refusal and its bytes; None where retention has deleted the bytes.
 
     Raises ConfigurationError where there is no such refusal.
     """
@@ -143,7 +144,7 @@ def page(
         ("reason", entry.reason),
         ("detail", entry.detail),
         ("sqlstate", entry.sqlstate or ""),
-        ("shape", entry.shape or "could not be told"),
+        ("shape", entry.shape or "not recognized"),
         ("rules", f"version {entry.normalizer_version}"),
         ("recorded at", str(entry.recorded_at or "")),
         ("refused at", str(entry.quarantined_at)),
@@ -151,7 +152,7 @@ def page(
         ("value", f"{entry.value_bytes} bytes"),
     ]
     if kept is None:
-        lines.append(("content", "deleted: kept for a time only"))
+        lines.append(("content", "deleted by retention"))
     else:
         lines.append(("sha256", kept.sha256))
         lines += _content(kept, raw=raw, redact_keys=redact_keys)
@@ -169,7 +170,7 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
         text = kept.value.decode()
         tree = parse(text)
     except (ValueError, RecursionError):
-        return [("content", "not shown: what is not JSON cannot be redacted; --raw shows it")]
+        return [("content", "not shown: only JSON can be redacted; --raw shows it")]
     text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
     if len(text_shown) > SHOWN_LETTERS:
         text_shown = (
@@ -195,12 +196,12 @@ class RejectionLog:
     ) -> None:
         self._log = logger
         self._clock = clock
-        self._said_at_s = -LINE_EVERY_S
+        self._logged_at_s = -LINE_EVERY_S
         self._reasons: Counter[str] = Counter()
         self._example: dict[str, object] = {}
 
     def add(self, batch: Batch, totals: OutcomeTotals) -> None:
-        """Count what the rules refused in a written batch; say it if the last line is old."""
+        """Count the refusals of a written batch; log them if the last line is old enough."""
         if totals.quarantined:
             for record, outcomes in batch.items():
                 for outcome in outcomes:
@@ -211,7 +212,7 @@ class RejectionLog:
                             "execution_id": _execution_of(record.key),
                             "detail": outcome.detail,
                         }
-        if self._clock() - self._said_at_s >= LINE_EVERY_S:
+        if self._clock() - self._logged_at_s >= LINE_EVERY_S:
             self.flush()
 
     def flush(self) -> None:
@@ -219,12 +220,12 @@ class RejectionLog:
         if not self._reasons:
             return
         self._log.warning("records_refused", reasons=dict(self._reasons), first=self._example)
-        self._said_at_s = self._clock()
+        self._logged_at_s = self._clock()
         self._reasons.clear()
         self._example = {}
 
 
 def _execution_of(key: bytes | None) -> str | None:
-    """The execution that a record's key names; other keys may be anything and are not said."""
+    """The execution id in a record's key; any other key may hold content and is not logged."""
     text = (key or b"")[:20]
     return text.decode() if text.isdigit() else None

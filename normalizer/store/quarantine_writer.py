@@ -1,4 +1,4 @@
-"""Refused records in, quarantine rows out, in the transaction of their batch."""
+"""Stores refused records in quarantine, in the transaction of their batch."""
 
 import base64
 import hashlib
@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
+from normalizer.core.coordinates import Coordinates
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import Coordinates
 from normalizer.core.rules.timestamps import recorded_at
 from normalizer.envelope import RULES_VERSION, Rejected
 from normalizer.store import store_statements
@@ -27,7 +27,7 @@ class RejectedRecord(NamedTuple):
 
     @property
     def coordinates(self) -> Coordinates:
-        """The coordinates of what was refused."""
+        """The coordinates of the refused record or event."""
         record = self.record
         return (
             record.topic or "",
@@ -41,9 +41,9 @@ class RejectedRecord(NamedTuple):
 async def write_quarantine(
     connection: asyncpg.Connection, refusals: Sequence[RejectedRecord], batch_id: int
 ) -> list[bool]:
-    """Store the refusals; for each, whether it is new (False: its coordinates are there already).
+    """Store the refusals; for each, whether it is new (False: its coordinates are stored already).
 
-    The bytes are kept apart, for the owner and for redrive.
+    The bytes go to a table of their own, for redrive; only the owner can read it.
     """
     if not refusals:
         return []
@@ -67,7 +67,7 @@ async def write_quarantine(
 async def _keep_raw(
     connection: asyncpg.Connection, records: dict[tuple[str | None, int, int, int], RawRecord]
 ) -> None:
-    """Keep the bytes of each record once, by COPY: a server logs parameters, but no COPY data."""
+    """Store the bytes of each record once, by COPY: a server never logs COPY data."""
     kept = await connection.fetch(store_statements.FIND_RAW, *map(list, zip(*records, strict=True)))
     for row in kept:
         del records[tuple(row)]

@@ -1,4 +1,4 @@
-"""A database URL in, one connection out that only reads."""
+"""Opens short connections that only read."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,13 +19,13 @@ _SESSION: Final = {
 
 
 async def connect_read_only(database_url: str) -> asyncpg.Connection:
-    """A connection that only reads, to be closed by the caller; its errors are asyncpg's own."""
+    """Open a connection that only reads. The caller closes it, and handles asyncpg's errors."""
     return await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
 
 
 @asynccontextmanager
 async def read_only_connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """One for a short while. Raises StoreUnavailable and FatalError, by SQLSTATE."""
+    """Open one, and close it at the end. Raises StoreUnavailable and FatalError, by SQLSTATE."""
     try:
         connection = await connect_read_only(database_url)
         try:

@@ -1,8 +1,8 @@
-"""A batch in, the same batch surely written: backs off, halves, and waits for as long as it takes.
+"""Writes a batch until it succeeds: backs off, halves it, and retries for as long as it takes.
 
-Nothing is refused here. A batch that fails is halved down to one record, so that the position
-stands at the culprit; that one waits until it can be written, and says so from the fifth second.
-One that makes a projection fail goes in without its projections.
+Nothing is refused here. A batch that keeps failing is halved down to one record, so that the
+position stops at the record to blame. That record is retried until it can be written, and is
+reported from the fifth second on. One that makes a projection fail is written without projections.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from normalizer.errors import RetryableError, StoreUnavailable
 
 FIRST_WAIT_S: Final = 0.1
 LONGEST_WAIT_S: Final = 2.0
-"""Short: what a lock held up is to be stored within five seconds of its release."""
+"""Short: a batch that waited for a lock must be stored within five seconds of its release."""
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
-"""A batch in hand for so long is said to wait."""
+"""A batch that is in flight for this long is reported as blocked."""
 REPORT_EVERY_S: Final = 60.0
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
@@ -35,9 +35,9 @@ class BatchWriter(Protocol):
 
 
 class InFlightBatch:
-    """What one writer tries to write, since when, and what it met; may be asked from any thread.
+    """The batch that a writer is writing, since when, and its last error. Read from any thread.
 
-    `piece` is the part of the batch in hand, `error` the last one since a piece was written.
+    `piece` is the part of the batch that is being written; `error` is None again once it is.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,29 +47,29 @@ class InFlightBatch:
         self.error: RetryableError | None = None
 
     def begin(self, batch: Batch) -> None:
-        """A writer begins with it."""
+        """The writer begins to write the batch."""
         self.error, self.piece, self._since_s = None, batch, self._clock()
 
     def clear(self) -> None:
-        """It is written, or given up."""
+        """The batch is written, or its writer has stopped."""
         self._since_s = self.piece = self.error = None
 
     def age_s(self) -> float:
-        """Since the writer took it in hand; 0 where it has none."""
+        """Seconds since the writer began the batch; 0 without one."""
         since_s = self._since_s
         return 0.0 if since_s is None else self._clock() - since_s
 
     def is_waiting(self) -> bool:
-        """Whether it takes longer than a batch should."""
+        """Whether the batch takes longer than WAITING_AFTER_S."""
         return self.age_s() >= WAITING_AFTER_S
 
     def last_error_text(self) -> str:
-        """What it met last, in our words."""
+        """The last error as a sentence."""
         error = self.error
         return str(error) if error else "the database has not answered yet"
 
     def offsets(self) -> str:
-        """What is in hand, by partition: noetl.events[3]@1042 (1 record)."""
+        """What is being written, by partition: noetl.events[3]@1042 (1 record)."""
         piece = self.piece
         return ", ".join(
             f"{part.topic}[{part.partition}]@{part.from_offset} "
@@ -87,10 +87,10 @@ async def write_with_retry(
     in_flight: InFlightBatch | None = None,
     on_failure: Callable[[RetryableError], None] = lambda _: None,
 ) -> OutcomeTotals:
-    """Write the batch, trying again for as long as it takes; `stop` ends the trying.
+    """Write the batch, and retry for as long as it takes; `stop` ends the retries.
 
-    Raises what `write` raises for a position or a fatal error, and its RetryableError once
-    `stop` is set: of a halved batch the first pieces may be written then.
+    Raises PositionError and FatalError from `write`, and RetryableError once `stop` is set. The
+    first pieces of a halved batch may be written then.
     """
     in_flight = in_flight or InFlightBatch()
     in_flight.begin(batch)
@@ -110,7 +110,7 @@ async def _write_pieces(
     in_flight: InFlightBatch,
     on_failure: Callable[[RetryableError], None],
 ) -> OutcomeTotals:
-    """Piece by piece in the order of the offsets; a piece that fails again and again is halved."""
+    """Write the pieces in the order of their offsets; a piece that keeps failing is halved."""
     totals = OutcomeTotals()
     pieces = [batch]
     tries = 0
@@ -147,9 +147,9 @@ def _is_of_projections(error: RetryableError) -> bool:
 
 
 class _WaitReporter:
-    """One line once a batch waits, again now and then, and one when that is over.
+    """Logs when a batch is blocked, again every REPORT_EVERY_S, and when it is written.
 
-    By timers of the loop: also while a statement waits for a lock.
+    It uses timers of the event loop, so it also logs while a statement waits for a lock.
     """
 
     def __init__(self, in_flight: InFlightBatch) -> None:
@@ -158,7 +158,7 @@ class _WaitReporter:
         self._timer = asyncio.get_running_loop().call_later(WAITING_AFTER_S, self._report)
 
     def end(self) -> None:
-        """The batch is written, or given up."""
+        """The batch is written, or its writer has stopped."""
         self._timer.cancel()
         if self._reported:
             _log.info("batch_unblocked", waited_s=round(self._in_flight.age_s(), 1))
@@ -175,7 +175,7 @@ class _WaitReporter:
 
 
 async def _pause(wait_s: float, draw: Callable[[], float], stop: asyncio.Event) -> None:
-    """Wait about so long, but not longer than until the stop."""
+    """Wait for about this long, or until the stop."""
     try:
         async with asyncio.timeout(wait_s * (0.5 + draw() / 2)):
             await stop.wait()

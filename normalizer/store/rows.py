@@ -1,4 +1,4 @@
-"""Settled rows in, the table `events` changed; or which of the rows it refuses."""
+"""Reads, inserts and updates rows of the table `events`, and finds rows that it refuses."""
 
 import asyncio
 import hashlib
@@ -11,24 +11,25 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.core.coordinates import Coordinates
 from normalizer.core.digests import Digest
-from normalizer.core.reconcile import Coordinates
 from normalizer.envelope import Envelope
 from normalizer.store import store_statements
 from normalizer.store.grid import Grid, adjacent_ranges
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, line_of
 
 RUNS_A_SOURCE: Final = 8
+"""Runs of offsets that are searched for one source at most; they are made wider if need be."""
 ROWS_AT_ONCE: Final = 5_000
-"""Encoded for COPY without giving way, 40 milliseconds; a record may make twice as many."""
+"""Rows encoded for COPY without yielding to the event loop: 40 ms. A record may make 10,000."""
 MAX_GAP_OFFSETS: Final = 5_000
-"""Offsets less far apart than this are looked for together."""
+"""Offsets less far apart than this are searched as one run."""
 DIGESTED_BYTES: Final = 4 * 1024 * 1024
-"""So many bytes of values are sent together to be hashed; a larger value goes alone."""
+"""Bytes of values that are sent to be hashed together; a larger value is sent alone."""
 
 
 class RowRefused(Exception):  # noqa: N818 - never leaves the store
-    """The database refused a row: in COPY, the one of this line (from 1) if it could tell."""
+    """The database refused a row; `line` (from 1) is its line in COPY, None if not known."""
 
     def __init__(self, sqlstate: str | None = None, line: int | None = None) -> None:
         super().__init__(sqlstate, line)
@@ -37,14 +38,14 @@ class RowRefused(Exception):  # noqa: N818 - never leaves the store
 
 
 class StoredRows:
-    """The stored rows, as `reconcile` asks for them."""
+    """The `StoredEvents` of a transaction."""
 
     def __init__(self, connection: asyncpg.Connection, grid: Grid) -> None:
         self._connection = connection
         self._grid = grid
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
-        """The coordinates of those of the ids that are stored, one query a partition."""
+        """The coordinates of the stored ones of these ids, with one query for each partition."""
         return {
             row[0]: tuple(row)[1:]
             for low, high, ids in self._grid.grouped(event_ids)
@@ -54,7 +55,7 @@ class StoredRows:
         }
 
     async def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """The rows of those of the ids that are stored, locked in ascending order."""
+        """The rows of the stored ones of these ids, locked in ascending order."""
         return {
             row["event_id"]: Envelope(**row)
             for low, high, ids in self._grid.grouped(event_ids)
@@ -64,7 +65,7 @@ class StoredRows:
     async def find_rows_at(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The rows that these records made or told again of, those that are still there."""
+        """The rows that these records were stored in or merged into, if they still exist."""
         if not coordinates_set:
             return {}
         found = await self._find_merged(coordinates_set)
@@ -78,7 +79,7 @@ class StoredRows:
     async def _find_merged(
         self, coordinates_set: AbstractSet[Coordinates]
     ) -> dict[Coordinates, int]:
-        """The rows that these records told again of, unless they were deleted since."""
+        """The rows that these records were merged into, unless they were deleted since."""
         columns = [list(column) for column in zip(*coordinates_set, strict=True)]
         merged_from = [
             (merge_id, event_id, coordinates)
@@ -101,7 +102,7 @@ class StoredRows:
         }
 
     async def digests(self, values: Sequence[bytes]) -> list[Digest]:
-        """The length and the sha256 of each value's jsonb as text, made by the database."""
+        """The length and sha256 of each value's jsonb text, computed by the database."""
         return [
             digest
             for some in _chunked_by_bytes(values)
@@ -109,7 +110,7 @@ class StoredRows:
         ]
 
     async def _digests_of(self, values: Sequence[bytes]) -> list[Digest]:
-        """A value that cannot be jsonb equals itself alone: the row that takes it is refused."""
+        """The digests; a value that is no jsonb gets a unique one, and its row is refused later."""
         try:
             async with self._connection.transaction():
                 found = await self._connection.fetch(store_statements.DIGESTS, values)
@@ -122,20 +123,20 @@ class StoredRows:
         return [(row[0], row[1]) for row in found]
 
     async def find_assigned(self, coordinates: Coordinates) -> int | None:
-        """The id that gen_snowflake() once gave to the event of these coordinates."""
+        """The id that was assigned to the event of these coordinates; None without one."""
         found: int | None = await self._connection.fetchval(
             store_statements.FIND_ASSIGNED, *coordinates
         )
         return found
 
     async def assign(self, coordinates: Coordinates) -> int:
-        """A new id from gen_snowflake(), kept under the coordinates."""
+        """A new id from gen_snowflake(), stored under the coordinates."""
         event_id: int = await self._connection.fetchval(store_statements.ASSIGN_ID, *coordinates)
         return event_id
 
 
 def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    """The values in runs of so many bytes."""
+    """Split the values into chunks of DIGESTED_BYTES."""
     first, size = 0, 0
     for at, value in enumerate(values):
         if size and size + len(value) > DIGESTED_BYTES:
@@ -148,9 +149,9 @@ def _chunked_by_bytes(values: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
 def _runs(
     coordinates_set: AbstractSet[Coordinates],
 ) -> Iterator[tuple[str | None, int, int, int, int]]:
-    """Source by source, the stretches of offsets that hold these places; few, if need be wide.
+    """For each source, a few runs of offsets that contain these coordinates.
 
-    Each costs a look through the index, and each offset in it that is not asked for a row.
+    Each run costs a search in the index, and each offset in it that is not wanted costs a row.
     """
     ordered = sorted({(coordinates[:3], coordinates[3]) for coordinates in coordinates_set})
     for source, offsets in groupby(ordered, key=itemgetter(0)):
@@ -166,7 +167,7 @@ def _runs(
 async def add_merged_records(
     connection: asyncpg.Connection, merged_records: Sequence[tuple[Coordinates, int]]
 ) -> None:
-    """Note to which row each record went that told its event again."""
+    """Store for each merged record the row that it was merged into."""
     if not merged_records:
         return
     columns = zip(
@@ -178,7 +179,7 @@ async def add_merged_records(
 async def copy_rows(
     connection: asyncpg.Connection, rows: Sequence[Envelope], batch_id: int
 ) -> None:
-    """Insert new rows, ascending by event_id: every writer touches projections in one order."""
+    """Insert new rows, ascending by event_id, so that all writers lock projections in one order."""
     if not rows:
         return
     last_column = (batch_id,)
@@ -204,7 +205,7 @@ async def _yielding(tuples: Iterable[tuple[object, ...]]) -> AsyncIterator[tuple
 
 
 async def update_rows(connection: asyncpg.Connection, rows: Sequence[Envelope], grid: Grid) -> None:
-    """Write joined rows, ascending by event_id, over those they were read from (and locked)."""
+    """Update merged rows, ascending by event_id; they were read and locked before."""
     if not rows:
         return
     ids = [row.event_id or 0 for row in rows]
@@ -220,10 +221,11 @@ async def find_refused_rows(
     rows: Sequence[Envelope],
     write: Callable[[Sequence[Envelope]], Awaitable[None]],
 ) -> dict[int, str | None]:
-    """Which of the rows (by event_id) are refused, and with which SQLSTATE; none stays written.
+    """Find the refused rows: event_id -> SQLSTATE. Every row is rolled back.
 
-    COPY names the line, so the rows before it are good; otherwise halves are tried. What comes
-    after a refused row is tried in halves too: many refused rows cost little more than a few.
+    COPY names the line of a refused row, so the rows before it are good. Otherwise the rows are
+    tried in halves, and so are the rows after a refused one: many refused rows cost little more
+    than a few.
     """
     refused: dict[int, str | None] = {}
     suspects = [rows]
@@ -245,7 +247,7 @@ async def _try_write(
     rows: Sequence[Envelope],
     write: Callable[[Sequence[Envelope]], Awaitable[None]],
 ) -> RowRefused | None:
-    """Write the rows, take them back, and say what was refused."""
+    """Write the rows and roll them back; the refusal, if any."""
     if not rows:
         return None
     savepoint = connection.transaction()
@@ -254,7 +256,7 @@ async def _try_write(
     try:
         await write(rows)
     except RowRefused as found:
-        # Its traceback holds this frame, which holds the rows: kept here, it would be a cycle.
+        # A new exception: the traceback of `found` holds this frame and its rows in a cycle.
         refusal = RowRefused(found.sqlstate, found.line)
     except FOREIGN_ERRORS as error:
         if fault_of(error, copying=False) is not Fault.RECORD:

@@ -1,4 +1,4 @@
-"""Work in, one READ COMMITTED transaction out; the database's errors die here."""
+"""Runs work in READ COMMITTED transactions, and translates the database's errors."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ _T = TypeVar("_T")
 _Work = Callable[[asyncpg.Connection], Awaitable[_T]]
 
 _SETTINGS: Final = {
-    # A frozen process must not hold its positions for ever, nor a statement wait for ever.
+    # A frozen process must not hold its positions forever, and no statement may wait forever.
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "60s",
-    # Longer than deadlock_timeout, so that a deadlock is found as one; short, for a stop and a
-    # rebalance are heeded between two tries only.
+    # Longer than deadlock_timeout, so that a deadlock is detected as one; short, because a stop or
+    # a rebalance is only noticed between two tries.
     "lock_timeout": "5s",
-    # A plan for any bounds would lock every partition of events, with all indexes.
+    # A generic plan would lock every partition of events, with all indexes.
     "plan_cache_mode": "force_custom_plan",
     "search_path": "normalizer, public",
     "TimeZone": "UTC",
@@ -40,11 +40,11 @@ _SETTINGS: Final = {
 
 
 COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than any statement may take: a network that swallows answers must not hold us for ever."""
+"""Longer than any statement may take: a network that drops answers must not block us forever."""
 
 _CONNECT_S: Final = 10.0
 _JSONB_VERSION: Final = b"\x01"
-"""What stands before JSON text in jsonb's binary form."""
+"""The byte before the JSON text in the binary format of jsonb."""
 _CLOSE_S: Final = 2.0
 
 
@@ -52,13 +52,13 @@ _log: Final = get_logger()
 
 
 class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
-    """Another writer was first: the batch is done again at once."""
+    """Another writer was first: run the transaction again at once."""
 
 
 class Session:
-    """One connection, made when it is needed and again after an outage; not for two tasks.
+    """One connection, opened when it is needed and again after an outage; for one task only.
 
-    Waits `command_timeout_s` at most for an answer; whatever leaves a connection in doubt ends it.
+    Waits at most `command_timeout_s` for an answer. A connection in an unknown state is closed.
     """
 
     def __init__(
@@ -79,9 +79,10 @@ class Session:
         """How long the last COMMIT took."""
 
     async def transaction(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Do the work in a READ COMMITTED transaction; foreign errors die here.
+        """Run the work in a READ COMMITTED transaction, and translate the database's errors.
 
-        Raises RowRefused, OnceMore, StoreUnavailable or FatalError; nothing is written then.
+        Raises RowRefused, RetryTransaction, StoreUnavailable or FatalError; nothing is written
+        then.
         """
         try:
             return await self._in_transaction(work, rolled_back=rolled_back)
@@ -97,7 +98,7 @@ class Session:
                     raise translated(error) from error
 
     async def run_once(self, work: _Work[_T], *, rolled_back: bool = False) -> _T:
-        """Work that has no rows of a batch: what a batch would do again, the caller does."""
+        """Run work without rows of a batch: a retry is left to the caller, as StoreUnavailable."""
         try:
             return await self.transaction(work, rolled_back=rolled_back)
         except (RowRefused, RetryTransaction) as error:
@@ -111,14 +112,14 @@ class Session:
             self._connection = None
 
     async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
-        """The work's answer, committed or rolled back; a connection left in doubt is ended."""
+        """Run the work, then commit or roll back; closes a connection in an unknown state."""
         try:
             connection = await self._connected()
             transaction = connection.transaction()
             try:
                 await transaction.start()
             except FOREIGN_ERRORS:
-                # The client takes it for begun all the same, and would nest the next one in it.
+                # asyncpg counts the transaction as begun, and would nest the next one in it.
                 self.terminate()
                 raise
             try:
@@ -138,7 +139,7 @@ class Session:
 
     @property
     def server_pid(self) -> int | None:
-        """The server process that serves it; None while there is no connection."""
+        """The process id of the server's backend; None without a connection."""
         connection = self._connection
         if connection is None or connection.is_closed():
             return None
@@ -151,7 +152,7 @@ class Session:
         return self._connection
 
     async def _connect(self) -> asyncpg.Connection:
-        """A connection that takes jsonb as bytes; one that is half set up is given up."""
+        """Open a connection that reads and writes jsonb as bytes; closes it if setup fails."""
         connection = await asyncpg.connect(
             self._database_url,
             server_settings=self._settings,
@@ -174,9 +175,9 @@ class Session:
         return connection
 
     async def _close_connection(self) -> None:
-        """End a connection in doubt; the server is asked to stop what it may still be doing.
+        """Close a connection in an unknown state, and ask the server to cancel its statement.
 
-        It would go on by itself, and hold the positions of the partitions meanwhile.
+        Otherwise the statement would go on and hold the locks of the positions.
         """
         connection, self._connection = self._connection, None
         if connection is not None:
@@ -184,10 +185,10 @@ class Session:
                 await connection.close(timeout=_CLOSE_S)
 
     async def _end_stalled_copies(self) -> None:
-        """End the COPY of a frozen process, which may hold the rows that we wait for.
+        """End the COPY of a frozen process, which may hold the locks that we wait for.
 
-        PostgreSQL looks at no time limit while it waits for the next bytes of a COPY, so a process
-        that is frozen inside one would hold its positions for as long as it is frozen.
+        PostgreSQL applies no timeout while it waits for the next bytes of a COPY, so a process that
+        is frozen inside one would hold its positions for as long as it is frozen.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
             connection = await self._connected()
@@ -195,7 +196,7 @@ class Session:
                 _log.warning("stalled_copy_ended", pid=row["pid"], application=row["application"])
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
-        """Roll back, or give the connection up: then the server does."""
+        """Roll back; if that fails, close the connection, and the server rolls back."""
         try:
             await transaction.rollback()
         except FOREIGN_ERRORS:
@@ -203,7 +204,7 @@ class Session:
 
 
 def _is_in_doubt_after(error: BaseException) -> bool:
-    """Whether the connection may be anywhere: left in the middle, silent, or gone."""
+    """Whether the state of the connection is unknown after this error."""
     return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
         error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
     )

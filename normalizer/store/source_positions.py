@@ -1,4 +1,4 @@
-"""A batch's stretches in; their positions locked, checked, and moved with their totals."""
+"""Locks, checks and moves the positions of a batch, with their running totals."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,8 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch, record_crc
-from normalizer.core.reconcile import NO_DEDUP_HORIZON, DedupHorizon, Outcome
+from normalizer.core.coordinates import NO_DEDUP_HORIZON, DedupHorizon
+from normalizer.core.stored_events import Outcome
 from normalizer.errors import Fenced, PositionError, PositionMoved
 from normalizer.store import store_statements
 from normalizer.store.quarantine_writer import RejectedRecord
@@ -17,19 +18,18 @@ from normalizer.store.quarantine_writer import RejectedRecord
 _outcome_of: Final = itemgetter(0)
 
 OPERATOR: Final = "operator:"
-"""Begins the owner of a position that somebody moved by hand: nobody's, until it is claimed."""
+"""The prefix of the owner of a position that an operator moved: nobody owns it until a claim."""
 
 
 class Positions(Protocol):
-    """Where a batch's stretches stand: locked before anything else, moved after it, together."""
+    """The positions of a batch: locked first in its transaction, moved last."""
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order. None: this batch's commit had taken effect already.
+        """Lock the positions in key order; gives the dedup horizon of each.
 
-        Gives below which offsets these records may have been written before, by anybody.
-        Raises Fenced and PositionMoved.
+        None: an earlier commit of this batch took effect already. Raises Fenced and PositionMoved.
         """
 
     async def move(
@@ -39,32 +39,32 @@ class Positions(Protocol):
         batch_id: int,
         refusals: Sequence[RejectedRecord],
     ) -> None:
-        """Move each position to the end of its stretch and add to its running totals."""
+        """Move each position to the end of its part, and add to its running totals."""
 
 
 class SourcePositions:
-    """The positions of Kafka's partitions: what the service writes moves these."""
+    """The positions of Kafka partitions, which the service moves."""
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """As any positions: what lies beyond every position there ever was is new."""
+        """As `Positions.lock`: a record beyond every earlier position is new."""
         return await lock_positions(connection, parts)
 
     async def move(
         self,
         connection: asyncpg.Connection,
         moves: Sequence[tuple[PartitionBatch, OutcomeTotals]],
-        batch_id: int,  # noqa: ARG002 - a row of theirs is one that no job has
+        batch_id: int,  # noqa: ARG002 - only jobs need it
         refusals: Sequence[RejectedRecord],  # noqa: ARG002 - they are in the totals
     ) -> None:
-        """As any positions; holes go to `gap`."""
+        """As `Positions.move`; holes become rows of `gaps`."""
         await add_gaps(connection, [part for part, _ in moves], "hole")
         await move_positions(connection, moves)
 
 
 class OutcomeCounts:
-    """What became of the outcomes of one partition's stretch."""
+    """Counts the outcomes of one part."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(("stored", "duplicate", "merged", "quarantined", "ignored"), 0)
@@ -74,12 +74,12 @@ class OutcomeCounts:
         self._counts[outcome] += 1
 
     def add_outcomes(self, outcomes: Iterable[tuple[Outcome, int]]) -> None:
-        """Count the outcomes of settled events."""
+        """Count the outcomes of reconciled events."""
         for outcome, count in Counter(map(_outcome_of, outcomes)).items():
             self._counts[outcome] += count
 
     def totals(self, part: PartitionBatch) -> OutcomeTotals:
-        """The counts, with the stretch's records and holes."""
+        """The counts, with the records and holes of the part."""
         return OutcomeTotals(
             records=len(part.items),
             holes=sum(after - first for first, after in part.holes),
@@ -91,7 +91,7 @@ class OutcomeCounts:
 async def lock_positions(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
 ) -> DedupHorizon | None:
-    """Lock the positions in key order. None: this batch's commit had taken effect already."""
+    """Lock the positions in key order. None: an earlier commit of this batch took effect."""
     rows = await connection.fetch(
         store_statements.LOCK_POSITIONS,
         [part.topic for part in parts],
@@ -106,7 +106,7 @@ async def lock_positions(
 async def lock_dedup_horizon(
     connection: asyncpg.Connection, rows: Sequence[asyncpg.Record]
 ) -> DedupHorizon:
-    """Of locked positions, below which offsets records may have been written before."""
+    """Lock and give the dedup horizon of locked positions."""
     dedup_horizon = {
         (topic, incarnation, partition): dedup_offset
         for topic, incarnation, partition, _, next_offset, dedup_offset, _ in rows
@@ -123,7 +123,7 @@ async def lock_dedup_horizon(
 def is_already_committed(
     parts: Sequence[PartitionBatch], rows: Sequence[Mapping[str, Any]]
 ) -> bool:
-    """Whether the locked positions are at the end of this batch: its commit had taken effect.
+    """Whether the positions are at the end of this batch: an earlier commit of it took effect.
 
     False: they are at its beginning. Raises Fenced and PositionMoved otherwise.
     """
@@ -147,9 +147,9 @@ def is_already_committed(
 def why_claim_lost(
     topic: str, partition: int, epoch: int, position: Mapping[str, Any] | None
 ) -> PositionError | None:
-    """Why a claim of this epoch is none any more; None while it is one.
+    """Why a claim of this epoch no longer holds; None while it holds.
 
-    An operator takes a partition from whoever holds it, and holds nothing: it is claimed again.
+    An operator who moves a position does not own it: the partition is claimed again.
     """
     if position is not None and position["epoch"] == epoch:
         return None
@@ -164,7 +164,7 @@ def why_claim_lost(
 async def add_gaps(
     connection: asyncpg.Connection, parts: Sequence[PartitionBatch], reason: str
 ) -> None:
-    """Note each hole of the stretches in `gap`."""
+    """Store each hole of the parts in `gaps`."""
     gaps = [(*part.key, first, after, reason) for part in parts for first, after in part.holes]
     if gaps:
         await connection.execute(store_statements.ADD_GAPS, *map(list, zip(*gaps, strict=True)))
@@ -173,7 +173,7 @@ async def add_gaps(
 async def move_positions(
     connection: asyncpg.Connection, moves: Sequence[tuple[PartitionBatch, OutcomeTotals]]
 ) -> None:
-    """Move each position to the end of its stretch and add to its running totals."""
+    """Move each position to the end of its part, and add to its running totals."""
     rows = [
         (
             *part.key,
@@ -187,7 +187,7 @@ async def move_positions(
 
 
 def _last_record(part: PartitionBatch) -> tuple[int | None, int | None, int | None]:
-    """Offset, time in milliseconds and CRC by which the last record is known again."""
+    """Offset, time in milliseconds and CRC of the last record, to recognize it later."""
     if not part.items:
         return None, None, None
     record, _ = part.items[-1]

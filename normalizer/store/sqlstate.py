@@ -1,4 +1,4 @@
-"""A database error in, whose fault it is out: the record's, the moment's, or ours."""
+"""Decides from a database error whose fault it is: the record's, an outage's, or ours."""
 
 import re
 import struct
@@ -12,32 +12,32 @@ from normalizer.telemetry import describe_error
 
 
 class Fault(Enum):
-    """What an error says about the batch that met it."""
+    """What to do with the batch after an error."""
 
     RECORD = "record"
-    """One row is to blame: find it, set it aside, write the rest."""
+    """One row is to blame: find it, quarantine its record, write the rest."""
     RACE = "race"
-    """Another writer was first: roll back and do the batch again at once."""
+    """Another writer was first: roll back and write the batch again at once."""
     PROJECTION = "projection"
-    """A projection failed, not the log: the record goes in without, and is repaired later."""
+    """A projection failed: write the record without projections, and repair them later."""
     TRANSIENT = "moment"
-    """The database is away, overloaded or locked, or nobody knows: back off, then again."""
+    """The database is away, overloaded or locked, or the code is unknown: back off and retry."""
     FATAL = "ours"
-    """Wrong code, rights or schema: log once and exit."""
+    """Our code, its rights or the schema is wrong: log once and exit."""
 
 
 _RECORD_CODES: Final = frozenset({"54000", "54001"})
 _CHECKS: Final = frozenset({"23502", "23514"})
 _OUR_CLASSES: Final = frozenset({"42", "28", "3D", "3F", "0A", "26", "F0", "25"})
 _OUTAGES_OF_25: Final = frozenset({"25006", "25P03", "25P04"})
-"""Read-only, and a session ended for idling or for its length: no mistake of ours."""
+"""A read-only server, and a session ended by a timeout: no mistake of ours."""
 _OUTAGE_CLASSES: Final = frozenset({"08", "25", "40", "53", "55", "57", "58", "XX"})
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
 """Another session held a lock for longer than lock_timeout."""
 
 DATA_CORRUPTED: Final = frozenset({"XX001", "XX002"})
-"""The server read a broken page or index: tried again like any outage, and somebody is paged."""
+"""The server read a broken page or index: retried like any outage, and it raises an alert."""
 
 CLIENT_REFUSALS: Final = (
     asyncpg.exceptions._base.DataError,  # noqa: SLF001 - not exported; a value that cannot be encoded
@@ -45,7 +45,7 @@ CLIENT_REFUSALS: Final = (
     OverflowError,
     struct.error,
 )
-"""Raised by the client before a row is sent: no server code, but the row is to blame."""
+"""Raised by the client before a row is sent: without a SQLSTATE, but the row is to blame."""
 
 
 FOREIGN_ERRORS: Final = (
@@ -56,7 +56,7 @@ FOREIGN_ERRORS: Final = (
     TimeoutError,
     *CLIENT_REFUSALS,
 )
-"""Everything a statement can raise; no other exception is the database's."""
+"""Every exception that a statement can raise; no other exception is the database's."""
 
 _COPY_LINE: Final = re.compile(r"^COPY \w+, line (\d+)", re.MULTILINE)
 _PROJECTION: Final = re.compile(
@@ -65,9 +65,10 @@ _PROJECTION: Final = re.compile(
 
 
 def fault_of(error: BaseException, *, copying: bool) -> Fault:
-    """Whose fault it is. Two lists are closed: what a record is refused for, and what is ours.
+    """Whose fault it is. The codes of a record's fault and those of ours are closed lists.
 
-    A code on neither waits: it is never a record's fault. Source: promise 5, the SQLSTATE classes.
+    Any other code is retried: it is never a record's fault.
+    Source: docs/guarantees.md#an-outage-fills-no-quarantine.
     """
     if isinstance(error, CLIENT_REFUSALS):
         return Fault.RECORD
@@ -86,13 +87,13 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
 
 
 def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
-    """Whose fault it is where the server was well, and no projection raised it."""
+    """Whose fault it is if the server is available and no projection raised the error."""
     if code == "23505":
         return Fault.RACE
     if code == "P0001":
         return Fault.FATAL
     if code in _CHECKS and error.schema_name == "normalizer":
-        # A check without a name is a partition that is missing: somebody took it out of the grid.
+        # A check without a name means a missing partition: somebody has dropped it.
         if code == "23514" and not error.constraint_name:
             return Fault.FATAL
         is_of_an_event = (error.table_name or "").startswith("events")
@@ -103,10 +104,10 @@ def _fault_of_row(error: asyncpg.PostgresError, code: str) -> Fault:
 
 
 def projection_of(error: BaseException) -> str | None:
-    """The function or table of schema projector that raised it; None where it was none.
+    """The function or table of schema projector that raised the error; None for any other.
 
-    The trigger functions of projections have the schema on their own search_path, so the server
-    names them without it: they alone begin with project_.
+    The trigger functions of projections set the schema in their search_path, so the server names
+    them without it: only they begin with project_.
     """
     found: list[str] = _PROJECTION.findall(getattr(error, "context", None) or "")
     if found:
@@ -117,9 +118,9 @@ def projection_of(error: BaseException) -> str | None:
 
 
 def translated(error: BaseException) -> NormalizerError:
-    """The error as this package raises it: code and condition, never the server's detail.
+    """Translate the error: its code and condition, never the server's texts.
 
-    Detail and context carry content; the primary message may quote a value, so it stays out too.
+    Detail and context hold content, and the primary message may quote a value.
     """
     if not isinstance(error, asyncpg.PostgresError):
         return StoreUnavailable(f"database: {describe_error(error)}")
@@ -135,25 +136,25 @@ def translated(error: BaseException) -> NormalizerError:
 
 
 def line_of(error: BaseException) -> int | None:
-    """The line of the COPY (from 1) that the server was at, if it says so.
+    """The line of the COPY (from 1) that the error names; None without one.
 
-    The outermost context comes last; before it may stand content that was being parsed.
+    The outermost context comes last; the text before it may be content that was being parsed.
     """
     found: list[str] = _COPY_LINE.findall(getattr(error, "context", None) or "")
     return int(found[-1]) if found else None
 
 
 def _name_of(error: asyncpg.PostgresError) -> str:
-    """What the error is about, by name only; where the server names nothing, what to look at."""
+    """The names of the objects that the error is about; without any, a hint where to look."""
     names = (error.schema_name, error.table_name, error.column_name, error.constraint_name)
     named = ".".join(name for name in names if name)
     return named or _LOOK_AT.get(error.sqlstate[:2], "the server named no object")
 
 
 _LOOK_AT: Final = {
-    "28": "see the user and the password in DATABASE_URL",
-    "3D": "see the database's name in DATABASE_URL",
-    "3F": "the schema is not there: `normalizer migrate`",
-    "42": "no such object, or no right to it: `normalizer check` says which",
+    "28": "check the user and the password in DATABASE_URL",
+    "3D": "check the name of the database in DATABASE_URL",
+    "3F": "the schema is missing: run `normalizer migrate`",
+    "42": "an object is missing, or the user has no right to it: run `normalizer check`",
 }
 """By class of SQLSTATE."""

@@ -1,4 +1,4 @@
-"""Every SQL text the store says, named."""
+"""Every SQL statement of the store, by name."""
 
 from functools import cache
 from typing import Final
@@ -7,7 +7,7 @@ from normalizer.core.digests import SHORT
 from normalizer.envelope import Envelope
 
 EVENT_COLUMNS: Final = (*Envelope.__struct_fields__, "batch_id")
-"""The columns COPY writes, in order; the others have defaults."""
+"""The columns that COPY writes, in order; the others have defaults."""
 
 _SELECTED: Final = ", ".join(Envelope.__struct_fields__)
 
@@ -31,7 +31,8 @@ CLAIM: Final = """
               position.moved_epoch
 """
 
-# A row to lock: whoever begins a position and a job that writes its records see each other.
+# A row to lock, so that the first claim of a partition and a job that writes its records see each
+# other.
 ADD_DEDUP_HORIZON: Final = """
     insert into normalizer.dedup_horizon (topic, incarnation, partition, next_offset)
     select   topic, incarnation, partition, 0
@@ -51,7 +52,7 @@ LOCK_DEDUP_HORIZON: Final = """
     for update of horizon
 """
 
-# Whoever was first began it: then there is a position to claim.
+# Returns no row if another process was first: then the position exists and can be claimed.
 BEGIN_FIRST_INCARNATION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
@@ -64,7 +65,7 @@ BEGIN_FIRST_INCARNATION: Final = """
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """
 
-# Whoever still writes the earlier incarnation is fenced there.
+# Raises the epoch of the earlier incarnation too, which fences its owner.
 BEGIN_NEXT_INCARNATION: Final = """
     with earlier as (
         update    normalizer.source_positions
@@ -99,7 +100,7 @@ FIND_POSITIONS: Final = """
              using (topic, incarnation, partition)
 """
 
-# dedup_offset stays: what is read again is looked up by its coordinates.
+# dedup_offset stays, so records that are read again are searched by their coordinates.
 REWIND_POSITION: Final = """
     update normalizer.source_positions
     set    rewound     = rewound + next_offset - $4::bigint,
@@ -153,8 +154,8 @@ MOVE_POSITIONS: Final = """
          = (moved.topic, moved.incarnation, moved.partition)
 """
 
-# Who reads the horizon and the list holds their tables until the end: whoever raised the one, or
-# added to the other, waits for those before.
+# Locks both tables until the transaction ends: a transaction that raises the horizon or forgets an
+# execution waits for the batches that read them before.
 BEGIN_BATCH: Final = """
     select nextval('normalizer.batch_id') as batch_id,
            nullif(expired_before, '-infinity') as expired_before,
@@ -172,8 +173,8 @@ PARTITIONS: Final = "select low, high from normalizer.event_partitions order by 
 
 PROTOCOL: Final = "select protocol from normalizer.layout"
 
-# One query a partition: "= any" alone visits every one there is. The array hides in a select of
-# its own: the planner would weigh each of a batch's ids, which takes longer than looking them up.
+# One query for each partition: "= any" alone visits every partition. The array is in a subselect,
+# because planning with each of a batch's ids takes longer than finding them.
 FIND_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -204,7 +205,7 @@ FIND_ASSIGNED: Final = """
          = ($1::text, $2::integer, $3::integer, $4::bigint, $5::integer)
 """
 
-# Written once: its length and its hash are of one text.
+# `offset 0` keeps the text from being computed twice, for its length and its hash.
 DIGESTS: Final = f"""
     select   octet_length(written),
              case when octet_length(written) <= {SHORT} then written else sha256(written) end
@@ -221,7 +222,7 @@ ASSIGN_ID: Final = """
     returning event_id
 """
 
-# The partitions that hold anything. Rows of this moment's snapshot are in a file that has a size.
+# The partitions that are not empty: every row of the snapshot is in a file with a size.
 FILLED_PARTITIONS: Final = """
     select   low, high
     from     normalizer.event_partitions
@@ -229,7 +230,7 @@ FILLED_PARTITIONS: Final = """
     order by low
 """
 
-# Of one source, a run of offsets, among some ids; the index tells blocks, not rows.
+# A run of offsets of one source, within some ids; the index is BRIN, so it finds blocks, not rows.
 FIND_BY_COORDINATES: Final = """
     select event_id, source_topic, source_incarnation, source_partition, source_offset, source_index
     from   normalizer.events
@@ -263,7 +264,7 @@ FIND_MERGED_RECORDS: Final = """
     join   (
                select distinct topic, incarnation, partition, "offset" >> 12 as offset_block
                from   unnest($1::text[], $2::integer[], $3::integer[], $4::bigint[])
-                          as asked (topic, incarnation, partition, "offset")
+                          as requested (topic, incarnation, partition, "offset")
            ) as wanted
            on (source_topic, source_incarnation, source_partition, merged_records.offset_block)
             = (wanted.topic, wanted.incarnation, wanted.partition, wanted.offset_block)
@@ -271,7 +272,7 @@ FIND_MERGED_RECORDS: Final = """
                            as reported (source_offset, source_index, event_id)
 """
 
-# The columns a join can change, with their types; the others stay as they were stored.
+# The columns that a merge can change, with their types; the others stay as they were stored.
 MERGED_COLUMNS: Final = (
     ("event_type", "text"),
     ("step", "text"),
@@ -311,9 +312,9 @@ _MERGED_NAMES: Final = ", ".join(name for name, _ in MERGED_COLUMNS)
 
 @cache
 def update_events(partitions: int) -> str:
-    """Change rows of so many partitions, their bounds given last, in one statement.
+    """A statement that updates rows of this many partitions; their bounds are the last parameters.
 
-    Triggers fire once a statement: two would go through the projections twice.
+    One statement, because triggers fire once for each: two would run the projections twice.
     """
     first = len(MERGED_COLUMNS) + 2
     changes = ", ".join(
@@ -330,7 +331,8 @@ def update_events(partitions: int) -> str:
     return f"with {changes} select"
 
 
-# A producer with transactions leaves a hole after each: those of 1,024 offsets share a row.
+# A transactional producer leaves a hole after each transaction: holes within 1,024 offsets share
+# a row.
 ADD_GAPS: Final = """
     insert into normalizer.gaps as known (topic, incarnation, partition, reason, missing, offsets)
     select   topic, incarnation, partition, reason,
@@ -380,11 +382,11 @@ RAW_COLUMNS: Final = (
     "whole",
 )
 
-# Of this transaction: its events go in, no view follows, and the database notes where.
+# For this transaction: projections do not follow, and the database marks them as divergent.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
-# A COPY that has waited for its client for longer than a statement of ours may take. The role's
-# own sessions only: any role may end those.
+# Ends each COPY that has waited for its client for longer than a statement may take. Only sessions
+# of our own role: every role may end those.
 END_STALLED_COPIES: Final = """
     with stalled as materialized (
         select pid, application_name as application

@@ -1,12 +1,12 @@
-"""`normalizer up`: PostgreSQL, Kafka, normalizer, dashboard and traffic, started and stopped.
+"""`normalizer up`: starts and stops PostgreSQL, Kafka, normalizer, dashboard and traffic.
 
-flow.py       the whole run on one page
-stackfile.py  .noetl/: one run at a time, stack.json, the password file
-servers.py    where database and broker come from: embedded here, or named by the shell on purpose
-external.py   may we play into this database and topic
-programs.py   normalizer, projector and traffic as child processes, each with its own environment
-supervisor.py  what runs: started in order, kept running, stopped in the reverse order
-stack_stats.py  the live line and the table
+flow         the whole run on one page
+stackfile    .noetl/: one run at a time, stack.json, the password file
+servers      starts the database and the broker, or finds external ones named by the environment
+external     checks that an external database and topic may get made-up traffic
+programs     normalizer, projector and traffic as child processes
+supervisor   starts processes in order, restarts them, stops them in the reverse order
+stack_stats  the live line and the table of figures
 """
 
 from normalizer.up.flow import Options, up

@@ -1,4 +1,4 @@
-"""A database and a topic in, leave to play into them out, or an error: never into real ones."""
+"""Checks that an external database and topic may get made-up traffic: never real ones."""
 
 from typing import Final
 
@@ -25,9 +25,9 @@ _HAS_OTHERS: Final = """
 
 
 async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> None:
-    """Marks an empty database as ours to play into, from this topic of this cluster.
+    """Mark an empty database as one for made-up traffic, from this topic of this cluster.
 
-    Raises ConfigurationError unless database and topic are empty, or were marked so before.
+    Raises ConfigurationError unless database and topic are empty, or were marked by an earlier run.
     """
     cluster_id = await log.cluster_id()
     connection = await asyncpg.connect(database_url)
@@ -36,18 +36,18 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
             if await connection.fetchval(_HAS_OTHERS, topic, cluster_id):
                 raise ConfigurationError(
                     "the database of DATABASE_URL holds rows of other topics: `normalizer up` "
-                    "plays into a database of its own only"
+                    "uses a database of its own only"
                 )
             return
         if await connection.fetchval(_HAS_TABLES):
             raise ConfigurationError(
-                "the database of DATABASE_URL holds tables that `normalizer up` did not make: "
+                "the database of DATABASE_URL holds tables that `normalizer up` did not create: "
                 "name an empty one"
             )
         bounds = await log.bounds(await log.partitions(topic))
         if any(bound.end > 0 for bound in bounds.values()):
             raise ConfigurationError(
-                f"the topic {topic} holds records that `normalizer up` did not play: "
+                f"the topic {topic} holds records that `normalizer up` did not send: "
                 "name another in KAFKA_TOPICS"
             )
         await _mark(connection, topic, cluster_id)

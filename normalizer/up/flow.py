@@ -1,4 +1,4 @@
-"""Options in, a running stack until somebody says stop."""
+"""Runs the whole stack until it is stopped."""
 
 import asyncio
 import contextlib
@@ -29,12 +29,12 @@ _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ABORTED: Final = 130
 _NO_FILE: Final = (
     "no traffic: the simulator comes with the source, not with the wheel; "
-    "to write records of yours: normalizer run --no-kafka FILE"
+    "to store your own records: normalizer run --no-kafka FILE"
 )
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line asks for. `rate` is events a second; `for_s` None: until a signal."""
+    """Options of the command. `rate` is events per second; `for_s` None: until a signal."""
 
     folder: Path = Path(".noetl")
     kafka: bool = True
@@ -51,9 +51,9 @@ async def up(
     environ: Mapping[str, str] = os.environ,
     screen: Screen | None = None,
 ) -> int:
-    """The exit code, after everything was stopped in order: 0 if it was asked to stop.
+    """Run the stack; return the exit code: 0 if it was stopped by a signal or after `for_s`.
 
-    The first SIGINT, SIGTERM or SIGHUP asks; a second one ends everything at once.
+    The first SIGINT, SIGTERM or SIGHUP stops everything in order; a second one ends it at once.
     """
     run = _Run(options, environ, screen or Screen())
     code = 0
@@ -71,7 +71,7 @@ async def up(
     except* BrokenPipeError:
         code = 1
     if not run.screen.is_read:
-        # Whoever read has enough. What Python still wants to flush at exit goes nowhere.
+        # The reader of stdout has closed it. Python must not fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
@@ -85,10 +85,10 @@ class _Run:
         self._supervisor = Supervisor()
 
     async def run(self) -> None:
-        """Start everything, keep it running and show it until cancelled, stop everything."""
+        """Start everything, keep it running until cancelled, then stop everything."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if os.geteuid() == 0:
-            self._folder.chmod(0o711)  # the database's user must get in
+            self._folder.chmod(0o711)  # the database's user must be able to enter
         with only_one(self._folder), self._without_stack_file():
             async with self._supervisor:
                 stack, settings = await self._find_servers()
@@ -103,8 +103,8 @@ class _Run:
                         self.screen.print_line(
                             f"health: {stack.normalizer_url}/readyz, /livez, /metrics"
                         )
-                    self.screen.print_line(f"for another shell: . {self._folder / SHELL_FILE}")
-                    self.screen.print_line("stop with Ctrl-C; twice: at once")
+                    self.screen.print_line(f"for another shell: .  {self._folder / SHELL_FILE}")
+                    self.screen.print_line("Ctrl-C stops it; twice: at once")
                     try:
                         await self._watch(stack, log)
                     finally:
@@ -153,7 +153,7 @@ class _Run:
             self.screen.print_line(_no_traffic(stack))
 
     async def _watch(self, stack: Stack, log: TopicReader | None) -> None:
-        """Until cancelled, or `for_s` is over. Raises EmbeddedError if a part ends for good."""
+        """Watch until cancelled, or `for_s` is over. Raises EmbeddedError if a process fails."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.for_s), asyncio.TaskGroup() as tasks:
                 keeping = self._supervisor.keep_running(
@@ -171,7 +171,7 @@ class _Run:
 
     @contextlib.contextmanager
     def _without_stack_file(self) -> Iterator[None]:
-        """None is there before everything runs, nor after."""
+        """Remove stack.json: it exists only while everything runs."""
         forget_stack(self._folder)
         try:
             yield
@@ -190,7 +190,7 @@ async def _log_reader(settings: Settings | None) -> AsyncIterator[TopicReader | 
 
 @contextlib.contextmanager
 def _signals(first: Callable[[], object], second: Callable[[], object]) -> Iterator[None]:
-    """The first signal to stop calls `first`, any after it `second`."""
+    """Call `first` at the first signal to stop, and `second` at any later one."""
     loop = asyncio.get_running_loop()
     is_stopping = False
 
@@ -210,14 +210,14 @@ def _signals(first: Callable[[], object], second: Callable[[], object]) -> Itera
 
 def _no_traffic(stack: Stack) -> str:
     return (
-        "no traffic: the simulator comes with the source, not with the wheel; there: "
+        "no traffic: the simulator is part of the source, not of the wheel; from the source: "
         f"python -m simulator play --live --bootstrap-servers={stack.bootstrap_servers} "
         f"--topic={stack.topic}"
     )
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first real error of a group in groups."""
+    """Return the first real error of nested exception groups."""
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

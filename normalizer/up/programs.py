@@ -1,7 +1,7 @@
-"""Normalizer, projector and traffic as child processes, each with an environment of its own.
+"""Starts normalizer, projector and traffic as child processes, each with its own environment.
 
-Nothing of the shell's DATABASE_URL, KAFKA_* or NORMALIZER_* gets through: a shell that points at
-production must not get traffic. Only an external stack's KAFKA_* do, on purpose.
+The shell's DATABASE_URL, KAFKA_* and NORMALIZER_* are left out: a shell that is set up for
+production must not get traffic. Only the KAFKA_* of an external stack are passed on, on purpose.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ _EPOCHS: Final = """
 
 
 def has_simulator() -> bool:
-    """Whether this installation can make traffic: the source has the simulator, the wheel not."""
+    """Whether this installation can make traffic: a source has the simulator, a wheel has not."""
     return importlib.util.find_spec("simulator") is not None
 
 
 class Programs:
-    """Starts them with the logs in `folder` and what little they need of `environ`."""
+    """Starts the programs with logs in `folder` and the few variables they need."""
 
     def __init__(
         self, folder: Path, stack: Stack, supervisor: Supervisor, environ: Mapping[str, str]
@@ -54,13 +54,13 @@ class Programs:
             "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers or "",
             "KAFKA_TOPICS": stack.topic,
             "KAFKA_GROUP_ID": stack.group,
-            "KAFKA_SESSION_TIMEOUT_MS": "6000",  # the least that a broker grants by default
+            "KAFKA_SESSION_TIMEOUT_MS": "6000",  # the minimum that a broker allows by default
             "NORMALIZER_LOG_FORMAT": "json",
             "NORMALIZER_STOP_TIMEOUT_S": "5",
         }
 
     async def start_normalizer(self, partitions: int, *, external: bool) -> None:
-        """Returns when it has claimed every partition of the topic."""
+        """Start it, and return when it has claimed every partition of the topic."""
         security = {
             name: value
             for name, value in self._environ.items()
@@ -87,7 +87,7 @@ class Programs:
             await connection.close()
 
     async def start_projector(self) -> str:
-        """Returns the address of the dashboard when it is served; the port stays the same."""
+        """Start it, and return the dashboard's address when it answers; the port stays the same."""
         port = keep_ports(self._folder / "ports.json", [_PROJECTOR])[_PROJECTOR]
         program = self._program(
             _PROJECTOR,
@@ -108,7 +108,7 @@ class Programs:
         return f"http://127.0.0.1:{port}"
 
     async def start_traffic(self, *, rate: float, seed: int) -> None:
-        """Live: the platform's clock is the wall clock."""
+        """Start live traffic: its event times follow the wall clock."""
         program = self._program(
             "simulator",
             *("play", "--live"),
@@ -120,7 +120,7 @@ class Programs:
         await self._supervisor.start("traffic", program, may_end=True)
 
     async def replay_file(self, *, seed: int, report: Callable[[str], None]) -> None:
-        """The same records from a file, which is written once and stays."""
+        """Store the same records from a file, which is written once and kept."""
         file = self._folder / f"traffic-{seed}.ndjson"
         if not file.exists():
             report(f"writing {FILE_EVENTS:,} events to {file}")

@@ -1,4 +1,4 @@
-"""Where the database and the broker come from: embedded here, or named by the shell on purpose."""
+"""Starts an embedded database and broker, or finds external ones that the environment names."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,11 +17,11 @@ DATABASE: Final = "noetl"
 async def start_postgres(
     folder: Path, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Stack:
-    """The stack so far: a database of the owner's."""
+    """Start PostgreSQL; return the stack so far, with the owner's database."""
     server = PostgresServer(folder / "postgres")
     await supervisor.start("postgres", server)
     url = await server.create_database(DATABASE)
-    report(f"PostgreSQL on 127.0.0.1:{server.port}; to look into it:")
+    report(f"PostgreSQL on 127.0.0.1:{server.port}; to query it:")
     pgpass = write_pgpass(folder, url)
     report(f"  PGPASSFILE={pgpass} {server.bin_dir / 'psql'} {_without_password(url)}")
     return Stack(database_url=url, folders={"state": str(folder), "postgres": str(server.data)})
@@ -30,7 +30,7 @@ async def start_postgres(
 async def start_kafka(
     folder: Path, stack: Stack, supervisor: Supervisor, report: Callable[[str], None]
 ) -> Settings | None:
-    """How to reach it; None where Java, Maven or the download is missing, and that is said."""
+    """Start Kafka; return how to reach it, or None, with a message, if Java or jars are missing."""
     try:
         jars = await kafka_jars(report)
     except KafkaMissing as missing:
@@ -45,7 +45,7 @@ async def start_kafka(
 
 
 def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Settings]:
-    """DATABASE_URL and KAFKA_* of the shell. Raises ConfigurationError with all that is wrong."""
+    """Return DATABASE_URL and KAFKA_* of the environment. Raises ConfigurationError."""
     settings = settings_of.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
     assert settings.database_url is not None
     stack = Stack(

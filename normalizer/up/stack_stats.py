@@ -1,4 +1,4 @@
-"""Database and log in, a line of figures and a table out: what `normalizer up` shows."""
+"""Reads database and log for the live line and the table that `normalizer up` shows."""
 
 import asyncio
 import time
@@ -52,7 +52,7 @@ _WORDS: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 
 
 class StackStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Totals since the beginning; `lag` is records still to read, None where there is no log."""
+    """Totals since the beginning; `lag` is records still to read, None without a log."""
 
     outcomes: int
     stored: int
@@ -62,7 +62,7 @@ class StackStats(msgspec.Struct, frozen=True, kw_only=True):
     lag: int | None
 
     def line(self, events_a_second: float) -> str:
-        """One line of figures, of steady width."""
+        """The totals as one line of constant width."""
         lag = "-" if self.lag is None else f"{self.lag:,}"
         return (
             f"{events_a_second:>7,.0f} events/s   lag {lag:>6}   rows {self.stored:>10,}"
@@ -74,7 +74,7 @@ class StackStats(msgspec.Struct, frozen=True, kw_only=True):
 async def read_stats(
     connection: "asyncpg.Connection", log: TopicReader | None, topic: str
 ) -> StackStats:
-    """The totals now, over every topic; the lag of `topic`.
+    """Read the totals over every topic, and the lag of `topic`.
 
     Raises what asyncpg raises, and BrokerUnavailable.
     """
@@ -94,7 +94,7 @@ async def read_stats(
 
 
 async def calls_by_attempts(connection: "asyncpg.Connection") -> str:
-    """`projector.attempts_by_status` of finished calls as a table, a line for each attempt."""
+    """Format `projector.attempts_by_status` of finished calls as a table, a line per attempt."""
     rows = await connection.fetch(_CALLS, timeout=_READ_S)
     counts: dict[int, dict[str, int]] = {}
     for row in rows:
@@ -113,7 +113,7 @@ async def calls_by_attempts(connection: "asyncpg.Connection") -> str:
 async def show_stats(
     database_url: str, log: TopicReader | None, topic: str, screen: Screen
 ) -> None:
-    """A line every second, the table every half minute; for ever, whatever is away meanwhile."""
+    """Print a line every second and the table every half minute, without end, also in outages."""
     while True:
         try:
             async with _connected(database_url) as connection:
@@ -121,12 +121,12 @@ async def show_stats(
         except BrokenPipeError:
             raise
         except _AWAY as error:
-            screen.print_live(f"no figures: {type(error).__name__}; asking again")
+            screen.print_live(f"no figures: {type(error).__name__}; trying again")
         await asyncio.sleep(_EVERY_S)
 
 
 async def show_calls(database_url: str, screen: Screen) -> None:
-    """The table now; a database that is away is said so."""
+    """Print the table now, or that the database is away."""
     try:
         async with _connected(database_url) as connection:
             screen.print_line(await calls_by_attempts(connection))

@@ -1,4 +1,4 @@
-"""The state folder: one run at a time, what runs in stack.json, the same for a shell, for psql."""
+"""The state folder: a lock for one run at a time, stack.json, shell variables, a password file."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ _PGPASS: Final = "pgpass"
 
 
 class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What runs, so that tools and tests can join. `database_url` is the owner's.
+    """What runs, so that tools and tests can connect. `database_url` is the owner's.
 
     `normalizer_url` has /metrics, /livez and /readyz.
     """
@@ -37,7 +37,7 @@ class Stack(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 @contextlib.contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Holds the folder against another run; the lock goes with this process, however it ends."""
+    """Lock the folder against another run; the kernel releases the lock when this process ends."""
     with (folder / "lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,19 +54,19 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def write_stack(folder: Path, stack: Stack) -> None:
-    """Readable by its owner only; a reader sees the old file or the new one, never half of it."""
+    """Write stack.json, readable by its owner only; a reader sees the old file or the new one."""
     _write_private(folder / SHELL_FILE, _for_shell(stack).encode())
     _write_private(folder / STACK_FILE, msgspec.json.format(msgspec.json.encode(stack)) + b"\n")
 
 
 def forget_stack(folder: Path) -> None:
-    """What stack.json says is no longer true."""
+    """Remove stack.json."""
     for name in (STACK_FILE, SHELL_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_pgpass(folder: Path, database_url: str) -> Path:
-    """A password file for psql: so no password is shown or typed."""
+    """Write a password file for psql, so that no password is shown or typed."""
     supervisor = urlsplit(database_url)
     file = folder / _PGPASS
     line = (
@@ -77,7 +77,7 @@ def write_pgpass(folder: Path, database_url: str) -> Path:
 
 
 def _for_shell(stack: Stack) -> str:
-    """To be read by `.`: every command of ours then means this stack."""
+    """Shell commands, read by `.`: after that the project's commands use this stack."""
     values = {
         "DATABASE_URL": stack.database_url,
         "KAFKA_BOOTSTRAP_SERVERS": stack.bootstrap_servers,

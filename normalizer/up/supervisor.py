@@ -1,4 +1,4 @@
-"""Parts in, parts kept running out: what ends by itself is started again, and said."""
+"""Starts processes in order, restarts those that end unexpectedly, and stops all of them."""
 
 import asyncio
 import collections
@@ -24,23 +24,23 @@ class StackProcess(Protocol):
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Its process id."""
 
     async def start(self) -> None:
-        """Returns when it runs. Raises EmbeddedError."""
+        """Start, and return when it runs. Raises EmbeddedError."""
 
     async def stop(self) -> None:
-        """In order, within a deadline; nothing if it does not run."""
+        """Stop in order, within a deadline; nothing if it does not run."""
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for it to end; return its exit code."""
 
     def abort(self) -> None:
-        """Ends it without order or waiting; nothing if it does not run."""
+        """End it at once and do not wait; nothing if it does not run."""
 
 
 class ChildProgram:
-    """A child process as a part; it ends by SIGTERM, or by SIGKILL after `deadline_s`."""
+    """A child process of the stack; `stop` sends SIGTERM, then SIGKILL after `deadline_s`."""
 
     def __init__(
         self,
@@ -60,30 +60,30 @@ class ChildProgram:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """Its process id."""
         return self._running().pid
 
     async def start(self) -> None:
-        """Returns at once: whether it is ready is its user's question."""
+        """Start, and return at once; the caller checks when it is ready."""
         self._child = await Child.start(self.name, self._command, env=self._env, log=self.log)
 
     def raise_if_ended(self) -> None:
-        """Raises EmbeddedError with its last words."""
+        """Raise EmbeddedError with the end of its log if it has ended."""
         if self._running().returncode is not None:
             raise EmbeddedError(f"{self.name} ended; {self.log}:\n{last_words(self.log)}")
 
     async def stop(self) -> None:
-        """In order; nothing if it does not run."""
+        """Stop in order; nothing if it does not run."""
         if self._child is not None:
             await self._child.stop(signal.SIGTERM, deadline_s=self._deadline_s)
             self._child = None
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended by itself."""
+        """Wait for it to end; return its exit code."""
         return await self._running().wait()
 
     def abort(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         if self._child is not None:
             self._child.send_signal(signal.SIGKILL)
 
@@ -94,9 +94,9 @@ class ChildProgram:
 
 
 class Supervisor:
-    """All that was started here; leaving the `async with` block stops it in the reverse order.
+    """Everything started here; leaving the `async with` block stops it in reverse order.
 
-    What ended by itself is started again after `pause_s`.
+    A process that ends unexpectedly is restarted after `pause_s`.
     """
 
     def __init__(self, *, pause_s: float = 1.0) -> None:
@@ -113,11 +113,11 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """By name, of what runs."""
+        """The process ids of what runs, by name."""
         return {name: part.pid for name, part in self._supervisor.items()}
 
     async def start(self, name: str, part: StackProcess, *, may_end: bool = False) -> None:
-        """Returns when it runs; it is stopped in its turn even if it does not get ready."""
+        """Start it, and return when it runs; it is stopped later even if it does not get ready."""
         self._supervisor[name] = part
         self._stops.push_async_callback(part.stop)
         if may_end:
@@ -127,14 +127,14 @@ class Supervisor:
     async def keep_running(
         self, *, report: Callable[[str], None], started_again: Callable[[], None]
     ) -> None:
-        """Starts whatever ends by itself again; for ever. Raises EmbeddedError if it gives up."""
+        """Restart what ends unexpectedly. Raises EmbeddedError after too many restarts."""
         async with asyncio.TaskGroup() as tasks:
             for name, part in self._supervisor.items():
                 keeping = self._keep(part, report, started_again, may_end=name in self._may_end)
                 tasks.create_task(keeping, name=f"keep {name}")
 
     def abort(self) -> None:
-        """Ends everything without order or waiting."""
+        """End everything at once, without order and without waiting."""
         for part in reversed(self._supervisor.values()):
             part.abort()
 
@@ -146,7 +146,7 @@ class Supervisor:
         *,
         may_end: bool,
     ) -> None:
-        """A part that `may_end` may do so well; one that ends ten times in a minute is given up."""
+        """Restart one process; `may_end` allows exit code 0. Ten ends in a minute are too many."""
         ends: collections.deque[float] = collections.deque(maxlen=_ENDS_AT_MOST)
         while True:
             code = await part.wait()

@@ -1,4 +1,4 @@
-"""`projector serve`: a read-only HTTP API over the views, and the dashboard page on it.
+"""`projector serve`: a read-only HTTP API over the views, and the dashboard page.
 
 In the order a request meets them:
 
@@ -9,15 +9,16 @@ In the order a request meets them:
     app.py               the routes
     static_files.py      the page and its files
     endpoints.py         every endpoint by its path
-    parameters.py        a query string as typed parameters
-    response_cache.py    one query for all identical requests within a second
-    snapshots.py         a small pool that reads views only
-    queries/             one function an endpoint
+    parameters.py        parses a query string into typed parameters
+    response_cache.py    one query for all identical requests of the same second
+    snapshots.py         a small pool of connections that can read only views
+    queries/             one function for each endpoint
     cursors.py           positions in lists
-    answers.py           what every answer holds
+    answers.py           the fields that every answer has
     responses.py         answers and problems as responses
     api_errors.py        errors by their HTTP status
-    openapi.py           the API as a document
+    openapi.py           the OpenAPI document
+    api_page.py          the same document as a page to read
     api_metrics.py       metrics of the API itself
     page/                the dashboard
 """

@@ -1,4 +1,4 @@
-"""What every answer holds beside its rows."""
+"""The fields that every answer has in addition to its rows."""
 
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -9,17 +9,18 @@ from projector.api.parameters import Grain
 
 
 class ApiRow(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of an answer. What it was not grouped by is left out; ids are texts."""
+    """One row of an answer. Keys that it is not grouped by are left out; ids are strings."""
 
 
 R = TypeVar("R", bound=ApiRow)
 
 
 class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
-    """Rows, and as of when: all of one snapshot.
+    """Rows of one snapshot, and how fresh they are.
 
-    as_of: all that the log held then is in the rows, of the partition that is furthest behind; null
-    where nothing was read yet. read_at: the database's clock; behind_s: from the one to the other.
+    as_of: the rows include every record that the log had at this time, in every partition; null if
+    nothing was read yet. read_at: the time of the query by the database's clock. behind_s: seconds
+    between them.
     """
 
     as_of: datetime | None
@@ -29,10 +30,10 @@ class ApiAnswer(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
 
 
 class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
-    """Groups within [since, until); `truncated` says that `limit` left some out.
+    """Groups within [since, until); `truncated` is true if `limit` left some out.
 
-    every: what is counted by, and how wide `at` is. What was asked for is rounded outwards to it,
-    so since and until are exact for the rows.
+    every: the width of the counted intervals, and of `at`. The requested window is rounded outwards
+    to it; since and until are the rounded bounds, and exact for the rows.
     """
 
     since: datetime
@@ -42,7 +43,7 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 
 
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
-    """A page of a list; `next` is the cursor of the page after it, null on the last."""
+    """A page of a list; `next` is the cursor of the following page, null on the last page."""
 
     next: str | None
     since: datetime | None = None

@@ -1,16 +1,16 @@
-"""What can go wrong with a question, drawn by the status that its asker gets.
+"""Errors of the API, by the HTTP status that the client receives.
 
 ApiError
-├── InvalidParameterError     400  mend the address
-├── UnauthorisedError         401  send the token
-├── NotFoundError             404  there is no such thing
-├── MethodNotAllowedError     405  only reading is offered
-├── MisdirectedError          421  another host name was asked for than is served
-├── InternalError             500  a mistake of ours; the log has it
-├── DatabaseUnavailableError  503  ask again later
-├── DatabaseRefusedError      503  an operator must mend the database's side
-├── BusyError                 503  too many questions at once: ask again later
-└── TooSlowError              504  ask for less
+├── InvalidParameterError     400  a parameter is wrong
+├── UnauthorisedError         401  the token is missing or wrong
+├── NotFoundError             404  there is no such path, id or page
+├── MethodNotAllowedError     405  only GET and HEAD are served
+├── MisdirectedError          421  the host name is not one of this server
+├── InternalError             500  a bug in the server; its log has the details
+├── DatabaseUnavailableError  503  try again later
+├── DatabaseRefusedError      503  rights or migrations are missing in the database
+├── BusyError                 503  too many requests at once: try again later
+└── TooSlowError              504  request less data
 """
 
 from typing import ClassVar
@@ -19,7 +19,7 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every answer that is none."""
+    """The body of every error response."""
 
     status: int
     reason: str
@@ -27,32 +27,32 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ApiError(Exception):
-    """A question without an answer; its message is shown, so it holds no secret and no content."""
+    """A request that failed. Clients see its message: it has no secret and no event content."""
 
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "internal_error"
 
     def problem(self) -> Problem:
-        """The body of the answer."""
+        """The body of the response."""
         return Problem(status=self.status, reason=self.reason, detail=str(self))
 
 
 class InvalidParameterError(ApiError):
-    """A parameter is unknown, or not what it should be."""
+    """A parameter is unknown or has a wrong value."""
 
     status = 400
     reason = "invalid_parameter"
 
 
 class UnauthorisedError(ApiError):
-    """No token, or a wrong one."""
+    """The token is missing or wrong."""
 
     status = 401
     reason = "unauthorised"
 
 
 class NotFoundError(ApiError):
-    """Nothing of that name or id."""
+    """There is no such path, id or page."""
 
     status = 404
     reason = "not_found"
@@ -66,39 +66,39 @@ class MethodNotAllowedError(ApiError):
 
 
 class MisdirectedError(ApiError):
-    """Without a token only local names are answered: another site's name may be bent to us."""
+    """A server without a token accepts only local host names, against DNS rebinding."""
 
     status = 421
     reason = "misdirected"
 
 
 class InternalError(ApiError):
-    """A mistake of ours."""
+    """A bug in the server."""
 
 
 class DatabaseUnavailableError(ApiError):
-    """The database is away, or stopped in the middle."""
+    """The database does not answer, or stopped during the query."""
 
     status = 503
     reason = "database_unavailable"
 
 
 class DatabaseRefusedError(ApiError):
-    """The database answers, but will not serve this: rights, migrations, a role."""
+    """The database rejected the query: a right, a role or a migration is missing."""
 
     status = 503
     reason = "database_refused"
 
 
 class BusyError(ApiError):
-    """Every connection is in use for longer than a question may wait."""
+    """All database connections were in use for longer than a request may wait."""
 
     status = 503
     reason = "busy"
 
 
 class TooSlowError(ApiError):
-    """The statement took longer than it may."""
+    """The statement took longer than its timeout."""
 
     status = 504
     reason = "too_slow"

@@ -1,4 +1,4 @@
-"""What the API says to Prometheus: of itself, and of the log, for the normalizer may be dead."""
+"""Metrics of the API, and of the partitions, which are needed when the normalizer is dead."""
 
 from collections import Counter as Tally
 from collections.abc import Sequence
@@ -14,41 +14,41 @@ _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 STATES: Final = (
     *("caught_up", "reading", "behind", "dead", "broker_away", "stopped", "unclaimed", "file"),
 )
-"""What `state` of projector.freshness may say."""
+"""The values of `state` in projector.freshness."""
 
 
 class ApiMetrics:
-    """A registry of one app's own."""
+    """The metrics of one app, in a registry of its own."""
 
     def __init__(self) -> None:
         self._registry: Final = CollectorRegistry()
         self.requests: Final = Counter(
             "projector_api_requests",
-            "Requests by question and status. 5xx rising: read `reason` in an answer, and the log.",
+            "Requests by endpoint and status. If 5xx rises, read `reason` of a response.",
             ["endpoint", "status"],
             registry=self._registry,
         )
         self.seconds: Final = Histogram(
             "projector_api_query_seconds",
-            "Seconds in the database, by question. Near the statement time-out: ask for less.",
+            "Seconds in the database, by endpoint. Near the statement timeout: request less data.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self._registry,
         )
         self.cached: Final = Counter(
             "projector_api_cache_hits",
-            "Requests that were given the answer of another one within the last second.",
+            "Requests that received a response cached within the last second.",
             registry=self._registry,
         )
         self.connections: Final = Gauge(
             "projector_api_connections_in_use",
-            "Database connections that answer a question now. At the pool's size: requests wait.",
+            "Database connections in use now. At the size of the pool, requests wait.",
             registry=self._registry,
         )
 
         self.partitions: Final = Gauge(
             "projector_partitions",
-            "Partitions of the log by state, as view freshness says; the last known where the "
+            "Partitions of the log by state, from the view freshness; the last known ones if the "
             "database does not answer. dead: no normalizer reads them.",
             ["state"],
             registry=self._registry,
@@ -56,11 +56,11 @@ class ApiMetrics:
         self.set_partition_states(())
 
     def set_partition_states(self, states: Sequence[str]) -> None:
-        """How the partitions stand now."""
+        """Set the number of partitions in each state."""
         counts = Tally(states)
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
 
     def text(self) -> bytes:
-        """For a scrape."""
+        """The response to a scrape."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""A reader of the views in, an ASGI app out: questions, the page, and how it is itself."""
+"""Builds the ASGI app: the endpoints, the page, probes and metrics."""
 
 import asyncio
 import contextlib
@@ -21,6 +21,7 @@ from projector.api import page
 from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
 from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
+from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.middleware import AccessMiddleware
 from projector.api.openapi import document
@@ -40,12 +41,13 @@ _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") -> ASGIApp:
-    """The app; `reader` is open while it runs."""
+    """The app. The caller opens `reader` before the app runs, and closes it afterwards."""
     metrics = ApiMetrics()
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(_PAGE, page.assets())
-    openapi = msgspec.json.encode(document(ENDPOINTS, token=token is not None))
+    described = document(ENDPOINTS, token=token is not None)
+    openapi, readable = msgspec.json.encode(described), as_html(described)
 
     async def readyz(_request: Request) -> Response:
         try:
@@ -71,6 +73,9 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
     async def own_document(request: Request) -> Response:
         return answer(request, openapi, _etag(openapi))
 
+    async def api_page(request: Request) -> Response:
+        return answer(request, readable, _etag(readable), media_type="text/html; charset=utf-8")
+
     app = Starlette(
         routes=[
             Route("/", files.page),
@@ -79,6 +84,7 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
             Route("/readyz", readyz),
             Route("/metrics", own_metrics),
             Route("/openapi.json", own_document),
+            Route("/api", api_page),
             *(
                 Route(ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics))
                 for endpoint in ENDPOINTS
@@ -113,8 +119,8 @@ def _endpoint(
             response = await respond(request)
         except ApiError as error:
             response = problem(error)
-        except Exception as error:  # noqa: BLE001 - the edge: one asker's mistake stops nobody else
-            # Its text may hold content or a secret: only what it is and where.
+        except Exception as error:  # noqa: BLE001 - the edge: an error in one request must not stop the server
+            # The message may contain event content or a secret: log only its type and position.
             frame = traceback.extract_tb(error.__traceback__)[-1]
             _log.error(
                 "endpoint_failed",
@@ -122,7 +128,7 @@ def _endpoint(
                 error=type(error).__name__,
                 at=f"{Path(frame.filename).name}:{frame.lineno}",
             )
-            response = problem(InternalError("a mistake of ours: the log says which"))
+            response = problem(InternalError("a bug in the server: its log has the details"))
         metrics.requests.labels(endpoint.name, str(response.status_code)).inc()
         return response
 
@@ -130,7 +136,7 @@ def _endpoint(
 
 
 def _stable_part(result: ApiAnswer[Any]) -> bytes:
-    """What makes two answers different: not the moment they were asked for, nor as of when."""
+    """The part of an answer that its ETag covers: everything but the times of the query."""
     return msgspec.json.encode(
         [
             getattr(result, "since", None),
@@ -154,4 +160,4 @@ async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         return problem(MethodNotAllowedError("only GET and HEAD are served"), error.headers)
-    return problem(NotFoundError("there is nothing at this path"))
+    return problem(NotFoundError("there is no such path"))

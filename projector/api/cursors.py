@@ -1,4 +1,4 @@
-"""The place after a row in, an opaque text out, and back."""
+"""Encodes the keyset of a row as an opaque cursor, and decodes it."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from projector.api.api_errors import NotFoundError
 
 
 def encode(keyset: Sequence[Any]) -> str:
-    """The cursor of the page after this place."""
+    """The cursor of the page after the row with this keyset."""
     return urlsafe_b64encode(msgspec.json.encode(keyset)).decode().rstrip("=")
 
 
 def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The place by name; nothing but None before the first page. Raises NotFoundError."""
+    """The keyset by name; only None without a cursor. Raises NotFoundError."""
     if cursor is None:
         return dict.fromkeys(kinds)
     try:
@@ -23,6 +23,6 @@ def decode(cursor: str | None, kinds: Mapping[str, Any]) -> dict[str, Any]:
         keyset = msgspec.json.decode(text, type=tuple[tuple(kinds.values())])  # type: ignore[misc]
     except (ValueError, msgspec.MsgspecError) as error:
         raise NotFoundError(
-            "there is no such page: the cursor is not one that this question gave"
+            "there is no such page: the cursor is not from this endpoint"
         ) from error
     return dict(zip(kinds, keyset, strict=True))

@@ -1,4 +1,4 @@
-"""Every question that can be asked, by its path."""
+"""Every endpoint: its path and the function that answers it."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -9,6 +9,7 @@ import msgspec
 from projector.api.answers import ApiAnswer
 from projector.api.parameters import Parameters
 from projector.api.queries import (
+    call_failures,
     call_lists,
     call_rates,
     call_times,
@@ -16,6 +17,8 @@ from projector.api.queries import (
     event_rates,
     execution_detail,
     execution_lists,
+    filter_choices,
+    log_gaps,
     outcome_counts,
     quarantine_lists,
     stuck_executions,
@@ -25,24 +28,24 @@ ROOT: Final = "/api/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A path below ROOT and the function that answers it; {names} in the path go to it as texts."""
+    """A path below ROOT and its function, which receives {names} of the path as strings."""
 
     path: str
     run: Callable[..., Awaitable[ApiAnswer[Any]]]
 
     @property
     def name(self) -> str:
-        """The function's name: what logs and metrics call the question."""
+        """The name of the function, as in logs and metrics."""
         return self.run.__name__
 
     @property
     def summary(self) -> str:
-        """The question in words."""
+        """The question that the endpoint answers."""
         return " ".join((inspect.getdoc(self.run) or "").split())
 
     @property
     def parameters(self) -> type[Parameters]:
-        """The type of what can be asked."""
+        """The type of the parameters."""
         hints = get_type_hints(self.run, include_extras=True)
         kind: type[Parameters] = hints["params"] if "params" in hints else hints["_params"]
         return kind
@@ -64,9 +67,9 @@ ENDPOINTS: Final = (
     Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),
     Endpoint("/call-queue-waits", call_times.call_queue_waits),
     Endpoint("/retry-backoffs", call_times.retry_backoffs),
-    Endpoint("/failures-by-error", call_rates.failures_by_error),
-    Endpoint("/error-groups", call_rates.error_groups),
-    Endpoint("/worker-failures", call_rates.worker_failures),
+    Endpoint("/failures-by-error", call_failures.failures_by_error),
+    Endpoint("/error-groups", call_failures.error_groups),
+    Endpoint("/worker-failures", call_failures.worker_failures),
     Endpoint("/retries-by-minute", event_rates.retries_by_minute),
     Endpoint("/retry-storms", current_state.retry_storms),
     Endpoint("/events-per-second", event_rates.events_per_second),
@@ -76,11 +79,11 @@ ENDPOINTS: Final = (
     Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
     Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
     Endpoint("/late-arrivals", event_rates.late_arrivals),
-    Endpoint("/gaps", event_rates.gaps),
+    Endpoint("/gaps", log_gaps.gaps),
     Endpoint("/freshness", current_state.freshness),
     Endpoint("/agreement", current_state.agreement),
     Endpoint("/jobs", current_state.jobs),
-    Endpoint("/choices", event_rates.choices),
+    Endpoint("/choices", filter_choices.choices),
     Endpoint("/executions", execution_lists.executions),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),

@@ -1,4 +1,4 @@
-"""Cuts off connections that are slow to ask: after a time, or where others have no room."""
+"""Closes connections that are slow to send a request, or when too many are open."""
 
 import asyncio
 from typing import Any, Final, cast
@@ -6,34 +6,34 @@ from typing import Any, Final, cast
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 HEAD_S: Final = 10.0
-"""A request whose head is not whole after so long is cut off."""
+"""A connection is closed if the head of its request is not complete after this time."""
 MOST_AT_ONCE: Final = 1_000
 """Connections; a browser opens up to six for a page."""
 
 
 class IdleConnections:
-    """The connections of one server on which no request is in flight, the longest so first."""
+    """Connections of one server without a request in flight, the longest idle first."""
 
     def __init__(self, most: int = MOST_AT_ONCE) -> None:
         self.most = most
         self._waiting: dict[LimitedConnection, None] = {}
 
     def add(self, connection: "LimitedConnection") -> None:
-        """Note that it waits, from now on."""
+        """Add a connection that waits for a request from now on."""
         self._waiting[connection] = None
 
     def remove(self, connection: "LimitedConnection") -> None:
-        """It has asked, or is gone."""
+        """Remove a connection that has sent a request, or is closed."""
         self._waiting.pop(connection, None)
 
     def make_room(self) -> None:
-        """Close the one that has waited longest; whoever holds many open closes its own."""
+        """Close the longest idle connection, so a client that opens many loses its own ones."""
         if self._waiting:
             next(iter(self._waiting)).cut()
 
 
 class LimitedConnection(H11Protocol):
-    """uvicorn's, which has no limit of time for a head and answers 503 to all when it is full."""
+    """uvicorn's protocol with a time limit for the head, and room for new connections."""
 
     def __init__(self, *arguments: Any, idle: IdleConnections, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -41,7 +41,7 @@ class LimitedConnection(H11Protocol):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """It waits for a request; the longest waiting one gives it room."""
+        """Add it to the idle connections; close the longest idle one if there are too many."""
         super().connection_made(transport)
         self._idle.add(self)
         self._limit_head()
@@ -49,14 +49,14 @@ class LimitedConnection(H11Protocol):
             self._idle.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is kept of it."""
+        """Remove it from the idle connections."""
         super().connection_lost(exc)
         self._forget_head()
         self._idle.remove(self)
 
     def data_received(self, data: bytes) -> None:
-        """A head that is whole begins a cycle; one that is not goes on."""
-        # uvicorn types it as if there had always been a request.
+        """Stop the time limit once the head is complete."""
+        # uvicorn annotates it as if there were always a request.
         before = cast("RequestResponseCycle | None", self.cycle)
         super().data_received(data)
         cycle = cast("RequestResponseCycle | None", self.cycle)
@@ -67,18 +67,18 @@ class LimitedConnection(H11Protocol):
             self._limit_head()
 
     def on_response_complete(self) -> None:
-        """It waits for the next request, if one may follow."""
+        """Add it to the idle connections again, if it stays open."""
         super().on_response_complete()
         if self.cycle.response_complete and not self.transport.is_closing():
             self._idle.add(self)
 
     def cut(self) -> None:
-        """Close it, whatever was sent."""
+        """Close the connection without a response."""
         self._idle.remove(self)
         self.transport.abort()
 
     def _limit_head(self) -> None:
-        """From the connection or the first byte on: bytes that trickle in give no more time."""
+        """Start the time limit; further bytes do not extend it."""
         if self._head_timer is None:
             self._head_timer = self.loop.call_later(HEAD_S, self.cut)
 

@@ -1,4 +1,4 @@
-"""An ASGI app in, the same app out behind its headers, its host name and its token."""
+"""Adds security headers to every response, and checks the token or the host name."""
 
 import hmac
 from typing import Final
@@ -18,14 +18,16 @@ SECURITY_HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _OPEN: Final = ("/livez", "/readyz", "/metrics", "/assets/")
+_OPEN_PAGES: Final = frozenset({"/", "/api"})
+"""Pages without data."""
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class AccessMiddleware:
-    """Puts the headers on every answer; asks for the token, or without one for a local host name.
+    """Adds security headers; requires the token, or a local host name if there is no token.
 
-    Without a token a page of another site could have its own name resolved to us and read along:
-    its requests carry that name.
+    The host name matters because of DNS rebinding: a page of another site could resolve its own
+    name to this server and read the answers. Its requests carry that name.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, host: str) -> None:
@@ -34,7 +36,7 @@ class AccessMiddleware:
         self._hosts = _LOCAL | {host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,7 +49,9 @@ class AccessMiddleware:
         app: ASGIApp = self._app
         if self._wanted is None:
             if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
-                app = problem(MisdirectedError("without a token only local names are answered"))
+                app = problem(
+                    MisdirectedError("without a token, only local host names are accepted")
+                )
         elif not (_is_open(scope["path"]) or self._has_token(scope)):
             app = problem(
                 UnauthorisedError("send the header Authorization: Bearer TOKEN"),
@@ -62,7 +66,7 @@ class AccessMiddleware:
 
 
 def _is_open(path: str) -> bool:
-    return path == "/" or path.startswith(_OPEN)
+    return path in _OPEN_PAGES or path.startswith(_OPEN)
 
 
 def _host_of(header: str) -> str:

@@ -1,4 +1,4 @@
-"""The questions in, their OpenAPI document out: made of the types that requests are checked by."""
+"""Renders the endpoints as an OpenAPI document, from the types that requests are parsed into."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _REF: Final = "#/components/schemas/{name}"
 _TOKEN: Final = {"token": {"type": "http", "scheme": "bearer"}}
 _ETAG: Final = {
     "ETag": {
-        "description": "Ask again with If-None-Match: 304 says that only the clock has moved.",
+        "description": "Send it as If-None-Match: the response is 304 if the rows are the same.",
         "schema": {"type": "string"},
     }
 }
@@ -39,22 +39,22 @@ _LINKS: Final = {
 }
 
 
-def document(questions: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
-    """OpenAPI 3.1. `token`: whether requests must bring one."""
+def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
+    """The OpenAPI 3.1 document. `token`: whether requests need one."""
     answers, components = msgspec.json.schema_components(
-        [*(endpoint.answer for endpoint in questions), Problem], ref_template=_REF
+        [*(endpoint.answer for endpoint in endpoints), Problem], ref_template=_REF
     )
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Projections of canonical events",
             "version": version("event-normalizer"),
-            "description": "Read-only answers from the views of schema projector. Each says "
-            "as of which moment it is, and how far behind; none is empty because it failed.",
+            "description": "Read-only answers from the views of schema projector. Each answer says "
+            "how fresh it is; a query that fails returns an error and never an empty answer.",
         },
         "paths": {
             ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
-            for endpoint, answer in zip(questions, answers[:-1], strict=True)
+            for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
         },
         "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
         "security": [{"token": []}] if token else [],
@@ -84,7 +84,7 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
                 "content": {"application/json": {"schema": answer}},
                 "links": _LINKS.get(endpoint.name, {}),
             },
-            "304": {"description": "Nothing but the clock has moved since that ETag."},
+            "304": {"description": "The rows are the same as for that ETag."},
             **{
                 str(status): {
                     "description": " ".join(
@@ -119,7 +119,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter is there or not: it is never null."""
+    """The schema without null: a parameter can be left out, but is never null."""
     alternatives = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
     if not alternatives:
         return schema

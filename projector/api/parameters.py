@@ -1,4 +1,4 @@
-"""A query string in, typed parameters out, or one sentence about what is wrong."""
+"""Parses a query string into typed parameters, or raises an error that says what is wrong."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -19,13 +19,13 @@ _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _GREATEST_ID: Final = 2**63 - 1
 _SPAN_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days"}
 
-# PostgreSQL knows no U+0000.
+# PostgreSQL cannot store U+0000.
 Text = Annotated[str, Meta(max_length=1_024, pattern=r"^[^\x00]*$")]
-Id = Annotated[str, Meta(pattern="^[0-9]{1,19}$", description="A 64-bit number, as text.")]
-PageLimit = Annotated[int, Meta(ge=1, le=500, description="Rows of a page at most.")]
+Id = Annotated[str, Meta(pattern="^[0-9]{1,19}$", description="A 64-bit number, as a string.")]
+PageLimit = Annotated[int, Meta(ge=1, le=500, description="Maximum number of rows in a page.")]
 Cursor = Annotated[
     str,
-    Meta(max_length=8_192, pattern="^[A-Za-z0-9_-]+$", description="`next` of the page before."),
+    Meta(max_length=8_192, pattern="^[A-Za-z0-9_-]+$", description="`next` of the previous page."),
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(min_length=1, max_length=50, description="Any of these.")
@@ -36,20 +36,20 @@ By: Final = Meta(min_length=1, max_length=6, description="What to group by.")
 HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is.")]
 MinuteToDay = Annotated[
     Grain,
-    Meta(description="How wide `at` is; minutes of the last 48 hours only, hours before them."),
+    Meta(description="How wide `at` is; minutes only within the last 48 hours, before that hours."),
 ]
 _MINUTES_KEPT: Final = timedelta(hours=48)
 _SHORT: Final = timedelta(hours=2)
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a question can be asked with; each field is a parameter, a list may be repeated."""
+    """Parameters of an endpoint; each field is one parameter, and a list may be repeated."""
 
 
 class WindowParams(Parameters, frozen=True, kw_only=True):
-    """A range of time: the last so much, or from one moment to another.
+    """A time window: a span up to `until`, or from `since` to `until`.
 
-    Where since is not before until it is empty, and so is the answer, which says both.
+    If `since` is not before `until`, the window and the answer are empty.
     """
 
     last: (
@@ -57,42 +57,42 @@ class WindowParams(Parameters, frozen=True, kw_only=True):
             str,
             Meta(
                 pattern="^[1-9][0-9]{0,3}[mhd]$",
-                description="A span up to `until`: 15m, 24h, 7d. 24h, if left out; `since` goes "
-                "before it.",
+                description="A span up to `until`: 15m, 24h, 7d. Default: 24h. Ignored if "
+                "`since` is given.",
             ),
         ]
         | None
     ) = None
-    since: Annotated[datetime, Meta(tz=True, description="The first moment.")] | None = None
+    since: Annotated[datetime, Meta(tz=True, description="Begin of the window.")] | None = None
     until: (
         Annotated[
-            datetime, Meta(tz=True, description="The moment after the last; now, if left out.")
+            datetime, Meta(tz=True, description="End of the window, not included. Default: now.")
         ]
         | None
     ) = None
 
     def bounds(self, now: datetime) -> tuple[datetime, datetime]:
-        """The first moment, and the moment after the last."""
+        """Begin (included) and end (not included) of the window."""
         until = now if self.until is None else _within(self.until)
         since = until - _span(self.last or "24h") if self.since is None else _within(self.since)
         return max(since, _EARLIEST), until
 
 
 class GroupedParams(WindowParams, frozen=True, kw_only=True):
-    """Of a question answered by counts in groups."""
+    """Parameters of an endpoint that returns counts in groups."""
 
-    limit: Annotated[int, Meta(ge=1, le=5_000, description="Groups in the answer at most.")] = 1_000
+    limit: Annotated[int, Meta(ge=1, le=5_000, description="Maximum number of groups.")] = 1_000
 
     def needs_minutes(self, now: datetime) -> bool:
-        """Whether minutes are worth their price: of a short window, or because `at` is one."""
+        """Whether to read minutes, which is slower: for a short window, or if `at` is a minute."""
         since, until = self.bounds(now)
         by_minute = getattr(self, "every", "") == "minute" and "at" in getattr(self, "by", ())
         return by_minute or until - since <= _SHORT
 
     def buckets(self, now: datetime, finest: Grain) -> tuple[Grain, datetime, datetime]:
-        """A grain, and the bounds rounded outwards to it: what is counted lies in whole buckets.
+        """The grain, and the bounds rounded outwards to it, because counts cover whole buckets.
 
-        It is the finest that there are counts of, or that of `at` where that is wider.
+        The grain is the finest that has counts, or that of `at` if it is wider.
         """
         since, until = self.bounds(now)
         counted: Grain = finest
@@ -105,23 +105,23 @@ class GroupedParams(WindowParams, frozen=True, kw_only=True):
 
 
 class PagedParams(Parameters, frozen=True, kw_only=True):
-    """Of a question answered by a list that is read page by page."""
+    """Parameters of an endpoint that returns a list in pages."""
 
     limit: PageLimit = 50
     cursor: Cursor | None = None
 
 
 class PagedWindowParams(WindowParams, frozen=True, kw_only=True):
-    """Of a list within a range of time."""
+    """Parameters of a list in pages within a time window."""
 
     limit: PageLimit = 50
     cursor: Cursor | None = None
 
 
-_Asked = TypeVar("_Asked", bound=Parameters)
+_Params = TypeVar("_Params", bound=Parameters)
 
 
-def parse(query: bytes, kind: type[_Asked]) -> _Asked:
+def parse(query: bytes, kind: type[_Params]) -> _Params:
     """The parameters of one request. Raises InvalidParameterError."""
     given: dict[str, list[str]] = {}
     try:
@@ -130,7 +130,7 @@ def parse(query: bytes, kind: type[_Asked]) -> _Asked:
         )
     except ValueError as error:
         raise InvalidParameterError(
-            "the query is no UTF-8 in percent-encoding, or too long"
+            "the query is not percent-encoded UTF-8, or too long"
         ) from error
     for name, text in pairs:
         given.setdefault(name, []).append(text)
@@ -138,20 +138,20 @@ def parse(query: bytes, kind: type[_Asked]) -> _Asked:
     unknown = sorted(set(given) - set(fields))
     if unknown:
         raise InvalidParameterError(
-            f"{unknown[0][:60]!r} is no parameter here: {', '.join(fields)}"
+            f"{unknown[0][:60]!r} is not a parameter here; expected one of: {', '.join(fields)}"
         )
     return kind(**{name: _converted(fields[name], texts) for name, texts in given.items()})
 
 
 def parse_id(text: str) -> int:
-    """An id of a path; what cannot be one is not there. Raises NotFoundError."""
+    """An id in a path. Raises NotFoundError if it cannot be an id."""
     if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
         raise NotFoundError("there is no such id")
     return int(text)
 
 
 def ids(texts: list[str] | None) -> list[int] | None:
-    """Ids to filter by; what cannot be one matches nothing."""
+    """Ids to filter by; a number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None
     return [number for number in map(int, texts) if number <= _GREATEST_ID]
@@ -195,19 +195,19 @@ def _is_number(field: msgspec.structs.FieldInfo) -> bool:
 
 
 def _item(field: msgspec.structs.FieldInfo) -> Any:
-    """What one value of the parameter is."""
+    """The type of one value of the parameter."""
     kind = bare(field)
     item = get_args(kind)[0] if get_origin(kind) is tuple else kind
     return get_args(item)[0] if get_origin(item) is Annotated else item
 
 
 def _number(text: str) -> int | str:
-    """The number; other text stays, so that it is refused with the right sentence."""
+    """The number; other text is returned as it is, and rejected later with a good message."""
     return int(text) if re.fullmatch("-?(0|[1-9][0-9]{0,10})", text, re.ASCII) else text
 
 
 def _within(moment: datetime) -> datetime:
-    """The moment in UTC; what lies beyond all events is moved to the end of time as we count it."""
+    """The moment in UTC, limited to the years 1970 to 2200."""
     try:
         return min(max(moment.astimezone(UTC), _EARLIEST), _LATEST)
     except OverflowError:
@@ -219,12 +219,12 @@ def _span(text: str) -> timedelta:
 
 
 def minutes_from(now: datetime) -> datetime:
-    """From when on the views count by the minute."""
+    """The begin of the time for which the views have counts by minute."""
     return floor(now, "hour") - _MINUTES_KEPT
 
 
 def floor(moment: datetime, grain: Grain, *, up: bool = False) -> datetime:
-    """The begin of its bucket; the end of it, or the moment itself if one ends there, if `up`."""
+    """The moment rounded down to the grain, or rounded up if `up`."""
     beyond = (moment - _EARLIEST) % timedelta(seconds=SECONDS[grain])
     if up and beyond:
         return moment - beyond + timedelta(seconds=SECONDS[grain])

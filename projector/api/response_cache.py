@@ -1,4 +1,4 @@
-"""One query for all who ask the same within a second: many open pages cost as much as one."""
+"""Caches responses for one second, so that many open pages cost as much as one."""
 
 import asyncio
 import time
@@ -9,12 +9,12 @@ from weakref import WeakValueDictionary
 import msgspec
 
 FRESH_S: Final = 1.0
-"""How long an answer is given to others who ask the same."""
+"""How long a response is used for identical requests."""
 MOST_BYTES: Final = 16 << 20
 
 
 class CachedResponse(msgspec.Struct, frozen=True):
-    """An answer as it is sent, and its ETag: equal when nothing but the clock has moved."""
+    """A response body and its ETag, which changes only if the rows change."""
 
     body: bytes
     etag: str
@@ -22,19 +22,19 @@ class CachedResponse(msgspec.Struct, frozen=True):
 
 
 class ResponseCache:
-    """The answers of the last second, by what was asked."""
+    """The responses of the last second by their path and query."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._answers: dict[str, CachedResponse] = {}
-        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._bytes = 0
 
     async def get(
         self, key: str, run: Callable[[], Awaitable[tuple[bytes, str]]]
     ) -> tuple[CachedResponse, bool]:
-        """The answer, and whether it is another's. An error is its asker's alone."""
-        async with self._asking.setdefault(key, asyncio.Lock()):
+        """The response, and whether it comes from the cache. Errors of `run` are not cached."""
+        async with self._locks.setdefault(key, asyncio.Lock()):
             known = self._answers.get(key)
             if known is not None and self._clock() - known.made_s < FRESH_S:
                 return known, True
@@ -44,7 +44,7 @@ class ResponseCache:
             return made, False
 
     def _keep(self, key: str, made: CachedResponse) -> None:
-        """What is over a second old goes, and beyond MOST_BYTES the oldest."""
+        """Drop responses older than FRESH_S, and the oldest ones above MOST_BYTES."""
         self._drop(key)
         self._answers[key] = made
         self._bytes += len(made.body)

@@ -1,4 +1,4 @@
-"""Bytes and ETags in, responses out."""
+"""Builds responses: answers with an ETag, and problems."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _JSON = "application/json"
 
 
 def problem(error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
-    """The answer that says why there is none."""
+    """The response for an error."""
     return Response(
         msgspec.json.encode(error.problem()),
         status_code=error.status,
@@ -29,7 +29,7 @@ def answer(
     media_type: str = _JSON,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """200 with the body, or 304 where the asker has it."""
+    """200 with the body, or 304 if the client has the same ETag."""
     always = {"ETag": etag, "Cache-Control": "private, no-cache", **(headers or {})}
     known = [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
     if etag in known or "*" in known:

@@ -1,4 +1,4 @@
-"""Settings in, a server until SIGTERM."""
+"""Runs the server until SIGTERM or SIGINT."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ LEAST_TOKEN: Final = 16
 
 _STOP_S: Final = 5
 _IDLE_S: Final = 30
-"""A page asks more often than that, and keeps its connection."""
+"""Longer than the polling interval of the page, so that it keeps its connection."""
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG: Final = 256
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What `projector serve` can be told; its --help documents each."""
+    """Settings of `projector serve`; its --help documents each."""
 
     database_url: str
     host: str = "127.0.0.1"
@@ -42,10 +42,11 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: int = 5
 
 
-async def serve(settings: ApiSettings, say: Callable[[str], None]) -> None:
-    """Serves until SIGTERM or SIGINT; says the address first.
+async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> None:
+    """Print the address, then serve until SIGTERM or SIGINT.
 
-    Raises ConfigurationError if others could read along, or the address is taken.
+    Raises ConfigurationError if other machines could read without a token, or if the address cannot
+    be used.
     """
     _refuse_exposure(settings)
     _log_to_stderr()
@@ -55,12 +56,12 @@ async def serve(settings: ApiSettings, say: Callable[[str], None]) -> None:
     with _listening(settings.host, settings.port) as listener:
         async with reader:
             server = Server(build(reader, token=settings.token, host=settings.host))
-            say(f"serving on {address_of(listener)}")
+            print_line(f"serving on {address_of(listener)}")
             await server.serve(sockets=[listener])
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our limits; a signal to stop ends it in order, and nothing else."""
+    """uvicorn with our limits; SIGTERM and SIGINT end it with exit code 0."""
 
     def __init__(self, app: ASGIApp) -> None:
         super().__init__(
@@ -80,7 +81,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Its own way ends the process by the signal, as if it had not been in order."""
+        """Replaces uvicorn's handling, which ends the process by the signal."""
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
             loop.add_signal_handler(number, self.stop)
@@ -91,7 +92,7 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Finish what is in flight."""
+        """Finish requests in flight, then stop."""
         self.should_exit = True
 
 
@@ -110,7 +111,7 @@ def _log_to_stderr() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    # uvicorn's lines hold addresses with what was asked, and texts of errors.
+    # uvicorn logs query strings and error messages, which may contain event content.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
 
 
@@ -124,7 +125,7 @@ def _refuse_exposure(settings: ApiSettings) -> None:
         )
     if settings.token is None and not _is_loopback(settings.host):
         raise ConfigurationError(
-            f"--host {settings.host} lets others read: set a token first: "
+            f"--host {settings.host} lets other machines read: set a token first: "
             "type export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
 
@@ -138,7 +139,7 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Only where the protocol is named does asyncio not delay small packets, by 40 ms an answer.
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it responses take 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -20,7 +20,7 @@ from projector.database_session import database_url
     default="127.0.0.1",
     show_default=True,
     show_envvar=True,
-    help="Address to listen on; other than this machine's own only with PROJECTOR_TOKEN.",
+    help="Address to listen on; a non-local one needs PROJECTOR_TOKEN.",
 )
 @click.option(
     "--port",
@@ -29,7 +29,7 @@ from projector.database_session import database_url
     default=8384,
     show_default=True,
     show_envvar=True,
-    help="Port to listen on; 0: any that is free.",
+    help="Port to listen on; 0 for any free port.",
 )
 @click.option(
     "--connections",
@@ -38,7 +38,7 @@ from projector.database_session import database_url
     default=4,
     show_default=True,
     show_envvar=True,
-    help="Database connections at most; who finds none within 5 s is told so.",
+    help="Maximum number of database connections; a request waits 5 s for one.",
 )
 @click.option(
     "--timeout",
@@ -49,7 +49,7 @@ from projector.database_session import database_url
     metavar="SECONDS",
     show_default=True,
     show_envvar=True,
-    help="How long the database may take for one statement.",
+    help="Statement timeout.",
 )
 def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
@@ -59,24 +59,24 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
     projector serve                                # http://127.0.0.1:8384
     curl -s '127.0.0.1:8384/api/v1/error-rate-by-attempt?last=24h&by=attempts'
     curl -s '127.0.0.1:8384/api/v1/calls?failed=true&step=fetch&attempts=0&limit=10'
-    curl -s  127.0.0.1:8384/openapi.json           # every question, its parameters and answer
+    curl -s  127.0.0.1:8384/openapi.json           # every endpoint, as OpenAPI
 
-    Every answer says as_of which moment it is and how far behind; a question that fails is an error
-    with its reason. Whatever the user of DATABASE_URL may do, questions are asked as the role
-    projector_reader, which sees views only:
+    Every answer says how fresh it is (as_of, behind_s); a query that fails returns an error with a
+    reason. Queries run as the role projector_reader, which can read views only. The user of
+    DATABASE_URL needs that role:
 
     \b
     create role dashboard login password '...' in role projector_reader;
 
-    For others than this machine set a token, which the page asks for and curl sends:
+    To serve other machines, set a token; the page asks for it, and curl sends it:
 
     \b
     export PROJECTOR_TOKEN=$(openssl rand -hex 32)
     projector serve --host 0.0.0.0
     curl -s -H "Authorization: Bearer $PROJECTOR_TOKEN" http://projector:8384/api/v1/freshness
 
-    Put TLS in front of it. /livez, /readyz and /metrics are for the orchestrator. SIGTERM: answers
-    in flight are finished, then exit 0.
+    Put TLS in front of it. /livez, /readyz and /metrics are for the orchestrator. On SIGTERM it
+    finishes requests in flight and exits with 0.
     """
     try:
         asyncio.run(
@@ -89,7 +89,7 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
                     connections=connections,
                     timeout_s=timeout_s,
                 ),
-                say=click.echo,
+                print_line=click.echo,
             )
         )
     except ConfigurationError as error:

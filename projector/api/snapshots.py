@@ -1,4 +1,4 @@
-"""A database URL in, snapshots out: rows, and how fresh they are, as of one moment."""
+"""Reads rows of views, with their freshness, from one snapshot of the database."""
 
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +17,7 @@ from projector.api.api_errors import (
 )
 
 READER: Final = "projector_reader"
-"""The role that every connection takes: it sees the views, and nothing else."""
+"""The role of every connection; it can read views only."""
 
 _WAIT_S: Final = 5.0
 _IDLE_S: Final = 60.0
@@ -41,7 +41,7 @@ _Row = TypeVar("_Row")
 
 
 class Statement:
-    """SQL with named parameters (`:name::type`): values never become part of its text."""
+    """SQL with named parameters (`:name::type`), which are sent separately from the text."""
 
     def __init__(self, text: str) -> None:
         self._names: list[str] = []
@@ -53,12 +53,12 @@ class Statement:
         return f"${self._names.index(name[1]) + 1}"
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """The values that it names, in the order of their numbers."""
+        """The values of its parameters, in the order of their numbers."""
         return [values[name] for name in self._names]
 
 
 class Snapshot:
-    """One moment of the database; everything read through it agrees."""
+    """One repeatable-read transaction: everything read through it is consistent."""
 
     def __init__(
         self, connection: asyncpg.Connection, read_at: datetime, as_of: datetime | None
@@ -69,13 +69,13 @@ class Snapshot:
 
     @property
     def behind_s(self) -> float | None:
-        """From as_of to the reading."""
+        """Seconds between as_of and read_at; None if nothing was read yet."""
         return None if self.as_of is None else max(0.0, (self.read_at - self.as_of).total_seconds())
 
     async def records(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
-        """What the statement gives."""
+        """The records that the statement returns."""
         found: list[asyncpg.Record] = await self._connection.fetch(
             statement.text, *statement.arguments(values)
         )
@@ -84,14 +84,14 @@ class Snapshot:
     async def rows(
         self, statement: Statement, values: Mapping[str, Any], kind: type[_Row]
     ) -> list[_Row]:
-        """What the statement gives, as rows of this kind: its columns are their fields."""
+        """The records as instances of `kind`, whose fields are named like the columns."""
         return [kind(**record) for record in await self.records(statement, values)]
 
 
 class Reader:
-    """A small pool of connections that read views only.
+    """A small pool of connections that can read only views; an async context manager.
 
-    They are made when they are asked for: it starts while the database is away.
+    Connections are opened on demand, so that it can start while the database does not answer.
     """
 
     def __init__(self, url: str, *, connections: int, timeout_s: float) -> None:
@@ -119,12 +119,12 @@ class Reader:
 
     @property
     def in_use(self) -> int:
-        """Connections that answer a question now."""
+        """Number of connections in use."""
         return self._pool.get_size() - self._pool.get_idle_size() if self._pool else 0
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """Raises ApiError, by what the database said."""
+        """A snapshot for the block. Raises ApiError, by the SQLSTATE of the error."""
         assert self._pool
         try:
             async with (
@@ -145,7 +145,7 @@ class Reader:
         except TimeoutError as error:
             if pool.get_size() < self._connections:
                 raise DatabaseUnavailableError("the database does not answer") from error
-            raise BusyError("too many questions at once: ask again") from error
+            raise BusyError("too many requests at once: try again") from error
         try:
             yield connection
         finally:
@@ -161,25 +161,25 @@ class Reader:
             "lock_timeout": "2s",
             "search_path": "projector",
             "TimeZone": "UTC",
-            # A filter that was not given must fall out of the plan.
+            # A generic plan would keep filters that are null.
             "plan_cache_mode": "force_custom_plan",
-            # Compiling costs more than any of our queries.
+            # JIT compilation takes longer than any of these queries.
             "jit": "off",
-            # The normalizer writes beside us.
+            # Parallel workers would slow down the normalizer on the same server.
             "max_parallel_workers_per_gather": "0",
         }
 
 
 async def _refuse_tables(connection: asyncpg.Connection) -> None:
     if await connection.fetchval(_TABLES):
-        raise DatabaseRefusedError(f"{READER} may read tables: only views are served; revoke that")
+        raise DatabaseRefusedError(f"{READER} can read tables, but must read views only: revoke it")
 
 
 def _translated(error: asyncpg.PostgresError, timeout_s: float) -> ApiError:
-    """By SQLSTATE; the server's own words may hold content and stay inside."""
+    """By SQLSTATE; the server's message may contain event content and is not sent."""
     code = error.sqlstate or ""
     if code == "57014":
-        return TooSlowError(f"the database needed more than {timeout_s:g} s: ask for less")
+        return TooSlowError(f"the database needed more than {timeout_s:g} s: request less data")
     if code in ("42501", "22023") and "role" in str(error):
         return DatabaseRefusedError(f"the user of DATABASE_URL may not act as {READER}: grant it")
     if code[:2] in _MOMENT_CLASSES:

@@ -1,4 +1,4 @@
-"""The dashboard page and its files: read once at start, served from memory by their names."""
+"""Serves the dashboard page and its files from memory; they are read once at start."""
 
 import gzip
 import hashlib
@@ -29,7 +29,7 @@ _PACKED: Final = (".css", ".html", ".js", ".json", ".map", ".svg")
 
 
 class AssetFile(msgspec.Struct, frozen=True):
-    """A file as it is sent."""
+    """A file with its media type, compressed body and ETag."""
 
     media_type: str
     body: bytes
@@ -38,7 +38,7 @@ class AssetFile(msgspec.Struct, frozen=True):
 
 
 class StaticFiles:
-    """No path of a request ever reaches the disk: a name is known, or there is no such file."""
+    """Files by name. No path of a request is ever used as a path on disk."""
 
     def __init__(self, page: Path, assets: Mapping[str, Path]) -> None:
         self._page = _read(page)
@@ -49,14 +49,14 @@ class StaticFiles:
         return _sent(request, self._page)
 
     async def asset(self, request: Request) -> Response:
-        """A script, style, font or picture of it."""
+        """A script, style, font or image of the dashboard. Raises NotFoundError."""
         file = self._assets.get(request.path_params["name"])
         if file is None:
             raise NotFoundError("there is no such file")
         return _sent(request, file)
 
 
-@cache  # packing the charts' five megabytes takes a third of a second
+@cache  # compressing the five megabytes of plotly takes a third of a second
 def _read(path: Path) -> AssetFile:
     body = path.read_bytes()
     return AssetFile(

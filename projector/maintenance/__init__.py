@@ -1,9 +1,11 @@
 """Keeps the database small and fast: retention, compaction of counters, statistics.
 
 maintain.py         every step in a safe order, one maintainer at a time
-retention.py        deletes old events, executions and refused records; their counts stay
+retention_horizon.py  raises the age from which records are ignored
+event_retention.py  deletes old events; their counts stay
+retention.py        deletes old executions and refused records; their counts stay
 archive.py          writes events into files before they are deleted
-merged_records.py   deletes notes on merged records whose event is gone
-bookkeeping.py      deletes old gaps and runs of jobs
+merged_records.py   deletes merged records whose events are deleted
+bookkeeping.py      deletes old gaps and job runs
 housekeeping.py     compacts shards, drops old minutes and hours, refreshes statistics
 """

@@ -1,8 +1,8 @@
-"""Writes events that are about to go into a folder: canonical lines in zstd files.
+"""Writes events to archive files before they are deleted: canonical lines, compressed with zstd.
 
-A file is whole and on the disk before its events are deleted. Where the process dies in between,
-the events are written again, into another file if the range is another: `normalizer backfill`
-reads any number of them back, an event that is in two files once.
+A file is complete and on disk before its events are deleted. If the process dies in between, the
+next run writes the events again, possibly to another file. `normalizer backfill` reads any number
+of these files back and stores an event once, also if it is in two files.
 """
 
 import os
@@ -22,11 +22,11 @@ _JSON: Final = frozenset({"context", "result", "meta", "extra", "coercions", "he
 COLUMNS: Final = ", ".join(
     f"{name}::text" if name in _JSON else name for name in Envelope.__struct_fields__
 )
-"""What a row must be selected as, to be written."""
+"""The select list of the rows that `write` takes."""
 
 
 class ArchiveFolder:
-    """A folder of files named by the least and the greatest event_id in them. Made if missing."""
+    """A folder of files that are named by their first and last event_id; created if missing."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -36,9 +36,9 @@ class ArchiveFolder:
         self._path = path
 
     def write(self, rows: Sequence[asyncpg.Record]) -> Path:
-        """Write the rows, ascending by event_id; the file is there for good when this returns.
+        """Write rows (ascending by event_id) to a new file, which is synced to disk on return.
 
-        No file is ever written over. Raises FatalError where it cannot be written.
+        No existing file is overwritten. Raises FatalError if the file cannot be written.
         """
         lines = b"".join(to_canonical(_envelope(row)) + b"\n" for row in rows)
         packed = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(lines)

@@ -1,6 +1,6 @@
-"""Lets old bookkeeping go: gaps of the log, and runs of jobs of which no row is left.
+"""Deletes old gaps of the log, and runs of jobs whose rows are all deleted.
 
-Off until asked for. The ledger still explains every position: offsets in gaps stay counted.
+Both are off by default. The ledger stays complete: the offsets of deleted gaps stay counted.
 """
 
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ ROWS_A_STEP: Final = 5_000
 async def drop_gaps(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete gaps that were met before then; how many offsets they had stays counted."""
+    """Delete gaps that were found before `before`; the number of their offsets stays counted."""
     gone = 0
     if dry_run:
         gone = await connection.fetchval(_COUNT_GAPS, before)
@@ -31,7 +31,7 @@ async def drop_gaps(
 async def drop_jobs(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Forget runs that ended before then, once retention has taken all that they stored."""
+    """Delete runs that ended before `before`, once retention has deleted every row they stored."""
     runs = await connection.fetch(_OLD_RUNS, before)
     for job_id, run in runs if not dry_run else ():
         while await connection.fetchval(_DELETE_BATCHES, job_id, run, ROWS_A_STEP):
@@ -74,7 +74,7 @@ _DELETE_GAPS: Final = """
 
 _OLD_RUNS: Final = """
     select   job_id, run
-    from     normalizer.jobs
+    from     normalizer.jobs as job
     where    ended_at < $1::timestamptz
     and      (
                  select (coalesce(sum(stored), 0), coalesce(sum(quarantined), 0))
@@ -103,7 +103,7 @@ _DELETE_BATCHES: Final = """
     select count(*) from gone
 """
 
-# In the order of their references.
+# In the order of the foreign keys.
 _DELETE_RUN: Final = """
     with refusals as (
         delete from normalizer.job_refusals where job_id = $1::text and run = $2::integer

@@ -1,6 +1,6 @@
-"""What keeps reading and writing fast: shards added up, old minutes dropped, freeze.
+"""Keeps reads and writes fast: compacts shards, deletes old minutes and hours, freezes partitions.
 
-Each step is small, can stop anywhere and can be done again.
+Each step is a short statement. A run can stop after any of them and be repeated.
 """
 
 import contextlib
@@ -15,17 +15,17 @@ from projector.hours import HOUR, hours_of
 ROWS_A_STEP: Final = 5_000
 
 _QUIET: Final = timedelta(hours=2)
-"""Nobody but a late event writes to minutes and hours that are older."""
+"""Only late events write to minutes and hours that are older than this."""
 
 _LATE: Final = timedelta(hours=6)
-"""How far behind the last time shards are looked at again; once a day, all of them are."""
+"""How far before the last compaction the next one begins; once a day it takes all hours."""
 
-_ALL_AGAIN: Final = timedelta(days=1)
+_FULL_SCAN_EVERY: Final = timedelta(days=1)
 
 _HOURS_AT_ONCE: Final = 24
 _BEFORE_ALL: Final = datetime(1, 1, 1, tzinfo=UTC)
 
-_ANALYSE_AGAIN: Final = timedelta(hours=6)
+_ANALYSE_EVERY: Final = timedelta(hours=6)
 
 MINUTES: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("event_minutes", "minute", ("events",)),
@@ -42,21 +42,21 @@ HOURS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("worker_hours", "hour", ("calls", "timed", "duration_us")),
     ("error_hours", "hour", ("calls",)),
 )
-"""Sharded tables: their time, and what they add up."""
+"""Sharded tables: name, time column, and the columns that are sums."""
 
 
 async def drop_minutes(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Drop minutes that are older; hours answer for them."""
+    """Delete counts by minute from before `before`; the counts by hour stay."""
     if not dry_run:
-        # First nobody shows them any more, then they go.
+        # Views hide these minutes before they are deleted.
         await connection.execute(_RAISE_KEPT_FROM, before)
     for table, time, _ in MINUTES:
         gone = 0
         if dry_run:
             gone = await connection.fetchval(
-                f"select count(*) from {table} where {time} < $1::timestamptz",  # noqa: S608 - our own
+                f"select count(*) from {table} where {time} < $1::timestamptz",  # noqa: S608 - constants of this package
                 before,
             )
         while not dry_run:
@@ -73,9 +73,9 @@ async def drop_minutes(
 async def drop_hours(
     connection: asyncpg.Connection, before: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Drop what is counted of archived events in hours before then, and rows that add up to none.
+    """Delete counts of archived events in hours before `before`, and rows whose sums are all 0.
 
-    What stored events say stays, however old: so nothing that is verified changes.
+    Counts of stored events stay, however old they are, so verification gives the same result.
     """
     until = before.replace(minute=0, second=0, microsecond=0)
     for table, time, measures in HOURS:
@@ -93,11 +93,11 @@ async def drop_hours(
 async def compact_shards(
     connection: asyncpg.Connection, now: datetime, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Add up in one row what several writers counted beside each other."""
+    """Add the rows of several shards to one row, in hours to which no writer adds any more."""
     until = (now - _QUIET).replace(minute=0, second=0, microsecond=0)
     for subject, tables in (("minutes", MINUTES), ("hours", HOURS)):
         since, is_full_scan = await connection.fetchrow(
-            _COMPACT_SINCE, subject, now - _ALL_AGAIN, _LATE
+            _COMPACT_SINCE, subject, now - _FULL_SCAN_EVERY, _LATE
         )
         for table, time, measures in tables:
             compacted = 0
@@ -106,7 +106,7 @@ async def compact_shards(
                     compacted += rows
                     continue
                 bounds = (hour, hour + HOUR)
-                # Who holds a shard for so long is let by; its hour is looked at again.
+                # A writer that holds the shard goes first; a later run compacts this hour.
                 with contextlib.suppress(asyncpg.LockNotAvailableError):
                     compacted += await connection.fetchval(
                         _COMPACT, table, time, list(measures), *bounds
@@ -121,7 +121,7 @@ async def compact_shards(
 async def _sharded_hours(
     connection: asyncpg.Connection, table: str, time: str, bounds: tuple[datetime, datetime]
 ) -> AsyncIterator[tuple[datetime, int]]:
-    """Hours of which something is counted in shards above 0, and in how many rows."""
+    """Hours with rows in shards above 0, and the number of these rows."""
     statement = _SHARDED_HOURS.format(table=table, time=time)
     async for hours in hours_of(connection, table, time, bounds, _HOURS_AT_ONCE):
         for hour, rows in await connection.fetch(statement, hours):
@@ -131,11 +131,11 @@ async def _sharded_hours(
 async def refresh_statistics(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Analyse what autovacuum does not (a partitioned table), freeze settled partitions."""
+    """Analyse the partitioned table, which autovacuum does not; freeze complete partitions."""
     if not dry_run:
         await connection.execute("set statement_timeout = 0")
     try:
-        if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_AGAIN):
+        if await connection.fetchval(_STALE_STATISTICS, _ANALYSE_EVERY):
             if not dry_run:
                 await connection.execute("analyze normalizer.events")
             yield f"{'would analyse' if dry_run else 'analysed'} normalizer.events"
@@ -171,7 +171,7 @@ _COUNT_ARCHIVED: Final = """
     and    (shard < 0 or {none})
 """
 
-# A row that somebody counts in just now is left for the next time.
+# A row that a writer has locked is left for the next run.
 _DELETE_ARCHIVED: Final = """
     with old as materialized (
         select ctid as row_id
@@ -226,7 +226,7 @@ _STALE_STATISTICS: Final = """
     where  relid = 'normalizer.events'::regclass
 """
 
-# Not those that today's ids fall into, nor the one of hashed ids, which come at all times.
+# Partitions that still grow are left out: those of today's ids, and that of hashed ids.
 _UNFROZEN: Final = """
     with clock (id) as (
         select ((extract(epoch from clock_timestamp()) * 1000)::bigint - 1704067200000) << 22

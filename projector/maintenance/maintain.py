@@ -1,7 +1,8 @@
-"""What an operator wants kept in, what was done about it out: one line a thing, in a safe order.
+"""Runs every maintenance step in a safe order, and reports each change in one line.
 
-One maintainer at a time: an advisory lock on its own connection, freed at once if it dies. Every
-step can stop anywhere; the next run goes on. A step that fails keeps no other from its turn.
+Only one maintainer runs at a time: it holds an advisory lock, which PostgreSQL releases when the
+connection ends. Any step can be interrupted; the next run continues. If a step fails, the others
+still run.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,6 +17,7 @@ from normalizer.errors import NormalizerError
 from projector.database_session import sentence
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.bookkeeping import drop_gaps, drop_jobs
+from projector.maintenance.event_retention import drop_events
 from projector.maintenance.housekeeping import (
     compact_shards,
     drop_hours,
@@ -23,32 +25,30 @@ from projector.maintenance.housekeeping import (
     refresh_statistics,
 )
 from projector.maintenance.merged_records import drop_merged_records
-from projector.maintenance.retention import (
-    drop_events,
-    drop_executions,
-    drop_quarantine,
-    drop_raw,
-)
+from projector.maintenance.retention import drop_executions, drop_quarantine, drop_raw
+from projector.verify.divergences import record
 from projector.verify.ranges import Scope
-from projector.verify.verify import Verdict, record, verify
+from projector.verify.verdict import Verdict
+from projector.verify.verify import verify
 
 _LOCK: Final = 5_203_947_410_821
 
 
 class MaintainerBusy(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """Another process maintains this database just now."""
+    """Another process maintains or repairs this database now."""
 
 
 class StepsFailed(NormalizerError):  # noqa: N818 - the steps are the mistake, not this
-    """The database refused some of what is to be done; all else is done, and the next run tries."""
+    """The database rejected some steps; all others are done, and the next run tries again."""
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """How long rows are kept; None: for ever. Minutes: at least as long as the views show them.
+    """How long rows are kept; None means for ever.
 
-    Events are taken in for as long as `events` says, and kept for the margin longer: reports of one
-    event that are at most so far apart count once. Executions are forgotten only when none of their
-    events is left; so are runs of jobs. `hours` is of what is counted of events that are gone.
+    events: how old a record may be to be stored. margin: how much longer stored events are kept, so
+    that two reports of one event count once if they are at most this far apart. executions, jobs:
+    they are deleted only once all of their events are. hours: counts of deleted events. minutes: at
+    least the two days that the views show.
     """
 
     minutes: timedelta = timedelta(days=2)
@@ -71,11 +71,11 @@ async def maintain(
     sample: Scope | None = None,
     folder: ArchiveFolder | None = None,
 ) -> AsyncGenerator[str | Verdict, None]:
-    """Each thing that was done, or would be, and what it verified.
+    """Yields one line for each change (with `dry_run`, each that would be made), then verdicts.
 
-    Events that go are written into the folder, if there is one, before they do. `sample` is
-    verified at the end, and what is found kept for the view `agreement`. Raises MaintainerBusy;
-    StepsFailed after the last step, if the database refused one or more of them.
+    Events are written to `folder`, if there is one, before they are deleted. `sample` is verified
+    at the end; its verdicts are stored for the view `agreement`. Raises MaintainerBusy; raises
+    StepsFailed after the last step if the database rejected one or more of them.
     """
     async with maintenance_lock(connection):
         now: datetime = await connection.fetchval("select now()")
@@ -98,9 +98,9 @@ async def maintain(
 
 @asynccontextmanager
 async def maintenance_lock(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """No other process maintains or repairs meanwhile. Raises MaintainerBusy."""
+    """Holds the lock of maintenance and repair. Raises MaintainerBusy if another process does."""
     if not await connection.fetchval("select pg_try_advisory_lock($1::bigint)", _LOCK):
-        raise MaintainerBusy("another process maintains or repairs this database just now")
+        raise MaintainerBusy("another process maintains or repairs this database now")
     try:
         yield
     finally:
@@ -116,7 +116,7 @@ def _steps(
     *,
     dry_run: bool,
 ) -> dict[str, AsyncIterator[str | Verdict]]:
-    """By name, in order; none has begun."""
+    """The steps by name, in order; iterating over one runs it."""
     steps: dict[str, AsyncIterator[str | Verdict]] = {}
     if keep.events is not None:
         before = now - keep.events
@@ -151,10 +151,10 @@ def _steps(
 
 
 async def _drop_verdicts(connection: asyncpg.Connection, before: datetime) -> AsyncIterator[str]:
-    """Those that a later one has taken the place of, and notes that ended before then."""
+    """Delete verdicts that a later one replaces, and divergences that ended before `before`."""
     dropped = await connection.fetchval(_DROP_VERDICTS, before)
     if dropped:
-        yield f"dropped {dropped:,} verdicts that later ones have followed"
+        yield f"dropped {dropped:,} verdicts that later ones replace"
 
 
 async def _verified(connection: asyncpg.Connection, sample: Scope) -> AsyncIterator[Verdict]:

@@ -1,6 +1,6 @@
-"""Forgets records that told again of rows that are gone; once a day, for all are looked at.
+"""Deletes merged records whose events are all deleted; at most once a day, as it reads them all.
 
-They tell nothing any more: such a record is expired, or as good as new.
+They have no use any more: if such a record is read again, it is expired, or stored as a new one.
 """
 
 from bisect import bisect_right
@@ -12,16 +12,16 @@ import asyncpg
 
 ROWS_A_STEP: Final = 1_000
 IDS_A_STEP: Final = 20_000
-"""Looked for in one page of tellings: a row of them has as many as a batch told again."""
+"""Event ids of one page: a row has one for each event of its batch that was merged."""
 
-_SCAN_AGAIN: Final = timedelta(days=1)
+_SCAN_EVERY: Final = timedelta(days=1)
 
 
 async def drop_merged_records(
     connection: asyncpg.Connection, *, dry_run: bool
 ) -> AsyncIterator[str]:
-    """Delete those of which no event is left, in the order of their key, a page at a time."""
-    if dry_run or not await connection.fetchval(_SCANNED_LONG_AGO, _SCAN_AGAIN):
+    """Delete rows without stored events, page by page in the order of their key."""
+    if dry_run or not await connection.fetchval(_SCANNED_LONG_AGO, _SCAN_EVERY):
         return
     gone = 0
     last: Sequence[Any] = ("", 0, 0, 0, 0)
@@ -37,13 +37,13 @@ async def drop_merged_records(
             gone += len(over)
     await connection.execute(_NOTE_SCANNED)
     if gone:
-        yield f"deleted {gone:,} notes of records that told again of what is gone"
+        yield f"deleted {gone:,} merged records whose events are deleted"
 
 
 async def _stored(
     connection: asyncpg.Connection, partitions: Sequence[asyncpg.Record], event_ids: set[int]
 ) -> set[int]:
-    """Which of the ids are stored; each is looked for in its own partition."""
+    """The ids that are stored; each is looked up only in the partition that can hold it."""
     left: set[int] = set()
     ids = sorted(event_ids)
     first = 0
@@ -68,7 +68,7 @@ _NOTE_SCANNED: Final = (
 
 _PARTITIONS: Final = "select low, high from normalizer.event_partitions order by low"
 
-# The first is taken however many ids it has.
+# The first row is always taken, however many ids it has.
 _PAGE: Final = """
     select   source_topic, source_incarnation, source_partition, offset_block, merge_id, event_ids
     from     (

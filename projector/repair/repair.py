@@ -1,12 +1,13 @@
-"""What is asked in, the same made to agree with the log, beside everybody's work; verdicts out.
+"""Repairs projections while writers and readers continue.
 
-It is `verify` that mends what it finds, range by range, and compares again. An execution and
-its calls are folded anew under their lock. Of a counter, fold and rows are read in one statement,
-and their difference is added; differences commute with what writers add meanwhile, so nobody waits.
+A repair is a `verify` that repairs each range with differences and compares it again. An execution
+and its calls are rebuilt from their events under the lock of the execution. For a counter, one
+statement reads the expected and the actual rows and adds their difference; additions commute with
+those of writers, so nobody waits.
 
-executions -> their calls -> counters and roll-ups -> what was noted on the way. Killed at any
-moment, what was done is right and what was not is still noted; the same command comes to the same
-end.
+Order: executions, their calls, counters and roll-ups, then the divergences found meanwhile. If the
+process is killed, finished work is correct and the rest is still an open divergence; running the
+same command again gives the same result.
 """
 
 import time
@@ -20,15 +21,18 @@ import msgspec
 
 from projector.database_session import with_lock_retry
 from projector.maintenance.maintain import maintenance_lock
+from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Bounds, Comparison
 from projector.verify.ranges import Scope, VerifyRange
-from projector.verify.verify import RowDifferences, Verdict, record, verify
+from projector.verify.row_comparison import RowDifferences
+from projector.verify.verdict import Verdict
+from projector.verify.verify import verify
 
 SHARD: Final = 64
-"""The shard of repair's own: no writer counts in it, and maintain adds it up with the others."""
+"""The shard that only repairs write to; `maintain` compacts it together with the others."""
 
 CHUNK_S: Final = 0.1
-"""How long a writer of the same executions may have to wait: chunks grow or shrink to that."""
+"""Target time for one chunk of executions, and so the longest wait of their writers."""
 
 MOST_EXECUTIONS: Final = 500
 EVENTS_A_PAGE: Final = 100_000
@@ -43,11 +47,11 @@ _TOO_MUCH: Final = (
     asyncpg.RaiseError,
     asyncpg.ProgramLimitExceededError,
 )
-"""What a statement raises that is for fewer executions, or for other ones."""
+"""Errors that depend on how many executions a statement repairs, or on which ones."""
 
 
 class RepairRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is repaired besides what is noted: a scope, of it only what is counted, or nothing."""
+    """What is repaired before the open divergences: a scope, only its counters, or nothing."""
 
     scope: Scope | None = None
     only_counters: bool = False
@@ -59,9 +63,9 @@ async def repair(
     *,
     activity: Callable[[str], None] = lambda _: None,
 ) -> AsyncGenerator[Verdict, None]:
-    """Verdicts on what is asked, then on all that was noted. Raises MaintainerBusy.
+    """Verdicts on the request's scope, then on all open divergences. Raises MaintainerBusy.
 
-    `doing` is called with what goes on.
+    `activity` is called with a phrase about what the repair does now.
     """
     async with maintenance_lock(connection):
         if request.scope is not None:
@@ -72,16 +76,16 @@ async def repair(
 
 
 async def preview(connection: asyncpg.Connection, request: RepairRequest) -> AsyncIterator[Verdict]:
-    """What a repair would find first, changing nothing."""
+    """Verdicts as `repair` would find them at first; changes nothing."""
     scope = request.scope or _NOTED
     async for verdict in verify(connection, scope, comparisons=_compared(scope, request)):
         yield verdict
 
 
 async def repair_executions(connection: asyncpg.Connection, execution_ids: Sequence[int]) -> None:
-    """Fold these executions and their calls anew, a few in a transaction, ids ascending.
+    """Rebuild these executions and their calls from events, a few in each transaction, in id order.
 
-    One that cannot be folded is left as it is: comparing it tells.
+    An execution that cannot be rebuilt stays unchanged; the next comparison reports it.
     """
     ids = sorted(set(execution_ids))
     at, size = 0, 1
@@ -131,7 +135,7 @@ async def _repaired(
 
 
 def _compared(scope: Scope, request: RepairRequest) -> list[Comparison]:
-    """Executions, calls, then what hangs on them."""
+    """The comparisons in repair order: executions, calls, then what is computed from them."""
     executions = [one for one in COMPARISONS if one.bounds == "executions"]
     counted = [one for one in COMPARISONS if one.bounds != "executions"]
     return (
@@ -165,7 +169,10 @@ async def _read_log(
     *,
     repairs: bool,
 ) -> AsyncIterator[str]:
-    """The whole log in pages: how much is in which hour; executions unknown yet are repaired."""
+    """Read all events in pages into `log_hours`; repair executions that no projection has.
+
+    Yields a phrase about the progress after each page.
+    """
     low, read, size = _LEAST_ID, 0, EVENTS_A_PAGE
     while low <= _GREATEST_ID:
         try:
@@ -190,7 +197,7 @@ async def _read_log(
 
 
 def _add_differences(comparison: Comparison) -> str:
-    """One statement, so one snapshot: what the fold has and the rows have not, into our shard."""
+    """A statement that adds expected minus actual counts to the shard of repairs."""
     keys, sums = comparison.keys.split(), comparison.sums.split()
     return _ADD.format(
         table=comparison.name,
@@ -214,7 +221,7 @@ _ADD: Final = """
     insert into {table} as counted ({keys}, shard, {sums})
     select   {keys}, {shard}, {summed}
     from     side
-    -- As the table has them: with its types, and its way to tell texts apart.
+    -- With the types and collations of the table.
     cross join lateral jsonb_populate_record(null::{table}, side.row) as typed
     where    $5::bigint[] is null
     group by {keys}

@@ -1,4 +1,4 @@
-"""What a repair does in, lines for whoever waits for it out: every few seconds what goes on."""
+"""Reports every few seconds, on standard error, what a repair does now."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ REPORT_EVERY_S: Final = 10.0
 
 
 class RepairProgress:
-    """Notes on standard error; `doing` is "" until it is told."""
+    """`activity` is what the repair does now, and "" before its first step."""
 
     def __init__(self, *, every_s: float = REPORT_EVERY_S) -> None:
         self._every_s = every_s
@@ -21,28 +21,28 @@ class RepairProgress:
         self._timer: asyncio.TimerHandle | None = None
 
     @contextlib.contextmanager
-    def noted(self) -> Iterator[None]:
-        """It is noted meanwhile. Raises StoreUnavailable with what was being done."""
-        self._note_later()
+    def reporting(self) -> Iterator[None]:
+        """Reports while the block runs; adds the activity to a StoreUnavailable raised in it."""
+        self._schedule_report()
         try:
             yield
         except StoreUnavailable as error:
             if not self.activity:
                 raise
-            message = f"{error}, while {self.activity}; the same command goes on from there"
+            message = f"{error}, while {self.activity}; run the same command again to continue"
             raise StoreUnavailable(message, sqlstate=error.sqlstate) from error
         finally:
             if self._timer is not None:
                 self._timer.cancel()
 
-    def tell(self, activity: str) -> None:
-        """What goes on from now."""
+    def set_activity(self, activity: str) -> None:
+        """Set what the repair does from now on."""
         self.activity = activity
 
-    def _note_later(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._note)
+    def _schedule_report(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._report)
 
-    def _note(self) -> None:
+    def _report(self) -> None:
         if self.activity:
             click.echo(self.activity, err=True)
-        self._note_later()
+        self._schedule_report()

@@ -1,7 +1,8 @@
-"""All, a range of time or a sample in; ranges that fit one short snapshot out.
+"""Splits a scope (everything, a time range, or a sample) into ranges that fit one short snapshot.
 
-Of all and of a range every hour lies in exactly one range, also those that show nothing: what a
-projection has lost altogether must be missed too. The same holds for the ids of executions.
+Every hour of the scope lies in exactly one range, also an hour without rows: a projection that lost
+all rows of an hour must be detected as well. The same holds for execution ids. A sample has only
+the hours that were drawn.
 """
 
 import contextlib
@@ -28,10 +29,10 @@ _HOURS_AT_ONCE: Final = 1_000
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """What is compared: all, the hours from `since` to before `until`, or some hours.
+    """What is compared: everything, the hours from `since` (included) to `until`, or a sample.
 
-    A sample is of `hours` hours, drawn with `seed`, and of some executions that began in each. A
-    range may be of these `execution_ids` alone, or of what is `noted` as divergent.
+    A sample has `hours` hours, drawn with `seed`, and some executions that began in each of them. A
+    range can be limited to `execution_ids`, or to the open divergences (`noted`).
     """
 
     kind: Literal["all", "range", "sample"] = "all"
@@ -44,14 +45,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DivergentLocation(msgspec.Struct, frozen=True):
-    """Where a projection is noted as divergent: in an hour, at an execution, or (None) anywhere."""
+    """The location of an open divergence: an hour, an execution id, or None if it is unknown."""
 
     divergence_id: int
     at: datetime | int | None
 
 
 class VerifyRange(msgspec.Struct, frozen=True):
-    """Bounds of one comparison, and of executions which, if not all in between."""
+    """Bounds of one comparison; `execution_ids` are compared only, or all in the bounds if None."""
 
     low: Any
     high: Any
@@ -63,7 +64,7 @@ class VerifyRange(msgspec.Struct, frozen=True):
         return f"{self.low} to {self.high}"
 
     def holds(self, at: datetime | int) -> bool:
-        """Whether this hour or execution is compared in it."""
+        """Whether the range covers this hour or execution id."""
         if isinstance(at, datetime):
             return bool(self.low <= at < self.high)
         if self.execution_ids is not None:
@@ -78,9 +79,9 @@ async def ranges(
     noted: Sequence[DivergentLocation] = (),
     log_hours: Counter[tuple[Bounds, datetime]] | None = None,
 ) -> AsyncIterator[VerifyRange]:
-    """Ascending; each read from the database when its turn comes.
+    """The ranges, ascending. Each is read from the database only when the caller needs it.
 
-    `log_hours` are events by hour as the log has them, for a projection that may have lost them.
+    `log_hours` are the events of the log by hour, for a projection that may have lost all its rows.
     """
     named = _named(scope, noted)
     if named is not None:
@@ -102,7 +103,7 @@ async def ranges(
 
 
 def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[Any] | None:
-    """The hours or executions that are asked for one by one; None: it is not they."""
+    """The hours or execution ids that the scope names one by one; None if it names none."""
     if scope.execution_ids:
         return sorted(scope.execution_ids)
     if scope.noted and all(location.at is not None for location in noted):
@@ -111,7 +112,7 @@ def _named(scope: Scope, noted: Sequence[DivergentLocation]) -> Sequence[Any] | 
 
 
 def _ranges_of(locations: Sequence[Any]) -> list[VerifyRange]:
-    """Each hour by itself; executions some at a time."""
+    """One range for each hour, or for EXECUTIONS_A_RANGE executions."""
     if locations and isinstance(locations[0], datetime):
         return [VerifyRange(hour, hour + HOUR) for hour in locations]
     firsts = range(0, len(locations), EXECUTIONS_A_RANGE)
@@ -132,7 +133,7 @@ async def _hours(
         return [VerifyRange(hour, hour + HOUR) for hour in sorted(chosen)]
     weights = Counter(dict(await connection.fetch(_weights(bounds), scope.since, scope.until)))
     if scope.kind == "all":
-        # A roll-up that lost its rows cannot tell how much there is to fold.
+        # A roll-up that lost its rows has no weights of its own.
         weights |= Counter({hour: n for (of, hour), n in log_hours.items() if of == bounds})
         with contextlib.suppress(asyncpg.QueryCanceledError):
             weights |= Counter(dict(await connection.fetch(_SOURCES[bounds])))
@@ -149,7 +150,7 @@ async def _hours(
 async def _known_hours(
     connection: asyncpg.Connection, bounds: Bounds, scope: Scope
 ) -> list[datetime]:
-    """Of which anything is counted, ascending; what is counted is not summed up for that."""
+    """The hours that have any row, ascending, found by index lookups and without sums."""
     known: set[datetime] = set()
     for table, time, _ in _COUNTED[bounds]:
         within = (scope.since, scope.until)
@@ -171,10 +172,10 @@ async def _all_executions(connection: asyncpg.Connection) -> AsyncIterator[Verif
 async def _executions_of(
     connection: asyncpg.Connection, hours: VerifyRange, scope: Scope, compared: set[int]
 ) -> AsyncIterator[VerifyRange]:
-    """Those with an event in these hours, whenever they began, and those shown as begun in them.
+    """Executions with an event in these hours, and those that began in them by the projection.
 
-    Without those `compared` already, which are added to. A sample is of some of them, and of all
-    that no projection knows.
+    Executions in `compared` are left out; the others are added to it. A sample draws some of them,
+    and always includes those that the projection does not have.
     """
     rows = [
         row
@@ -200,9 +201,9 @@ async def _executions_of(
 
 
 def _weights(bounds: Bounds) -> str:
-    """Hours and how much is in each, of everything that is counted by these."""
+    """A statement for the hours and their weights, over all tables with these bounds."""
     selects = "\nunion all\n".join(
-        f"select hour_of({time}) as hour, {weight} as weight from {table} "  # noqa: S608 - our own names
+        f"select hour_of({time}) as hour, {weight} as weight from {table} "  # noqa: S608 - constants of this package
         f"where {time} >= $1::timestamptz and {time} < $2::timestamptz group by 1"
         for table, time, weight in _COUNTED[bounds]
     )
@@ -210,8 +211,8 @@ def _weights(bounds: Bounds) -> str:
     return summed.format(selects)
 
 
-# Tables, their time, and how much a row weighs: a call is told by four events or more, and counted
-# in several rows; an execution likewise.
+# Table, time column, and the weight of its rows in events: a call has four events or more, and is
+# counted in several rows; the same is true of an execution.
 _COUNTED: Final[dict[Bounds, tuple[tuple[str, str, str], ...]]] = {
     "created": (("event_hours", "hour", "sum(events)"),),
     "arrived": (("arrival_hours", "hour", "sum(events)"),),
@@ -241,8 +242,7 @@ _SOURCES: Final[dict[Bounds, str]] = {
         group by 1
     """,
 }
-"""How much there is to fold by hour, where that is not the log itself: roll-ups are folded from the
-rows that they hang on."""
+"""Weights by hour for roll-ups, which are computed from other tables and not from the log."""
 
 _NEXT_EXECUTIONS: Final = """
     select min(execution_id)
@@ -270,7 +270,7 @@ _NEXT_EXECUTIONS: Final = """
            )
 """
 
-# An execution is compared whole, so all of its events weigh, also those of other hours.
+# An execution is always compared as a whole, so its events in other hours count as well.
 _EXECUTIONS_OF: Final = """
     with reported as (
         select   execution_id, count(*) as events

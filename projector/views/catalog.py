@@ -1,6 +1,6 @@
-"""The views, in the order an operator asks, each with an example query.
+"""The views, in the order in which an operator needs them, each with an example query.
 
-What a view answers stands in its comment in the database; here is how one asks it.
+The comment of a view in the database says which question it answers.
 """
 
 from typing import Final
@@ -9,7 +9,7 @@ import msgspec
 
 
 class View(msgspec.Struct, frozen=True):
-    """A view of schema projector and a query that anybody may begin with."""
+    """A view of schema projector, and an example query."""
 
     name: str
     example: str

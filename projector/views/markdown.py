@@ -1,4 +1,4 @@
-"""The views of a database in, docs/views.md out: their comments, columns and example queries."""
+"""Renders the views of a database as docs/views.md: comments, columns and example queries."""
 
 from collections.abc import Iterable, Iterator
 from textwrap import dedent
@@ -13,23 +13,25 @@ from projector.views.operator_questions import OPERATOR_QUESTIONS
 _HEAD: Final = """\
 # Views
 
-Every view of schema `projector`, in the order an operator asks. They are a contract: columns are
-added, never taken away or changed in meaning. The tables behind them are not.
+The views of schema `projector`, in the order in which an operator needs them. They are a contract:
+columns may be added, but are never removed or changed in meaning. The tables behind them are not.
 
-- **They are never behind the log.** A projection moves in the transaction of the events it tells
-  of. How far the log itself was read is in `freshness`.
+- **They are never behind the stored events.** A projection is updated in the transaction of its
+  events. `freshness` says how far each partition of the log was read.
 - **`attempts` counts retries**: 0 is the first try.
-- **Put your time range on `hour`, `minute` or `bucket_start`**, in UTC: it reaches an index.
+- **Filter by time on `hour`, `minute` or `bucket_start`**, in UTC: these columns use an index.
   Minutes are kept for two days; hours for ever.
-- **Rates come with numerator and denominator.** To add hours up, add those, then divide.
+- **Rates come with numerator and denominator.** For several hours, add up both, then divide.
 - **Percentiles** come from histograms whose buckets are 9 % wide, by
   `projector.percentile(fraction, bucket, calls)`, in seconds: at most 4.5 % off.
 - **Rows of `event_counts`, `call_outcomes_by_attempt`, `call_time_histogram` and
-  `execution_outcomes` are parts**: several have the same keys, some take back others. Always sum.
-- **`attempts_in_order`** is dear for a whole day: it numbers the tries of each execution. Name one.
+  `execution_outcomes` are partial sums**: several rows can have the same keys, and some are
+  negative. Always use `sum`.
+- **`attempts_in_order`** is slow for a whole day, because it numbers the tries of every execution.
+  Filter by `execution_id`.
 - A reader needs the role `projector_reader`, which sees these views and nothing else.
 
-This page is made by `projector views --markdown` from the comments in the database.
+`projector views --markdown` generates this page from the comments in the database.
 """
 
 
@@ -42,7 +44,7 @@ class Column(msgspec.Struct, frozen=True):
 
 
 class DescribedView(msgspec.Struct, frozen=True):
-    """A view with what the database says of it."""
+    """A view with its comment and columns in the database."""
 
     view: View
     comment: str
@@ -50,7 +52,7 @@ class DescribedView(msgspec.Struct, frozen=True):
 
 
 async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
-    """Every view, in the order of questions.py."""
+    """Every view, in the order of catalog.py."""
     rows = await connection.fetch(_COLUMNS)
     columns: dict[str, list[Column]] = {}
     comments: dict[str, str] = {}
@@ -62,22 +64,22 @@ async def describe(connection: asyncpg.Connection) -> list[DescribedView]:
 
 
 def as_markdown(described: Iterable[DescribedView]) -> str:
-    """The page, ending in a newline."""
+    """The page as Markdown; it ends with a newline."""
     sections = (line for one in described for line in _section(one))
     return "\n".join([_HEAD, *sections, *_questions()])
 
 
 def as_text(described: Iterable[DescribedView]) -> str:
-    """Each view on a line, and the question it answers below."""
+    """Two lines for each view: its name, and the question that it answers."""
     return "\n".join(
         f"projector.{one.view.name}\n    {one.comment.partition('?')[0]}?" for one in described
     )
 
 
 def _questions() -> Iterator[str]:
-    yield "# An operator's questions\n"
+    yield "# Questions of operators\n"
     for number, question in enumerate(OPERATOR_QUESTIONS, 1):
-        yield f"{number}. {question.asks}\n"
+        yield f"{number}. {question.question}\n"
         yield "```sql"
         yield dedent(question.query).strip() + ";"
         yield "```\n"

@@ -1,6 +1,6 @@
-"""The questions of an operator, each with a query of the views that answers it.
+"""Questions of operators, each with a query of the views that answers it.
 
-Every query takes the last day, where it is about a time at all.
+Queries over time cover the last day.
 """
 
 from typing import Final
@@ -9,9 +9,9 @@ import msgspec
 
 
 class OperatorQuestion(msgspec.Struct, frozen=True):
-    """What an operator asks, in words and in SQL."""
+    """A question, and the SQL query that answers it."""
 
-    asks: str
+    question: str
     query: str
 
 
@@ -105,7 +105,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Which executions have finished all their calls and yet have no end?",
+        "Which executions have finished all their calls but have not ended?",
         """
         select   execution_id, calls, last_finished_at
         from     projector.executions_without_end
@@ -140,7 +140,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How long is waited between a failure and the retry after it?",
+        "How long is the backoff between a failure and the next retry?",
         """
         select   attempts, sum(calls)::bigint as retries,
                  projector.percentile(0.50, bucket, calls) as p50_s
@@ -152,7 +152,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "What do calls fail of, by attempt?",
+        "Which errors are the most frequent, by attempt?",
         """
         select   error_class, attempts, sum(calls)::bigint as calls
         from     projector.failures_by_error
@@ -162,7 +162,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Which executions ended in two ways, or went on after their end?",
+        "Which executions ended with two different statuses, or continued after their end?",
         """
         select   execution_id, status, contradicting, active_after_end
         from     projector.contradicting_executions
@@ -171,7 +171,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Which executions completed although a call of theirs failed?",
+        "Which executions completed although one of their calls failed?",
         """
         select   execution_id, failed_calls, last_failed_at
         from     projector.completed_with_failures
@@ -201,7 +201,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How did one execution go, a lane for each attempt?",
+        "What were the times of each call in one execution, by attempt?",
         """
         select   step, iteration, attempts, status, issued_at, claimed_at, started_at, finished_at
         from     projector.calls
@@ -215,7 +215,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How many events are there a second, by type?",
+        "How many events per second are there, by type?",
         """
         select   bucket_start, event_type, sum(events)::bigint as events,
                  sum(events)::double precision / bucket_s as events_per_s
@@ -226,7 +226,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "How fresh is all this?",
+        "How fresh are the views?",
         """
         select   topic, partition, state, next_offset, as_of
         from     projector.freshness
@@ -234,7 +234,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "What was refused, guessed or left unsaid, by shape and reason?",
+        "What was refused, guessed or left out by producers, by shape and reason?",
         """
         select   'refused' as what, shape, reason as kind, sum(refused)::bigint as number
         from     projector.quarantine_by_reason
@@ -272,7 +272,7 @@ OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
         """,
     ),
     OperatorQuestion(
-        "Which records were refused, and how do they begin?",
+        "Which records were refused, why, and what are their first bytes?",
         """
         select   quarantined_at, reason, topic, partition, source_offset, detail, sample
         from     projector.quarantine_records

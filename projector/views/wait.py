@@ -1,4 +1,4 @@
-"""A record's coordinates in; back when every view shows it, instead of sleeping and hoping."""
+"""Waits until a record is in every view, for scripts and tests."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ _READ_TO: Final = """
 
 
 class NotVisibleYet(NormalizerError):  # noqa: N818 - a state, not a mistake
-    """The record was not read in time; how far its partition was is in the message."""
+    """The record was not read in time; the message says how far its partition was read."""
 
 
 async def wait_for(
@@ -31,7 +31,7 @@ async def wait_for(
     *,
     timeout_s: float = 30.0,
 ) -> int:
-    """The next offset to be read, once it is beyond `offset`: the views are as of that moment.
+    """Wait until `offset` is committed; returns the next offset that will be read.
 
     Raises NotVisibleYet after `timeout_s`.
     """

@@ -8,9 +8,9 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import Coordinates, coordinates_of
 from normalizer.envelope import Envelope, Rejected
 from tests.support.merging import merge
 from tests.support.stack import Topic

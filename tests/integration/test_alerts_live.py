@@ -181,7 +181,7 @@ async def _database_read_only(scene: Scene, service: ThreadedService) -> None:
     await scene.one_more()
     await scene.alerts.until_red(*told)
     await until_reason(service.url, "database: read-only")
-    await until_reason(service.url, "batch in hand for")
+    await until_reason(service.url, "batch open for")
     await scene.execute(
         "alter system reset default_transaction_read_only", "select pg_reload_conf()"
     )
@@ -302,7 +302,7 @@ async def _loop_hanging(scene: Scene, service: ThreadedService) -> None:
         await scene.alerts.until_red("NormalizerLoopDead")
         alive, ready, reasons = await probes(service.url)
         assert (alive, ready) == (503, 503)
-        assert "loop: no beat" in reasons
+        assert "loop: no heartbeat" in reasons
     await scene.alerts.until_green("NormalizerLoopDead")
     await until_ready(service.url)
     await scene.alerts.until_green()

@@ -128,7 +128,7 @@ async def test_a_reader_that_may_read_tables_is_refused(database: Database) -> N
 
     assert answer.status_code == 503
     assert answer.json()["reasons"] == [
-        "projector_reader may read tables: only views are served; revoke that"
+        "projector_reader can read tables, but must read views only: revoke it"
     ]
 
 

@@ -125,7 +125,7 @@ class LagsAtFirst:
     def __init__(self, looks: int) -> None:
         self.left = looks
 
-    async def look(self) -> LiveLag:
+    async def read(self) -> LiveLag:
         self.left -= 1
         return LiveLag(seconds=3.5, partition="noetl.events[2]") if self.left >= 0 else LiveLag()
 
@@ -306,7 +306,7 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
         flow.runner.stop()
         verdict = await task
         stopped = await connection.fetchrow(
-            "select share, state, records_per_s, throttled_by_rate_s from projector.jobs"
+            "select progress_ratio, state, records_per_s, throttled_by_rate_s from projector.jobs"
         )
         await connection.execute("update normalizer.jobs set state = 'running'")
         dead = await connection.fetchval("select state from projector.jobs")
@@ -314,7 +314,7 @@ async def test_progress_and_result_are_in_the_view(database: Database, history: 
     assert running_row["kind"] == "backfill"
     assert 0 < running_row["records"] < COUNT
     assert running_row["throttled_by_rate_s"] > 0
-    assert 0 < running_row["progress_ratio"] <= stopped["share"] <= 1
+    assert 0 < running_row["progress_ratio"] <= stopped["progress_ratio"] <= 1
     at_its_end = ("stopped", verdict.records_per_s, verdict.throttled_s["max_rate"])
     assert tuple(stopped)[1:] == at_its_end
     assert dead == "interrupted"
@@ -441,4 +441,4 @@ async def test_a_signal_stops_it_in_order(database: Database, history: Path) -> 
 
     assert process.returncode == 0
     assert "stopped: job" in said.decode()
-    assert "the same command goes on from here" in said.decode()
+    assert "the same command resumes from here" in said.decode()

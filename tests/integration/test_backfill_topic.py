@@ -150,7 +150,7 @@ async def test_a_topic_recreated_is_not_taken_for_the_one_that_the_service_read(
     verdict = await backfilled(settings, topic)
 
     assert verdict.state == "failed"
-    assert "the topic was made anew" in verdict.reason
+    assert "the topic was recreated" in verdict.reason
 
 
 @ONE_PARTITION
@@ -183,5 +183,5 @@ async def test_a_topic_that_vanishes_while_it_is_read_ends_the_run(
     verdict = running_it.result()
     # All of a small topic may have been fetched already: then nothing is missing.
     assert (verdict.state, verdict.totals.stored) == ("complete", 2_000) or (
-        verdict.state == "failed" and "there is no such topic any more" in verdict.reason
+        verdict.state == "failed" and "the topic no longer exists" in verdict.reason
     )

@@ -180,7 +180,7 @@ async def test_check_sees_a_topic_recreated(
     code, said = await typed(settings, "check")
 
     assert code == 1
-    assert "log ends at 3, the position is 9: it was made anew" in said
+    assert "log ends at 3, the position is 9: it was recreated" in said
     assert "normalizer run --accept-reset" in said
 
 
@@ -242,13 +242,13 @@ async def test_every_offset_is_explained(
     stored = await explained(0)
     assert f"event 0 of {topic.name}[0]@0 is stored as {first['event_id']}" in stored
     assert "shape executor" in stored
-    assert "attempts 2: from said outright" in stored
+    assert "attempts 2: from declared by the producer" in stored
     assert "status COMPLETED: from the event's name" in stored
     assert "created_at 2025-11-24 16:00:00.000000Z: from the producer" in stored
     assert "still there" in stored
     assert "today's rules (version " in stored
     told_again = await explained(1)
-    assert "told before: duplicate of, or merged into" in told_again
+    assert "reported before: duplicate of, or merged into" in told_again
     assert f"of {topic.name}[0]@0 is stored" in told_again
     assert "in quarantine as 1: invalid_json" in await explained(2)
     assert "today's rules ignore it: tombstone" in await explained(3)

@@ -78,9 +78,7 @@ def test_a_full_disk_ends_the_filter_by_a_line() -> None:
             check=False,
         )
 
-    assert child.stderr.decode() == (
-        "error: cannot write what comes out: No space left on device\n"
-    )
+    assert child.stderr.decode() == ("error: cannot write the output: No space left on device\n")
     assert child.returncode == 3
 
 

@@ -45,8 +45,13 @@ def test_there_are_twelve_stops_at_most_and_none_leads_back() -> None:
     assert 2 < len(STOPS) <= MOST_STOPS
     assert len(headings) == len(STOPS)
     assert len(set(files)) == len(files)
-    for stop in SQL:
-        assert f"create function {stop.name}(" in (ROOT / stop.file).read_text()
+
+
+def test_every_stop_is_a_function_of_its_file() -> None:
+    for stop in STOPS:
+        text = (ROOT / stop.file).read_text()
+        name = stop.name if stop in SQL else stop.name.split(".")[-1]
+        assert f"{'create function' if stop in SQL else 'def'} {name}(" in text, stop
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)

@@ -212,13 +212,13 @@ async def test_killed_after_any_transaction_it_ends_the_same(
                 raise KeyboardInterrupt
             return await platform_outcome(self, work, **how)
 
-        monkeypatch.setattr(Session, "at_once", dying)
+        monkeypatch.setattr(Session, "run_once", dying)
         try:
             await forgotten(database)
         except KeyboardInterrupt:
             return False
         finally:
-            monkeypatch.setattr(Session, "at_once", platform_outcome)
+            monkeypatch.setattr(Session, "run_once", platform_outcome)
         return True
 
     transactions = 1
@@ -242,7 +242,7 @@ async def test_a_batch_that_began_before_is_waited_for(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may not have seen that the execution is to go, and writes an event of it."""
-    monkeypatch.setattr(forget, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(forget, "_GIVE_UP_AFTER_S", 0.2)
     async with connected(database) as writer:
         transaction = writer.transaction()
         await transaction.start()
@@ -297,8 +297,8 @@ async def test_an_execution_is_found_by_the_text_that_its_producer_calls_it(
         row = await connection.fetchrow("select * from normalizer.forgotten_executions")
 
         assert await where(connection, "run/a b") == set()
-    what = "2 events, 1 calls, notes of 0 records that told of them again, the bytes of 1 refused"
+    what = "2 events, 1 calls, notes of 0 records that reported them again, the bytes of 1 refused"
     assert (dry[0], kept) == (0, 2)
-    assert f"nothing was changed; it would be: {what}" in dry[1]
+    assert f"nothing was changed; it would delete: {what}" in dry[1]
     assert done == (0, f"erased execution {hash_text_id('run/a b')}: {what} records\n")
     assert (row["execution_id"], row["who"], row["why"]) == (hash_text_id("run/a b"), "bob", "r")

@@ -17,7 +17,7 @@ from normalizer.core.batch import Batch, Item
 from normalizer.envelope import Envelope
 from normalizer.snowflake import EPOCH_MS
 from normalizer.store.store import Claim
-from projector.maintenance import merged_records, retention
+from projector.maintenance import event_retention, merged_records, retention, retention_horizon
 from projector.maintenance.archive import ArchiveFolder
 from projector.maintenance.maintain import Keep, StepsFailed, maintain
 from projector.repair.repair import RepairRequest, repair
@@ -144,7 +144,7 @@ async def test_it_says_first_what_it_would_do_and_does_nothing(
 async def test_what_would_go_is_counted_some_pages_at_a_time(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "_PAGES_A_LOOK", 1)
+    monkeypatch.setattr(event_retention, "_PAGES_A_LOOK", 1)
     for number in range(1, 41):
         await store(connection, life(number, OLD), OLD)
 
@@ -240,13 +240,13 @@ async def test_a_sibling_that_comes_while_its_holder_is_let_go_keeps_it(
         first = batch_now(claim, holder)
         await store.write(first)
         await connection.execute("update normalizer.events set recorded_at = $1", OLD)
-        archive = retention._archive
+        archive = event_retention._archive
 
         async def after_a_sibling(*arguments: Any) -> Any:
             await store.write(batch_now(after(claim, first), sibling))
             return await archive(*arguments)
 
-        monkeypatch.setattr(retention, "_archive", after_a_sibling)
+        monkeypatch.setattr(event_retention, "_archive", after_a_sibling)
         await run(connection)
 
     assert await connection.fetchval("select count(*) from normalizer.events") == 2
@@ -308,14 +308,14 @@ async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be about to store what was looked for and not found just now."""
-    monkeypatch.setattr(retention, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(retention_horizon, "_PATIENCE_S", 0.2)
     await store(connection, life(1, OLD), OLD)
     batch = await asyncpg.connect(database.admin_url)
     await batch.execute("begin; select * from normalizer.retention_horizon")
 
     said = await run(connection)
 
-    assert "retention of events waits: a batch that began before has not ended yet" in said
+    assert "retention of events waits for a batch that is still running" in said
     assert await connection.fetchval("select count(*) from normalizer.events") == 4
     await batch.execute("commit")
     await batch.close()
@@ -398,7 +398,7 @@ async def counted(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
     return [tuple(row) for row in rows]
 
 
-@pytest.mark.parametrize("dies", ["_raise_horizon", "write", "_archive", "_empty"])
+@pytest.mark.parametrize("dies", ["raise_horizon", "write", "_archive", "_empty"])
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_what_was_broken_off_is_finished_by_the_next_run(
     dies: str,
@@ -407,11 +407,11 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(retention, "ROWS_A_STEP", 3)
+    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
     await store(connection, [*life(1, OLD), *life(2, OLD)], OLD)
     before = await view_rows.view_rows(connection)
-    place = ArchiveFolder if dies == "write" else retention
-    step = getattr(place, dies)
+    target = ArchiveFolder if dies == "write" else event_retention
+    step = getattr(target, dies)
 
     def dies_in_it(*arguments: Any) -> Any:
         if when == "after":
@@ -423,7 +423,7 @@ async def test_what_was_broken_off_is_finished_by_the_next_run(
             await step(*arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(place, dies, dies_in_it if dies == "write" else dies_around_it)
+    monkeypatch.setattr(target, dies, dies_in_it if dies == "write" else dies_around_it)
     folder = ArchiveFolder(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         await run(connection, folder=folder)
@@ -653,7 +653,7 @@ async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
 
     said = await run(connection)
 
-    assert "deleted 1 notes of records that told again of what is gone" in said
+    assert "deleted 1 merged records whose events are deleted" in said
     left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [[young.event_id]]
 
@@ -845,7 +845,7 @@ async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
         ]
         locked = await partitions_locked(connection)
 
-    assert said == ["deleted 3 notes of records that told again of what is gone"]
+    assert said == ["deleted 3 merged records whose events are deleted"]
     left = await connection.fetch("select event_ids from normalizer.merged_records")
     assert [row["event_ids"] for row in left] == [told[2]]
     assert len(locked) == 3
@@ -859,8 +859,8 @@ async def test_a_step_takes_no_more_than_so_many_bytes(
     tmp_path: Path,
 ) -> None:
     """As they are stored, and as they are written out: some texts shrink a hundred times."""
-    monkeypatch.setattr(retention, "BYTES_A_STEP", 250_000)
-    monkeypatch.setattr(retention, "_ROWS_A_READ", 1)
+    monkeypatch.setattr(event_retention, "BYTES_A_STEP", 250_000)
+    monkeypatch.setattr(event_retention, "_ROWS_A_READ", 1)
     chance = random.Random(1)
     texts = ["x" * 100_000 if shrinks else chance.randbytes(50_000).hex() for _ in range(7)]
     rows = [
@@ -883,15 +883,15 @@ def unpacked(path: Path) -> bytes:
 
 
 async def test_steps_are_cut_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "ROWS_A_STEP", 3)
-    monkeypatch.setattr(retention, "BYTES_A_STEP", 10)
+    monkeypatch.setattr(event_retention, "ROWS_A_STEP", 3)
+    monkeypatch.setattr(event_retention, "BYTES_A_STEP", 10)
     weights = [1, 1, 1, 1, 9, 1, 50, 2, 8, 1]
-    old = [retention._Old(number, 1, weight) for number, weight in enumerate(weights)]
+    old = [event_retention._OldEvent(number, 1, weight) for number, weight in enumerate(weights)]
 
-    steps = [[one.stored_bytes for one in step] for step in retention._cut(old)]
+    steps = [[one.stored_bytes for one in step] for step in event_retention._split_batch(old)]
 
     assert steps == [[1, 1, 1], [1, 9], [1], [50], [2, 8], [1]]
-    assert list(retention._cut([])) == []
+    assert list(event_retention._split_batch([])) == []
 
 
 async def test_a_batch_that_waits_for_it_and_is_waited_for_does_not_end_it(

@@ -11,13 +11,8 @@ import pytest
 
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import ConfigurationError, StoreUnavailable
-from normalizer.store.migrate import (
-    FOLDER,
-    MigrationFailed,
-    migrate,
-    read_migrations,
-    read_status,
-)
+from normalizer.store.dbmate import MigrationFailed
+from normalizer.store.migrate import FOLDER, migrate, read_migrations, read_status
 from tests.support.stack import Database
 
 _FIRST = (FOLDER / "0000_record_migrations.sql").read_text()

@@ -14,9 +14,9 @@ from aiokafka import AIOKafkaProducer
 
 from normalizer.errors import REASONS, ConfigurationError
 from normalizer.kafka import KafkaPartition
+from normalizer.service.metric_catalog import CATALOGUE
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
-from normalizer.service.service_metrics import CATALOGUE
 from normalizer.settings import Settings
 from tests.support.factories import raw_event
 from tests.support.probe_client import http_get, metric_value, scrape_metrics

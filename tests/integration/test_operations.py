@@ -174,5 +174,5 @@ def _typed_lines(text: str) -> Iterator[str]:
     lines += [found.replace("\n", " ") for found in re.findall(r"`([^`]+)`", prose)]
     for line in lines:
         found = re.match(r"(?:\$ )?((?:normalizer|projector)(?: \S+)*)", line)
-        if found is not None and not re.match(r"(normalizer|projector)[./]", found[1]):
+        if found is not None and not re.match(r"(normalizer|projector)([./]| =)", found[1]):
             yield found[1]

@@ -107,7 +107,7 @@ def storms(views: Views) -> View:
     steps: dict[str, Counter[str]] = defaultdict(Counter)
     for row in views["retries_by_minute"]:
         if row["minute"] >= before:
-            when = "now" if row["minute"] >= since else "before"
+            when = "now" if row["minute"] >= since else "baseline"
             for what in ("first_tries", "retries"):
                 steps[row["step"]][f"{what}_{when}"] += row[what]
     rows = []

@@ -52,7 +52,7 @@ async def test_a_database_that_does_not_answer_is_no_traceback() -> None:
     code, printed = await projector("views", database_url="postgresql://u:secret@127.0.0.1:1/none")
 
     assert code == 3
-    assert "no answer from the database" in printed
+    assert "the database did not answer" in printed
     assert "secret" not in printed
 
 
@@ -198,7 +198,7 @@ async def test_repair_recovers_what_is_known_to_differ(database: Database) -> No
         whole = await typed("--all")
         counted = await typed("--counters")
 
-    assert nothing == (0, "nothing is known to differ; `projector verify` looks for it\n")
+    assert nothing == (0, "no divergence is open; `projector verify` looks for new ones\n")
     assert looked[0] == 1
     assert "events shows 2, should be 1" in looked[1]
     assert mended[0] == 0
@@ -214,10 +214,10 @@ async def test_repair_recovers_what_is_known_to_differ(database: Database) -> No
 async def test_a_repair_that_is_not_understood_says_how(database: Database) -> None:
     wrong = {
         ("--all", "--counters"): "give one of",
-        ("7",): "say of what",
-        ("--executions",): "which executions?",
-        ("--executions", "x"): "no ids of executions",
-        ("--hours", "2026-07-01"): "which hours?",
+        ("7",): "arguments need",
+        ("--executions",): "--executions needs",
+        ("--executions", "x"): "not execution ids",
+        ("--hours", "2026-07-01"): "--hours needs",
     }
 
     for options, said in wrong.items():

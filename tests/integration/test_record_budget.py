@@ -20,7 +20,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import Reason
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
-from normalizer.service.ownership import CLAIMS_WITHOUT_A_MOVE
+from normalizer.service.suspects import CLAIMS_WITHOUT_A_MOVE
 from normalizer.store.store import Store
 from tests.support.factories import raw_event
 from tests.support.measured_service import Measures, measured, read
@@ -307,7 +307,7 @@ async def test_a_record_that_the_helper_dies_on_waits_and_is_named(
 
         assert [*service.intake.waiting()] == []
         assert service.counters.rebalances == 1
-    assert named == [f"record {topic.name}[0]@1: the helper process died 1 times: exit code -9"]
+    assert named == [f"record {topic.name}[0]@1: the normalizer process died 1 times: exit code -9"]
     assert {"helper_died", "slow_record"} <= {line["event"] for line in lines}
 
 

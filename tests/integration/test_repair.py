@@ -20,10 +20,12 @@ from normalizer.errors import StoreUnavailable
 from projector.maintenance.maintain import MaintainerBusy, maintenance_lock
 from projector.repair.repair import SHARD, RepairRequest, preview, repair, repair_executions
 from projector.repair.repair_progress import RepairProgress
+from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS
 from projector.verify.queries.execution_queries import EXECUTION_HOURS
 from projector.verify.ranges import Scope
-from projector.verify.verify import Verdict, record, verify
+from projector.verify.verdict import Verdict
+from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.projection_oracle import Row
 from tests.support.stack import Database
@@ -546,23 +548,23 @@ async def test_what_goes_on_is_noted_now_and_then(capsys: pytest.CaptureFixture[
         noted.append(capsys.readouterr().err)
         return "".join(noted).count("read 3 events of the log\n") > 1
 
-    with report.noted():
-        report.tell("read 3 events of the log")
+    with report.reporting():
+        report.set_activity("read 3 events of the log")
         await until(see)
 
 
 async def test_an_error_says_what_was_being_done() -> None:
     report = RepairProgress()
 
-    async def mend() -> None:
-        with report.noted():
-            report.tell("repairing call_facts, 3 executions")
+    async def repair_and_fail() -> None:
+        with report.reporting():
+            report.set_activity("repairing call_facts, 3 executions")
             raise StoreUnavailable("database: too late")
 
     with pytest.raises(StoreUnavailable) as caught:
-        await mend()
+        await repair_and_fail()
 
     assert str(caught.value) == (
         "database: too late, while repairing call_facts, 3 executions; "
-        "the same command goes on from there"
+        "run the same command again to continue"
     )

@@ -12,7 +12,7 @@ import pytest
 from normalizer.core.batch import OutcomeTotals
 from normalizer.core.collisions import sibling_ids
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.wire_event import RecordRefused
+from normalizer.core.wire_values import RecordRefused
 from normalizer.snowflake import derive_id, hash_event_id
 from normalizer.store.store import Store
 from tests.integration.test_backfill_topic import backfilled, wrong

@@ -41,7 +41,7 @@ def _base64_of(text: bytes) -> Iterator[str]:
 LEAK: Final = "|".join((MARK, str(NUMBER), MARK.encode().hex(), *_base64_of(MARK.encode())))
 """A secret, as it is, in hexadecimal and in base64."""
 
-# Source: wire-shapes, section 7, as it stands there.
+# The words of rule R7 in docs/spec/wire-shapes.md.
 WORDS: Final = (
     "password passwd pwd secret token bearer api_key apikey auth credential private_key privatekey "
     "connection_string connectionstring gcp_key azure_key ssh_key sshkey passphrase pem cert "

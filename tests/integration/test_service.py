@@ -673,13 +673,13 @@ async def test_a_task_that_ends_by_itself_ends_the_process(
     ended = asyncio.create_task(service.run())
     await watcher.until_claimed(topic)
 
-    async def compare() -> None:
+    async def verify_logs() -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(service.ownership, "compare", compare)
+    monkeypatch.setattr(service.ownership, "verify_logs", verify_logs)
     service.membership._on_unverified()
 
-    with pytest.raises(FatalError, match="the task 'comparing' ended by itself"):
+    with pytest.raises(FatalError, match="the task 'verification' ended unexpectedly"):
         await asyncio.wait_for(ended, timeout=20)
 
 

@@ -486,6 +486,7 @@ async def test_several_events_refused_in_one_record_keep_its_bytes_once(
 async def test_rows_by_hand_find_their_id_and_keep_the_mission(
     database: Database,
 ) -> None:
+    """Source: docs/spec/envelope.md#c10."""
     async with connected(database) as connection:
         await connection.execute(
             "insert into events (execution_id, event_type, status) values (1, 'step.enter', 'X')"

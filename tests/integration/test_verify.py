@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from normalizer.errors import FatalError
 from projector.hours import hours_of
-from projector.verify import ranges
-from projector.verify import verify as verifying
+from projector.verify import ranges, row_comparison
+from projector.verify.divergences import record
 from projector.verify.queries import COMPARISONS, Comparison
 from projector.verify.queries.counter_queries import HOURS
 from projector.verify.ranges import Scope
-from projector.verify.verify import Verdict, record, verify
+from projector.verify.verdict import Verdict
+from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.event_histories import event_logs
 from tests.support.stack import Database
@@ -240,8 +241,8 @@ async def test_a_comparison_that_notices_nothing_is_not_believed(
     connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(connection)
-    blind = re.sub(r"row from expected\b", "row from observed", verifying._COMPARE)
-    monkeypatch.setattr(verifying, "_COMPARE", blind)
+    blind = re.sub(r"row from expected\b", "row from observed", row_comparison._COMPARE)
+    monkeypatch.setattr(row_comparison, "_COMPARE", blind)
 
     with pytest.raises(FatalError, match="went unnoticed"):
         await verdicts(connection)

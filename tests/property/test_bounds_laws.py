@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normalizer.core import bounds
-from normalizer.core.wire_event import RecordRefused
+from normalizer.core.wire_values import RecordRefused
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, NumberError, canonical_number, parse
 
 wholes = st.one_of(st.integers(0, 10**12), st.integers(0, 10**305)).map(str)

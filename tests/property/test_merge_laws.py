@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normalizer.core.collisions import match_strength
-from normalizer.core.merge import CONFLICTING_VALUES, MAX_VALUES
+from normalizer.core.conflicts import CONFLICTING_VALUES, MAX_VALUES
 from normalizer.core.merge_flags import MERGED
 from normalizer.envelope import Envelope, canonical_json
 from tests.support.factories import envelope, recorded_at

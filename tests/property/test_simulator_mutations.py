@@ -27,7 +27,8 @@ from normalizer.core.rules import (
     status,
     timestamps,
 )
-from normalizer.core.wire_event import RecordRefused, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_values import RecordRefused
 from simulator.ledger_file import Line
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import compare_in_memory, simulated_log
@@ -275,7 +276,7 @@ def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
 
 
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decode, "_EVENT_DEPTH", 10_000)
+    patch.setattr(decode, "EVENT_DEPTH", 10_000)
     patch.setattr(decode, "MAX_NESTING", 10_000)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from normalizer.service.service_metrics import CATALOGUE
+from normalizer.service.metric_catalog import CATALOGUE
 from tests.support.stack import skip_or_fail
 
 ROOT = Path(__file__).parents[2]

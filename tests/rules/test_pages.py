@@ -13,7 +13,14 @@ from normalizer.envelope import Envelope, to_canonical
 from tests.support.doc_pages import blocks
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "contract").glob("*.md"),
+        ROOT / "tests" / "vectors" / "README.md",
+    ]
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

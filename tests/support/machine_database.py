@@ -15,7 +15,8 @@ from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.source_positions import SourcePositions
 from normalizer.store.store import Claim, CommittedBatch, Store
 from projector.database_session import connected
-from projector.maintenance import retention
+from projector.maintenance import event_retention
+from projector.maintenance.retention_horizon import raise_horizon
 from projector.repair.repair import RepairRequest, repair
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
@@ -97,7 +98,7 @@ class Writer:
     def forget(self) -> None:
         """As a new process, which has a connection already."""
         self.claims.clear()
-        self._store._merge_first_batches = 0
+        self._store._planner.merge_first_batches = 0
 
     def _on_written(self, written: CommittedBatch) -> None:
         self.written = written
@@ -170,9 +171,9 @@ class MachineDatabase:
         that have any rows.
         """
         stored = await view_rows.stored(self._admin)
-        assert await retention._raise_horizon(self._projector, before)
+        assert await raise_horizon(self._projector, before)
         for partition in await self._admin.fetch(_PARTITIONS_WITH_ROWS):
-            await retention._drop_rows(
+            await event_retention._drop_rows(
                 self._projector, partition["name"], before - margin, None, dry_run=False
             )
         left = {row["event_id"] for row in await view_rows.stored(self._admin)}

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.core.digests import Digest
-from normalizer.core.reconcile import Coordinates, WritePlan, coordinates_of, reconcile
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope
 from tests.support.factories import TOPIC
 from tests.support.merging import digests_of

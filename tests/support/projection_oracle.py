@@ -247,6 +247,7 @@ def _try(command_id: str, attempts: int, rows: Sequence[Row]) -> Row:
 
 
 def _is_parked(row: Row) -> bool:
+    """Source: docs/spec/wire-shapes.md#s15."""
     context = row["context"]
     return (
         CALL_ENDS[row["event_type"]] == (1, "COMPLETED")

@@ -70,15 +70,15 @@ def _api() -> Iterator[str]:
     first = next(iter(paths.values()))
     yield (
         f"# HTTP API\n\n{_GENERATED}\n\n"
-        "`projector serve` answers these paths; its dashboard page uses nothing else. The same as\n"
-        "an OpenAPI document: `/api/v1/openapi.json`. Only GET and HEAD are served. With a token,\n"
-        "each request needs the header `Authorization: Bearer TOKEN`.\n\n"
+        "`projector serve` serves these paths; its dashboard uses nothing else. The same list\n"
+        "is an OpenAPI document (`/openapi.json`) and a page (`/api`). Only GET and HEAD are\n"
+        "served. With a token, each request needs the header `Authorization: Bearer TOKEN`.\n\n"
     )
     yield openapi["info"]["description"] + "\n\n"
     yield "| path | question |\n|---|---|\n"
     for path, one in paths.items():
         yield f"| [{path}](#{_anchor(path)}) | {_cell(one['summary'])} |\n"
-    yield "\n## Every answer\n\nJSON. An id is a 64-bit number and stands as text.\n\n"
+    yield "\n## Every answer\n\nJSON. An id is a 64-bit number, written as a string.\n\n"
     yield "| status | when |\n|---|---|\n"
     for status, response in first["responses"].items():
         yield f"| {status} | {_cell(response['description'])} |\n"

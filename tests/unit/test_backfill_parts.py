@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normalizer.core.reconcile import coordinates_of
+from normalizer.core.coordinates import coordinates_of
 from normalizer.errors import BrokerUnavailable, ConfigurationError
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay

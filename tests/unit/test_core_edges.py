@@ -11,6 +11,7 @@ from normalizer.core.bounds import check_depth
 from normalizer.core.decode import MAX_COERCIONS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.wire_values import RecordRefused
 from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_canonical
 
 
@@ -130,7 +131,7 @@ def test_126_levels_below_a_field_are_read_and_127_are_not(secret: bytes) -> Non
 @pytest.mark.parametrize(("opened", "closed"), [(b'{"":', b"}"), (b"[", b"]")])
 def test_the_shortest_text_that_is_too_deep_is_seen(opened: bytes, closed: bytes) -> None:
     check_depth(opened * 126 + b"0" + closed * 126, 126)
-    with pytest.raises(wire_event.RecordRefused, match="levels"):
+    with pytest.raises(RecordRefused, match="levels"):
         check_depth(opened * 127 + b"0" + closed * 127, 126)
 
 

@@ -32,7 +32,7 @@ async def test_work_that_ends_before_the_stop_is_fatal_and_ends_the_others(work:
 
     (error,) = raised.value.exceptions
     assert isinstance(error, FatalError)
-    assert "'beat' ended by itself" in str(error)
+    assert "'beat' ended unexpectedly" in str(error)
 
 
 @pytest.mark.parametrize("work", [end, be_cancelled])

@@ -6,7 +6,7 @@ import pytest
 
 from normalizer.core.event_types import EVENT_KINDS, SPELLINGS, event_class, spellings_of
 
-# Source: wire-shapes, section 4, with section 10, S11 and S12.
+# The table of rule E2 in docs/spec/wire-shapes.md.
 STATED = (
     "playbook.initialized|playbook_initialized|playbook.started|playbook_started"
     "|execution.started|execution_start|execution.start|execution_started; "

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from normalizer.core.merge import MAX_KEPT_BYTES, MAX_VALUES
+from normalizer.core.conflicts import MAX_KEPT_BYTES, MAX_VALUES
 from normalizer.core.merge_flags import HAS_RIVAL, MERGED, WITHOUT_COMMAND, WITHOUT_STEP
 from normalizer.envelope import Envelope
 from tests.support.factories import envelope, recorded_at

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from prometheus_client.exposition import generate_latest
 
-from normalizer.service.service_metrics import (
+from normalizer.service.metric_catalog import (
     CATALOGUE,
     DRIFTS,
     SQLSTATE_CLASSES,
-    ServiceMetrics,
     documented,
 )
+from normalizer.service.service_metrics import ServiceMetrics
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from normalizer.core.collisions import MAX_SIBLINGS, sibling_ids
+from normalizer.core.coordinates import coordinates_of
 from normalizer.core.merge_flags import SHARES_ID
-from normalizer.core.reconcile import WritePlan, coordinates_of, reconcile
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import Envelope
 from normalizer.snowflake import derive_id
 from tests.support.factories import (

@@ -1,12 +1,13 @@
-"""A wire event in; how many retries came before this try, and where that is said.
+"""Resolves how many retries came before this attempt, and the rank of the evidence.
 
-Source: wire-shapes, section 4 (attempts), section 9, N1 and N2, and section 10, S6 and N3.
+Source: docs/spec/wire-shapes.md#n1, #n2, #n3, #n4, #s6.
 """
 
 import re
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import Value, WireEvent, integer_of, nested_object
+from normalizer.core.wire_event import WireEvent, nested_object
+from normalizer.core.wire_values import Value, integer_of
 
 MAX_ATTEMPTS: Final = 32_767
 
@@ -25,25 +26,25 @@ _COUNTED_FROM_ONE: Final = (
     "result.context.retry.attempt",
     "result.context.data.attempt_number",
 )
-"""In the order in which they are asked."""
+"""Fields that count attempts from one, in the order in which they are tried."""
 _DIGITS: Final = re.compile("0*[0-9]{1,5}")
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""0: nobody said, so it is the first try; 1: a place that counts from 1; 2: said explicitly."""
+"""0: not sent, so it is the first attempt; 1: a field that counts from 1; 2: sent explicitly."""
 
 
 Attempts: TypeAlias = tuple[int, Rank]
-"""How many retries came before this try, and the rank of its evidence."""
+"""How many retries came before this attempt, and the rank of its evidence."""
 
 
 def resolve_attempts(event: WireEvent) -> Attempts:
-    """Give the first count that is one; a bad one on the way is a coercion."""
+    """Give the first valid count; an invalid one before it becomes a coercion."""
     if event.meta.attempts is not None:
         explicit = _count(event, "meta.attempts", event.meta.attempts)
         if explicit is not None:
             return explicit, 2
     values = _counted_from_one(event)
-    if values.count(None) < len(values):  # of most events no place says anything
+    if values.count(None) < len(values):  # false for most events
         for at, value in zip(_COUNTED_FROM_ONE, values, strict=True):
             if value is not None:
                 count = _count(event, at, value)
@@ -57,7 +58,7 @@ def resolve_attempts(event: WireEvent) -> Attempts:
 
 
 def resolve_max_attempts(event: WireEvent) -> int | None:
-    """Give how many tries there may be, if anybody says so."""
+    """Give the maximum number of attempts; None if it was not sent."""
     meta, payload, stored = event.meta, event.nested.payload, event.nested.result_context
     values: tuple[Value, ...] = (
         meta.max_attempts,
@@ -74,7 +75,7 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
 
 
 def says_attempts(event: WireEvent, count: int) -> bool:
-    """Tell whether the meta already says this number, as an integer."""
+    """Tell whether the meta already holds this number, as an integer."""
     sent = event.meta.attempts
     if sent is None or type(sent) is str:
         return False
@@ -82,7 +83,7 @@ def says_attempts(event: WireEvent, count: int) -> bool:
 
 
 def _counted_from_one(event: WireEvent) -> tuple[Value, ...]:
-    """Give what was sent at each place that counts from one, in the order of their names."""
+    """Give the value of each field in _COUNTED_FROM_ONE, in the same order."""
     sent, meta = event.sent, event.meta
     payload, stored = event.nested.payload, event.nested.result_context
     return (
@@ -110,7 +111,7 @@ def _count(event: WireEvent, field: str, value: Value) -> int | None:
 
 
 def _as_count(value: Value) -> int | None:
-    """Give a count from 0 to the limit; an integer or digits."""
+    """Give a count from 0 to MAX_ATTEMPTS, from an integer or digits."""
     if type(value) is int:
         number: int | None = value
     elif type(value) is str:

@@ -1,6 +1,6 @@
-"""A wire event in; how long it took, in seconds.
+"""Resolves the duration of an event, in seconds.
 
-Source: wire-shapes, section 9, U1, and section 10, U2.
+Source: docs/spec/wire-shapes.md#u1, #u2, #s6.
 """
 
 import re
@@ -9,10 +9,12 @@ from typing import Final
 
 from msgspec import Raw
 
-from normalizer.core.wire_event import NestedObjects, Value, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_fields import NestedObjects
+from normalizer.core.wire_values import Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT, Number, canonical_number
 
-_PLACES: Final = (
+_FIELDS: Final = (
     "context.duration_ms",
     "context.result.duration_ms",
     "context.result.context.duration_ms",
@@ -20,21 +22,21 @@ _PLACES: Final = (
     "result.context.result.duration_ms",
     "result.context.result.context.duration_ms",
 )
-"""Where milliseconds nest, in the order in which they are asked."""
+"""The fields that hold milliseconds, in the order in which they are tried."""
 
 _MAX_OF_WORK_S: Final = 30 * 24 * 3600
 _MAX_S: Final = 10 * 365 * 24 * 3600
-"""30 days for a call, a command or a step, ten years for all else. What is longer was told in
-another unit: nanoseconds sent as seconds."""
+"""30 days for a call, a command or a step, ten years for everything else. A longer duration was
+sent in another unit: nanoseconds as seconds."""
 _WORK: Final = re.compile("(?:call|action|command|step)(?![a-z0-9])", re.IGNORECASE)
-"""How the name of an event of a call, a command or a step begins."""
+"""How the type of an event of a call, a command or a step begins."""
 
 # Exact: no number that is accepted has more digits than this.
 _EXACT: Final = Context(prec=MAX_DIGITS + MAX_EXPONENT)
 
 
 def resolve_duration(event: WireEvent, event_type: str) -> float | None:
-    """Give the duration declared at the top, else the first one nested."""
+    """Give the duration declared at the top level, else the first nested one."""
     if event.sent.duration is not None and (seconds := _declared(event, event_type)) is not None:
         return seconds
     if event.nested.payload.duration_ms is None and not event.nested.deep:
@@ -71,12 +73,12 @@ def _nested(event: WireEvent, event_type: str) -> float | None:
             seconds = _storable(_seconds(number), event_type)
             if seconds is not None:
                 return seconds
-            event.coerce("duration_invalid", _PLACES[at], event.original(_PLACES[at]))
+            event.coerce("duration_invalid", _FIELDS[at], event.original(_FIELDS[at]))
     return None
 
 
 def _values(nested: NestedObjects) -> tuple[Value, ...]:
-    """Give what was sent at each of _PLACES."""
+    """Give the value of each of _FIELDS, in the same order."""
     return (
         nested.payload.duration_ms,
         nested.payload_result.duration_ms,
@@ -105,6 +107,6 @@ def _storable(number: Decimal, event_type: str) -> float | None:
 
 
 def _with_point(number: Decimal) -> str:
-    """Give the number so that nobody takes it for milliseconds."""
+    """Give the number with a point: an integer could be read as milliseconds."""
     text = canonical_number(str(number))
     return text if "." in text else f"{text}.0"

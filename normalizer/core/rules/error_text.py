@@ -1,27 +1,18 @@
-"""A wire event in; what went wrong, in words.
+"""Resolves the text of an event's error.
 
-Source: wire-shapes, section 9, X2, and, behind its places, the two where a stored row holds what a
-worker found: the same event has the same bytes whichever shape brought it (section 1).
+Source: docs/spec/wire-shapes.md#x2, #s6.
 """
 
 from msgspec import Raw
 
-from normalizer.core.wire_event import (
-    ABSENT,
-    NULL,
-    NestedObjects,
-    Value,
-    WireEvent,
-    decode_value,
-    first_byte,
-    nested_object,
-    text,
-)
+from normalizer.core.wire_event import WireEvent, nested_object
+from normalizer.core.wire_fields import NestedObjects
+from normalizer.core.wire_values import ABSENT, NULL, Value, decode_value, first_byte, text
 from normalizer.envelope import canonical_json
 
 
 def resolve_error(event: WireEvent) -> str | None:
-    """Give the text of the first error that is one."""
+    """Give the text of the first field that holds an error; None if none does."""
     top, nested = event.sent.error, event.nested
     if top == NULL:
         top = ABSENT
@@ -49,7 +40,7 @@ def _deeper(nested: NestedObjects) -> tuple[Raw, ...]:
 def _error(raw: Raw) -> str:
     """Give a text, an object's message, or the JSON of anything else; '' if there is no error.
 
-    `false` is no error either: many tools answer `{"error": false}`.
+    `false` is no error either: many tools return `{"error": false}`.
     """
     if raw == NULL:
         return ""

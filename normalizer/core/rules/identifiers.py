@@ -1,12 +1,13 @@
-"""A wire event in; its ids out: event_id, execution_id, catalog_id and the parents' ids.
+"""Resolves the ids of an event: event_id, execution_id, catalog_id and the parents' ids.
 
-Source: wire-shapes, section 4 and section 9, I1-I4.
+Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4.
 """
 
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from normalizer.core.wire_event import RecordRefused, Value, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_values import RecordRefused, Value
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
 
@@ -18,15 +19,15 @@ _DIGITS: Final = re.compile("[0-9]{1,19}")
 
 
 class NoId(NamedTuple):
-    """What was sent where an id was expected: opaque text, nothing, or what no id can be."""
+    """A value that is no id: opaque text, nothing, or a value that cannot be an id."""
 
     kind: Literal["opaque", "missing", "negative", "invalid"]
     text: str = ""
-    """The value itself; of a value that is neither text nor number the name of its type."""
+    """The value; for a value that is neither text nor number, the name of its type."""
 
 
 def resolve_execution_id(event: WireEvent) -> int:
-    """Give the execution's id. Raises Refused (I3)."""
+    """Give the execution's id. Raises RecordRefused (#i3)."""
     sent = parse_id_value(event.sent.execution_id)
     if isinstance(sent, int):
         return sent
@@ -39,7 +40,7 @@ def resolve_execution_id(event: WireEvent) -> int:
 
 
 def resolve_event_id(event: WireEvent) -> int | None:
-    """Give the id that the producer gave the event, None if it gave none. Raises Refused (I3)."""
+    """Give the producer's id of the event; None without one. Raises RecordRefused (#i3)."""
     sent = parse_id_value(event.sent.event_id)
     if isinstance(sent, int):
         return sent
@@ -54,7 +55,7 @@ def resolve_event_id(event: WireEvent) -> int | None:
 
 
 def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
-    """Give an id that only points elsewhere; a bad one is no reason to refuse an event (I4)."""
+    """Give the id of something else; an invalid one does not refuse the event (#i4)."""
     value = getattr(event.sent, name)
     if value is None:
         return None
@@ -72,7 +73,7 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 
 def parse_id_value(value: Value) -> int | NoId:
-    """Give the id that a value is; where it is none, what it is instead (I1, I2)."""
+    """Parse a value as an id; NoId says what it is instead (#i1, #i2)."""
     if type(value) is int:
         return value if 0 < value <= MAX_ID else _of_number(value, value)
     if type(value) is str and value:

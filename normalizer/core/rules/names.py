@@ -1,18 +1,17 @@
-"""A wire event in; its names out: event_type, step, worker_id, command_id, node_type.
+"""Resolves the names of an event: event_type, step, worker_id, command_id, node_type.
 
-Source: wire-shapes, section 4, section 9, A, E, K, P, L1, and section 10, S6.
+Source: docs/spec/wire-shapes.md#e1, #k1, #k2, #p1, #a1, #l1, #s6.
 """
 
 import re
 from typing import Final
 
-from normalizer.core.wire_event import (
-    NestedObjects,
+from normalizer.core.wire_event import WireEvent, nested_object
+from normalizer.core.wire_fields import NestedObjects
+from normalizer.core.wire_values import (
     RecordRefused,
     Value,
-    WireEvent,
     integer_of,
-    nested_object,
     text_or_number,
     within_bytes,
 )
@@ -22,14 +21,14 @@ MAX_WORD_BYTES: Final = 1000
 MAX_ITERATION: Final = 2**31 - 1
 
 _SHORT_CHARS: Final = MAX_EVENT_TYPE_BYTES // 4
-"""So short a word is within each of these limits, whatever its characters."""
+"""A word this short is within every limit, whatever its characters."""
 _NO_STEP: Final = "unknown"
 _STEP_OF_COMMAND: Final = re.compile(r"[^:]+:(.+?):[0-9]+(?::i[0-9]+)?", re.DOTALL)
 _ITERATION_OF_COMMAND: Final = re.compile(r":i([0-9]{1,10})\Z")
 
 
 def resolve_event_type(event: WireEvent) -> str:
-    """Give the event's type as it came. Raises Refused (E1)."""
+    """Give the event's type as it was sent. Raises RecordRefused (#e1)."""
     first, second = event.sent.event_type, event.sent.name
     chosen = second if first is None else first
     event_type = chosen if type(chosen) is str else ""
@@ -44,7 +43,7 @@ def resolve_event_type(event: WireEvent) -> str:
 
 
 def resolve_command_id(event: WireEvent) -> str | None:
-    """Give the command as text (K2). Raises Refused if it is too long."""
+    """Give the command as text (#k2). Raises RecordRefused if it is too long."""
     top, nested = event.sent.command_id, event.nested
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
         return top
@@ -58,7 +57,7 @@ def resolve_command_id(event: WireEvent) -> str | None:
 
 
 def resolve_step(event: WireEvent, command_id: str | None) -> str:
-    """Give the step, '' if none is known (P1). Raises Refused if it is too long."""
+    """Give the step, '' if none is known (#p1). Raises RecordRefused if it is too long."""
     sent = event.sent
     step = "" if sent.step is None else _step(sent.step)
     if step and sent.node_name is None and len(step) <= _SHORT_CHARS:
@@ -77,7 +76,7 @@ def resolve_step(event: WireEvent, command_id: str | None) -> str:
 
 
 def resolve_worker_id(event: WireEvent) -> str | None:
-    """Give the worker (K1). Raises Refused if it is too long."""
+    """Give the worker (#k1). Raises RecordRefused if it is too long."""
     sent = event.sent
     top = sent.worker_id
     if type(top) is str and 0 < len(top) <= _SHORT_CHARS:
@@ -111,7 +110,7 @@ def resolve_node_type(event: WireEvent) -> str | None:
 
 
 def iteration_of(command_id: str) -> int | None:
-    """Give the turn of a loop that the command was for: the n of `:i{n}` at its end."""
+    """Give the loop iteration of a command: the n of `:i{n}` at its end."""
     match = _ITERATION_OF_COMMAND.search(command_id)
     iteration = int(match[1]) if match else None
     return None if iteration is None or iteration > MAX_ITERATION else iteration
@@ -149,7 +148,7 @@ def _step_of_command(command_id: str | None) -> str:
 
 
 def _kind(value: Value) -> str:
-    """Give the name of a value's type, which is all that may be said of it."""
+    """Give the name of a value's type; a message must not hold the value itself."""
     if value is None:
         return "neither"
     return "an empty one" if value == "" else type(value).__name__

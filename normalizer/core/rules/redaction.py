@@ -1,7 +1,7 @@
-"""A key in; whether it is secret out.
+"""Decides whether the value of a key is secret.
 
-Source: wire-shapes, section 7, and section 10, R7: some words count wherever they stand in a key,
-the rest only as words of their own.
+Source: docs/spec/wire-shapes.md#r1, #r2, #r7: some words count anywhere in a key,
+the rest only as whole words.
 """
 
 import re
@@ -17,7 +17,7 @@ SECRET_WORDS: Final = (
     *("password", "passwd", "passphrase", "secret", "api_key", "private_key"),
     *("connection_string", "access_token"),
 )
-"""A key that contains one of these is secret, its parts run together or apart."""
+"""A key that contains one of these is secret, with or without separators."""
 
 SECRET_WHOLE_WORDS: Final = (
     *("auth", "authorization", "authorisation", "oauth", "token", "bearer", "credential"),
@@ -27,7 +27,7 @@ SECRET_WHOLE_WORDS: Final = (
     *("hmac_key", "aes_key", "deploy_key", "session_key", "jwt", "mnemonic", "passcode"),
     *("seed_phrase", "recovery_phrase"),
 )
-"""Secret as words of their own: `next_auth`, but neither `author` nor `tokens`."""
+"""Secret as whole words: `next_auth`, but neither `author` nor `tokens`."""
 
 _WHOSE: Final = (
     "db|database|sql|pg|postgres|mysql|redis|mongo|smtp|imap|mail|email|ftp|ssh|ldap|proxy|http|"
@@ -53,9 +53,9 @@ _DESCRIBES: Final = re.compile(
     "|expiry|expires|expires_in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
     "|present|exists|expired|details|format|label|rotation|reset_at))$"
 )
-"""Says something about a secret: how many, of which kind, when, where. Never itself one."""
+"""Keys that describe a secret: how many, of which kind, when, where. They never hold one."""
 _SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
-"""The exception: what an application logs in to a vault with."""
+"""The exception: an application logs in to a vault with it."""
 
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PARTS: Final = re.compile("[a-z]+|[0-9]+")
@@ -66,11 +66,11 @@ _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\u
 _STYLED: Final = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")
 _REMEMBERED_CHARS: Final = 100
 _LONGEST_NAME: Final = 1000
-"""Of a longer key its begin and its end are judged: megabytes name nothing."""
+"""Of a longer key only the beginning and the end are judged."""
 
 
 class Secrecy(Enum):
-    """What a key hides."""
+    """Which values of a key are secret."""
 
     NOTHING = "nothing"
     CONTENT = "strings, lists and objects; numbers, booleans and null stay"
@@ -78,10 +78,10 @@ class Secrecy(Enum):
 
 
 class Redaction:
-    """The rules with the words an operator added; none can be taken away.
+    """The words that make a key secret, with those an operator added; none can be removed.
 
-    An added word counts wherever it stands in a key, and hides numbers too: whoever adds `iban`
-    means the value, whatever its type.
+    An added word counts anywhere in a key, and hides numbers too: an operator who adds `iban` means
+    its value, whatever its type.
     """
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
@@ -90,7 +90,7 @@ class Redaction:
         self._remembered = lru_cache(maxsize=4096)(self._secrecy)
 
     def secrecy(self, key: str) -> Secrecy:
-        """Tell what this key hides; short keys are remembered, for a hostile one may be any."""
+        """Tell which values of the key are secret. Only short keys are cached."""
         return (self._remembered if len(key) <= _REMEMBERED_CHARS else self._secrecy)(key)
 
     def _secrecy(self, key: str) -> Secrecy:
@@ -112,12 +112,12 @@ class Redaction:
 
 
 def plain_letters(text: str) -> str:
-    """Give the text as it reads: full-width and styled letters plain, invisible characters gone."""
+    """Give the text with plain letters for styled ones, and without invisible characters."""
     return _STYLED.sub(lambda styled: normalize("NFKC", styled[0]), _INVISIBLE.sub("", text))
 
 
 def _any_of(words: Iterable[str]) -> Callable[[str], object]:
-    """Give a search for any of the words, none of which is empty."""
+    """Give a search for any of the words; none may be empty."""
     return re.compile("|".join(map(re.escape, words))).search
 
 

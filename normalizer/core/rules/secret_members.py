@@ -1,6 +1,6 @@
-"""A list or an object in; which of its members are secret by what stands beside them.
+"""Finds members of a list or an object that their neighbours make secret.
 
-Source: wire-shapes, section 10, R7: lists of arguments, and names with their values.
+Source: docs/spec/wire-shapes.md#r7: lists of arguments, and names with their values.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _NAME_KEYS: Final = frozenset(
     "".split()
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
-"""As forms have them: what they say counts only if it is a password."""
+"""Keys of form fields: their value counts only if it names a password."""
 _JWK_SECRETS: Final = frozenset("d p q dp dq qi k oth".split())
 _VALUE_KEYS: Final = frozenset(
     spelled
@@ -32,7 +32,7 @@ _HOLDS_PAIR: Final = _VALUE_KEYS | {"kty"}
 _PASSWORD_OPTIONS: Final = {"sshpass": ("-p",), "login": ("-p",), "redis-cli": ("-a",)}
 _USER_OPTIONS: Final = ("-u", "-U", "--user", "--proxy-user")
 _GLUED: Final = ("mysql", "mariadb")
-"""Programs that read a password behind `-p` without a blank."""
+"""Programs that read a password after `-p` without a blank."""
 
 
 class SecretMembers:
@@ -42,7 +42,7 @@ class SecretMembers:
         self._text = text
 
     def keys(self, tree: dict[str, Json]) -> frozenset[str]:
-        """Give the keys whose values go with a secret name: {"name": "DB_PASSWORD", "value": x}."""
+        """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}."""
         if _HOLDS_PAIR.isdisjoint(tree):
             return _NONE  # nearly always
         if "kty" in tree:
@@ -58,7 +58,7 @@ class SecretMembers:
         return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
 
     def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
-        """Give what becomes of secret items, with their places, in a list that begins with text."""
+        """Give the index and the replacement of each secret item; the list begins with text."""
         words = [item if type(item) is str else "" for item in items]
         if any(word.startswith("-") for word in words):
             yield from self._arguments(words)

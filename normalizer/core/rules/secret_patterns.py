@@ -1,6 +1,6 @@
-"""Secrets that have a form of their own, whatever word stands before them.
+"""Cuts out secrets that have a form of their own, whatever word precedes them.
 
-Each rule takes a text and gives it without them, in time that grows as the text does.
+Each rule gives the text without its secrets, in time proportional to the text.
 """
 
 import re
@@ -67,12 +67,12 @@ _PORT: Final = re.compile(r"""\d{1,5}(?:[/?#"'<>,;)\]\\]|\Z)""")
 
 
 def cut_private_keys(text: str) -> str:
-    """Private keys, from their first line to their last or, cut off, to the end of the text."""
+    """Cut private keys, from first to last line; a truncated one to the end of the text."""
     return _PEM.sub(REDACTED, text)
 
 
 def cut_tokens(text: str) -> str:
-    """JSON web tokens, and what begins as a published kind of token does."""
+    """Cut JSON web tokens, and tokens with a published prefix."""
     if text.startswith("eyJ") and text.count(".") == 2 and len(text) > _JWT_LONGER_THAN:
         return REDACTED
     if "eyJ" in text:
@@ -81,7 +81,7 @@ def cut_tokens(text: str) -> str:
 
 
 def cut_urls(text: str) -> str:
-    """The password of a URL's user, or the user that is a token."""
+    """Cut the password of a URL's user, or a user that is a token."""
     cuts = Cuts(text)
     for match in _URL.finditer(text):
         at = match.start(1)
@@ -98,22 +98,22 @@ def _cut_user(cuts: Cuts, url: str, at: int) -> None:
     user, has_user, host = authority.rpartition("@")
     name, has_password, password = user.partition(":")
     if has_user and has_password:
-        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - says: none
-            cuts.add(at, at + len(name))  # a token, before a password that is none
+        if looks_generated(name) or password == "x-oauth-basic":  # noqa: S105 - means: no password
+            cuts.add(at, at + len(name))  # the user is a token, and the password a placeholder
         if not host.startswith("sha256:"):
             cuts.add(at + len(name) + 1, at + len(user))
     elif has_user:
         if len(name) >= SHORTEST_TOKEN and looks_random(name):
             cuts.add(at, at + len(name))
     else:
-        # The password holds a sign that ends an authority, and was not written as %2F.
+        # The password holds an unescaped character that ends an authority, such as a slash.
         name, has_password, password = url.rpartition("@")[0].partition(":")
         if has_password and not re.search(r"""[/?#"'<>]""", name) and not _PORT.match(password):
             cuts.add(at + len(name) + 1, at + len(name) + 1 + len(password))
 
 
 def cut_cookies(text: str) -> str:
-    """What a cookie header holds, names and all."""
+    """Cut the content of cookie headers, including names."""
     cuts = Cuts(text)
     for match in _COOKIES.finditer(text):
         cuts.add(*match.span("value"))
@@ -121,7 +121,7 @@ def cut_cookies(text: str) -> str:
 
 
 def cut_statements(text: str) -> str:
-    """`PASSWORD 'x'` and what else of SQL and settings has no sign between word and value."""
+    """Cut `PASSWORD 'x'`, and other SQL and settings with no sign between word and value."""
     cuts = Cuts(text)
     for match in _QUOTED_NEXT.finditer(text):
         if not match["name"] or quoted_at(text, match.end()):
@@ -130,7 +130,7 @@ def cut_statements(text: str) -> str:
 
 
 def cut_commands(text: str) -> str:
-    """What follows an option that only some programs read a password from."""
+    """Cut passwords after options that only some programs have."""
     cuts = Cuts(text)
     for match in _COMMAND.finditer(text):
         if match[0].startswith(":"):
@@ -141,7 +141,7 @@ def cut_commands(text: str) -> str:
 
 
 def cut_signatures(text: str) -> str:
-    """What signs a URL: whoever has it, has access."""
+    """Cut the signatures of URLs, which give access to anyone."""
     cuts = Cuts(text)
     for match in _SIGNATURE.finditer(text):
         if is_worth(match["value"]):
@@ -150,7 +150,7 @@ def cut_signatures(text: str) -> str:
 
 
 def cut_credentials(text: str) -> str:
-    """`Bearer x` and `Basic x`, where x looks like what they carry. Whole, if there is no more."""
+    """Cut `Bearer x` and `Basic x` if x looks like a credential; all of a text that is no more."""
     cuts = Cuts(text)
     for match in _CREDENTIAL.finditer(text):
         value, alone = match["value"], match[0] == text.strip()

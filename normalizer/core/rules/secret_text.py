@@ -1,9 +1,9 @@
-"""A text in; the same text with the secrets in it cut out, and nothing else.
+"""Cuts secrets out of text, and leaves the rest as it is.
 
-A secret is known by how it begins, or by what stands before it: a word that would make a key
-secret, a scheme, a URL's user, an option of a program. Each rule takes time in proportion to the
+A secret is recognized by its prefix, or by what precedes it: a word that would make a key secret, a
+scheme, the user of a URL, an option of a program. Each rule takes time proportional to the
 text.
-Source: wire-shapes, section 9, R3, and section 10, R7.
+Source: docs/spec/wire-shapes.md#r3, #r7.
 """
 
 import re
@@ -36,7 +36,7 @@ from normalizer.core.rules.secret_values import (
 )
 
 SHORTEST_SECRET: Final = len("pwd=x")
-"""No text that is shorter holds a secret."""
+"""A shorter text holds no secret."""
 SIGNS: Final = (
     *(
         "basic",
@@ -51,7 +51,7 @@ SIGNS: Final = (
     ),
     *("signature=", "pass.word", "pass.phrase", "api.key", "private.key", "connection.string"),
 )
-"""Beside the words of keys: what a rule here looks for, as `sanitize` spells its signs."""
+"""Further signs that the rules here search for, in the spelling of the prefilter."""
 _PIECE_CHARS: Final = 1 << 13
 _BLANK: Final = re.compile(r"\s")
 _INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
@@ -66,13 +66,13 @@ _NAMED: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""A name and a sign behind it. Whose value it is, stays for the next match: it may hold one too."""
+"""A name and the sign after it. The match ends before the value, which may hold another name."""
 _SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd")
-"""What only says something together with the word before: `api key`."""
+"""Words that mean a secret only with the word before them: `api key`."""
 _WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
-"""A value of a connection string: up to the sign, for it may hold blanks."""
+"""A value of a connection string: up to the semicolon, because it may hold blanks."""
 _BRACKETS: Final = re.compile(r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\{(?=\s*\\*["'])[^\[\]{}]++\}""")
-"""A list or an object that holds text, and nothing deeper."""
+"""A list or an object that holds text, without nested ones."""
 _OPTION: Final = re.compile(
     r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
 )
@@ -94,15 +94,15 @@ _REST_OF_LINE: Final = re.compile(r"[^\r\n']+")
 _SHORTEST_CODE: Final = 5
 _NUMBER: Final = re.compile(r"[+-]?[\d.,:]+%?\Z")
 _REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|(?:self|config|settings|os|args)\.\w")
-"""A value as source code has it: a call or an attribute."""
+"""A value in source code: a call or an attribute."""
 _IDENTIFIER: Final = re.compile("[_-]|[a-z][A-Z]|[Aa]uthorization$|^[A-Z]{4,}$")
-"""No name that stands in prose."""
+"""A name that does not occur in prose."""
 
 
 class SecretText:
     """Cuts secrets out of texts.
 
-    `secrecy` tells what a name hides, `suspects` whether a text has to be looked into at all.
+    `secrecy` tells which values of a name are secret, `suspects` whether a text must be parsed.
     """
 
     def __init__(
@@ -140,13 +140,13 @@ class SecretText:
         )
 
     def may_hold_secret(self, text: str) -> bool:
-        """Tell whether a text has a sign of a secret; JSON may write a quote that stands here."""
+        """Tell whether a text has a sign of a secret. A URL with a user is one too."""
         return ("://" in text and "@" in text) or self._suspects(text.encode(errors="replace"))
 
     def cut(self, text: str) -> str:
         """Give the text without its secrets. Idempotent.
 
-        Of a long text only those pieces are read that have a sign, and the piece after each.
+        Of a long text only the pieces with a sign are read, and the piece after each.
         """
         if len(text) <= _PIECE_CHARS:
             return self._cut(text) if self.may_hold_secret(text) else text
@@ -171,15 +171,15 @@ class SecretText:
         return text
 
     def hides(self, name: str, value: str) -> bool:
-        """Tell whether a value given as an argument is one to hide."""
+        """Tell whether the value of an argument is a secret."""
         return self.secrecy(name) is not Secrecy.NOTHING and is_worth(value, loose=True)
 
     def hides_plainly(self, name: str, value: str) -> bool:
-        """Tell whether a value beside a name alone is one to hide: not if it reads as a word."""
+        """Tell whether the value of a name is a secret; not if it reads as a word."""
         return self.hides(name, value) and not is_word(value)
 
     def _cut_named(self, text: str) -> str:
-        """`word = value` in all its spellings: what `word` would hide as a key, goes."""
+        """Cut the value of `word = value` in every spelling, if `word` as a key is secret."""
         cuts = Cuts(text)
         for match in _NAMED.finditer(text):
             if match.start("name") < cuts.end:
@@ -193,7 +193,7 @@ class SecretText:
         return cuts.text()
 
     def _cut_value(self, cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
-        """Cut the value behind a name and its sign, if it may be one."""
+        """Cut the value after a name and its sign, if it may be a secret."""
         text, at = cuts.whole, match.end()
         is_authorization = _AUTHORIZATION.search(match["name"]) is not None
         if brackets := _BRACKETS.match(text, at):
@@ -228,7 +228,7 @@ class SecretText:
         return cuts.text()
 
     def _cut_pairs(self, text: str) -> str:
-        """`name: DB_PASSWORD, value: x`, in any notation."""
+        """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
         cuts = Cuts(text)
         for match in _PAIR.finditer(text):
             if self.secrecy(match["name"]) is not Secrecy.NOTHING:
@@ -236,7 +236,7 @@ class SecretText:
         return cuts.text()
 
     def _cut_generated(self, text: str) -> str:
-        """What looks generated, where one of the three words before names a secret."""
+        """Cut what looks generated, if one of the three words before names a secret."""
         cuts = Cuts(text)
         for match in _GENERATED.finditer(text):
             if not looks_generated(match[0]):
@@ -252,7 +252,7 @@ class SecretText:
 
 
 def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
-    """Cut a value without quotes: whatever it is behind `=`, in prose not if it reads as a word."""
+    """Cut a value without quotes: any value after `=`, but in prose no value that is a word."""
     text, at, sign = cuts.whole, match.end(), match["sign"]
     spaced = match[0][-1].isspace()
     is_prose = sign == ":" and spaced and not _IDENTIFIER.search(match["name"])
@@ -282,7 +282,7 @@ def _is_scheme(scheme: re.Match[str]) -> bool:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Give the text in pieces that end at a blank or a line's end."""
+    """Split the text into pieces that end at white space."""
     start = 0
     while start < len(text):
         blank = _BLANK.search(text, start + _PIECE_CHARS)

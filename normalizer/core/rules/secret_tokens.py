@@ -1,13 +1,14 @@
-"""Tokens that are known by how they begin, whatever stands around them.
+"""Recognizes tokens by their published prefixes, in any text.
 
-Source: the rules that gitleaks and detect-secrets publish; lengths are lower bounds.
+Source: docs/spec/wire-shapes.md#r3, and the rules that gitleaks and detect-secrets publish; lengths
+are lower bounds.
 """
 
 import re
 from typing import Final
 
 _HEX_BEGINS: Final = ("0", *"abcdef", *(f"{first}0" for first in "abcdef"))
-"""How hexadecimal digits begin, once 1 to 9 are read as 0."""
+"""The beginnings of hexadecimal digits, with 1 to 9 replaced by 0."""
 
 _AWS: Final = "(?:AKIA|ASIA|ABIA|ACCA|A3T[A-Z0-9])[A-Z0-9]{16}(?![A-Za-z0-9])"
 _GITLAB: Final = (
@@ -105,10 +106,10 @@ TOKENS: Final[tuple[tuple[tuple[str, ...], str], ...]] = (
     (("eyjrijoi",), "eyJrIjoi[A-Za-z0-9+/]{70,}={0,3}"),
     (("opseyj",), "ops_eyJ[A-Za-z0-9+/]{100,}={0,3}"),
 )
-"""Signs and the expression of a token. A sign is what `sanitize` looks for first: lower case, each
-digit a 0, without `-`, `_`, `+` and blanks."""
+"""The signs and the expression of each token. The prefilter searches for a sign first: it is lower
+case, with 0 for each digit, without `-`, `_`, `+` and blanks."""
 
 TOKEN: Final = re.compile(
     "(?<![A-Za-z0-9])(?:" + "|".join(pattern for _, pattern in TOKENS) + ")", re.ASCII
 )
-"""Any of them, where it does not begin within a word."""
+"""Any of them, unless it begins within a word."""

@@ -1,4 +1,4 @@
-"""A value in; where it ends, and whether it looks like a secret, out."""
+"""Decides where a value in a text ends, and whether it looks like a secret."""
 
 import base64
 import binascii
@@ -8,7 +8,7 @@ from typing import Final
 from normalizer.core.rules.redaction import REDACTED
 
 SHORTEST_TOKEN: Final = 16
-"""No text of letters and digits alone is a secret if it is shorter."""
+"""A shorter text of letters and digits alone is never a secret."""
 _QUOTED: Final = re.compile(
     r"""(?P<open>\\*["'`])(?P<value>(?:(?!(?P=open)).|(?P=open)(?P=open))*+)(?:(?P=open)|\Z)""",
     re.DOTALL,
@@ -33,7 +33,7 @@ _PLACEHOLDER: Final = re.compile(
     re.VERBOSE,
 )
 LONGEST_PLACEHOLDER: Final = 200
-"""What is longer is cut unread, so that nothing is read twice."""
+"""A longer value is cut without a check, so that no text is scanned twice."""
 _SAYS_NOTHING: Final = frozenset(
     """none null nil true false yes no undefined empty missing required optional invalid incorrect
     wrong expired unknown failed failure denied must is are was not cannot can should has have for
@@ -49,7 +49,7 @@ _MIXED: Final = re.compile(r"(?=.*[a-z])(?=.*[A-Z])")
 
 
 class Cuts:
-    """Parts of a text that go, in order."""
+    """Collects the parts to cut out of a text, in order."""
 
     def __init__(self, whole: str) -> None:
         self.whole = whole
@@ -57,14 +57,14 @@ class Cuts:
         self._kept: list[str] = []
 
     def add(self, start: int, end: int) -> None:
-        """Cut from `start` to `end`, unless it was cut already or nothing is there."""
+        """Cut from `start` to `end`, unless it is cut already or empty."""
         if start < self.end or end <= start:
             return
         self._kept += (self.whole[self.end : start], REDACTED)
         self.end = end
 
     def text(self) -> str:
-        """Give what is left of the text."""
+        """Give the text with every cut replaced."""
         return "".join((*self._kept, self.whole[self.end :])) if self._kept else self.whole
 
 
@@ -76,13 +76,13 @@ def cut_next(cuts: Cuts, at: int) -> None:
 
 
 def quoted_at(text: str, at: int) -> tuple[int, int] | None:
-    """Give where the quoted text that begins at `at` starts and ends."""
+    """Give the start and the end of the quoted text that begins at `at`."""
     match = _ESCAPED.get(text[at : at + 1], _QUOTED).match(text, at)
     return match.span("value") if match else None
 
 
 def end_of(pattern: re.Pattern[str], text: str, at: int) -> int:
-    """Give where what matches at `at` ends; `at` where nothing does."""
+    """Give the end of the match at `at`; `at` itself without a match."""
     match = pattern.match(text, at)
     return match.end() if match else at
 
@@ -106,12 +106,12 @@ def says_nothing(value: str) -> bool:
 
 
 def is_word(value: str) -> bool:
-    """Tell whether this reads as a word: letters alone, and hardly two that never meet in one."""
+    """Tell whether this reads as a word: only letters, and at most one unlikely pair of them."""
     return _WORD.match(value) is not None and len(_ODD.findall(value)) < 2
 
 
 def looks_random(value: str) -> bool:
-    """Tell whether a credential is no word: it has digits, or long letters in both cases."""
+    """Tell whether a credential looks random: it has digits, or is long and in both cases."""
     has_digit = any(map(str.isdigit, value))
     return (
         value.endswith("=")
@@ -121,7 +121,7 @@ def looks_random(value: str) -> bool:
 
 
 def looks_generated(value: str) -> bool:
-    """Tell whether a long word has digits and letters in both cases, as nothing spoken has."""
+    """Tell whether a long word has digits and letters in both cases, unlike natural words."""
     has_digit = any(map(str.isdigit, value))
     return len(value) >= SHORTEST_TOKEN and has_digit and _MIXED.match(value) is not None
 

@@ -1,6 +1,7 @@
-"""A wire event in; how it went, and who says so.
+"""Resolves the status of an event, and the rank of its evidence.
 
-Source: wire-shapes, section 4 (both tables), section 9, S1-S5, and section 10, S6-S11.
+Source: docs/spec/wire-shapes.md#s1, #s2, #s3, #s4, #s5, #s6, #s7, #s8, #s9, #s10,
+#s11, #s13, #s14.
 """
 
 import re
@@ -9,13 +10,15 @@ from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from normalizer.core.event_types import event_class
-from normalizer.core.wire_event import NestedObjects, Value, WireEvent, within_bytes
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_fields import NestedObjects
+from normalizer.core.wire_values import Value, within_bytes
 from normalizer.envelope import CALL_DONE
 
 MAX_STATUS_BYTES: Final = 100
 
 Rank: TypeAlias = Literal[0, 1, 2]
-"""0: the event's name says so; 1: a declared word; 2: a failure, declared or found nested."""
+"""0: from the event's type; 1: a declared word; 2: a failure, declared or found nested."""
 
 
 Status: TypeAlias = tuple[str, Rank]
@@ -23,7 +26,7 @@ Status: TypeAlias = tuple[str, Rank]
 
 
 def _in_both_cases(words: dict[str, str]) -> dict[str, str]:
-    """Give the words also in lower case: nearly every word is found as it comes."""
+    """Add the words in lower case, so that nearly every word is found as it was sent."""
     return words | {word.lower(): canonical for word, canonical in words.items()}
 
 
@@ -57,11 +60,11 @@ _WEAKER: Final = frozenset(
     ("RUNNING", "STARTED", "PENDING", "INITIALIZED", "CLAIMED", "ENTERED", "QUEUED", "CREATED")
 )
 _REMEMBERED: Final = 1024
-"""Answers that are kept: the words of a platform are few, and an open word costs one place."""
+"""Cached results: a platform uses few words, and an unknown word takes one entry."""
 _SAYS_NOTHING: Final = "UNKNOWN"
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
-"""First words of the names of events that tell of a call, a command or a step."""
+"""First words of event types of a call, a command or a step."""
 _NAME_WORDS: Final = re.compile("[^A-Za-z0-9]+")
 _OF_NAME: Final = (
     ("CANCELLED", frozenset(("cancel", "cancelled", "canceled"))),
@@ -76,11 +79,11 @@ _OF_NAME: Final = (
 
 
 class TypeMeaning(NamedTuple):
-    """What the name of an event says of its status, and whose word counts beside it.
+    """The status that an event type implies, and which other evidence counts.
 
-    `ends`: the event ends something. `by_servers`: servers write the same word at the top because
-    of the name, so that the word there says no more than the name. `any_word`: a user's own word
-    may nest.
+    `ends`: the event ends something. `by_servers`: servers derive the declared status from the
+    type, so a status equal to it is no further evidence. `any_word`: a user's own word may be the
+    nested status.
     """
 
     status: str
@@ -90,7 +93,7 @@ class TypeMeaning(NamedTuple):
 
 
 def resolve_status(event: WireEvent, event_type: str) -> Status:
-    """Give the status of the event. Raises Refused if the word is too long (L1)."""
+    """Give the status of the event. Raises RecordRefused if the word is too long (#l1)."""
     declared = _declared(event)
     if event_type in CALL_DONE:
         return _of_call(event, declared)
@@ -99,7 +102,7 @@ def resolve_status(event: WireEvent, event_type: str) -> Status:
 
 @lru_cache(maxsize=_REMEMBERED)
 def meaning_of_type(event_type: str) -> TypeMeaning:
-    """Give what the name of an event says (S1, S7, S10, S11)."""
+    """Give the meaning of an event type (#s1, #s7, #s10, #s11)."""
     listed = _NAME_WORDS.split(event_type.lower())
     words = {*listed, *map("".join, pairwise(listed))} if "timed" in listed else set(listed)
     status = next((status for status, named in _OF_NAME if words & named), "RUNNING")
@@ -112,7 +115,7 @@ def meaning_of_type(event_type: str) -> TypeMeaning:
 
 
 def _declared(event: WireEvent) -> str:
-    """Give the status declared at the top, '' for none (S5)."""
+    """Give the status declared at the top level, '' for none (#s5)."""
     value = event.sent.status
     if value is None:
         return ""
@@ -124,7 +127,7 @@ def _declared(event: WireEvent) -> str:
 
 
 def _of_call(event: WireEvent, declared: str) -> Status:
-    """Give one of the four words: a failure at the top, else a failure nested, else COMPLETED."""
+    """Give one of four words: a declared failure, else a nested failure, else COMPLETED."""
     outcome = _call_outcome(declared)
     if outcome in _FAILURES:
         return _as_declared(event, declared, outcome)
@@ -167,7 +170,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
 
 
 def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
-    """Give what a word that nests says of the event: a failure before all else, else the first."""
+    """Give the status that nested words imply: the first failure, else the first word."""
     words = [
         found
         for value in values
@@ -177,9 +180,10 @@ def _nested_status(name: TypeMeaning, values: tuple[Value, ...]) -> str | None:
 
 
 class _Judged(NamedTuple):
-    """What the declared word and the event's name come to.
+    """The status from the declared word and the event type.
 
-    `decided`: what nests has no say. `overruled`: the name decided. `kept`: the word says more.
+    `decided`: nested evidence does not count. `overruled`: the type overruled the word. `kept`: the
+    word is kept in `extra`, because it says more than the status.
     """
 
     status: str
@@ -204,7 +208,7 @@ def _judge(declared: str, event_type: str) -> _Judged:
 
 
 def _nested_outcomes(nested: NestedObjects) -> list[str]:
-    """Give the outcomes nested in a call, the place to be asked first at first."""
+    """Give the outcomes nested in a call, in the order in which they count."""
     values: tuple[Value, ...] = (nested.payload.status,)
     if nested.deep:
         values = _deep_outcomes(nested)
@@ -222,7 +226,7 @@ def _deep_outcomes(nested: NestedObjects) -> tuple[Value, ...]:
         nested.payload_result_context.status,
         nested.payload_result_context.terminal_state,
         nested.payload_response.status,
-        # A stored row keeps the payload under result.context: the same places once more (S6).
+        # A stored row keeps the payload under result.context: the same fields again (#s6).
         nested.result_context.status,
         nested.result_context.terminal_state,
         nested.result_inner.status,
@@ -238,12 +242,12 @@ def _call_outcome(sent: str) -> str | None:
 
 
 def _other_word(sent: str) -> str:
-    """Give the canonical word; a word that the tables do not know is upper-cased as it is (S4)."""
+    """Give the canonical word; an unknown word in upper case (#s4)."""
     return _known_other_word(sent[:MAX_STATUS_BYTES]) or sent.upper()
 
 
-# Both look at the beginning of a word only: no word of the tables is longer, and a text of
-# megabytes must not be kept.
+# Both take only the beginning of a word: no known word is longer, and the cache must not hold
+# megabytes of text.
 @lru_cache(maxsize=_REMEMBERED)
 def _known_call_outcome(sent: str) -> str | None:
     folded = _fold(sent)
@@ -257,7 +261,7 @@ def _known_other_word(sent: str) -> str | None:
 
 
 def _nested_word(sent: str, name: TypeMeaning) -> str | None:
-    """Give the word if it is evidence: of an end only where something ends (S3, S8, S10)."""
+    """Give the word if it is evidence; an ending only for an event that ends (#s3, #s8, #s10)."""
     if _says_nothing(sent):
         return None
     found = _other_word(sent)

@@ -1,6 +1,6 @@
-"""A wire event in; the time it happened, and who says so.
+"""Resolves the time of an event, and the rank of its evidence.
 
-Source: wire-shapes, section 4 (created_at) and section 9, A2.
+Source: docs/spec/wire-shapes.md#t1, #t2, #t3, #t4, #a2.
 """
 
 import re
@@ -8,22 +8,23 @@ from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from typing import Final, Literal, TypeAlias
 
-from normalizer.core.wire_event import Value, WireEvent
+from normalizer.core.wire_event import WireEvent
+from normalizer.core.wire_values import Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
 from normalizer.snowflake import decode
 
 SOURCES: Final = ("created_at", "timestamp", "event_time", "ingest_time")
 _NO_OTHERS: Final = (None,) * (len(SOURCES) - 1)
-"""What most events say in all places but the first."""
+"""The values of most events for every source but the first."""
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2100, 1, 1, tzinfo=UTC)
-"""Without a record time."""
+"""The latest accepted time of an event without a record time."""
 ONE_DAY: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MAX_RECORDED_MS: Final = 253_402_214_399_999
-"""The last of 9999-12-30: a record time that leaves room for one day more."""
+"""The end of 9999-12-30: adding one day to it must not overflow."""
 
 Rank: TypeAlias = Literal[0, 1, 2]
 """0: the log's time or none; 1: the time inside a snowflake id; 2: the producer's."""
@@ -38,7 +39,7 @@ _TEXT: Final = re.compile(
     r"(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+|)|)"
     r"(?:[Zz]|[+-][0-9]{2}(?::?[0-5][0-9]|)|)|)"
 )
-"""`(?:x|)` says what `(?:x)?` says, in half the time."""
+"""`(?:x|)` matches what `(?:x)?` matches, in half the time."""
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,4})?")
 
 # Exact: no number that is accepted has more digits than this.
@@ -53,7 +54,7 @@ _SECONDS: Final = 6
 
 
 def recorded_at(recorded_ms: int | None) -> datetime | None:
-    """Give the log's time of a record; a time that is none in any calendar is no time."""
+    """Give the time that the log recorded; None for one outside the calendar."""
     if recorded_ms is None or not 0 <= recorded_ms <= _MAX_RECORDED_MS:
         return None
     return EPOCH + recorded_ms * _MILLISECOND
@@ -74,7 +75,7 @@ def resolve_created_at(
 
 
 def parse_time(value: Value) -> datetime | None:
-    """Give the time that a value says, UTC, cut to microseconds; None if it is not readable."""
+    """Parse a time, UTC, cut to microseconds; None if it is not readable."""
     if type(value) is str and _TEXT.fullmatch(value):
         return _of_text(value)
     if type(value) is int or (isinstance(value, str) and _NUMBER.fullmatch(value)):
@@ -83,7 +84,7 @@ def parse_time(value: Value) -> datetime | None:
 
 
 def _declared(event: WireEvent, latest: datetime) -> datetime | None:
-    """Give the first time that is readable; a differing one after it is kept in `extra`."""
+    """Give the first readable time; a different one after it is kept in `extra`."""
     sent = event.sent
     values = (sent.created_at, sent.timestamp, sent.event_time, sent.ingest_time)
     candidates = values[:1] if values[1:] == _NO_OTHERS else values

@@ -1,6 +1,6 @@
 """Dry runs: what a job would change, without writing.
 
-backfill_dry_run   reads a source and says what a backfill of it would change
+backfill_dry_run   reads a source and finds out what a backfill of it would change
 overlay            rows that a dry run would have written
 diff               counts, values and examples of what would change
 """

@@ -1,7 +1,7 @@
-"""A source of history in, what a backfill of it would change out; nothing is written.
+"""Finds out what a backfill of a source would change, without writing.
 
-Each batch is settled against what is stored, by reads of its own, and against what the batches
-before it would have stored. So the diff is what the run then does, unless others write meanwhile.
+Each batch is reconciled with what is stored, by its own reads, and with what the batches before it
+would have stored. So the run then makes exactly these changes, unless others write meanwhile.
 """
 
 import asyncio
@@ -14,16 +14,11 @@ from typing import Final, Self
 import asyncpg
 
 from normalizer.core.batch import Batch
+from normalizer.core.coordinates import DEDUP_ALWAYS, Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
 from normalizer.core.raw_record import RawRecord
-from normalizer.core.reconcile import (
-    DEDUP_ALWAYS,
-    Coordinates,
-    WritePlan,
-    coordinates_of,
-    reconcile,
-    source_key,
-)
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
 from normalizer.envelope import RULES_VERSION, Envelope, Ignored, Rejected
 from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
@@ -37,13 +32,13 @@ from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
 from normalizer.store.session import COMMAND_TIMEOUT_S, Session
-from normalizer.store.store import is_expired
+from normalizer.store.sorted_outcomes import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 
 
 class BackfillDryRun:
-    """One reading of a source from its beginning. `stop` ends it; the diff is of what was read."""
+    """One reading of a source from its beginning. `stop` ends it; the diff covers what was read."""
 
     def __init__(
         self,
@@ -89,10 +84,10 @@ class BackfillDryRun:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Read the source and fill the diff. Raises what reading raises.
+        """Read the source and fill the diff. Propagates the source's errors.
 
-        `stale` then says what renormalize would make of the rows that this history stored and an
-        older version of the rules made: a backfill leaves them as they are.
+        `stale` then holds what renormalize would change in rows of this history that an older
+        version of the rules stored: a backfill leaves them as they are.
         """
         with Overlay() as overlay:
             try:
@@ -131,7 +126,7 @@ class BackfillDryRun:
         await self._note_refusals(refusals, overlay)
 
     def _events_and_rejected(self, batch: Batch) -> tuple[list[Envelope], list[RejectedRecord]]:
-        """Events to settle, and refusals; what would be ignored is counted, and no more."""
+        """Events to reconcile, and rejections; events that would be ignored are only counted."""
         events: list[Envelope] = []
         refusals: list[RejectedRecord] = []
         for record, outcomes in batch.items():
@@ -166,7 +161,8 @@ class BackfillDryRun:
             reading = _StoredAndPending(
                 StoredRows(connection, self._grid), connection, self._grid, overlay
             )
-            # Whoever wrote them: a dry run takes part in no agreement about that.
+            # A conflict with the values of another job does not matter here: a dry run joins no
+            # merge.
             everything = {source_key(event): DEDUP_ALWAYS for event in events}
             write_plan = await reconcile(events, reading, everything)
             await reading.read_same(events, write_plan)
@@ -212,7 +208,7 @@ class BackfillDryRun:
 
 
 class _StoredAndPending:
-    """What is stored and what would be: reads only, and remembers the rows before a change."""
+    """Rows that are stored or would be: only reads, and keeps rows as they were at first."""
 
     def __init__(
         self, stored: StoredRows, connection: asyncpg.Connection, grid: Grid, overlay: Overlay
@@ -253,7 +249,7 @@ class _StoredAndPending:
         return self._overlay.assign(coordinates)
 
     async def read_same(self, events: Sequence[Envelope], write_plan: WritePlan) -> None:
-        """Fetch the stored rows that were stored from the very records of this batch."""
+        """Fetch the rows that were stored from the very records of this batch."""
         same = sorted(
             row
             for event, (fate, row) in zip(events, write_plan.outcomes, strict=True)
@@ -270,7 +266,7 @@ class _StoredAndPending:
 
 
 async def _read_expiry(connection: asyncpg.Connection) -> tuple[datetime | None, frozenset[int]]:
-    """Before which time in the log events are ignored (None: retention is off), and whose."""
+    """Read from which log time on events are kept (None: retention is off), and who set it."""
     horizon, forgotten = await connection.fetchrow(job_statements.READ_EXPIRY)
     return horizon, frozenset(forgotten)
 

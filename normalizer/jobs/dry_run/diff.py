@@ -1,7 +1,7 @@
-"""What would change, row by row in; counts, values from and to, and examples out.
+"""Collects what a job would change: counts, old and new values, and examples.
 
-It stays small however long the history: of each field so many different changes are told apart,
-the others only counted.
+It stays small however long the history is: for each field only a limited number of different
+changes is kept apart, the others are only counted.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +23,7 @@ FIELDS: Final = tuple(
         *("source_index", "merge_flags"),
     }
 )
-"""Every column a rule decides. Keys never change; a version alone is no change, nor are flags."""
+"""Every column that rules decide. Keys never change; version and flags alone are no change."""
 
 PAIRS_A_FIELD: Final = 200
 EXAMPLES: Final = 3
@@ -32,11 +32,11 @@ MAX_LETTERS: Final = 60
 _list: Final[msgspec.json.Decoder[list[msgspec.Raw]]] = msgspec.json.Decoder(list[msgspec.Raw])
 
 FieldChanges = dict[str, tuple[Any, Any]]
-"""Field -> (from, to), in a form that compares by value and can be shown."""
+"""Field -> (from, to), in a form that compares by value and can be printed."""
 
 
 class RowChange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One row of the diff. `fields` of what changes; `reason` of what is refused."""
+    """One row of the diff. `fields` is what changes; `reason` why a record would be refused."""
 
     what: str
     event_id: str = ""
@@ -52,7 +52,7 @@ class _Pairs(msgspec.Struct):
 
 
 class Diff:
-    """Collects what would change. `sink` is given every row that would, one by one."""
+    """Collects what would change. `sink` gets every row that would, one by one."""
 
     def __init__(self, sink: Callable[[RowChange], object] | None = None) -> None:
         self._sink = sink
@@ -62,21 +62,21 @@ class Diff:
         self._rejected_examples: dict[str, list[str]] = {}
 
     def count(self, what: str) -> int:
-        """How many rows of a kind: new, merged, changed, refused, unchanged, expired, forgotten."""
+        """Rows of a kind: new, merged, changed, refused, unchanged, expired, forgotten."""
         return self._rows.get(what, 0)
 
     def counts(self, what: str, field: str) -> dict[tuple[str, str], int]:
-        """How often each (from, to) of a field occurs, as they are shown."""
+        """How often each (from, to) of a field occurs, as printed."""
         return self._fields.get(what, {}).get(field, _Pairs()).counts
 
     def add(self, what: str, event: Envelope | None = None) -> None:
-        """A row that is `new` or `unchanged`, or `expired` or `forgotten`: it would be ignored."""
+        """Add a row that is `new`, `unchanged`, or would be ignored: `expired` or `forgotten`."""
         self._rows[what] = self.count(what) + 1
         if self._sink and event is not None:
             self._sink(RowChange(what=what, event_id=str(event.event_id)))
 
     def change(self, what: str, event_id: int, fields: FieldChanges) -> None:
-        """A row that is `merged` or `changed`, with what would be different."""
+        """Add a row that is `merged` or `changed`, with the fields that would differ."""
         self._rows[what] = self.count(what) + 1
         for field, (before, after) in fields.items():
             pairs = self._fields.setdefault(what, {}).setdefault(field, _Pairs())
@@ -92,7 +92,7 @@ class Diff:
             self._sink(RowChange(what=what, event_id=str(event_id), fields=fields))
 
     def refuse(self, coordinates: str, reason: str, event_id: int | None = None) -> None:
-        """A record, or a stored row, that would be refused."""
+        """Add a record, or a stored row, that would be refused."""
         self._rows["refused"] = self.count("refused") + 1
         self._reasons[reason] = self._reasons.get(reason, 0) + 1
         examples = self._rejected_examples.setdefault(reason, [])
@@ -109,7 +109,7 @@ class Diff:
             )
 
     def lines(self) -> Iterator[str]:
-        """The whole diff, as an operator reads it."""
+        """The whole diff, for an operator."""
         for what in ("new", "merged", "changed", "refused", "unchanged", "expired", "forgotten"):
             if what in self._rows:
                 yield f"{self._rows[what]:>12,} {what}{_WHY.get(what, '')}"
@@ -129,7 +129,7 @@ _WHY: Final = {
 
 
 def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
-    """The fields that differ in value, whatever their spelling."""
+    """Return the fields that differ in value, whatever their spelling."""
     changes: FieldChanges = {}
     for field in FIELDS:
         old, new = getattr(before, field), getattr(after, field)
@@ -142,7 +142,7 @@ def changes_between(before: Envelope, after: Envelope) -> FieldChanges:
 
 
 def rejected_coordinates(record: RawRecord, rejected: Rejected) -> str:
-    """Where a refused event stands."""
+    """Return the coordinates of a refused event."""
     return f"{record.coordinates}#{rejected.index}" if rejected.index else record.coordinates
 
 

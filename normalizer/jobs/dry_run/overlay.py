@@ -1,6 +1,6 @@
-"""What a dry run would have written, kept beside the database: later tellings meet it there.
+"""Keeps what a dry run would have written: later records are merged into it.
 
-It lies in a file that has no name, so memory stays flat and nothing is left behind.
+It is in a file without a name, so memory use stays flat and no file is left behind.
 """
 
 import sqlite3
@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import msgspec
 
-from normalizer.core.reconcile import Coordinates, coordinates_of
+from normalizer.core.coordinates import Coordinates, coordinates_of
 from normalizer.envelope import Envelope
 
 _SCHEMA: Final = """
@@ -31,7 +31,7 @@ _place: Final[msgspec.msgpack.Decoder[Coordinates]] = msgspec.msgpack.Decoder(Co
 class Overlay:
     """Rows that would be stored or changed, ids that would be assigned, refusals that would be new.
 
-    `with` closes it; what it kept is gone then.
+    `with` closes it and drops its contents.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class Overlay:
         }
 
     def rows(self, event_ids: Sequence[int]) -> dict[int, Envelope]:
-        """Those of the rows that would be stored or changed, as they would be."""
+        """Those of the rows that would be stored or changed, in their new form."""
         return {event_id: _row.decode(row) for event_id, row in self._find("row", event_ids)}
 
     def keep(self, new: Iterable[Envelope], changed: Iterable[tuple[Envelope, Envelope]]) -> None:
-        """Rows that would be stored; rows that would be changed, as they are and as they would be.
+        """Keep rows that would be stored, and rows that would be changed, before and after.
 
-        A row that is changed again keeps what it was at first.
+        A row that is changed again keeps its first form as `before`.
         """
         rows: list[tuple[Envelope, bytes | None]] = [(row, None) for row in new]
         rows += [(row, msgspec.msgpack.encode(stored)) for stored, row in changed]
@@ -87,14 +87,14 @@ class Overlay:
         self._files.execute("commit")
 
     def new(self) -> Iterator[Envelope]:
-        """Every row that would be stored, as it would be in the end; by id."""
+        """Every row that would be stored, in its final form; by id."""
         for (row,) in self._files.execute(
             "select row from event where stored is null order by event_id"
         ):
             yield _row.decode(row)
 
     def changed(self) -> Iterator[tuple[Envelope, Envelope]]:
-        """Every row that would be changed, as it is and as it would be in the end; by id."""
+        """Every row that would be changed, as it is and in its final form; by id."""
         for stored, row in self._files.execute(
             "select stored, row from event where stored is not null order by event_id"
         ):
@@ -108,7 +108,7 @@ class Overlay:
         return None if found is None else int(found[0])
 
     def assign(self, coordinates: Coordinates) -> int:
-        """An id that stands for the one the database would give: below zero."""
+        """Assign an id below zero, in place of the one that the database would assign."""
         self._assigned -= 1
         self._files.execute(
             "insert into assigned values (?, ?)",
@@ -117,7 +117,7 @@ class Overlay:
         return self._assigned
 
     def refuse(self, coordinates: Coordinates) -> bool:
-        """Note a refusal; whether it is the first of these coordinates."""
+        """Note a refusal; return whether it is the first of these coordinates."""
         return (
             self._files.execute(
                 "insert or ignore into refused values (?)", (msgspec.msgpack.encode(coordinates),)

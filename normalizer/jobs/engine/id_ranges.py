@@ -1,4 +1,4 @@
-"""The whole log of events in, stretches of ids out: each of few rows, read page by page."""
+"""Walks all stored events in ranges of ids, each of few rows, read page by page."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, NamedTuple
@@ -9,11 +9,11 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.sources.row_pages import fetch_page
 
 RunOnConnection = Callable[[Callable[[asyncpg.Connection], Awaitable[Any]]], Awaitable[Any]]
-"""Does work on a connection, as `Session.run_once`."""
+"""Runs work on a connection, as `Session.run_once` does."""
 
 
 BELOW_ALL_IDS: Final = -(1 << 63) - 1
-"""No id is below the one that follows it."""
+"""A lower bound: every event id is above it."""
 
 
 class IdRange(NamedTuple):
@@ -26,13 +26,13 @@ class IdRange(NamedTuple):
 async def fetch_rows(
     connection: asyncpg.Connection, statement: str, ids: IdRange, *values: object
 ) -> tuple[list[asyncpg.Record], int]:
-    """The first rows of a chunk, as far as they fit in memory, and up to which id they are all."""
+    """Return rows of a range that fit in memory, and the id up to which they are complete."""
     rows, are_all = await fetch_page(connection, statement, *ids, *values)
     return rows, ids.high if are_all else rows[-1]["event_id"]
 
 
 class IdRangeWalk:
-    """Walks the partitions in the order of ids, so many stored ids at a time."""
+    """Walks the partitions in the order of ids, this many stored ids at a time."""
 
     def __init__(self, run_on_connection: RunOnConnection, rows: int) -> None:
         self._run_on_connection = run_on_connection
@@ -41,11 +41,11 @@ class IdRangeWalk:
         self._rows_in_all = 0
 
     def share(self) -> float | None:
-        """How much was walked, by statistics; None before the first chunk."""
+        """The share walked so far, by statistics; None before the first range."""
         return min(self._rows_walked / self._rows_in_all, 1.0) if self._rows_in_all else None
 
     async def after(self, event_id: int) -> AsyncIterator[IdRange]:
-        """Chunks of all ids above this one. Raises what asking raises; can be walked again then."""
+        """Yield ranges of ids above this one. Propagates database errors; safe to restart."""
         partitions = await self._fetch(job_statements.PARTITIONS)
         self._rows_in_all = sum(partition["rows"] for partition in partitions)
         self._rows_walked = 0

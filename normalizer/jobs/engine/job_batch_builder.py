@@ -1,4 +1,4 @@
-"""Pages of a source with the outcomes of their records in, one batch of the job out."""
+"""Collects pages of a source, with the outcomes of their records, into one batch of the job."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from normalizer.jobs.sources.source import PartKey, SourcePage
 
 
 def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
-    """The page cut at record boundaries into pages of so many records at most."""
+    """Split the page at record boundaries into pages of at most this many records."""
     while len(page.records) > records:
         piece, page = cut_page(page, records)
         yield piece
@@ -18,7 +18,7 @@ def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
 
 
 def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
-    """So many records of the page with the holes before the next one, and the rest."""
+    """Return a page of that many records, with the holes before the next one, and the rest."""
     boundary = page.from_offset + records
     for first, after in page.holes:
         if first <= boundary:
@@ -39,7 +39,7 @@ def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
 
 
 class JobBatchBuilder:
-    """A batch while it fills: counts records, rows (outcomes) and bytes (of values)."""
+    """Collects one batch; counts records, rows (outcomes) and bytes (of values)."""
 
     def __init__(self, epoch: int) -> None:
         self._epoch = epoch
@@ -69,7 +69,7 @@ class JobBatchBuilder:
         self.value_bytes += sum([len(record.value or b"") for record, _ in items])
 
     def build(self) -> Batch:
-        """What was added, ready to be written."""
+        """Return the batch, ready to be written."""
         return Batch(
             parts=tuple(
                 PartitionBatch(

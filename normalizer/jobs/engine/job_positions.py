@@ -1,4 +1,4 @@
-"""A batch of a job in; the job's own positions locked, checked, and moved with its totals."""
+"""The positions of one run: locked, checked, and moved with the totals of each batch."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from normalizer.core.batch import OutcomeTotals, PartitionBatch
-from normalizer.core.reconcile import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
+from normalizer.core.coordinates import DEDUP_ALWAYS, NO_DEDUP_HORIZON, DedupHorizon, SourceKey
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.sources.source import PartKey
@@ -19,10 +19,10 @@ from normalizer.store.source_positions import is_already_committed
 from normalizer.store.store_statements import ADD_DEDUP_HORIZON, LOCK_DEDUP_HORIZON
 
 NOTHING_REWRITTEN = (0, 0, 0)
-"""changed, unchanged, refused: a backfill stores or leaves, it rewrites nothing."""
+"""A backfill stores records or leaves them; it has no changed, unchanged or refused rows."""
 
 ANNOUNCED_AHEAD: Final = 65_536
-"""Told in steps of so many offsets: it waits for the service's batch in flight."""
+"""Reported in steps of this many offsets, because it waits for the service's batch in flight."""
 
 
 _SOURCE: Final = attrgetter("topic", "incarnation", "partition")
@@ -32,7 +32,7 @@ _OFFSET: Final = attrgetter("offset")
 class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets `first` up to `end` of a source; `shuffled`: they do not ascend.
 
-    Then a record may come twice.
+    In a shuffled span a record may occur twice.
     """
 
     first: int
@@ -41,10 +41,10 @@ class _OffsetSpan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPositions:
-    """The positions of one run, in place of those of the source: the same locks, the same checks.
+    """The positions of one run, in place of the service's: with the same locks and checks.
 
-    `keyed`: the key of a stretch's last record says where to go on. Offsets noted as `expired` are
-    counted as such when a batch passes over them.
+    `keyed`: the key of a range's last record says where to resume. Offsets noted as `expired` are
+    counted when a batch passes over them.
     """
 
     def __init__(self, run: JobRun, *, keyed: bool = False) -> None:
@@ -52,16 +52,16 @@ class JobPositions:
         self._keyed = keyed
         self._expired: dict[PartKey, list[tuple[int, int]]] = {}
         self._spans: dict[SourceKey, _OffsetSpan] = {}
-        """Of the batch that was locked last."""
+        """Positions of the batch that was locked last."""
 
     def note_expired(self, part: PartKey, spans: Iterable[tuple[int, int]]) -> None:
-        """Offsets (first, next) that retention took before they could be read."""
+        """Note offsets (first, next) that retention deleted before they could be read."""
         self._expired.setdefault(part, []).extend(spans)
 
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock the positions in key order. None: this batch's commit had taken effect already.
+        """Lock the positions in key order. None: this batch was committed already.
 
         Raises Fenced (another runner took the job over) and PositionMoved.
         """
@@ -85,7 +85,7 @@ class JobPositions:
         batch_id: int,
         refusals: Sequence[RejectedRecord],
     ) -> None:
-        """Move each position to the end of its stretch and add to the run's totals.
+        """Move each position to the end of its range, and add to the run's totals.
 
         After `lock` of the same batch, in the same transaction.
         """
@@ -110,11 +110,11 @@ class JobPositions:
 
     def _outcome_counts(
         self,
-        part: PartitionBatch,  # noqa: ARG002 - of some jobs not all records are like others
+        part: PartitionBatch,  # noqa: ARG002 - in some jobs records differ
         totals: OutcomeTotals,
         refusals: Sequence[RejectedRecord],  # noqa: ARG002 - the same
     ) -> tuple[int, ...]:
-        """Records to refused, as MOVE_PARTS has them."""
+        """Records to refused, in the column order of MOVE_PARTS."""
         return (*msgspec.structs.astuple(totals), *NOTHING_REWRITTEN)
 
     def _cursor(self, part: PartitionBatch) -> str | None:
@@ -133,10 +133,10 @@ class JobPositions:
 async def _reached(
     connection: asyncpg.Connection, spans: Mapping[SourceKey, _OffsetSpan]
 ) -> DedupHorizon:
-    """Below which offsets somebody may have written the records of this batch before.
+    """Return the offsets below which records of this batch may have been written before.
 
-    A job's own positions do not tell: other jobs read the same records, and so does the service,
-    which is told first where records ahead of it will not be new to it.
+    The job's own positions cannot tell: other jobs and the service read the same records. The
+    service is informed first of records ahead of its position that will not be new to it.
     """
     if not spans:
         return NO_DEDUP_HORIZON
@@ -157,7 +157,7 @@ async def _reached(
 
 
 def _offset_spans(parts: Iterable[PartitionBatch]) -> dict[SourceKey, _OffsetSpan]:
-    """What the records take up of each source."""
+    """The offsets that the records take up in each source."""
     records = [record for part in parts for record, _ in part.items]
     offsets: dict[SourceKey, list[int]] = defaultdict(list)
     for source, offset in zip(map(_SOURCE, records), map(_OFFSET, records), strict=True):
@@ -181,7 +181,7 @@ def _offsets(rows: Iterable[asyncpg.Record]) -> dict[SourceKey, int]:
 async def move_parts(
     connection: asyncpg.Connection, run: JobRun, rows: Sequence[tuple[object, ...]]
 ) -> None:
-    """Move positions; a row is as MOVE_PARTS has it."""
+    """Move positions; a row is in the form of MOVE_PARTS."""
     await connection.execute(
         job_statements.MOVE_PARTS, run.spec.job_id, run.number, *map(list, zip(*rows, strict=True))
     )

@@ -1,8 +1,7 @@
-"""A job asked for in, a run of it that is ours out: its lock, its positions, its verdict.
+"""One run of a job, held by an advisory lock and an epoch.
 
-Correctness rests on the epoch, which every batch checks in its own transaction; the advisory lock,
-on a connection of its own, keeps a second runner from starting and is free at once when this
-process dies.
+The epoch makes it correct: every batch checks it in its own transaction. The advisory lock, on its
+own connection, keeps a second runner from starting, and is free at once when this process dies.
 """
 
 from collections.abc import Iterable
@@ -31,7 +30,7 @@ _CONNECT_S: Final = 10.0
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run has done over all its parts; `outcomes` is the sum of all that follow it."""
+    """What a run has done over all its parts; `outcomes` is the sum of the fields after it."""
 
     records: int = 0
     holes: int = 0
@@ -48,7 +47,7 @@ class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is getting on, for the table that pages and the API show."""
+    """Progress of a run, for the table that the pages and the API read."""
 
     share: float | None
     records_per_s: float
@@ -57,9 +56,9 @@ class RunHeartbeat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobRun:
-    """One run of a job while this process is its runner. Made by `Run.begin`; `async with`.
+    """One run of a job while this process is its runner. Made by `JobRun.begin`; `async with`.
 
-    Every method raises StoreUnavailable, or FatalError where another runner has the job.
+    Every method raises StoreUnavailable, or FatalError if another runner has the job.
     """
 
     def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:
@@ -74,9 +73,9 @@ class JobRun:
 
     @classmethod
     async def begin(cls, database_url: str, spec: JobSpec, *, owner: str) -> Self:
-        """Go on with the last run of the job, or begin the next one if that is complete.
+        """Resume the last run of the job, or begin the next one if that is complete.
 
-        Raises FatalError where somebody else runs it now.
+        Raises FatalError if somebody else runs it now.
         """
         run = cls(database_url, spec, owner)
         try:
@@ -101,7 +100,7 @@ class JobRun:
             self._connection.terminate()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
-        """Where each part of the run stands; parts that are new to it begin at their start."""
+        """The position of each part of the run; new parts begin at their start."""
         rows = [(*part.key, part.start, part.end, part.named_by_bytes) for part in parts]
         if rows:
             await self._fetch(job_statements.ADD_PARTS, *map(list, zip(*rows, strict=True)))
@@ -113,19 +112,19 @@ class JobRun:
         }
 
     async def totals(self) -> RunTotals:
-        """The totals as they are committed."""
+        """The committed totals."""
         (row,) = await self._fetch(job_statements.READ_TOTALS)
         return RunTotals(**row)
 
     async def heartbeat(self, heartbeat: RunHeartbeat) -> None:
-        """Show how it is getting on."""
+        """Store the progress."""
         if not await self._fetch(
             job_statements.WRITE_HEARTBEAT, self.epoch, *msgspec.structs.astuple(heartbeat)
         ):
             raise self._lost()
 
     async def end(self, state: RunState, reason: str, heartbeat: RunHeartbeat) -> None:
-        """Write the verdict, or that the run was stopped and can be gone on with."""
+        """Store the result, or that the run was stopped and can be resumed."""
         last = (*msgspec.structs.astuple(heartbeat), state, reason)
         if not await self._fetch(job_statements.END_RUN, self.epoch, *last):
             raise self._lost()
@@ -144,7 +143,7 @@ class JobRun:
         return rows
 
     async def _locked(self) -> asyncpg.Connection:
-        """The connection that holds the job's lock; made again after an outage."""
+        """Return the connection that holds the job's lock; a new one after an outage."""
         if self._connection is not None and not self._connection.is_closed():
             return self._connection
         connection = await asyncpg.connect(

@@ -1,10 +1,10 @@
-"""Every SQL text the jobs say, named."""
+"""The SQL statements of the jobs."""
 
 from typing import Final
 
 from normalizer.envelope import Envelope
 
-# Positions of live partitions: of each partition the newest incarnation, and how many there were.
+# Positions of live partitions: the newest incarnation of each, and how many there were.
 LIVE_POSITIONS: Final = """
     select   distinct on (topic, partition)
              topic, incarnation, partition, epoch, next_offset, cluster_id,
@@ -87,7 +87,7 @@ READ_TOTALS: Final = """
     where  job_id = $1::text and run = $2::integer
 """
 
-# Not beyond the epoch: a runner that lost the job must not speak for it.
+# Only under the current epoch: a runner that lost the job must not report for it.
 WRITE_HEARTBEAT: Final = """
     update normalizer.jobs
     set    progress_ratio = $4::double precision, records_per_s = $5::double precision,
@@ -151,7 +151,7 @@ MOVE_PARTS: Final = """
          = (moved.topic, moved.incarnation, moved.partition)
 """
 
-# Before a job writes records that a live partition has not come to.
+# Raises the bound before a job writes records that the service has not reached yet.
 ANNOUNCE_AHEAD: Final = """
     with ahead as (
         select   position.topic, position.incarnation, position.partition, wanted.next_offset
@@ -201,7 +201,7 @@ READ_EVENTS: Final = f"""
     where    event_id between $1::bigint and $2::bigint
     and      event_id = any((select $3::bigint[])::bigint[])
     order by event_id
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names of this project
 
 FIND_QUARANTINED: Final = """
     select source_topic, source_incarnation, source_partition, source_offset, source_index
@@ -217,7 +217,7 @@ READ_EXPIRY: Final = """
     from   normalizer.retention_horizon
 """
 
-# Partitions with rows, in the order of their ids; the statistics say about how many.
+# Partitions with rows, in the order of their ids; statistics estimate how many rows.
 PARTITIONS: Final = """
     select   part.low, part.high, greatest(known.reltuples, 1)::bigint as rows
     from     normalizer.event_partitions as part
@@ -226,7 +226,7 @@ PARTITIONS: Final = """
     order by part.low
 """
 
-# Where a chunk of so many ids ends; null: the partition holds fewer.
+# The last id of a range with this many stored ids; null: the partition holds fewer.
 CHUNK_END: Final = """
     select   event_id
     from     normalizer.events
@@ -236,7 +236,7 @@ CHUNK_END: Final = """
     offset   $3::bigint
 """
 
-# Rows made by an older version of the rules; 0 is no version: a row inserted by hand in SQL.
+# Rows made by an older version of the rules. Version 0 marks a row inserted by hand in SQL.
 _OUTDATED: Final = f"""
     select   {_SELECTED}
     from     normalizer.events
@@ -247,7 +247,7 @@ _OUTDATED: Final = f"""
     and      ($6::timestamptz is null or created_at >= $6::timestamptz)
     and      ($7::timestamptz is null or created_at < $7::timestamptz)
     order by event_id
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names of this project
 
 READ_OUTDATED: Final = _OUTDATED
 LOCK_OUTDATED: Final = f"{_OUTDATED} for update"
@@ -257,7 +257,7 @@ ALL_EVENTS: Final = f"""
     from     normalizer.events
     where    event_id between $1::bigint and $2::bigint
     order by event_id
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names of this project
 
 ADD_ROW_REFUSALS: Final = """
     insert into normalizer.job_refusals (job_id, run, event_id, reason, detail)
@@ -274,7 +274,7 @@ LIST_ROW_REFUSALS: Final = """
     limit    $3::integer
 """
 
-# Entries that did not come through and were not tried in this run; bytes where they are kept.
+# Entries that are still refused and were not tried in this run; with bytes where they are kept.
 READ_ENTRIES: Final = """
     select   entry.quarantine_id, entry.source_topic, entry.source_incarnation,
              entry.source_partition, entry.source_offset, entry.source_index, entry.recorded_at,
@@ -324,7 +324,7 @@ EVENTS_BETWEEN: Final = f"""
     and      ($3::timestamptz is null or created_at >= $3::timestamptz)
     and      ($4::timestamptz is null or created_at < $4::timestamptz)
     order by event_id
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names of this project
 
 EVENTS_OF_EXECUTIONS: Final = f"""
     select   {_SELECTED}
@@ -334,7 +334,7 @@ EVENTS_OF_EXECUTIONS: Final = f"""
     and      ($4::timestamptz is null or created_at >= $4::timestamptz)
     and      ($5::timestamptz is null or created_at < $5::timestamptz)
     order by event_id
-"""  # noqa: S608 - column names of our own
+"""  # noqa: S608 - column names of this project
 
 LIST_RUNS: Final = """
     select   job_id, run, spec, state, reason, progress_ratio, started_at, records, holes, expired,

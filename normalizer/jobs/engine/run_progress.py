@@ -1,4 +1,4 @@
-"""How a run is getting on in, lines out: on a terminal one that rewrites itself."""
+"""Prints progress and result of a run; on a terminal the progress line is rewritten in place."""
 
 import time
 from collections import deque
@@ -23,9 +23,10 @@ _OUTCOMES: Final = RunTotals.__struct_fields__[RunTotals.__struct_fields__.index
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a run. `reason` says why it is truncated or where it failed.
+    """Result of a run. `reason` is why the source is truncated, or why the run failed.
 
-    Totals and what held it are the run's; time and rate are this process's, which may have resumed.
+    Totals and throttled time are those of the run; time and rate are this process's, which may have
+    resumed the run.
     """
 
     job_id: str
@@ -38,7 +39,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     throttled_s: dict[ThrottleCause, float]
 
     def lines(self) -> list[str]:
-        """The verdict, with the balance of the totals."""
+        """The result, with the balance of the totals."""
         head = f"{self.state}: job {self.job_id}, run {self.run}"
         lines = [f"{head}: {self.reason}" if self.reason else head, balance(self.totals)]
         held = [
@@ -51,7 +52,7 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
             + (f"; throttled {' and '.join(held)}" if held else "")
         )
         if self.state == "stopped":
-            lines.append("the same command goes on from here")
+            lines.append("the same command resumes from here")
         return lines
 
 
@@ -62,17 +63,17 @@ async def list_runs(database_url: str, limit: int) -> list[str]:
     lines = []
     for row in rows:
         totals = RunTotals(**{name: row[name] for name in RunTotals.__struct_fields__})
-        share = "" if row["share"] is None else f" {row['share']:.0%}"
+        share = "" if row["progress_ratio"] is None else f" {row['progress_ratio']:.0%}"
         reason = f": {row['reason']}" if row["reason"] else ""
         lines.append(
             f"{row['started_at']:%Y-%m-%d %H:%M:%S}  {row['job_id']} run {row['run']}  "
-            f"{row['state']}{share}{reason}  {row['asked']}\n    {balance(totals)}"
+            f"{row['state']}{share}{reason}  {row['spec']}\n    {balance(totals)}"
         )
     return lines
 
 
 def balance(totals: RunTotals) -> str:
-    """One line: what was read, and what became of it."""
+    """One line: how many records were read, and how many had each outcome."""
     parts = [
         f"{getattr(totals, outcome):,} {outcome}"
         for outcome in _OUTCOMES
@@ -86,7 +87,7 @@ def balance(totals: RunTotals) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Format seconds for a person."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     if hours:
@@ -95,7 +96,7 @@ def duration(seconds: float) -> str:
 
 
 class RunProgress:
-    """Says how far a run is, now and then; `records` may be counted from any moment on."""
+    """Reports how far a run is, at intervals; `records` may be counted from any moment on."""
 
     def __init__(
         self, screen: Screen, name: str, clock: Callable[[], float] = time.monotonic
@@ -108,21 +109,21 @@ class RunProgress:
 
     @property
     def records_per_s(self) -> float:
-        """Over the last seconds."""
+        """The rate over the last seconds."""
         if len(self._samples) < 2:
             return 0.0
         (first_s, first, _), (last_s, last, _) = self._samples[0], self._samples[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
 
     def note(self, records: int, share: float | None) -> None:
-        """Note how far it is."""
+        """Note how far the run is."""
         now_s = self._clock()
         self._samples.append((now_s, records, share))
         while self._samples[0][0] < now_s - RATE_OVER_S:
             self._samples.popleft()
 
     def say(self, totals: RunTotals, throttled_by: ThrottleCause | None) -> None:
-        """The line: on a terminal each time, else every ten seconds."""
+        """Print the progress line: on a terminal each time, else every ten seconds."""
         line = self._line(totals, throttled_by)
         if self._screen.rewrites:
             self._screen.print_live(line)

@@ -1,7 +1,7 @@
-"""The work of a job in, its verdict out: everything that the jobs share around their work.
+"""Runs one job: what all jobs share around their work.
 
-One runner at a time, progress on the screen and in the table, live traffic watched, a stop within
-a deadline, and a verdict whatever ended it.
+One runner at a time, progress on the screen and in the table, a throttle for live traffic, a stop
+within a deadline, and a stored result whatever ended the run.
 """
 
 import asyncio
@@ -15,19 +15,20 @@ from normalizer.jobs.engine.job_run import JobRun, RunHeartbeat, RunState
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import Throttle
+from normalizer.process.pause import wait_at_most
 from normalizer.settings import Settings
 from normalizer.telemetry import get_logger
 
 HEARTBEAT_EVERY_S: Final = 1.0
 
 JobWork = Callable[[JobRun, asyncio.TaskGroup], Awaitable[str | None]]
-"""Does the job, soon ends when told to stop; gives why the source was truncated, None if whole."""
+"""The work of a job. It ends soon after a stop; returns why the source was truncated, or None."""
 
 _log: Final = get_logger()
 
 
 class JobRunner:
-    """Plays one job once; `stop` ends it, and the same command goes on from there."""
+    """Runs one job once; after `stop`, the same command resumes it."""
 
     def __init__(
         self,
@@ -50,9 +51,9 @@ class JobRunner:
         self._deadline = asyncio.timeout(None)
 
     def stop(self) -> None:
-        """Let the transaction under way end, within the deadline, and begin no other.
+        """Let the current transaction end, within the deadline, and begin no other.
 
-        What else is in hand is dropped: the next run reads it again.
+        Other batches in memory are dropped: the next run reads them again.
         """
         _log.info("stopping", deadline_s=self.settings.stop_timeout_s)
         self.stopping.set()
@@ -61,7 +62,10 @@ class JobRunner:
         self._deadline.reschedule(now_s + self.settings.stop_timeout_s)
 
     async def run(self, work: JobWork, share: Callable[[], float | None]) -> RunResult:
-        """Run the work to its end. Raises what keeps it from beginning, or from its verdict."""
+        """Run the work to its end.
+
+        Raises errors that keep it from beginning, or from storing its result.
+        """
         began_s = self.clock()
         run = await JobRun.begin(self.database_url, self.spec, owner=self.settings.owner)
         async with run:
@@ -75,7 +79,7 @@ class JobRunner:
                 reason = f"retention took {totals.expired:,} offsets before they were read"
             took_s = self.clock() - began_s
             records_per_s = (totals.records - before.records) / took_s
-            # A source that is closed no longer knows how far it was: the last beat does.
+            # A closed source no longer knows its share: take it from the last heartbeat.
             await run.end(state, reason, self._heartbeat(None, records_per_s))
             return RunResult(
                 job_id=self.spec.job_id,
@@ -91,7 +95,7 @@ class JobRunner:
     async def _supervised(
         self, run: JobRun, work: JobWork, share: Callable[[], float | None]
     ) -> tuple[RunState, str]:
-        """The state it came to, and why where that is no success."""
+        """Return the state the run ended in, and the reason unless it is complete."""
         truncated: str | None = None
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
@@ -100,7 +104,7 @@ class JobRunner:
                 truncated = await work(run, tasks)
                 self._finished.set()
         except TimeoutError:
-            _log.warning("deadline_passed", why="what was in flight is rolled back")
+            _log.warning("deadline_passed", why="batches in flight are rolled back")
         except BaseExceptionGroup as errors:
             worst = _worst(errors)
             if isinstance(worst, Fenced):
@@ -113,7 +117,7 @@ class JobRunner:
         return ("complete", "") if truncated is None else ("truncated", truncated)
 
     async def _write_heartbeats(self, run: JobRun, share: Callable[[], float | None]) -> None:
-        """Say how it is getting on, on the screen and in the table."""
+        """Report progress, on the screen and in the table."""
         while not self._finished.is_set():
             await wait_at_most(self._finished, HEARTBEAT_EVERY_S)
             with contextlib.suppress(RetryableError):
@@ -131,15 +135,8 @@ class JobRunner:
         )
 
 
-async def wait_at_most(event: asyncio.Event, wait_s: float) -> None:
-    """Wait for the event, not longer than this."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await event.wait()
-
-
 def _worst(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one error that stands for a group: a lost job first, then a fatal one, else the first."""
+    """The one error to raise for a group: a lost job first, then a fatal one, else the first."""
     leaves = [
         _worst(error) if isinstance(error, BaseExceptionGroup) else error
         for error in errors.exceptions

@@ -1,4 +1,4 @@
-"""What a command asks for in, the id of its job out: the same command finds its job again."""
+"""What makes one job another, and the job's id: the same command finds its job again."""
 
 import hashlib
 from typing import Final, Literal
@@ -13,8 +13,8 @@ _NAMESPACE: Final = b"event-normalizer job\0"
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What makes one job another: its kind, its source, and every option that changes its rows.
 
-    `source` names the source without secrets; `options` are what else was asked, as text. How fast
-    it may go and how it reports are no part of it.
+    `source` names the source without secrets; `options` are the other options, as text. Throttle
+    and reporting options do not belong to it.
     """
 
     kind: JobKind
@@ -28,7 +28,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lock_key(self) -> int:
-        """The advisory lock of the job: 63 bits, so that it reads the same in `pg_locks`."""
+        """The advisory lock of the job: 63 bits, so that `pg_locks` shows the same number."""
         return int.from_bytes(self._digest(), "big") >> 1
 
     def __str__(self) -> str:

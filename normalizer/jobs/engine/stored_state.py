@@ -13,17 +13,17 @@ from normalizer.store.store import Claim
 
 
 class StoredState(msgspec.Struct, frozen=True, kw_only=True):
-    """As it was when a job began. `incarnations` gives the newest and how many there are."""
+    """The state when a job began. `incarnations` gives the newest and how many there are."""
 
     live: tuple[Claim, ...]
     incarnations: dict[tuple[str, int], tuple[int, int]]
     short_files: tuple[ShortFile, ...]
 
     def incarnation_of(self, named: int | None) -> Callable[[str, int], int]:
-        """The incarnation that a record belongs to that names its topic and partition.
+        """Return the incarnation of a record that names its topic and partition.
 
-        Raises ConfigurationError where it may be one of several and none was asked for: records
-        under the wrong one would pass for others that are stored already.
+        Raises ConfigurationError if it may be one of several and none was given: records under the
+        wrong one would count as duplicates of stored ones.
         """
 
         def incarnation(topic: str, partition: int) -> int:
@@ -32,7 +32,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
             newest, incarnations = self.incarnations.get((topic, partition), (0, 1))
             if incarnations > 1:
                 raise ConfigurationError(
-                    f"{topic}[{partition}] was made anew, its newest incarnation is {newest}: say "
+                    f"{topic}[{partition}] was recreated, its newest incarnation is {newest}: say "
                     "with --incarnation which one these records were written in"
                 )
             return newest
@@ -41,7 +41,7 @@ class StoredState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_stored_state(database_url: str) -> StoredState:
-    """Raises StoreUnavailable and FatalError."""
+    """Read the state. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
         live = await connection.fetch(job_statements.LIVE_POSITIONS)
         incarnations = await connection.fetch(job_statements.INCARNATIONS)

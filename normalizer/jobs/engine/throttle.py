@@ -1,8 +1,8 @@
-"""Whether a job may write its next batch now: live traffic goes first, and no faster than asked.
+"""Lets a job write its next batch only while live traffic is not behind, and at a limited rate.
 
-How long live records wait is seen from outside: how far the log reaches, by the broker, against how
-far the service has read, by its positions. Records wait since the moment when the log was first
-seen to reach beyond the position, whatever any producer's clock says.
+The lag of live traffic is seen from outside: the broker's end of the log against the service's
+position. A record waits since the end of the log was first seen beyond the position, whatever the
+producer's clock says.
 """
 
 import asyncio
@@ -20,12 +20,13 @@ from structlog.typing import FilteringBoundLogger
 from normalizer.errors import RetryableError
 from normalizer.jobs.engine import job_statements
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
+from normalizer.process.pause import wait_at_most
 from normalizer.store.read_only import connect_read_only
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 CHECK_EVERY_S: Final = 0.5
 COMMAND_TIMEOUT_S: Final = 65.0
-"""Longer than a statement may take: a network that swallows answers must not blind us for ever."""
+"""Longer than a statement may take: a network that drops answers must not block this for ever."""
 REMEMBERED_S: Final = 120.0
 LINE_EVERY_S: Final = 10.0
 
@@ -33,14 +34,14 @@ ThrottleCause = Literal["live_lag", "max_rate"]
 
 
 class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the oldest unread record of live traffic has waited, and where; 0: none waits."""
+    """How long the oldest unread live record has waited, and where; 0 if none waits."""
 
     seconds: float = 0.0
     partition: str = ""
 
 
 class LiveLagHistory:
-    """Ends of the log as they were seen; tells since when records beyond a position are there."""
+    """Past ends of the log; tells since when records beyond a position have been there."""
 
     def __init__(self) -> None:
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
@@ -51,12 +52,12 @@ class LiveLagHistory:
             samples = self._samples.setdefault(partition, deque())
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
-            # The last one before the horizon stays: it may be what the position has not reached.
+            # The last entry before the limit stays: the position may not have reached it.
             while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
                 samples.popleft()
 
     def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float:
-        """How long the record at this offset has been seen to wait; 0 where there is none."""
+        """How long the record at this offset has been seen to wait; 0 if there is none."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
             default=0.0,
@@ -64,16 +65,16 @@ class LiveLagHistory:
 
 
 class LiveLagSource(Protocol):
-    """What the pace asks about live traffic."""
+    """What the throttle reads about live traffic."""
 
     async def read(self) -> LiveLag:
-        """How far live traffic is behind now. Raises RetryableError where that cannot be told."""
+        """Return how far live traffic is behind. Raises RetryableError if that is unknown."""
 
 
 class LiveTraffic:
-    """The service as a broker and the positions show it. `async with`, inside that of the log.
+    """Live traffic, read from a broker and the positions. `async with`, inside that of the log.
 
-    One connection stays: to make one at each look would cost both ends several milliseconds.
+    It keeps one connection: a new one for each reading would cost several milliseconds.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class LiveTraffic:
                 await connection.close(timeout=5)
 
     async def read(self) -> LiveLag:
-        """How far live traffic is behind now. Raises RetryableError and FatalError."""
+        """Return how far live traffic is behind. Raises RetryableError and FatalError."""
         if self._cluster_id is None:
             self._cluster_id = await self._log.cluster_id()
         positions = {
@@ -119,7 +120,8 @@ class LiveTraffic:
     async def _rows(self) -> list[asyncpg.Record]:
         try:
             if self._connection is not None:
-                # It may have been lost since the last look: then a new one tells.
+                # The connection may have been lost since the last reading: retry once with a new
+                # one.
                 with contextlib.suppress(*FOREIGN_ERRORS):
                     return await self._fetch(self._connection)
                 self._terminate()
@@ -151,9 +153,9 @@ class LiveTraffic:
 
 
 class Throttle:
-    """Lets batches through one by one; `throttled_s` counts the seconds that each cause held them.
+    """Lets batches through one by one; `throttled_s` counts the seconds that each cause took.
 
-    `yield_at_s` None, or no `live`: live traffic is not looked at. `max_rate` is records a second.
+    `yield_at_s` None, or no `live`: live traffic is ignored. `max_rate` is records per second.
     """
 
     def __init__(
@@ -180,7 +182,7 @@ class Throttle:
         self.throttled_by: ThrottleCause | None = None
 
     def throttled_before(self, throttled_s: tuple[float, float]) -> None:
-        """How long an earlier process held this run, by live lag and by --max-rate."""
+        """Count throttled time of earlier processes of this run, by live lag and by --max-rate."""
         self.throttled_s["live_lag"], self.throttled_s["max_rate"] = throttled_s
 
     def max_batch_rows(self, most: int) -> int:
@@ -188,32 +190,32 @@ class Throttle:
         return most if self._max_rate is None else max(1, min(most, round(self._max_rate / 2)))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Look at live traffic again and again until the stop."""
+        """Read the lag of live traffic again and again until the stop."""
         while self._live and not stop.is_set():
             await self._check_lag(self._live)
             self._checked.set()
-            await _wait_at_most(stop, CHECK_EVERY_S)
+            await wait_at_most(stop, CHECK_EVERY_S)
         self._checked.set()
 
     async def acquire(self, records: int, stop: asyncio.Event) -> None:
-        """Return when so many records may be written, or at the stop."""
+        """Return when this many records may be written, or at the stop."""
         if self._live:
             await self._checked.wait()
             await self._wait("live_lag", self._lag_s, stop)
         if self._max_rate:
             now_s = self._clock()
             self._let_through += records
-            # Whatever time went by without records, no more than this turn is owed.
+            # Time that passed without records earns no credit.
             earliest_s = now_s - self._let_through / self._max_rate
             self._began_s = now_s if self._began_s is None else max(self._began_s, earliest_s)
             await self._wait("max_rate", self._ahead_s, stop)
 
     def refund(self, records: int) -> None:
-        """So many of those that were let through were not there."""
+        """Return the allowance of records that did not exist."""
         self._let_through -= records
 
     def _lag_s(self) -> float:
-        """How long to look again at the earliest; 0: go."""
+        """Seconds until the next look at live traffic; 0: go on."""
         return CHECK_EVERY_S / 5 if self._lag.seconds > self._yield_at_s else 0.0
 
     def _ahead_s(self) -> float:
@@ -227,7 +229,7 @@ class Throttle:
         began_s = self._clock()
         while (left_s := wait_s()) > 0 and not stop.is_set():
             self._log_wait(cause)
-            await _wait_at_most(stop, min(left_s, CHECK_EVERY_S))
+            await wait_at_most(stop, min(left_s, CHECK_EVERY_S))
         if self.throttled_by:
             throttled_s = self._clock() - began_s
             self.throttled_s[cause] += throttled_s
@@ -255,16 +257,10 @@ class Throttle:
         try:
             self._lag = await live.read()
         except RetryableError as error:
-            # Where neither broker nor database answers, no live record is written anyway.
+            # If neither broker nor database answers, no live record can be written anyway.
             self._lag = LiveLag()
             if not self._lag_unknown:
                 self._log.warning("live_lag_unknown", why=str(error))
             self._lag_unknown = True
         else:
             self._lag_unknown = False
-
-
-async def _wait_at_most(stop: asyncio.Event, wait_s: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(wait_s):
-            await stop.wait()

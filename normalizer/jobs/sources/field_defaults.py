@@ -1,4 +1,4 @@
-"""What rows lack: `--set NAME=VALUE` in, a record's value with the missing fields added out."""
+"""Adds missing fields to the values of records, by `--set NAME=VALUE`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from normalizer.core.wire_event import CANONICAL_NAME, NULL
+from normalizer.core.wire_fields import CANONICAL_NAME
+from normalizer.core.wire_values import NULL
 from normalizer.errors import ConfigurationError
 
 _fields: Final[msgspec.json.Decoder[dict[str, Raw]]] = msgspec.json.Decoder(dict[str, Raw])
@@ -14,7 +15,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
-    """The texts of `NAME=VALUE`, by name. Raises ConfigurationError for one that is not so."""
+    """Return the texts of `NAME=VALUE`, by name. Raises ConfigurationError for any other form."""
     defaults: dict[str, str] = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
@@ -25,10 +26,10 @@ def parse_defaults(settings: Iterable[str]) -> dict[str, str]:
 
 
 class FieldDefaults:
-    """Fields for values that lack them, under every name of the pair, or hold null there.
+    """Fields for values that lack them under every name of the pair, or hold null there.
 
     A VALUE that is JSON is that value, any other is a string: an id, a time. Only objects are
-    added to: a JSON string, a list or a broken value stays as it is.
+    completed: a JSON string, a list or a broken value stays as it is.
     """
 
     def __init__(self, defaults: Mapping[str, str]) -> None:
@@ -41,7 +42,7 @@ class FieldDefaults:
         return bool(self._members)
 
     def complete(self, value: bytes | None) -> bytes | None:
-        """The value with what it lacks as its last members: of duplicates the last counts."""
+        """Append the missing fields as last members: of duplicate members the last counts."""
         if value is None or not self._members:
             return value
         try:
@@ -63,7 +64,7 @@ class FieldDefaults:
 
 
 def _json_of(value: str) -> bytes:
-    """The value as JSON: as it is where it is JSON, else as a string."""
+    """Return the value as JSON: unchanged if it is JSON, else as a string."""
     text = value.encode()
     try:
         msgspec.json.decode(text)

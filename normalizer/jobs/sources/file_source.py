@@ -1,8 +1,8 @@
-"""Files and folders in, records of their lines and rows out, each with coordinates of its own.
+"""Reads the lines and rows of files and folders as records, each with its coordinates.
 
-A file is the topic that its first 64 KiB name, so a renamed, recompressed or grown file stays the
-same; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
-coordinates and time, in the live incarnation of its topic. Source: wire-shapes, section 6.
+The topic of a file is a hash of its first 64 KiB, so a renamed, recompressed or grown file keeps
+it; a line's number, from 1, is its offset. A line as `kcat -J` prints it keeps its own
+coordinates and time, in the live incarnation of its topic. Source: docs/spec/wire-shapes.md#g6.
 """
 
 import asyncio
@@ -30,12 +30,13 @@ from normalizer.telemetry import get_logger
 Form = Literal["auto", "lines", "dump"]
 
 LONGEST_LINE_BYTES: Final = 1 << 26
-"""A line in record form escapes its value: one of 8 MiB may take six times as much."""
+"""Maximum bytes of a line: kcat's form escapes its value, which may make 8 MiB six times as
+long."""
 
 STANDARD_INPUT: Final = Path("-")
 
 IncarnationOf = Callable[[str, int], int]
-"""The incarnation that records of a topic and partition belong to."""
+"""Returns the incarnation of records of a topic and partition."""
 
 _Numbered = tuple[Sequence[int], list[RawRecord]]
 """Numbers of lines or rows, ascending, and their records."""
@@ -45,7 +46,7 @@ _log: Final = get_logger()
 
 
 class ShortFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that was named by fewer than 64 KiB, for it was no longer then; it may have grown."""
+    """A file that was named by all of its less than 64 KiB; it may have grown since."""
 
     topic: str
     named_by_bytes: int
@@ -66,7 +67,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 class FileSource:
     """Every file that the paths name, folders with all that is in them, in the order of names.
 
-    `known` are short files of earlier runs: one that has grown beyond what named it is found again.
+    `known` are short files of earlier runs: one that has grown since is recognized.
     """
 
     keyed = False
@@ -104,7 +105,7 @@ class FileSource:
             self._open.__exit__(kind, error, trace)
 
     async def parts(self) -> list[SourcePart]:
-        """One part a file. Raises FatalError and ConfigurationError."""
+        """One part per file. Raises FatalError and ConfigurationError."""
         self._files = await asyncio.to_thread(self._find)
         return [
             SourcePart(key=file.key, start=1, named_by_bytes=file.named_by_bytes)
@@ -114,7 +115,7 @@ class FileSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """File after file, from the line that each position says."""
+        """Yield file after file, each from the line of its position."""
         for file in self._files:
             at = positions.get(file.key)
             if at is not None:
@@ -134,7 +135,7 @@ class FileSource:
             self._read_bytes += file.packed_bytes
 
     def share(self) -> float | None:
-        """By bytes of the files as they lie there, packed or not."""
+        """The share of bytes of the files as stored, packed or not."""
         total = sum(file.packed_bytes for file in self._files)
         read = self._read_bytes + (self._open.read_bytes if self._open else 0)
         return min(read / total, 1.0) if total else None
@@ -171,11 +172,10 @@ class FileSource:
         return topic_named_by(first), len(first)
 
     async def _read(self, file: _File, from_line: int) -> AsyncGenerator[_Numbered, None]:
-        """About a mebibyte at a time; lines before `from_line` may be among it.
+        """Read about a mebibyte at a time; may include lines before `from_line`.
 
-        What may take long is done in a thread: to wait for a disk, to look for the rows of a dump.
-        Lines are unpacked and decoded here: two threads that take turns at Python's work need
-        longer for it.
+        Slow work runs in a thread: waiting for a disk, searching a dump for its rows. Lines are
+        unpacked and decoded here: two threads that compete for Python's lock would take longer.
         """
         self._cut = False
         with await asyncio.to_thread(Unpacked.open, file.path) as stream:
@@ -196,7 +196,7 @@ class FileSource:
             self._cut = stream.cut
 
     def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
-        """A last line that is cut off is left out."""
+        """Lines of a file; a last line that is cut off is left out."""
         watched = _EndDetector(stream)
         number = 1
         for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
@@ -212,7 +212,7 @@ class FileSource:
             yield numbers, records
 
     def _ends_whole(self, stream: Unpacked, file: _File, number: int, line: bytes) -> bool:
-        """Whether the line at the end, without its newline, is whole all the same."""
+        """Whether the last line is complete although its newline is missing."""
         if stream.cut:
             return False
         if _is_whole(line) or line.isspace():
@@ -223,7 +223,7 @@ class FileSource:
     def _page(
         self, file: _File, from_offset: int, numbers: Sequence[int], records: list[RawRecord]
     ) -> SourcePage | None:
-        """Those from there on, with the blank lines before and between them as holes.
+        """A page of lines from there on; blank lines before and between them are holes.
 
         None if there are none.
         """
@@ -241,7 +241,7 @@ class FileSource:
         )
 
     def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
-        """Each with what it lacks, those that name their topic in its incarnation."""
+        """Add missing fields to each record, and the incarnation to those that name their topic."""
         if self._defaults:
             records = [replace(one, value=self._defaults.complete(one.value)) for one in records]
         incarnations = {
@@ -268,14 +268,14 @@ class _EndDetector:
         self.ended = False
 
     def read1(self, size: int, /) -> bytes:
-        """As the stream's."""
+        """Read from the stream."""
         chunk = self._stream.read1(size)
         self.ended = not chunk
         return chunk
 
 
 def _list_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and those in folders, hidden ones left out; in the order of their names."""
+    """The files, and those in folders without hidden ones; in the order of their names."""
     for path in paths:
         if path.is_dir():
             yield from sorted(
@@ -305,7 +305,7 @@ def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
 
 
 def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The stretches (first, next) from there on that hold none of the numbers."""
+    """The ranges (first, next) from there on that hold none of the numbers."""
     befores = (from_offset - 1, *numbers)
     return tuple(
         (before + 1, number) for before, number in pairwise(befores) if number > before + 1
@@ -313,7 +313,7 @@ def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], .
 
 
 def _is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one JSON value all the same, as far as can be told."""
+    """Whether a line without its newline is one complete JSON value, as far as can be told."""
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):

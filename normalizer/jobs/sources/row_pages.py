@@ -1,14 +1,14 @@
-"""A statement in, its rows out as far as they fit in memory: one row may hold megabytes."""
+"""Fetches rows of a statement in pages that fit in memory: one row may hold megabytes."""
 
 from typing import Final
 
 import asyncpg
 
 BYTES_A_PAGE: Final = 8 << 20
-"""Of JSON and texts: about where a page ends, by the size of the rows that were read."""
+"""Bytes of JSON and text at which a page ends, estimated from the rows read so far."""
 FIRST_ROWS: Final = 16
 MAX_ROWS: Final = 100
-"""At once: large ones may follow small ones. More would save little."""
+"""Rows fetched at once: large ones may follow small ones. More would save little."""
 
 _SIZED: Final = (str, bytes)
 
@@ -16,7 +16,7 @@ _SIZED: Final = (str, bytes)
 async def fetch_page(
     connection: asyncpg.Connection, statement: str, *values: object
 ) -> tuple[list[asyncpg.Record], bool]:
-    """Rows in the statement's order, and whether they are all; for within a transaction."""
+    """Return rows in the statement's order, and whether they are all; call within a transaction."""
     rows: list[asyncpg.Record] = []
     page_bytes = 0
     fetch_size = FIRST_ROWS

@@ -1,4 +1,4 @@
-"""What every source gives: its parts, and pages of records of them, from any position on."""
+"""The interface of every source: its parts, and pages of their records from any position on."""
 
 from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
@@ -13,9 +13,9 @@ PartKey = tuple[str, int, int]
 
 
 class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
-    """One part of a source: offsets from `start` up to `end`, None where the end is not known.
+    """One part of a source: offsets from `start` up to `end`, None if the end is not known.
 
-    `named_by_bytes` is of a file: so many of its first bytes gave it its name.
+    `named_by_bytes`, of a file: its name was made from this many of its first bytes.
     """
 
     key: PartKey
@@ -27,7 +27,7 @@ class SourcePart(msgspec.Struct, frozen=True, kw_only=True):
 class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
     """A position in a part: the next offset to read, and the key of the last row before it.
 
-    `end` is where the part ended when the run began, None where it is read as far as it goes.
+    `end` is where the part ended when the run began, None if it is read as far as it goes.
     """
 
     next_offset: int
@@ -38,9 +38,9 @@ class ReadPosition(msgspec.Struct, frozen=True, kw_only=True):
 class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets from_offset up to next_offset of one part.
 
-    `records` are in the part's order; their own coordinates are what they were recorded under and
-    need not be the part's. `holes` are (first, next): offsets that hold no record. `expired` of
-    them, in the same form, were taken by retention before they could be read.
+    `records` are in the part's order; their own coordinates are those they were recorded under and
+    need not be the part's. `holes` are (first, next): offsets without a record. `expired`, in the
+    same form, are the holes that retention deleted before they could be read.
     """
 
     part: PartKey
@@ -52,15 +52,15 @@ class SourcePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HistorySource(Protocol):
-    """Where history comes from. `async with` opens and closes what it reads."""
+    """Where history comes from. `async with` opens and closes the source."""
 
     @property
     def keyed(self) -> bool:
-        """Whether a position needs the key of the last row (its record's key): offsets count."""
+        """Whether a position needs the key of the last row: offsets only count the rows."""
 
     @property
     def truncated(self) -> str | None:
-        """Why the source ended before its end, once it was read; None if it did not."""
+        """Why the source ended too early, known once it was read; None if it did not."""
 
     async def __aenter__(self) -> Self: ...
 
@@ -72,13 +72,13 @@ class HistorySource(Protocol):
     ) -> None: ...
 
     async def parts(self) -> list[SourcePart]:
-        """The parts there are now, with their ends. Raises what reading raises."""
+        """The parts there are now, with their ends. Propagates the source's errors."""
 
     def read(self, positions: Mapping[PartKey, ReadPosition]) -> AsyncGenerator[SourcePage, None]:
-        """Pages from the positions on; a part without one is not read. Whoever reads closes it.
+        """Yield pages from the positions on; a part without one is not read. The caller closes it.
 
         Raises FatalError where it cannot go on, RetryableError where it can later.
         """
 
     def share(self) -> float | None:
-        """How much has been read, 0 to 1; None where that cannot be told."""
+        """How much has been read, 0 to 1; None where that is unknown."""

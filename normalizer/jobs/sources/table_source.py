@@ -1,7 +1,8 @@
-"""A PostgreSQL table or query in, its rows as records out, page by page along its key.
+"""Reads the rows of a PostgreSQL table or query as records, page by page along its key.
 
 A row's coordinates: topic `pg:` and the table's name, offset its event_id. Two executions may have
-rows of one event_id, so the partition is made from the execution's. Source: wire-shapes, section 6.
+rows of one event_id, so the partition is made from the execution's.
+Source: docs/spec/wire-shapes.md#g6.
 """
 
 import hashlib
@@ -26,14 +27,14 @@ ROWS_A_PAGE: Final = 2_000
 _SESSION: Final = {
     "application_name": "normalizer backfill source",
     "default_transaction_read_only": "on",
-    # A snapshot of ours lives for a page, in whatever database: for a few short statements.
+    # A snapshot here lasts for one page, in whatever database: for a few short statements.
     "statement_timeout": "10s",
     "TimeZone": "UTC",
 }
 _CONNECT_S: Final = 10.0
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
 _ITS_OWN: Final = frozenset(("22", "42", "3F"))
-"""Classes of errors about the operator's own words: a table, a column, a query, a cast."""
+"""Error classes caused by the operator's input: a table, a column, a query, a cast."""
 
 _TABLE: Final = """
     select   wanted.oid::text as name,
@@ -58,11 +59,10 @@ _TABLE: Final = """
 
 
 class TableSource:
-    """Every row of a table, or of a query, each page a statement of its own: no long snapshot.
+    """Every row of a table or a query; each page is a statement of its own, with a short snapshot.
 
-    `key` are the columns that order the rows and tell each from every other; of a table the
-    primary key unless said otherwise. Rows that are added behind the position while it reads are
-    found by a second run.
+    `key` are the columns that order the rows and are unique together; for a table the default is
+    the primary key. A second run finds rows that are added behind the position while it reads.
     """
 
     keyed = True
@@ -101,7 +101,7 @@ class TableSource:
         self._hang_up()
 
     async def parts(self) -> list[SourcePart]:
-        """The one part there is: rows are only counted. Raises ConfigurationError, FatalError."""
+        """The only part: its rows are just numbered. Raises ConfigurationError, FatalError."""
         try:
             await self._prepare(await self._connected())
         except FOREIGN_ERRORS as error:
@@ -111,7 +111,7 @@ class TableSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Rows after the position's key. Raises StoreUnavailable where the database is away."""
+        """Yield rows after the position's key. Raises StoreUnavailable in an outage."""
         at = positions[self._part]
         next_offset, cursor = at.next_offset, at.cursor
         self._read_rows = next_offset
@@ -127,7 +127,7 @@ class TableSource:
             self._read_rows = next_offset
 
     def share(self) -> float | None:
-        """By the statistics' number of rows; None for a query, or where there are none."""
+        """The share by the estimated number of rows; None for a query, or without statistics."""
         return min(self._read_rows / self._rows, 1.0) if self._rows else None
 
     @property
@@ -146,7 +146,7 @@ class TableSource:
         )
 
     def _check_key(self, keys: Sequence[str]) -> None:
-        """Rows that share a key, or have none, would be lost where a page ends."""
+        """Rows with equal keys, or none, would be lost at the end of a page."""
         for key, following in pairwise((*keys, "")):
             if key == following:
                 raise FatalError(f"{self._name}: two rows have the key {key}: name one with --key")
@@ -154,7 +154,7 @@ class TableSource:
                 raise FatalError(f"{self._name}: a row's key holds null: {key}")
 
     async def _page(self, cursor: str | None) -> list[asyncpg.Record]:
-        """The next rows; one more is read and looked at, if there is one."""
+        """Return the next rows; one more is read, to compare its key."""
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else _values_of(cursor)
         try:
@@ -179,9 +179,9 @@ class TableSource:
             key = self._key_columns or found["key"] or []
         if not key:
             raise ConfigurationError(
-                f"{self._name}: no primary key: say with --key which columns tell its rows apart"
+                f"{self._name}: no primary key: name with --key the columns that identify a row"
             )
-        all_of_it = f"select * from {rows_of} as source"  # noqa: S608 - as the operator named it
+        all_of_it = f"select * from {rows_of} as source"  # noqa: S608 - the operator's own name for it
         columns = (await connection.prepare(all_of_it)).get_attributes()
         types = {column.name: f'"{column.type.schema}"."{column.type.name}"' for column in columns}
         if missing := [name for name in ("event_id", *key) if name not in types]:
@@ -203,7 +203,7 @@ class TableSource:
             self._connection = None
 
     def _translated(self, error: BaseException) -> NormalizerError:
-        """The source's error as ours. Its message is about what the operator wrote, or left out."""
+        """Translate the source's error; the message of one about the operator's input is kept."""
         if isinstance(error, asyncpg.QueryCanceledError):
             return FatalError(
                 f"{self._name}: a page took longer than {_SESSION['statement_timeout']}: "
@@ -217,7 +217,7 @@ class TableSource:
 
 
 def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -> tuple[str, str]:
-    """The statements of the first page and of those after a key, whose values are given as text."""
+    """The statements of the first page, and of those after a key whose values are given as text."""
     columns = ", ".join(f"source.{_quoted(name)}" for name in key)
     texts = ", ".join(f"source.{_quoted(name)}::text" for name in key)
     values = ", ".join(f"${place}::text::{kind}" for place, kind in enumerate(key.values(), 1))
@@ -227,7 +227,7 @@ def _pages_along(rows_of: str, key: Mapping[str, str], *, has_execution: bool) -
                  json_build_array({texts})::text     as key,
                  source.event_id::text               as event_id,
                  {execution}                         as execution
-        from     {rows_of} as source"""  # noqa: S608 - what the operator asked to read, read only
+        from     {rows_of} as source"""  # noqa: S608 - the operator's own query, read only
     order = f"""
         order by {columns}
         limit    {ROWS_A_PAGE + 1}"""

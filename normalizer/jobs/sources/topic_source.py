@@ -1,7 +1,7 @@
-"""A topic in, stretches of its partitions out, under the coordinates that the service gives them.
+"""Reads ranges of a topic's partitions, under the coordinates that the service uses.
 
 Its records belong to the live incarnation, so what the service has stored, or will store, and what
-a job stores are the same records. Source: design, promise 2; wire-shapes, section 6.
+a job stores are the same records. Source: docs/spec/wire-shapes.md#m1, #g6.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping
@@ -21,8 +21,8 @@ from normalizer.store.store import Claim
 class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
     """Which records of a topic; None everywhere: all of them.
 
-    Offsets are of each partition, times in milliseconds since 1970: from the first record of that
-    time or later, up to (not including) the first of `to_ms` or later.
+    Offsets are per partition, times in milliseconds since 1970: from the first record of that time
+    or later, up to (not including) the first of `to_ms` or later.
     """
 
     partitions: tuple[int, ...] = ()
@@ -33,9 +33,9 @@ class TopicRange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TopicSource:
-    """The asked range of a topic, every partition at once, up to where it ends now.
+    """A range of a topic, all partitions at once, up to where each ends now.
 
-    `live` are the positions of the service; a topic that it reads is compared with them first.
+    `live` are the positions of the service; a topic that it reads is first compared with them.
     """
 
     keyed = False
@@ -70,17 +70,17 @@ class TopicSource:
 
     @property
     def truncated(self) -> str | None:
-        """Which offsets retention took before they were read; None if none."""
+        """Which offsets retention deleted before they were read; None if none."""
         if not self._expired:
             return None
         offset_ranges = ", ".join(
             f"{expired_range.partition} {expired_range.first} to {expired_range.after}"
             for expired_range in self._expired
         )
-        return f"retention took offsets before they were read: {offset_ranges}"
+        return f"retention deleted offsets before they were read: {offset_ranges}"
 
     async def parts(self) -> list[SourcePart]:
-        """One part a partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
+        """One part per partition. Raises FatalError, ConfigurationError and BrokerUnavailable."""
         async with TopicReader(self._settings) as log:
             partitions = self._partitions_to_read(await log.partitions(self._topic))
             bounds = await self._reader.bounds(partitions)
@@ -95,7 +95,7 @@ class TopicSource:
     async def read(
         self, positions: Mapping[PartKey, ReadPosition]
     ) -> AsyncGenerator[SourcePage, None]:
-        """Every partition from its position to its end."""
+        """Yield every partition from its position to its end."""
         for key, at in positions.items():
             _, incarnation, _ = key
             assert at.end is not None
@@ -118,7 +118,7 @@ class TopicSource:
             raise
 
     def share(self) -> float | None:
-        """By offsets, of what was left when this reading began."""
+        """The share of offsets, counted from where this reading began."""
         total = sum(
             offset_range.after - offset_range.first for offset_range in self._offset_ranges.values()
         )
@@ -140,7 +140,7 @@ class TopicSource:
     async def _check_incarnation(
         self, log: TopicReader, bounds: Mapping[KafkaPartition, Bounds]
     ) -> None:
-        """Refuse a topic that is not the one that the service's positions speak of."""
+        """Refuse a topic that is not the one of the service's positions."""
         if not self._live:
             return
         cluster_id = await log.cluster_id()
@@ -157,7 +157,7 @@ class TopicSource:
             )
             if why:
                 raise FatalError(
-                    f"{one}: {why}: the topic was made anew; let the service begin a new "
+                    f"{one}: {why}: the topic was recreated; let the service begin a new "
                     "incarnation first (--accept-reset)"
                 )
 
@@ -165,7 +165,7 @@ class TopicSource:
         if self._range.from_ms is not None:
             at = await self._reader.offsets_at(list(bounds), self._range.from_ms)
             return {one: _or(at[one], bound.end) for one, bound in bounds.items()}
-        # An offset that was asked for and is gone is found missing when it is read.
+        # A requested offset that no longer exists is reported when it is read.
         return {
             one: min(_or(self._range.from_offset, bound.start), bound.end)
             for one, bound in bounds.items()

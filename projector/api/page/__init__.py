@@ -1,12 +1,16 @@
 """The dashboard: index.html and the files that it loads.
 
-theme.js, page.css and page.js are what index.html names; page.js imports:
+index.html loads theme.js, page.css and page.js; page.js imports:
 
-    router.js      the address of the page: window, filters, what is open
-    api.js         queries the API again and again
-    dashboard.js   the panels; lists.js the lists behind a cell; execution.js one execution
-    format.js dom.js charts.js
-                   numbers and times as text, HTML nodes, charts
+    router.js        the address of the page: window, filters, the open screen
+    api.js           polls the API
+    dashboard.js     the panels of the dashboard and their queries
+    headline.js      the row of figures above the panels
+    *_panel.js       one panel or a few similar ones; panel_parts.js is what they share
+    lists.js         the lists of calls and executions behind a figure
+    execution.js     one execution; coercions.js explains a coercion
+    format.js        numbers and times as text
+    dom.js charts.js HTML nodes, charts
 """
 
 from importlib.util import find_spec
@@ -14,14 +18,14 @@ from pathlib import Path
 
 
 def assets() -> dict[str, Path]:
-    """Every file that index.html loads, by the name that it has under /assets/."""
+    """Every file that index.html and its scripts load, by its name under /assets/."""
     folder = Path(__file__).with_name("assets")
     own = {path.name: path for path in sorted(folder.iterdir())}
     return own | {"plotly.min.js": _of_package("plotly") / "package_data" / "plotly.min.js"}
 
 
 def _of_package(name: str) -> Path:
-    """Its folder, found without running it: nothing here needs its Python."""
+    """The folder of a package, found without importing it."""
     spec = find_spec(name)
     assert spec is not None
     assert spec.origin is not None

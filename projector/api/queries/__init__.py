@@ -1,12 +1,15 @@
-"""One function an endpoint: reads a snapshot, returns an answer.
+"""One function for each endpoint: it reads a snapshot and returns an answer.
 
 run_query.py          runs a statement: rows of now, grouped counts, a page of a list
 grouping.py           statements that group by time and by keys
 current_state.py      freshness, retry storms, agreement, jobs
 outcome_counts.py     how executions ended
-call_rates.py         how calls ended: rates by attempt, step, worker and error
+call_rates.py         how calls ended: rates by attempt and step
+call_failures.py      failed calls by error and by worker
 call_times.py         percentiles of durations, queue waits and backoffs
-event_rates.py        events per second, coercions, late arrivals, gaps
+event_rates.py        events per second, retries, coercions, late arrivals
+log_gaps.py           gaps of the log
+filter_choices.py     the values that a reader can filter by
 quarantine_lists.py   refused records
 execution_lists.py    lists of executions
 stuck_executions.py   executions that are silent or have no end

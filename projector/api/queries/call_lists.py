@@ -1,4 +1,4 @@
-"""Lists of calls, each try with its times and its error; and of those that wait."""
+"""Lists of calls with their times and errors, and of calls that have not finished."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -25,14 +25,14 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     failed: (
         Annotated[
             Literal["true", "false"],
-            Meta(description="Whether it ended FAILED, ERROR or CANCELLED."),
+            Meta(description="Whether the call ended FAILED, ERROR or CANCELLED."),
         ]
         | None
     ) = None
 
 
 class CallRow(ApiRow, frozen=True, kw_only=True):
-    """One try of a command; attempts 0 is the first; PENDING, CLAIMED or RUNNING before its end."""
+    """One attempt of a command; attempts 0 is the first. PENDING, CLAIMED, RUNNING or its end."""
 
     execution_id: str
     playbook: str | None
@@ -98,11 +98,11 @@ _CALLS = Statement(f"""
              call.execution_id desc, call.step desc, coalesce(call.command_id, '') desc,
              coalesce(call.iteration, -1) desc, call.attempts desc
     limit    :limit::integer
-""")  # noqa: S608 - columns of ours
+""")  # noqa: S608 - constants of this package
 
 
 async def calls(snapshot: Snapshot, params: CallsParams) -> PagedAnswer[CallRow]:
-    """What became of each try? By when it ended, or began while it runs; the newest first."""
+    """Which calls were there, and how did each end? By end, or begin if it runs; newest first."""
     return await run_paged(
         snapshot,
         _CALLS,
@@ -129,14 +129,14 @@ class OpenCallsParams(PagedWindowParams, frozen=True, kw_only=True):
     waits_for: (
         Annotated[
             tuple[Literal["claim", "start", "finish"], ...],
-            Meta(min_length=1, max_length=3, description="What it waits for; any of these."),
+            Meta(min_length=1, max_length=3, description="What the call waits for; any of these."),
         ]
         | None
     ) = None
 
 
 class OpenCallRow(ApiRow, frozen=True, kw_only=True):
-    """waiting_s: since it was issued, claimed or started; null where nobody reads its log."""
+    """waiting_s: since it was issued, claimed or started; null if nobody reads its partition."""
 
     execution_id: str
     playbook: str | None
@@ -180,7 +180,7 @@ _OPEN_CALLS = Statement("""
 
 
 async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer[OpenCallRow]:
-    """Which calls of the window were issued, claimed or started, and never got further?"""
+    """Which calls of the window have not been claimed, started or finished?"""
     return await run_paged(
         snapshot,
         _OPEN_CALLS,

@@ -1,17 +1,17 @@
-"""How calls end: by attempt, step, playbook, worker and error, over time."""
+"""How calls ended: rates by attempt, step and playbook, over time."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer
-from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Parameters, Texts
+from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, grouped, ratio, total
-from projector.api.queries.run_query import run_grouped, run_query
-from projector.api.snapshots import Snapshot, Statement
+from projector.api.queries.run_query import run_grouped
+from projector.api.snapshots import Snapshot
 
 
-def _of_calls(
+def of_calls(
     view: str,
     *,
     keys: Sequence[str],
@@ -19,7 +19,7 @@ def _of_calls(
     where: str = "true",
     having: str = "sum(calls) <> 0",
 ) -> Grains:
-    """By the hour from what is counted, by the minute from the calls themselves."""
+    """Statements over counts by hour, and over single calls by minute."""
     return Grains(
         hours=grouped(
             f"projector.{view}", keys=keys, measures=measures, where=where, having=having
@@ -27,12 +27,12 @@ def _of_calls(
         minutes=grouped(
             FINISHED, keys=keys, measures=measures, where=where, having=having, time="finished_at"
         ),
-        dear=True,
+        slow_minutes=True,
     )
 
 
 class StepParams(GroupedParams, frozen=True, kw_only=True):
-    """Of calls by step, whichever try it was."""
+    """Parameters of calls by step, over all attempts."""
 
     by: Annotated[tuple[Literal["at", "playbook", "step"], ...], By] = ("step",)
     every: MinuteToDay = "hour"
@@ -41,7 +41,7 @@ class StepParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class AttemptParams(GroupedParams, frozen=True, kw_only=True):
-    """Of calls by attempt."""
+    """Parameters of calls by attempt."""
 
     by: Annotated[tuple[Literal["at", "playbook", "step", "attempts"], ...], By] = (
         "step",
@@ -54,7 +54,7 @@ class AttemptParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class StepRow(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """What an answer about steps is grouped by."""
+    """The keys of an answer by step."""
 
     at: datetime | None = None
     playbook: str | None = None
@@ -62,7 +62,7 @@ class StepRow(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AttemptRow(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """What an answer about tries is grouped by."""
+    """The keys of an answer by attempt."""
 
     attempts: int | None = None
 
@@ -82,13 +82,13 @@ class CallOutcomesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class CallOutcomes(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
-    """calls: tries of commands."""
+    """calls: the number of finished calls."""
 
     status: str | None = None
     calls: int
 
 
-_CALL_OUTCOMES = _of_calls(
+_CALL_OUTCOMES = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts", "status"),
     measures=(total("calls"),),
@@ -110,7 +110,7 @@ class ErrorRate(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
     error_rate: float | None
 
 
-_ERROR_RATE = _of_calls(
+_ERROR_RATE = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
@@ -132,7 +132,7 @@ class FirstAttempts(StepRow, frozen=True, kw_only=True, omit_defaults=True):
     success_rate: float | None
 
 
-_FIRST_ATTEMPTS = _of_calls(
+_FIRST_ATTEMPTS = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("calls"), total("succeeded"), ratio("succeeded", "calls", "success_rate")),
@@ -155,7 +155,7 @@ class Recovery(AttemptRow, frozen=True, kw_only=True, omit_defaults=True):
     recovery_rate: float | None
 
 
-_RECOVERY = _of_calls(
+_RECOVERY = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step", "attempts"),
     measures=(
@@ -180,7 +180,7 @@ class Exhaustion(StepRow, frozen=True, kw_only=True, omit_defaults=True):
     exhausted_rate: float | None
 
 
-_EXHAUSTION = _of_calls(
+_EXHAUSTION = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(total("failed"), total("exhausted"), ratio("exhausted", "failed", "exhausted_rate")),
@@ -194,14 +194,14 @@ async def retry_exhaustion(snapshot: Snapshot, params: StepParams) -> GroupedAns
 
 
 class AttemptsPerSuccess(StepRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts_per_success = tries / succeeded; null where nothing succeeded."""
+    """attempts_per_success = tries / succeeded; null if nothing succeeded."""
 
     tries: int
     succeeded: int
     attempts_per_success: float | None
 
 
-_COST = _of_calls(
+_COST = of_calls(
     "call_outcomes_by_attempt",
     keys=("playbook", "step"),
     measures=(
@@ -217,103 +217,3 @@ async def attempts_per_success(
 ) -> GroupedAnswer[AttemptsPerSuccess]:
     """How many tries does a success cost?"""
     return await run_grouped(snapshot, _COST, params, AttemptsPerSuccess)
-
-
-class FailuresParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
-    by: Annotated[tuple[Literal["at", "step", "attempts", "status", "error_class"], ...], By] = (
-        "step",
-        "error_class",
-    )
-    every: MinuteToDay = "hour"
-    step: Texts | None = None
-    attempts: Numbers | None = None
-    status: Texts | None = None
-    error_class: Texts | None = None
-
-
-class Failures(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_class: the error text without its ids and quoted parts; codes stay."""
-
-    at: datetime | None = None
-    step: str | None = None
-    attempts: int | None = None
-    status: str | None = None
-    error_class: str | None = None
-    calls: int
-
-
-_FAILURES = _of_calls(
-    "failures_by_error",
-    keys=("step", "attempts", "status", "error_class"),
-    measures=(total("calls"),),
-    where="status <> 'COMPLETED'",
-)
-
-
-async def failures_by_error(snapshot: Snapshot, params: FailuresParams) -> GroupedAnswer[Failures]:
-    """What do calls fail of, by attempt?"""
-    return await run_grouped(snapshot, _FAILURES, params, Failures)
-
-
-class ErrorGroupsParams(Parameters, frozen=True, kw_only=True):
-    """Parameters."""
-
-    error_class: Texts | None = None
-
-
-class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """A class of errors, its first and last failure, and the last one as a sample."""
-
-    error_class: str
-    first_seen_at: datetime
-    last_seen_at: datetime
-    execution_id: str
-    step: str
-    attempts: int
-    error: str | None
-
-
-_ERROR_GROUPS = Statement("""
-    select   error_class, first_seen_at, last_seen_at, execution_id::text, step, attempts, error
-    from     projector.error_groups
-    where    (:error_class::text[] is null or error_class = any(:error_class))
-    order by last_seen_at desc, error_class
-    limit    500
-""")
-
-
-async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ApiAnswer[ErrorGroup]:
-    """Which classes of errors are there, since when, and where is a sample of each?"""
-    return await run_query(snapshot, _ERROR_GROUPS, {"error_class": params.error_class}, ErrorGroup)
-
-
-class WorkersParams(GroupedParams, frozen=True, kw_only=True):
-    """Parameters."""
-
-    by: Annotated[tuple[Literal["at", "worker"], ...], By] = ("worker",)
-    every: MinuteToDay = "hour"
-    worker: Texts | None = None
-
-
-class Workers(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """error_rate = failed / calls."""
-
-    at: datetime | None = None
-    worker_id: str | None = None
-    calls: int
-    failed: int
-    error_rate: float | None
-
-
-_WORKERS = _of_calls(
-    "worker_failures",
-    keys=("worker",),
-    measures=(total("calls"), total("failed"), ratio("failed", "calls", "error_rate")),
-)
-
-
-async def worker_failures(snapshot: Snapshot, params: WorkersParams) -> GroupedAnswer[Workers]:
-    """Which worker fails more than others?"""
-    return await run_grouped(snapshot, _WORKERS, params, Workers)

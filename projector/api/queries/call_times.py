@@ -1,4 +1,4 @@
-"""How long calls take, wait and back off: percentiles over histograms."""
+"""Percentiles of durations, queue waits and backoffs, from histograms."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -51,7 +51,7 @@ class BackoffsParams(PercentileParams, frozen=True, kw_only=True):
 
 
 class Percentiles(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Percentiles in seconds, at most 4.5 % off; calls: those that were measured."""
+    """Percentiles in seconds, with an error of at most 4.5%; calls: how many were measured."""
 
     at: datetime | None = None
     playbook: str | None = None
@@ -82,7 +82,7 @@ def _percentiles(source: str, time: str, where: str) -> Statement:
         group by at, playbook, step, attempts, status
         order by at desc nulls last, calls desc, playbook, step, attempts, status
         limit    :limit::integer
-        """  # noqa: S608 - names of ours, put together once, at import
+        """  # noqa: S608 - constants of this package
     )
 
 
@@ -94,11 +94,11 @@ def _measured(measure: str, seconds: str) -> Grains:
             from   {FINISHED}
             where  {seconds} is not null
         ) as measured
-    """  # noqa: S608 - names of ours, put together once, at import
+    """  # noqa: S608 - constants of this package
     return Grains(
         hours=_percentiles("projector.call_time_histogram", "hour", f"measure = '{measure}'"),
         minutes=_percentiles(of_calls, "finished_at", "true"),
-        dear=True,
+        slow_minutes=True,
     )
 
 
@@ -122,5 +122,5 @@ async def call_queue_waits(
 
 
 async def retry_backoffs(snapshot: Snapshot, params: BackoffsParams) -> GroupedAnswer[Percentiles]:
-    """How long is waited between a failure and the retry after it, by step, attempt and hour?"""
+    """How long is the backoff between a failure and its retry, by step, attempt and hour?"""
     return await run_grouped(snapshot, _BACKOFFS, params, Percentiles)

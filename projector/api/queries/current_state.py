@@ -1,4 +1,4 @@
-"""How it stands now: freshness, storms, agreement with the log, jobs."""
+"""The current state: freshness, retry storms, agreement with the log, jobs."""
 
 from datetime import datetime
 
@@ -15,8 +15,9 @@ class NoParams(Parameters, frozen=True, kw_only=True):
 class PartitionFreshness(ApiRow, frozen=True, kw_only=True):
     """state: caught_up, reading, behind, dead, broker_away, stopped, unclaimed or file.
 
-    as_of: all that the log held then is in every answer; behind_s: from as_of to the heartbeat;
-    delay_s: from the log's time of the last record to its commit here; silent_s: since then.
+    as_of: every record that the partition had at this time is in the views. behind_s: seconds from
+    as_of to the heartbeat. delay_s: seconds from the log's timestamp of the last record to its
+    commit in the database. silent_s: seconds since then.
     """
 
     topic: str
@@ -55,12 +56,12 @@ _STATES = Statement("select state from projector.freshness")
 
 
 async def freshness(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[PartitionFreshness]:
-    """How fresh is what every answer shows, by partition? Each is as of its next_offset."""
+    """How fresh are the views, by partition? They include all records below next_offset."""
     return await run_query(snapshot, _FRESHNESS, {}, PartitionFreshness)
 
 
 async def states(snapshot: Snapshot) -> list[str]:
-    """How the partitions of the log stand, for whoever counts."""
+    """The state of each partition, for metrics."""
     return [row["state"] for row in await snapshot.records(_STATES, {})]
 
 
@@ -71,10 +72,10 @@ class StormsParams(Parameters, frozen=True, kw_only=True):
 
 
 class Storm(ApiRow, frozen=True, kw_only=True):
-    """The last 5 minutes against the 60 before them; ratio: retries for each first try.
+    """The last 5 minutes (now) and the 60 minutes before (baseline) of one step.
 
-    ratio_baseline is null where nothing ended before; ratio_vs_baseline
-    too, and where nothing was retried.
+    ratio: retries for each first attempt. ratio_baseline is null if nothing ended in the baseline;
+    ratio_vs_baseline is null also if nothing was retried in it.
     """
 
     step: str
@@ -103,12 +104,12 @@ _STORMS = Statement("""
 
 
 async def retry_storms(snapshot: Snapshot, params: StormsParams) -> ApiAnswer[Storm]:
-    """Which steps retry more now than usual?"""
+    """Which steps retry more now than in the hour before?"""
     return await run_query(snapshot, _STORMS, {"step": params.step}, Storm)
 
 
 class Agreement(ApiRow, frozen=True, kw_only=True):
-    """verdict: match, divergent or inconclusive. Null: never compared, at all or in that scope."""
+    """verdict: match, divergent or inconclusive. A null time: never compared in that scope."""
 
     projection: str
     verdict: str
@@ -135,12 +136,12 @@ _AGREEMENT = Statement("""
 
 
 async def agreement(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[Agreement]:
-    """Do the views agree with the log? What is known to differ, and what was compared last."""
+    """Do the projections agree with the events? Open divergences, and the last comparisons."""
     return await run_query(snapshot, _AGREEMENT, {}, Agreement)
 
 
 class JobRow(ApiRow, frozen=True, kw_only=True):
-    """progress_ratio: how much of its source was read, 0 to 1, where that can be told."""
+    """progress_ratio: how much of the source was read, 0 to 1; null if it is unknown."""
 
     job_id: str
     run: int
@@ -182,5 +183,5 @@ _JOBS = Statement("""
 
 
 async def jobs(snapshot: Snapshot, _params: NoParams) -> ApiAnswer[JobRow]:
-    """Which jobs over history run or ran, how far are they, and what came of their records?"""
+    """Which jobs ran or run, how far are they, and what are the outcomes of their records?"""
     return await run_query(snapshot, _JOBS, {}, JobRow)

@@ -1,25 +1,22 @@
-"""How events come: how many, how late, what was guessed or left unsaid, over time."""
+"""Events over time: rates, retries, coercions, defaults and lateness."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer, PagedAnswer
+from projector.api.answers import ApiRow, GroupedAnswer
 from projector.api.parameters import (
     By,
     GroupedParams,
     HourOrDay,
     MinuteToDay,
     Numbers,
-    PagedWindowParams,
     Texts,
-    WindowParams,
-    floor,
 )
 from projector.api.queries.grouping import Grains, bin_of, grouped, total
-from projector.api.queries.run_query import run_grouped, run_paged, run_query
-from projector.api.snapshots import Snapshot, Statement
+from projector.api.queries.run_query import run_grouped
+from projector.api.snapshots import Snapshot
 
 
 class EventRateParams(GroupedParams, frozen=True, kw_only=True):
@@ -31,7 +28,7 @@ class EventRateParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class EventRate(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """events_per_s: over that part of `at`, or of the window, that is over."""
+    """events_per_s: events divided by the elapsed part of `at`, or of the window."""
 
     at: datetime | None = None
     event_type: str | None = None
@@ -67,7 +64,7 @@ _RATE = grouped(
 async def events_per_second(
     snapshot: Snapshot, params: EventRateParams
 ) -> GroupedAnswer[EventRate]:
-    """How many events a second are there, by type?"""
+    """How many events per second are there, by type?"""
     return await run_grouped(snapshot, Grains(hours=_RATE, minutes=_RATE), params, EventRate)
 
 
@@ -87,7 +84,7 @@ class AttemptsByStatusParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class AttemptsByStatus(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """attempts 0 is the first try."""
+    """attempts 0 is the first attempt."""
 
     at: datetime | None = None
     step: str | None = None
@@ -114,7 +111,7 @@ _ATTEMPTS_OF_STEPS = grouped(
 async def attempts_by_status(
     snapshot: Snapshot, params: AttemptsByStatusParams
 ) -> GroupedAnswer[AttemptsByStatus]:
-    """How many events of each type ended in which status at which attempt? By step: by the hour."""
+    """How many events are there by type, status and attempt? By step only in hours."""
     if params.step is not None or "step" in params.by:
         return await run_grouped(snapshot, _ATTEMPTS_OF_STEPS, params, AttemptsByStatus)
     either = Grains(hours=_ATTEMPTS, minutes=_ATTEMPTS)
@@ -130,7 +127,7 @@ class RetriesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Retries(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """retries: tries with attempts above 0; first_tries: those with 0; by when they ended."""
+    """retries: calls with attempts above 0; first_tries: with 0; both by the time they ended."""
 
     at: datetime | None = None
     step: str | None = None
@@ -147,7 +144,7 @@ _RETRIES = grouped(
 
 
 async def retries_by_minute(snapshot: Snapshot, params: RetriesParams) -> GroupedAnswer[Retries]:
-    """How many retries ended, and first tries, by step and minute? Kept for two days."""
+    """How many retries and first attempts ended, by step and minute? Kept for two days."""
     return await run_grouped(snapshot, Grains(hours=_RETRIES, minutes=_RETRIES), params, Retries)
 
 
@@ -190,7 +187,7 @@ class ShapesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Of `events`: those that do not say which try, how it went, when it happened."""
+    """Of `events`: those without attempt, without status, and without time of their own."""
 
     at: datetime | None = None
     shape: str | None = None
@@ -215,7 +212,7 @@ _DEFAULTS = grouped(
 async def defaults_by_shape(
     snapshot: Snapshot, params: ShapesParams
 ) -> GroupedAnswer[ShapeDefaults]:
-    """How much did producers leave unsaid, by shape?"""
+    """How many events have default values because the producer sent none, by shape?"""
     return await run_grouped(snapshot, _DEFAULTS, params, ShapeDefaults)
 
 
@@ -229,7 +226,7 @@ class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """lateness: how long after it happened the log got it."""
+    """lateness: time between the event and its arrival in the log."""
 
     at: datetime | None = None
     shape: str | None = None
@@ -243,111 +240,5 @@ _LATE = grouped("projector.late_arrivals", keys=("shape", "lateness"), measures=
 async def late_arrivals(
     snapshot: Snapshot, params: LateArrivalsParams
 ) -> GroupedAnswer[LateArrivals]:
-    """How late after they happened do events reach the log?"""
+    """How late do events reach the log?"""
     return await run_grouped(snapshot, _LATE, params, LateArrivals)
-
-
-class Gap(ApiRow, frozen=True, kw_only=True):
-    """Offsets from first_offset up to next_offset that gave no record."""
-
-    topic: str
-    incarnation: int
-    partition: int
-    first_offset: str
-    next_offset: str
-    offsets: int
-    reason: str
-    found_at: datetime
-
-
-_GAPS = Statement("""
-    select   topic, incarnation, partition, first_offset::text, next_offset::text, offsets, reason,
-             found_at, topic as after_topic, incarnation as after_incarnation,
-             partition as after_partition, first_offset as after_offset, found_at as after_at
-    from     projector.gaps
-    where    found_at >= :since::timestamptz and found_at < :until::timestamptz
-    and      (
-                 :after_at::timestamptz is null
-                 or (found_at, topic, incarnation, partition, first_offset)
-                    < (:after_at, :after_topic::text, :after_incarnation::integer,
-                       :after_partition::integer, :after_offset::bigint)
-             )
-    order by found_at desc, topic desc, incarnation desc, partition desc, gaps.first_offset desc
-    limit    :limit::integer
-""")
-
-
-async def gaps(snapshot: Snapshot, params: PagedWindowParams) -> PagedAnswer[Gap]:
-    """Which offsets gave no record, and why?"""
-    return await run_paged(
-        snapshot,
-        _GAPS,
-        params,
-        Gap,
-        after={
-            "after_at": datetime,
-            "after_topic": str,
-            "after_incarnation": int,
-            "after_partition": int,
-            "after_offset": int,
-        },
-    )
-
-
-class Choices(ApiRow, frozen=True, kw_only=True):
-    """What can be filtered by, of this window; at most 500 of each."""
-
-    playbooks: list[str]
-    steps: list[str]
-    event_types: list[str]
-    statuses: list[str]
-    attempts: list[int]
-    workers: list[str]
-    shapes: list[str]
-
-
-_CHOICES = Statement("""
-    with outcome as materialized (
-        select   playbook, step, status, attempts
-        from     projector.call_outcomes_by_attempt
-        where    hour >= :since::timestamptz and hour < :until::timestamptz
-        group by playbook, step, status, attempts
-        having   sum(calls) <> 0
-    )
-    select array(select playbook from outcome group by 1 order by 1 limit 500) as playbooks,
-           array(select step from outcome group by 1 order by 1 limit 500) as steps,
-           array(
-               select   event_type
-               from     projector.event_counts
-               where    hour >= :since and hour < :until
-               group by event_type
-               having   sum(events) <> 0
-               order by event_type
-               limit    500
-           ) as event_types,
-           array(select status from outcome group by 1 order by 1 limit 500) as statuses,
-           array(select attempts from outcome group by 1 order by 1 limit 500) as attempts,
-           array(
-               select   worker_id
-               from     projector.worker_failures
-               where    hour >= :since and hour < :until
-               group by worker_id
-               order by worker_id
-               limit    500
-           ) as workers,
-           array(
-               select   shape
-               from     projector.defaults_by_shape
-               where    hour >= :since and hour < :until
-               group by shape
-               order by shape
-               limit    500
-           ) as shapes
-""")
-
-
-async def choices(snapshot: Snapshot, params: WindowParams) -> ApiAnswer[Choices]:
-    """What can be filtered by?"""
-    since, until = params.bounds(snapshot.read_at)
-    since = floor(since, "hour")
-    return await run_query(snapshot, _CHOICES, {"since": since, "until": until}, Choices)

@@ -1,4 +1,4 @@
-"""One execution: how it stands, its tries, its events, and each event as sent and canonical."""
+"""One execution: its status, its calls, its events, and each event as sent and as canonical."""
 
 from datetime import datetime
 
@@ -17,20 +17,20 @@ from projector.api.snapshots import Snapshot, Statement
 
 
 class ExecutionParams(Parameters, frozen=True, kw_only=True):
-    """No parameters beside the path's."""
+    """No parameters except those in the path."""
 
 
 _EXECUTION = Statement(f"""
     select {EXECUTION_COLUMNS}
     from   projector.executions
     where  execution_id = :id::bigint
-""")  # noqa: S608 - columns of ours
+""")  # noqa: S608 - constants of this package
 
 
 async def execution(
     snapshot: Snapshot, _params: ExecutionParams, execution_id: str
 ) -> ApiAnswer[ExecutionRow]:
-    """How does one execution stand?"""
+    """What is the status of one execution?"""
     answer = await run_query(snapshot, _EXECUTION, {"id": parse_id(execution_id)}, ExecutionRow)
     if not answer.rows:
         raise NotFoundError("there is no such execution")
@@ -42,9 +42,9 @@ class ExecutionCallsParams(PagedParams, frozen=True, kw_only=True):
 
 
 class OrderedCall(CallRow, frozen=True, kw_only=True):
-    """ordinal: which try of its step and iteration it was, by time, from 0.
+    """ordinal: the position of the call in its step and iteration, by time, from 0.
 
-    Where it is greater than attempts, a command was issued anew.
+    If it is greater than attempts, a new command was issued for the same step.
     """
 
     ordinal: int
@@ -72,13 +72,13 @@ _EXECUTION_CALLS = Statement(f"""
     order by call.begun_at, call.step, coalesce(call.command_id, ''),
              coalesce(call.iteration, -1), call.attempts
     limit    :limit::integer
-""")  # noqa: S608 - columns of ours
+""")  # noqa: S608 - constants of this package
 
 
 async def execution_calls(
     snapshot: Snapshot, params: ExecutionCallsParams, execution_id: str
 ) -> PagedAnswer[OrderedCall]:
-    """Which tries were made in one execution, in order?"""
+    """Which calls were made in one execution, in order?"""
     return await run_paged(
         snapshot,
         _EXECUTION_CALLS,
@@ -105,7 +105,7 @@ class TimelineParams(PagedParams, frozen=True, kw_only=True):
 
 
 class TimelineEvent(ApiRow, frozen=True, kw_only=True):
-    """coerced: whether a value of it had its meaning changed or guessed."""
+    """coerced: whether a rule changed or guessed the meaning of a value."""
 
     event_id: str
     created_at: datetime
@@ -156,11 +156,11 @@ async def execution_events(
 
 
 class EventParams(Parameters, frozen=True, kw_only=True):
-    """No parameters beside the path's."""
+    """No parameters except those in the path."""
 
 
 class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """original: what was sent, as JSON text, where `extra` does not hold it."""
+    """original: the value that was sent, as JSON text; null if it is in `extra`."""
 
     rule: str
     field: str
@@ -168,9 +168,9 @@ class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventDetail(ApiRow, frozen=True, kw_only=True):
-    """canonical and as_sent are JSON texts: a reader of JSON may drop digits of an id in a payload.
+    """canonical and as_sent are JSON texts, because a JSON parser may round ids in a payload.
 
-    as_sent is the record rebuilt from the row; what was redacted when it was stored stays so.
+    as_sent is the record rebuilt from the row; values that were redacted stay redacted.
     """
 
     event_id: str
@@ -231,7 +231,7 @@ _IDS = (
 async def execution_event(
     snapshot: Snapshot, _params: EventParams, execution_id: str, event_id: str
 ) -> ApiAnswer[EventDetail]:
-    """What does one event say: as it is stored, as it was sent, and in its canonical form?"""
+    """What are the columns, the sent record and the canonical form of one event?"""
     keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}
     records = await snapshot.records(_EVENT, keyset)
     if not records:
@@ -287,5 +287,5 @@ def _coercions(stored: bytes | None) -> list[CoercionDetail]:
 
 
 def _indented(json: bytes) -> str:
-    """The same JSON to be read; a byte order mark that was sent is shown by the coercions."""
+    """The JSON with indentation, without a byte order mark, which the coercions mention."""
     return msgspec.json.format(json.removeprefix(b"\xef\xbb\xbf"), indent=2).decode()

@@ -19,7 +19,7 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class ExecutionRow(ApiRow, frozen=True, kw_only=True):
-    """status: RUNNING, or how its earliest lifecycle end says; contradicting: its ends disagree."""
+    """status: RUNNING, or that of its first end event; contradicting: its end events disagree."""
 
     execution_id: str
     playbook: str
@@ -63,11 +63,11 @@ _EXECUTIONS = Statement(f"""
              )
     order by hour desc, first_at desc, executions.execution_id desc
     limit    :limit::integer
-""")  # noqa: S608 - columns of ours
+""")  # noqa: S608 - constants of this package
 
 
 async def executions(snapshot: Snapshot, params: ExecutionsParams) -> PagedAnswer[ExecutionRow]:
-    """How does each execution stand? The newest first; the window is over their first events."""
+    """Which executions are there, and what is their status? Newest first event first."""
     return await run_paged(
         snapshot, _EXECUTIONS, params, ExecutionRow, after={"after_at": datetime, "after_id": int}
     )
@@ -80,7 +80,7 @@ class EndedParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class Contradiction(ApiRow, frozen=True, kw_only=True):
-    """The first event of each kind of end, and the last that is neither an end nor its report."""
+    """Times of the first event of each kind of end, and of the last event that is not an end."""
 
     execution_id: str
     playbook: str
@@ -115,7 +115,7 @@ _CONTRADICTIONS = Statement("""
 async def contradicting_executions(
     snapshot: Snapshot, params: EndedParams
 ) -> PagedAnswer[Contradiction]:
-    """Which executions ended in two ways, or went on after their end? By when they ended."""
+    """Which executions ended with two different statuses, or continued after their end?"""
     return await run_paged(
         snapshot,
         _CONTRADICTIONS,
@@ -126,7 +126,7 @@ async def contradicting_executions(
 
 
 class CompletedWithFailures(ApiRow, frozen=True, kw_only=True):
-    """failed_calls: its tries that failed; a failure that a retry made good counts too."""
+    """failed_calls: its failed calls, also those that a later retry recovered."""
 
     execution_id: str
     playbook: str
@@ -155,7 +155,7 @@ _FLAWED = Statement("""
 async def completed_with_failures(
     snapshot: Snapshot, params: EndedParams
 ) -> PagedAnswer[CompletedWithFailures]:
-    """Which executions completed although a call of theirs failed? By when they ended."""
+    """Which executions completed although one of their calls failed?"""
     return await run_paged(
         snapshot,
         _FLAWED,

@@ -1,6 +1,6 @@
-"""A view, what to group it by and what to add up in, one fixed statement out.
+"""Builds the statements that group a view by time and keys, once at import.
 
-Values never become part of a statement; which of its keys an answer is grouped by is a value too.
+Parameters are always sent separately; the keys to group by are a parameter (`by`) as well.
 """
 
 from collections.abc import Sequence
@@ -22,21 +22,22 @@ FINISHED: Final = """
         and    hour < :until::timestamptz
     ) as finished
 """
-"""Tries one by one, with the columns that roll-ups count them by: to add them up to the minute."""
+"""Finished calls with the columns of the roll-ups, to count them to the minute."""
 
 _TYPES: Final = {"attempts": "integer"}
 _COLUMNS: Final = {"worker": "worker_id"}
 
 
 class Grains(msgspec.Struct, frozen=True, kw_only=True):
-    """One question, answered by the hour or by the minute.
+    """The statements of one endpoint by hour and by minute.
 
-    dear: minutes are read row by row, for short windows or where they are asked for.
+    slow_minutes: the statement by minute reads single calls, so it is used only for short windows
+    or if `at` is a minute.
     """
 
     hours: Statement
     minutes: Statement
-    dear: bool = False
+    slow_minutes: bool = False
 
 
 def grouped(
@@ -48,11 +49,10 @@ def grouped(
     where: str = "true",
     having: str = "true",
 ) -> Statement:
-    """A statement over a view, or a query in brackets.
+    """A statement over a view, or over a query in brackets.
 
-    Of the newest `at` first, then of the greatest first measure; the others are named `as`.
-
-    `having` is for views of parts: those that take each other back are no group.
+    Rows are ordered by `at`, newest first, then by the first measure, greatest first. `having`
+    removes groups whose partial sums add up to 0.
     """
     return Statement(
         f"""
@@ -65,12 +65,12 @@ def grouped(
         having   {having}
         order by 1 desc nulls last, {len(keys) + 2} desc nulls last, {ordinals(keys)}
         limit    :limit::integer
-        """  # noqa: S608 - names of ours, put together once, at import
+        """  # noqa: S608 - constants of this package
     )
 
 
 def columns(keys: Sequence[str], time: str) -> str:
-    """`at` and the keys, each null where it is not grouped by."""
+    """`at` and the keys; each is null unless it is in `by`."""
     return ",\n                 ".join(
         [
             f"case when 'at' = any(:by::text[]) then {bin_of(time)} end as at",
@@ -83,12 +83,12 @@ def columns(keys: Sequence[str], time: str) -> str:
 
 
 def bin_of(time: str) -> str:
-    """The begin of the minute, hour or day that a time lies in, as it is grouped by."""
+    """The begin of the minute, hour or day in which a time lies."""
     return f"date_bin(make_interval(secs => :every_s::integer), {time}, '2000-01-01 00:00:00+00')"
 
 
 def conditions(keys: Sequence[str], time: str) -> str:
-    """The window, which reaches an index, and every filter that was given."""
+    """Conditions for the window, which can use an index, and for every filter that is given."""
     return "\n        and      ".join(
         [
             f"{time} >= :since::timestamptz and {time} < :until::timestamptz",
@@ -101,17 +101,17 @@ def conditions(keys: Sequence[str], time: str) -> str:
 
 
 def ordinals(keys: Sequence[str]) -> str:
-    """`at` and the keys by their numbers."""
+    """The column numbers of `at` and the keys."""
     return ", ".join(str(number) for number in range(1, len(keys) + 2))
 
 
 def ratio(part: str, whole: str, name: str) -> str:
-    """A rate over everything in a group; null where there is nothing to divide by."""
+    """A ratio of two sums; null if the divisor is 0."""
     return f"sum({part})::double precision / nullif(sum({whole}), 0)::double precision as {name}"
 
 
 def total(column: str, name: str | None = None) -> str:
-    """A count over everything in a group."""
+    """The sum of a column."""
     return f"sum({column})::bigint as {name or column}"
 
 

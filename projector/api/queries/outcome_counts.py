@@ -19,7 +19,7 @@ class OutcomesParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Outcomes(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """Executions: begun by when an event began them, the others by when they ended."""
+    """Executions: `begun` by the time they began, the others by the time they ended."""
 
     at: datetime | None = None
     playbook: str | None = None
@@ -44,7 +44,7 @@ def _outcomes(source: str, time: str) -> Statement:
     having   sum(executions) <> 0
     order by 1 desc nulls last, 3 desc, 2
     limit    :limit::integer
-    """)  # noqa: S608 - names of ours, put together once, at import
+    """)  # noqa: S608 - constants of this package
 
 
 _ONE_BY_ONE = """
@@ -63,7 +63,7 @@ _ONE_BY_ONE = """
 _OUTCOMES = Grains(
     hours=_outcomes("projector.execution_outcomes", "hour"),
     minutes=_outcomes(_ONE_BY_ONE, "moment"),
-    dear=True,
+    slow_minutes=True,
 )
 
 

@@ -1,4 +1,4 @@
-"""What was refused: how much, and record by record."""
+"""Refused records: their number by reason and shape, and a list of them."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -20,7 +20,7 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
 
 
 class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
-    """refused: records and events that went to quarantine."""
+    """refused: the number of records and events in quarantine."""
 
     at: datetime | None = None
     reason: str | None = None
@@ -36,7 +36,7 @@ _QUARANTINE = grouped(
 async def quarantine_by_reason(
     snapshot: Snapshot, params: QuarantineParams
 ) -> GroupedAnswer[Quarantine]:
-    """What was refused, why, and in which shape?"""
+    """How many records were refused, by reason and shape?"""
     return await run_grouped(snapshot, _QUARANTINE, params, Quarantine)
 
 
@@ -49,10 +49,10 @@ class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
 
 
 class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
-    """A record, or one event in it.
+    """A refused record, or one refused event of a record.
 
-    sample: how it begins, without its secrets; null where that
-    is no text, or holds what may be a secret without an end.
+    sample: the first bytes as text, without secrets; null if they are not text, or if a possible
+    secret does not end within them.
     """
 
     quarantine_id: str
@@ -96,7 +96,7 @@ _REFUSED = Statement("""
 async def quarantine_records(
     snapshot: Snapshot, params: QuarantineRecordsParams
 ) -> PagedAnswer[QuarantinedRecord]:
-    """Which records were refused, why, and how do they begin? The newest first."""
+    """Which records were refused, why, and what are their first bytes? The newest first."""
     return await run_paged(
         snapshot, _REFUSED, params, QuarantinedRecord, after={"after_at": datetime, "after_id": int}
     )

@@ -1,4 +1,4 @@
-"""How a question is asked: of a snapshot, for counts in groups, or for a page of a list."""
+"""Runs a statement on a snapshot: for all rows, for counts in groups, or for a page of a list."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ R = TypeVar("R", bound=ApiRow)
 async def run_query(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
 ) -> ApiAnswer[R]:
-    """All rows of a question about now."""
+    """An answer with all rows of the statement."""
     return ApiAnswer[R](
         rows=await snapshot.rows(statement, values, kind),
         as_of=snapshot.as_of,
@@ -39,10 +39,10 @@ async def run_grouped(
     params: GroupedParams,
     kind: type[R],
 ) -> GroupedAnswer[R]:
-    """Groups of a question: the newest first, then the greatest, `limit` of them."""
+    """An answer with at most `limit` groups: the newest first, then the greatest."""
     finest: Grain = "hour"
     if isinstance(statement, Grains) and (
-        not statement.dear or params.needs_minutes(snapshot.read_at)
+        not statement.slow_minutes or params.needs_minutes(snapshot.read_at)
     ):
         finest = "minute"
     every, since, until = params.buckets(snapshot.read_at, finest)
@@ -77,7 +77,7 @@ async def run_paged(
     after: Mapping[str, type],
     **values: Any,
 ) -> PagedAnswer[R]:
-    """A page of a list. The statement's last columns, named as in `after`, are its keyset."""
+    """A page of a list. The last columns of the statement, named in `after`, are its keyset."""
     since, until = None, None
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)

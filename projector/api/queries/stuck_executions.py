@@ -1,4 +1,4 @@
-"""Executions that stand still: stuck, or without an end after their last call."""
+"""Stuck executions, and executions without an end after their last call."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -26,14 +26,14 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
     begun: (
         Annotated[
             Literal["true", "false"],
-            Meta(description="Whether an event began it; false: strays, which none began."),
+            Meta(description="Whether a start event was read; false for strays, which have none."),
         ]
         | None
     ) = None
 
 
 class StuckGroup(ApiRow, frozen=True, kw_only=True):
-    """silent_for: under 1 h, under 1 day, under 7 days, 7 days and more; begun: not a stray."""
+    """silent_for: under 1 h, 1 day or 7 days, or 7 days and more; begun: has a start event."""
 
     silent_for: str
     begun: bool
@@ -53,12 +53,12 @@ _STUCK_GROUPS = Statement("""
 
 
 async def stuck_by_age(snapshot: Snapshot, params: StuckGroupsParams) -> ApiAnswer[StuckGroup]:
-    """How many executions have not ended and are silent for 5 minutes, and for how long?"""
+    """How many executions are stuck (not ended, silent for 5 minutes), by time of silence?"""
     return await run_query(snapshot, _STUCK_GROUPS, {"playbook": params.playbook}, StuckGroup)
 
 
 class StuckExecution(ApiRow, frozen=True, kw_only=True):
-    """age_s: since its first event; silent_s: since its last; begun: an event began it."""
+    """age_s: since its first event; silent_s: since its last; begun: has a start event."""
 
     execution_id: str
     playbook: str
@@ -95,7 +95,7 @@ _STUCK = Statement("""
 async def stuck_executions(
     snapshot: Snapshot, params: StuckExecutionsParams
 ) -> PagedAnswer[StuckExecution]:
-    """Which executions have not ended and are silent for 5 minutes? The latest silent first."""
+    """Which executions are stuck (not ended, silent for 5 minutes)? Latest silent first."""
     return await run_paged(
         snapshot, _STUCK, params, StuckExecution, after={"after_at": datetime, "after_id": int}
     )
@@ -108,7 +108,7 @@ class WithoutEndParams(PagedParams, frozen=True, kw_only=True):
 
 
 class ExecutionWithoutEnd(ApiRow, frozen=True, kw_only=True):
-    """silent_s: since its last event; null where nobody reads the log that it came from."""
+    """silent_s: since its last event; null if nobody reads its partition."""
 
     execution_id: str
     playbook: str
@@ -135,7 +135,7 @@ _OPEN_ENDED = Statement("""
 async def executions_without_end(
     snapshot: Snapshot, params: WithoutEndParams
 ) -> PagedAnswer[ExecutionWithoutEnd]:
-    """Which executions have finished all their calls and yet no end? The oldest first."""
+    """Which executions have finished all their calls but have not ended? Oldest first."""
     return await run_paged(
         snapshot,
         _OPEN_ENDED,

@@ -1,13 +1,13 @@
-"""What each projection shows, beside the fold of its events: two queries of the same rows.
+"""Two queries for each projection: its actual rows, and the rows expected from its events.
 
-The folds are written again here, from the rules and not from the triggers: in one pass, with
-nothing merged. Both queries get the same bounds and must give the same rows at every snapshot.
-Table names are without a schema: whoever connects says where they are.
+The expected rows are computed from the rules and independently of the triggers, in one aggregation.
+Both queries get the same bounds and must return the same rows at every snapshot. Table names have
+no schema: the search_path of the connection decides.
 
-    comparison.py       what two such queries are
-    counts.py           what is only counted
-    executions.py       executions, and their hours
-    calls.py            tries of commands, and their roll-ups
+    comparison.py         the type of such a pair
+    counter_queries.py    counters of events, arrivals, coercions and refusals
+    execution_queries.py  executions, and their counts by hour
+    call_queries.py       calls, and their counts by hour
 """
 
 from typing import Final
@@ -41,5 +41,5 @@ COMPARISONS: Final[tuple[Comparison, ...]] = (
     ERRORS,
     RETRIES,
 )
-"""Every table that moves. Those from executions and calls on are proven by their events; the
-roll-ups that hang on them, by them: at every snapshot both are exact, so the chain proves them."""
+"""Every projection table. Counters, executions and calls are compared with events; roll-ups are
+compared with the executions and calls they count, so all of them are checked against events."""

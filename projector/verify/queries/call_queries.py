@@ -1,4 +1,4 @@
-"""Tries of commands, and their roll-ups by hour."""
+"""Calls, and their counts by hour."""
 
 from typing import Final
 
@@ -175,7 +175,7 @@ CALL_TIMES: Final = Comparison(
         ) as measured (measure, microseconds)
         where    measured.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
-    """,  # noqa: S608 - a part that three folds share
+    """,  # noqa: S608 - a part that several queries share
 )
 
 WORKERS: Final = Comparison(
@@ -251,5 +251,5 @@ RETRIES: Final = Comparison(
         {_FINISHED}
         and      finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
         group by 1, 2
-    """,  # noqa: S608 - a part that folds share
+    """,  # noqa: S608 - a part that several queries share
 )

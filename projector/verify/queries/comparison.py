@@ -1,20 +1,20 @@
-"""Two queries that must give the same rows: what one of them is."""
+"""The type of a pair of queries that must return the same rows."""
 
 from typing import Literal
 
 import msgspec
 
 Bounds = Literal["created", "arrived", "refused", "begun", "finished", "executions"]
-"""What $1 and $2 bound: `executions`, the ids of executions, both included; else hours, the second
-left out: of when events happened or arrived, of refusals, of when tries began or finished."""
+"""What $1 and $2 limit. executions: execution ids, both included. Else hours, the second excluded,
+in which events happened or arrived, records were refused, or calls began or finished."""
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two queries of the same columns: those of `keys` name a row, `measure` is one that does not.
+    """Two queries with the same columns. `keys` identify a row; `measure` is another column.
 
-    $1 and $2 are the bounds. $3 and $4 cut a range that is too long for one snapshot into shares
-    of keys: only those of share $4 of $3 are compared. Of executions $5 may name a few. `sums` are
-    the columns that shards add up, where rows are counted in shards.
+    $1 and $2 are the bounds. $3 and $4 limit the query to share $4 of $3 shares of the keys, for a
+    range that takes too long in one snapshot. $5 are execution ids, or null for all. `sums` are the
+    columns that are added up over shards, for sharded tables.
     """
 
     name: str
@@ -25,7 +25,5 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     actual: str
     expected: str
     archived: str | None = None
-    """How much in the bounds was made from events that are dropped by now, and is left alone.
-
-    Of executions $3 may name a few.
-    """
+    """A query for the number of rows in the bounds that are not compared, because their events are
+    deleted. $3 are execution ids, or null for all."""

@@ -1,4 +1,4 @@
-"""What is only counted: events by minute and hour, arrivals, coercions, refusals."""
+"""Counters: events by minute and hour, arrivals, coercions, refusals."""
 
 from typing import Final
 

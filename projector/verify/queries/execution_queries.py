@@ -1,4 +1,4 @@
-"""Executions, and how many began and ended by hour."""
+"""Executions, and how many of them began and ended by hour."""
 
 from typing import Final
 
@@ -116,7 +116,7 @@ EXECUTIONS: Final = Comparison(
                      and    mod(abs(hashint8(event.execution_id)::bigint), $3::integer)
                             = $4::integer
                      union all
-                     -- What is archived, as rows that say just one thing each.
+                     -- Archived values, one row for each of them.
                      select kept.execution_id, part.events, part.events, part.ends, null,
                             part.words[1], part.words[2], part.words[3], part.words[4],
                             part.attempts, part.created_at, part.catalog_id,

@@ -32,7 +32,7 @@ def percent(share: float) -> str:
 
 
 def attempt(number: int) -> str:
-    return f"retry {number}" if number else "first try"
+    return f"retry {number}" if number else "first attempt"
 
 
 def named(step: str) -> str:
@@ -175,7 +175,7 @@ async def durations(page: Page, connection: asyncpg.Connection) -> tuple[Shown, 
 
 
 def span(seconds: float) -> str:
-    if seconds < 0.0995:
+    if seconds < 0.995:
         return f"{float(f'{seconds * 1000:.2g}'):g} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
@@ -353,7 +353,7 @@ async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: P
         try:
             await page.wait_for_selector("#jobs")
             ((_, kind, state, share, *_),) = await cells(page, "#jobs")
-            assert (kind, state, share) == ("backfill", "interrupted", "42.0 %")
+            assert (kind, state, share) == ("backfill", "interrupted", "42.0%")
         finally:
             await platform.connection.execute(
                 "delete from normalizer.jobs where job_id = 'of-the-page'"

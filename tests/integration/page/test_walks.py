@@ -41,7 +41,7 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
 
         assert f"execution={execution}" in page.url
         assert error in await page.locator("#event .error").inner_text()
-        assert await page.locator(".lanes .run").count() > 0
+        assert await page.locator(".timeline .run").count() > 0
         sent = await page.inner_text("#as-sent pre")
         kept = await page.inner_text("#canonical pre")
         assert execution in sent
@@ -49,7 +49,7 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
         assert sent != kept
 
 
-async def test_each_try_of_an_execution_has_a_lane_and_each_event_a_mark(
+async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
     browser: Browser, platform: Platform
 ) -> None:
     row = await platform.connection.fetchrow(
@@ -73,11 +73,11 @@ async def test_each_try_of_an_execution_has_a_lane_and_each_event_a_mark(
     async with looking(browser, address) as page:
         await page.wait_for_selector("#as-sent pre")
 
-        lanes = await texts(page, ".lanes li", "b")
+        rows = await texts(page, ".timeline li", "b")
         marks = await page.locator(".mark").count()
         listed = await page.locator(".events li").count()
-        assert lanes[0] == ["workflow"]
-        assert len(lanes) == row["calls"] + 1
+        assert rows[0] == ["workflow"]
+        assert len(rows) == row["calls"] + 1
         assert marks == listed == events
 
 

@@ -1,4 +1,4 @@
-// A question in, its newest answer out, again and again; what goes wrong is part of the answer.
+// Polls the API; an error is part of the state of a query.
 
 const EVERY_MS = 5000;
 const TIMEOUT_MS = 30000;
@@ -11,7 +11,7 @@ const MESSAGES = {
   unauthorised: "The server has asked for a token",
   server_unavailable: "The server has not answered",
   internal_error: "The server has failed; its log says why",
-  not_found: "There is no such thing",
+  not_found: "There is no such execution, event or page",
 };
 
 export class ApiError extends Error {
@@ -23,7 +23,7 @@ export class ApiError extends Error {
   }
 }
 
-async function ask(path, query, signal) {
+async function fetchAnswer(path, query, signal) {
   const token = sessionStorage.getItem("token");
   let response, body;
   try {
@@ -41,7 +41,7 @@ async function ask(path, query, signal) {
   return body;
 }
 
-/** Answers outlive the screen they were on: coming back shows them at once, with their time. */
+/** Answers stay when the reader leaves a screen, so that going back shows them at once. */
 const answerCache = new Map();
 
 export class Query {
@@ -57,7 +57,7 @@ export class Query {
     this.answeredAt = null;
   }
 
-  /** Until the signal: ask, tell, wait; nothing is asked by a tab nobody sees or that is held. */
+  /** Polls until the signal; a hidden tab or a paused page sends no requests. */
   async follow(signal, onAnswer, paused) {
     while (!signal.aborted) {
       if (!(document.hidden || paused()) || (!this.answer && !this.error)) {
@@ -72,7 +72,7 @@ export class Query {
   async once(signal) {
     this.waitingSince = Date.now();
     try {
-      this.answer = await ask(this.path, this.query, signal);
+      this.answer = await fetchAnswer(this.path, this.query, signal);
       this.answeredAt = Date.now();
       answerCache.set(this.address, this.answer);
       if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);
@@ -86,7 +86,7 @@ export class Query {
   }
 }
 
-/** Ends early when the tab is shown again, so that nobody looks at old figures. */
+/** Waits, but ends early when the tab becomes visible or the page is live again. */
 function pause(ms, signal) {
   return new Promise((resolve) => {
     const end = () => {

@@ -1,13 +1,13 @@
-// Series in, a picture by plotly.js out, in the colours of the page's theme.
+// Draws series with plotly.js in the colours of the theme.
 
 const FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-// The bundle would write the style sheet of its maps into the page, which the policy refuses, with
-// a line in the console; it does not where an element has this id.
+// The bundle adds the style sheet of its maps to the page, which the Content-Security-Policy blocks
+// with a line in the console. It does not if an element with this id exists.
 const MAP_STYLES = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
 
 let loading;
 
-/** Also to be asked before the first question: slow answers take all connections a browser opens. */
+/** Called before the first query too, because slow answers can occupy all connections of a browser. */
 export function plotly() {
   loading ??= new Promise((resolve, reject) => {
     const script = document.createElement("script");
@@ -27,12 +27,12 @@ export function plotly() {
 const colour = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** What was drawn, so that a change of theme or width can draw it again. */
+/** The charts on the page, to draw them again after a change of theme or width. */
 const drawn = new Map();
 
 /**
- * traces: { name, colour, x, y, as: "bar" | "area" | "line" } in local time; unit: said on hover.
- * clicked: called with the index of the bin.
+ * traces: { name, colour, x, y, as: "bar" | "area" | "line" } with x in local time; unit: for the
+ * hover text; clicked: called with the index of the bin.
  */
 export async function chart(element, spec) {
   const seen = JSON.stringify([spec.traces, document.documentElement.dataset.theme, spec.range]);
@@ -92,7 +92,7 @@ export async function chart(element, spec) {
   }
 }
 
-/** After the theme or the size of the letters has changed. */
+/** Draws every chart again, after a change of theme or font size. */
 export function redraw() {
   for (const [element, spec] of drawn) {
     if (!element.isConnected) continue;

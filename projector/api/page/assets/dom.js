@@ -1,12 +1,12 @@
-// Small nodes in, the page changed as little as possible: focus, selection and scroll stay.
+// Creates nodes, and patches the page so that focus, selection and scroll position stay.
 
-/** h("a", { class: "x", href }, "text", node, null): text is always text, never markup. */
+/** h("a", { class: "x", href }, "text", node, null): strings become text nodes, never markup. */
 export function h(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "vars") {
-      // Through the object model: the policy allows no style attributes.
+      // Set by script: the Content-Security-Policy allows no style attributes.
       for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
     } else node.setAttribute(name, value === true ? "" : value);
   }
@@ -14,7 +14,7 @@ export function h(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** The children of `parent` become `wanted`; nodes with the same data-key are kept and moved. */
+/** Makes the children of `parent` equal to `wanted`; nodes with the same data-key are kept and moved. */
 export function patch(parent, wanted) {
   const keyed = new Map();
   for (const child of parent.children) if (child.dataset.key) keyed.set(child.dataset.key, child);
@@ -44,7 +44,7 @@ function update(node, next) {
     return;
   }
   for (const { name } of [...node.attributes]) {
-    // What a reader opened stays open; plotly marks its own element.
+    // Details that a reader opened stay open; plotly sets attributes of its own element.
     if (name !== "open" && !next.hasAttribute(name) && node.dataset.own === undefined) {
       node.removeAttribute(name);
     }
@@ -54,13 +54,13 @@ function update(node, next) {
     else if (name === "class" && node.dataset.own !== undefined) continue;
     else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
   }
-  // Asked before patching, which may move the options over.
+  // Read before patching, which may move the options to the other node.
   const { value } = next;
   if (node.dataset.own === undefined) patch(node, [...next.childNodes]);
   if (node.nodeName === "SELECT") node.value = value;
 }
 
-/** Columns are { name, cell(row), number?, wide? }; the table scrolls inside its own frame. */
+/** Columns are { name, cell(row), number?, wide? }; the table scrolls inside its frame. */
 export function table(label, columns, rows, key) {
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
     h("table", {},
@@ -76,7 +76,7 @@ export function table(label, columns, rows, key) {
 
 const GLYPHS = { COMPLETED: "✓", FAILED: "✕", ERROR: "!", CANCELLED: "⊘" };
 
-/** Told by shape and word, and by colour only beside them. */
+/** A status as a glyph and a word; the colour only repeats them. */
 export function status(word) {
   return h("span", { class: "status", "data-status": word },
     h("span", { class: "glyph", "aria-hidden": "true" }, GLYPHS[word] ?? "▸"), word);

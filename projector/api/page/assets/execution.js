@@ -1,6 +1,7 @@
-// One execution in, its timeline out: a lane for each try, and each event as sent and as kept.
+// One execution: its timeline with a row for each call, and each event as sent and as stored.
 
 import { link } from "./router.js";
+import { coercion } from "./coercions.js";
 import { h, status } from "./dom.js";
 import { attempt, clock, count, span } from "./format.js";
 
@@ -28,16 +29,16 @@ export function execution(address) {
       }).filter(([, value]) => value !== null).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))))],
     },
     {
-      id: "lanes", title: "Timeline", width: "full", filters: null,
-      subtitle: "A lane for each try: waiting, then running; a mark is an event",
+      id: "timeline", title: "Timeline", width: "full", filters: null,
+      subtitle: "One row for each call: thin until it is claimed, full while it runs; each mark is an event",
       queries: () => ({
         calls: [`${path}/calls`, page({ limit: 500 })],
         events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
       }),
-      render: (answers, context) => drawLanes(answers, context.address, context),
+      render: (answers, context) => drawTimeline(answers, context.address, context),
     },
     {
-      id: "events", title: "Events", width: "wide", filters: null, subtitle: "in the order they happened",
+      id: "events", title: "Events", width: "wide", filters: null, subtitle: "In the order of their time",
       queries: () => ({
         calls: [`${path}/calls`, page({ limit: 500 })],
         events: [`${path}/events`, page({ limit: 500, ...(address.cursor ? { cursor: address.cursor } : {}) })],
@@ -49,43 +50,43 @@ export function execution(address) {
     panels.push({
       id: "event", title: "Event", width: "narrow", filters: null,
       queries: () => ({ event: [`${path}/events/${encodeURIComponent(address.event)}`, page({})] }),
-      render: ({ event: { rows: [row] } }) => drawEvent(row),
+      render: ({ event: { rows: [row] } }) => drawEvent(row, address),
     });
   }
   return { title: `Execution ${address.execution}`, panels };
 }
 
 const flag = (state, word) => h("span", { class: "flag", "data-state": state }, word);
-// A late telling of the claim must not draw a wait beyond the end.
+// If the claim is reported late, the wait still ends with the call.
 const earliest = (...times) => times.filter(Boolean).sort()[0];
 const millis = (iso) => new Date(iso).getTime();
 
 const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
 
-function laneOf(event, lanes) {
+function callOf(event, callRows) {
   if (!ofCall(event)) return null;
-  const here = (lane) => lane.step === event.step && lane.iteration === event.iteration;
-  const sameCommand = lanes.filter((lane) => event.command_id && lane.command_id === event.command_id);
-  // A worker that sends no number speaks of the try that its command is.
-  return sameCommand.find((lane) => lane.attempts === event.attempts) ??
-    sameCommand.at(-1) ?? lanes.find((lane) => lane.attempts === event.attempts && here(lane)) ?? null;
+  const here = (call) => call.step === event.step && call.iteration === event.iteration;
+  const sameCommand = callRows.filter((call) => event.command_id && call.command_id === event.command_id);
+  // A worker that sends no attempt number reports the attempt of its command.
+  return sameCommand.find((call) => call.attempts === event.attempts) ??
+    sameCommand.at(-1) ?? callRows.find((call) => call.attempts === event.attempts && here(call)) ?? null;
 }
 
-const cameFrom = (lane, { command, step, attempts }) => lane !== null &&
-  (!command || lane.command_id === command) && (!step || lane.step === step) && (attempts === undefined || lane.attempts === Number(attempts));
+const cameFrom = (call, { command, step, attempts }) => call !== null &&
+  (!command || call.command_id === command) && (!step || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
 
-function drawLanes({ calls, events }, address, { go }) {
-  const lanes = calls.rows;
-  if (!events.rows.length) return [h("p", { class: "empty" }, "This execution has no event in the log any more.")];
+function drawTimeline({ calls, events }, address, { go }) {
+  const callRows = calls.rows;
+  if (!events.rows.length) return [h("p", { class: "empty" }, "The events of this execution are deleted.")];
   if (!address.event) {
-    // What somebody who came this far looks for: what went wrong in the try they came from, or at all.
+    // Open the first error, preferably of the call that the reader came from.
     const wrong = events.rows.filter((row) => row.error);
-    const first = wrong.find((row) => cameFrom(laneOf(row, lanes), address)) ?? wrong[0] ?? events.rows.at(-1);
+    const first = wrong.find((row) => cameFrom(callOf(row, callRows), address)) ?? wrong[0] ?? events.rows.at(-1);
     queueMicrotask(() => go(link(address, { event: first.event_id, cursor: address.cursor ?? null }), { replace: true }));
   }
   const times = [
     ...events.rows.map((row) => row.created_at),
-    ...lanes.flatMap((row) => [row.begun_at, row.finished_at]),
+    ...callRows.flatMap((row) => [row.begun_at, row.finished_at]),
   ].filter(Boolean).map(millis);
   const from = Math.min(...times);
   const to = Math.max(...times, from + 1);
@@ -101,27 +102,27 @@ function drawLanes({ calls, events }, address, { go }) {
     ? h("i", { class: kind, "data-status": word, vars: { "--at": position(a), "--for": position(b) - position(a) } }) : null;
   const marks = new Map();
   for (const event of events.rows) {
-    const lane = laneOf(event, lanes);
-    if (!marks.has(lane)) marks.set(lane, []);
-    marks.get(lane).push(mark(event));
+    const call = callOf(event, callRows);
+    if (!marks.has(call)) marks.set(call, []);
+    marks.get(call).push(mark(event));
   }
   const row = (key, label, bars, own) => h("li", { "data-key": key },
     h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
   return [
-    h("ol", { class: "lanes" },
-      row("lane-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
-      lanes.map((lane) => row(
-        `lane-${lane.command_id ?? lane.step}-${lane.iteration}-${lane.attempts}-${lane.begun_at}`,
-        [h("b", {}, lane.step || "(no step)"),
-          h("small", {}, [attempt(lane.attempts), lane.iteration !== null ? `, iteration ${lane.iteration}` : ""]),
-          h("small", { class: "out" }, status(lane.status), ` ${span(lane.duration_s)}`)],
-        [bar("wait", lane.issued_at ?? lane.begun_at, earliest(lane.claimed_at, lane.started_at, lane.finished_at)),
-          bar("claim", lane.claimed_at, lane.started_at ?? lane.finished_at),
-          bar("run", lane.started_at ?? lane.claimed_at, lane.finished_at ?? new Date(to).toISOString(), lane.status)],
-        marks.get(lane) ?? []))),
+    h("ol", { class: "timeline" },
+      row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
+      callRows.map((call) => row(
+        `row-${call.command_id ?? call.step}-${call.iteration}-${call.attempts}-${call.begun_at}`,
+        [h("b", {}, call.step || "(no step)"),
+          h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
+          h("small", { class: "out" }, status(call.status), ` ${span(call.duration_s)}`)],
+        [bar("wait", call.issued_at ?? call.begun_at, earliest(call.claimed_at, call.started_at, call.finished_at)),
+          bar("claim", call.claimed_at, call.started_at ?? call.finished_at),
+          bar("run", call.started_at ?? call.claimed_at, call.finished_at ?? new Date(to).toISOString(), call.status)],
+        marks.get(call) ?? []))),
     h("p", { class: "scale", "aria-hidden": "true" }, h("span", {}, clock(new Date(from).toISOString(), { millis: true })),
       h("span", {}, span((to - from) / 1000)), h("span", {}, clock(new Date(to).toISOString(), { millis: true }))),
-    calls.next ? h("p", { class: "under" }, `The first ${lanes.length} tries.`) : null,
+    calls.next ? h("p", { class: "under" }, `The first ${callRows.length} calls.`) : null,
   ];
 }
 
@@ -134,7 +135,7 @@ function drawEvents({ calls, events: { rows, next } }, address) {
           "aria-current": row.event_id === address.event ? "true" : null },
         h("span", { class: "when" }, `+${span((millis(row.created_at) - from) / 1000)}`),
         h("span", { class: "what" }, h("b", {}, row.event_type), h("small", {}, ` ${row.step}`)),
-        h("span", { class: "try" }, ofCall(row) ? attempt((laneOf(row, calls.rows) ?? row).attempts) : ""),
+        h("span", { class: "try" }, ofCall(row) ? attempt((callOf(row, calls.rows) ?? row).attempts) : ""),
         status(row.status),
         row.error ? h("span", { class: "error" }, row.error) : null)))),
     next || address.cursor ? h("nav", { class: "turn", "aria-label": "Pages" },
@@ -143,7 +144,7 @@ function drawEvents({ calls, events: { rows, next } }, address) {
   ];
 }
 
-function drawEvent(row) {
+function drawEvent(row, address) {
   const declared = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
   const facts = {
     Event: h("span", { class: "id" }, row.event_id),
@@ -165,12 +166,9 @@ function drawEvent(row) {
     row.error ? h("p", { class: "error" }, row.error) : null,
     h("dl", { class: "facts" }, Object.entries(facts).filter(([, value]) => value !== null && value !== undefined && value !== "")
       .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)))),
-    row.coercions?.length ? h("ul", { class: "coercions", "aria-label": "What was changed" }, row.coercions.map((one) =>
-      h("li", {}, h("b", {}, one.field ?? ""), ": ",
-        one.original !== null && one.original !== undefined ? h("code", {}, String(one.original)) : "not sent",
-        row[one.field] !== undefined ? [" → ", h("code", {}, String(row[one.field] ?? "none"))] : null,
-        ` (rule ${one.rule})`))) : null,
-    text("as-sent", "As it was sent, rebuilt", row.as_sent),
+    row.coercions?.length ? h("ul", { class: "coercions", "aria-label": "What was changed" },
+      row.coercions.map((one) => coercion(one, row, address))) : null,
+    text("as-sent", "As sent (rebuilt)", row.as_sent),
     text("canonical", "Canonical", row.canonical),
     row.headers?.length ? text("headers", "Headers", row.headers.map(([name, value]) => `${name}: ${value}`).join("\n")) : null,
   ];

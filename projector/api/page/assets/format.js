@@ -1,4 +1,4 @@
-// Figures in, words out: what a number, a time or a state is called on the page.
+// Formats numbers, times and names as text.
 
 export const STATUSES = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
@@ -6,7 +6,7 @@ const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
-/** 1,234 as it is; from a million on in three digits: 1.23M. */
+/** 1,234 in full; from a million on with three digits: 1.23M. */
 export function count(value) {
   if (value === null || value === undefined) return "–";
   return Math.abs(value) < 1e6 ? whole.format(value) : compact.format(value);
@@ -17,7 +17,7 @@ export function rate(value) {
   return value >= 10 ? whole.format(value) : few.format(value);
 }
 
-/** Never rounds a failure away: 0% and 100% are said only where they are true. */
+/** Never rounds to 0% or 100%: these mean exactly none and exactly all. */
 export function percent(share) {
   if (share === null || share === undefined) return "–";
   if (share === 0) return "0%";
@@ -31,7 +31,7 @@ export function percent(share) {
 export function span(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   const s = Math.abs(seconds);
-  if (s < 0.0995) return `${few.format(s * 1000)} ms`;
+  if (s < 0.995) return `${few.format(s * 1000)} ms`;
   if (s < 9.95) return `${s.toFixed(1)} s`;
   if (s < 90) return `${Math.round(s)} s`;
   if (s < 600) return `${Math.floor(s / 60)} min ${pad(Math.floor(s % 60))} s`;
@@ -42,7 +42,7 @@ export function span(seconds) {
 
 const pad = (value) => String(value).padStart(2, "0");
 
-/** The viewer's wall clock; with the day where it is not today. */
+/** Local time; with the day if it is not today. */
 export function clock(iso, { millis = false } = {}) {
   if (!iso) return "–";
   const at = new Date(iso);
@@ -53,7 +53,7 @@ export function clock(iso, { millis = false } = {}) {
 
 export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
 
-/** The form plotly draws: it knows no time zones. */
+/** Local time in the format of plotly, which has no time zones. */
 export function local(iso) {
   const at = new Date(iso);
   return (
@@ -62,10 +62,24 @@ export function local(iso) {
   );
 }
 
-export const attempt = (n) => (Number(n) === 0 ? "first try" : `retry ${n}`);
+export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry ${n}`);
 
 export function plural(n, one, many = `${one}s`) {
   return `${count(n)} ${n === 1 ? one : many}`;
+}
+
+/** 25 Nov 20:00–21:00; with seconds only if they are not 0, and with the second day if it differs. */
+export function between(since, until) {
+  const [a, b] = [new Date(since), new Date(until)];
+  const seconds = a.getSeconds() || b.getSeconds();
+  const time = (at) => `${pad(at.getHours())}:${pad(at.getMinutes())}${seconds ? `:${pad(at.getSeconds())}` : ""}`;
+  return day(a) === day(b) ? `${day(a)} ${time(a)}–${time(b)}` : `${day(a)} ${time(a)} – ${day(b)} ${time(b)}`;
+}
+
+/** Time since a commit; recent ones in one word, so that the text does not flicker. */
+export function ago(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  return seconds < 10 ? "just now" : `${span(seconds)} ago`;
 }
 
 const WINDOW_NAMES = { "15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours",
@@ -73,8 +87,7 @@ const WINDOW_NAMES = { "15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h"
 
 export function windowText(address) {
   if (address.since) {
-    const until = address.until ? clock(address.until) : "now";
-    return `from ${clock(address.since)} until ${until}`;
+    return address.until ? `on ${between(address.since, address.until)}` : `since ${clock(address.since)}`;
   }
   return `in the last ${WINDOW_NAMES[address.last] ?? address.last}`;
 }

@@ -1,7 +1,7 @@
-// An address in, the calls or executions behind a figure out.
+// The lists of calls and of executions behind a figure.
 
 import { link, parameters } from "./router.js";
-import { execution } from "./dashboard.js";
+import { execution } from "./panel_parts.js";
 import { h, status, table } from "./dom.js";
 import { attempt, clock, count, span, windowText } from "./format.js";
 
@@ -10,7 +10,7 @@ export function calls(address) {
   return {
     title: [failed ? "Failed calls" : "Calls",
       address.step && `of ${address.step}`,
-      address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first try" : `on ${attempt(address.attempts)}`)].filter(Boolean).join(" "),
+      address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`)].filter(Boolean).join(" "),
     panels: [{
       id: "calls", title: "Newest first", width: "full",
       filters: ["playbook", "step", "attempts", "status", "worker"],
@@ -23,13 +23,13 @@ export function calls(address) {
             status(row.status),
             h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
               row.iteration !== null ? h("small", {}, ` iteration ${row.iteration}`) : null,
-              row.exhausted ? h("span", { class: "flag", "data-state": "bad" }, "last try") : null),
+              row.exhausted ? h("span", { class: "flag", "data-state": "bad" }, "last attempt") : null),
             h("span", { class: "when" }, clock(row.finished_at ?? row.begun_at)),
             h("span", { class: "took" }, span(row.duration_s)),
-            h("span", { class: "by" }, row.worker_id ?? "no worker named"),
+            h("span", { class: "by" }, row.worker_id ?? "unknown worker"),
             h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
             row.status === "COMPLETED" ? null :
-              h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text came with this.")))),
+              h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent.")))),
         turn(address, next),
       ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`)],
     }],
@@ -53,7 +53,7 @@ export function executions(address) {
           { name: "Begun", number: true, cell: (row) => clock(row.first_at) },
           { name: "Took", number: true, cell: (row) => span(row.duration_s) },
           { name: "Events", number: true, cell: (row) => count(row.events) },
-          { name: "Most tries", number: true, cell: (row) => row.highest_attempts === null ? "–" : count(row.highest_attempts + 1) },
+          { name: "Most attempts", number: true, cell: (row) => row.highest_attempts === null ? "–" : count(row.highest_attempts + 1) },
           { name: "Failed calls", number: true, cell: (row) => count(row.failed_calls) },
         ], rows, (row) => `execution-${row.execution_id}`),
         turn(address, next),

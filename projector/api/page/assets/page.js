@@ -1,13 +1,14 @@
-// The address in, a screen out, kept fresh until the address changes.
+// Opens the screen of the address, polls its queries and draws the answers.
 
 import { FILTERS, WINDOWS, home, link, parameters, read } from "./router.js";
 import { Query } from "./api.js";
 import { plotly, redraw } from "./charts.js";
-import { PANELS, drawCharts, headline, ignoredFilters } from "./dashboard.js";
+import { PANELS, drawCharts, ignoredFilters } from "./dashboard.js";
 import { h, patch } from "./dom.js";
 import { execution } from "./execution.js";
+import { headline } from "./headline.js";
 import { calls, executions } from "./lists.js";
-import { attempt, clock, span } from "./format.js";
+import { attempt, between, clock, span } from "./format.js";
 
 const SLOW_MS = 3000;
 const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
@@ -18,7 +19,7 @@ const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", st
 const $ = (id) => document.getElementById(id);
 const expanded = new Set();
 let paused = false;
-let address, opened, screen, questions, freshness, choices, stop;
+let address, opened, screen, queries, freshness, choices, stop;
 let samples = [];
 
 function screenOf(at) {
@@ -38,24 +39,24 @@ function open() {
   screen = screenOf(address);
   if (screen.figures) plotly().catch(() => {});
   document.title = screen.figures ? "Projector" : `${screen.title} · Projector`;
-  questions = new Map();
-  const question = ([path, query, options]) => {
-    const key = `${path}?${query}`;
-    if (!questions.has(key)) questions.set(key, new Query(path, query, options));
-    return questions.get(key);
+  queries = new Map();
+  const queryOf = ([path, search, options]) => {
+    const key = `${path}?${search}`;
+    if (!queries.has(key)) queries.set(key, new Query(path, search, options));
+    return queries.get(key);
   };
   for (const panel of screen.panels) {
-    panel.questions = Object.fromEntries(
-      Object.entries(panel.queries(address)).map(([name, asked]) => [name, question(asked)]),
+    panel.queryStates = Object.fromEntries(
+      Object.entries(panel.queries(address)).map(([name, spec]) => [name, queryOf(spec)]),
     );
   }
-  freshness = question(["freshness", new URLSearchParams()]);
-  choices = question(["choices", parameters(address, []), { every: 60000 }]);
-  for (const one of questions.values()) one.follow(stop.signal, onAnswer, () => paused);
+  freshness = queryOf(["freshness", new URLSearchParams()]);
+  choices = queryOf(["choices", parameters(address, []), { every: 60000 }]);
+  for (const one of queries.values()) one.follow(stop.signal, onAnswer, () => paused);
   draw();
 }
 
-/** Anything inside the page: no reload, and Back leads where it should. */
+/** Follows a link inside the page without a reload. */
 function go(href, { replace = false } = {}) {
   if (new URL(href, location.href).search === location.search) return;
   const from = address;
@@ -63,31 +64,33 @@ function go(href, { replace = false } = {}) {
   open();
   if (replace) return;
   if (address.show === from.show && address.execution === from.execution) {
-    // On a phone the event stands far below what was touched.
+    // On a phone the event is far below the row that was touched.
     if (address.event !== from.event) $("event")?.scrollIntoView({ block: "nearest" });
     return;
   }
+  const { hash } = new URL(href, location.href);
+  if (hash) return requestAnimationFrame(() => document.querySelector(hash)?.scrollIntoView());
   scrollTo(0, 0);
   $("main").focus({ preventScroll: true });
 }
 
-function onAnswer(question) {
-  if (question === freshness && question.answer && !question.error) {
-    const total = question.answer.rows.reduce((sum, row) => sum + Number(row.records), 0);
-    const at = new Date(question.answer.read_at).getTime();
+function onAnswer(query) {
+  if (query === freshness && query.answer && !query.error) {
+    const total = query.answer.rows.reduce((sum, row) => sum + Number(row.records), 0);
+    const at = new Date(query.answer.read_at).getTime();
     samples = [...samples.filter((one) => at - one.at < 60000 && one.total <= total && one.at < at), { at, total }];
   }
-  if (question.error?.status === 401 && !$("token").open) $("token").showModal();
+  if (query.error?.status === 401 && !$("token").open) $("token").showModal();
   draw();
 }
 
-// ---- What the page says of itself -------------------------------------------------------------
+// ---- State of the page -------------------------------------------------------------
 
 const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
 
-/** One sentence for the whole page; the running seconds are for the eye only. */
+/** One sentence about errors, slow queries or a pause; screen readers skip the seconds. */
 function banner() {
-  const all = [...questions.values()].filter((one) => one !== choices);
+  const all = [...queries.values()].filter((one) => one !== choices);
   const failing = all.filter((one) => one.error);
   const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const newest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort().at(-1);
@@ -107,14 +110,14 @@ function banner() {
       figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.");
   }
   if (paused) {
-    return h("p", { "data-state": "warn" }, `Paused: figures are of ${clock(newest(all))} and do not change.`);
+    return h("p", { "data-state": "warn" }, `Paused: the figures of ${clock(newest(all))} do not change.`);
   }
   return null;
 }
 
 function liveFigures() {
   const answer = freshness.answer;
-  // By the database's clock, and by ours since it told: it ages while nobody answers.
+  // The database's clock, plus our own clock since its last answer: data age during an outage.
   const unheard = freshness.answeredAt && (freshness.error || freshness.waitingSince) ? Date.now() - freshness.answeredAt : 0;
   const age = answer?.as_of
     ? Math.max(0, (new Date(answer.read_at) - new Date(answer.as_of) + unheard) / 1000) : null;
@@ -146,7 +149,7 @@ function titleRow() {
 function headlineRow() {
   const answers = {};
   for (const panel of screen.panels) {
-    for (const [name, question] of Object.entries(panel.questions)) answers[name] = question.answer;
+    for (const [name, query] of Object.entries(panel.queryStates)) answers[name] = query.answer;
   }
   return h("div", { "data-key": "headline" }, h("h1", { class: "hidden" }, "Projector"),
     h("ul", { class: "headline", "aria-label": "At a glance" }, headline(answers, address, liveFigures()).map((one) =>
@@ -154,15 +157,15 @@ function headlineRow() {
         h("small", {}, one.detail))))));
 }
 
-/** Title, what it tells, how it stands, and its figures: the same frame for every panel. */
+/** The frame of a panel: title, subtitle, state and content. */
 function frame(panel, charts) {
-  const asked = Object.values(panel.questions);
+  const states = Object.values(panel.queryStates);
   const answers = Object.fromEntries(
-    Object.entries(panel.questions).map(([name, question]) => [name, question.answer]));
+    Object.entries(panel.queryStates).map(([name, query]) => [name, query.answer]));
   if (panel.onlyIfAny && !answers[panel.onlyIfAny]?.rows.length) return null;
-  const ready = asked.every((one) => one.answer);
-  const failing = asked.find((one) => one.error);
-  const waiting = asked.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
+  const ready = states.every((one) => one.answer);
+  const failing = states.find((one) => one.error);
+  const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const over = ignoredFilters(panel, address);
   let body;
   if (ready) {
@@ -175,8 +178,8 @@ function frame(panel, charts) {
   } else {
     body = [h("p", { class: "empty loading" }, waiting ? `Still waiting for the server (${since(waiting.waitingSince)})…` : "Loading…")];
   }
-  const truncated = ready && asked.some((one) => one.answer.truncated);
-  const state = ready && (failing || waiting) ? `figures of ${clock(asked[0].answer.read_at)}` : null;
+  const truncated = ready && states.some((one) => one.answer.truncated);
+  const state = ready && (failing || waiting) ? `figures of ${clock(states[0].answer.read_at)}` : null;
   return h("section", { id: panel.id, class: `panel ${panel.width}`, "data-key": `panel-${panel.id}`,
     "aria-labelledby": `${panel.id}-title`, "aria-busy": String(!ready),
     "data-state": failing ? "bad" : waiting ? "warn" : null },
@@ -200,7 +203,7 @@ function header() {
     h("a", { class: "name", href: home(address) }, "Projector"),
     h("nav", { class: "windows", "aria-label": "Window" }, WINDOWS.map((last) =>
       h("a", { href: link(address, { last }), "aria-current": !address.since && address.last === last ? "true" : null }, last)),
-    address.since ? h("span", { class: "fixed" }, `${clock(address.since)} – ${address.until ? clock(address.until) : "now"}`) : null),
+    address.since ? h("span", { class: "fixed" }, address.until ? between(address.since, address.until) : `since ${clock(address.since)}`) : null),
     h("div", { class: "filters", role: "group", "aria-label": "Filters" }, FILTERS.map((name) =>
       select(name, options(name)))),
     set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null,
@@ -223,10 +226,10 @@ function select(name, known) {
 
 function footer() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  return [h("p", {}, `Times are ${zone}. `, h("a", { href: "/openapi.json" }, "API"), ".")];
+  return [h("p", {}, `Times are ${zone}. `, h("a", { href: "/api" }, "API"), ".")];
 }
 
-// ---- What a reader does -----------------------------------------------------------------------
+// ---- Events of the reader -----------------------------------------------------------------------
 
 document.addEventListener("click", (event) => {
   const anchor = event.target.closest?.("a[href]");
@@ -274,11 +277,11 @@ $("token").addEventListener("close", () => {
   open();
 });
 
-// A jump to a panel is a step back too, but nothing to ask anew.
+// Going back from a panel link changes only the hash, so nothing is queried again.
 addEventListener("popstate", () => location.search === opened || open());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 setInterval(() => {
-  // Seconds run on in the sentences about waiting; all else changes only with an answer.
+  // Only the seconds in the banner change without a new answer.
   if (banner() || $("banner").hasChildNodes()) draw();
 }, 1000);
 

@@ -1,4 +1,4 @@
-// The page's address in, what is asked for out: whoever gets the address sees the same view.
+// The state of the page is in its address, so that a copied address opens the same view.
 
 export const FILTERS = ["playbook", "step", "attempts", "status", "worker", "event_type"];
 export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
@@ -12,7 +12,7 @@ export function read() {
   return address;
 }
 
-/** The address with some of it changed; null leaves a part out. Order is fixed: one view, one address. */
+/** An address with changes; null removes a part. The order is fixed, so a view has one address. */
 export function link(address, changes) {
   const next = { ...address, cursor: null, ...changes };
   if (changes.last) next.since = next.until = null;
@@ -28,12 +28,12 @@ export function link(address, changes) {
   return text ? `/?${text}` : "/";
 }
 
-/** Back to the figures, with window and filters but without what was looked into. */
+/** The address of the dashboard with the same window and filters. */
 export function home(address) {
   return link(address, { show: null, failed: null, execution: null, command: null, event: null });
 }
 
-/** The parameters of a question: its window, and those filters it knows. */
+/** The parameters of a query: the window, and the filters that it has. */
 export function parameters(address, filters, more = {}) {
   const query = new URLSearchParams();
   if (address.since) {

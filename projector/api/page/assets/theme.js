@@ -1,4 +1,4 @@
-// Before the first paint: the theme somebody chose here, else the system's.
+// Sets the theme that the reader chose, before the first paint; the default is that of the system.
 (() => {
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;

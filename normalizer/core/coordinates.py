@@ -1,0 +1,78 @@
+"""Identifies events by their coordinates, and finds ids that are derived from coordinates."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from normalizer.envelope import Envelope
+from normalizer.snowflake import derive_id
+
+Coordinates = tuple[str | None, int, int, int, int]
+"""Topic, incarnation, partition, offset, and the event's index in its record."""
+
+SourceKey = tuple[str | None, int, int]
+"""Topic, incarnation and partition of a record."""
+
+DedupHorizon = Mapping[SourceKey, int]
+"""For each source an offset: a record below it may be stored already, any other is new."""
+
+NO_DEDUP_HORIZON: Final[DedupHorizon] = MappingProxyType({})
+
+DEDUP_ALWAYS: Final = 1 << 62
+"""A horizon above every offset, for a source that other writers may write at this moment."""
+
+DERIVED_REGION: Final = 1 << 62
+"""Ids from here on were not given by a producer."""
+
+SALTS: Final = range(4)
+"""How many ids can be derived from the coordinates of one event."""
+
+
+def coordinates_of(event: Envelope) -> Coordinates:
+    """The coordinates of the event, which never change."""
+    return (
+        event.source_topic,
+        event.source_incarnation,
+        event.source_partition,
+        event.source_offset,
+        event.source_index,
+    )
+
+
+def source_key(event: Envelope) -> SourceKey:
+    """The partition that the event's record came from."""
+    return (event.source_topic, event.source_incarnation, event.source_partition)
+
+
+def is_below(event: Envelope, dedup_horizon: DedupHorizon) -> bool:
+    """Whether an earlier batch may have stored the event's record."""
+    return event.source_offset < dedup_horizon.get(source_key(event), 0)
+
+
+def id_of(event: Envelope) -> int:
+    """The id of an event that came from a log. Raises ValueError where it has none."""
+    if event.event_id is None:
+        message = f"an event without an id has no row: {event.source_topic}@{event.source_offset}"
+        raise ValueError(message)
+    return event.event_id
+
+
+def is_derived(event: Envelope) -> bool:
+    """Whether the event's id is derived from its own coordinates: its producer gave none."""
+    return id_of(event) >= DERIVED_REGION and any(
+        derived_id(event, salt) == event.event_id for salt in SALTS
+    )
+
+
+def derived_id(event: Envelope, salt: int) -> int:
+    """The id that is derived from the event's coordinates with this salt."""
+    recorded = event.recorded_at
+    return derive_id(
+        event.source_topic or "",
+        event.source_incarnation,
+        event.source_partition,
+        event.source_offset,
+        event.source_index,
+        None if recorded is None else round(recorded.timestamp() * 1000),
+        salt,
+    )

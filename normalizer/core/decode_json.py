@@ -1,0 +1,93 @@
+"""Decodes one JSON text of a record: an object, or the text within a JSON string."""
+
+import re
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.bounds import (
+    MAX_DEPTH,
+    MAX_NESTING,
+    check_depth,
+    check_numbers,
+    may_be_expansive,
+    nesting,
+    too_deep,
+)
+from normalizer.core.shapes import batch_key
+from normalizer.core.wire_values import RecordRefused
+from normalizer.jsontext import Json, NumberError, parse
+
+
+def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
+    """Give the fields of a JSON object, or the text of a JSON string; its depth is not checked.
+
+    Raises RecordRefused for any other value, and for text that is not JSON to its last byte.
+    """
+    try:
+        content = _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        # Another kind of value. Broken JSON further on is the reason that counts first (#l2).
+        refuse_invalid(text)
+        check_depth(text, MAX_NESTING)
+        kind = "".join(_KIND.findall(str(error)))
+        raise RecordRefused("not_an_event", f"expected an object, got {kind}") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+    return content
+
+
+def refuse_numbers(text: bytes) -> None:
+    """Raise RecordRefused for numbers far longer written out; broken or too deep JSON first."""
+    if may_be_expansive(text):
+        content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
+        is_event = isinstance(content, dict) and batch_key(content) is None
+        check_depth(text, EVENT_DEPTH if is_event else MAX_NESTING)
+        check_numbers(text)
+
+
+def refuse_invalid(text: bytes) -> None:
+    """Raise RecordRefused for text that is not one JSON value."""
+    try:
+        _raw_decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _unreadable(text, error) from None
+
+
+def parse_tree(text: str, encoded: bytes) -> Json:
+    """Give the tree of a JSON text; `encoded` is the same text. Raises RecordRefused."""
+    try:
+        return parse(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(encoded, error) from None
+
+
+def _unreadable(text: bytes, error: Exception) -> RecordRefused:
+    """Give the refusal, in our own words: a library's message may hold content."""
+    if isinstance(error, RecursionError):
+        # Too deep to be decoded. If it is also cut off, it is refused as broken (#l2).
+        if sum(nesting(text)) == 0:
+            return too_deep()
+        return RecordRefused("invalid_json", "expected one JSON value, got one that is cut off")
+    if isinstance(error, NumberError):
+        return RecordRefused("invalid_json", str(error))
+    position = _POSITION.search(str(error))
+    where = f"broken at byte {position[1]}" if position else "broken or cut off"
+    return RecordRefused("invalid_json", f"expected one JSON value, got one that is {where}")
+
+
+_decoder: Final[msgspec.json.Decoder[dict[str, Raw] | str]] = msgspec.json.Decoder(
+    dict[str, Raw] | str
+)
+
+_raw_decoder: Final[msgspec.json.Decoder[Raw]] = msgspec.json.Decoder(Raw)
+
+_POSITION: Final = re.compile(r"\(byte (\d+)\)")
+
+_KIND: Final = re.compile(r"got `(\w+)`")
+
+_SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+
+EVENT_DEPTH: Final = MAX_DEPTH + 1
+"""Levels of an event with its own object."""

@@ -1,0 +1,62 @@
+"""Restores the text and the headers of a stored row as its producer sent them."""
+
+from base64 import b64decode
+from collections.abc import Callable
+
+from normalizer.core.headers import NOT_TEXT, header_text
+from normalizer.core.unstorable import REPLACEMENT, Path, child_path
+from normalizer.jsontext import Json, Number, parse
+
+
+def restore_unstorable(tree: Json, path: Path, marked: Callable[[Path], bool]) -> Json:
+    """Replace U+FFFD by U+0000 at every marked path. Uses one stack frame a level."""
+    if isinstance(tree, str) and not isinstance(tree, Number):
+        return _marked(tree, path, marked)
+    if isinstance(tree, list):
+        items: list[Json] = []
+        inner = child_path(path, "[]")
+        for item in tree:
+            items.append(restore_unstorable(item, inner, marked))  # noqa: PERF401 - two frames a level
+        return items
+    if isinstance(tree, dict):
+        members: dict[str, Json] = {}
+        for key, value in tree.items():
+            inner = child_path(path, key)
+            members[_marked(key, inner, marked)] = restore_unstorable(value, inner, marked)
+        return members
+    return tree
+
+
+def _marked(text: str, path: Path, marked: Callable[[Path], bool]) -> str:
+    if REPLACEMENT not in text or not marked(path):
+        return text
+    return text.replace(REPLACEMENT, "\0")
+
+
+def restore_headers(
+    headers: bytes | None, marked: Callable[[Path], bool]
+) -> tuple[tuple[str, bytes | None], ...]:
+    """Give the headers of the record; their order within a name is kept."""
+    tree = (
+        None
+        if headers is None
+        else restore_unstorable(parse(headers.decode()), ("headers",), marked)
+    )
+    return tuple(
+        (name, _header(value))
+        for name, values in (tree.items() if isinstance(tree, dict) else ())
+        for value in (values if isinstance(values, list) else [values])
+    )
+
+
+def _header(value: Json) -> bytes | None:
+    if not isinstance(value, str):
+        return None
+    if value.startswith(NOT_TEXT):
+        try:
+            sent = b64decode(value.removeprefix(NOT_TEXT), validate=True)
+        except ValueError:
+            return value.encode()
+        # A producer's own text may begin like our prefix.
+        return sent if header_text(sent) == value else value.encode()
+    return value.encode()

@@ -1,0 +1,63 @@
+"""Builds the aiokafka consumer of a group; this project's offsets live in PostgreSQL."""
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+
+from normalizer.kafka.connection import KafkaPartition, connection_options
+from normalizer.settings import Settings
+
+NEVER_MS: Final = 2**31 - 1
+"""Turns off aiokafka's idle watch, which leaves the group; the service has its own watchdog."""
+
+METADATA_AGE_MS: Final = 30_000
+"""New partitions are noticed within this time; the client's default is five minutes."""
+
+
+def new_group_consumer(
+    settings: Settings,
+    on_assigned: Callable[[frozenset[KafkaPartition]], None],
+    on_revoked: Callable[[], None],
+) -> Any:
+    """Return a consumer that is subscribed to the topics, but not started.
+
+    The callbacks are called inside the rebalance and must not wait.
+    """
+    consumer = AIOKafkaConsumer(
+        **connection_options(settings),
+        group_id=settings.kafka_group_id,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        # Positions live in PostgreSQL. An offset that the log does not have must raise an
+        # error: a silent jump to the earliest or latest offset would look like a hole.
+        auto_offset_reset="none",
+        fetch_max_bytes=settings.kafka_fetch_max_bytes,
+        max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
+        session_timeout_ms=settings.kafka_session_timeout_ms,
+        # At most Kafka's default: a member learns of a rebalance with its next heartbeat.
+        heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),
+        rebalance_timeout_ms=settings.kafka_rebalance_timeout_ms,
+        max_poll_interval_ms=NEVER_MS,
+        metadata_max_age_ms=METADATA_AGE_MS,
+    )
+    consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
+    return consumer
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Passes rebalances on, as sets of KafkaPartition."""
+
+    def __init__(
+        self, assigned: Callable[[frozenset[KafkaPartition]], None], revoked: Callable[[], None]
+    ) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:  # noqa: ARG002 - aiokafka's signature
+        """In this protocol every rebalance first revokes all partitions."""
+        self._revoked()
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        """Pause new partitions before any record of them can be fetched."""
+        self._assigned(frozenset(KafkaPartition(*one) for one in assigned))

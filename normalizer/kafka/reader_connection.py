@@ -1,0 +1,76 @@
+"""A connection of a consumer and an admin client, opened when needed and again after an outage."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
+
+from normalizer.errors import BrokerUnavailable
+from normalizer.kafka.connection import connection_options, ended, translated
+from normalizer.settings import Settings
+
+ENDING_S: Final = 5.0
+
+
+class ReaderConnection:
+    """The two clients of a reader; leaving the `async with` block closes them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._consumer: Any = None
+        self._admin: Any = None
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        clients = (self._consumer, self._admin)
+        self._consumer = self._admin = None
+        await _end(clients)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self, doing: str) -> AsyncIterator[None]:
+        """Yields the connection to one caller at a time; opens it when first needed."""
+        async with self._turn:
+            try:
+                with translated(doing):
+                    await self._connect()
+                    yield
+            except BrokerUnavailable:
+                await self.close()
+                raise
+
+    async def _connect(self) -> None:
+        if self._consumer is None:
+            options = connection_options(self._settings)
+            consumer = AIOKafkaConsumer(
+                **options, isolation_level="read_committed", auto_offset_reset="none"
+            )
+            admin = AIOKafkaAdminClient(**options)
+            try:
+                await consumer.start()
+                await admin.start()
+            except BaseException:
+                await _end((consumer, admin))
+                raise
+            self._consumer, self._admin = consumer, admin
+
+
+async def _end(clients: Iterable[Any]) -> None:
+    for client in clients:
+        if client:
+            await ended(client, timeout_s=ENDING_S)

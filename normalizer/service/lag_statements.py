@@ -1,0 +1,62 @@
+"""The SQL statements of the lag monitor."""
+
+from typing import Final
+
+READ_WRITABLE: Final = "select current_setting('transaction_read_only') = 'off'"
+READ_MIGRATIONS: Final = "select version from migrations.applied"
+READ_POSITIONS: Final = """
+    select   distinct on (topic, partition) topic, partition, next_offset
+    from     normalizer.source_positions
+    where    topic = any($1::text[])
+    order by topic, partition, incarnation desc
+"""
+READ_AGREEMENT: Final = """
+    select   coalesce(sum(divergent), 0)::bigint as divergent,
+             coalesce(extract(epoch from now() - min(divergent_since)), 0)::double precision
+                 as divergent_s,
+             array[
+                 case when bool_and(all_verified_at is not null)
+                      then extract(epoch from now() - min(all_verified_at)) end,
+                 case when bool_and(range_verified_at is not null)
+                      then extract(epoch from now() - min(range_verified_at)) end,
+                 case when bool_and(sample_verified_at is not null)
+                      then extract(epoch from now() - min(sample_verified_at)) end
+             ]::double precision[] as unverified_s
+    from     projector.agreement
+"""
+READ_JOBS: Final = """
+    select   kind, state, count(*) as jobs, min(progress_ratio) as progress_ratio
+    from     projector.jobs
+    where    state in ('running', 'interrupted')
+    group by kind, state
+"""
+READ_OLDEST_SNAPSHOT: Final = """
+    select   coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::double precision
+    from     pg_stat_activity
+    where    backend_xmin is not null
+    and      backend_type = 'client backend'
+    and      pid <> pg_backend_pid()
+"""
+# The lock may be held by another role's session: its name and state are visible, its query is not.
+READ_LOCK_HOLDERS: Final = """
+    select   waiting.pid,
+             string_agg(
+                 'pid ' || holder.pid || ' (' || concat_ws(', ',
+                     holder.usename, nullif(holder.application_name, ''), holder.state
+                 ) || ')', ', ' order by holder.pid
+             ) as holders
+    from     unnest($1::integer[])                          as waiting (pid)
+    cross join lateral unnest(pg_blocking_pids(waiting.pid)) as blocking (pid)
+    join     pg_stat_activity                               as holder on holder.pid = blocking.pid
+    group by waiting.pid
+"""
+ADD_DRIFT: Final = """
+    insert into normalizer.drift_findings (
+        shape, field, type, kind, source_topic, source_incarnation, source_partition,
+        source_offset, example
+    )
+    values ($1::text, $2::text, $3::text, $4::text, $5::text, $6::integer, $7::integer,
+            $8::bigint, $9::text)
+    on conflict do nothing
+    returning true
+"""

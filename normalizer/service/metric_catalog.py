@@ -1,0 +1,336 @@
+"""The catalog of metrics: every one with its meaning and what to do about it.
+
+The catalog is the documentation: `normalizer metrics` prints it, and docs/metrics.md is a copy.
+Label values are closed lists. An execution id is never a label.
+"""
+
+from collections.abc import Iterator
+from typing import Final, Literal
+
+import msgspec
+
+from normalizer.core.shapes import SHAPES
+from normalizer.envelope import RULES
+from normalizer.errors import REASONS
+from normalizer.store.sqlstate import DATA_CORRUPTED
+
+OUTCOMES: Final = ("stored", "duplicate", "merged", "quarantined", "ignored")
+STAGES: Final = ("fetch", "normalize", "wait", "write")
+CLOSED_BY: Final = ("rows", "bytes", "age", "stop")
+SQLSTATE_CLASSES: Final = (
+    *("none", "08", "25", "40", "53", "55", "57", "58", "XX"),
+    *(*sorted(DATA_CORRUPTED), "other"),
+)
+DRIFTS: Final = ("unknown_key", "changed_type")
+PARTITION_STATES: Final = ("assigned", "claimed", "fenced", "stopped")
+JOB_KINDS: Final = ("backfill", "renormalize", "redrive", "redact")
+JOB_STATES: Final = ("running", "interrupted")
+SCOPES: Final = ("all", "range", "sample")
+
+NO_SHAPE: Final = "none"
+"""The shape of an item that could not be read far enough to tell, or that holds no event."""
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of /metrics. A label with no values has those of the topics."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    means: str
+    hint: str
+    labels: dict[str, tuple[str, ...]] = {}
+    buckets: tuple[float, ...] = ()
+
+
+_PARTITION: Final[dict[str, tuple[str, ...]]] = {"topic": (), "partition": ()}
+
+CATALOGUE: Final = (
+    # What this process did since it started.
+    Metric(
+        name="normalizer_records_total",
+        kind="counter",
+        means="Records read and committed.",
+        hint="At 0 with lag growing: see normalizer_heartbeat_age_seconds, then the log.",
+    ),
+    Metric(
+        name="normalizer_holes_total",
+        kind="counter",
+        means="Offsets that held no record: transaction markers, compaction.",
+        hint="Nothing to do; `normalizer ledger verify` proves that nothing was in them.",
+    ),
+    Metric(
+        name="normalizer_outcomes_total",
+        kind="counter",
+        means="Outcome of each event, or of a record without events, by the producer's shape. "
+        "Events are the sum of stored, merged and duplicate.",
+        hint="quarantined: `normalizer quarantine list`. duplicate for long: a producer sends "
+        "everything twice. A shape that appears or disappears: a producer was deployed.",
+        labels={"shape": (*SHAPES, NO_SHAPE), "outcome": OUTCOMES},
+    ),
+    Metric(
+        name="normalizer_coercions_total",
+        kind="counter",
+        means="Values of stored events whose meaning was changed or guessed, by rule.",
+        hint="`select * from projector.coercions_by_rule` shows the shapes; correct the producer.",
+        labels={"rule": RULES},
+    ),
+    Metric(
+        name="normalizer_quarantined_total",
+        kind="counter",
+        means="Records or events rejected, by reason.",
+        hint="`normalizer quarantine list --reason REASON`, then `quarantine show`; correct "
+        "the producer or the rule, then `normalizer quarantine redrive`.",
+        labels={"reason": REASONS},
+    ),
+    Metric(
+        name="normalizer_drift_total",
+        kind="counter",
+        means="Sightings of an undocumented top-level key, or of a known one with a new type "
+        "of value. A sample: at most 8 events of a shape are inspected per second.",
+        hint="`select * from projector.drift` shows key, type, first offset and an example; "
+        "nothing is lost (the value is in events.extra): extend the rules, or correct the "
+        "producer.",
+        labels={"shape": SHAPES, "kind": DRIFTS},
+    ),
+    Metric(
+        name="normalizer_drift_found_total",
+        kind="counter",
+        means="Rows that this process added to projector.drift: keys or types never seen before.",
+        hint="As normalizer_drift_total.",
+        labels={"shape": SHAPES, "kind": DRIFTS},
+    ),
+    Metric(
+        name="normalizer_expired_unread_total",
+        kind="counter",
+        means="Events ignored because they are older than the retention of events, though "
+        "nobody had read them before: lost events, or a producer's clock.",
+        hint="Lag was longer than --keep-events of `projector maintain`: raise it, then rewind or "
+        "backfill. No lag: a producer's clock is wrong.",
+    ),
+    Metric(
+        name="normalizer_batches_total",
+        kind="counter",
+        means="Batches begun, by why they were closed: full of rows or bytes, old, or at the stop.",
+        hint="Nearly all by rows and lag growing: add processes. All by age: there is spare "
+        "capacity.",
+        labels={"closed_by": CLOSED_BY},
+    ),
+    Metric(
+        name="normalizer_batch_rows",
+        kind="histogram",
+        means="Outcomes in a batch.",
+        hint="Small batches cost more per row: raise NORMALIZER_BATCH_AGE_MS.",
+        buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 50_000),
+    ),
+    Metric(
+        name="normalizer_stage_seconds_total",
+        kind="counter",
+        means="Time of all writers by stage. fetch includes waiting for records; wait: the "
+        "next batch is full and the last one not written; write: the whole transaction "
+        "with its retries.",
+        hint="wait grows: PostgreSQL is the limit. normalize near 1 per second: the processor "
+        "is; add processes.",
+        labels={"stage": STAGES},
+    ),
+    Metric(
+        name="normalizer_commit_seconds",
+        kind="histogram",
+        means="The COMMIT alone, of each transaction.",
+        hint="Slow: the database's disk, or a synchronous standby.",
+        buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
+    ),
+    Metric(
+        name="normalizer_retries_total",
+        kind="counter",
+        means="Failed attempts to write a batch, by SQLSTATE class; none: no answer at all. A "
+        "damaged table or index has its whole code: XX001, XX002.",
+        hint="08, 57, none: the database restarts or is away. 40: deadlocks. 53: out of space "
+        "or connections. 55: somebody holds a lock. 25: it is read-only. XX001, XX002: "
+        "restore it. other: a projection or a bug; /readyz shows the error.",
+        labels={"sqlstate_class": SQLSTATE_CLASSES},
+    ),
+    Metric(
+        name="normalizer_rebalances_total",
+        kind="counter",
+        means="Times the group assigned partitions to this process.",
+        hint="Repeatedly: processes that die, or KAFKA_SESSION_TIMEOUT_MS too short.",
+    ),
+    Metric(
+        name="normalizer_rejoins_total",
+        kind="counter",
+        means="Times this process left a group in trouble and joined it again.",
+        hint="The log event rejoining_group gives the reason.",
+    ),
+    Metric(
+        name="normalizer_fenced_total",
+        kind="counter",
+        means="Partitions lost to a newer claim of another process.",
+        hint="One at a rebalance is normal. Many: two groups write to one database.",
+    ),
+    Metric(
+        name="normalizer_gaps_total",
+        kind="counter",
+        means="Ranges of offsets that Kafka's retention deleted before they were read: lost "
+        "records.",
+        hint="`select * from projector.gaps where reason = 'expired'`; raise retention.ms; "
+        "load them from an archive with `normalizer backfill`.",
+    ),
+    # The present state of this process.
+    Metric(
+        name="normalizer_heartbeat_age_seconds",
+        kind="gauge",
+        means="Time since the event loop last ran. It updates this twice a second, also while "
+        "it waits.",
+        hint="Over 30: /livez fails, and the process should be restarted; keep its log.",
+    ),
+    Metric(
+        name="normalizer_open_batch_seconds",
+        kind="gauge",
+        means="Age of the oldest batch that a writer writes: from its start to its commit, "
+        "including waits for locks and failed attempts; 0 if there is none.",
+        hint="From 5 on, /readyz and the log event batch_blocked show the offsets, the "
+        "database's last error, and who holds the lock that the batch waits for.",
+    ),
+    Metric(
+        name="normalizer_partitions",
+        kind="gauge",
+        means="Partitions of this process: assigned by the group; of those, claimed (in "
+        "PostgreSQL, and read), fenced, or stopped.",
+        hint="stopped: /readyz and the log event partition_stopped give the reason; "
+        "`normalizer run --accept-reset` if the topic was recreated. assigned but not "
+        "claimed: the database is away.",
+        labels={"state": PARTITION_STATES},
+    ),
+    Metric(
+        name="normalizer_ready",
+        kind="gauge",
+        means="1 if /readyz answers 200, else 0.",
+        hint="`curl .../readyz` lists the reasons.",
+    ),
+    Metric(
+        name="normalizer_build_info",
+        kind="gauge",
+        means="Always 1; the labels hold the version that runs, and its version of the rules.",
+        hint="More than one for long: a deployment is stuck.",
+        labels={"version": (), "rules": ()},
+    ),
+    # What the broker and the database report at the scrape, the same from every process.
+    Metric(
+        name="normalizer_broker_up",
+        kind="gauge",
+        means="Whether the brokers answered at this scrape.",
+        hint="Look at Kafka. Nothing is lost meanwhile; the ends of logs are the last known.",
+    ),
+    Metric(
+        name="normalizer_database_up",
+        kind="gauge",
+        means="Whether PostgreSQL answered at this scrape.",
+        hint="Look at PostgreSQL. Nothing is lost meanwhile; positions are the last known.",
+    ),
+    Metric(
+        name="normalizer_database_writable",
+        kind="gauge",
+        means="Whether it answered and accepts writes.",
+        hint="A standby, or default_transaction_read_only: DATABASE_URL must lead to the primary.",
+    ),
+    Metric(
+        name="normalizer_next_offset",
+        kind="gauge",
+        means="The stored position of each partition of the topics, whichever process reads it.",
+        hint="It moves unless there is nothing to read.",
+        labels=_PARTITION,
+    ),
+    Metric(
+        name="normalizer_lag_records",
+        kind="gauge",
+        means="Offsets between the stored position and the log's end. Every process reports "
+        "every partition: take the max by topic and partition. One live process is "
+        "enough to see it grow.",
+        hint="All partitions: more processes, or a faster database. One: that partition is stuck.",
+        labels=_PARTITION,
+    ),
+    Metric(
+        name="normalizer_lag_seconds",
+        kind="gauge",
+        means="How long the oldest unread record has been in the log; 0 where none is unread.",
+        hint="The dashboards are this far behind.",
+        labels=_PARTITION,
+    ),
+    Metric(
+        name="normalizer_time_to_expiry_seconds",
+        kind="gauge",
+        means="Time until retention.ms deletes the oldest unread record; the whole retention "
+        "if none is unread, +Inf if nothing expires. retention.bytes may delete earlier.",
+        hint="Low: raise retention.ms now (kafka-configs.sh --alter), then remove the cause of "
+        "the lag.",
+        labels=_PARTITION,
+    ),
+    Metric(
+        name="normalizer_work_remaining_records",
+        kind="gauge",
+        means="Sum of normalizer_lag_records: for an autoscaler.",
+        hint="Divide by what one process handles in the time you allow.",
+    ),
+    Metric(
+        name="normalizer_unverified_seconds",
+        kind="gauge",
+        means="Time since all projections were last compared with the events, by scope: all of "
+        "them, a range of hours, or a sample (as maintain does); +Inf: never.",
+        hint="Run `projector verify`, for instance once a day.",
+        labels={"scope": SCOPES},
+    ),
+    Metric(
+        name="normalizer_divergent_rows",
+        kind="gauge",
+        means="Executions and hours at which projections are known to differ from the events: "
+        "verify found them, or events went in without their projections.",
+        hint="`select * from projector.agreement`, then `projector repair`; report it.",
+    ),
+    Metric(
+        name="normalizer_divergent_seconds",
+        kind="gauge",
+        means="How long the oldest of them has been known; 0 if there are none.",
+        hint="As above.",
+    ),
+    Metric(
+        name="normalizer_jobs",
+        kind="gauge",
+        means="Jobs over history that run, or were interrupted and wait for their command.",
+        hint="interrupted: `normalizer jobs`; run the command again, it resumes.",
+        labels={"kind": JOB_KINDS, "state": JOB_STATES},
+    ),
+    Metric(
+        name="normalizer_job_progress_ratio",
+        kind="gauge",
+        means="How much of its source the slowest running job has read; 1 if none runs.",
+        hint="`normalizer jobs` shows how long it will take and what throttles it.",
+        labels={"kind": JOB_KINDS},
+    ),
+    Metric(
+        name="normalizer_oldest_snapshot_seconds",
+        kind="gauge",
+        means="Age of the oldest snapshot in the database that prevents vacuum from removing "
+        "dead rows. Without pg_read_all_stats only the service's own sessions are "
+        "visible.",
+        hint="Over 300: updates get slower by the minute; find it in pg_stat_activity (order "
+        "by backend_xmin) and end it. The service's own last 10 seconds at most.",
+    ),
+    Metric(
+        name="normalizer_missing_migrations",
+        kind="gauge",
+        means="Migrations that this version needs and the database lacks.",
+        hint="`normalizer migrate`.",
+    ),
+)
+
+
+def documented() -> Iterator[str]:
+    """Yield the catalog as lines of a Markdown table."""
+    yield "| name | type | meaning | what to do |"
+    yield "|---|---|---|---|"
+    for metric in CATALOGUE:
+        labels = "".join(
+            f"<br>{label}: {', '.join(values) or 'as they are'}"
+            for label, values in metric.labels.items()
+        )
+        yield f"| `{metric.name}` | {metric.kind}{labels} | {metric.means} | {metric.hint} |"

@@ -1,0 +1,48 @@
+"""Partitions that made no progress under several claims; their records may kill the process."""
+
+from typing import Final
+
+import msgspec
+
+from normalizer.kafka import KafkaPartition
+from normalizer.store.store import Claim
+from normalizer.telemetry import get_logger
+
+CLAIMS_WITHOUT_A_MOVE: Final = 3
+"""After this many claims without progress its records may kill, or seem to kill, the process."""
+RECORDS_ONE_BY_ONE: Final = 2_000
+
+_log: Final = get_logger()
+
+
+class Suspect(msgspec.Struct):
+    """A partition without progress: its next offset, and where reading by single records ends."""
+
+    offset: int
+    until: int
+
+
+class Suspects(dict[KafkaPartition, Suspect]):
+    """The suspect partitions of this process; their records are written one by one."""
+
+    def note_progress(self, partition: KafkaPartition, next_offset: int) -> None:
+        """Note that a batch was written up to this offset."""
+        suspect = self.get(partition)
+        if suspect is not None and next_offset >= suspect.until:
+            del self[partition]
+
+    def add_if_stalled(self, partition: KafkaPartition, claim: Claim, log_end: int) -> None:
+        """Mark a partition that has records, but made no progress under several claims."""
+        claims = claim.epoch - claim.moved_epoch
+        if claims < CLAIMS_WITHOUT_A_MOVE or claim.next_offset >= log_end:
+            return
+        until = min(log_end, claim.next_offset + RECORDS_ONE_BY_ONE)
+        self[partition] = Suspect(offset=claim.next_offset, until=until)
+        _log.error(
+            "partition_stalled",
+            partition=str(partition),
+            next_offset=claim.next_offset,
+            claims=claims,
+            why="each owner ended, or seemed dead, while it had these records: "
+            "they are read one by one",
+        )

@@ -1,0 +1,42 @@
+"""Partitions whose leader does not answer."""
+
+from collections.abc import Iterable
+
+from normalizer.errors import BrokerUnavailable
+from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader
+from normalizer.telemetry import get_logger
+
+_log = get_logger()
+
+
+class UnreachablePartitions(dict[KafkaPartition, str]):
+    """Assigned partitions to be claimed or verified whose leader does not answer, and why."""
+
+    def __init__(self, reader: GroupReader, kafka: TopicReader) -> None:
+        super().__init__()
+        self._reader = reader
+        self._kafka = kafka
+
+    async def reachable_bounds(
+        self, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, Bounds]:
+        """Return bounds of partitions whose leader answers, in order; add the others to this."""
+        wanted = sorted(partitions)
+        bounds = await self._kafka.reachable_bounds(wanted)
+        for partition in wanted:
+            if partition not in bounds:
+                self.mark(partition, BrokerUnavailable("it has no leader that answers"))
+        return dict(sorted(bounds.items()))
+
+    def mark(self, partition: KafkaPartition, why: BrokerUnavailable) -> None:
+        """Note that the leader is away; logged once."""
+        if partition not in self._reader.assigned:
+            return
+        if partition not in self:
+            _log.warning("partition_unavailable", partition=str(partition), why=str(why))
+        self[partition] = str(why)
+
+    def unmark(self, partition: KafkaPartition) -> None:
+        """Note that the leader answers; logged if it was away."""
+        if self.pop(partition, None):
+            _log.info("partition_recovered", partition=str(partition))

@@ -1,0 +1,85 @@
+"""Finds partitions that have records and make no progress.
+
+The client can lock up after a failed rebalance without an error, and a partition that another
+process took by mistake has no reader. During an outage nothing is stuck.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from normalizer.errors import RetryableError
+from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
+from normalizer.service.ownership import Ownership
+
+
+class Watchdog:
+    """Times how long assigned partitions make no progress; the limit is `limit_s`."""
+
+    def __init__(
+        self,
+        reader: GroupReader,
+        kafka: TopicReader,
+        ownership: Ownership,
+        *,
+        limit_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._reader = reader
+        self._kafka = kafka
+        self._ownership = ownership
+        self._limit_s = limit_s
+        self._clock = clock
+        self._writes: dict[int | str, float] = {}
+        self._moved_at_s: dict[KafkaPartition, float] = {}
+        self._rebalancing_since_s = clock()
+        self.stuck_earlier: set[KafkaPartition] = set()
+
+    def note_progress(self, partition: KafkaPartition) -> None:
+        """Note that records of the partition have arrived."""
+        self._moved_at_s[partition] = self._clock()
+        self.stuck_earlier.discard(partition)
+
+    def note_rebalance(self) -> None:
+        """Note that a rebalance has begun."""
+        self._rebalancing_since_s = self._clock()
+
+    @contextlib.contextmanager
+    def writing(self, writer: int | str) -> Iterator[None]:
+        """Note that this writer, or its child process, is busy: what waits for it is not stuck."""
+        self._writes[writer] = self._clock()
+        try:
+            yield
+        finally:
+            del self._writes[writer]
+
+    def is_write_slow(self) -> bool:
+        """Whether a write has lasted for half of the limit."""
+        now_s = self._clock()
+        return any(now_s - at_s > self._limit_s / 2 for at_s in self._writes.values())
+
+    def restart_clock(self) -> None:
+        """Count the time without progress from now on."""
+        self._moved_at_s = dict.fromkeys(self._reader.assigned, self._clock())
+        self._rebalancing_since_s = self._clock()
+
+    async def find_stuck(self) -> set[KafkaPartition] | None:
+        """Return partitions with records and without progress for the limit; None if all is well.
+
+        The set is empty if the group itself does not finish its rebalance. A partition whose leader
+        is away is not stuck: its time starts when the leader is back.
+        """
+        since_s = self._clock() - self._limit_s
+        if self._reader.rebalancing:
+            return set() if self._rebalancing_since_s <= since_s else None
+        still = {
+            partition
+            for partition in self._reader.assigned - self._ownership.stopped.keys()
+            if self._moved_at_s.get(partition, since_s) <= since_s
+        }
+        try:
+            bounds = await self._kafka.reachable_bounds(still)
+        except RetryableError:
+            bounds = {}
+        self._moved_at_s |= dict.fromkeys(still - bounds.keys(), self._clock())
+        ends = {one: at.end for one, at in bounds.items()}
+        return {one for one, end in ends.items() if end > self._reader.next_offset(one)} or None

@@ -1,0 +1,149 @@
+"""Plans what a batch writes, and in how many transactions."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import Batch
+from normalizer.core.coordinates import (
+    DEDUP_ALWAYS,
+    Coordinates,
+    DedupHorizon,
+    coordinates_of,
+    source_key,
+)
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
+from normalizer.envelope import Envelope, Rejected
+from normalizer.errors import FatalError
+from normalizer.store.grid import Grid
+from normalizer.store.rows import StoredRows
+from normalizer.store.sorted_outcomes import Exclusions, SortedOutcomes, sort_outcomes
+
+_MERGE_FIRST_BATCHES: Final = 1_000
+"""After a cross-partition merge, use the two-transaction path for this many batches."""
+
+
+class BatchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one batch writes. It was made from `dedup_horizon` and `exclusions`.
+
+    `rows_are_shared`: another writer may write the same executions at this moment. `merged` are the
+    records that an earlier transaction of this batch merged into stored rows.
+    """
+
+    dedup_horizon: DedupHorizon
+    exclusions: Exclusions
+    sorted_outcomes: SortedOutcomes
+    write_plan: WritePlan
+    rows_are_shared: bool
+    merged: frozenset[Coordinates]
+
+    @property
+    def needs_merge_first(self) -> bool:
+        """Whether the stored rows must be changed in a transaction of their own.
+
+        COPY and UPDATE each fire the projections' triggers. In one transaction they would lock the
+        projections' rows twice over, and two writers of the same executions could deadlock.
+        """
+        return bool(
+            self.rows_are_shared
+            and self.write_plan.inserts
+            and self.write_plan.updates
+            and not self.updating_records() <= self.merged
+        )
+
+    def updating_records(self) -> frozenset[Coordinates]:
+        """The records that change stored rows: merged into them, or another event of their id."""
+        changed = {row.event_id for row in self.write_plan.updates}
+        return frozenset(
+            coordinates_of(event)
+            for event, (outcome, row) in zip(
+                self.sorted_outcomes.events, self.write_plan.outcomes, strict=True
+            )
+            if (outcome == "merged" and row in changed)
+            or (outcome == "stored" and event.event_id != row and event.event_id in changed)
+        )
+
+    def after_merge(self) -> "BatchPlan":
+        """What is left to write once the stored rows are changed."""
+        return msgspec.structs.replace(
+            self,
+            write_plan=msgspec.structs.replace(self.write_plan, updates=[], ambiguous=0),
+            merged=self.merged | self.updating_records(),
+        )
+
+    def still_holds(self, dedup_horizon: DedupHorizon, exclusions: Exclusions) -> bool:
+        """Whether a later transaction can write this plan: nobody else writes these records.
+
+        If another event took the id of a new row meanwhile, the database refuses the row, and the
+        batch is planned again.
+        """
+        return not (self.dedup_horizon or dedup_horizon) and self.exclusions == exclusions
+
+
+class WriteProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """What the earlier transactions of one batch have found out and done.
+
+    `refused` are the events whose rows the database refuses. `merged` are the records whose rows
+    are changed already, which left `ambiguous` rows ambiguous. `plan` is what is left to write;
+    None where the batch must be planned again.
+    """
+
+    refused: dict[Coordinates, Rejected] = {}
+    merged: frozenset[Coordinates] = frozenset()
+    ambiguous: int = 0
+    plan: BatchPlan | None = None
+
+
+class BatchPlanner:
+    """Plans batches. Remembers for a while that other writers share the rows.
+
+    Without `accept_expired` it raises FatalError for events before the horizon of retention.
+    """
+
+    def __init__(self, grid: Grid, *, accept_expired: bool) -> None:
+        self._grid = grid
+        self._accept_expired = accept_expired
+        self.merge_first_batches = 0
+        """How many further batches use the two-transaction path."""
+
+    async def plan(
+        self,
+        connection: asyncpg.Connection,
+        batch: Batch,
+        progress: WriteProgress,
+        exclusions: Exclusions,
+        dedup_horizon: DedupHorizon,
+    ) -> BatchPlan:
+        """Compare the batch with the stored rows, which stay locked until the transaction ends."""
+        sorted_outcomes = sort_outcomes(batch, progress.refused, exclusions, dedup_horizon)
+        if sorted_outcomes.expired and not self._accept_expired:
+            raise FatalError(
+                f"{sorted_outcomes.expired:,} of the next events lie before the horizon of "
+                f"retention, {exclusions.horizon:%Y-%m-%dT%H:%M:%SZ}, and would be ignored: "
+                "--accept-expired goes on without them"
+            )
+        events = sorted_outcomes.events
+        write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
+        return BatchPlan(
+            dedup_horizon=dedup_horizon,
+            exclusions=exclusions,
+            sorted_outcomes=sorted_outcomes,
+            write_plan=write_plan,
+            rows_are_shared=self._are_rows_shared(events, write_plan, dedup_horizon),
+            merged=progress.merged,
+        )
+
+    def _are_rows_shared(
+        self, events: Sequence[Envelope], write_plan: WritePlan, dedup_horizon: DedupHorizon
+    ) -> bool:
+        """Whether this batch, or one not long ago, changes rows of a partition of other writers."""
+        if write_plan.updates:
+            sources = {source_key(event) for event in events}
+            ours = {source for source in sources if dedup_horizon.get(source, 0) < DEDUP_ALWAYS}
+            if any(source_key(row) not in ours for row in write_plan.updates):
+                self.merge_first_batches = _MERGE_FIRST_BATCHES
+        self.merge_first_batches = max(self.merge_first_batches - 1, 0)
+        return self.merge_first_batches > 0

@@ -1,0 +1,147 @@
+"""Claims partitions for this process, and moves a claimed position over a gap.
+
+Every function here works inside a transaction of its caller, on the connection that it is given.
+"""
+
+from collections.abc import Sequence
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import LastRecord, PartitionBatch
+from normalizer.errors import PositionError
+from normalizer.store import store_statements
+from normalizer.store.migrate import refuse_edited
+from normalizer.store.protocol import check_protocol
+from normalizer.store.source_positions import (
+    OutcomeCounts,
+    add_gaps,
+    lock_positions,
+    move_positions,
+    why_claim_lost,
+)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A partition that this process owns from `epoch` on, with the position to read from.
+
+    `last_offset`, `last_recorded_ms` and `last_crc` identify the last record that was read. They
+    prove that the topic still holds the records of the stored position.
+    """
+
+    topic: str
+    incarnation: int
+    partition: int
+    epoch: int
+    next_offset: int
+    cluster_id: str
+    last_offset: int | None
+    last_recorded_ms: int | None
+    last_crc: int | None
+    moved_epoch: int = 0
+
+    @property
+    def last(self) -> LastRecord | None:
+        """The last record that was read; None before the first."""
+        if self.last_offset is None or self.last_crc is None:
+            return None
+        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
+
+
+async def claim_partition(
+    connection: asyncpg.Connection,
+    *,
+    topic: str,
+    partition: int,
+    owner: str,
+    cluster_id: str,
+    log_start: int,
+    log_end: int | None,
+) -> Claim:
+    """Raise the epoch of the partition's position, which the caller owns from then on.
+
+    Waits for the owner's transaction in flight. Raises FatalError where the database has a schema
+    or a protocol that this code must not write to.
+    """
+    await refuse_edited(connection)
+    claim = (store_statements.CLAIM, topic, partition, owner, log_end)
+    row = await connection.fetchrow(*claim)
+    if row is None:
+        first = ([topic], [0], [partition])
+        await connection.execute(store_statements.ADD_DEDUP_HORIZON, *first)
+        await connection.fetch(store_statements.LOCK_DEDUP_HORIZON, *first)
+        # Another process may begin the position at the same moment: then its row is claimed.
+        row = await connection.fetchrow(
+            store_statements.BEGIN_FIRST_INCARNATION,
+            topic,
+            partition,
+            cluster_id,
+            owner,
+            log_start,
+        ) or await connection.fetchrow(*claim)
+    await check_protocol(connection)
+    return Claim(topic=topic, partition=partition, **row)
+
+
+async def find_lost_claims(
+    connection: asyncpg.Connection, claims: Sequence[Claim]
+) -> list[tuple[Claim, PositionError]]:
+    """Find the claims that no longer hold, each with its Fenced or PositionMoved."""
+    keys = [(claim.topic, claim.incarnation, claim.partition) for claim in claims]
+    rows = await connection.fetch(
+        store_statements.FIND_POSITIONS, *map(list, zip(*keys, strict=True))
+    )
+    positions = {tuple(row)[:3]: row for row in rows}
+    reasons = [
+        (claim, why_claim_lost(claim.topic, claim.partition, claim.epoch, positions.get(key)))
+        for claim, key in zip(claims, keys, strict=True)
+    ]
+    return [(claim, why) for claim, why in reasons if why]
+
+
+async def begin_next_incarnation(
+    connection: asyncpg.Connection, claim: Claim, *, owner: str, cluster_id: str, log_start: int
+) -> Claim:
+    """Begin the next incarnation of the claimed partition at `log_start`, and claim it.
+
+    Raises Fenced and PositionMoved.
+    """
+    await lock_positions(connection, (_gap_part(claim, claim.next_offset),))
+    row = await connection.fetchrow(
+        store_statements.BEGIN_NEXT_INCARNATION,
+        claim.topic,
+        claim.incarnation,
+        claim.partition,
+        cluster_id,
+        owner,
+        log_start,
+    )
+    return Claim(topic=claim.topic, partition=claim.partition, **row)
+
+
+async def move_over_gap(
+    connection: asyncpg.Connection, claim: Claim, *, next_offset: int, reason: str
+) -> Claim:
+    """Move the claimed position to `next_offset`, and store the offsets between as a gap.
+
+    Does nothing if an earlier call did so already. Raises Fenced and PositionMoved.
+    """
+    part = _gap_part(claim, next_offset)
+    if await lock_positions(connection, (part,)) is not None:
+        await add_gaps(connection, (part,), reason)
+        await move_positions(connection, [(part, OutcomeCounts().totals(part))])
+    return msgspec.structs.replace(claim, next_offset=next_offset)
+
+
+def _gap_part(claim: Claim, next_offset: int) -> PartitionBatch:
+    """A part without records, from the claimed position up to `next_offset`."""
+    return PartitionBatch(
+        topic=claim.topic,
+        incarnation=claim.incarnation,
+        partition=claim.partition,
+        epoch=claim.epoch,
+        from_offset=claim.next_offset,
+        next_offset=next_offset,
+        items=[],
+        holes=((claim.next_offset, next_offset),),
+    )

@@ -1,0 +1,84 @@
+"""Finds the events whose rows the database refuses, by writing them and rolling back."""
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from normalizer.core.batch import Batch
+from normalizer.core.coordinates import NO_DEDUP_HORIZON, Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.reconcile import reconcile
+from normalizer.core.stored_events import WritePlan
+from normalizer.envelope import Envelope, Rejected
+from normalizer.store import store_statements
+from normalizer.store.grid import Grid
+from normalizer.store.rows import StoredRows, copy_rows, find_refused_rows, update_rows
+from normalizer.store.sorted_outcomes import begin_batch, sort_outcomes
+from normalizer.store.source_positions import Positions
+
+
+class RowIsolation:
+    """Isolates the refused rows of a batch; the caller rolls the transaction back."""
+
+    def __init__(self, positions: Positions, grid: Grid) -> None:
+        self._positions = positions
+        self._grid = grid
+
+    async def isolate_rows(
+        self, batch: Batch, refused: dict[Coordinates, Rejected], connection: asyncpg.Connection
+    ) -> dict[Coordinates, Rejected]:
+        """Find the events whose rows are refused, besides those in `refused`."""
+        dedup_horizon = await self._positions.lock(connection, batch.parts) or NO_DEDUP_HORIZON
+        _, exclusions = await begin_batch(connection, batch)
+        events = sort_outcomes(batch, refused, exclusions, dedup_horizon).events
+        # A constraint that is checked at COMMIT must fail here, with the row that violates it.
+        await connection.execute(store_statements.CHECK_CONSTRAINTS_NOW)
+        codes, write_plan = await self._try_rows(connection, events, dedup_horizon)
+        reports: dict[int, list[Envelope]] = {}
+        for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True):
+            if row in codes and outcome != "duplicate":
+                reports.setdefault(row, []).append(event)
+        return {
+            coordinates_of(event): Rejected(
+                reason="rejected_by_database",
+                detail="the database refused the row: " + (codes[row] or "it cannot be encoded"),
+                shape=event.shape,
+                index=event.source_index,
+                sqlstate=codes[row],
+            )
+            for row, row_reports in reports.items()
+            for event in await self._isolate_reports(connection, row_reports, dedup_horizon)
+        }
+
+    async def _try_rows(
+        self,
+        connection: asyncpg.Connection,
+        events: Sequence[Envelope],
+        dedup_horizon: DedupHorizon,
+    ) -> tuple[dict[int, str | None], WritePlan]:
+        """The SQLSTATE of each refused row, by its id; every row is rolled back."""
+        write_plan = await reconcile(events, StoredRows(connection, self._grid), dedup_horizon)
+
+        async def insert(rows: Sequence[Envelope]) -> None:
+            await copy_rows(connection, rows, 0)
+
+        async def update(rows: Sequence[Envelope]) -> None:
+            await update_rows(connection, rows, self._grid)
+
+        codes = await find_refused_rows(connection, write_plan.inserts, insert)
+        return codes | await find_refused_rows(connection, write_plan.updates, update), write_plan
+
+    async def _isolate_reports(
+        self,
+        connection: asyncpg.Connection,
+        reports: Sequence[Envelope],
+        dedup_horizon: DedupHorizon,
+    ) -> Sequence[Envelope]:
+        """Of the reports merged into one refused row: those refused alone, else the last one."""
+        if len(reports) == 1:
+            return reports
+        refused_alone = [
+            event
+            for event in reports
+            if (await self._try_rows(connection, [event], dedup_horizon))[0]
+        ]
+        return refused_alone or reports[-1:]

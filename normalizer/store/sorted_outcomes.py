@@ -1,0 +1,109 @@
+"""Sorts a batch's outcomes by kind: events to store, records to quarantine, records to ignore."""
+
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import Batch
+from normalizer.core.coordinates import Coordinates, DedupHorizon, coordinates_of
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.rules.timestamps import recorded_at
+from normalizer.envelope import Envelope, Ignored, Normalized, Rejected
+from normalizer.store import store_statements
+from normalizer.store.quarantine_writer import RejectedRecord
+from normalizer.store.source_positions import OutcomeCounts
+
+
+class Exclusions(msgspec.Struct, frozen=True, kw_only=True):
+    """What is ignored although it is valid: events before the horizon, forgotten executions.
+
+    `horizon` is the horizon of retention; None where nothing expires.
+    """
+
+    horizon: datetime | None
+    forgotten: frozenset[int]
+
+
+class SortedOutcomes(msgspec.Struct, kw_only=True):
+    """A batch's outcomes by kind; ignored ones are only counted.
+
+    `counts` is parallel to the batch's parts, and so is `ends`: the index in `events` after the
+    last event of each part. `counts_of_refusals` is parallel to `refusals`: the counts of the part
+    that each refusal belongs to. `expired` counts the events before the horizon, `expired_unread`
+    those of them that no earlier batch has read.
+    """
+
+    counts: list[OutcomeCounts]
+    events: list[Envelope] = []
+    ends: list[int] = []
+    refusals: list[RejectedRecord] = []
+    counts_of_refusals: list[OutcomeCounts] = []
+    expired: int = 0
+    expired_unread: int = 0
+
+    def add_refusal(self, refusal: RejectedRecord, counts: OutcomeCounts) -> None:
+        """Add a refused record, and the counts of its part."""
+        self.refusals.append(refusal)
+        self.counts_of_refusals.append(counts)
+
+
+async def begin_batch(connection: asyncpg.Connection, batch: Batch) -> tuple[int, Exclusions]:
+    """A new batch id, and what this transaction has to ignore."""
+    execution_ids = {
+        outcome.execution_id
+        for _, outcomes in batch.items()
+        for outcome in outcomes
+        # No row can hold an id outside bigint. Such a row is refused later, not the whole batch.
+        if isinstance(outcome, Envelope) and -(1 << 63) <= outcome.execution_id < 1 << 63
+    }
+    batch_id, horizon, forgotten = await connection.fetchrow(
+        store_statements.BEGIN_BATCH, list(execution_ids)
+    )
+    return batch_id, Exclusions(horizon=horizon, forgotten=frozenset(forgotten))
+
+
+def sort_outcomes(
+    batch: Batch,
+    refused: dict[Coordinates, Rejected],
+    exclusions: Exclusions,
+    dedup_horizon: DedupHorizon,
+) -> SortedOutcomes:
+    """Sort the outcomes of every record; `refused` are events whose rows the database refuses."""
+    sorted_outcomes = SortedOutcomes(counts=[OutcomeCounts() for _ in batch.parts])
+    events, horizon, forgotten = sorted_outcomes.events, exclusions.horizon, exclusions.forgotten
+    for part, counts in zip(batch.parts, sorted_outcomes.counts, strict=True):
+        for record, outcomes in part.items:
+            for outcome in outcomes:
+                if horizon is not None and is_expired(record, outcome, horizon):
+                    counts.add("ignored")
+                    sorted_outcomes.expired += 1
+                    source = (record.topic, record.incarnation, record.partition)
+                    sorted_outcomes.expired_unread += record.offset >= dedup_horizon.get(source, 0)
+                    continue
+                match outcome:
+                    case Envelope() if forgotten and outcome.execution_id in forgotten:
+                        counts.add("ignored")
+                    case Envelope():
+                        if refused and (rejected := refused.get(coordinates_of(outcome))):
+                            sorted_outcomes.add_refusal(RejectedRecord(record, rejected), counts)
+                        else:
+                            events.append(outcome)
+                    case Rejected():
+                        sorted_outcomes.add_refusal(RejectedRecord(record, outcome), counts)
+                    case Ignored():
+                        counts.add("ignored")
+        sorted_outcomes.ends.append(len(events))
+    return sorted_outcomes
+
+
+def is_expired(record: RawRecord, outcome: Normalized, horizon: datetime) -> bool:
+    """Whether the outcome lies before the horizon of retention.
+
+    Compares the time that Kafka recorded, else the event's own time, as retention does for stored
+    rows. An outcome without any time never expires.
+    """
+    time = recorded_at(record.recorded_ms)
+    if time is None and isinstance(outcome, Envelope):
+        time = outcome.created_at
+    return time is not None and time < horizon and not isinstance(outcome, Ignored)

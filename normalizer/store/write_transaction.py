@@ -1,0 +1,170 @@
+"""Writes a batch in one transaction: the only code that writes events.
+
+Locks the positions and checks the epoch and the offset, reconciles the events with the stored rows,
+copies new rows, updates changed ones, stores refused records in quarantine, and moves the positions
+with their running totals.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import asyncpg
+import msgspec
+
+from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.coordinates import DedupHorizon, coordinates_of
+from normalizer.core.stored_events import Outcome
+from normalizer.envelope import Envelope
+from normalizer.store.batch_plan import BatchPlan, BatchPlanner, WriteProgress
+from normalizer.store.grid import Grid
+from normalizer.store.quarantine_writer import RejectedRecord, write_quarantine
+from normalizer.store.rows import StoredRows, add_merged_records, copy_rows, update_rows
+from normalizer.store.sorted_outcomes import SortedOutcomes, begin_batch
+from normalizer.store.source_positions import Positions
+
+
+class CommittedBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one committed batch did, for metrics.
+
+    `new` are the inserted rows. `outcomes` is parallel to `events`; `kept` is parallel to
+    `refusals`: whether the refusal is new. `expired_unread` counts the events that were ignored as
+    expired and that no earlier batch has read. `ambiguous` counts the rows that since this batch
+    hold a report that may be another event's. `commit_s` is how long COMMIT took.
+    """
+
+    events: Sequence[Envelope]
+    new: Sequence[Envelope]
+    outcomes: Sequence[tuple[Outcome, int]]
+    refusals: Sequence[RejectedRecord]
+    kept: Sequence[bool]
+    totals: OutcomeTotals
+    expired_unread: int
+    ambiguous: int = 0
+    commit_s: float = 0.0
+
+
+class WriteTransaction:
+    """The steps of the transaction that writes a batch."""
+
+    def __init__(self, positions: Positions, grid: Grid, planner: BatchPlanner) -> None:
+        self._positions = positions
+        self._grid = grid
+        self._planner = planner
+
+    async def run(
+        self, batch: Batch, progress: WriteProgress, connection: asyncpg.Connection
+    ) -> CommittedBatch | WriteProgress | None:
+        """Write the batch, or only the merge that its plan needs first.
+
+        WriteProgress: the merge is done, and the batch needs another transaction. None: an earlier
+        commit of this batch took effect, so nothing is left to write. Raises Fenced, PositionMoved.
+        """
+        dedup_horizon = await self._positions.lock(connection, batch.parts)
+        if dedup_horizon is None:
+            return None
+        batch_id, exclusions = await begin_batch(connection, batch)
+        plan = progress.plan
+        if plan is None or not plan.still_holds(dedup_horizon, exclusions):
+            plan = await self._planner.plan(connection, batch, progress, exclusions, dedup_horizon)
+        if plan.needs_merge_first:
+            return await self._merge_first(connection, plan, progress)
+        outcomes = await self._write_rows(connection, plan, batch_id)
+        refusals = plan.sorted_outcomes.refusals
+        kept = await self._quarantine(connection, refusals, batch_id, dedup_horizon)
+        _count(plan.sorted_outcomes, outcomes, kept)
+        moves = [
+            (part, counts.totals(part))
+            for part, counts in zip(batch.parts, plan.sorted_outcomes.counts, strict=True)
+        ]
+        await self._positions.move(connection, moves, batch_id, refusals)
+        return CommittedBatch(
+            events=plan.sorted_outcomes.events,
+            new=plan.write_plan.inserts,
+            outcomes=outcomes,
+            refusals=refusals,
+            kept=kept,
+            totals=sum((totals for _, totals in moves), OutcomeTotals()),
+            expired_unread=plan.sorted_outcomes.expired_unread,
+            ambiguous=plan.write_plan.ambiguous + progress.ambiguous,
+        )
+
+    async def _merge_first(
+        self, connection: asyncpg.Connection, plan: BatchPlan, progress: WriteProgress
+    ) -> WriteProgress:
+        """Change the stored rows, and write nothing else of the batch."""
+        write_plan, updating = plan.write_plan, plan.updating_records()
+        await update_rows(connection, write_plan.updates, self._grid)
+        await add_merged_records(
+            connection, [record for record in write_plan.merged_records if record[0] in updating]
+        )
+        left = plan.after_merge()
+        return WriteProgress(
+            refused=progress.refused,
+            merged=left.merged,
+            ambiguous=progress.ambiguous + write_plan.ambiguous,
+            plan=left,
+        )
+
+    async def _write_rows(
+        self, connection: asyncpg.Connection, plan: BatchPlan, batch_id: int
+    ) -> list[tuple[Outcome, int]]:
+        """Insert and change the rows of the plan; the outcome of each event, and its row's id."""
+        write_plan, merged = plan.write_plan, plan.merged
+        await copy_rows(connection, write_plan.inserts, batch_id)
+        await update_rows(connection, write_plan.updates, self._grid)
+        await add_merged_records(
+            connection, [record for record in write_plan.merged_records if record[0] not in merged]
+        )
+        if not merged:
+            return write_plan.outcomes
+        # What this batch merged in its first transaction looks like a duplicate in the second.
+        return [
+            ("merged", row)
+            if outcome == "duplicate" and coordinates_of(event) in merged
+            else (outcome, row)
+            for event, (outcome, row) in zip(
+                plan.sorted_outcomes.events, write_plan.outcomes, strict=True
+            )
+        ]
+
+    async def _quarantine(
+        self,
+        connection: asyncpg.Connection,
+        refusals: Sequence[RejectedRecord],
+        batch_id: int,
+        dedup_horizon: DedupHorizon,
+    ) -> list[bool]:
+        """Store the refusals; for each, whether it is new.
+
+        A record that made a row under earlier rules stays a row: its refusal is not stored.
+        """
+        below = {
+            refusal.coordinates
+            for refusal in refusals
+            if refusal.record.offset < dedup_horizon.get(refusal.coordinates[:3], 0)
+        }
+        stored_before = (
+            await StoredRows(connection, self._grid).find_rows_at(below) if below else {}
+        )
+        kept = iter(
+            await write_quarantine(
+                connection,
+                [one for one in refusals if one.coordinates not in stored_before],
+                batch_id,
+            )
+        )
+        return [refusal.coordinates not in stored_before and next(kept) for refusal in refusals]
+
+
+def _count(
+    sorted_outcomes: SortedOutcomes,
+    outcomes: Sequence[tuple[Outcome, int]],
+    kept: Sequence[bool],
+) -> None:
+    """Add the outcomes of events and refusals to the counts of their parts."""
+    for counts, (first, after) in zip(
+        sorted_outcomes.counts, pairwise((0, *sorted_outcomes.ends)), strict=True
+    ):
+        counts.add_outcomes(outcomes[first:after])
+    for counts, is_new in zip(sorted_outcomes.counts_of_refusals, kept, strict=True):
+        counts.add("quarantined" if is_new else "duplicate")

@@ -1,0 +1,65 @@
+"""Renders the OpenAPI document as an HTML page, which the dashboard links to as "API"."""
+
+from collections.abc import Iterator
+from html import escape
+from typing import Any, Final
+
+_HEAD: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>API · Projector</title>
+<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/assets/page.css">
+<script src="/assets/theme.js"></script>
+</head>
+<body>
+<main class="api">
+<p><a href="/" class="back">← Dashboard</a></p>
+<h1>HTTP API</h1>
+"""
+_TAIL: Final = "</main>\n</body>\n</html>\n"
+
+
+def as_html(openapi: dict[str, Any]) -> bytes:
+    """The page, in UTF-8. `openapi` is the document that `openapi.document` returns."""
+    return "".join([_HEAD, *_intro(openapi), *_endpoints(openapi), _TAIL]).encode()
+
+
+def _intro(openapi: dict[str, Any]) -> Iterator[str]:
+    yield f"<p>{escape(openapi['info']['description'])}</p>\n"
+    yield (
+        "<p>Only GET and HEAD are served. For programs, the same description is an "
+        '<a href="/openapi.json">OpenAPI document</a>.</p>\n'
+    )
+
+
+def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
+    for path, operations in openapi["paths"].items():
+        operation = operations["get"]
+        yield f'<section id="{operation["operationId"]}">\n<h2><code>{escape(path)}</code></h2>\n'
+        yield f"<p>{escape(operation['summary'])}</p>\n"
+        in_query = [one for one in operation["parameters"] if one["in"] == "query"]
+        if in_query:
+            yield "<dl>\n"
+            for parameter in in_query:
+                yield f"<dt><code>{escape(parameter['name'])}</code></dt>"
+                yield f"<dd>{escape(_meaning(parameter))}</dd>\n"
+            yield "</dl>\n"
+        yield "</section>\n"
+
+
+def _meaning(parameter: dict[str, Any]) -> str:
+    """Its description, the values that it accepts, and its default."""
+    schema = parameter["schema"]
+    item = schema.get("items", schema)
+    sentences = [parameter["description"]]
+    if "enum" in item:
+        sentences.append(f"Values: {', '.join(str(one) for one in item['enum'])}.")
+    default = schema.get("default")
+    if default is not None:
+        text = ", ".join(default) if isinstance(default, tuple | list) else default
+        sentences.append(f"Default: {text}.")
+    return " ".join(one for one in sentences if one) or "A filter."

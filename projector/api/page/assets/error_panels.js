@@ -1,0 +1,79 @@
+// Failed calls: rates by step and attempt, first-attempt success, and errors by class.
+
+import { h } from "./dom.js";
+import { attempt, count, percent, plural, windowText } from "./format.js";
+import { FEW_CALLS, empty, expandButton, failedCalls, some, sum, tally } from "./panel_parts.js";
+
+function heat(row) {
+  if (!row || !row.calls) return null;
+  if (row.error_rate === 0) return "0";
+  return row.error_rate < 0.02 ? "1" : row.error_rate < 0.1 ? "2" : row.error_rate < 0.25 ? "3" : "4";
+}
+
+export function drawErrors({ errors }, { address, expanded }) {
+  const { rows } = errors;
+  if (!rows.length) return empty(`No call finished ${windowText(address)}.`);
+  const attempts = [...new Set(rows.map((row) => row.attempts))].sort((a, b) => a - b);
+  const steps = new Map();
+  const total = new Map();
+  for (const row of rows) {
+    if (!steps.has(row.step)) steps.set(row.step, new Map());
+    steps.get(row.step).set(row.attempts, row);
+    const all = total.get(row.attempts) ?? { calls: 0, failed: 0 };
+    all.calls += row.calls;
+    all.failed += row.failed;
+    all.error_rate = all.failed / all.calls;
+    total.set(row.attempts, all);
+  }
+  const failed = (cells) => sum([...cells.values()], "failed");
+  const order = [...steps].sort((a, b) => failed(b[1]) - failed(a[1]) || (a[0] < b[0] ? -1 : 1));
+  const cell = (row, step, n) => h("td", { class: "heat", "data-heat": heat(row),
+    "data-few": row && row.calls < FEW_CALLS ? "" : null },
+  row && h(row.failed ? "a" : "span", row.failed
+    ? { href: failedCalls(address, { step, attempts: n }),
+        "aria-label": `${step ?? "all steps"}, ${attempt(n)}: ${percent(row.error_rate)}, ` +
+          `${count(row.failed)} of ${plural(row.calls, "call")} failed` }
+    : {}, h("b", {}, percent(row.error_rate)), h("small", {}, `${count(row.failed)} of ${count(row.calls)}`)));
+  return [
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Error rate by step and attempt" },
+      h("table", { class: "matrix" },
+        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Step"),
+          attempts.map((n) => h("th", { scope: "col" }, attempt(n))))),
+        h("tbody", {},
+          h("tr", { class: "total", "data-key": "all" }, h("th", { scope: "row" }, "all steps"),
+            attempts.map((n) => cell(total.get(n), address.step, n))),
+          some(order, expanded).map(([step, cells]) => h("tr", { "data-key": `step-${step}` },
+            h("th", { scope: "row" }, step || "(no step)"),
+            attempts.map((n) => cell(cells.get(n), step, n))))))),
+    h("div", { class: "under" },
+      h("ul", { class: "key", "aria-hidden": "true" },
+        [["1", "under 2%"], ["2", "2–10%"], ["3", "10–25%"], ["4", "25% and more"]].map(([level, word]) =>
+          h("li", { "data-heat": level }, word)),
+        h("li", { "data-heat": "4", "data-few": "" }, `under ${FEW_CALLS} calls`)),
+      expandButton("errors", order, expanded, "step")),
+  ];
+}
+
+export function drawFirst({ first }, { address, expanded }) {
+  const unsure = (row) => row.calls < FEW_CALLS;
+  const rows = [...first.rows].sort((a, b) => unsure(a) - unsure(b) || a.success_rate - b.success_rate || b.calls - a.calls);
+  if (!rows.length) return empty(`No first attempt finished ${windowText(address)}.`);
+  return [
+    h("ol", { class: "bars" }, some(rows, expanded).map((row) =>
+      h("li", { "data-key": `first-${row.step}` },
+        h("a", { href: failedCalls(address, { step: row.step, attempts: 0 }) },
+          h("span", { class: "what" }, row.step || "(no step)"),
+          h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.success_rate } }),
+          h("b", {}, percent(row.success_rate)),
+          h("small", {}, `${count(row.succeeded)} of ${count(row.calls)}`))))),
+    h("div", { class: "under" }, expandButton("first", rows, expanded, "step")),
+  ];
+}
+
+export function drawWhy({ why }, { address, expanded }) {
+  const entries = why.rows.map((row) => ({ key: `why-${row.error_class}`, what: row.error_class || "(no text)",
+    n: row.calls, detail: "" }));
+  if (!entries.length) return empty(`No call failed ${windowText(address)}.`);
+  return [tally(entries, expanded), h("div", { class: "under" },
+    h("a", { href: failedCalls(address, {}) }, "The failed calls"), expandButton("why", entries, expanded, "kind"))];
+}

@@ -1,0 +1,39 @@
+// Events per second, refused records and coercions.
+
+import { h } from "./dom.js";
+import { clock, count, rate, windowText } from "./format.js";
+import { empty, expandButton, figures, grouped, stacked, sum, tally } from "./panel_parts.js";
+
+export function drawRates({ rates }) {
+  const minute = Math.floor(new Date(rates.read_at) / 60000) * 60000;
+  const rows = rates.rows.filter((row) => new Date(row.at).getTime() < minute);
+  if (!rows.length) {
+    return empty(rates.rows.length ? "The first minute is not complete yet." : "No event in the last two hours.");
+  }
+  const drawn = stacked({ ...rates, rows }, "event_type", "events_per_s", "area", { full: true });
+  const last = rows.filter((row) => row.at === rows[0].at);
+  return {
+    nodes: figures("rates",
+      `events per second, ${rate(sum(last, "events_per_s"))} in the minute of ${clock(rows[0].at)}`, drawn.entries, [
+        { name: "Minute", cell: (row) => clock(row.at) },
+        { name: "Type", cell: (row) => row.event_type },
+        { name: "Events", number: true, cell: (row) => count(row.events) },
+        { name: "Per second", number: true, cell: (row) => rate(row.events_per_s) },
+      ], rows.slice(0, 120)),
+    charts: { rates: { ...drawn.spec, unit: "/s", height: 14 } },
+  };
+}
+
+export function drawQuarantine({ refused }, { address, expanded }) {
+  const entries = grouped(refused.rows, "reason", "shape", "refused");
+  if (!entries.length) return empty(`No record was refused ${windowText(address)}.`);
+  return [tally(entries, expanded), h("div", { class: "under" },
+    h("span", {}, h("code", {}, "normalizer quarantine list"), " lists them"),
+    expandButton("quarantine", entries, expanded, "reason"))];
+}
+
+export function drawCoercions({ coercions }, { address, expanded }) {
+  const entries = grouped(coercions.rows, "rule", "shape", "coercions");
+  if (!entries.length) return empty(`No value was changed or guessed ${windowText(address)}.`);
+  return [tally(entries, expanded), h("div", { class: "under" }, expandButton("coercions", entries, expanded, "rule"))];
+}

@@ -1,0 +1,53 @@
+// How far each partition was read, and whether the projections agree with the events.
+
+import { h, table } from "./dom.js";
+import { ago, count, plural, span } from "./format.js";
+import { empty, stamp } from "./panel_parts.js";
+
+/** How long ago all projections were last compared completely, by range and by sample. */
+function scopesText(verdicts) {
+  const said = [["all", "completely"], ["range", "by range"], ["sample", "by sample"]]
+    .map(([scope, words]) => [verdicts.map((row) => row[`${scope}_verified_at`]), words])
+    .filter(([times]) => times.every(Boolean))
+    .map(([times, words]) => `${words} ${span((Date.now() - Math.min(...times.map((at) => new Date(at)))) / 1000)} ago`);
+  return said.length ? `compared ${said.join(", ")}` : "not all compared yet";
+}
+
+export function drawFreshness({ freshness, agreement }) {
+  if (!freshness.rows.length) return empty("No record has been read yet. ", h("code", {}, "normalizer run"), " reads the log.");
+  const verdicts = agreement.rows;
+  const apart = verdicts.filter((row) => row.verdict === "divergent");
+  return [
+    table("Partitions", [
+      { name: "Partition", cell: (row) => [row.topic, h("b", {}, ` ${row.partition}`)] },
+      { name: "Read up to offset", number: true, cell: (row) => row.next_offset === null ? "–" : count(Number(row.next_offset)) },
+      { name: "State", cell: (row) => h("span", { class: "flag first", "data-state": logState([row]).state }, logState([row]).word) },
+      { name: "Waiting", number: true, cell: (row) => row.unread === null ? "–" : count(row.unread) },
+      { name: "Delay", number: true, cell: (row) => span(row.delay_s) },
+      { name: "Last commit", number: true, cell: (row) => ago(row.silent_s) },
+    ], freshness.rows, (row) => `${row.topic}-${row.partition}`),
+    h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
+      verdicts.length === 0
+        ? ["Not compared with the log yet: ", h("code", {}, "projector verify"), "."]
+        : apart.length
+          ? `${plural(apart.length, "projection disagrees", "projections disagree")} with the log, ` +
+            `the oldest since ${stamp(apart.map((row) => row.divergent_since).sort()[0])}: ` +
+            `${apart.map((row) => row.projection).join(", ")}.`
+          : `${plural(verdicts.length, "projection agrees", "projections agree")} with the log, ` +
+            `${scopesText(verdicts)}.`),
+  ];
+}
+
+/** The state of the log in one word: that of its worst partition. */
+export function logState(rows) {
+  const has = (...states) => rows.some((row) => states.includes(row.state));
+  if (has("dead")) return { word: "No reader", state: "bad" };
+  if (has("stopped")) return { word: "Stopped", state: "bad" };
+  if (has("unclaimed")) return { word: "Not claimed", state: "bad" };
+  if (has("broker_away")) return { word: "Broker away", state: "bad" };
+  if (has("behind")) {
+    return { word: `Behind ${span(Math.max(...rows.map((row) => row.behind_s ?? 0)))}`, state: "warn" };
+  }
+  if (!rows.length) return { word: "–", state: null };
+  return has("reading") ? { word: "Reading", state: null } : has("caught_up") ? { word: "Caught up", state: null } : { word: "From a file", state: null };
+}

@@ -1,0 +1,140 @@
+// Parts that several panels share: queries, lists, legends, charts with a table, and bins of time.
+
+import { link } from "./router.js";
+import { h, table } from "./dom.js";
+import { clock, count, day, local, plural } from "./format.js";
+
+const ROWS_SHOWN = 10;
+export const FEW_CALLS = 5;
+const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
+export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
+
+export function only(address, filters, more = {}) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(more)) for (const one of [value].flat()) query.append(name, one);
+  for (const name of filters) if (address[name]) query.append(name, address[name]);
+  return query;
+}
+
+function hours(address) {
+  return address.since
+    ? (new Date(address.until ?? Date.now()) - new Date(address.since)) / 3600000
+    : { "15m": 0.25, "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 }[address.last] ?? 24;
+}
+
+export const grain = (address) => (hours(address) > 200 ? "day" : hours(address) > 2 ? "hour" : "minute");
+
+/** A query over many days is slow and its result changes slowly, so it runs less often. */
+export const pace = (address) => (hours(address) > 25 ? { every: 30000 } : {});
+export const failedCalls = (address, changes) =>
+  link(address, { show: "calls", failed: "true", status: null, ...changes });
+
+export const empty = (...words) => [h("p", { class: "empty" }, words)];
+
+/** The first rows, or all if the panel is expanded. */
+export function some(rows, expanded, shown = ROWS_SHOWN) {
+  return expanded ? rows : rows.slice(0, shown);
+}
+
+export function expandButton(panel, rows, expanded, name, shown = ROWS_SHOWN) {
+  if (rows.length <= shown) return null;
+  return h("button", { class: "more", type: "button", "data-expand": panel, "aria-expanded": String(expanded) },
+    expanded ? `First ${shown} only` : `All ${plural(rows.length, name)}`);
+}
+
+function legend(entries) {
+  return h("ul", { class: "legend", "aria-hidden": "true" }, entries.map(([word, colour]) =>
+    h("li", { "data-colour": colour }, word)));
+}
+
+/** A chart, its legend, and a table with its numbers for those who cannot see it. */
+export function figures(id, words, legendEntries, columns, rows, after) {
+  return [
+    legend(legendEntries),
+    h("div", { class: "chart", id: `chart-${id}`, "data-key": `chart-${id}`, "data-own": "",
+      role: "img", "aria-label": words }),
+    h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"),
+      table(`Figures of ${words}`, columns, rows)),
+    after,
+  ];
+}
+
+export const STEP_MS = { minute: 60000, hour: 3600000, day: 86400000 };
+
+/**
+ * Every bin of the window, so that a time without data is drawn as 0. Bins before the first row are
+ * left out, but at least `least` bins are returned.
+ */
+export function bins(answer, least) {
+  const step = STEP_MS[answer.every];
+  const until = new Date(answer.until).getTime();
+  const first = Math.min(...answer.rows.map((row) => new Date(row.at).getTime()));
+  const from = Math.max(Math.floor(new Date(answer.since) / step) * step,
+    Math.min(first, Math.floor(until / step) * step - (least - 1) * step));
+  const all = [];
+  for (let at = from; at < until && all.length < 6000; at += step) all.push(at);
+  return all;
+}
+
+export const stamp = (iso, every) =>
+  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(local(iso)).slice(-8, -3)}`;
+
+/** Rows of (at, name, value) as stacked series: the greatest ones, and all others as one. */
+export function stacked(answer, name, value, as, { full = false } = {}) {
+  const step = STEP_MS[answer.every];
+  const now = new Date(answer.read_at).getTime();
+  const x = bins(answer, 30).filter((at) => !full || at + step <= now);
+  const totals = new Map();
+  for (const row of answer.rows) totals.set(row[name], (totals.get(row[name]) ?? 0) + Number(row[value]));
+  const order = [...totals].sort((a, b) => b[1] - a[1]).map(([one]) => one);
+  const own = order.slice(0, order.length > SERIES.length ? SERIES.length - 1 : SERIES.length);
+  const position = new Map(own.map((one, n) => [one, n]));
+  const index = new Map(x.map((at, n) => [at, n]));
+  const names = order.length > own.length ? [...own, "all others"] : own;
+  const y = names.map(() => x.map(() => 0));
+  for (const row of answer.rows) {
+    const n = index.get(new Date(row.at).getTime());
+    if (n !== undefined) y[position.get(row[name]) ?? own.length][n] += Number(row[value]);
+  }
+  const offset = as === "bar" ? step / 2 : 0;
+  const middle = x.map((at) => local(at + offset));
+  const word = (one) => one || "(none)";
+  return {
+    entries: names.map((one, n) => [word(one), SERIES[n]]),
+    spec: {
+      hover: "%H:%M",
+      range: x.length ? [local(x[0]), local(x.at(-1) + (as === "bar" ? step : 0))] : undefined,
+      traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, x: middle, y: y[n] })),
+    },
+  };
+}
+
+/** A list of numbers, each with a bar relative to the greatest. */
+export function tally(entries, expanded) {
+  const most = Math.max(...entries.map((one) => one.n));
+  return h("ol", { class: "bars plain" }, some(entries, expanded).map((one) =>
+    h("li", { "data-key": one.key },
+      h("div", {}, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
+        h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": one.n / most } }),
+        h("small", {}, one.detail)))));
+}
+
+export function grouped(rows, name, detail, value) {
+  const groups = new Map();
+  for (const row of rows) {
+    const group = groups.get(row[name]) ?? { key: `${name}-${row[name]}`, what: row[name], n: 0, parts: [] };
+    group.n += row[value];
+    group.parts.push({ n: row[value], word: row[detail] || "shape unknown" });
+    groups.set(row[name], group);
+  }
+  return [...groups.values()].sort((a, b) => b.n - a.n)
+    .map((group) => {
+      const parts = group.parts.sort((a, b) => b.n - a.n);
+      const said = parts.slice(0, 3).map((part) => `${part.word} ${count(part.n)}`);
+      return { ...group, detail: said.join(" · ") + (parts.length > 3 ? ` · and ${parts.length - 3} more` : "") };
+    });
+}
+
+/** A link to an execution; `command` is the call from which the reader comes. */
+export const execution = (address, id, command = null) =>
+  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command, failed: null }) }, id);

@@ -1,0 +1,48 @@
+"""How a command ends: its output, and errors as one line with an exit code."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+import click
+
+from normalizer.errors import ConfigurationError, FatalError, NormalizerError, StoreUnavailable
+from projector.maintenance.maintain import MaintainerBusy, StepsFailed
+
+FOUND: Final = 1
+FAILED: Final = 3
+STOPPED_AT_ONCE: Final = 130
+
+_T = TypeVar("_T")
+
+
+def print_result(text: str, *, nl: bool = True) -> None:
+    """Print a line. If the reader closed the pipe (`| head`), the work continues without output."""
+    try:
+        click.echo(text, nl=nl)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run_flow(flow: Coroutine[Any, Any, _T]) -> _T:
+    """Run a flow and return its result. An error becomes one line and an exit code."""
+    try:
+        return asyncio.run(flow)
+    except ConfigurationError as error:
+        raise click.UsageError(str(error)) from error
+    except StoreUnavailable as error:
+        raise _Failure(f"the database did not answer: {error}") from error
+    except (MaintainerBusy, StepsFailed, FatalError) as error:
+        raise _Failure(str(error)) from error
+    except NormalizerError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise SystemExit(STOPPED_AT_ONCE) from None
+
+
+class _Failure(click.ClickException):
+    """An error with its own exit code, because 1 means that something was found."""
+
+    exit_code = FAILED

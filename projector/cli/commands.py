@@ -1,0 +1,42 @@
+"""Every command of `projector` under its name."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import click
+
+from projector.api.serve_command import serve
+from projector.cli.maintain_command import maintain
+from projector.cli.repair_command import repair
+from projector.cli.verify_command import verify
+from projector.cli.view_commands import views, wait
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="event-normalizer")
+def main() -> None:
+    """Projections of the canonical events, grouped by attempts and status.
+
+    They are tables and views in PostgreSQL, schema projector, and are updated in the transaction of
+    their events. Any SQL client can read them, and they are never behind the stored events.
+
+    \b
+    projector views                    list every view, with the question that it answers
+    projector serve                    serve the dashboard and an HTTP API
+    projector verify                   compare the projections with the events
+    projector wait noetl.events:3:1042 wait until that record is in every view
+    projector repair                   repair what verify found to differ
+    projector maintain --dry-run       print what retention and compaction would do
+
+    DATABASE_URL is the database:
+
+    \b
+    DATABASE_URL=postgresql://reader:secret@db/noetl projector views
+
+    \b
+    Exit codes: 0 done; 1 something was found; 2 wrong usage or settings; 3 the database did not
+    answer, or trying again cannot help; 130 ended by a signal.
+    """
+
+
+for _command in (views, serve, verify, wait, repair, maintain):
+    main.add_command(_command)

@@ -1,0 +1,161 @@
+"""`projector maintain`."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from normalizer.errors import StoreUnavailable
+from projector.cli.command_ends import FOUND, print_result, run_flow
+from projector.cli.scope_options import parse_span, scope_of
+from projector.database_session import connected, database_url
+from projector.maintenance.archive import ArchiveFolder
+from projector.maintenance.maintain import Keep, MaintainerBusy, StepsFailed
+from projector.maintenance.maintain import maintain as run_maintain
+from projector.verify.verdict import Verdict
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print what would be done; change nothing.")
+@click.option(
+    "--keep-events",
+    envvar="PROJECTOR_KEEP_EVENTS",
+    metavar="SPAN",
+    help="Ignore events that reached the log longer ago, for example 90d. Default: for ever.",
+)
+@click.option(
+    "--keep-margin",
+    envvar="PROJECTOR_KEEP_MARGIN",
+    metavar="SPAN",
+    default="7d",
+    help="Keep stored events this much longer; default 7d. Reports of one event that are at most "
+    "this far apart count once.",
+)
+@click.option(
+    "--archive",
+    envvar="PROJECTOR_ARCHIVE",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write events to this folder before deleting them, as lines that a backfill can read.",
+)
+@click.option(
+    "--keep-executions",
+    envvar="PROJECTOR_KEEP_EXECUTIONS",
+    metavar="SPAN",
+    help="Delete executions silent for longer, once their events are deleted. Default: for ever.",
+)
+@click.option(
+    "--keep-quarantine",
+    envvar="PROJECTOR_KEEP_QUARANTINE",
+    metavar="SPAN",
+    help="Delete quarantine entries after this time. Default: for ever.",
+)
+@click.option(
+    "--keep-raw",
+    envvar="PROJECTOR_KEEP_RAW",
+    metavar="SPAN",
+    default="30d",
+    help="Delete the raw bytes of refused records after this time; default 30d.",
+)
+@click.option(
+    "--keep-hours",
+    envvar="PROJECTOR_KEEP_HOURS",
+    metavar="SPAN",
+    help="Delete hourly counts of deleted events after this time. Default: for ever.",
+)
+@click.option(
+    "--keep-gaps",
+    envvar="PROJECTOR_KEEP_GAPS",
+    metavar="SPAN",
+    help="Delete gaps of the log found longer ago. Default: for ever.",
+)
+@click.option(
+    "--keep-jobs",
+    envvar="PROJECTOR_KEEP_JOBS",
+    metavar="SPAN",
+    help="Delete job runs that ended longer ago, once their rows are deleted. Default: for ever.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(0),
+    default=2,
+    metavar="HOURS",
+    help="Verify this many random hours at the end; default 2, 0 for none.",
+)
+@click.option("--every", metavar="SPAN", help="Repeat after this pause, until SIGTERM.")
+def maintain(
+    *,
+    dry_run: bool,
+    archive: Path | None,
+    sample: int,
+    every: str | None,
+    **spans: str | None,
+) -> None:
+    """Delete old rows, compact counters, refresh statistics, and verify a sample.
+
+    \b
+    projector maintain --dry-run --keep-events 90d   print what it would do
+    projector maintain                               run once, for cron
+    projector maintain --every 15m                   run as a service
+
+    Events are kept for ever unless --keep-events is set. Then live reading and backfill ignore
+    older events as expired, and stored events that are older by the margin are deleted; their
+    counts are archived in the same transaction. No record counts twice, however often it is read.
+    The views keep every count; `projector verify` prints how many it can no longer check.
+
+    Any step can be interrupted at any moment; the next run continues. Only one maintain or repair
+    runs at a time. The verdicts on the sample are stored for the view projector.agreement; exit 1
+    if a row differs. If a step fails, the others still run, and the exit code is 3.
+    """
+    keep = Keep(
+        **{name.removeprefix("keep_"): parse_span(span) for name, span in spans.items() if span}
+    )
+
+    folder = ArchiveFolder(archive) if archive and not dry_run else None
+    pause_s = parse_span(every).total_seconds() if every else 0.0
+
+    async def once() -> bool:
+        agrees = True
+        scope = scope_of(None, None, None, sample, None) if sample else None
+        async with connected(database_url()) as connection:
+            async for done in run_maintain(
+                connection, keep, dry_run=dry_run, sample=scope, folder=folder
+            ):
+                print_result(str(done))
+                if isinstance(done, Verdict):
+                    agrees = agrees and done.verdict == "match"
+        return agrees
+
+    async def run_as_service() -> bool:
+        with _stopping() as stop:
+            while not stop.is_set():
+                try:
+                    await once()
+                except (StoreUnavailable, MaintainerBusy, StepsFailed) as error:
+                    click.echo(f"left for the next run: {error}", err=True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await stop.wait()
+        return True
+
+    if not run_flow(run_as_service() if every else once()):
+        raise SystemExit(FOUND)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set, so that the current run can finish."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

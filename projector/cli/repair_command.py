@@ -1,0 +1,102 @@
+"""`projector repair`."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import click
+
+from projector.cli.command_ends import FOUND, print_result, run_flow
+from projector.cli.scope_options import scope_of
+from projector.database_session import connected, database_url
+from projector.repair.repair import RepairRequest, preview
+from projector.repair.repair import repair as run_repair
+from projector.repair.repair_progress import RepairProgress
+from projector.verify.ranges import Scope
+
+
+@click.command()
+@click.option("--executions", is_flag=True, help="Repair these executions and their calls: ID ...")
+@click.option("--hours", is_flag=True, help="Repair what happened in these hours: FROM TO.")
+@click.option("--counters", is_flag=True, help="Repair all counters, of all hours.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Repair everything, also empty projections."
+)
+@click.option("--dry-run", is_flag=True, help="Print what differs; change nothing.")
+@click.argument("which", nargs=-1, metavar="[ID... | FROM TO]")
+def repair(
+    *,
+    executions: bool,
+    hours: bool,
+    counters: bool,
+    everything: bool,
+    dry_run: bool,
+    which: tuple[str, ...],
+) -> None:
+    """Make projections agree with the events again, while writers and readers continue.
+
+    \b
+    projector repair                                  all open divergences
+    projector repair --dry-run                        print them only
+    projector repair --executions 481036337152        these executions, their calls, their counters
+    projector repair --hours 2026-07-01T09:00 2026-07-02
+    projector repair --counters                       counters of all hours
+    projector repair --all                            everything, also empty projections
+
+    An open divergence is an execution or hour that `projector verify` found to differ, or whose
+    events had to be stored without updating projections; the view projector.agreement counts them.
+    Executions and calls are rebuilt from their events; counters are corrected by their difference.
+    Each step is a short transaction. A repair can be stopped or killed at any moment: run the same
+    command again to continue.
+
+    \b
+    call_facts        match: 61,218 rows compared, 3 repaired (0.9 s)
+
+    Exit 0: everything that was compared agrees. 1: something still differs, or would be repaired
+    without --dry-run. 3: another repair or maintain runs, or the database did not answer.
+    """
+    request = _repair_request(
+        which, executions=executions, hours=hours, counters=counters, all_=everything
+    )
+    progress = RepairProgress()
+
+    async def run() -> bool:
+        agrees, has_verdict = True, False
+        with progress.reporting():
+            async with connected(database_url()) as connection:
+                verdicts = (
+                    preview(connection, request)
+                    if dry_run
+                    else run_repair(connection, request, activity=progress.set_activity)
+                )
+                async for verdict in verdicts:
+                    print_result(str(verdict))
+                    agrees, has_verdict = agrees and verdict.verdict == "match", True
+        if not has_verdict:
+            print_result("no divergence is open; `projector verify` looks for new ones")
+        return agrees
+
+    if not run_flow(run()):
+        raise SystemExit(FOUND)
+
+
+def _repair_request(
+    which: tuple[str, ...], *, executions: bool, hours: bool, counters: bool, all_: bool
+) -> RepairRequest:
+    if executions + hours + counters + all_ > 1:
+        raise click.UsageError("give one of --executions, --hours, --counters and --all")
+    if which and not executions and not hours:
+        raise click.UsageError("arguments need --executions ID ... or --hours FROM TO")
+    if executions:
+        try:
+            ids = tuple(int(one) for one in which)
+        except ValueError as error:
+            raise click.BadParameter(f"{' '.join(which)} are not execution ids") from error
+        if not ids:
+            raise click.UsageError("--executions needs one ID or more")
+        return RepairRequest(scope=Scope(kind="range", execution_ids=ids))
+    if hours:
+        if len(which) != 2:
+            raise click.UsageError("--hours needs FROM and TO, for example 2026-07-01T09:00 (UTC)")
+        return RepairRequest(scope=scope_of(which[0], which[1], None, None, None))
+    if counters or all_:
+        return RepairRequest(scope=Scope(), only_counters=counters)
+    return RepairRequest()

@@ -1,0 +1,55 @@
+"""`projector views` and `projector wait`."""
+
+# ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
+
+import re
+
+import click
+
+from projector.cli.command_ends import print_result, run_flow
+from projector.database_session import connected, database_url
+from projector.views.markdown import as_markdown, as_text, describe
+from projector.views.wait import wait_for
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="With columns and examples, as docs/views.md.")
+def views(*, markdown: bool) -> None:
+    """List every view, with the question that it answers.
+
+    \b
+    projector views | grep -i -A1 retr
+    projector views --markdown > docs/views.md
+    """
+
+    async def read() -> str:
+        async with connected(database_url()) as connection:
+            described = await describe(connection)
+            return as_markdown(described) if markdown else as_text(described)
+
+    print_result(run_flow(read()), nl=not markdown)
+
+
+@click.command()
+@click.argument("coordinates", metavar="TOPIC:PARTITION:OFFSET")
+@click.option(
+    "--timeout", type=float, default=30.0, help="Seconds to wait; default 30.", metavar="SECONDS"
+)
+def wait(*, coordinates: str, timeout: float) -> None:
+    """Wait until the record with these coordinates is in every view, for scripts and tests.
+
+    \b
+    projector wait noetl.events:3:1042 && psql -c 'select * from projector.executions'
+
+    Exit 1 if the record is not in the views after the timeout.
+    """
+    found = re.fullmatch(r"(.+):(\d+):(\d+)", coordinates)
+    if found is None:
+        raise click.BadParameter(f"{coordinates!r} is not TOPIC:PARTITION:OFFSET")
+    topic, partition, offset = found[1], int(found[2]), int(found[3])
+
+    async def run() -> int:
+        async with connected(database_url()) as connection:
+            return await wait_for(connection, topic, partition, offset, timeout_s=timeout)
+
+    print_result(f"{topic}[{partition}]: read to {run_flow(run())}")

@@ -1,0 +1,274 @@
+"""Deletes old events, in small transactions; the counts that projections made of them stay.
+
+The horizon is raised first, so that records from before it are ignored as expired. Then events that
+are older than the horizon by the margin are deleted: none of their records can be stored again.
+Source: 0009_create_retention.sql.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+import asyncpg
+
+from projector.database_session import with_lock_retry
+from projector.maintenance.archive import COLUMNS, ArchiveFolder
+from projector.maintenance.retention_horizon import raise_horizon
+
+ROWS_A_STEP: Final = 5_000
+BYTES_A_STEP: Final = 4 << 20
+"""Stored bytes of JSON columns; for the archive, characters of all texts after decompression."""
+_PAGES_A_LOOK: Final = 20_000
+_ROWS_A_READ: Final = 20
+"""Rows of one fetch: the largest events have 16 MiB each after decompression."""
+_STEPS_A_LOOK: Final = 10
+"""One scan finds the rows of this many steps: each scan has to skip the dead rows again."""
+_PATIENCE_S: Final = 60.0
+
+
+class _OldEvent(NamedTuple):
+    event_id: int
+    execution_id: int
+    stored_bytes: int
+
+
+async def drop_events(
+    connection: asyncpg.Connection,
+    before: datetime,
+    margin: timedelta,
+    folder: ArchiveFolder | None,
+    *,
+    dry_run: bool,
+) -> AsyncIterator[str]:
+    """Ignore records from before `before` from now on; delete events older than that by `margin`.
+
+    Yields one line for each thing done (or that would be done). Events are written to `folder`
+    first, if there is one. Raises FatalError if the folder cannot be written.
+    """
+    if dry_run:
+        yield f"would ignore events from before {before:%Y-%m-%dT%H:%M}"
+    elif not await raise_horizon(connection, before):
+        yield "retention of events waits for a batch that is still running"
+        return
+    for partition in await connection.fetch(_PARTITIONS):
+        gone = await _drop_rows(
+            connection, partition["name"], before - margin, folder, dry_run=dry_run
+        )
+        if gone:
+            done = "would archive and delete" if dry_run else "archived and deleted"
+            yield f"{done} {gone:,} events of {partition['name']}"
+        if gone and not dry_run and await _empty(connection, partition["name"]):
+            yield f"emptied {partition['name']}"
+
+
+async def _drop_rows(
+    connection: asyncpg.Connection,
+    partition: str,
+    before: datetime,
+    folder: ArchiveFolder | None,
+    *,
+    dry_run: bool,
+) -> int:
+    """Delete old rows of one partition; returns how many. Locked rows stay for the next run."""
+    if dry_run:
+        return await _count_rows(connection, partition, before)
+    gone, most = 0, ROWS_A_STEP * _STEPS_A_LOOK
+    while True:
+        async with connection.transaction():
+            await connection.execute(_BY_ARRIVAL)
+            old = await connection.fetch(_OLD_EVENTS.format(partition), before, most)
+        deleted = 0
+        for step in _split_batch(sorted(_OldEvent(*row) for row in old)):
+            left = step
+            while left:
+                count, left = await _archive(connection, left, before, folder)
+                deleted += count
+        gone += deleted
+        if len(old) < most or not deleted:
+            return gone
+
+
+async def _count_rows(connection: asyncpg.Connection, partition: str, before: datetime) -> int:
+    """Count old rows in physical order, _PAGES_A_LOOK pages in each statement."""
+    count = 0
+    pages = await connection.fetchval(_PAGES.format(partition))
+    for first in range(0, pages, _PAGES_A_LOOK):
+        within = ((first, 0), (first + _PAGES_A_LOOK, 0))
+        count += await connection.fetchval(_COUNT_OLD_EVENTS.format(partition), before, *within)
+    return count
+
+
+def _split_batch(old: Sequence[_OldEvent]) -> Iterator[Sequence[_OldEvent]]:
+    """Split into steps within both limits; an event above the byte limit is a step of its own."""
+    first = stored_bytes = 0
+    for at, event in enumerate(old):
+        stored_bytes += event.stored_bytes
+        if at > first and (at - first == ROWS_A_STEP or stored_bytes > BYTES_A_STEP):
+            yield old[first:at]
+            first, stored_bytes = at, event.stored_bytes
+    if old:
+        yield old[first:]
+
+
+async def _archive(
+    connection: asyncpg.Connection,
+    events: Sequence[_OldEvent],
+    before: datetime,
+    folder: ArchiveFolder | None,
+) -> tuple[int, Sequence[_OldEvent]]:
+    """Archive and delete events in one transaction; returns how many, and the events that are left.
+
+    Executions are locked first and rows in a later statement, which therefore reads what the
+    previous writer committed. A locked row is skipped: its writer may wait for the execution. Rows
+    are filtered again once they are locked, because whoever adds a sibling locks its holder. With a
+    folder, only rows that fit in memory are read, and the following ones are left.
+    """
+    event_ids = [event.event_id for event in events]
+    execution_ids = list({event.execution_id for event in events})
+    bounds = (event_ids[0], event_ids[-1])
+    deleted, left = 0, events[len(events) :]
+
+    async def work() -> None:
+        nonlocal deleted, left
+        await connection.execute("select projector.lock_executions($1::bigint[])", execution_ids)
+        locked = await connection.fetch(_LOCK_EVENTS, *bounds, event_ids, before)
+        mine = (*bounds, [row["event_id"] for row in locked])
+        if folder:
+            rows, are_all = await _read_some(connection, _LOCKED_EVENTS.format(COLUMNS), *mine)
+        else:
+            rows = await connection.fetch(_LOCKED_EVENTS.format("event_id"), *mine)
+            are_all = True
+        if folder and rows:
+            folder.write(rows)
+        gone = [row["event_id"] for row in rows]
+        deleted = await connection.fetchval("select projector.archive_events($1::bigint[])", gone)
+        if not are_all:
+            left = events[bisect_right(event_ids, gone[-1]) :]
+
+    await with_lock_retry(connection, work, for_s=_PATIENCE_S)
+    return deleted, left
+
+
+async def _read_some(
+    connection: asyncpg.Connection, statement: str, *values: object
+) -> tuple[list[asyncpg.Record], bool]:
+    """The first rows that fit in memory, and whether there are no more."""
+    rows: list[asyncpg.Record] = []
+    text = 0
+    cursor = await connection.cursor(statement, *values)
+    while some := await cursor.fetch(_ROWS_A_READ):
+        rows += some
+        text += sum(len(value) for row in some for value in row if isinstance(value, str))
+        if text > BYTES_A_STEP:
+            return rows, False
+    return rows, True
+
+
+async def _empty(connection: asyncpg.Connection, partition: str) -> bool:
+    """Truncate a partition without rows; returns False if it has rows or somebody reads it."""
+    if await connection.fetchval(_HAS_ROWS.format(partition)):
+        return False
+    await connection.execute("set statement_timeout = 0")
+    try:
+        await connection.execute(f"vacuum normalizer.{partition}")
+        async with connection.transaction():
+            await connection.execute("set local lock_timeout = '500ms'")
+            await connection.execute(f"lock table normalizer.{partition} in access exclusive mode")
+            if await connection.fetchval(_HAS_ROWS.format(partition)):
+                return False
+            await connection.execute(f"truncate table only normalizer.{partition}")
+    except asyncpg.LockNotAvailableError:
+        return False
+    finally:
+        await connection.execute("reset statement_timeout")
+    return True
+
+
+_PARTITIONS: Final = """
+    select   child.relname::text as name
+    from     pg_inherits
+    join     pg_class as child on child.oid = pg_inherits.inhrelid
+    where    pg_inherits.inhparent = 'normalizer.events'::regclass
+    order by child.relname
+"""
+
+# Ids do not show which rows are old: a replay stores old ids today.
+_BY_ARRIVAL: Final = "set local enable_seqscan = off; set local enable_indexscan = off"
+
+# Nothing of an execution with an open divergence is deleted: a repair needs its events.
+AGREES: Final = """
+    not exists (
+        select
+        from   projector.divergences as known
+        where  known.execution_id = {0}.execution_id
+        and    known.ended_at is null
+    )
+    and not exists (
+        select
+        from   projector.divergences as known
+        where  known.projection in ('execution_facts', 'call_facts')
+        and    known.execution_id is null
+        and    known.ended_at is null
+    )
+"""
+
+# A holder is deleted after its siblings: if a sibling is reported again, the id must be taken.
+_MAY_GO: Final = f"""
+    {AGREES.format("event")}
+    and (
+        event.merge_flags & 8 = 0
+        or not exists (
+            select
+            from   normalizer.events_hashed as sibling
+            where  normalizer.shared_id(sibling.coercions) = to_jsonb(event.event_id)
+            and    sibling.merge_flags & 8 <> 0
+        )
+    )
+"""  # noqa: S608 - constants of this package
+
+# pg_column_size reads the size of a TOASTed value, not the value.
+_OLD_EVENTS: Final = f"""
+    select event.event_id, event.execution_id,
+           coalesce(pg_column_size(event.context), 0) + coalesce(pg_column_size(event.result), 0)
+           + coalesce(pg_column_size(event.extra), 0) + coalesce(pg_column_size(event.coercions), 0)
+           + coalesce(pg_column_size(event.headers), 0) + coalesce(pg_column_size(event.error), 0)
+           + pg_column_size(event.meta) as stored_bytes
+    from   normalizer.{{}} as event
+    where  coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    and    {_MAY_GO}
+    limit  $2::integer
+"""  # noqa: S608 - constants of this package
+
+_PAGES: Final = """
+    select pg_relation_size('normalizer.{}') / current_setting('block_size')::bigint
+"""
+
+_COUNT_OLD_EVENTS: Final = f"""
+    select count(*)
+    from   normalizer.{{}} as event
+    where  event.ctid >= $2::tid and event.ctid < $3::tid
+    and    coalesce(event.recorded_at, event.created_at) < $1::timestamptz
+    and    {_MAY_GO}
+"""  # noqa: S608 - constants of this package
+
+_LOCK_EVENTS: Final = """
+    select   event_id
+    from     normalizer.events
+    where    event_id between $1::bigint and $2::bigint
+    and      event_id = any((select $3::bigint[])::bigint[])
+    and      coalesce(recorded_at, created_at) < $4::timestamptz
+    order by event_id
+    for update skip locked
+"""
+
+_LOCKED_EVENTS: Final = f"""
+    select   {{}}
+    from     normalizer.events as event
+    where    event.event_id between $1::bigint and $2::bigint
+    and      event.event_id = any((select $3::bigint[])::bigint[])
+    and      {_MAY_GO}
+    order by event.event_id
+"""  # noqa: S608 - constants of this package
+
+_HAS_ROWS: Final = "select exists (select from normalizer.{})"

@@ -1,0 +1,222 @@
+"""Compares the rows of one range of one projection with the events, in one SQL statement.
+
+One statement reads one snapshot, and projections are exact at every snapshot, so concurrent writes
+cannot cause a false difference.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from normalizer.errors import FatalError
+from projector.verify.queries import Comparison
+from projector.verify.ranges import VerifyRange
+
+MOST_SHARES: Final = 64
+
+_SELF_TESTS: Final[dict[str, tuple[str, int, int]]] = {
+    "lost": ("select row from expected order by row offset 1", 0, 1),
+    "invented": (
+        """
+        select row from expected
+        union all
+        (select jsonb_set(row, $6::text[], '"invented"') from expected order by row limit 1)
+        """,
+        1,
+        0,
+    ),
+    "changed": (
+        """
+        select case
+                   when row_number() over (order by row) = 1
+                   then jsonb_set(row, $6::text[], '"changed"')
+                   else row
+               end
+        from   expected
+        """,
+        1,
+        1,
+    ),
+}
+"""For each self-test, a query that replaces the actual rows by the expected rows with one of them
+tampered with; then how many rows only the actual side and only the expected side must have."""
+
+_ACTUAL: Final = "select row from actual"
+
+
+class RowDifferences(msgspec.Struct, frozen=True):
+    """The result of one statement, which compared share `share` of `shares` of a range.
+
+    `actual_only` and `expected_only` are numbers of rows that only the projection and only the
+    events give. `examples` are sentences, each about one row; `locations` are executions or hours.
+    """
+
+    shares: int
+    share: int
+    expected: int
+    compared: int
+    actual_only: int
+    expected_only: int
+    examples: tuple[str, ...]
+    locations: frozenset[int | datetime]
+
+    @property
+    def differing(self) -> int:
+        """How many rows are missing, superfluous or have other values."""
+        return max(self.actual_only, self.expected_only)
+
+
+async def compare(
+    connection: asyncpg.Connection, comparison: Comparison, verify_range: VerifyRange, shares: int
+) -> list[RowDifferences]:
+    """Compare the range in `shares` statements; use four times as many when one takes too long.
+
+    Raises QueryCanceledError if a statement takes too long even with MOST_SHARES.
+    """
+    while True:
+        try:
+            return [
+                await _difference(connection, comparison, verify_range, _ACTUAL, shares, share)
+                for share in range(shares)
+            ]
+        except asyncpg.QueryCanceledError:
+            if shares == MOST_SHARES:
+                raise
+            shares *= 4
+
+
+async def run_self_tests(
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    verify_range: VerifyRange,
+    where: RowDifferences,
+) -> int:
+    """Run every self-test and return their number. Raises FatalError if one detects nothing."""
+    for name, (tampered, invented, lost) in _SELF_TESTS.items():
+        column = comparison.keys.split()[0] if name == "invented" else comparison.measure
+        found = await _difference(
+            connection, comparison, verify_range, tampered, where.shares, where.share, [column]
+        )
+        if (found.actual_only, found.expected_only) != (invented, lost):
+            message = f"{comparison.name}: a {name} row went unnoticed: no verdict can be trusted"
+            raise FatalError(message)
+    return len(_SELF_TESTS)
+
+
+async def _difference(
+    connection: asyncpg.Connection,
+    comparison: Comparison,
+    verify_range: VerifyRange,
+    actual: str,
+    shares: int,
+    share: int,
+    column: Sequence[str] | None = None,
+) -> RowDifferences:
+    """Run one statement on one snapshot; `column` is the one that a self-test changes."""
+    key = comparison.keys.split()[0]
+    location_type = "bigint" if comparison.bounds == "executions" else "timestamptz"
+    statement = _COMPARE.format(
+        actual=comparison.actual,
+        expected=comparison.expected,
+        observed=actual,
+        key=key,
+        location_type=location_type,
+    )
+    row = await connection.fetchrow(
+        statement,
+        verify_range.low,
+        verify_range.high,
+        shares,
+        share,
+        verify_range.execution_ids,
+        column,
+    )
+    return RowDifferences(
+        shares=shares,
+        share=share,
+        expected=row["expected"],
+        compared=row["compared"],
+        actual_only=row["actual_count"],
+        expected_only=row["expected_count"],
+        examples=tuple(_sentences(comparison, row["actual_only"], row["expected_only"])),
+        locations=frozenset(_location(at) for at in row["locations"] or ()),
+    )
+
+
+def _location(at: int | datetime) -> int | datetime:
+    return at if isinstance(at, int) else at.replace(minute=0)
+
+
+def _sentences(
+    comparison: Comparison, actual: Sequence[str] | None, expected: Sequence[str] | None
+) -> Iterator[str]:
+    """One sentence for each differing row: its key, the actual and the expected values."""
+    keys = comparison.keys.split()
+    sides: dict[tuple[Any, ...], list[dict[str, Any] | None]] = {}
+    for side, rows in enumerate((actual or (), expected or ())):
+        for text in rows:
+            row = msgspec.json.decode(text, type=dict[str, Any])
+            sides.setdefault(tuple(row.get(key) for key in keys), [None, None])[side] = row
+    for values, (is_actual, should_be) in sides.items():
+        name = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True))
+        if is_actual is None:
+            yield f"{name}: missing, should be {_rest(should_be, keys)}"
+        elif should_be is None:
+            yield f"{name}: shows {_rest(is_actual, keys)}, no event says so"
+        else:
+            differing = [
+                f"{column} shows {value}, should be {should_be.get(column)}"
+                for column, value in is_actual.items()
+                if value != should_be.get(column)
+            ]
+            yield f"{name}: {'; '.join(differing)}"
+
+
+def _rest(row: dict[str, Any] | None, keys: Sequence[str]) -> str:
+    fields = {column: value for column, value in (row or {}).items() if value is not None}
+    return ", ".join(f"{column} {value}" for column, value in fields.items() if column not in keys)
+
+
+_COMPARE: Final = """
+    with actual as materialized (
+        select to_jsonb(t) as row from ({actual}) as t
+    ),
+    expected as materialized (
+        select to_jsonb(t) as row from ({expected}) as t
+    ),
+    observed (row) as materialized (
+        {observed}
+    ),
+    actual_only as (
+        select row from observed except all select row from expected
+    ),
+    expected_only as (
+        select row from expected except all select row from observed
+    )
+    select (select count(*) from expected) as expected,
+           greatest((select count(*) from observed), (select count(*) from expected)) as compared,
+           (select count(*) from actual_only) as actual_count,
+           (select count(*) from expected_only) as expected_count,
+           (
+               select array_agg(row::text)
+               from   (select row from actual_only order by row limit 20) as first_ones
+           ) as actual_only,
+           (
+               select array_agg(row::text)
+               from   (select row from expected_only order by row limit 20) as first_ones
+           ) as expected_only,
+           (
+               select array_agg(distinct (row ->> '{key}')::{location_type})
+               from   (
+                          select row from actual_only
+                          union all
+                          select row from expected_only
+                      ) as differing
+               -- A self-test has an invented key, which cannot be converted.
+               where  $6::text[] is null
+           ) as locations
+    from   (select $5::bigint[], $6::text[]) as named_in_every_form
+"""

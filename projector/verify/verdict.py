@@ -1,0 +1,41 @@
+"""The verdict on one projection, as text for a person."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of comparing one projection with the events.
+
+    `compared`, `divergent`, `archived` and `repaired` are numbers of rows: archived rows are not
+    compared, because their events are deleted; repaired rows differed before the repair.
+    `examples` are sentences, each about one row. `locations` are the executions or hours that
+    differ; `agreed` are the ids of open divergences that were compared and agree now.
+    """
+
+    projection: str
+    verdict: Literal["match", "divergent", "inconclusive"]
+    scope: str
+    compared: int
+    divergent: int
+    archived: int
+    self_tests: int
+    examples: tuple[str, ...]
+    took_s: float
+    locations: tuple[int | datetime, ...] = ()
+    agreed: tuple[int, ...] = ()
+    repaired: int = 0
+
+    def __str__(self) -> str:
+        text = f"{self.projection:18}{self.verdict}: {self.compared:,} rows compared"
+        if self.repaired:
+            text += f", {self.repaired:,} repaired"
+        if self.divergent:
+            text += f", {self.divergent:,} differ"
+        if self.archived:
+            text += f", {self.archived:,} not compared: their events are deleted"
+        if not self.self_tests:
+            text += ", no row to run the self-tests on"
+        return "\n".join([f"{text} ({self.took_s:.1f} s)", *(f"    {e}" for e in self.examples)])

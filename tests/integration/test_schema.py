@@ -1,0 +1,143 @@
+"""The schema as a reader finds it: schema.sql is up to date, and everything in it is described."""
+
+import re
+
+from tests.support.schema_dump import SCHEMA_FILE, dump_schema
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import connected
+
+MIGRATIONS = sorted(SCHEMA_FILE.parent.glob("[0-9]*_*.sql"))
+MAX_FUNCTION_LINES = 120
+STEPPED_FUNCTION_LINES = 60
+
+# Only the trigger function itself sees the rows before and after a statement. Another function
+# would get them as arrays, which copies each row, so these two are not split.
+LONG_TRIGGERS = {"project_executions", "project_calls"}
+
+OURS = "relnamespace::regnamespace::text in ('normalizer', 'projector', 'migrations')"
+TABLES = f"""
+    {OURS} and relkind in ('r', 'p') and not relispartition and relname <> 'schema_migrations'
+"""
+LINES = r"cardinality(string_to_array(btrim(prosrc, E'\n'), E'\n'))"
+
+
+async def found(database: Database, query: str) -> list[str]:
+    async with connected(database) as connection:
+        return [row[0] for row in await connection.fetch(query)]
+
+
+async def test_the_schema_file_shows_what_the_migrations_make(
+    database: Database, cluster: Cluster
+) -> None:
+    """If not: `python -m tests.support.schema_dump` writes it."""
+    assert dump_schema(database.url, cluster.server.bin_dir) == SCHEMA_FILE.read_text()
+
+
+async def test_every_table_and_view_says_its_purpose(database: Database) -> None:
+    silent = await found(
+        database,
+        f"""
+        select oid::regclass::text
+        from   pg_class
+        where  ({TABLES} or {OURS} and relkind = 'v')
+        and    obj_description(oid, 'pg_class') is null
+        """,
+    )
+
+    assert silent == []
+
+
+async def test_every_column_says_its_meaning(database: Database) -> None:
+    silent = await found(
+        database,
+        f"""
+        select pg_class.oid::regclass || '.' || attname
+        from   pg_class
+        join   pg_attribute on attrelid = pg_class.oid
+        where  ({TABLES} or {OURS} and relkind = 'v' and relname <> 'counted_calls')
+        and    attnum > 0
+        and    not attisdropped
+        and    col_description(pg_class.oid, attnum) is null
+        """,
+    )
+
+    assert silent == []
+
+
+async def test_every_index_names_the_query_that_needs_it(database: Database) -> None:
+    """Those of constraints are named by their constraint."""
+    silent = await found(
+        database,
+        f"""
+        select pg_class.oid::regclass::text
+        from   pg_class
+        join   pg_index on indexrelid = pg_class.oid
+        where  {OURS}
+        and    not relispartition
+        and    not exists (select from pg_constraint where conindid = pg_class.oid)
+        and    obj_description(pg_class.oid, 'pg_class') is null
+        """,
+    )
+
+    assert silent == []
+
+
+async def test_every_table_but_the_log_of_events_is_marked_private(database: Database) -> None:
+    """The views in schema projector are the contract; events is documented in docs/spec."""
+    unmarked = await found(
+        database,
+        f"""
+        select oid::regclass::text
+        from   pg_class
+        where  ({TABLES} or oid = 'projector.counted_calls'::regclass)
+        and    obj_description(oid, 'pg_class') not like 'Private: %'
+        """,
+    )
+
+    assert unmarked == ["events"]
+
+
+async def test_no_function_is_too_long_to_follow(database: Database) -> None:
+    long = await found(
+        database,
+        f"""
+        select proname
+        from   pg_proc
+        where  pronamespace in ('normalizer'::regnamespace, 'projector'::regnamespace)
+        and    {LINES} > {MAX_FUNCTION_LINES}
+        """,
+    )
+
+    assert set(long) == LONG_TRIGGERS
+
+
+async def test_a_long_function_has_numbered_steps_and_lists_them(database: Database) -> None:
+    """The steps in its body are those in the comment above it."""
+    long = await found(
+        database,
+        f"""
+        select nspname || '.' || proname
+        from   pg_proc
+        join   pg_namespace on pg_namespace.oid = pronamespace
+        where  nspname in ('normalizer', 'projector')
+        and    {LINES} > {STEPPED_FUNCTION_LINES}
+        """,
+    )
+
+    for name in long:
+        listed, steps = _steps(name)
+        assert steps, f"{name} has no numbered steps"
+        assert listed == steps, name
+
+
+def _steps(name: str) -> tuple[list[str], list[str]]:
+    """The numbers of the steps in the comment above a function, and in its body."""
+    text = "\n".join(path.read_text() for path in MIGRATIONS)
+    above, body = text.split(f"create function {name}(")
+    header: list[str] = []
+    for line in reversed(above.splitlines()):
+        if not line.startswith("--"):
+            break
+        header.append(line)
+    number = re.compile(r"^ *-- +(\d)\. ", re.MULTILINE)
+    return number.findall("\n".join(reversed(header))), number.findall(body.partition("\n$$;")[0])

@@ -41,7 +41,7 @@ class Crash(Exception):  # noqa: N818 - what it stands for
 
 
 class CrashingPositions(SourcePositions):
-    """Raises Crash at the end of a transaction, before its commit, if that is requested."""
+    """Raises Crash at the end of a transaction, before its commit, while `is_crashing` is set."""
 
     is_crashing = False
 

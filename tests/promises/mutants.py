@@ -71,19 +71,18 @@ MUTANTS: Final = (
         promise="Position and rows together",
         changes=(
             SourceChange(
-                _STORE,
-                "        await self._positions.move"
-                "(connection, moves, batch_id, sorted_outcomes.refusals)\n",
-                "        self._move_later = lambda later: self._positions.move(\n"
-                "            later, moves, batch_id, sorted_outcomes.refusals\n"
+                "normalizer/store/write_transaction.py",
+                "        await self._positions.move(connection, moves, batch_id, refusals)\n",
+                "        self._positions.move_later = lambda later: self._positions.move(\n"
+                "            later, moves, batch_id, refusals\n"
                 "        )\n",
             ),
             SourceChange(
                 _STORE,
-                "                if not isinstance(written, _MergedFirst):\n",
-                "                if isinstance(written, CommittedBatch):\n"
-                "                    await self._session.transaction(self._move_later)\n"
-                "                if not isinstance(written, _MergedFirst):\n",
+                "                if not isinstance(result, WriteProgress):\n",
+                "                if isinstance(result, CommittedBatch):\n"
+                "                    await self._session.transaction(self._positions.move_later)\n"
+                "                if not isinstance(result, WriteProgress):\n",
             ),
         ),
         tests=("test_a_crash_before_the_commit_leaves_neither_rows_nor_position",),
@@ -123,7 +122,7 @@ MUTANTS: Final = (
             SourceChange(
                 "normalizer/core/reconcile.py",
                 "if event_id in again or "
-                "(dedup_horizon and _is_below(events[number], dedup_horizon))",
+                "(dedup_horizon and is_below(events[number], dedup_horizon))",
                 "if event_id in again",
             ),
         ),
@@ -228,8 +227,8 @@ MUTANTS: Final = (
         changes=(
             SourceChange(
                 "projector/verify/verify.py",
-                'if not divergent and not inconclusive and (scope.kind == "all" or scope.noted):',
-                "if not divergent and not inconclusive:",
+                'covers_all = self._scope.kind == "all" or self._scope.noted',
+                "covers_all = True",
             ),
         ),
         tests=("test_a_sample_that_matches_elsewhere_takes_no_verdict_back",),
@@ -240,7 +239,7 @@ MUTANTS: Final = (
         promise="A verdict means what it says",
         changes=(
             SourceChange(
-                "projector/verify/verify.py",
+                "projector/verify/row_comparison.py",
                 "if (found.actual_only, found.expected_only) != (invented, lost):",
                 "if invented < 0:",
             ),
@@ -293,7 +292,7 @@ MUTANTS: Final = (
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(
-                _STORE,
+                "normalizer/store/sorted_outcomes.py",
                 "if horizon is not None and is_expired(record, outcome, horizon):",
                 "if horizon is not None and record.offset < 0:",
             ),
@@ -306,7 +305,7 @@ MUTANTS: Final = (
         promise="Retention counts nothing twice",
         changes=(
             SourceChange(
-                "projector/maintenance/retention.py",
+                "projector/maintenance/retention_horizon.py",
                 "    set    expired_before = $1::timestamptz\n"
                 "    where  expired_before < $1::timestamptz\n",
                 "    set    expired_before = $1::timestamptz\n",
@@ -339,13 +338,13 @@ MUTANTS: Final = (
                 "    set jit = off\n"
                 "as $$\n"
                 "declare\n"
-                "    low      constant bigint",
+                "    low  constant bigint :=",
                 "    set search_path = pg_catalog, projector\n"
                 "    set plan_cache_mode = force_custom_plan\n"
                 "    set jit = off\n"
                 "as $$\n"
                 "declare\n"
-                "    low      constant bigint",
+                "    low  constant bigint :=",
             ),
         ),
         tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),
@@ -367,7 +366,7 @@ MUTANTS: Final = (
         promise="Secrets and erasure",
         changes=(
             SourceChange(
-                _STORE,
+                "normalizer/store/sorted_outcomes.py",
                 "case Envelope() if forgotten and outcome.execution_id in forgotten:",
                 "case Envelope() if outcome.source_offset < 0:",
             ),

@@ -16,12 +16,12 @@ FIRST_ASSIGNED: Final = 900
 
 
 class MemoryLog:
-    """The stored rows in memory, written as the store writes them; remembers what was asked."""
+    """The stored rows in memory, written as the store writes them; counts the queries."""
 
     def __init__(self, *rows: Envelope) -> None:
         self.rows_by_id = {id_of(row): row for row in rows}
         self.assigned_ids: dict[Coordinates, int] = {}
-        self.tellings: dict[Coordinates, int] = {}
+        self.merged_records: dict[Coordinates, int] = {}
         self.locked: list[int] = []
         self.questions = 0
 
@@ -46,7 +46,7 @@ class MemoryLog:
         stored = {coordinates_of(row): event_id for event_id, row in self.rows_by_id.items()}
         return {
             coordinates: one
-            for coordinates, one in (stored | self.tellings).items()
+            for coordinates, one in (stored | self.merged_records).items()
             if coordinates in coordinates_set
         }
 
@@ -64,7 +64,7 @@ class MemoryLog:
         return self.assigned_ids[coordinates]
 
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
-        """Settle a batch and write it; gives each event's fate."""
+        """Reconcile a batch and write it; the outcome of each event."""
         write_plan = await reconcile(
             events, self, {(TOPIC, 0, 0): dedup_horizon} if dedup_horizon else {}
         )
@@ -75,8 +75,8 @@ class MemoryLog:
         for row in write_plan.updates:
             assert id_of(row) in self.locked, "changed without a lock"
             self.rows_by_id[id_of(row)] = row
-        self.tellings |= dict(write_plan.merged_records)
-        return [fate for fate, _ in write_plan.outcomes]
+        self.merged_records |= dict(write_plan.merged_records)
+        return [outcome for outcome, _ in write_plan.outcomes]
 
     @property
     def rows_stored(self) -> int:
@@ -84,12 +84,14 @@ class MemoryLog:
 
 
 def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
-    """What every settled batch promises."""
+    """Check what holds for every plan."""
     for rows in (write_plan.inserts, write_plan.updates):
         ids = [id_of(row) for row in rows]
         assert ids == sorted(set(ids))
     assert len(write_plan.outcomes) == len(events)
-    assert [fate for fate, _ in write_plan.outcomes].count("stored") == len(write_plan.inserts)
+    assert [outcome for outcome, _ in write_plan.outcomes].count("stored") == len(
+        write_plan.inserts
+    )
 
 
 def id_of(row: Envelope) -> int:

@@ -12,7 +12,7 @@ EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach module,$(CORE),normalizer/$(module).py))
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak lint bench lock env clean help
+.PHONY: run test soak promises lint bench lock env clean help
 
 run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
@@ -26,6 +26,9 @@ test: $(INSTALLED) ## Every test but the long ones; the core's branches must all
 
 soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
+
+promises: $(INSTALLED) ## Take mechanisms away, one at a time: which tests fail, into docs/results/promises.md
+	$(BIN)/pytest -m soak -v tests/promises
 
 lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/ruff check
@@ -57,7 +60,7 @@ clean: ## Remove the stack's data, caches and builds; .venv and the downloaded K
 	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # .venv holds exactly what the lock names, each file checked by its hash.
 $(INSTALLED): requirements-dev.lock pyproject.toml

@@ -1,11 +1,11 @@
-"""How fast this state drains beside COPY, and how fast an earlier commit does: in turn, one run.
+"""Compares the drain of this state with that of an earlier commit, in one run.
 
     python -m bench.against ba60e10                       five pairs of 300,000 events
     python -m bench.against ba60e10 --rounds 1 --events 30000    a smoke test: no figures
     python -m bench.against ba60e10 --results NAME        also into docs/results/NAME.md
 
-Each round runs `bench.drain` of both, the order turned round by round. A machine that is slow for
-a while is slow for both: the median of the rounds' ratios counts.
+Each round runs `bench.drain` of both, in alternating order. A machine that is slow for
+a while is slow for both, so the median of the rounds' ratios counts.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Run(NamedTuple):
 
 
 def main(commit: str, events: int, rounds: int, results: str | None) -> int:
-    """Print each round and the medians; 1 if this state is slower by more than a twentieth."""
+    """Print each round and the medians; return 1 if this state is slower by more than 5 %."""
     pairs: list[tuple[Run, Run]] = []
     with _checkout(commit) as there:
         for number in range(rounds):
@@ -69,7 +69,7 @@ def main(commit: str, events: int, rounds: int, results: str | None) -> int:
 
 @contextlib.contextmanager
 def _checkout(commit: str) -> Iterator[Path]:
-    """The commit's files in a folder of their own."""
+    """Check out the commit's files in their own folder."""
     with tempfile.TemporaryDirectory(prefix="noetl-against-") as parent:
         folder = Path(parent, "checkout")
         _git("worktree", "add", "--detach", "--quiet", str(folder), commit)
@@ -84,7 +84,7 @@ def _git(*arguments: str) -> None:
 
 
 def _drain(folder: Path, events: int) -> Run:
-    """Run the bench of this folder: what is imported stands where it is started."""
+    """Run the bench of this folder: Python imports from the folder it is started in."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.drain", "--events", str(events)],
         cwd=folder,
@@ -103,9 +103,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("commit", help="the earlier state")
+    parser.add_argument("commit", help="the earlier commit")
     parser.add_argument("--events", type=int, default=300_000, help="default: 300000")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
     parser.add_argument("--results", metavar="NAME", help="write docs/results/NAME.md")
-    asked = parser.parse_args()
-    sys.exit(main(asked.commit, asked.events, asked.rounds, asked.results))
+    options = parser.parse_args()
+    sys.exit(main(options.commit, options.events, options.rounds, options.results))

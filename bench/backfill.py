@@ -1,4 +1,4 @@
-"""How fast history is replayed, beside the live path, and whether kills change what comes of it.
+"""Measures backfills against the live path, and whether kills change their result.
 
     python -m bench.backfill                        the short form: 100,000 events, three kills
     python -m bench.backfill --events 1000000 --kills 20 --rounds 5 --results
@@ -62,20 +62,20 @@ _SAME_ELSEWHERE: Final = """
                from   normalizer.events as event
            ) as said
 """
-"""Of two events with one id the first keeps it: files and topics have an order of their own."""
+"""Of two events with one id the first keeps it, and files and topics have different orders."""
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Print every figure; 1 where something is not as it must be."""
+async def main(options: argparse.Namespace) -> int:
+    """Print every figure; return 1 if something is not as it must be."""
     async with stack() as bench:
-        bench.say("history", f"{asked.events:,} events of seed {asked.seed}")
-        path = await write_history(bench, asked.events, asked.seed)
-        ends = await _load(bench, asked.events, asked.seed)
-        ratio, good = await _sources(bench, path, ends, asked.rounds)
-        good = await _kills(bench, path, asked.kills) and good
-        if asked.results:
+        bench.say("history", f"{options.events:,} events of seed {options.seed}")
+        path = await write_history(bench, options.events, options.seed)
+        ends = await _load(bench, options.events, options.seed)
+        ratio, good = await _sources(bench, path, ends, options.rounds)
+        good = await _kills(bench, path, options.kills) and good
+        if options.results:
             good = ratio >= AIM and good
-        if asked.results and good:
+        if options.results and good:
             command = " ".join(("python -m bench.backfill", *sys.argv[1:]))
             title = "Backfill, beside the live path"
             write_results("backfill", title, command, bench.figures, SERVERS)
@@ -83,8 +83,8 @@ async def main(asked: argparse.Namespace) -> int:
 
 
 async def _load(bench: Bench, events: int, seed: int) -> int:
-    """The history as a topic; its records."""
-    bench.note(f"playing {events:,} events into a topic")
+    """Send the history to a topic; return its records."""
+    bench.note(f"sending {events:,} events to a topic")
     await create_topic(bench, TOPIC)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -122,14 +122,14 @@ async def _drain(bench: Bench, database: str, records: int) -> Ran:
 
 
 async def _sources(bench: Bench, path: Path, records: int, rounds: int) -> tuple[float, bool]:
-    """The live path, the topic and the file in turn, round after round; then the last two again.
+    """Run the live path, topic and file in turn, in rounds; then the last two again.
 
-    The lower ratio of the two to the live path, and whether their rows are as they must be.
+    Return the lower ratio of the two to the live path, and whether their rows are as they must be.
     """
     sources = {"topic": ("topic", TOPIC), "zstd file": ("file", str(path))}
     ran: dict[str, list[Ran]] = {"live": [], **{name: [] for name in sources}}
     for number in range(rounds):
-        # Whoever comes first finds the topic least warm.
+        # The first one finds the topic least warm.
         order = [*ran][number % len(ran) :] + [*ran][: number % len(ran)]
         bench.note(f"round {number + 1} of {rounds}: {', '.join(order)}")
         for name in order:
@@ -159,7 +159,7 @@ async def _sources(bench: Bench, path: Path, records: int, rounds: int) -> tuple
 
 
 async def _adds_nothing(bench: Bench, name: str, arguments: tuple[str, ...], records: int) -> bool:
-    """The source into a database that stays, then all of its records once more."""
+    """Backfill the source into a database that stays, then all of its records again."""
     bench.note(f"the {name}, and once more")
     url = bench.urls[name] = await bench.database(arguments[0])
     await bench.backfill(url, *arguments)
@@ -174,7 +174,7 @@ async def _adds_nothing(bench: Bench, name: str, arguments: tuple[str, ...], rec
 
 
 def _middle(runs: list[Ran]) -> str:
-    """The median rate and CPU of several runs, each for itself."""
+    """The median rate and the median CPU of several runs."""
     return str(
         Ran(
             records=runs[-1].records,
@@ -186,13 +186,13 @@ def _middle(runs: list[Ran]) -> str:
 
 
 async def _kills(bench: Bench, path: Path, kills: int) -> bool:
-    """The file again, killed at random moments; compared with the run that was left alone.
+    """Kill the backfill of the file at random moments; compare with an undisturbed run.
 
-    Each kill must meet a process that has committed and still runs.
+    Each kill must hit a process that has committed and still runs.
     """
     seed = random.randrange(2**32)
     draw = random.Random(seed)
-    # Two runs have read it; the last tenth is left alone, so that each kill finds work.
+    # Two runs have read it; the last tenth is left out, so that each kill finds work.
     latest = await committed(bench.urls["zstd file"]) // 2 * 9 // 10
     url = await bench.database("killed")
     connection = await asyncpg.connect(url)

@@ -1,4 +1,4 @@
-"""What a backfill costs live traffic: seconds from a producer's send until a reader sees the row.
+"""Measures what a backfill costs live traffic: seconds from send until a reader sees the row.
 
     python -m bench.backfill_beside                 20 seconds without a backfill, and with one
     python -m bench.backfill_beside --seconds 60 --results
@@ -31,16 +31,16 @@ LIVE_TOPIC: Final = "live.events"
 PRODUCERS: Final = 4
 PAUSE_S: Final = 0.05
 EVENTS_A_SECOND: Final = 40_000
-"""More than a backfill writes: it must not end before the looks at it do."""
+"""More than a backfill writes meanwhile: it must not end before the measurement."""
 ANSWER_S: Final = 60.0
 LEAST: Final = 100
-"""Events that a 99th percentile needs."""
+"""The number of events that a 99th percentile needs."""
 
 _VISIBLE: Final = "select true from normalizer.events where event_id = $1"
 
 
 async def main(seconds: float, seed: int, *, results: bool) -> int:
-    """Print both figures; 1 where they tell nothing."""
+    """Print both figures; return 1 if they are not conclusive."""
     async with stack() as bench:
         path = await write_history(bench, round(EVENTS_A_SECOND * seconds), seed)
         await create_topic(bench, LIVE_TOPIC)
@@ -49,21 +49,21 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
             service = await bench.start(url, "run", topic=LIVE_TOPIC)
             running.push_async_callback(ended, service)
             bench.note("live events alone")
-            maintenance_lock = await _waits(bench, url, seconds, lambda: True)
+            undisturbed = await _waits(bench, url, seconds, lambda: True)
             bench.note("live events beside a backfill")
             backfill = await bench.start(url, "backfill", "file", str(path), topic=LIVE_TOPIC)
             running.push_async_callback(ended, backfill)
             while not await committed(url) and backfill.returncode is None:
                 await asyncio.sleep(PAUSE_S)
-            beside = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
+            disturbed = await _waits(bench, url, seconds, lambda: backfill.returncode is None)
             wrote = await committed(url)
             code = await ended(backfill)
-        bench.say("produce to visible, alone", _as_text(maintenance_lock))
-        bench.say("produce to visible, beside a backfill", _as_text(beside))
+        bench.say("produce to visible, alone", _as_text(undisturbed))
+        bench.say("produce to visible, beside a backfill", _as_text(disturbed))
         bench.say("the backfill meanwhile", f"{wrote:,} records")
-        good = min(len(maintenance_lock), len(beside)) >= LEAST and code in {0, -signal.SIGTERM}
+        good = min(len(undisturbed), len(disturbed)) >= LEAST and code in {0, -signal.SIGTERM}
         if not good:
-            bench.say("NOTHING IS TOLD", f"too few events, or the backfill ended with {code}")
+            bench.say("NOT CONCLUSIVE", f"too few events, or the backfill ended with {code}")
         if results and good:
             command = f"python -m bench.backfill_beside --seconds {seconds:g} --results"
             title = "Live traffic beside a backfill"
@@ -72,14 +72,14 @@ async def main(seconds: float, seed: int, *, results: bool) -> int:
 
 
 async def _waits(bench: Bench, url: str, seconds: float, still: Callable[[], bool]) -> list[float]:
-    """Seconds from send to row, of what was sent in so many seconds and while `still` holds."""
+    """Seconds from send to row, of events sent within this time and while `still` holds."""
     mint = SnowflakeGenerator(9, lambda: time.time_ns() // 1_000_000)
     waits: list[float] = []
     end_s = time.monotonic() + seconds
 
     async def send_again_and_again(producer: AIOKafkaProducer) -> None:
         connection = await asyncpg.connect(url)
-        await _wait(producer, connection, mint.next_id())  # the first one finds the partition
+        await _wait(producer, connection, mint.next_id())  # the first event creates the partition
         while time.monotonic() < end_s and still():
             waits.append(await _wait(producer, connection, mint.next_id()))
             await asyncio.sleep(PAUSE_S)
@@ -127,5 +127,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--results", action="store_true", help="write docs/results/backfill-beside.md"
     )
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.seconds, asked.seed, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(asyncio.run(main(options.seconds, options.seed, results=options.results)))

@@ -1,4 +1,4 @@
-"""Whether a long backfill takes more memory than a short one: the peak of one process each.
+"""Compares the peak memory of a long backfill with that of a short one.
 
     python -m bench.backfill_memory                 the short form: 300,000 events beside 50,000
     python -m bench.backfill_memory --events 10000000 --results
@@ -22,7 +22,7 @@ AIM: Final = "less than 1.5 times as much and 20 MB"
 
 
 async def main(events: int, seed: int, *, results: bool) -> int:
-    """Print both peaks; 1 if that of the long history misses the aim."""
+    """Print both peaks; return 1 if that of the long history misses the aim."""
     async with stack() as bench:
         short_mb = await _peak_mb(bench, max(events // 100, SHORT_EVENTS), seed)
         long_mb = await _peak_mb(bench, events, seed)
@@ -53,5 +53,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--results", action="store_true", help="write docs/results/backfill-memory.md"
     )
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.events, asked.seed, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(asyncio.run(main(options.events, options.seed, results=options.results)))

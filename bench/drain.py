@@ -1,11 +1,11 @@
-"""How fast the whole path drains a preloaded topic, beside COPY of the same finished rows.
+"""Measures how fast the service drains a preloaded topic, against COPY of the same finished rows.
 
     python -m bench.drain                               the short form: 300,000 events
     python -m bench.drain --events 1000000 --results    the full form, docs/results/drain.md
 
 One run, one machine, one database: the service reads the topic and writes every row; then those
 very rows are copied again, finished, into the same (emptied) tables with the same triggers.
-The ratio says what reading, normalizing, identity and the ledger cost on top of storing.
+The ratio shows what reading, normalizing, identity and the ledger cost on top of storing.
 
 The clock starts when every process holds its partitions: starting up is not draining. What a
 process read before that moment is in neither the count nor the time.
@@ -49,20 +49,20 @@ _KAFKA_PROPERTIES: Final = {
 
 
 class Stack(NamedTuple):
-    """One broker with the topic, one server for as many databases as it takes."""
+    """One broker with the topic, and one server for any number of databases."""
 
     postgres: PostgresServer
     bootstrap_servers: str
 
     async def database(self, name: str) -> str:
-        """Migrated and empty."""
+        """A migrated, empty database."""
         url = await self.postgres.create_database(name)
         await migrate(url, report=lambda _: None)
         return url
 
 
 class Drained(NamedTuple):
-    """What was drained, in which time, at which CPU; and the projections' tables it filled."""
+    """What was drained, in what time and CPU; and the projections' tables it filled."""
 
     events: int
     seconds: float
@@ -71,12 +71,12 @@ class Drained(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Events a second."""
+        """Events per second."""
         return self.events / self.seconds
 
 
 async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
-    """Print both rates and their ratio; 1 if the ratio misses the aim."""
+    """Print both rates and their ratio; return 1 if the ratio misses the aim."""
     figures: dict[str, object] = {}
     async with stack() as servers:
         await load(servers.bootstrap_servers, events, seed)
@@ -104,7 +104,7 @@ async def main(events: int, seed: int, processes: int, *, results: bool) -> int:
 
 @asynccontextmanager
 async def stack() -> AsyncIterator[Stack]:
-    """Servers of this run alone."""
+    """Servers for this run alone."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -126,7 +126,7 @@ async def _create_topic(bootstrap_servers: str) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        # The simulator's clock runs in the past: retention would eat the topic.
+        # The simulator's clock runs in the past: retention would delete the topic.
         topic = NewTopic(TOPIC, PARTITIONS, 1, topic_configs={"retention.ms": "-1"})
         await admin.create_topics([topic])
     finally:
@@ -134,7 +134,7 @@ async def _create_topic(bootstrap_servers: str) -> None:
 
 
 async def load(bootstrap_servers: str, events: int, seed: int, *mix: str) -> None:
-    """Play so many events into the topic."""
+    """Send this many events to the topic."""
     started = time.monotonic()
     await _run(
         "simulator",
@@ -157,7 +157,7 @@ async def _run(module: str, *arguments: str) -> None:
 
 
 async def drain(database_url: str, bootstrap_servers: str, processes: int) -> Drained:
-    """From the moment when each process holds partitions, start-up left out, to the last commit."""
+    """Measure from when each process holds partitions, without start-up, to the last commit."""
     environment = {
         "PATH": os.environ["PATH"],
         "NORMALIZER_HTTP_PORT": "0",
@@ -197,7 +197,7 @@ async def drain(database_url: str, bootstrap_servers: str, processes: int) -> Dr
 
 
 async def _empty_tables(connection: asyncpg.Connection) -> list[str]:
-    """The projections' tables without a row."""
+    """The projections' tables that have no row."""
     tables = [row[0] for row in await connection.fetch(_TABLES)]
     return [
         table
@@ -225,16 +225,16 @@ async def _log_ends(bootstrap_servers: str) -> int:
 
 
 async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, float]:
-    """The stored rows, finished, copied into the emptied tables: rows and seconds.
+    """Copy the stored, finished rows into the emptied tables; return rows and seconds.
 
-    By the client and in the batches that the service uses; only the encoding of a row, which COPY
-    cannot do without, is in the time.
+    The client copies in the service's batches; the time includes only the encoding of rows, which
+    COPY cannot do without.
     """
     connection = await connected(database_url)
     try:
         finished = await finished_rows(connection)
         await connection.execute(f"truncate {', '.join(('normalizer.events', *filled))}")
-        gc.freeze()  # the rows that wait are not to be gone through again and again
+        gc.freeze()  # dead rows must not be scanned again and again
         began = time.monotonic()
         for first in range(0, len(finished), ROWS_A_COPY):
             await copy(connection, finished[first : first + ROWS_A_COPY])
@@ -244,7 +244,7 @@ async def _copy_again(database_url: str, filled: tuple[str, ...]) -> tuple[int, 
 
 
 async def connected(database_url: str) -> asyncpg.Connection:
-    """A session that takes and gives jsonb as the bytes that COPY sends."""
+    """A session that reads and writes jsonb as the bytes that COPY sends."""
     connection = await asyncpg.connect(database_url)
     await connection.set_type_codec(
         "jsonb",
@@ -257,7 +257,7 @@ async def connected(database_url: str) -> asyncpg.Connection:
 
 
 async def finished_rows(connection: asyncpg.Connection) -> list[tuple[Any, ...]]:
-    """What is stored, in the order in which it was."""
+    """The stored rows, in the order in which they were stored."""
     columns = ", ".join(EVENT_COLUMNS)
     rows = await connection.fetch(
         f"select {columns} from normalizer.events order by batch_id, event_id"  # noqa: S608 - our own names
@@ -266,7 +266,7 @@ async def finished_rows(connection: asyncpg.Connection) -> list[tuple[Any, ...]]
 
 
 async def copy(connection: asyncpg.Connection, rows: list[tuple[Any, ...]]) -> None:
-    """One batch."""
+    """Copy one batch."""
     await connection.copy_records_to_table(
         "events", schema_name="normalizer", columns=EVENT_COLUMNS, records=rows
     )
@@ -296,5 +296,7 @@ if __name__ == "__main__":
         help="normalizers that share the topic; default: one a processor",
     )
     parser.add_argument("--results", action="store_true", help="write docs/results/drain.md")
-    asked = parser.parse_args()
-    sys.exit(asyncio.run(main(asked.events, asked.seed, asked.processes, results=asked.results)))
+    options = parser.parse_args()
+    sys.exit(
+        asyncio.run(main(options.events, options.seed, options.processes, results=options.results))
+    )

@@ -1,4 +1,4 @@
-"""A history made in SQL: executions at an even rate, each with its steps, calls and retries.
+"""Makes a history in SQL: executions at an even rate, each with its steps, calls and retries.
 
 For figures that need millions of events in minutes. The same numbers give the same rows.
 """
@@ -9,7 +9,7 @@ from typing import Final
 import asyncpg
 
 EVENTS_AN_EXECUTION: Final = 40
-"""About: 2 for itself, 2 for each of 5 steps, 5 for each try of its command."""
+"""About: 2 of its own, 2 for each of 5 steps, 5 for each try of its command."""
 
 EXECUTIONS_A_STATEMENT: Final = 250
 
@@ -22,7 +22,7 @@ async def make_history(
     per_day: float = 10_000_000 / 30,
     first: int = 0,
 ) -> int:
-    """Insert about so many events, the last of them before `until`; how many there are."""
+    """Insert about this many events, the last of them before `until`; return the exact number."""
     executions = max(events // EVENTS_AN_EXECUTION, 1)
     gap = timedelta(days=1) / per_day * EVENTS_AN_EXECUTION
     begin = until - gap * executions
@@ -34,7 +34,7 @@ async def make_history(
     return made
 
 
-# Every chance is drawn from a hash of the numbers it is about.
+# Every random choice is a hash of the numbers it is about.
 _LIVES: Final = """
     with life as (
         select number,
@@ -84,19 +84,19 @@ _LIVES: Final = """
         where  attempts = 0
         union all
         select try.number, try.execution_id, try.step, try.attempts,
-               try.at + told.later + case when told.ends then try.seconds else 0 end
+               try.at + report.later + case when report.ends then try.seconds else 0 end
                             * interval '1 second',
-               try.step_number * 100 + try.attempts * 10 + told.ordinal, told.event_type,
+               try.step_number * 100 + try.attempts * 10 + report.ordinal, report.event_type,
                case
-                   when not told.ends then 'RUNNING'
+                   when not report.ends then 'RUNNING'
                    when try.attempts = try.failures then 'COMPLETED'
                    else 'ERROR'
                end,
                try.execution_id || ':' || try.step || ':' || try.step_number * 10 + try.attempts,
-               case when told.ordinal > 10 then 'worker-' || try.number % 12 end,
-               case when told.ordinal = 13 then try.seconds end,
+               case when report.ordinal > 10 then 'worker-' || try.number % 12 end,
+               case when report.ordinal = 13 then try.seconds end,
                case
-                   when told.ends and try.attempts < try.failures
+                   when report.ends and try.attempts < try.failures
                    then 'HTTP 503 from https://api.example.com/' || try.number
                end,
                '{"data": {"rows": [{"id": 1, "name": "xxxxxxxxxx", "v": 1.5}, '
@@ -108,7 +108,7 @@ _LIVES: Final = """
                    ('command.started', 12, false, interval '0.8 seconds'),
                    ('call.done', 13, true, interval '0.8 seconds'),
                    ('command.completed', 14, true, interval '0.8 seconds')
-        ) as told (event_type, ordinal, ends, later)
+        ) as report (event_type, ordinal, ends, later)
     )
     insert into normalizer.events (
         event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at,

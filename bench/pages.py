@@ -1,11 +1,11 @@
-"""Do open dashboards disturb the normalizer? Its seconds a batch with 50 pages open and without.
+"""Measures whether open dashboards slow the normalizer: seconds per batch, with 50 pages and none.
 
     python -m bench.pages                                         the short form: two minutes
     python -m bench.pages --seconds 60 --rate 2000 --results      docs/results/pages.md
 
 One run, one database with a history in it: the store writes batches at a steady rate while no page
-is open, while 50 show the same, and while 50 each show something else; three times in turn. A page
-asks every question of the dashboard every five seconds, of `projector serve` in its own process.
+is open, while 50 show the same, and while 50 show different views; three times in turn. A page
+requests every endpoint of the dashboard every five seconds, from `projector serve`.
 """
 
 import argparse
@@ -57,7 +57,7 @@ QUESTIONS: Final = (
     "choices?last=24h",
 )
 ROUNDS: Final = 3
-"""Each kind of phase so often, in turn: what else the machine does meets all of them."""
+"""Rounds of each kind of phase, in turn: other load of the machine hits all of them."""
 
 
 async def main(seconds: float, rate: int, pages_open: int, history: int, *, results: bool) -> None:
@@ -83,9 +83,9 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
                 await writer.write_for(3.0, rate)
                 for _ in range(ROUNDS):
                     for kind, (clients, apart) in kinds.items():
-                        async with _pages(api_url, clients, apart=apart) as asked:
+                        async with _pages(api_url, clients, apart=apart) as answered:
                             took[kind] += await writer.write_for(seconds, rate)
-                        answers[kind] += sum(asked)
+                        answers[kind] += sum(answered)
     finally:
         remove_folder(folder / "postgres")
         remove_folder(folder)
@@ -102,7 +102,7 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
 
 
 async def _fill(url: str, events: int) -> str:
-    """A history up to now; the server's version."""
+    """Fill a history up to now; return the server's version."""
     connection = await asyncpg.connect(url)
     try:
         await make_history(connection, events, until=datetime.now(UTC))
@@ -132,7 +132,7 @@ def _records(file: Path) -> Iterator[RawRecord]:
 
 
 class _Writer:
-    """The normalizer's own way into the database, at a steady rate."""
+    """Writes with the normalizer's own store, at a steady rate."""
 
     def __init__(self, store: Store, records: Iterator[RawRecord]) -> None:
         self._store = store
@@ -141,7 +141,7 @@ class _Writer:
         self._claim: Claim | None = None
 
     async def write_for(self, seconds: float, rate: int) -> list[float]:
-        """The seconds that each batch's transaction took."""
+        """Return the seconds that each batch's transaction took."""
         took = []
         for _ in range(round(seconds * BATCHES_A_SECOND)):
             due = time.monotonic() + 1 / BATCHES_A_SECOND
@@ -193,10 +193,10 @@ async def _serving(url: str) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list[int]]:
-    """Pages in a process of their own; what they asked is known when they are closed."""
-    asked: list[int] = []
+    """Run pages in a process of their own; their counts are known when they are closed."""
+    answered: list[int] = []
     if count == 0:
-        yield asked
+        yield answered
         return
     clients = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.pages", "--ask", api_url, f"--pages={count}"),
@@ -206,16 +206,16 @@ async def _pages(api_url: str, count: int, *, apart: bool) -> AsyncIterator[list
     )
     assert clients.stdout
     await clients.stdout.readline()  # every page has been opened
-    yield asked
-    told, _ = await clients.communicate(b"\n")
-    answers = json.loads(told)
+    yield answered
+    output, _ = await clients.communicate(b"\n")
+    answers = json.loads(output)
     if answers["wrong"]:
         raise SystemExit(f"{answers['wrong']} of {answers['right']} answers were errors")
-    asked.append(answers["right"])
+    answered.append(answers["right"])
 
 
 async def ask(api_url: str, count: int, *, apart: bool) -> None:
-    """Be so many pages until standard input ends."""
+    """Run this many pages until standard input ends."""
     answers = {"right": 0, "wrong": 0}
     async with asyncio.TaskGroup() as tasks:
         watching = [
@@ -234,7 +234,7 @@ async def ask(api_url: str, count: int, *, apart: bool) -> None:
 async def _page(
     api_url: str, number: int, count: int, answers: dict[str, int], *, apart: bool
 ) -> None:
-    """Plain sockets: a client that works hard would disturb by itself, on this one machine."""
+    """Plain sockets: a heavier client would itself slow this one machine."""
     url = urlsplit(api_url)
     reader, writer = await asyncio.open_connection(url.hostname, url.port)
     etags: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the projections cost: in a drain, by the row, among eight writers, in one huge execution.
+"""Measures what the projections cost: in a drain, per row, with eight writers, in a huge execution.
 
     python -m bench.projections                               the short form: 100,000 events
     python -m bench.projections --events 1000000 --results    docs/results/projections.md
@@ -44,8 +44,8 @@ CHANGES: Final = ("inserted", "updated", "deleted")
 Row = tuple[Any, ...]
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Print every figure; 1 where an aim is missed."""
+async def main(options: argparse.Namespace) -> int:
+    """Print every figure; return 1 where an aim is missed."""
     figures: dict[str, object] = {}
 
     def say(what: str, figure: str) -> None:
@@ -53,21 +53,21 @@ async def main(asked: argparse.Namespace) -> int:
         figures[what] = figure
 
     async with stack() as servers:
-        await load(servers.bootstrap_servers, asked.events, 1, f"--in-flight={IN_FLIGHT}")
+        await load(servers.bootstrap_servers, options.events, 1, f"--in-flight={IN_FLIGHT}")
         share = await _drains(servers, say)
         connection = await connected(await servers.database("costs"))
         source = await connected(servers.postgres.url_of("with"))
         rows = await finished_rows(source)
         await source.close()
-        gc.freeze()  # the rows that wait are not to be gone through again and again
+        gc.freeze()  # dead rows must not be scanned again and again
         await _costs(connection, rows, say)
         waited = await _writers(servers, rows, say)
-        factor = await _long_execution(connection, asked.long_events, say)
+        factor = await _long_execution(connection, options.long_events, say)
         await connection.close()
         version = await _version(servers)
-    if asked.results:
-        command = f"python -m bench.projections --events {asked.events} --results"
-        title = f"What the projections cost, {asked.events:,} events"
+    if options.results:
+        command = f"python -m bench.projections --events {options.events} --results"
+        title = f"What the projections cost, {options.events:,} events"
         write_results("projections", title, command, figures, version)
     return 0 if share >= AIM and not waited and factor <= LONG_AIM else 1
 
@@ -91,7 +91,7 @@ async def _drains(servers: Stack, say: Any) -> float:
 
 
 async def _only(connection: asyncpg.Connection, projections: Sequence[str]) -> None:
-    """Empty everything, and let only these projections follow what happens to events."""
+    """Empty all tables, and enable the triggers of these projections only."""
     for (name, trigger), change in product(PROJECTIONS.items(), CHANGES):
         word = "enable" if name in projections else "disable"
         await connection.execute(f"alter table normalizer.events {word} trigger {trigger}_{change}")
@@ -99,7 +99,7 @@ async def _only(connection: asyncpg.Connection, projections: Sequence[str]) -> N
 
 
 async def _costs(connection: asyncpg.Connection, rows: list[Row], say: Any) -> None:
-    """Microseconds a row of each projection, beside storing the row alone."""
+    """Microseconds per row of each projection, on top of storing the row."""
     for size in BATCHES:
         bare_us = await _least_us(connection, rows, size, ())
         say(f"storing alone, batches of {size:,}", f"{bare_us:.1f} us a row")
@@ -112,7 +112,7 @@ async def _costs(connection: asyncpg.Connection, rows: list[Row], say: Any) -> N
 async def _least_us(
     connection: asyncpg.Connection, rows: list[Row], size: int, projections: Sequence[str]
 ) -> float:
-    """The better of two: what else runs on the machine only ever adds."""
+    """The better of two runs: other load of the machine only adds time."""
     return min([await _copied_us(connection, rows, size, projections) for _ in range(2)])
 
 
@@ -132,7 +132,7 @@ def _batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
 
 
 async def _writers(servers: Stack, rows: list[Row], say: Any) -> int:
-    """How often one of eight writers was seen to wait for another's row, or to deadlock."""
+    """Count how often one of eight writers waited for another's row, or deadlocked."""
     url = await servers.database("writers")
     execution = EVENT_COLUMNS.index("execution_id")
     shares: list[list[Row]] = [[] for _ in range(WRITERS)]
@@ -168,7 +168,7 @@ async def _write(url: str, rows: list[Row]) -> None:
 
 
 async def _long_execution(connection: asyncpg.Connection, events: int, say: Any) -> float:
-    """What an event of one huge execution costs, as a multiple of one of many small ones."""
+    """The cost of an event in one huge execution, as a multiple of one in many small ones."""
     costs_us: dict[int, list[float]] = {1: [], 1_000: []}
     for executions in (1_000, 1, 1_000, 1):
         rows = list(lives(executions, events))
@@ -184,7 +184,7 @@ async def _long_execution(connection: asyncpg.Connection, events: int, say: Any)
 def lives(
     executions: int, events: int, *, began_at: datetime = BEGAN_AT, first_id: int = 1
 ) -> Iterator[Row]:
-    """Calls of five events each, in the order of their time, dealt to so many executions."""
+    """Calls of five events each, in the order of their time, dealt to this many executions."""
     kinds = ("command.issued", "command.claimed", "command.started", "call.done")
     for number in range(events):
         call, nth = divmod(number, EVENTS_A_CALL)

@@ -1,11 +1,11 @@
-"""What a repair costs the writers beside it: their commit times without it, and with it.
+"""Measures what a repair costs concurrent writers: their commit times without and with it.
 
     python -m bench.repair                                the short form: 300,000 events
     python -m bench.repair --events 10000000 --results    the full form, docs/results/repair.md
 
 One database with a history in it, of which every call, every roll-up and a part of the executions
 are then lost; a writer commits 2,000 events a second, and reads what it wrote from the view that is
-mended. `projector repair --all` runs beside it to its end.
+repaired. `projector repair --all` runs beside it to its end.
 """
 
 import argparse
@@ -47,8 +47,8 @@ _READ: Final = "select events from projector.executions where execution_id = $1:
 Row = tuple[Any, ...]
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Print both; 1 if the repair or a read failed."""
+async def main(options: argparse.Namespace) -> int:
+    """Print both; return 1 if the repair or a read failed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -58,7 +58,7 @@ async def main(asked: argparse.Namespace) -> int:
             await migrate(url, report=lambda _: None)
             connection = await connected(url)
             try:
-                return await _measured(connection, url, asked)
+                return await _measured(connection, url, options)
             finally:
                 await connection.close()
     finally:
@@ -66,19 +66,19 @@ async def main(asked: argparse.Namespace) -> int:
         remove_folder(folder)
 
 
-async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Namespace) -> int:
+async def _measured(connection: asyncpg.Connection, url: str, options: argparse.Namespace) -> int:
     figures: dict[str, object] = {}
 
     def say(what: str, figure: str) -> None:
         print(f"{what}: {figure}", flush=True)
         figures[what] = figure
 
-    made = await make_history(connection, asked.events, until=datetime.now(UTC))
+    made = await make_history(connection, options.events, until=datetime.now(UTC))
     await connection.execute("vacuum (analyze)")
     say("history", f"{made:,} events")
-    batches = _batches(asked.rate // COMMITS_A_SECOND)
-    maintenance_lock = await _written(connection, batches, time.monotonic() + asked.seconds)
-    say("commits alone", _figures(maintenance_lock))
+    batches = _batches(options.rate // COMMITS_A_SECOND)
+    undisturbed = await _written(connection, batches, time.monotonic() + options.seconds)
+    say("commits alone", _figures(undisturbed))
     for lost in _LOST:
         await connection.execute(lost)
     began = time.monotonic()
@@ -86,19 +86,19 @@ async def _measured(connection: asyncpg.Connection, url: str, asked: argparse.Na
         *(sys.executable, "-m", "projector", "repair", "--all"),
         env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
     )
-    beside = await _written(connection, batches, None, repair)
-    say("commits beside `projector repair --all`", _figures(beside))
+    disturbed = await _written(connection, batches, None, repair)
+    say("commits beside `projector repair --all`", _figures(disturbed))
     say("the repair took", f"{time.monotonic() - began:.0f} s, exit {repair.returncode}")
-    if asked.results:
-        command = f"python -m bench.repair --events {asked.events} --results"
-        title = f"Repair beside {asked.rate:,} events a second"
+    if options.results:
+        command = f"python -m bench.repair --events {options.events} --results"
+        title = f"Repair beside {options.rate:,} events a second"
         version = await connection.fetchval("show server_version")
         write_results("repair", title, command, figures, f"PostgreSQL {version}")
     return 0 if repair.returncode == 0 else 1
 
 
 def _batches(rows: int) -> Iterator[list[Row]]:
-    """Of events that happen from now on, without the number of their batch."""
+    """Batches of events that happen from now on, without batch numbers."""
     now = datetime.now(UTC)
     first_id = int(now.timestamp() * 1000) - _EPOCH_MS
     stream = lives(IN_FLIGHT, 1 << 40, began_at=now, first_id=first_id)
@@ -112,7 +112,7 @@ async def _written(
     until: float | None,
     beside: asyncio.subprocess.Process | None = None,
 ) -> list[float]:
-    """Milliseconds of each commit, with the read after it outside the time."""
+    """Milliseconds of each commit; the read after it is not included."""
     took_ms = []
     while (until and time.monotonic() < until) or (beside and beside.returncode is None):
         due = time.monotonic() + 1 / COMMITS_A_SECOND

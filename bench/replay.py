@@ -1,4 +1,4 @@
-"""One stack for backfills of a simulated history; each run's rate, CPU and peak of memory."""
+"""A stack for backfills of a simulated history; measures each run's rate, CPU and peak memory."""
 
 import asyncio
 import contextlib
@@ -32,9 +32,9 @@ RECORDS: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_p
 
 
 class Ran(NamedTuple):
-    """A run: its records, their rate (see `Seen`), CPU a record, its peak.
+    """One run: its records, their rate (see `Seen`), CPU per record, peak memory.
 
-    On a shared machine the CPU of the process a record says more than the rate.
+    On a shared machine the CPU per record is a better measure than the rate.
     """
 
     records: int
@@ -48,20 +48,20 @@ class Ran(NamedTuple):
 
 
 class Seen:
-    """How many records were seen committed, and when."""
+    """The numbers of committed records, and when they were seen."""
 
     def __init__(self) -> None:
         self._seen: list[tuple[float, int]] = []
 
     def add(self, records: int) -> None:
-        """So many are committed now."""
+        """Note that this many are committed now."""
         if not self._seen or records > self._seen[-1][1]:
             self._seen.append((time.monotonic(), records))
 
     def rate(self) -> float:
-        """Records a second of the middle three fifths; 0 if too few commits were seen.
+        """Records per second in the middle three fifths; 0 if too few commits were seen.
 
-        At the first commit more batches are in hand, read and normalized, the more lanes there
+        At the first commit more batches are already read and normalized, the more writers there
         are; at the end they are only written.
         """
         if not self._seen:
@@ -73,7 +73,7 @@ class Seen:
 
 
 class Bench:
-    """One stack, and what was measured on it, as lines."""
+    """One stack, and its measurements as lines."""
 
     def __init__(self, folder: Path, postgres: PostgresServer, kafka: KafkaBroker) -> None:
         self.folder = folder
@@ -84,24 +84,24 @@ class Bench:
         self._began_s = time.monotonic()
 
     def say(self, what: str, figure: str) -> None:
-        """Print it, and keep it for the results."""
+        """Print a figure, and keep it for the results."""
         print(f"{what}: {figure}", flush=True)
         self.figures[what] = figure
 
     def note(self, doing: str) -> None:
-        """Print what is being done, for whoever waits."""
+        """Print what is being done."""
         minutes = (time.monotonic() - self._began_s) / 60
         print(f"  {minutes:5.1f} min  {doing}", flush=True)
 
     async def database(self, name: str) -> str:
-        """A fresh one, migrated."""
+        """A fresh, migrated database."""
         url = await self._postgres.create_database(name)
         await migrate(url, report=lambda _: None)
         self.urls[name] = url
         return url
 
     async def forget(self, name: str) -> None:
-        """Drop a database, if it is there, or it is vacuumed beside the next run."""
+        """Drop a database if it exists: it would be vacuumed during the next run."""
         connection = await asyncpg.connect(self._postgres.url)
         try:
             await connection.execute(f'drop database if exists "{name}" with (force)')
@@ -110,7 +110,7 @@ class Bench:
         self.urls.pop(name, None)
 
     def environment(self, url: str, topic: str = TOPIC) -> dict[str, str]:
-        """Of a process of ours."""
+        """The environment of this project's processes."""
         return {
             "PATH": os.environ["PATH"],
             "NORMALIZER_HTTP_PORT": "0",
@@ -121,7 +121,7 @@ class Bench:
         }
 
     async def start(self, url: str, *arguments: str, topic: str = TOPIC) -> Any:
-        """`normalizer ...` as a process."""
+        """Start `normalizer ...` as a process."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "normalizer", *arguments),
@@ -130,7 +130,7 @@ class Bench:
         )
 
     async def backfill(self, url: str, *arguments: str) -> "Ran":
-        """One run to its end."""
+        """Run one backfill to its end."""
         connection = await asyncpg.connect(url)
         before = await connection.fetchval(RECORDS)
         process = await self.start(url, "backfill", *arguments)
@@ -166,7 +166,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def stack() -> AsyncIterator[Bench]:
-    """Servers of this run alone."""
+    """Servers for this run alone."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -182,7 +182,7 @@ async def stack() -> AsyncIterator[Bench]:
 
 
 async def ended(process: asyncio.subprocess.Process) -> int:
-    """Its exit code; a process that still runs is told to stop."""
+    """Return its exit code; a process that still runs is stopped."""
     if process.returncode is None:
         process.terminate()
     return await process.wait()
@@ -198,7 +198,7 @@ async def committed(url: str) -> int:
 
 
 async def create_topic(bench: Bench, name: str) -> None:
-    """A topic that keeps what it holds: the simulator's clock runs in the past."""
+    """Create a topic without retention: the simulator's clock runs in the past."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bench.bootstrap_servers)
     await admin.start()
     try:
@@ -209,7 +209,7 @@ async def create_topic(bench: Bench, name: str) -> None:
 
 
 async def write_history(bench: Bench, events: int, seed: int) -> Path:
-    """The history as a zstd file in record form."""
+    """Write the history as a zstd file in record form."""
     bench.note(f"writing {events:,} events as a file")
     path = bench.folder / f"history-{events}.zst"
     process = await asyncio.create_subprocess_exec(
@@ -230,7 +230,7 @@ async def write_history(bench: Bench, events: int, seed: int) -> Path:
 
 
 def peak_kb_of(pid: int) -> int:
-    """The most memory that a process has had so far."""
+    """The peak memory of a process so far."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1])

@@ -1,9 +1,9 @@
-"""What every view costs a dashboard after three days and after thirty, at the same rate.
+"""Measures what every view costs a dashboard after three and after thirty days of history.
 
     python -m bench.views                                the short form: a million in thirty days
     python -m bench.views --events 10000000 --results    the full form, docs/results/views.md
 
-Each view is asked its example query for the last 24 hours: the shared buffers it reads must not
+Each view runs its example query for the last 24 hours: the shared buffers it reads must not
 grow with what is older. How long the same query takes is measured: the server's time on a CPU, and
 the 95th percentile by the clock, which the machine's other work makes longer; and so is one for 30
 days of those views that have hours.
@@ -40,7 +40,7 @@ AIM_MS: Final = 50.0
 REPEATS: Final = 40
 LONG: Final = "30 days"
 _AS_THE_PAGE: Final = {"max_parallel_workers_per_gather": "0", "jit": "off"}
-"""What a view costs all in all: a worker's time on a CPU is not its leader's."""
+"""The whole cost of a view: a parallel worker's CPU time is not counted in its leader's."""
 _COLUMNS: Final = (
     "view", "buffers, a tenth", "buffers", "factor", "CPU ms", "p95 ms", f"{LONG}, CPU ms",
 )  # fmt: skip
@@ -48,19 +48,19 @@ _SPAN: Final = re.compile(r"interval '\d+ (?:hours?|days?)'")
 
 
 class Cost(NamedTuple):
-    """Of one query: shared buffers, the server's time on a CPU, and the 95th percentile."""
+    """Of one query: shared buffers, the server's CPU time, and the 95th percentile."""
 
     buffers: int
     cpu_ms: float
     p95_ms: float
 
 
-async def main(asked: argparse.Namespace) -> int:
-    """Print a line for each view; 1 if one of them reads more the longer the history is."""
+async def main(options: argparse.Namespace) -> int:
+    """Print a line for each view; return 1 if one of them reads more the longer the history is."""
     async with _postgres() as postgres:
         version = await _version(postgres)
-        few, _ = await _measured(postgres, asked.events // 10, DAYS // 10)
-        many, long = await _measured(postgres, asked.events, DAYS)
+        few, _ = await _measured(postgres, options.events // 10, DAYS // 10)
+        many, long = await _measured(postgres, options.events, DAYS)
     rows: dict[str, object] = {}
     bad = []
     for name, cost in many.items():
@@ -74,11 +74,11 @@ async def main(asked: argparse.Namespace) -> int:
         bad += [name] if grows else []
     slow = [name for name, cost in many.items() if cost.p95_ms > AIM_MS]
     print(f"over {AIM_MS:.0f} ms: {', '.join(slow) or 'none'}; growing: {', '.join(bad) or 'none'}")
-    if asked.results:
+    if options.results:
         write_results(
             "views",
-            f"Every view with {asked.events:,} events, for the last 24 hours",
-            f"python -m bench.views --events {asked.events} --results",
+            f"Every view with {options.events:,} events, for the last 24 hours",
+            f"python -m bench.views --events {options.events} --results",
             rows,
             version,
             columns=_COLUMNS,
@@ -89,7 +89,7 @@ async def main(asked: argparse.Namespace) -> int:
 async def _measured(
     postgres: PostgresServer, events: int, days: int
 ) -> tuple[dict[str, Cost], dict[str, float]]:
-    """The cost of each view with so many events, and milliseconds for the long window."""
+    """The cost of each view with this many events, and milliseconds for the long window."""
     url = await postgres.create_database(f"views_{events}")
     await migrate(url, report=lambda _: None)
     connection = await asyncpg.connect(url, server_settings=_AS_THE_PAGE)
@@ -118,7 +118,7 @@ async def _measured(
 
 
 def day(query: str) -> str:
-    """The query for the last 24 hours, whatever it asked for."""
+    """The query for the last 24 hours, whatever window it has."""
     return _SPAN.sub("interval '24 hours'", query)
 
 
@@ -135,7 +135,7 @@ async def buffers_of(connection: asyncpg.Connection, query: str) -> int:
 async def _times_ms(
     connection: asyncpg.Connection, query: str, repeats: int
 ) -> tuple[float, float]:
-    """The server's mean time on a CPU, and the 95th percentile by the clock."""
+    """The server's mean CPU time, and the 95th percentile by the clock."""
     server: int = await connection.fetchval("select pg_backend_pid()")
     before_ms = _cpu_ms(server)
     took_ms = []
@@ -148,7 +148,7 @@ async def _times_ms(
 
 
 def _cpu_ms(process: int) -> float:
-    """Since it began."""
+    """CPU time of the process since its start."""
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e6
 
 
@@ -167,9 +167,9 @@ async def _postgres() -> AsyncIterator[PostgresServer]:
     settings = {
         "shared_buffers": "512MB",
         "max_wal_size": "8GB",
-        # As for a solid-state disk: the default is that of a disk that turns.
+        # As for a solid-state disk: the default is for a rotating disk.
         "random_page_cost": "1.1",
-        # Rows of today in holes of last week are no matter of how long the history is.
+        # New rows in free space of old pages would depend on the length of the history.
         "autovacuum": "off",
     }
     try:

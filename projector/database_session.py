@@ -13,7 +13,7 @@ import asyncpg
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
-"""Longest time that a statement may hold its snapshot: meanwhile PostgreSQL removes no dead rows,
+"""Longest time that a statement may hold its snapshot: dead rows cannot be removed meanwhile,
 and every writer slows down."""
 
 _RETRY_PAUSE_S: Final = 0.5

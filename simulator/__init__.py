@@ -6,34 +6,37 @@ In the order in which a fact becomes a record:
     playbooks.py         the catalogue of playbooks, seeded
     payloads.py          what calls carry, as it is sent and as it may be kept
     facts.py             what happens, in the platform's own terms
+    error_texts.py       names of custom events, and error texts
     lifecycles.py        the life of one execution, as facts
     world.py             many executions at once, in the order of the platform's clock
     ids.py time_formats.py status_words.py attempt_fields.py
                          how ids, times, outcomes and tries are written, and what each means
-    rendering.py         a fact as an event of one producer, and what a reader must take from it
+    rendering.py         a fact as an event of one producer, and the fields a reader must get
     rust_worker.py rust_server.py python_server.py python_rows.py
                          the producers, every shape and variant
     deployments.py       which producers run together
-    mutations.py         one odd thing about a sound event
+    mutations.py content_mutations.py
+                         one oddity added to a sound event
     packing.py           wrappers, batches, headers, double encoding
     poison_records.py    records that break readers
-    sent_record.py       a record, and what must become of it
+    sent_record.py       a record, and its expected outcome
     topic_records.py     second reports, delays, repeats, partitions
-    ledger_file.py       what must become of every record, in a file
+    ledger_file.py       the expected outcome of every record, in a file
     kcat_lines.py        records into a file, as kcat prints them
     kafka_producer.py    records into a topic
-    simulator_run.py     so much of it, with its ledger
+    simulator_run.py     runs a mix into a topic or a file, with its ledger
 
 and then what is expected, compared with what a database holds:
 
     expected_rows.py     the reports of one event, and the row they must make
-    call_tries.py        which try of its command each event is of
+    call_tries.py        the try of its command that each event belongs to
     actual_rows.py       rows, quarantine and totals of one topic
     spill_partitions.py  more of both than memory holds, spilled to disk by execution
     compare.py compare_ids.py compare_totals.py comparison_report.py
                          every difference
+    expected_view_rows.py the rows that the views must show
     expected_views.py    what a dashboard must show of each execution, step and call
-    actual_views.py      what the views do show
+    actual_views.py      what the views show
     compare_views.py     every difference between them
 
 It must not be able to agree with the normalizer by accident, so it never imports it: every rule it
@@ -41,11 +44,11 @@ needs is written here a second time, from the spec, the other way round.
 
 What docs/spec/wire-shapes.md names and this does not produce, and why:
 
-    an id a browser has rounded: it looks like any other id, and is stored as it is
+    an id that a browser has rounded: it looks like any other id, and is stored unchanged
     a record without a time: Kafka gives every record one
     rows inserted by hand in SQL: no record brings them
     missing_time, rejected_by_database: no record of Kafka earns the first, and the second is a
         bug whenever it happens
     two different reports of one event that the spec lets one take for two, by a third one that
-        knows less than both: which row that one is merged into hangs on the order
+        knows less than both: the order decides which row that one is merged into
 """

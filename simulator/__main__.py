@@ -26,7 +26,7 @@ _FLAT_OUT_RATE = 5_000.0
 
 
 def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
-    """What stands on the command line; `--set` goes over the options of their own."""
+    """Build the run from the options; `--set` overrides the other options."""
     mix |= {name: options[name] for name in ("in_flight", "poison")}
     given = {name: value for name, value in mix.items() if value is not None}
     for setting in options["settings"]:
@@ -34,7 +34,7 @@ def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
         given[name] = value
     known = {field.name for field in msgspec.structs.fields(Mix)}
     if unknown := ", ".join(sorted(set(given) - known)):
-        raise click.UsageError(f"no such setting: {unknown}; there are: {', '.join(sorted(known))}")
+        raise click.UsageError(f"unknown setting: {unknown}; known: {', '.join(sorted(known))}")
     try:
         return SimulatorRun(
             mix=msgspec.convert(given, Mix, strict=False),
@@ -48,15 +48,17 @@ def _run_from_options(options: dict[str, Any], **mix: Any) -> SimulatorRun:
 
 def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--seed", default=1, show_default=True, help="The same seed, the same bytes."),
-        click.option("--executions", type=int, help="Begin no more than so many (children apart)."),
-        click.option("--events", type=int, help="Stop after so many events."),
-        click.option("--in-flight", type=int, help="Executions at any time."),
+        click.option(
+            "--seed", default=1, show_default=True, help="The same seed makes the same bytes."
+        ),
+        click.option("--executions", type=int, help="Begin at most this many (without children)."),
+        click.option("--events", type=int, help="Stop after this many events."),
+        click.option("--in-flight", type=int, help="Concurrent executions."),
         click.option("--poison", type=float, help="Share of records from the poison list."),
         click.option(
             "--ledger",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Write here what must become of every record.",
+            help="Write the expected outcome of every record to this file.",
         ),
         click.option(
             "--set",
@@ -72,14 +74,16 @@ def _traffic_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def main() -> None:
-    """A workflow platform that plays traffic and knows the truth about it."""
+    """A simulated workflow platform that sends traffic and knows the expected results."""
 
 
 @main.command()
 @click.option("--bootstrap-servers", required=True, metavar="HOST:PORT")
 @click.option("--topic", default="noetl.events", show_default=True)
-@click.option("--rate", default=0.0, help="Events a second; 0: as fast as the broker takes them.")
-@click.option("--for", "seconds", type=float, help="Stop after so many seconds.")
+@click.option(
+    "--rate", default=0.0, help="Events per second; 0: as fast as the broker accepts them."
+)
+@click.option("--for", "seconds", type=float, help="Stop after this many seconds.")
 @click.option("--live", is_flag=True, help="The platform's clock is the wall clock.")
 @_traffic_options
 def play(
@@ -115,7 +119,7 @@ async def _produce(
     *,
     paced: bool,
 ) -> int:
-    """Until it has run out, `seconds` are over, or a signal says stop."""
+    """Send until the traffic or `seconds` are over, or a signal stops it."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -142,7 +146,7 @@ def write(
     """Write records to FILE (- is standard output) as `kcat -J` prints them."""
     wanted_run = _run_from_options(options, partitions=partitions)
     if wanted_run.executions is None and wanted_run.events is None:
-        raise click.UsageError("say how much: --events N or --executions N")
+        raise click.UsageError("give an amount: --events N or --executions N")
     with _ledger(ledger) as written:
         write_lines(wanted_run, file, topic, written)
 

@@ -1,6 +1,6 @@
-"""What the database holds of one topic: its rows, its quarantine, its totals.
+"""Reads what the database holds of one topic: its rows, its quarantine, its totals.
 
-Read in chunks, each a snapshot of its own, so that a comparison holds nothing up.
+It reads in chunks, each with its own snapshot, so that a comparison blocks nothing.
 """
 
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ class ActualQuarantine(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ActualTotals(msgspec.Struct, frozen=True, array_like=True):
-    """A row of `source_positions`: how far a partition was read, and what became of it."""
+    """A row of `source_positions`: how far a partition was read, and its outcomes."""
 
     partition: int
     start_offset: int
@@ -125,7 +125,7 @@ class DatabaseRows:
             after = chunk[-1][0]
 
     async def quarantined(self) -> list[ActualQuarantine]:
-        """Everything that was refused."""
+        """Every quarantined record or event."""
         found = await self._connection.fetch(_QUARANTINED, self._topic, self._incarnation)
         return [ActualQuarantine(*record) for record in found]
 
@@ -135,6 +135,6 @@ class DatabaseRows:
         return {record[0]: ActualTotals(*record) for record in found}
 
     async def taken(self, event_ids: list[int]) -> set[int]:
-        """Those of the ids that belong to some row, of whatever topic."""
+        """Those of the ids that belong to a row of any topic."""
         found = await self._connection.fetch(_TAKEN, event_ids)
         return {record[0] for record in found}

@@ -1,6 +1,6 @@
-"""What the views of one database show of executions and calls, and how many events of each kind.
+"""Reads what the views of one database show: executions, calls, and counts of events by kind.
 
-Only the views are read: they are what a dashboard sees.
+It reads only the views, as a dashboard does.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from simulator.expected_views import EventCountKey
+from simulator.expected_view_rows import EventCountKey
 
 
 class ActualExecution(msgspec.Struct, frozen=True, array_like=True):
@@ -88,17 +88,17 @@ class DatabaseViews:
         self._connection = connection
 
     async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
-        """What is shown of these."""
+        """The rows of these executions."""
         found = await self._connection.fetch(_EXECUTIONS, list(execution_ids))
         return [ActualExecution(*record) for record in found]
 
     async def calls(self, execution_ids: Iterable[int]) -> list[ActualCall]:
-        """What is shown of the calls of these executions."""
+        """The calls of these executions."""
         found = await self._connection.fetch(_CALLS, list(execution_ids))
         return [ActualCall(*record) for record in found]
 
     async def totals(self) -> tuple[int, int]:
-        """How many executions and calls are shown at all."""
+        """The numbers of executions and of calls in the views."""
         record = await self._connection.fetchrow(
             """
             select (select count(*) from projector.executions),

@@ -1,7 +1,7 @@
-"""The places in which a producer may say how many retries came before.
+"""The fields in which a producer may report the number of earlier retries.
 
 Source: docs/spec/wire-shapes.md#n1, #n3: `meta.attempts` and `retry_count` count retries, all
-other places count tries.
+other fields count tries.
 """
 
 from typing import Any, Final, Literal, NamedTuple
@@ -10,7 +10,7 @@ from simulator.rendering import EXPLICIT, ONE_BASED, ReportedFields
 
 
 class AttemptField(NamedTuple):
-    """One place; `path` inside the body, its meta or its payload. Most count from 1."""
+    """One field; `path` inside the body, its meta or its payload. Most count from 1."""
 
     inside: Literal["body", "meta", "payload"]
     path: tuple[str, ...]
@@ -40,10 +40,10 @@ EVERYWHERE: Final = (
     NUMBER,
     RETRY_COUNT,
 )
-"""Where an emit request says it."""
+"""The fields of an emit request."""
 
 INSIDE: Final = (META_TEXT, META_ATTEMPT, META_CORRELATION, PAYLOAD, RETRY, QUEUE)
-"""Where a request or a batch item says it, whose own keys are few."""
+"""The fields of a request or a batch item, which has few keys of its own."""
 
 
 def write_attempts(
@@ -55,7 +55,7 @@ def write_attempts(
     meta: dict[str, Any],
     payloads: tuple[dict[str, Any], ...],
 ) -> None:
-    """Write `attempts` where `way` says, and what it proves into `reported`."""
+    """Write `attempts` into the field `way`, and its rank into `reported`."""
     value: int | str = attempts + (way.rank == ONE_BASED)
     if way.as_text:
         value = str(value)

@@ -1,6 +1,6 @@
-"""Which try of a command each of its events is of: a plain fold, the oracle of what SQL says.
+"""Assigns each event of a command to a try: a plain fold, the oracle for the SQL.
 
-A number that an event says is believed. One that says none is placed by its time.
+A declared number is taken as it is. An event without one is assigned by its time.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class CallEvent(NamedTuple):
-    """`at` in microseconds; `end` is its event type if it says that the call is over."""
+    """`at` in microseconds; `end` is its event type if it ends the call."""
 
     at: int
     role: str
@@ -60,7 +60,7 @@ def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
 
 
 def _try_at(event: CallEvent, begins: dict[int, int]) -> int:
-    """The last try begun before an event; at the same instant too for what only a try can do."""
+    """The last try that began before an event, or at the same instant for a try's own event."""
     at = event.at + (event.role in ("claimed", "started"))
     begun = [(begin, number) for number, begin in begins.items() if begin < at]
     return max(begun)[1] if begun else min(begins)
@@ -69,7 +69,7 @@ def _try_at(event: CallEvent, begins: dict[int, int]) -> int:
 def _move_earlier_ends(
     events: Sequence[CallEvent], tries: list[int], end: str, numbers: Sequence[int]
 ) -> None:
-    """A try takes one end of a type; the earlier ones go to the try before, if that has none."""
+    """A try keeps one end of a type; earlier ones move to the try before it, if that has none."""
     for before, number in reversed(list(pairwise(numbers))):
         ends = [
             index for index, event in enumerate(events)

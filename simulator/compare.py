@@ -1,8 +1,8 @@
-"""A ledger and a database in, every difference between them out.
+"""Compares a ledger with a database and reports every difference.
 
-Both sides are dealt into piles by execution, and the piles compared one after the other:
-memory stays bounded whatever the number of events. Rows are found by the place in the log that
-stored them, so that a wrong id is a difference and not a missing row.
+Both sides are split into partitions by execution, which are compared one after the other, so memory
+use is bounded. Rows are found by the coordinates that stored them, so that a wrong id shows up as a
+difference and not as a missing row.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ SourceKey = tuple[int, int, int]
 
 
 class RowReader(Protocol):
-    """What a comparison asks of the database."""
+    """What a comparison reads from the database."""
 
     def rows(self) -> AsyncIterator[ActualRow]:
         """Every row of the topic."""
@@ -42,12 +42,12 @@ class RowReader(Protocol):
         ...
 
     async def taken(self, event_ids: list[int]) -> set[int]:
-        """Those of the ids that belong to some row."""
+        """Those of the ids that belong to a row."""
         ...
 
 
 async def compare(lines: Iterable[Line], database: RowReader) -> ComparisonReport:
-    """Everything the ledger says against everything the database holds of its topic."""
+    """Compare everything in the ledger with everything that the database holds of its topic."""
     report = ComparisonReport()
     with ExitStack() as stack:
         expected_spill, actual_spill = SpillPartitions(stack), SpillPartitions(stack)
@@ -64,7 +64,7 @@ async def compare(lines: Iterable[Line], database: RowReader) -> ComparisonRepor
 
 
 class _LedgerFacts(msgspec.Struct):
-    """What the ledger says apart from events."""
+    """What the ledger holds besides events."""
 
     topic: str = ""
     refused: dict[SourceKey, str] = {}
@@ -72,7 +72,7 @@ class _LedgerFacts(msgspec.Struct):
     totals: TotalsCheck = msgspec.field(default_factory=TotalsCheck)
 
     def name(self, key: SourceKey) -> str:
-        """How a place is called in a report."""
+        """The coordinates as the report prints them."""
         return f"{self.topic}[{key[0]}]@{key[1]}.{key[2]}"
 
 
@@ -186,8 +186,8 @@ def _compare_row(name: str, wanted: ExpectedRow, row: ActualRow, report: Compari
     if is_hashed(row.event_id):
         rules -= {"event_id_conflict", "ambiguous_report"}
     if rules != wanted.rules:
-        expected_spill = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
-        report.differs("differs in coercions", f"{name}: {expected_spill}")
+        detail = f"{sorted(rules)} is to be {sorted(wanted.rules)}"
+        report.differs("differs in coercions", f"{name}: {detail}")
     if not any(row.shape.startswith(shape) for shape in wanted.shapes):
         report.differs("differs in shape", f"{name}: {row.shape!r}, not {sorted(wanted.shapes)}")
     if row.trace_id not in wanted.traces:
@@ -200,8 +200,8 @@ def _compare_object(
     holds = {} if found is None else msgspec.json.decode(found)
     for key, value in least.items():
         if key not in holds or holds[key] != value:
-            expected_spill = f"{key} {holds.get(key)!r} is to be {value!r}"
-            report.differs(f"differs in {column}", f"{name}: {expected_spill}")
+            detail = f"{key} {holds.get(key)!r} is to be {value!r}"
+            report.differs(f"differs in {column}", f"{name}: {detail}")
 
 
 def _compare_quarantine(
@@ -214,7 +214,7 @@ def _compare_quarantine(
         if reason is None:
             report.differs("refused, though nothing is wrong", f"{facts.name(key)}: {row.reason}")
         elif reason != row.reason:
-            expected_spill = f"{row.reason} is to be {reason}"
-            report.differs("differs in reason", f"{facts.name(key)}: {expected_spill}")
+            detail = f"{row.reason} is to be {reason}"
+            report.differs("differs in reason", f"{facts.name(key)}: {detail}")
     for key, reason in refused.items():
         report.differs("not refused", f"{facts.name(key)}: {reason}")

@@ -12,11 +12,11 @@ from simulator.ids import derived, is_hashed
 _SALTS: Final = (1, 2, 3)
 
 Taken = Callable[[list[int]], Awaitable[set[int]]]
-"""Those of some ids that belong to a row."""
+"""Returns those of the ids that belong to a row."""
 
 
 class IdCheck:
-    """Sees every row once; some ids can be judged only at the end."""
+    """Gets every row once; some ids can be judged only at the end."""
 
     def __init__(self, shared: set[int]) -> None:
         self._shared = shared
@@ -32,7 +32,7 @@ class IdCheck:
         logged: LoggedReport,
         report: ComparisonReport,
     ) -> None:
-        """Judge the id of the row that must be `wanted`, first told by `logged`."""
+        """Judge the id of the row that must be `wanted`, first reported by `logged`."""
         own = wanted.own_id
         if own is None:
             self._add_derived(name, row, topic, logged, report)
@@ -56,7 +56,7 @@ class IdCheck:
             report.differs("differs in event_id", f"{name}: {row.event_id} is to be {plain}")
 
     async def finish(self, taken: Taken, report: ComparisonReport) -> None:
-        """Judge the rest: a shared id is one event's, a salted one means the plain is taken."""
+        """Judge the rest: a shared id has one event; a salted id needs the plain one taken."""
         for own, number in self._plain.items():
             if number != 1:
                 report.differs("differs in event_id", f"{own} belongs to {number} of its events")

@@ -1,8 +1,8 @@
-"""Checks the totals of each partition against what must have become of its records.
+"""Checks the totals of each partition against the expected outcomes of its records.
 
-A telling that changes its row is `merged`, one that does not a `duplicate`. Which is which hangs on
-the order, and that is known where all tellings of every event lie in one partition; else only the
-sums are compared.
+A report that changes its row is `merged`, one that does not is a `duplicate`. The order decides
+which is which, and it is known only if all reports of every event are in one partition; otherwise
+only the sums are compared.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from simulator.expected_rows import LoggedReport
 
 
 class TotalsCheck(msgspec.Struct):
-    """What each partition must have: filled while the ledger is read and its events compared."""
+    """Expected totals of each partition; filled while events are read and compared."""
 
     records: Counter[int] = msgspec.field(default_factory=Counter)
     outcomes: Counter[int] = msgspec.field(default_factory=Counter)
@@ -29,19 +29,19 @@ class TotalsCheck(msgspec.Struct):
     ordered: bool = True
 
     def add_record(self, partition: int, offset: int, outcomes: int) -> None:
-        """A record of the ledger."""
+        """Add a record of the ledger."""
         self.records[partition] += 1
         self.outcomes[partition] += outcomes
         self.next_offset[partition] = max(self.next_offset.get(partition, 0), offset + 1)
 
     def add_event(self, reports: list[LoggedReport]) -> None:
-        """An event with all its tellings, in the order of their places."""
+        """Add an event with all its reports, in the order of their coordinates."""
         first, *others = reports
         self.stored[first.partition] += 1
         latest_ms = first.recorded_ms
         for logged in others:
             same_record = (logged.partition, logged.offset) == (first.partition, first.offset)
-            # An event without any time has the log's: a later copy of it moves it.
+            # An event without any time gets that of the log: a later copy changes it.
             later = logged.reported.created_us is None and logged.recorded_ms > latest_ms
             again = (logged.copy and not later) or same_record
             outcome = self.duplicate if again else self.merged
@@ -50,7 +50,7 @@ class TotalsCheck(msgspec.Struct):
             self.ordered = self.ordered and logged.partition == first.partition
 
     def finish(self, topic: str, found: dict[int, ActualTotals], report: ComparisonReport) -> None:
-        """Compare with what the database has counted."""
+        """Compare with the totals in the database."""
         exact = ["records", "outcomes", "quarantined", "ignored"]
         if self.ordered:
             exact += ["stored", "duplicate", "merged"]

@@ -1,8 +1,8 @@
-"""A ledger and the views in; every execution, step and call that is not shown as it was told, out.
+"""Compares a ledger with the views: every execution, step and call that the views show differently.
 
-Executions are compared some hundred at a time, so memory stays bounded. They are
-to show what was told; and of an execution whose ends agree, and of a call that told its outcome,
-how it really went.
+Executions are compared some hundred at a time, so memory use is bounded. The views must show what
+was reported. For an execution whose ends agree, and for a call whose outcome was reported, they
+must also show what really happened.
 """
 
 from collections import Counter, defaultdict
@@ -12,15 +12,14 @@ from typing import Any, Final, Protocol
 
 from simulator.actual_views import ActualCall, ActualExecution
 from simulator.comparison_report import ComparisonReport
-from simulator.expected_views import (
-    ORCHESTRATE,
+from simulator.expected_view_rows import (
     EventCountKey,
     ExpectedCall,
     ExpectedExecution,
     ExpectedStep,
     ExpectedViews,
-    expected_views,
 )
+from simulator.expected_views import ORCHESTRATE, expected_views
 from simulator.ledger_file import Line
 
 _AT_ONCE: Final = 500
@@ -35,18 +34,18 @@ _MARKS: Final = {
 
 
 class ViewReader(Protocol):
-    """What a comparison asks of the views."""
+    """What a comparison reads from the views."""
 
     async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
-        """What is shown of these."""
+        """The rows of these executions."""
         ...
 
     async def calls(self, execution_ids: Iterable[int]) -> list[ActualCall]:
-        """What is shown of the calls of these executions."""
+        """The calls of these executions."""
         ...
 
     async def totals(self) -> tuple[int, int]:
-        """How many executions and calls are shown at all."""
+        """The numbers of executions and of calls in the views."""
         ...
 
     async def counts(self) -> Counter[EventCountKey]:
@@ -55,7 +54,7 @@ class ViewReader(Protocol):
 
 
 async def compare_views(lines: Iterable[Line], views: ViewReader, report: ComparisonReport) -> None:
-    """Everything the ledger tells of executions, steps and calls against what the views show."""
+    """Compare everything that the ledger reports of executions, steps and calls with the views."""
     counts: Counter[EventCountKey] = Counter()
     views_of_run = expected_views(lines)
     while some := list(islice(views_of_run, _AT_ONCE)):
@@ -129,7 +128,7 @@ def _expected_columns(expected: ExpectedCall) -> Iterator[tuple[str, Any]]:
 def _compare_steps(
     steps: list[ExpectedStep], actual: list[ActualCall], report: ComparisonReport
 ) -> None:
-    """Its tries; what else is told of a step is among the counts."""
+    """Compare the tries of a step; its other events are part of the counts."""
     for expected in steps:
         report.steps += 1
         if expected.step == ORCHESTRATE:
@@ -152,14 +151,14 @@ def _compare(
 
 
 async def _compare_totals(views: ViewReader, report: ComparisonReport) -> None:
-    """Whatever is shown beyond what was told."""
+    """Report rows of the views beyond those that were reported."""
     executions, calls = await views.totals()
     for name, found, wanted in (
         ("executions", executions, report.executions),
         ("calls", calls, report.calls),
     ):
         if found != wanted:
-            report.differs(f"number of {name}", f"{found} are shown, {wanted} were told of")
+            report.differs(f"number of {name}", f"{found} are in the views, {wanted} were reported")
 
 
 def _compare_counts(

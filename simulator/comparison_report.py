@@ -1,4 +1,4 @@
-"""What a comparison found: every kind of difference with its number and a few examples."""
+"""Collects the differences of a comparison: each kind with its count and a few examples."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class ComparisonReport(msgspec.Struct):
 
     @property
     def agrees(self) -> bool:
-        """Whether the database holds exactly what the ledger says."""
+        """Whether the database holds exactly what the ledger expects."""
         return not self.differences
 
     def differs(self, kind: str, example: str) -> None:
@@ -38,7 +38,7 @@ class ComparisonReport(msgspec.Struct):
     def lines(self) -> Iterator[str]:
         """The report as text."""
         yield (
-            f"{self.records} records: {self.events} events in {self.reports} tellings, "
+            f"{self.records} records: {self.events} events in {self.reports} reports,  "
             f"{self.quarantined} refused, {self.ignored} ignored"
         )
         if self.executions:

@@ -1,4 +1,4 @@
-"""Which producers run together: who tells of an execution, with which ids, in which shapes.
+"""Which producers run together, and with which ids and shapes they report an execution.
 
 Source: docs/spec/wire-shapes.md#python-server, #rust-server, #workerevent.
 The deployments are the pairs of server and worker releases that
@@ -18,8 +18,8 @@ Renderer = Callable[[Fact, RenderChoices], RenderedEvent]
 class Deployment(DeploymentTraits, frozen=True, kw_only=True):
     """A server and a worker of certain releases, each as the function that renders its events.
 
-    `again`: how the server reports an event a second time that its worker has reported, under one
-    id. `share`: how many of all executions it runs, beside the others.
+    `again`: how the server reports an event that its worker has already reported, under one id.
+    `share`: its share of all executions.
     """
 
     server: Renderer

@@ -1,7 +1,7 @@
-"""The tellings of one event in, the row they must make out.
+"""Builds the expected row of one event from its reports.
 
-Written from the promise, not from the normalizer: one event told more than once is the join of its
-tellings, column by column, whatever their order. Declared beats derived, derived beats defaulted;
+Written from the guarantee, not from the normalizer: an event reported more than once is the merge
+of its reports, column by column, in any order. Declared beats derived, derived beats defaulted;
 present beats absent; between equals the greater by bytes stays.
 Source: docs/spec/wire-shapes.md#m4.
 """
@@ -14,7 +14,7 @@ from simulator.rendering import ReportedFields
 
 
 class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
-    """A telling where it lies; `recorded_ms` is the log's time, `copy` repeats earlier bytes."""
+    """A report with its coordinates; `recorded_ms` is the log's time, `copy` a repetition."""
 
     partition: int
     offset: int
@@ -27,9 +27,9 @@ class LoggedReport(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ExpectedRow(msgspec.Struct):
-    """The row: `columns` and the `rules` of its coercions equal; of `objects` at least these keys.
+    """The row: `columns` and `rules` must be equal; `objects` must have at least these keys.
 
-    `shapes` are how the shape's name may begin, `traces` the traces the row may name;
+    `shapes` are prefixes of the shape's name, `traces` are the traces that the row may name;
     `own_id` is None for an event whose id must be derived.
     """
 
@@ -59,7 +59,7 @@ _DIGESTED: Final = ("context", "result")
 
 
 def expected_row(reports: list[LoggedReport]) -> ExpectedRow:
-    """What the database must hold of one event, told once or more often."""
+    """Return what the database must hold of one event, reported once or more often."""
     reported = [logged.reported for logged in reports]
     first = reported[0]
     columns: dict[str, Any] = {"execution_id": first.execution_id}
@@ -106,7 +106,7 @@ def _bytes(value: Any) -> bytes:
 
 
 def _agreed(objects: list[dict[str, Any]]) -> dict[str, Any]:
-    """The keys that every telling which has them gives the same value."""
+    """The keys to which every report that has them gives the same value."""
     agreed: dict[str, Any] = {}
     disputed = set()
     for one in objects:

@@ -1,8 +1,8 @@
-"""A ledger in; for every execution, step and call what a truthful dashboard must show out.
+"""Computes from a ledger what the views must show of every execution, step and call.
 
-A plain fold, one execution at a time, over the rows that its records must have become. Beside it
-stands what really happened, which no dashboard can know where nobody told. Of what happened at one
-instant the lesser by bytes counts, as everywhere. Source: docs/views.md.
+A plain fold, one execution at a time, over the rows that its records must have become. It also
+holds what really happened, which no dashboard can know if nobody reported it. Of what happened at
+one instant the lesser by bytes counts, as everywhere. Source: docs/views.md.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +14,15 @@ import msgspec
 
 from simulator.call_tries import CallEvent, tries_of
 from simulator.expected_rows import LoggedReport, expected_row
+from simulator.expected_view_rows import (
+    EventCountKey,
+    ExpectedCall,
+    ExpectedExecution,
+    ExpectedLine,
+    ExpectedStep,
+    ExpectedViews,
+    FirstEvent,
+)
 from simulator.ledger_file import CallLine, ExecutionLine, Line, RecordLine
 from simulator.spill_partitions import PARTITIONS, SpillPartitions
 
@@ -26,7 +35,7 @@ _CLOSING: Final = {
 }
 _OF_A_CALL: Final = ("command.", "call.")
 _ENDING_A_CALL: Final = {
-    # The call's own word before its command's, and what each says by its name alone.
+    # The call's own status before its command's, and what each means by its name alone.
     "call.done": (0, "COMPLETED"),
     "call.error": (0, "FAILED"),
     "command.completed": (1, "COMPLETED"),
@@ -37,83 +46,6 @@ _WORST_CALL_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
 _WORST_FIRST: Final = ("FAILED", "CANCELLED", "COMPLETED")
 ORCHESTRATE: Final = "__orchestrate__"
 """The engine's own calls, which no dashboard shows."""
-
-EventCountKey = tuple[int, str, str, str, int]
-"""The hour it begins with in microseconds since 1970, step, event_type, status, attempts."""
-
-
-class FirstEvent(msgspec.Struct, omit_defaults=True):
-    """The earliest event of one kind, and how many there were."""
-
-    at_us: int
-    status: str
-    events: int = 1
-
-
-class ExpectedCall(msgspec.Struct, omit_defaults=True, tag="call", tag_field="line"):
-    """One try of the command `key`; events that do not say of which are placed by their time.
-
-    `first_events` is by kind, without completions that only hand over. `status`
-    is its outcome, or how far it has come. `platform_outcome` is the outcome, on the platform, of
-    the try that was told to have ended: None if nothing tells of an end.
-    """
-
-    execution_id: int
-    key: str
-    attempts: int
-    status: str = ""
-    step: str = ""
-    worker_id: str | None = None
-    iteration: int | None = None
-    max_attempts: int | None = None
-    duration: float | None = None
-    error: str | None = None
-    finished_us: int | None = None
-    first_events: dict[str, FirstEvent] = {}
-    platform_outcome: str | None = None
-
-
-class ExpectedStep(msgspec.Struct, omit_defaults=True, tag="step", tag_field="line"):
-    """One step of one execution: `first_events` by kind, and its calls."""
-
-    execution_id: int
-    step: str
-    first_events: dict[str, FirstEvent] = {}
-    calls: int = 0
-    retries: int = 0
-
-
-class ExpectedExecution(msgspec.Struct, omit_defaults=True, tag="execution", tag_field="line"):
-    """One execution as told: `ended` by outcome, the earliest of which is its `status`.
-
-    `playbook` is what it really runs, '' where nothing told says so. `platform_outcome` is how it
-    went on the platform: '' if it never ended, None if nothing there knew it or one of its ends was
-    not told.
-    """
-
-    execution_id: int
-    status: str = "RUNNING"
-    playbook: str = ""
-    parent_execution_id: int | None = None
-    first_us: int = 0
-    last_us: int = 0
-    events: int = 0
-    attempts: int = 0
-    failed_calls: int = 0
-    ended: dict[str, FirstEvent] = {}
-    platform_outcome: str | None = None
-
-
-ExpectedLine = ExpectedExecution | ExpectedStep | ExpectedCall
-
-
-class ExpectedViews(msgspec.Struct):
-    """An execution that was told of, its steps and calls, and how many events of each kind."""
-
-    execution: ExpectedExecution
-    steps: list[ExpectedStep]
-    calls: list[ExpectedCall]
-    counts: Counter[EventCountKey]
 
 
 class _Event(msgspec.Struct):
@@ -130,7 +62,7 @@ class _Event(msgspec.Struct):
 
 
 class _Platform(msgspec.Struct):
-    """What the platform knew of an execution: of itself, and the try that each fact is about."""
+    """What the platform knew of an execution: its own facts, and each fact's try."""
 
     playbook: str = ""
     outcome: str | None = None
@@ -139,7 +71,7 @@ class _Platform(msgspec.Struct):
 
 
 def expected_lines(lines: Iterable[Line]) -> Iterator[ExpectedLine]:
-    """The truth about every execution that was told of, with its steps and calls."""
+    """Yield the truth about every reported execution, with its steps and calls, as JSON lines."""
     for expected in expected_views(lines):
         yield expected.execution
         yield from expected.steps
@@ -147,7 +79,7 @@ def expected_lines(lines: Iterable[Line]) -> Iterator[ExpectedLine]:
 
 
 def expected_views(lines: Iterable[Line]) -> Iterator[ExpectedViews]:
-    """The same, an execution at a time."""
+    """Yield the same, an execution at a time."""
     for execution_id, rows, real in _executions(lines):
         calls = _calls(execution_id, rows, real)
         yield ExpectedViews(
@@ -166,7 +98,7 @@ def _count(row: _Event) -> EventCountKey:
 
 
 def _executions(lines: Iterable[Line]) -> Iterator[tuple[int, list[_Event], _Platform]]:
-    """(execution_id, its rows in the order of their time, what really happened)."""
+    """Yield (execution_id, its rows in the order of their time, what really happened)."""
     with ExitStack() as stack:
         expected, platform = SpillPartitions(stack), SpillPartitions(stack)
         for line in lines:
@@ -238,7 +170,7 @@ def _calls(execution_id: int, rows: list[_Event], real: _Platform) -> list[Expec
 
 
 def _call(call: ExpectedCall, rows: list[_Event], real: _Platform) -> ExpectedCall:
-    """Fill in what these rows tell of one try."""
+    """Fill in what these rows report of one try."""
     call.step = _earliest(rows, "step") or ""
     call.worker_id = _earliest(rows, "worker_id")
     call.max_attempts = _earliest(rows, "max_attempts")
@@ -247,7 +179,7 @@ def _call(call: ExpectedCall, rows: list[_Event], real: _Platform) -> ExpectedCa
     done = [row for row in rows if not row.pending]
     for row in done:
         _note_event(call.first_events, row.kind, row.at_us, row.columns["status"])
-    # The surest word first: what only its command says counts where the call itself says nothing.
+    # The surest status first: its command's counts only if the call itself reports none.
     sure = [[row for row in done if _ENDING_A_CALL.get(row.kind, (2,))[0] == n] for n in (0, 1)]
     ends = [
         (row.at_us, _WORST_CALL_FIRST.index(_outcome(row)), row.fact)

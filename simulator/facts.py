@@ -8,12 +8,12 @@ from simulator.ids import Minter
 
 
 class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
-    """How the producers of a deployment behave, whatever shapes they write.
+    """How the producers of a deployment behave, in whatever shapes they write.
 
-    `numbered`: whether the worker says which try it reports, so that one command may have several.
-    `reissues`: whether the server may issue a retry under its command's id again, with its number.
-    `batches`: whether the worker sends what happens at once as one batch. `callbacks`: whether it
-    can hand work over and complete later.
+    `numbered`: whether the worker reports the number of the try, so that one command may have
+    several. `reissues`: whether the server may issue a retry under its command's id again, with its
+    number. `batches`: whether the worker sends what happens at one instant as one batch.
+    `callbacks`: whether it can hand work over and complete later.
     """
 
     name: str
@@ -28,10 +28,10 @@ class DeploymentTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CommandTry(msgspec.Struct):
-    """One try of one command. `attempts` counts the retries that came before it.
+    """One try of one command. `attempts` counts the retries before it.
 
-    `named` says that the command's id holds its step, and `iteration` is what it holds of a loop.
-    `facts` are (kind, number) of what was said of it, in order; `outcome` is '' while it runs.
+    `named`: the command's id contains its step, and `iteration` is the part for a loop. `facts` are
+    (kind, number) of its events, in order; `outcome` is '' while it runs.
     """
 
     command_id: str
@@ -50,12 +50,11 @@ class CommandTry(msgspec.Struct):
 class PlaybookRun(msgspec.Struct):
     """One run of a playbook.
 
-    `text` is its id as the platform says it (digits, or anything); `execution_id` the number that
-    stands for it everywhere else, a hash if `opaque`. `deployment` names the producers that report
-    it, `minters` give the ids of its server's events and of its worker's. `facts` are (kind, step,
-    number) of what its server said, `calls` every try of every command, `running` the one that
-    runs now, `trailing` those whose completion is told only after the end. `outcome` is '' until
-    it ends.
+    `text` is its id as the platform writes it (digits, or anything); `execution_id` is the number
+    used everywhere else, a hash if `opaque`. `deployment` names the producers that report it,
+    `minters` make the ids of its server's events and of its worker's. `facts` are (kind, step,
+    number) of its server's events, `calls` every try of every command, `running` the current one,
+    `trailing` those whose completion is reported only after the end. `outcome` is '' until it ends.
     """
 
     number: int
@@ -77,9 +76,9 @@ class PlaybookRun(msgspec.Struct):
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """What a call returns or takes: as it is sent, and as it may be kept (JSON, sorted keys).
+    """What a call returns or gets: as it is sent, and as it may be kept (JSON, sorted keys).
 
-    They differ where it holds a secret, or text that Postgres cannot hold.
+    They differ if it holds a secret, or text that PostgreSQL cannot store.
     """
 
     sent: msgspec.Raw
@@ -88,12 +87,12 @@ class Payload(msgspec.Struct, frozen=True):
 
 
 class Fact(msgspec.Struct):
-    """One thing that happened. `outcome` is '' for what is no end of anything.
+    """One thing that happened. `outcome` is '' unless it ends something.
 
-    `number` counts facts. `event_id` is the one the platform gave it: whether a telling carries it
-    is up to the producer. `error` is the text as it is sent and as it may be kept. `pending` is a
-    completion that is none yet: the work was handed over, and a callback will tell. `shares_id`: an
-    earlier fact has the same event_id, for two node numbers met.
+    `number` counts facts. `event_id` is the one the platform assigned; the producer may leave it
+    out of a report. `error` is the text as it is sent and as it may be kept. `pending` is a
+    completion that only hands work over: a callback reports the real one. `shares_id`: an earlier
+    fact has the same event_id, because two node numbers collided.
     """
 
     number: int
@@ -113,3 +112,7 @@ class Fact(msgspec.Struct):
     caused_by: int | None = None
     pending: bool = False
     shares_id: bool = False
+
+
+Burst = tuple[list[Fact], int]
+"""Facts of one instant, and microseconds until the next burst of the same execution."""

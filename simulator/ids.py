@@ -21,7 +21,7 @@ _NO_TIME: Final = 1 << 62 | 1 << 61
 
 
 class Minter:
-    """One node's ids in the layout of every application; ascending, never one twice."""
+    """Ids of one node in the layout of every application; ascending, never repeated."""
 
     def __init__(self, node: int) -> None:
         self._node = node << _NODE_BITS
@@ -54,10 +54,10 @@ class DoubledMinter(Minter):
 
 
 class SmallNumbers(Minter):
-    """Ids that are small numbers, as a table of long ago counted them; they know no time."""
+    """Small numbers as ids, as an early table counted them; they contain no time."""
 
     def mint(self, at_ms: int) -> int:
-        """The next number, whatever the time."""
+        """The next number; the time is ignored."""
         del at_ms
         self._sequence += 1
         return 1_000 + self._sequence
@@ -71,18 +71,18 @@ def minted_ms(event_id: int, *, doubled: bool = False) -> int | None:
 
 
 def is_hashed(event_id: int) -> bool:
-    """Whether an id is one of ours without a time."""
+    """Whether an id is a hashed one, without a time."""
     return event_id & _NO_TIME == _NO_TIME
 
 
 def opaque(text: str) -> int:
-    """What an execution id (or a catalog or parent id) that is no int64 becomes: a 62-bit hash."""
+    """The 62-bit hash that replaces an execution, catalog or parent id that is no int64."""
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**62 - 1) | 1 << 62
 
 
 def opaque_event(text: str) -> int:
-    """What an event id that is no int64 becomes: bits 62 and 61 and the low 61 bits of its hash."""
+    """The hash that replaces an event id that is no int64: bits 62, 61, and 61 more."""
     digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") & (2**61 - 1) | _NO_TIME
 
@@ -97,7 +97,7 @@ def derived(
     incarnation: int = 0,
     salt: int = 0,
 ) -> int:
-    """The id of an event that brought none, from the place it has in the log."""
+    """The id of an event that brought none, derived from its coordinates."""
     place = struct.pack(">IIQI", incarnation, partition, offset, index)
     tail = bytes([salt]) if salt else b""
     digest = blake2b(topic.encode() + b"\0" + place + tail, digest_size=8).digest()

@@ -1,8 +1,8 @@
-"""Records in, the broker's answers out: where each record lies. The only importer of the client.
+"""Sends records to Kafka and reports their coordinates. The only module that imports the client.
 
-Records go in batches built here, one for each partition and turn, so that a batch's first offset
-gives the place of every record in it. Every batch is acknowledged by all replicas; the producer is
-idempotent, so a retry doubles nothing.
+Records are sent in batches built here, one for each partition and turn, so that a batch's first
+offset gives the offset of every record in it. Every batch is acknowledged by all replicas; the
+producer is idempotent, so a retry doubles nothing.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _TURN_US = 50_000
 
 
 class Producer:
-    """Sends turns of records, with a bounded number of batches under way."""
+    """Sends turns of records, with a bounded number of batches in flight."""
 
     def __init__(self, client: AIOKafkaProducer, topic: str, placed: OnPlaced | None) -> None:
         self._client = client
@@ -54,7 +54,7 @@ class Producer:
             await self._submit(partition, builder, sent)
 
     async def drain(self) -> None:
-        """Wait until everything that was sent is acknowledged; raises what went wrong."""
+        """Wait until everything is acknowledged; raises the first error."""
         while self._under_way:
             await self._one_done()
 
@@ -99,7 +99,7 @@ def _append(builder: BatchBuilder, record: SentRecord) -> bool:
 async def producer(
     bootstrap_servers: str, topic: str, placed: OnPlaced | None = None
 ) -> AsyncIterator[Producer]:
-    """A producer for one topic; what is under way at the end is waited for."""
+    """A producer for one topic; at the end it waits for batches in flight."""
     client = AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
@@ -123,9 +123,9 @@ async def send_all(
     now_us: Callable[[], int] | None,
     stop: asyncio.Event,
 ) -> int:
-    """Send `records`: as fast as possible, or by a clock, as far apart as their own times are.
+    """Send `records`: as fast as possible, or paced by their own times.
 
-    Returns how many were sent when they ran out or were to `stop`.
+    Returns how many were sent until they ran out or `stop` was set.
     """
     sent = 0
     begins_us = 0 if now_us is None else now_us()

@@ -1,12 +1,12 @@
-"""What must become of every record, and what really happened: a file of one JSON object a line.
+"""The ledger: the expected outcome of every record, and what really happened, as JSON lines.
 
     begin      the seed, the mix and the topic
-    record     where a record lies, and what must become of each event in it
-    execution  one execution as it really went, with the facts its server told
-    call       one try of one command, with the facts that were told of it
+    record     a record's coordinates, and the expected outcome of each event in it
+    execution  one execution as it really went, with the facts its server reported
+    call       one try of one command, with the facts that were reported of it
 
-Lines come in any order but the first. Facts are numbers: an event of a record that tells a fact
-says which, so that what a dashboard can know of a call or an execution is what was told of it.
+The first line is `begin`, the others are in any order. Facts are numbers: an event names the fact
+that it reports, because a dashboard can only know reported facts.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,11 +28,11 @@ _encoder = msgspec.json.Encoder()
 
 
 class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What must become of one event of a record: one of three.
+    """The expected outcome of one event of a record: one of three.
 
-    `event` names the event (tellings of one event share it) and `fact` what it tells of; `reported`
-    is the telling, its context and result sealed; `shares_id` if an earlier event has the same id.
-    `quarantine` is a reason, `ignored` says why.
+    `event` names the event (reports of one event share it) and `fact` the fact it reports;
+    `reported` are the fields of the report, with long contexts and results as digests; `shares_id`
+    if an earlier event has the same id. `quarantine` is a reason, `ignored` says why.
     """
 
     event: int | None = None
@@ -44,7 +44,7 @@ class ExpectedOutcome(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
-    """What was played."""
+    """What was run."""
 
     topic: str
     seed: int
@@ -52,9 +52,9 @@ class LedgerHeader(msgspec.Struct, kw_only=True, tag="begin", tag_field="line"):
 
 
 class RecordLine(msgspec.Struct, kw_only=True, omit_defaults=True, tag="record", tag_field="line"):
-    """One record where the broker, or the file, has put it.
+    """One record at its coordinates in the log or the file.
 
-    `copy` is true if the same bytes were sent before; `headers` are some as they may be kept, and
+    `copy` is true if the same bytes were sent before; `headers` are those that may be kept, and
     `trace` is the trace they name.
     """
 
@@ -106,7 +106,7 @@ decode = _decoder.decode
 
 
 class Ledger:
-    """Writes the lines; records as they get their places, executions as they end."""
+    """Writes the lines; records when they get their coordinates, executions when they end."""
 
     def __init__(self, write: Callable[[bytes], object]) -> None:
         self._write = write
@@ -116,7 +116,7 @@ class Ledger:
         self._line(LedgerHeader(topic=topic, seed=seed, mix=mix))
 
     def placed(self, record: SentRecord, topic: str, partition: int, offset: int) -> None:
-        """A record got its place."""
+        """Write a record, which has got its coordinates."""
         del topic
         self._line(
             RecordLine(
@@ -131,7 +131,7 @@ class Ledger:
         )
 
     def lived(self, execution: PlaybookRun) -> None:
-        """An execution came to its end, got stuck, or the play is over."""
+        """Write an execution that ended, got stuck, or was still running at the end."""
         parent = execution.parent
         self._line(
             ExecutionLine(
@@ -168,7 +168,7 @@ class Ledger:
 
 
 class LedgerFile(Ledger):
-    """A ledger into a file; `with` closes it."""
+    """A ledger written to a file; `with` closes it."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=1024 * 1024)
@@ -187,16 +187,16 @@ class LedgerFile(Ledger):
 
 
 def read_ledger(path: Path) -> Iterator[Line]:
-    """The lines of a ledger file, one at a time."""
+    """Yield the lines of a ledger file."""
     with path.open("rb") as file:
         for line in file:
             yield _decoder.decode(line)
 
 
 def value_or_digest(value: Any) -> str | None:
-    """JSON in a form that compares equal if the values do; long ones as a hash; None stays None.
+    """JSON in a form that is equal if the values are; a long one becomes a hash; None stays None.
 
-    `value` is any JSON value, raw parts of it written with sorted keys.
+    `value` is any JSON value; raw parts of it must have sorted keys.
     """
     if value is None:
         return None

@@ -1,6 +1,6 @@
-"""The life of one execution, told as bursts of facts: what happens at one instant, in order.
+"""The life of one execution, as bursts of facts: what happens at one instant, in order.
 
-A life is a generator. Whoever runs it sets `now_us`, takes a burst, and comes back after its gap.
+A life is a generator. The caller sets `now_us`, takes a burst, and resumes it after its gap.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -8,44 +8,21 @@ from itertools import count
 from math import log
 from random import Random
 
-from simulator.facts import CommandTry, Fact, Payload, PlaybookRun
+from simulator.error_texts import CUSTOM_EVENTS, ERRORS
+from simulator.facts import Burst, CommandTry, Fact, Payload, PlaybookRun
 from simulator.mix import SECOND_US, Mix
 from simulator.playbooks import Playbook, Step
-
-Burst = tuple[list[Fact], int]
-"""Facts of one instant, and microseconds until the next burst of the same execution."""
 
 StartChild = Callable[[PlaybookRun | None], tuple[PlaybookRun, Playbook]]
 """Begins an execution of some playbook; the argument is its parent."""
 
 _EVENTS_A_GAP = 2.1
-"""Measured: so many events reach the topic for each mean gap of an execution's life."""
-
+"""Measured: events per mean gap of an execution's life."""
 _SAME_INSTANT_US = 11
-_CUSTOM = (
-    ("checkpoint.committed", "COMPLETED"),
-    ("step_result", "COMPLETED"),
-    ("metric.reported", ""),
-    ("upload_failure", "FAILED"),
-    ("task-finished", "COMPLETED"),
-    ("job.Canceled", "CANCELLED"),
-)
-_ERRORS = (
-    ("HTTP 503 from https://api.example.com/posts", "HTTP 503 from https://api.example.com/posts"),
-    ("connection refused", "connection refused"),
-    ("UniqueViolation: duplicate key value", "UniqueViolation: duplicate key value"),
-    ("exit status 2", "exit status 2"),
-    ("tool budget exhausted", "tool budget exhausted"),
-    ("deadline exceeded after 30s", "deadline exceeded after 30s"),
-    (
-        "cannot reach postgres://bob:s3cr3t@db.example.com/app",
-        "cannot reach postgres://bob:[REDACTED]@db.example.com/app",
-    ),
-)
 
 
 class Lifecycles:
-    """Tells lives; holds what all of them share: the clock, the count of facts, the chances."""
+    """Makes lives; holds what they share: the clock, the number of facts, probabilities."""
 
     def __init__(
         self, mix: Mix, random: Random, *, begin: StartChild, draw: Callable[[float], Payload]
@@ -59,7 +36,7 @@ class Lifecycles:
         self._mean_gap = mix.in_flight / mix.rate * SECOND_US * _EVENTS_A_GAP
 
     def life(self, execution: PlaybookRun, playbook: Playbook) -> Iterator[Burst]:
-        """One execution from its start to its end, its cancelling, or where it gets stuck."""
+        """One execution from its start to its end, or to where it gets stuck."""
         random, mix = self._random, self._mix
         draw = random()
         ends_early = draw < mix.stuck + mix.cancelled
@@ -95,15 +72,15 @@ class Lifecycles:
         execution.outcome = "COMPLETED"
 
     def _custom(self, execution: PlaybookRun, playbook: Playbook, cause: int) -> Iterator[Burst]:
-        """Events of names that nobody has agreed on."""
-        for kind, outcome in _CUSTOM:
+        """Events with custom names."""
+        for kind, outcome in CUSTOM_EVENTS:
             fact = self._fact(kind, execution, playbook.path, outcome, cause=cause)
             yield [fact], self._gap(0.1)
 
     def _subscription(
         self, execution: PlaybookRun, playbook: Playbook, cause: int
     ) -> Iterator[Burst]:
-        """Deliveries that count their own attempts, which are none of the event's."""
+        """Deliveries that count their own attempts, which are not those of the event."""
         for kind in ("opened", "delivered", "delivered", "closed"):
             fact = self._fact(f"subscription.{kind}", execution, playbook.path, cause=cause)
             yield [fact], self._gap(0.3)
@@ -131,7 +108,7 @@ class Lifecycles:
             yield [self._fact(kind, execution, playbook.path, other, cause=cause)], 0
 
     def _step(self, execution: PlaybookRun, step: Step, cause: int) -> Generator[Burst, None, bool]:
-        """A step with its commands; True if it ended well."""
+        """A step with its commands; returns True if it ended well."""
         random = self._random
         if random() < step.skipped:
             yield [self._fact("step.skipped", execution, step.name, "SKIPPED")], self._gap(0.1)
@@ -151,7 +128,7 @@ class Lifecycles:
         kind = "step.failed" if not fine and random() < 0.3 else "step.exit"
         outcome = "COMPLETED" if fine else "FAILED"
         left = self._fact(kind, execution, step.name, outcome, cause=entered.event_id)
-        left.content = self._content()
+        left.content = self._draw(self._random())
         yield [left], self._gap(0.1)
         if random() < self._mix.orchestrated:
             yield from self._orchestrate(execution, entered.event_id)
@@ -164,13 +141,13 @@ class Lifecycles:
         command_id = self._command_id(execution, step, issued.event_id, None)
         call = self._call(execution, step, command_id, 0, None)
         done = self._called("call.done", execution, call, "COMPLETED", 5_000)
-        done.content = self._content()
+        done.content = self._draw(self._random())
         yield [done], self._gap(0.1)
 
     def _command(
         self, execution: PlaybookRun, step: Step, cause: int, index: int | None
     ) -> Generator[Burst, None, bool]:
-        """A command with as many tries as it takes or is allowed; True if the last one did it."""
+        """A command with its tries; returns True if the last one succeeded."""
         random = self._random
         command_id = ""
         for attempts in range(step.max_attempts):
@@ -184,7 +161,7 @@ class Lifecycles:
                     command_id = self._command_id(execution, step, issued.event_id, index)
                 call = self._call(execution, step, command_id, attempts, index)
                 issued.call, issued.attempts, issued.node_type = call, attempts, step.node_type
-                issued.content = self._content()
+                issued.content = self._draw(self._random())
                 call.facts.append((issued.kind, issued.number))
                 yield [issued], self._gap(0.8)
                 yield [self._called("command.claimed", execution, call)], self._gap(0.1)
@@ -211,7 +188,7 @@ class Lifecycles:
             parked.pending = True
             yield [parked], self._gap(1.0)
         done = self._called("call.done", execution, call, "COMPLETED", took_us)
-        done.content = self._content()
+        done.content = self._draw(self._random())
         if random() < self._mix.trailing:
             execution.trailing.append(call)
             yield [done], self._gap(0.2)
@@ -224,7 +201,7 @@ class Lifecycles:
         self, execution: PlaybookRun, call: CommandTry, took_us: int
     ) -> Generator[Burst, None, str]:
         random = self._random
-        error = _ERRORS[int(random() * len(_ERRORS))]
+        error = ERRORS[int(random() * len(ERRORS))]
         if random() < 0.4:
             call.outcome = "FAILED"
             broken = self._called("call.error", execution, call, "FAILED", error=error)
@@ -275,7 +252,7 @@ class Lifecycles:
         *,
         cause: int | None = None,
     ) -> Fact:
-        """Something the server does."""
+        """A fact of the server."""
         fact = Fact(
             number=next(self._numbers),
             kind=kind,
@@ -299,7 +276,7 @@ class Lifecycles:
         *,
         error: tuple[str, str] | None = None,
     ) -> Fact:
-        """Something a worker does."""
+        """A fact of a worker."""
         fact = Fact(
             number=next(self._numbers),
             kind=kind,
@@ -318,9 +295,6 @@ class Lifecycles:
         call.facts.append((kind, fact.number))
         return fact
 
-    def _content(self) -> Payload:
-        return self._draw(self._random())
-
     def _gap(self, weight: float) -> int:
-        """Microseconds until the next thing, on the average `weight` of the mean gap."""
+        """Microseconds until the next fact, on average `weight` times the mean gap."""
         return int(-log(1.0 - self._random()) * self._mean_gap * weight)

@@ -1,4 +1,4 @@
-"""Everything about the traffic that can be set, and what it is when nobody sets it."""
+"""All settings of the traffic, with their defaults."""
 
 import msgspec
 
@@ -8,8 +8,8 @@ SECOND_US = 1_000_000
 class Mix(msgspec.Struct, frozen=True, kw_only=True):
     """Shares are between 0 and 1; sizes are bytes; times are in seconds.
 
-    `rate` and `in_flight` shape the platform's own clock: `in_flight` executions together make
-    `rate` events in a second of it. How fast the records are sent is the sender's business.
+    `rate` and `in_flight` shape the platform's own clock: `in_flight` concurrent executions make
+    `rate` events in a second of it. The sender decides how fast the records are sent.
     """
 
     rate: float = 200.0

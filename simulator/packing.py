@@ -1,4 +1,4 @@
-"""Tellings in, the bytes and headers of a record out: wrappers, batches, double encoding.
+"""Packs reports into the bytes and headers of a record: wrappers, batches, double encoding.
 
 Source: docs/spec/wire-shapes.md#w1, #w2, #w4, #b1, #b2.
 """
@@ -17,7 +17,7 @@ RecordHeaders = list[tuple[str, bytes]]
 
 
 class Packer:
-    """Packs tellings as producers do; what a wrapper or a batch adds is added to what they say."""
+    """Packs reports as producers do; values of a wrapper or batch become part of the reports."""
 
     def __init__(self, choices: RenderChoices) -> None:
         self._choices = choices
@@ -31,7 +31,7 @@ class Packer:
         return self._encoded(rendered.body)
 
     def batch(self, execution: str, reports: list[RenderedEvent]) -> bytes:
-        """The value of a record that holds several; the outer object says whose they are."""
+        """The value of a record with several events; the outer object names their execution."""
         random = self._choices.random
         outer: dict[str, Any] = {"execution_id": execution, "events": []}
         worker = reports[0].fact.worker
@@ -107,7 +107,7 @@ class Packer:
 
 
 def header_text(value: bytes) -> str:
-    """A header's value as text; bytes that are not UTF-8 in base64, and named so."""
+    """A header's value as text; bytes that are not UTF-8 become base64 with a prefix."""
     try:
         return value.decode()
     except UnicodeDecodeError:

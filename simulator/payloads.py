@@ -67,7 +67,7 @@ LOOK_ALIKES: Final[tuple[dict[str, Any], ...]] = (
     {"note": "bearer of good news", "title": "basic idea"},
     {"reference": {"uri": "store://bucket/secret", "credential_id": "c-7", "bytes": 10}},
 )
-"""Nothing here may be touched."""
+"""Texts that must stay unchanged."""
 
 ODD_TEXT: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b'{"log":"a\\u0000b"}', '{"log":"a\ufffdb"}'.encode()),
@@ -100,7 +100,7 @@ _NOUNS: Final = [
 
 
 class PayloadPool:
-    """A pool of payloads, drawn from at the price of one random number."""
+    """A pool of payloads; a draw costs one random number."""
 
     def __init__(self, mix: Mix, random: Random) -> None:
         low = max(mix.event_bytes_low - 200, 0)

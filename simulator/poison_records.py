@@ -1,4 +1,4 @@
-"""The poison list: records that break readers, each with what must become of it.
+"""The poison list: records that break readers, each with its expected outcome.
 
 Source: docs/spec/wire-shapes.md#l2, #l3.
 """
@@ -17,7 +17,7 @@ Poison = tuple[bytes | None, list[SentOutcome]]
 
 
 class PoisonMaker:
-    """Makes poison: valid events but for one thing each. `numbers` count the ledger's events."""
+    """Makes events that are valid except for one thing. `numbers` count the ledger's events."""
 
     def __init__(self, choices: RenderChoices, numbers: Callable[[], int]) -> None:
         self.choices = choices
@@ -25,13 +25,13 @@ class PoisonMaker:
         self._minter = ids.Minter(333)
 
     def make(self, at_us: int, execution_id: int) -> Poison:
-        """One of the list; a value of 9 MiB only at the mix's own share."""
+        """Make one of the list; a value of 9 MiB only at the mix's share."""
         if self.choices.random() < self.choices.mix.huge:
             return _filled(9 * MIB), [MustReject("too_large")]
         return self.choices.pick(_LIST)(self, at_us, execution_id)
 
     def _sound(self, at_us: int, execution_id: int) -> tuple[dict[str, Any], ReportedFields]:
-        """An event nothing is wrong with, to be spoiled."""
+        """A sound event, to be spoiled."""
         event_id = self._minter.mint(at_us // 1000)
         written, created_us = time_formats.micros_z(at_us)
         body = {
@@ -62,11 +62,11 @@ class PoisonMaker:
         return body, reported
 
     def event(self, reported: ReportedFields) -> list[SentOutcome]:
-        """The one event of a record."""
+        """The only event of a record."""
         return [SentEvent(self._number(), 0, reported)]
 
-    def mended(self, at_us: int, execution_id: int) -> Poison:
-        """U+0000 in a column of text."""
+    def replaced_text(self, at_us: int, execution_id: int) -> Poison:
+        """U+0000 in a column of text, which is replaced."""
         body, reported = self._sound(at_us, execution_id)
         body["step"] = "bad\0step"
         reported.step, reported.rules = "bad\ufffdstep", ("unstorable_text",)
@@ -94,7 +94,7 @@ class PoisonMaker:
         return msgspec.json.encode(body), self.event(reported)
 
     def opaque_execution_id(self, at_us: int, execution_id: int) -> Poison:
-        """An execution id beyond int64, or digits behind a blank: hashed as it came, no trim."""
+        """An execution id beyond int64, or digits behind a blank: hashed as received."""
         body, reported = self._sound(at_us, execution_id)
         text = str(2**63 + execution_id)
         body["execution_id"] = msgspec.Raw(text.encode())
@@ -104,7 +104,7 @@ class PoisonMaker:
         return msgspec.json.encode(body), self.event(reported)
 
     def id_only_time(self, at_us: int, execution_id: int) -> Poison:
-        """A time nobody can read: the one inside the id counts."""
+        """A time that nobody can read: the time inside the id counts."""
         body, reported = self._sound(at_us, execution_id)
         body["created_at"] = self.choices.pick(
             ("yesterday", "1999-12-31T23:59:59Z", "2096-01-01", -5)
@@ -167,7 +167,7 @@ def _event(fields: bytes) -> bytes:
 
 
 _LIST: Final[tuple[Callable[[PoisonMaker, int, int], Poison], ...]] = (
-    PoisonMaker.mended,
+    PoisonMaker.replaced_text,
     PoisonMaker.with_mark,
     PoisonMaker.doubled_key,
     PoisonMaker.opaque_event_id,

@@ -74,7 +74,7 @@ def stored_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _maybe_drop_created(rendered: RenderedEvent, choices: RenderChoices) -> None:
-    """Rows of some releases have only one of the three times, or none but that in their id."""
+    """Rows of some releases have only one of the three times, or only that in their id."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     draw = choices.random()
     if draw >= 0.15:
@@ -88,7 +88,7 @@ def _maybe_drop_created(rendered: RenderedEvent, choices: RenderChoices) -> None
 
 
 def _maybe_frame(rendered: RenderedEvent, choices: RenderChoices) -> None:
-    """Frame and stage rows know their tenant, their stream and their schema."""
+    """Frame and stage rows have a tenant, a stream and a schema."""
     if choices.random() < 0.1:
         kept = {
             "tenant_id": "t-1",

@@ -23,7 +23,7 @@ from simulator.rendering import (
 
 
 def request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """EventRequest, the one really mounted: no id, no status, no time."""
+    """EventRequest, the form in use: no id, no status, no time."""
     rendered = batch_item(fact, choices)
     rendered.body["execution_id"] = fact.execution.text
     if fact.worker is not None and choices.random() < 0.8:
@@ -32,7 +32,7 @@ def request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """A request as it stands in a batch: the outer object says whose it is."""
+    """A request inside a batch: the outer object names its execution."""
     new_names = choices.random() < 0.8
     body: dict[str, Any] = {
         "step" if new_names else "node_name": fact.step,
@@ -74,7 +74,7 @@ def batch_item(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _payload(fact: Fact, word: str | None, side: PayloadForm, variant: int) -> dict[str, Any]:
-    """A payload of the Python worker; `variant` says where a call's outcome lies."""
+    """A payload of the Python worker; `variant` decides where a call's outcome is."""
     call = fact.call
     if call is None:
         if fact.kind in ("playbook.started", "playbook.initialized", "subscription.delivered"):
@@ -103,7 +103,7 @@ def _payload(fact: Fact, word: str | None, side: PayloadForm, variant: int) -> d
 
 
 def _outcome(variant: int, word: str | None, side: PayloadForm) -> dict[str, Any]:
-    """The six places in a payload where a call's outcome may lie."""
+    """The six fields of a payload that may hold a call's outcome."""
     match variant:
         case 0:
             return {"status": word, "result": {"data": side.data}}
@@ -175,7 +175,7 @@ def emit_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _put_outcome(rendered: RenderedEvent, choices: RenderChoices) -> None:
-    """The outcome of a call: at the top, or in its result under a top that hides it."""
+    """Write the outcome of a call: at the top, or in its result under a top that hides it."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     word = choices.call_word(fact.outcome)
     at_the_top = choices.random() < 0.5
@@ -193,7 +193,7 @@ _RESULTS = (
     lambda word, side: {"context": {"result": {"status": word, "data": side.data}}},
     lambda word, side: {"context": {"result": {"context": {"status": word, "data": side.data}}}},
 )
-"""The five places in a result where a call's outcome may lie."""
+"""The five fields of a result that may hold a call's outcome."""
 
 
 def _put_call(rendered: RenderedEvent, choices: RenderChoices) -> None:

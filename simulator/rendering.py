@@ -1,4 +1,4 @@
-"""One fact as one producer tells it: the body on the wire, and what a reader must take from it.
+"""Renders one fact as one producer reports it: the body, and the fields a reader must get.
 
 `ReportedFields` is filled from the fact and from what the producer chose to leave out, never by
 reading the body again. Source: docs/spec/wire-shapes.md#v1, docs/spec/envelope.md#c9.
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The canonical fields of one telling; None is absent.
+    """The canonical fields of one report; None is absent.
 
-    `event_id` None: to be derived from the place in the log. `created_us` None: the log's own time.
-    The ranks say how much a value proves when tellings of one event are joined. `pending`: a
-    completion that only hands over. `context` and `result` are as they may be kept; `meta` and
-    `extra` hold at least these, `rules` are all coercions. `shape` starts the shape's name.
+    `event_id` None: to be derived from the coordinates. `created_us` None: the log's own time. The
+    ranks decide between values when reports of one event are merged. `pending`: a completion that
+    only hands over. `context` and `result` are as they may be kept; `meta` and `extra` hold at
+    least these, `rules` are all coercions. `shape` starts the shape's name.
     """
 
     execution_id: int
@@ -70,7 +70,7 @@ class ReportedFields(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class RenderedEvent(msgspec.Struct):
-    """What is written, what it says, and of which fact."""
+    """The body that is written, its fields, and its fact."""
 
     body: dict[str, Any]
     reported: ReportedFields
@@ -78,18 +78,18 @@ class RenderedEvent(msgspec.Struct):
 
 
 class RenderChoices:
-    """The chances a producer takes while writing; one stream of random numbers for all of them."""
+    """The random choices of a producer; one stream of random numbers for all of them."""
 
     def __init__(self, random: Random, mix: Mix) -> None:
         self.random: Callable[[], float] = random.random
         self.mix = mix
 
     def pick(self, choices: tuple[T, ...]) -> T:
-        """One of them, all as likely."""
+        """One of the options, all equally likely."""
         return choices[int(self.random() * len(choices))]
 
     def top_word(self, fact: Fact, *, silent: bool = True) -> status_words.StatusWord:
-        """A status for the top of an event that is no call.done; `silent` allows none at all."""
+        """A status for the top of an event that is no call.done; with `silent` it may have none."""
         word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
         while not silent and not word.word:
             word = self.pick(status_words.TOP_WORDS[fact.kind, fact.outcome])
@@ -103,19 +103,19 @@ class RenderChoices:
         )
 
     def call_word(self, outcome: str) -> str:
-        """What a call's outcome is called; the newest words most often."""
+        """The word for a call's outcome; the newest words most often."""
         choices = status_words.CALL_WORDS[outcome]
         return choices[int(self.random() ** 2 * len(choices))]
 
     def spelled(self, kind: str, share: float = 0.05) -> str:
-        """The event's name, an old one at `share`."""
+        """The event's name, an old one with probability `share`."""
         if self.random() >= share:
             return kind
         return self.pick(status_words.SPELLINGS.get(kind, (kind,)))
 
 
 def start_event(body: dict[str, Any], fact: Fact, shape: str, event_type: str) -> RenderedEvent:
-    """A telling that says who and what; its producer adds the rest."""
+    """A report with ids and names; its producer adds the rest."""
     reported = ReportedFields(
         execution_id=fact.execution.execution_id,
         event_type=event_type,
@@ -136,9 +136,9 @@ def report_status(reported: ReportedFields, word: status_words.StatusWord) -> st
 
 
 def report_outcome(reported: ReportedFields, fact: Fact, top: str | None) -> str | None:
-    """The status of a call.done: what really came of the call, wherever a producer put the word.
+    """The status of a call.done: its real outcome, wherever a producer put the word.
 
-    `top` is the word at the top, which may say less, or the opposite. Returns it.
+    `top` is the word at the top, which may be less specific, or the opposite. Returns it.
     """
     reported.status = fact.outcome
     reported.status_rank = 1 if fact.outcome == "COMPLETED" else 2
@@ -151,7 +151,7 @@ _WEAK: Final = frozenset(("RUNNING", "STARTED"))
 
 
 def report_call(reported: ReportedFields, fact: Fact) -> None:
-    """The command, its error and its duration, where the producer tells all of them."""
+    """The command, its error and its duration, if the producer reports all of them."""
     call = fact.call
     if call is None:
         return
@@ -179,9 +179,9 @@ class PayloadForm(NamedTuple):
 def sent_and_kept(
     rendered: RenderedEvent, build: Callable[[PayloadForm], dict[str, Any]]
 ) -> tuple[Any, Any]:
-    """What `build` makes of the fact's content as sent and as kept; one object if they agree.
+    """What `build` makes of the fact's content as sent and as kept; one object if they are equal.
 
-    Whatever was changed in the content is among the telling's `rules` then.
+    Changes in the content are then among the report's `rules`.
     """
     content, error = rendered.fact.content, rendered.fact.error
     sent = build(
@@ -204,7 +204,7 @@ def sent_and_kept(
 
 
 def server_context(fact: Fact) -> dict[str, Any]:
-    """What the server says in the context of its own events."""
+    """The context that the server adds to its own events."""
     match fact.kind:
         case "playbook.started" | "playbook.initialized":
             return {"path": fact.execution.playbook, "version": fact.execution.version}

@@ -76,7 +76,7 @@ def stream_row(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def _hang_on(rendered: RenderedEvent, word: str) -> None:
-    """What hangs on a row: its context or result, and its meta."""
+    """Add the optional parts of a row: its context or result, and its meta."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     call = fact.call
     report_call(reported, fact)
@@ -123,7 +123,7 @@ def _issued_meta(fact: Fact) -> dict[str, Any]:
 
 
 def event_request(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """EventRequest as its caller sends it: result_kind always; id, status, time if it has them."""
+    """EventRequest as its caller sends it: always result_kind; id, status, time if it has them."""
     old = choices.random() < 0.2
     text = fact.execution.text
     body: dict[str, Any] = {
@@ -175,7 +175,7 @@ def _maybe_refer(rendered: RenderedEvent, choices: RenderChoices) -> None:
 
 
 def _put_identity(rendered: RenderedEvent, choices: RenderChoices) -> None:
-    """What newer callers know: worker, attempts, and often id and time."""
+    """Add what newer callers send: worker, attempts, and often id and time."""
     body, reported, fact = rendered.body, rendered.reported, rendered.fact
     body["worker_id"] = reported.worker_id = fact.worker
     body["meta"] = {"attempts": fact.attempts}

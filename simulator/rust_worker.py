@@ -1,4 +1,4 @@
-"""What the Rust worker says: WorkerEvent before, ExecutorEvent since; the executor's own old forms.
+"""What the Rust worker sends: first WorkerEvent, now ExecutorEvent; and older executor forms.
 
 Source: docs/spec/wire-shapes.md#workerevent, #executorevent.
 """
@@ -57,7 +57,7 @@ def executor_event(fact: Fact, choices: RenderChoices) -> RenderedEvent:
 
 
 def executor_six(fact: Fact, choices: RenderChoices) -> RenderedEvent:
-    """Six fields: the first releases, and the command line's own runs."""
+    """Six fields: the first releases, and runs of the command line."""
     created, created_us = (
         time_formats.nanos_z if choices.random() < 0.8 else time_formats.micros_z
     )(fact.at_us)
@@ -93,7 +93,7 @@ def _put_payload(rendered: RenderedEvent, name: str, word: str | None, *, plain:
 
 
 def payload(fact: Fact, word: str | None, side: PayloadForm, *, plain: bool) -> dict[str, Any]:
-    """The payload of each kind; `word` stands where the kind has a status in it."""
+    """The payload of each kind; `word` is its status, if the kind has one."""
     call = fact.call
     if call is None:
         return _payload_of_step(fact, word, side)

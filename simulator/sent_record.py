@@ -1,4 +1,4 @@
-"""One record as it is sent, and what must become of each event in it."""
+"""One record as it is sent, and the expected outcome of each event in it."""
 
 from typing import Any, Literal
 
@@ -8,11 +8,11 @@ from simulator.rendering import ReportedFields
 
 
 class SentEvent(msgspec.Struct, frozen=True):
-    """One event in a record. Tellings of one event carry the same `number`.
+    """One event in a record. Reports of one event have the same `number`.
 
-    It is the number of the fact where the telling carries the fact's id, else below zero and of
-    this telling alone. `fact` 0: nothing on the platform, as in the poison. `shares_id`: the
-    platform gave another event the same id before.
+    `number` is the number of the fact if the report carries the fact's id, else it is below zero
+    and unique. `fact` 0: nothing on the platform, as in the poison. `shares_id`: the platform gave
+    another event the same id before.
     """
 
     number: int
@@ -22,7 +22,7 @@ class SentEvent(msgspec.Struct, frozen=True):
 
 
 class MustReject(msgspec.Struct, frozen=True):
-    """What must go to quarantine, and why: the record, or one item of a batch."""
+    """What must be quarantined, and why: the record, or one item of a batch."""
 
     reason: str
 
@@ -37,10 +37,10 @@ SentOutcome = SentEvent | MustReject | MustIgnore
 
 
 class SentRecord(msgspec.Struct, kw_only=True):
-    """What is sent, and what must become of it: an outcome for each event, in order.
+    """What is sent, and an expected outcome for each event, in order.
 
     `copy_of_earlier`: the same bytes were sent before, at another offset. `kept_headers`: the
-    headers as they may be kept (a list where a name comes twice), and `trace_id` the trace they
+    headers as they may be kept (a list where a name occurs twice), and `trace_id` the trace they
     name.
     """
 

@@ -1,4 +1,4 @@
-"""What was asked for in, records and their ledger out: into a topic, or as lines of a file."""
+"""Runs a mix: its records and their ledger, into a topic or as lines of a file."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from simulator.topic_records import records
 
 
 class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
-    """So much traffic of one mix and seed: until `events` or `executions` have run out."""
+    """Traffic of one mix and seed, until `events` or `executions` have run out."""
 
     mix: Mix = Mix()
     seed: int = 1
@@ -25,7 +25,7 @@ class SimulatorRun(msgspec.Struct, frozen=True, kw_only=True):
     events: int | None = None
 
     def records(self, ledger: Ledger) -> Generator[SentRecord, None, None]:
-        """The records; `ledger` hears of every execution, at the latest when this is closed."""
+        """Yield the records; `ledger` gets every execution, at the latest when this is closed."""
         seen = 0
         stream = records(self.mix, self.seed, executions=self.executions, lived=ledger.lived)
         with closing(stream):
@@ -45,10 +45,10 @@ async def run_into_topic(
     paced: bool = False,
     stop: asyncio.Event | None = None,
 ) -> int:
-    """Send the play to a topic and wait for all of it to be acknowledged; gives how many records.
+    """Send the run to a topic; returns how many records once all are acknowledged.
 
-    `paced`: each record at its own time, else as fast as the broker takes them. The topic says how
-    many partitions there are. `stop` ends it early.
+    `paced`: each record at its own time, else as fast as the broker accepts them. The topic has the
+    number of partitions. `stop` ends it early.
     """
     async with kafka_producer.producer(bootstrap_servers, topic, ledger.placed) as sender:
         mix = msgspec.structs.replace(run.mix, partitions=await sender.partitions())
@@ -61,7 +61,7 @@ async def run_into_topic(
 
 
 def write_lines(run: SimulatorRun, file: BinaryIO, topic: str, ledger: Ledger) -> None:
-    """Write the play as `kcat -J` would print it."""
+    """Write the run as `kcat -J` would print it."""
     ledger.begin(topic=topic, seed=run.seed, mix=run.mix)
     with closing(run.records(ledger)) as stream:
         for line in lines(stream, topic, ledger.placed):

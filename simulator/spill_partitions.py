@@ -1,6 +1,6 @@
-"""Values dealt into piles by a number, and taken out a pile at a time: bounded memory.
+"""Splits values into partitions by a number and returns them a partition at a time.
 
-A pile lies in memory while it is small, and in a file of its own from then on.
+A partition is in memory while it is small, and in a file of its own from then on.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _SMALL_BYTES: Final = 512 * 1024
 
 
 class SpillPartitions:
-    """64 piles of one kind of value, removed when `stack` is closed."""
+    """64 partitions of one kind of value, removed when `stack` is closed."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._encode = msgspec.msgpack.Encoder().encode
@@ -26,15 +26,15 @@ class SpillPartitions:
         self._files: list[IO[bytes]] = [stack.enter_context(file) for file in opened]
 
     def put(self, key: int, value: Any) -> None:
-        """Onto the pile of `key`."""
+        """Add a value to the partition of `key`."""
         written = self._encode(value)
-        # Low bits of a snowflake are nearly always 0: mixed, the piles come out even.
+        # The low bits of a snowflake are nearly always 0: mixing makes the partitions even.
         file = self._files[(key * _MIXER % 2**64) >> _SHIFT]
         file.write(len(written).to_bytes(4, "big"))
         file.write(written)
 
     def take(self, number: int, kind: Any) -> Iterator[Any]:
-        """Everything on pile `number`, in the order in which it was put there."""
+        """Return everything in partition `number`, in the order of its arrival."""
         decode = msgspec.msgpack.Decoder(kind).decode
         file = self._files[number]
         file.seek(0)

@@ -1,7 +1,7 @@
-"""The words producers say, each with what it means and how much it proves.
+"""The status words of producers, each with its meaning and its rank.
 
-The normalizer asks "what does this word mean?"; a producer asks "how do I say it?". So these tables
-are the other way round, and written by hand from the spec.
+The normalizer maps words to meanings; a producer maps meanings to words. So these tables are
+inverted, and written by hand from the spec.
 Source: docs/spec/wire-shapes.md#s13, #s14, #e2.
 """
 
@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 
 class StatusWord(NamedTuple):
-    """A status as written (None: not at all), what it means, and its rank when tellings join.
+    """A status as written (None: not at all), its meaning, and its rank in a merge of reports.
 
     rank: 2 a failure declared, 1 another declared word, 0 only the event's name. `overruled`: the
-    word says something, and something else is meant; that is a coercion.
+    word has another meaning than the status; that is a coercion.
     """
 
     word: str | None
@@ -51,7 +51,7 @@ CALL_WORDS: Final[dict[str, tuple[str, ...]]] = {
         "killed",
     ),
 }
-"""What a call's outcome is called, the likeliest words first."""
+"""Words for a call's outcome, the likeliest first."""
 
 _ENDED_WELL: Final = (
     StatusWord("COMPLETED", "COMPLETED", 1),
@@ -173,7 +173,7 @@ TOP_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
     ("task-finished", "COMPLETED"): _COMPLETED_BY_NAME,
     ("job.Canceled", "CANCELLED"): _CANCELLED,
 }
-"""By (kind, outcome): the words that may stand at the top of an event that is no call.done."""
+"""By (kind, outcome): the words for the top of an event that is no call.done."""
 
 NESTED_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
     ("step.enter", ""): (
@@ -208,7 +208,7 @@ NESTED_WORDS: Final[dict[tuple[str, str], tuple[StatusWord, ...]]] = {
         StatusWord("COMPLETED", "COMPLETED", 1),
     ),
 }
-"""The words that may stand in payload.status where the top has none."""
+"""The words for payload.status if the top has none."""
 
 _BY_NAME: Final = {
     "CANCELLED": StatusWord(None, "CANCELLED", 0),
@@ -256,7 +256,7 @@ SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def implied_status(kind: str, outcome: str) -> StatusWord:
-    """What an event means that declares nothing: its name alone speaks."""
+    """The status of an event that declares none: its name decides."""
     if kind == "command.issued":
         return StatusWord(None, "PENDING", 0)
     if kind in _NAMES_WITHOUT_STATUS:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 FormattedTime = tuple[object, int]
-"""What stands on the wire, and the microseconds since 1970 that it means."""
+"""The text on the wire, and the microseconds since 1970 that it means."""
 
 DAY_US: Final = 86_400_000_000
 _SECOND: Final = 1_000_000
@@ -22,13 +22,13 @@ def _day_and_clock(second: int) -> tuple[str, str]:
 
 
 def micros_z(at_us: int) -> FormattedTime:
-    """`2026-05-31T03:14:15.000123Z`, as canonical as it gets."""
+    """`2026-05-31T03:14:15.000123Z`, the canonical form."""
     day, clock = _day_and_clock(at_us // _SECOND)
     return f"{day}T{clock}.{at_us % _SECOND:06d}Z", at_us
 
 
 def nanos_z(at_us: int) -> FormattedTime:
-    """Nine digits, as the Rust programs write; the last three are cut by a reader."""
+    """Nine digits, as the Rust programs write; a reader cuts the last three."""
     day, clock = _day_and_clock(at_us // _SECOND)
     return f"{day}T{clock}.{at_us % _SECOND:06d}{at_us % 997:03d}Z", at_us
 
@@ -58,7 +58,7 @@ def naive(at_us: int) -> FormattedTime:
 
 
 def naive_blank(at_us: int) -> FormattedTime:
-    """No zone and a blank."""
+    """No zone, and a blank."""
     day, clock = _day_and_clock(at_us // _SECOND)
     return f"{day} {clock}.{at_us % _SECOND:06d}", at_us
 
@@ -138,4 +138,4 @@ ANY: Final[tuple[TimeFormat, ...]] = (
     epoch_micros,
     epoch_nanos,
 )
-"""Every spelling a Python producer has been seen to use; bare dates are too coarse to play."""
+"""Every format that a Python producer uses; bare dates are too coarse for the simulator."""

@@ -1,7 +1,7 @@
-"""Facts in, records out, in the order in which they reach the topic.
+"""Turns facts into records, in the order in which they reach the topic.
 
-Here an event is put into a batch or a wrapper, told a second time, held up, sent again; and here
-the poison is mixed in. The same seed and mix give the same records, byte by byte.
+Here an event is put into a batch or a wrapper, reported a second time, delayed, or sent again; and
+here the poison is mixed in. The same seed and mix give the same records, byte by byte.
 """
 
 from collections.abc import Callable, Generator
@@ -35,16 +35,16 @@ def records(
     executions: int | None = None,
     lived: Callable[[PlaybookRun], None] = lambda _: None,
 ) -> Generator[SentRecord, None, None]:
-    """Records in the order of their time, for ever, or until `executions` have ended.
+    """Yield records in the order of their time, for ever, or until `executions` have ended.
 
-    `lived` is called with each execution when it is over, and with the others when this is closed.
+    `lived` is called with each execution when it ends, and with the others when this is closed.
     """
     topic = _Topic(mix, seed)
     return topic.records(World(mix, Random(f"{seed}/world"), lived), executions)
 
 
 class _Topic:
-    """What is on its way to the topic, ordered by when it arrives."""
+    """Events on their way to the topic, ordered by arrival."""
 
     def __init__(self, mix: Mix, seed: int) -> None:
         self._mix = mix
@@ -80,7 +80,7 @@ class _Topic:
         return keyed_partition(key, self._mix.partitions)
 
     def _report(self, now_us: int, facts: list[Fact]) -> None:
-        """Write what happened at one instant: singly, or what the worker says as one batch."""
+        """Write what happened at one instant: singly, or what the worker sends as one batch."""
         random, mix = self._random, self._mix
         execution = facts[0].execution
         deployment = deployment_of(execution)
@@ -107,7 +107,7 @@ class _Topic:
             self._put(now_us, record)
 
     def _report_again(self, now_us: int, fact: Fact, again: Renderer) -> None:
-        """The server's row of what the worker told; sometimes it says otherwise."""
+        """Add the server's row of what the worker reported; sometimes it differs."""
         if self._random() < self._mix.disagreeing:
             fact = msgspec.structs.replace(
                 fact, attempts=(fact.attempts + 1) % 9, at_us=fact.at_us + 1_500
@@ -132,7 +132,7 @@ class _Topic:
         return SentEvent(number, fact.number, rendered.reported, fact.shares_id)
 
     def _put(self, now_us: int, record: SentRecord) -> None:
-        """On its way: usually within 20 ms, sometimes late, sometimes twice."""
+        """Send: usually within 20 ms, sometimes late, sometimes twice."""
         random, mix = self._random, self._mix
         arrives_us = now_us + 500 + int(random() * 20_000)
         if random() < mix.late:
@@ -148,13 +148,13 @@ class _Topic:
             heappush(self._under_way, (arrives_us, next(self._sequence), again))
 
     def _repeated(self, outcome: SentOutcome) -> SentOutcome:
-        """An event without an id, sent again, is another event: nothing can tell."""
+        """An event without an id that is sent again is another event: nothing can tell."""
         if isinstance(outcome, SentEvent) and outcome.reported.event_id is None:
             return SentEvent(next(self._numbers), outcome.fact, outcome.reported)
         return outcome
 
     def _collide(self, facts: list[Fact]) -> None:
-        """Hashed node numbers meet: now and then an event gets the id another one has."""
+        """Node numbers collide: now and then an event gets the id of another one."""
         fact = facts[0]
         if fact.execution.deployment.name != "rust_now" or fact.call is None:
             return

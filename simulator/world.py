@@ -1,4 +1,4 @@
-"""The platform: many executions in flight, and what happens on it in the order of its own clock."""
+"""The platform: many concurrent executions, their facts in the order of its clock."""
 
 from collections.abc import Callable, Generator, Iterator
 from heapq import heapify, heappop, heapreplace
@@ -6,9 +6,9 @@ from itertools import accumulate
 from random import Random
 
 from simulator.deployments import DEPLOYMENTS, Deployment, deployment_of
-from simulator.facts import Fact, PlaybookRun
+from simulator.facts import Burst, Fact, PlaybookRun
 from simulator.ids import DoubledMinter, Minter, SmallNumbers, opaque
-from simulator.lifecycles import Burst, Lifecycles
+from simulator.lifecycles import Lifecycles
 from simulator.mix import Mix
 from simulator.payloads import PayloadPool
 from simulator.playbooks import Playbook, catalogue
@@ -19,7 +19,7 @@ _WORKER_NODES = (9, 212, 700, 1023)
 
 
 class World:
-    """`in_flight` executions at any time, each replaced by a new one when it ends or gets stuck."""
+    """`in_flight` concurrent executions, each replaced by a new one when it ends or gets stuck."""
 
     def __init__(self, mix: Mix, random: Random, lived: Callable[[PlaybookRun], None]) -> None:
         self._random = random.random
@@ -41,10 +41,10 @@ class World:
     def facts(
         self, *, executions: int | None = None
     ) -> Generator[tuple[int, list[Fact]], None, None]:
-        """(microseconds since 1970, facts of one execution at that instant), for ever.
+        """Yield (microseconds since 1970, facts of one execution at that instant), for ever.
 
-        With `executions`, no more than so many are begun (children apart), and it ends with them.
-        Those that still live when it is closed are `lived` too, as they are.
+        With `executions`, at most this many are begun (without children), and it ends with them.
+        Those that are still running when it is closed are `lived` too, as they are.
         """
         try:
             yield from self._facts(executions)
@@ -78,13 +78,13 @@ class World:
                 heappop(heap)
 
     def _new_life(self) -> Iterator[Burst]:
-        """A life that is `lived` when it is over."""
+        """Start a life that becomes `lived` when it is over."""
         execution, playbook = self._begin(None)
         yield from self._stories.life(execution, playbook)
         self._over(execution)
 
     def _over(self, execution: PlaybookRun) -> None:
-        """It ended or got stuck, and its children with it."""
+        """End an execution that ended or got stuck, and its children with it."""
         for one in (execution, *execution.children):
             self._lived(self._living.pop(one.number))
 

@@ -12,9 +12,14 @@ job_options          options that the commands of jobs share
 job_execution        runs a job, or its dry run, with a screen
 filter               runs the rules alone over lines
 check                checks what the service needs
+check_result         one line of its report
+check_kafka          its checks of the brokers
+check_database       its checks of PostgreSQL
 conformance          tests another program against the contract's vectors
 explain              shows where one record went
 ledger_check         checks that every offset is accounted for
+ledger_findings      what it reads of positions, and what it found
+ledger_statements    its SQL statements
 partition_positions  shows positions of partitions, and moves one by hand
 """
 

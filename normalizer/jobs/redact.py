@@ -22,7 +22,8 @@ from normalizer.jobs.dry_run.diff import Diff, RowChange
 from normalizer.jobs.engine.id_ranges import RunOnConnection
 from normalizer.jobs.engine.job_statements import ALL_EVENTS
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.renormalize import Rewrite, RewriteDryRun, RewritePlan
+from normalizer.jobs.renormalize import Rewrite, RewriteDryRun
+from normalizer.jobs.rewrite_rows import RewritePlan
 from normalizer.jsontext import parse, write
 
 BLOCKS_A_STEP: Final = 64

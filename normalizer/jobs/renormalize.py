@@ -8,7 +8,7 @@ the same way, with another function for one row.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -26,13 +26,14 @@ from normalizer.jobs.engine.job_positions import move_parts
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
-from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
+from normalizer.jobs.renormalize_row import renormalize_row
+from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows, rewrite_session
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.process.pause import wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
-from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Session
+from normalizer.store.session import RetryTransaction
 from normalizer.telemetry import Outage, get_logger
 
 ROWS_A_CHUNK: Final = 1_000
@@ -40,8 +41,6 @@ ROWS_A_CHUNK: Final = 1_000
 PART: Final[PartKey] = ("events", 0, 0)
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
 _ROUNDS: Final = 5
-_ROWS_A_SLICE: Final = 50
-"""Rows renormalized without a pause: a few milliseconds."""
 
 _log: Final = get_logger()
 
@@ -60,31 +59,6 @@ class RenormalizeSelection(msgspec.Struct, frozen=True, kw_only=True):
         return (version, self.shape, rule, self.from_time, self.to_time)
 
 
-class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows are read, and how each is rewritten.
-
-    `find` is a statement whose first parameters are bounds; it locks the rows. With `may_change` it
-    need not: then only rows that may change are locked.
-    """
-
-    find: str
-    parameters: tuple[object, ...]
-    rewrite: Callable[[Envelope], Envelope | Unreadable]
-    may_change: Callable[[Envelope], bool] | None = None
-
-
-class _RewrittenPage(msgspec.Struct):
-    """What was done with the rows of one page."""
-
-    rows: int = 0
-    changed: list[Envelope] = []
-    unreadable: list[tuple[int, Unreadable]] = []
-
-    @property
-    def unchanged(self) -> int:
-        return self.rows - len(self.changed) - len(self.unreadable)
-
-
 class Rewrite:
     """One run over all events that rewrites rows."""
 
@@ -93,7 +67,7 @@ class Rewrite:
         self._stopping = runner.stopping
         self._plan = plan
         self._grid = Grid()
-        self._session = _session(runner.database_url, self._grid, SESSION, runner.spec.kind)
+        self._session = rewrite_session(runner.database_url, self._grid, SESSION, runner.spec.kind)
         self._id_ranges = IdRangeWalk(
             self._session.run_once, runner.throttle.max_batch_rows(ROWS_A_CHUNK)
         )
@@ -208,7 +182,7 @@ class Rewrite:
 
     async def _rewrite_page(
         self, connection: asyncpg.Connection, rest: IdRange, refused: dict[int, str | None]
-    ) -> tuple[_RewrittenPage, int]:
+    ) -> tuple[RewrittenPage, int]:
         """Read the next page of a range, and the id that it reaches."""
         what = self._plan
         records, last_id = await fetch_rows(connection, what.find, rest, *what.parameters)
@@ -217,7 +191,7 @@ class Rewrite:
             # A row that was read without a lock may have changed meanwhile.
             ids = [row.event_id or 0 for row in rows if what.may_change(row)]
             rows = list((await StoredRows(connection, self._grid).rows(ids)).values())
-        found = await _rewrite_rows(rows, what.rewrite, refused)
+        found = await rewrite_rows(rows, what.rewrite, refused)
         found.rows = len(records)
         return found, last_id
 
@@ -247,7 +221,7 @@ class RewriteDryRun:
     def __init__(self, database_url: str, plan: RewritePlan, diff: Diff) -> None:
         self._plan = plan
         self._diff = diff
-        self._session = _session(database_url, Grid(), READ_ONLY, "dry run")
+        self._session = rewrite_session(database_url, Grid(), READ_ONLY, "dry run")
         self._id_ranges = IdRangeWalk(self._session.run_once, ROWS_A_CHUNK)
         self._stopping = asyncio.Event()
 
@@ -276,7 +250,7 @@ class RewriteDryRun:
         what = self._plan
         before = {record["event_id"]: Envelope(**record) for record in records}
         rows = [row for row in before.values() if not what.may_change or what.may_change(row)]
-        found = await _rewrite_rows(rows, what.rewrite, {})
+        found = await rewrite_rows(rows, what.rewrite, {})
         found.rows = len(records)
         for event_id, why in found.unreadable:
             self._diff.refuse(f"event {event_id}", why.reason, event_id)
@@ -317,37 +291,3 @@ class RenormalizeDryRun(RewriteDryRun):
 def _last_id(at: ReadPosition) -> int:
     """The id up to which rows were renormalized."""
     return int(at.cursor or BELOW_ALL_IDS)
-
-
-async def _rewrite_rows(
-    rows: Sequence[Envelope],
-    rewrite: Callable[[Envelope], Envelope | Unreadable],
-    refused: dict[int, str | None],
-) -> _RewrittenPage:
-    """Renormalize each row; rows that the database refused are unreadable."""
-    found = _RewrittenPage(rows=len(rows))
-    for number, row in enumerate(rows):
-        if number % _ROWS_A_SLICE == 0:
-            await asyncio.sleep(0)
-        assert row.event_id is not None
-        today = rewrite(row)
-        if row.event_id in refused:
-            code = refused[row.event_id] or "it cannot be encoded"
-            today = Unreadable(
-                reason="rejected_by_database", detail=f"the database refused: {code}"
-            )
-        if isinstance(today, Unreadable):
-            found.unreadable.append((row.event_id, today))
-        elif changes_between(row, today):
-            found.changed.append(today)
-    return found
-
-
-def _session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
-    return Session(
-        database_url,
-        application_name=f"normalizer {name}",
-        grid=grid,
-        command_timeout_s=COMMAND_TIMEOUT_S,
-        settings=settings,
-    )

@@ -79,8 +79,8 @@ class FetchPositions(dict[KafkaPartition, FetchPosition]):
             except BaseException:
                 self.mark_unverified(
                     KafkaPartition(topic, one[0])
-                    for topic, asked in request.topics
-                    for one in asked
+                    for topic, partitions in request.topics
+                    for one in partitions
                 )
                 raise
             connection = client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - the public API reports neither

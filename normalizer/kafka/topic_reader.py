@@ -109,7 +109,7 @@ class TopicReader(ReaderConnection):
     async def reachable_bounds(
         self, partitions: Iterable[KafkaPartition], *, within_s: float = LEADER_S
     ) -> dict[KafkaPartition, Bounds]:
-        """The bounds of partitions whose leader answers in time; brokers are asked in parallel.
+        """The bounds of partitions whose leader answers in time; in parallel by broker.
 
         Raises FatalError where rights are missing.
         """

@@ -1,5 +1,6 @@
 """Renders the OpenAPI document as an HTML page, which the dashboard links to as "API"."""
 
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any, Final
@@ -45,8 +46,8 @@ def _endpoints(openapi: dict[str, Any]) -> Iterator[str]:
         if in_query:
             yield "<dl>\n"
             for parameter in in_query:
-                yield f"<dt><code>{escape(parameter['name'])}</code></dt>"
-                yield f"<dd>{escape(_meaning(parameter))}</dd>\n"
+                meaning = re.sub("`([^`]+)`", r"<code>\1</code>", escape(_meaning(parameter)))
+                yield f"<dt><code>{escape(parameter['name'])}</code></dt><dd>{meaning}</dd>\n"
             yield "</dl>\n"
         yield "</section>\n"
 

@@ -121,8 +121,8 @@ async def _archive(
 
     Executions are locked first and rows in a later statement, which therefore reads what the
     previous writer committed. A locked row is skipped: its writer may wait for the execution. Rows
-    are filtered again once they are locked, because whoever adds a sibling locks its holder. With a
-    folder, only rows that fit in memory are read, and the following ones are left.
+    are filtered again once they are locked, because a writer that adds a sibling locks its holder.
+    With a folder, only rows that fit in memory are read, and the following ones are left.
     """
     event_ids = [event.event_id for event in events]
     execution_ids = list({event.execution_id for event in events})

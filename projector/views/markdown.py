@@ -18,7 +18,7 @@ columns may be added, but are never removed or changed in meaning. The tables be
 
 - **They are never behind the stored events.** A projection is updated in the transaction of its
   events. `freshness` says how far each partition of the log was read.
-- **`attempts` counts retries**: 0 is the first try.
+- **`attempts` counts retries**: 0 is the first attempt.
 - **Filter by time on `hour`, `minute` or `bucket_start`**, in UTC: these columns use an index.
   Minutes are kept for two days; hours for ever.
 - **Rates come with numerator and denominator.** For several hours, add up both, then divide.

@@ -17,7 +17,7 @@ class OperatorQuestion(msgspec.Struct, frozen=True):
 
 OPERATOR_QUESTIONS: Final[tuple[OperatorQuestion, ...]] = (
     OperatorQuestion(
-        "How often does the first try succeed, by step and hour?",
+        "How often does the first attempt succeed, by step and hour?",
         """
         select   hour, step, sum(succeeded)::bigint as succeeded, sum(calls)::bigint as calls,
                  sum(succeeded)::double precision / sum(calls) as success_rate

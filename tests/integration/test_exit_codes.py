@@ -132,7 +132,7 @@ async def test_a_redrive_of_all_is_meant(database: Database) -> None:
         tried = await connection.fetchval("select count(*) from normalizer.redrive_attempts")
 
     assert refused[0] == 2
-    assert "all 2 refused records are tried: say --yes" in refused[1]
+    assert "all 2 refused records are tried: give --yes" in refused[1]
     assert narrowed[0] == 0
     assert meant[0] == 0
     assert tried == 2

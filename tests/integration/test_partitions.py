@@ -17,8 +17,9 @@ import pytest
 
 from normalizer.cli import explain as explaining
 from normalizer.cli import ledger_check
-from normalizer.cli.check import CheckResult, check
-from normalizer.cli.ledger_check import LedgerPosition, PartitionKey
+from normalizer.cli.check import check
+from normalizer.cli.check_result import CheckResult
+from normalizer.cli.ledger_findings import LedgerPosition, PartitionKey
 from normalizer.embedded import PostgresServer
 from normalizer.embedded.postgres_server import wheel_binaries
 from normalizer.errors import FatalError

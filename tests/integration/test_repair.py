@@ -494,7 +494,7 @@ async def test_of_any_log_whatever_part_is_lost_comes_back(
     data: st.DataObject, connection: asyncpg.Connection
 ) -> None:
     chance = random.Random(data.draw(st.integers(0, 1 << 30)))
-    await connection.execute("truncate normalizer.events; truncate divergent")
+    await connection.execute("truncate normalizer.events; truncate divergences")
     rows = {n: any_call(chance, n) for n in range(1, data.draw(st.integers(5, 60)))}
     await view_rows.insert(connection, list(rows.values()))
     before = await view_rows.view_rows(connection)

@@ -103,9 +103,9 @@ async def test_a_head_that_does_not_end_is_cut_off(
 @pytest.mark.parametrize(
     ("arguments", "token", "why"),
     [
-        (("--host", "0.0.0.0"), "", "lets others read"),  # noqa: S104 - it is refused
-        (("--host", "::"), "", "lets others read"),
-        (("--host", "projector.example"), "", "lets others read"),
+        (("--host", "0.0.0.0"), "", "lets other machines read"),  # noqa: S104 - it is refused
+        (("--host", "::"), "", "lets other machines read"),
+        (("--host", "projector.example"), "", "lets other machines read"),
         (("--host", "127.0.0.1"), "too-short", "at least 16"),
         (("--host", "192.0.2.1"), "long-enough-to-be-one", "cannot listen"),
         (("--port", "70000"), "", "70000 is not in the range"),

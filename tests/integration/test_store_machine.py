@@ -29,7 +29,7 @@ _PHASES: Final = [Phase.generate] if _SEED is None else [Phase.generate, Phase.s
 
 _settings: Final = settings(
     max_examples=EXAMPLES,
-    stateful_step_count=8,
+    stateful_step_count=6,
     deadline=None,
     database=None,
     print_blob=False,

@@ -13,13 +13,8 @@ from simulator.actual_rows import ActualQuarantine, ActualRow, ActualTotals
 from simulator.compare import compare
 from simulator.comparison_report import ComparisonReport
 from simulator.expected_rows import LoggedReport, expected_row
-from simulator.expected_views import (
-    ExpectedCall,
-    ExpectedExecution,
-    ExpectedStep,
-    expected_lines,
-    expected_views,
-)
+from simulator.expected_view_rows import ExpectedCall, ExpectedExecution, ExpectedStep
+from simulator.expected_views import expected_lines, expected_views
 from simulator.ledger_file import Line
 from simulator.mix import Mix
 from simulator.rendering import ReportedFields

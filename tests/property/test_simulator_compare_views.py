@@ -10,13 +10,8 @@ import pytest
 from simulator.actual_views import ActualCall, ActualExecution
 from simulator.compare_views import compare_views
 from simulator.comparison_report import ComparisonReport
-from simulator.expected_views import (
-    ORCHESTRATE,
-    EventCountKey,
-    ExpectedCall,
-    ExpectedViews,
-    expected_views,
-)
+from simulator.expected_view_rows import EventCountKey, ExpectedCall, ExpectedViews
+from simulator.expected_views import ORCHESTRATE, expected_views
 from simulator.ledger_file import ExecutionLine, Line
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import simulated_log

@@ -1,1 +1,1 @@
-"""What tests share: factories, servers, clients, oracles; no test is here."""
+"""Code that tests share: factories, servers, clients, oracles; no tests."""

@@ -1,4 +1,4 @@
-"""The HTTP API over a test's database, asked without a socket; and something to ask it for."""
+"""The HTTP API over a test's database, without a socket; and a history for its answers."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -48,11 +48,11 @@ _REST: Final = """
            (5, 2, 'call.done', 'fetch', 'ERROR', 1, now() - interval '20 minutes', '2:fetch', null,
             now(), 'executor', 'HTTP 500', 'noetl.events', 0);
 """
-"""What a history has none of: something for every question."""
+"""What a simulated history lacks: a row for every endpoint."""
 
 
 async def insert_events(database: Database, events: int) -> None:
-    """A history of three hours up to now, with something for every question."""
+    """Insert three hours of history up to now, with rows for every endpoint."""
     connection = await asyncpg.connect(database.admin_url)
     try:
         await make_history(connection, events, until=datetime.now(UTC), per_day=8 * events)
@@ -66,7 +66,7 @@ async def insert_events(database: Database, events: int) -> None:
 async def api_client(
     url: str, *, connections: int = 4, timeout_s: float = 5.0, **options: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """The API; `options` are those of the app."""
+    """A client of the API; `options` are those of the app."""
     async with Reader(url, connections=connections, timeout_s=timeout_s) as reader:
         transport = httpx.ASGITransport(app=build(reader, **options), raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

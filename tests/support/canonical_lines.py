@@ -1,6 +1,6 @@
-"""The canonical lines of one play: those of the filter, and those of an export of what was stored.
+"""Compares the canonical lines of one simulator run: the filter's with an export's.
 
-Both are commands in processes of their own, and so is the schema that every line is held against.
+Both are commands in their own processes, and so is the schema that validates every line.
 """
 
 import asyncio
@@ -26,17 +26,17 @@ _EVENT_ID: Final = re.compile(rb'\{"event_id":(\d+),')
 
 
 class ComparedLines(NamedTuple):
-    """How many lines the schema accepted, and how many the filter gives with the same bytes."""
+    """How many lines the schema accepted, and for how many the filter gives the same bytes."""
 
     accepted: int
     the_same: int
 
 
 async def canonical_lines(run: SimulatorRun, database: Database, folder: Path) -> ComparedLines:
-    """Hold every exported line against the schema, and those told once against the filter's.
+    """Validate every exported line, and compare those of events reported once with the filter's.
 
-    The filter knows no places in a log, and no other telling: compared is every event with an id
-    and a time of its own that the play tells once, in a record without a line feed.
+    The filter knows neither coordinates nor other reports. So it compares events with an id and a
+    time of their own that are reported once, in a record without a line feed.
     """
     reported_once = await asyncio.to_thread(_write_values, run, folder / "values")
     await normalizer("normalize", database, folder / "values", folder / "filtered")
@@ -58,7 +58,7 @@ async def canonical_lines(run: SimulatorRun, database: Database, folder: Path) -
 
 
 def _write_values(run: SimulatorRun, path: Path) -> set[int]:
-    """The values, one a line; the ids of the events that the filter can know as well as the log."""
+    """Write the values, one a line; return ids of events that the filter can know fully."""
     reports: Counter[int] = Counter()
     ids: dict[int, int] = {}
     with path.open("wb") as file:
@@ -110,7 +110,7 @@ def _accepted(path: Path, validate: Callable[[Any], None]) -> int:
 async def normalizer(
     command: str, database: Database, source: Path | None, sink: Path, *arguments: str
 ) -> None:
-    """`normalizer COMMAND < source > sink`."""
+    """Run `normalizer COMMAND < source > sink`."""
     with (source or Path("/dev/null")).open("rb") as read, sink.open("wb") as written:
         child = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -120,5 +120,5 @@ async def normalizer(
             stdout=written,
         )
         code = await child.wait()
-    # The filter says with 1 that it refused something: a play holds poison.
+    # The filter exits with 1 after a refusal: the simulator sends poison.
     assert code in ((0, 1) if command == "normalize" else (0,)), f"{command} exited with {code}"

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and certificates it signed for 127.0.0.1."""
+"""Makes a certificate authority for tests, and certificates it signed for 127.0.0.1."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ KEY_PASSWORD = "hunter2"
 
 
 def make_certificates(folder: Path, *, host: str = "127.0.0.1") -> Path:
-    """`ca.pem`, and `cert.pem` with `key.pem` (under KEY_PASSWORD) and `both.pem` (under none)."""
+    """Write `ca.pem`, `cert.pem` with an encrypted `key.pem`, and a plain `both.pem`."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca = (
         _certificate("authority", "authority", ca_key)

@@ -1,4 +1,4 @@
-"""Grafana's dashboards, as a test asks: their panels, and their SQL with the macros filled in."""
+"""Reads Grafana's dashboards: their panels, and their SQL with macros and variables replaced."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::(\w+))?\}")
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One query of a panel, or of a variable (its panel is then '')."""
+    """One query of a panel, or of a variable (then its panel is '')."""
 
     dashboard: str
     panel: str
@@ -56,7 +56,7 @@ def queries() -> Iterator[Query]:
 
 
 def filled(text: str, since: datetime, until: datetime, **values: str) -> str:
-    """The SQL that Grafana sends: macros and variables replaced. Raises KeyError for others."""
+    """The SQL that Grafana sends, macros and variables replaced. Raises KeyError."""
 
     def macro(found: re.Match[str]) -> str:
         match found[0].rstrip(")").split("("):

@@ -1,4 +1,4 @@
-"""A page of docs/ as a test reads it: its fenced blocks, in order, and a tree to try them in."""
+"""Reads the fenced blocks of a page of docs/, and copies the tree to try them in."""
 
 import re
 import shutil
@@ -14,21 +14,21 @@ _FENCED: Final = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTAL
 
 
 class Block(msgspec.Struct, frozen=True):
-    """One fenced block: what stands behind the fence, and the text within."""
+    """One fenced block: the word after the fence, and the text."""
 
     info: str
     text: str
 
 
 def blocks(page: str, info: str | None = None) -> list[Block]:
-    """The blocks of a page, all or only those with this behind the fence."""
+    """The blocks of a page, all or only those with this word after the fence."""
     text = (DOCS / page).read_text() if (DOCS / page).exists() else (DOCS.parent / page).read_text()
     found = [Block(one[1].strip(), one[2]) for one in _FENCED.finditer(text)]
     return [one for one in found if info is None or one.info == info]
 
 
 def copy_tree(target: Path, *tracked: str) -> None:
-    """What git tracks under these names, as it stands, links and all."""
+    """Copy what git tracks under these names, links included."""
     root = DOCS.parent
     listed = subprocess.run(
         ["git", "ls-files", *tracked], cwd=root, capture_output=True, text=True, check=True
@@ -40,7 +40,7 @@ def copy_tree(target: Path, *tracked: str) -> None:
 
 
 def apply_diff(path: Path, diff: str) -> None:
-    """Change a file as a block says; what the block shows of it must stand there once."""
+    """Change a file as a block shows; its old lines must occur exactly once."""
     lines = diff.splitlines(keepends=True)
     before = "".join(line[1:] for line in lines if line[0] in " -")
     after = "".join(line[1:] for line in lines if line[0] in " +")

@@ -1,4 +1,4 @@
-"""Console blocks of a page, typed into one shell as they stand, and what they print compared."""
+"""Types the console blocks of a page into one shell and compares the output."""
 
 import re
 import subprocess
@@ -14,14 +14,14 @@ _ESCAPED: Final = re.escape(_ANY)
 
 
 class TypedCommand(msgspec.Struct, frozen=True):
-    """What is typed after `$ `, and the lines that the page shows below it."""
+    """The text after `$ `, and the output that the page shows below it."""
 
     command: str
     shown: str
 
 
 def typed_commands(console: str) -> Iterator[TypedCommand]:
-    """The commands of a block; a here-document goes up to its END."""
+    """The commands of a block; a here-document reaches up to its END."""
     command, shown = "", ""
     lines = iter(console.splitlines())
     for line in lines:
@@ -40,7 +40,7 @@ def typed_commands(console: str) -> Iterator[TypedCommand]:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Whether it was printed as shown; `...` is any text, on a line of its own any lines."""
+    """Whether the output is as shown; `...` is any text, on a line of its own any lines."""
     pattern = "".join(
         r"(?:.*\n)*?" if line == _ANY else f"{re.escape(line).replace(_ESCAPED, '.*?')}\\n"
         for line in shown.splitlines()
@@ -49,14 +49,14 @@ def matches(shown: str, printed: str) -> bool:
 
 
 class Shell:
-    """One shell: what a command exports, the next one has."""
+    """One shell: a variable that a command exports is set for the next one."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = dict(environment)
 
     def run(self, command: str) -> str:
-        """What it prints, both streams; its environment is kept."""
+        """Run a command; return both output streams. The environment is kept."""
         kept = self._folder / ".environment"
         done = subprocess.run(
             ["bash", "-c", f'{command}\nstatus=$?; env -0 > "{kept}"; exit $status'],

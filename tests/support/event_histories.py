@@ -1,4 +1,4 @@
-"""Histories of a few executions, small enough to collide in every way that matters."""
+"""Histories of a few executions, small enough for every kind of collision."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -72,7 +72,7 @@ def events(draw: st.DrawFn, event_id: int) -> Row:
 
 @st.composite
 def event_logs(draw: st.DrawFn, *, most: int = 14) -> list[Row]:
-    """Events with ids of several regions, in no order."""
+    """Events with ids of several regions, in any order."""
     count = draw(st.integers(1, most))
     rows = [draw(events(draw(st.sampled_from(BASES)) + number)) for number in range(count)]
     return draw(st.permutations(rows))
@@ -86,10 +86,10 @@ _ENDS: Final = [
 
 @st.composite
 def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
-    """The events of a command that is tried again, in order, each with the try that it is of.
+    """The events of a retried command, in order, each with the number of its try.
 
-    Issuer and worker each number all tries, only retries, none, or some events and not others.
-    Every try is issued, and told to be over after it was issued, if it is.
+    Issuer and worker number all tries, only retries, none, or some events only. Every try is
+    issued, and ends after it was issued, if it ends.
     """
     issuer, worker = (draw(st.sampled_from(["all", "retries", "none", "some"])) for _ in range(2))
     rows: list[tuple[Row, int]] = []
@@ -119,7 +119,7 @@ def retried_commands(draw: st.DrawFn) -> list[tuple[Row, int]]:
 
 
 def repeated(rows: Sequence[Row]) -> list[Row]:
-    """The same events told again under other ids."""
+    """The same events reported again under other ids."""
     return [row | {"event_id": row["event_id"] + 100} for row in rows]
 
 
@@ -132,7 +132,7 @@ def splits(draw: st.DrawFn, rows: Sequence[Row]) -> list[list[Row]]:
 
 @st.composite
 def manual_changes(draw: st.DrawFn, rows: Sequence[Row]) -> list[tuple[str, Any]]:
-    """What somebody does to a log with these rows: (update, rows) and (delete, ids), in order."""
+    """Manual changes of a log with these rows: (update, rows) and (delete, ids), in order."""
     done: list[tuple[str, Any]] = []
     present = {row["event_id"]: row for row in rows}
     for _ in range(draw(st.integers(1, 4))):

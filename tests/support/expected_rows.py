@@ -1,8 +1,8 @@
-"""The rows that a ledger's records must become, as the oracle of the views takes them.
+"""The rows that a ledger's records must become, for the oracle of the views.
 
-No database and no normalizer is asked: what the simulator's platform did, and what its producers
-told of it, make the rows. The ledger knows how a shape's name begins, how often a rule was used it
-does not: `comparable_views` takes a view to what it can tell.
+Neither database nor normalizer is read: the rows follow from what the simulator's platform did and
+its producers reported. A ledger knows only how a shape's name begins, and not how often a rule was
+applied: `comparable_views` reduces a view to what it can know.
 """
 
 from collections import Counter, defaultdict
@@ -18,13 +18,13 @@ from tests.support.projection_oracle import Row, ViewRows
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OUT_OF_REACH: Final = {"coercions_by_rule", "defaults_by_shape", "late_arrivals"}
-"""By shape and by the time of the telling that came first: a ledger knows neither for sure."""
+"""By shape and by the time of the first report: a ledger is sure of neither."""
 _IDS_OF_EXECUTIONS: Final = slice(-7, -1)
-"""Derived ids and those of node numbers that met are the comparison's business, not the fold's."""
+"""The comparison checks derived ids and those of colliding node numbers; the fold does not."""
 
 
 def expected_rows(lines: Iterable[Line]) -> Iterator[Row]:
-    """The rows, in no order."""
+    """The rows, in any order."""
     events: dict[int, list[LoggedReport]] = defaultdict(list)
     for line in lines:
         if isinstance(line, RecordLine):
@@ -63,7 +63,7 @@ def _context(sealed: str | None) -> Any:
 
 
 def comparable_views(views: dict[str, ViewRows]) -> dict[str, Counter[tuple[Any, ...]]]:
-    """The views without what no ledger knows, as bags of rows."""
+    """The views without what a ledger cannot know, as bags of rows."""
     kept = {name: rows for name, rows in views.items() if name not in _OUT_OF_REACH}
     return {
         name: Counter(_without_ids(row) if name == "executions" else row for row in rows)

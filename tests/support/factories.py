@@ -1,4 +1,4 @@
-"""Raw records, envelopes and batches with defaults: a test says only what matters to it."""
+"""Raw records, envelopes and batches with defaults: a test states only what matters to it."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -14,15 +14,15 @@ from normalizer.store.store import Claim
 
 TOPIC: Final = "noetl.events"
 RECORDED_MS: Final = 1_764_000_000_000
-"""2025-11-24T16:00:00Z, the Kafka time of the record at offset 0; a later one is 1 ms younger."""
+"""2025-11-24T16:00:00Z, the Kafka time of the record at offset 0; each later one is 1 ms newer."""
 EXECUTION_ID: Final = 1000
 
 Outcomes = Normalized | tuple[Normalized, ...]
-"""What became of one record: an outcome, or several."""
+"""The outcome of one record, or several."""
 
 
 def snowflake(number: int = 0, *, node: int = 7) -> int:
-    """An id of the application's layout, of `number` milliseconds after RECORDED_MS."""
+    """An id in the application's layout, `number` milliseconds after RECORDED_MS."""
     return (RECORDED_MS + number - EPOCH_MS) << 22 | node << 12
 
 
@@ -32,7 +32,7 @@ def recorded_at(offset: int = 0) -> datetime:
 
 
 def raw_record(offset: int = 0, value: Any = None, **fields: Any) -> RawRecord:
-    """A record at this offset. `value` is bytes as they are, or an object sent as JSON."""
+    """A record at this offset. `value` is bytes, or an object to be encoded as JSON."""
     if value is None:
         value = raw_event(offset)
     record = RawRecord(
@@ -46,7 +46,7 @@ def raw_record(offset: int = 0, value: Any = None, **fields: Any) -> RawRecord:
 
 
 def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
-    """What a producer sends: a finished call with an id of its own, as an ExecutorEvent."""
+    """An event as a producer sends it: a finished call with its own id, as an ExecutorEvent."""
     event: dict[str, Any] = {
         "event_id": snowflake(number),
         "execution_id": EXECUTION_ID,
@@ -62,9 +62,9 @@ def raw_event(number: int = 0, /, **fields: Any) -> dict[str, Any]:
 
 
 def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
-    """The canonical event at this offset; its id is of this offset too. JSON columns are bytes.
+    """The canonical event at this offset; its id is made from it too. JSON columns are bytes.
 
-    `meta` says the same attempts as the column unless it is given.
+    `meta` has the same attempts as the column unless it is given.
     """
     attempts = fields.get("attempts", 0)
     values: dict[str, Any] = {
@@ -106,17 +106,17 @@ def envelope(offset: int = 0, /, **fields: Any) -> Envelope:
 
 
 def rejected(**fields: Any) -> Rejected:
-    """A refusal of the core."""
+    """A rejection of the core."""
     return Rejected(**{"reason": "not_an_event", "detail": "no event_type and no name"} | fields)
 
 
 def ignored() -> Ignored:
-    """A tombstone's outcome."""
+    """The outcome of a tombstone."""
     return Ignored(why="tombstone")
 
 
 def claim_of(partition: int = 0, **fields: Any) -> Claim:
-    """A partition of ours, never read before."""
+    """A claim of a partition that was never read."""
     values: dict[str, Any] = {
         "topic": TOPIC,
         "incarnation": 0,
@@ -136,7 +136,7 @@ def batch_of(
 ) -> Batch:
     """One record for each of `outcomes_of_each`, from the claim's offset on around the holes.
 
-    Every outcome is given the coordinates of its record, whatever it said; ids stay.
+    Every outcome gets the coordinates of its record; ids stay.
     """
     claim = claim or claim_of()
     gaps = dict(holes)
@@ -166,12 +166,12 @@ def batch_of(
 
 
 def together(*batches: Batch) -> Batch:
-    """The stretches of several batches in one transaction."""
+    """The parts of several batches in one transaction."""
     return Batch(parts=tuple(part for batch in batches for part in batch.parts))
 
 
 def after(claim: Claim, batch: Batch) -> Claim:
-    """The claim once this batch of its partition is written."""
+    """The claim after this batch of its partition was written."""
     (part,) = (part for part in batch.parts if part.partition == claim.partition)
     return msgspec.structs.replace(claim, next_offset=part.next_offset)
 

@@ -1,6 +1,6 @@
-"""Raw records that nobody sane would send, from a seed: what the core accepts, Postgres must too.
+"""Hostile raw records from a seed: what the core accepts, PostgreSQL must accept too.
 
-Each value is a well-formed event with one thing done to it, or bytes made of JSON's own parts.
+Each value is a well-formed event with one change, or bytes made of parts of JSON.
 """
 
 import random
@@ -43,7 +43,7 @@ _FIELDS: Final = (
 
 
 def hostile_values(seed: int, count: int) -> Iterator[bytes]:
-    """So many values, the same for the same seed."""
+    """This many values, the same for the same seed."""
     rng = random.Random(seed)
     ways: tuple[Callable[[random.Random], bytes], ...] = (
         *(_event,) * 6,

@@ -1,4 +1,4 @@
-"""History as files, topics and tables; jobs over it, played in this process."""
+"""History as files, topics and tables, and jobs over it that run in this process."""
 
 import gzip
 import io
@@ -59,7 +59,7 @@ COUNTERS: Final = """
 def simulated_records(
     events: int, *, seed: int = 1, mix: Mix | None = None
 ) -> Iterator[SentRecord]:
-    """The simulator's records until so many events are told."""
+    """The simulator's records until this many events are reported."""
     sent = 0
     for record in records(mix or Mix(), seed):
         if sent >= events:
@@ -74,11 +74,11 @@ def record_lines(sent: Iterable[SentRecord], topic: str = "noetl.events") -> byt
 
 
 def _ledger_without_file(*_: object) -> None:
-    """Where a record lies is not asked."""
+    """A ledger that is not written to a file."""
 
 
 def write_file(path: Path, content: bytes) -> Path:
-    """The content in a file, packed as its name says."""
+    """Write the content to a file, packed as its name says."""
     match path.suffix:
         case ".gz":
             content = gzip.compress(content, 1)
@@ -104,7 +104,7 @@ def backfill_of(
     accept_expired: bool = False,
     **throttle: Any,
 ) -> Backfill:
-    """A backfill that looks at no live traffic unless `throttle` says so."""
+    """A backfill that ignores live traffic unless `throttle` is given."""
     return Backfill(
         runner(settings, JobSpec(kind="backfill", source=name), **throttle),
         source,
@@ -114,7 +114,7 @@ def backfill_of(
 
 
 def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
-    """A player that looks at no live traffic unless `throttle` says so, and shows nothing."""
+    """A job runner that ignores live traffic unless `throttle` is given, and prints nothing."""
     return JobRunner(
         settings,
         spec,
@@ -128,7 +128,7 @@ def runner(settings: Settings, spec: JobSpec, **throttle: Any) -> JobRunner:
 async def backfill_files(
     database: Database, *paths: Path, accept_expired: bool = False, **options: Any
 ) -> RunResult:
-    """The verdict of one run over files. `options` are of the source and of the settings."""
+    """The result of one run over files. `options` are of the source and of the settings."""
     named = {"form", "defaults"}
     source = {name: value for name, value in options.items() if name in named}
     settings = job_settings(
@@ -157,7 +157,7 @@ async def dry_run_of(database: Database, *paths: Path) -> Diff:
 
 
 async def table_contents(connection: asyncpg.Connection) -> dict[str, Any]:
-    """Rows, refusals and counters, as they can be compared."""
+    """Rows, refusals and counters, in comparable form."""
     return {
         "rows": [msgspec.json.decode(row["row"]) for row in await connection.fetch(ROWS)],
         "refused": [tuple(row) for row in await connection.fetch(REFUSED)],

@@ -1,4 +1,4 @@
-"""A service that can be made to hang, and a real Prometheus that says which of the alerts fire."""
+"""Runs a service that can be made to hang, and a real Prometheus that evaluates the alerts."""
 
 import asyncio
 import contextlib
@@ -21,13 +21,13 @@ from tests.support.stack import skip_or_fail
 
 RULES: Final = Path(__file__).parents[2] / "deploy" / "prometheus" / "alerts.yml"
 HEARTBEAT_LIMIT_S: Final = 3
-"""Six beats: half a second would be one."""
+"""Six heartbeats: half a second would be one."""
 WINDOW_S: Final = 5
-"""The shortest that holds a few scrapes, of a second each."""
+"""The shortest window that holds a few scrapes, one per second."""
 
 
 class ThreadedService:
-    """`with Apart(...)`: the service on a thread and loop of its own, so that it can hang."""
+    """Runs the service on its own thread and loop, so that it can hang."""
 
     def __init__(self, settings: Settings, *, accept_reset: bool = False) -> None:
         self._settings = settings
@@ -66,7 +66,7 @@ class ThreadedService:
 
 
 class Alerts:
-    """What a Prometheus says is firing, and all that it ever said."""
+    """The alerts that a Prometheus fires now, and all that it ever fired."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -81,7 +81,7 @@ class Alerts:
         return found
 
     async def until_red(self, *names: str) -> None:
-        """All of them at one time."""
+        """Wait until all of these fire at one time."""
 
         async def are_red() -> bool:
             return set(names) <= await self.firing()
@@ -89,7 +89,7 @@ class Alerts:
         await until(are_red, self.firing)
 
     async def until_green(self, *names: str) -> None:
-        """None of them; without a name: nothing at all."""
+        """Wait until none of these fires; without names, no alert at all."""
 
         async def are_green() -> bool:
             firing = await self.firing()
@@ -100,9 +100,9 @@ class Alerts:
 
 @contextlib.asynccontextmanager
 async def prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Alerts]:
-    """It scrapes each target, job -> host and port, and evaluates the expressions of alerts.yml.
+    """Run a Prometheus that scrapes each target, job -> host and port, and evaluates alerts.yml.
 
-    They stand as they are, but a minute is a second.
+    The expressions are unchanged, except that a minute lasts a second.
     """
     program = shutil.which("prometheus")
     if program is None:
@@ -146,13 +146,13 @@ async def prometheus(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[
 
 
 def _shortened(rules: str) -> str:
-    """Each time of a minute or longer, in `for`, windows and limits, at a sixtieth."""
+    """Shorten each time of a minute or longer, in `for`, windows and limits, to a sixtieth."""
 
     def window(written: re.Match[str]) -> str:
         return f"{written[1]}{max(int(written[2]), WINDOW_S)}s"
 
     def limit(written: re.Match[str]) -> str:
-        # Below a minute is the beat's alone.
+        # Only the heartbeat has a limit below a minute.
         return f"{written[1]} > {int(written[2]) // 60 or HEARTBEAT_LIMIT_S}"
 
     rules = re.sub(r"(for: \d+)m", r"\1s", rules)
@@ -161,7 +161,7 @@ def _shortened(rules: str) -> str:
 
 
 async def probes(url: str) -> tuple[int, int, str]:
-    """Status of /livez and of /readyz, and the reasons as one text."""
+    """The status of /livez and of /readyz, and the reasons as one text."""
     alive, _ = await http_get(f"{url}/livez")
     ready, body = await http_get(f"{url}/readyz")
     return alive, ready, "; ".join(body["reasons"])
@@ -175,7 +175,7 @@ async def until_ready(url: str) -> None:
 
 
 async def until_reason(url: str, reason: str) -> None:
-    """Until /readyz is red and gives this reason among others, while /livez is green."""
+    """Wait until /readyz fails with this reason among others, while /livez succeeds."""
 
     async def given() -> bool:
         alive, ready, reasons = await probes(url)

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that loses the answer to a statement, for certain."""
+"""A TCP proxy in front of PostgreSQL that reliably loses the answer to a statement."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 
 _READY: Final = b"Z\x00\x00\x00\x05"
-"""ReadyForQuery: the server has done with a statement, whatever came of it."""
+"""ReadyForQuery: the server has finished a statement, with success or not."""
 
 Then = Literal["cut", "silence"]
 
@@ -20,11 +20,10 @@ class _Loss(NamedTuple):
 
 
 class Proxy:
-    """Between a client and the database at `database_url`; `url` leads through it.
+    """A proxy between a client and the database at `database_url`; `url` leads through it.
 
-    `lose` arms it once: the next message that holds the statement is passed on, its answer is
-    awaited and thrown away (or it is not even passed on), and then the client is cut off or hears
-    nothing more.
+    `lose` arms it once: the next message that contains the statement is passed on, and its answer
+    is dropped (or it is not even passed on). Then the client is disconnected or hears nothing more.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -61,9 +60,9 @@ class Proxy:
     def lose(
         self, statement: bytes, then: Then, *, passed_on: bool = True, after: bytes = b""
     ) -> None:
-        """Lose the answer to the next statement that holds these bytes, or the statement too.
+        """Lose the answer to the next statement that contains these bytes, or the statement too.
 
-        The next one `after` another one on the same connection, where that is given.
+        With `after`, the next one after that other statement on the same connection.
         """
         self._armed = _Loss(statement, then, passed_on, after)
         self.lost.clear()
@@ -108,7 +107,7 @@ class Proxy:
 async def _answered(
     said: bytes, server: asyncio.StreamReader, to_server: asyncio.StreamWriter
 ) -> None:
-    """Pass it on, and return when the server has done with it."""
+    """Pass it on, and return when the server has finished it."""
     to_server.write(said)
     answer = b""
     while _READY not in answer:

@@ -41,7 +41,7 @@ class Crash(Exception):  # noqa: N818 - what it stands for
 
 
 class CrashingPositions(SourcePositions):
-    """Raises Crash at the end of a transaction, before its commit, if it is told to."""
+    """Raises Crash at the end of a transaction, before its commit, if that is requested."""
 
     is_crashing = False
 

@@ -1,7 +1,7 @@
-"""Runs the service as a process that measures itself: how late its loop was, and how large it got.
+"""Runs the service as a process that measures the delay of its event loop and its memory.
 
-`python -m tests.support.measured_service FILE` reads settings as `normalizer run` does, serves
-until SIGTERM, and writes what it measured to FILE each second.
+`python -m tests.support.measured_service FILE` reads settings as `normalizer run` does, runs until
+SIGTERM, and writes its measurements to FILE each second.
 """
 
 import asyncio
@@ -33,10 +33,10 @@ WRITTEN_EVERY_S: Final = 0.5
 
 
 class Measures(msgspec.Struct, kw_only=True):
-    """The worst so far. `lag_s`: how much later than asked for a timer of the loop went off.
+    """The maxima so far. `lag_s`: how late a timer of the loop ran.
 
-    `normalize_s`: the longest that one record was normalized on the loop. `helper_mb` is 0 where
-    no helper was started.
+    `normalize_s`: the longest time that one record was normalized on the loop. `helper_mb` is 0 if
+    no normalizer process was started.
     """
 
     lag_s: float = 0.0
@@ -48,13 +48,13 @@ class Measures(msgspec.Struct, kw_only=True):
 
     @property
     def added_mb(self) -> float:
-        """What records added to process and helper together."""
+        """The memory that records added to both processes."""
         return self.peak_mb - self.start_mb + self.helper_mb
 
 
 @contextlib.asynccontextmanager
 async def measured(settings: Settings, file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The service as a process of its own that measures itself into the file."""
+    """Run the service as its own process, which writes its measurements to the file."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tests.support.measured_service", str(file)),
@@ -71,7 +71,7 @@ async def measured(settings: Settings, file: Path) -> AsyncIterator[asyncio.subp
 
 
 def read(file: Path) -> Measures:
-    """What a process measured until now."""
+    """Read what a process has measured so far."""
     return msgspec.json.decode(file.read_bytes(), type=Measures)
 
 
@@ -101,7 +101,7 @@ async def _watch(service: Service, measures: Measures, file: Path) -> None:
         due_s = time.perf_counter() + TICK_S
         await asyncio.sleep(TICK_S)
         now_s = time.perf_counter()
-        if service.counters.records:  # its start is not what is measured
+        if service.counters.records:  # its start is not measured
             measures.lag_s = max(measures.lag_s, now_s - due_s)
         measures.rebalances = service.counters.rebalances
         if now_s - written_at_s >= WRITTEN_EVERY_S:

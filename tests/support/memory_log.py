@@ -16,12 +16,12 @@ FIRST_ASSIGNED: Final = 900
 
 
 class MemoryLog:
-    """The stored rows in memory, written as the store writes them; counts the queries."""
+    """The stored rows in memory, written as the store writes them; remembers the reads."""
 
     def __init__(self, *rows: Envelope) -> None:
         self.rows_by_id = {id_of(row): row for row in rows}
         self.assigned_ids: dict[Coordinates, int] = {}
-        self.merged_records: dict[Coordinates, int] = {}
+        self.reports: dict[Coordinates, int] = {}
         self.locked: list[int] = []
         self.questions = 0
 
@@ -46,7 +46,7 @@ class MemoryLog:
         stored = {coordinates_of(row): event_id for event_id, row in self.rows_by_id.items()}
         return {
             coordinates: one
-            for coordinates, one in (stored | self.merged_records).items()
+            for coordinates, one in (stored | self.reports).items()
             if coordinates in coordinates_set
         }
 
@@ -64,7 +64,7 @@ class MemoryLog:
         return self.assigned_ids[coordinates]
 
     async def take(self, *events: Envelope, dedup_horizon: int = 0) -> list[str]:
-        """Reconcile a batch and write it; the outcome of each event."""
+        """Reconcile a batch and write it; return each event's outcome."""
         write_plan = await reconcile(
             events, self, {(TOPIC, 0, 0): dedup_horizon} if dedup_horizon else {}
         )
@@ -75,7 +75,7 @@ class MemoryLog:
         for row in write_plan.updates:
             assert id_of(row) in self.locked, "changed without a lock"
             self.rows_by_id[id_of(row)] = row
-        self.merged_records |= dict(write_plan.merged_records)
+        self.reports |= dict(write_plan.merged_records)
         return [outcome for outcome, _ in write_plan.outcomes]
 
     @property

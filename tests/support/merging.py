@@ -1,4 +1,4 @@
-"""Joining without a database: digests of the text that PostgreSQL gives of a jsonb."""
+"""Merges without a database: computes the digests of PostgreSQL's jsonb text."""
 
 from collections.abc import Sequence
 
@@ -20,9 +20,9 @@ def digests_of(values: Sequence[bytes]) -> list[Digest]:
     return list(map(KnownDigests().of, values))
 
 
-def merge(stored: Envelope, telling: Envelope) -> Envelope:
-    """The row of both tellings."""
-    return joins.merge(stored, telling, KnownDigests())
+def merge(stored: Envelope, report: Envelope) -> Envelope:
+    """The row of both reports."""
+    return joins.merge(stored, report, KnownDigests())
 
 
 def jsonb_text(value: bytes) -> bytes:

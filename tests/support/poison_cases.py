@@ -1,4 +1,4 @@
-"""The poison list: records that must cost themselves at most, and what becomes of each."""
+"""The poison list: records that may only fail themselves, each with its expected outcome."""
 
 from itertools import count
 from typing import Any, Final
@@ -12,9 +12,10 @@ from tests.support.factories import raw_record
 
 
 class Poison(msgspec.Struct, frozen=True, kw_only=True):
-    """A record, and how many events are stored of it; `reason` where (an event of) it is refused.
+    """A record, and how many of its events are stored.
 
-    `keeps` is what the stored row says: column -> value, JSON decoded.
+    `reason` is set if it, or an event of it, is refused. `keeps` are values of the stored row:
+    column -> value, JSON decoded.
     """
 
     name: str
@@ -24,7 +25,7 @@ class Poison(msgspec.Struct, frozen=True, kw_only=True):
     keeps: dict[str, Any] = {}
 
     def __str__(self) -> str:
-        """The outcome, as the name of a test says it."""
+        """The outcome, as a name for the test."""
         if self.reason:
             return f"{self.name} goes to quarantine as {self.reason}"
         return f"{self.name} is {'stored' if self.stored else 'ignored'}"
@@ -34,7 +35,7 @@ _numbers: Final = count(1_000_000)
 
 
 def raw_event(**fields: Any) -> dict[str, Any]:
-    """An event with an id of its own."""
+    """An event with its own id."""
     return factories.raw_event(next(_numbers), **fields)
 
 
@@ -47,7 +48,7 @@ def stored(name: str, value: Any, *, events: int = 1, **keeps: Any) -> Poison:
 
 
 def event(text: bytes, **fields: Any) -> bytes:
-    """An event whose context is this text."""
+    """An event with this text as its context."""
     sent = msgspec.json.encode(raw_event(context=0, **fields))
     return sent.replace(b'"context":0', b'"context":' + text)
 

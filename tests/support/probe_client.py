@@ -1,4 +1,4 @@
-"""What /metrics, /livez and /readyz say, asked over HTTP from a thread."""
+"""Requests /metrics, /livez and /readyz over HTTP, from a thread."""
 
 import asyncio
 import urllib.error
@@ -12,7 +12,7 @@ Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 async def http_get(url: str) -> tuple[int, dict[str, Any]]:
-    """Status and JSON body of a probe."""
+    """The status and JSON body of a probe."""
     status, body = await asyncio.to_thread(_get, url)
     return status, msgspec.json.decode(body)
 
@@ -29,7 +29,7 @@ async def scrape_metrics(url: str) -> Values:
 
 
 def metric_value(values: Values, name: str, **labels: str) -> float:
-    """One sample; several are added up where labels are left out."""
+    """One sample; several are added up if labels are left out."""
     found = [
         number
         for (each, its), number in values.items()
@@ -41,7 +41,7 @@ def metric_value(values: Values, name: str, **labels: str) -> float:
 
 def _get(url: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - our own
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - this project's own address
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

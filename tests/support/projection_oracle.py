@@ -66,7 +66,7 @@ LATENESS: Final = (
 
 
 def expected_views(rows: Iterable[Row]) -> dict[str, ViewRows]:
-    """View -> its rows, sorted. Of views about now without what the clock says."""
+    """View -> its rows, sorted. Views about now lack columns that depend on the clock."""
     by_execution: dict[int, list[Row]] = defaultdict(list)
     everything = list(rows)
     for row in everything:

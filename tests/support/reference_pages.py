@@ -1,4 +1,4 @@
-"""The generated pages of docs/: `python -m tests.support.reference_pages` says which would change.
+"""Generates pages of docs/: `python -m tests.support.reference_pages` lists which would change.
 
 With --write it writes them:
 

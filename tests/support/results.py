@@ -1,4 +1,4 @@
-"""Figures of a run into docs/results/NAME.md: with date, commit, machine, versions and command."""
+"""Writes figures of a run to docs/results/NAME.md, with date, commit, machine and versions."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 PrintLine = Callable[[str], None]
-"""Prints a line of progress, which pytest does not keep for itself."""
+"""Prints a line of progress, which pytest does not capture."""
 
 _FOLDER = Path(__file__).parents[1].parent / "docs" / "results"
 _PACKAGES = ("aiokafka", "asyncpg", "msgspec", "uvloop")
@@ -24,7 +24,7 @@ def write_results(
     *,
     columns: Sequence[str] = ("", ""),
 ) -> None:
-    """One page of figures; a new run replaces it. Of more than two columns, figures hold `|`."""
+    """Write one page of figures; a new run replaces it. Figures of more columns hold `|`."""
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     machine = f"{os.cpu_count()} cores, {_memory_gb()} GB, {platform.system()}"
     lines = [
@@ -48,9 +48,9 @@ def write_results(
 def write_row(
     page: str, title: str, columns: Sequence[str], key: str, values: Sequence[object]
 ) -> None:
-    """One row of a page that several runs fill; a new run of the same key replaces its row.
+    """Write one row of a page that several runs fill; a new run of the same key replaces it.
 
-    Each row says when, and of which commit. Columns: the key's, then those of the values.
+    Each row has its date and commit. Columns: those of the key, then those of the values.
     """
     path = _FOLDER / f"{page}.md"
     head = [
@@ -72,7 +72,7 @@ def write_row(
 
 
 def write_defect(done: str, seen: str, *, seconds: float, peak_mb: float) -> None:
-    """The row of what once broke a promise and was done again at full size."""
+    """Write the row of a former defect that was reproduced at full size."""
     write_row(
         "defects",
         "What once broke a promise, done again",

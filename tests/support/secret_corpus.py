@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 
 class Secret(NamedTuple):
-    """A JSON value that holds `secret` somewhere: what must not be found again."""
+    """A JSON value that contains `secret` somewhere: it must not be found afterwards."""
 
     form: str
     value: Any
@@ -62,7 +62,7 @@ PREFIXED: Final = (
     *(("https://disc" + "ord.com/api/webhooks/123456789012345678/", _ALNUM, 68),),
     *(("sha" + "256~", _ALNUM, 43), ("ya" + "29.", _ALNUM, 60), ("1//" + "0", _ALNUM, 60)),
 )
-"""How a published token begins, of which letters the rest is, and how many."""
+"""How a published token begins, the letters of the rest, and their number."""
 
 TEXTS: Final = (
     *("password={s}", "password: {s}", "Password = {s}", "password:{s}", "passwd={s}", "pwd={s}"),
@@ -132,7 +132,7 @@ TEXTS: Final = (
     *("AWS4-HMAC-SHA256 Credential=x/y, SignedHeaders=h, Signature={s}", "bot_token:{s}"),
     *('Authorization: Digest username="u", response="{s}"', "signing_key={s}", "master_key: {s}"),
 )
-"""{s} is the secret; all around it stays."""
+"""{s} is the secret; all the text before and after it stays."""
 
 KEYS: Final = (
     *("password", "Password", "PASSWORD", "db_password", "pass_word", "passWord", "userPassword"),
@@ -172,7 +172,7 @@ KEYS: Final = (
     *("X-Amz-Security-Token", "x-amz-signature", "authtoken", "_authToken", "bot_token", "oauth"),
     *("password_hash", "secret_id", "user[password]", "spring.datasource.password", "a/password"),
 )
-"""Keys under which any text is a secret."""
+"""Keys whose value is always a secret."""
 
 PAIR_NAMES: Final = ("DB_PASSWORD", "api-key", "Authorization", "TOKEN", "clientSecret")
 
@@ -259,12 +259,12 @@ HARMLESS_TEXTS: Final = (
 
 
 def _digest(number: int, length: int = 20) -> str:
-    """A secret of its own for each number: letters in both cases, and digits."""
+    """A different secret for each number: letters in both cases, and digits."""
     return f"hK{number % 10}x" + _letters(number, length - 4, _ALNUM)
 
 
 def secrets() -> Iterator[Secret]:
-    """Every form once, each with a secret that no other has; numbered, so always the same."""
+    """Every form once, each with a unique secret; numbered, so always the same."""
     number = 0
     for prefix, alphabet, length in PREFIXED:
         for around in ("{}", "refused: {}, sorry", "x={};"):
@@ -288,7 +288,7 @@ def secrets() -> Iterator[Secret]:
 
 
 def harmless() -> list[Any]:
-    """JSON values that stay as they are."""
+    """JSON values that stay unchanged."""
     return [
         *({"note": text} for text in HARMLESS_TEXTS),
         *({key: "kept value"} for key in HARMLESS_KEYS),
@@ -314,7 +314,7 @@ HEADER_SECRETS: Final = tuple(_digest(90_000 + at) for at in range(5))
 
 
 def shapes(value: Any, number: int = 5) -> list[dict[str, Any]]:
-    """Events of the four producers that hold the value where such an event holds anything."""
+    """Events of the four producers with the value in each field that can hold one."""
     names = {"execution_id": 1000, "event_id": number, "created_at": "2026-07-10T09:00:00Z"}
     error = value if isinstance(value, str) else json.dumps(value)
     call: dict[str, Any] = {"event_type": "call.done"}
@@ -329,7 +329,7 @@ def shapes(value: Any, number: int = 5) -> list[dict[str, Any]]:
 
 
 def _structures() -> Iterator[tuple[str, Any]]:
-    """Values in which `{}` is a secret by what stands around it."""
+    """Values in which the structure shows that `{}` is a secret."""
     for name in PAIR_NAMES:
         yield "name, value", [{"name": name, "value": "{}"}]
         yield "key, value", {"key": name, "value": "{}"}

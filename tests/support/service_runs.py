@@ -1,4 +1,4 @@
-"""The service, in this process or as one of its own, and waiting for a position, never a time."""
+"""Runs the service, in this process or in its own; waits for positions, never for time."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ DEADLINE_S = 60.0
 def settings_for(
     database: Database, topic: Topic, bootstrap_servers: str, **fields: Any
 ) -> Settings:
-    """Settings with a group of the topic's own, quick to see that a process is gone."""
+    """Settings with a group for the topic alone, which quickly notices that a process is gone."""
     values: dict[str, Any] = {
         "database_url": database.url,
         "kafka_bootstrap_servers": (bootstrap_servers,),
@@ -39,7 +39,7 @@ def settings_for(
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
-    """The service in this process, stopped in order at the end; if it dies, so does the test."""
+    """Run the service in this process and stop it in order; if it dies, the test fails."""
     service = Service(settings, **options)
     test = asyncio.current_task()
     assert test
@@ -61,7 +61,7 @@ async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
 async def process(
     settings: Settings, *arguments: str, command: str = "run"
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`normalizer run` as a process of its own, killed at the end if it still runs."""
+    """Run `normalizer run` as a process, killed at the end if it still runs."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "normalizer", command, *arguments),
@@ -78,7 +78,7 @@ async def process(
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables that say what these settings say."""
+    """The environment variables for these settings."""
     values = {"PATH": os.environ["PATH"]}
     for field in msgspec.structs.fields(Settings):
         value = getattr(settings, field.name)
@@ -91,7 +91,7 @@ def environment(settings: Settings) -> dict[str, str]:
 async def send(
     producer: AIOKafkaProducer, topic: Topic, numbers: range, *, partition: int | None = None
 ) -> None:
-    """Events with these numbers as ids, over all partitions in turn or to one."""
+    """Send events with these numbers as ids, over all partitions in turn or to one."""
     for number in numbers:
         await producer.send(
             topic.name,
@@ -102,7 +102,7 @@ async def send(
 
 
 async def recreate_topic(admin: AIOKafkaAdminClient, topic: Topic) -> None:
-    """Delete the topic and create it again, empty; it keeps records however old they are."""
+    """Delete the topic and create it again, empty; it keeps records of any age."""
 
     async def there() -> bool:
         return topic.name in await admin.list_topics()
@@ -118,7 +118,7 @@ async def recreate_topic(admin: AIOKafkaAdminClient, topic: Topic) -> None:
 
 
 class Watcher:
-    """Looks into one test's database."""
+    """Reads one test's database."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self.connection = connection
@@ -160,7 +160,7 @@ class Watcher:
     async def until_claimed(
         self, topic: Topic, *, epoch: int = 1, incarnation: int = 0, partition: int = 0
     ) -> None:
-        """Wait until a partition has been claimed so often in this incarnation."""
+        """Wait until a partition has been claimed this often in this incarnation."""
 
         async def claimed() -> bool:
             at = (await self.positions(topic)).get(partition, {"incarnation": -1})
@@ -169,7 +169,7 @@ class Watcher:
         await until(claimed, lambda: self.positions(topic))
 
     async def until_blocked(self) -> None:
-        """Wait until somebody waits for a lock."""
+        """Wait until a session waits for a lock."""
 
         async def blocked() -> bool:
             found: bool = await self.connection.fetchval(
@@ -185,7 +185,7 @@ class Watcher:
         await until(blocked)
 
     async def events(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         count: int = await self.connection.fetchval("select count(*) from normalizer.events")
         return count
 
@@ -194,7 +194,7 @@ async def until(
     holds: Callable[[], bool | Awaitable[bool]],
     otherwise: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
-    """Ask again and again until it holds; says what `otherwise` gives when patience is over."""
+    """Wait until the condition holds; on a timeout, fail with what `otherwise` returns."""
     for _ in range(round(DEADLINE_S / 0.02)):
         held = holds()
         if await held if inspect.isawaitable(held) else held:
@@ -205,7 +205,7 @@ async def until(
 
 @contextlib.asynccontextmanager
 async def watching(url: str) -> AsyncIterator[Watcher]:
-    """A look into a database from outside."""
+    """Watch a database from outside the service."""
     connection = await asyncpg.connect(url)
     try:
         yield Watcher(connection)

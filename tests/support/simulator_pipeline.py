@@ -27,7 +27,7 @@ Normalize = Callable[[RawRecord], tuple[Normalized, ...]]
 
 
 class MemoryDatabase:
-    """What the store would hold: rows by id, joined and re-keyed as the core says."""
+    """What the store would hold: rows by id, merged and re-keyed by the core."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Envelope] = {}
@@ -56,8 +56,8 @@ class MemoryDatabase:
         for row in (*write_plan.inserts, *write_plan.updates):
             assert row.event_id is not None
             self._rows[row.event_id] = row
-        for event, (fate, _) in zip(events, write_plan.outcomes, strict=True):
-            self._totals[event.source_partition][fate] += 1
+        for event, (what, _) in zip(events, write_plan.outcomes, strict=True):
+            self._totals[event.source_partition][what] += 1
 
     async def find_coordinates(self, event_ids: Sequence[int]) -> dict[int, Coordinates]:
         return {id_: coordinates_of(self._rows[id_]) for id_ in event_ids if id_ in self._rows}
@@ -83,7 +83,7 @@ class MemoryDatabase:
 
 
 class MemoryView:
-    """The same as the simulator's comparison asks for it."""
+    """The same, in the form that the simulator's comparison reads."""
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ def simulated_log(mix: Mix, seed: int, number: int) -> tuple[list[RawRecord], li
 async def compare_in_memory(
     log: Iterable[RawRecord], ledger: list[Line], normalize: Normalize
 ) -> ComparisonReport:
-    """What the comparison says after `normalize` has seen the log, in batches."""
+    """The result of the comparison after `normalize` has seen the log, in batches."""
     database = MemoryDatabase()
     batch: list[tuple[RawRecord, tuple[Normalized, ...]]] = []
     for record in log:

@@ -1,6 +1,6 @@
-"""Plays of the simulator into a topic, read by two normalizers at once that get killed on the way.
+"""Runs the simulator into a topic that two normalizers read, which are killed on the way.
 
-The platform's clock is set to one hour ago: Kafka must not take the records for expired.
+The platform's clock is set to one hour ago: Kafka must not expire the records.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ HOUR_US = 3_600_000_000
 
 
 def traffic_mix(**fields: Any) -> Mix:
-    """Everything the simulator can do, an hour ago; `fields` go over that."""
+    """Everything that the simulator can do, an hour ago; `fields` override that."""
     return Mix(**{"start_us": now_us() - HOUR_US, "rate": 5_000.0, "in_flight": 300} | fields)
 
 
 async def load_topic(
     traffic: Mix, events: int, topic: Topic, bootstrap_servers: str, ledger: Path
 ) -> dict[int, int]:
-    """Play into the topic; gives each partition's end."""
+    """Send a run to the topic; return each partition's end."""
     play = SimulatorRun(mix=traffic, seed=1, events=events)
     with _Ends(ledger) as written:
         await run_into_topic(play, bootstrap_servers, topic.name, written)
@@ -54,7 +54,7 @@ class _Ends(LedgerFile):
 async def drain_topic(
     watcher: Watcher, topic: Topic, settings: Settings, ends: dict[int, int], kills: int
 ) -> None:
-    """Read to the end by two at once, killed so often on the way."""
+    """Read to the end with two normalizers, killed this often on the way."""
     total = sum(ends.values())
 
     async def read_so_far() -> int:
@@ -62,7 +62,7 @@ async def drain_topic(
         return sum(position["next_offset"] for position in at.values())
 
     async def read_to(offsets: int) -> None:
-        """Patience is for standing still: a million takes longer than that."""
+        """Wait until all is read; the deadline restarts with progress: a million takes longer."""
 
         async def reached() -> bool:
             return await read_so_far() >= offsets
@@ -70,7 +70,7 @@ async def drain_topic(
         last = -1
         while not await reached():
             now = await read_so_far()
-            assert now != last, f"stands at {now} of {total}"
+            assert now != last, f"is at {now} of {total}"
             last = now
             with contextlib.suppress(AssertionError):
                 await until(reached)
@@ -84,14 +84,14 @@ async def drain_topic(
 
 
 async def compare_database(watcher: Watcher, topic: Topic, ledger: Path) -> ComparisonReport:
-    """What differs between the ledger and the database: rows, refusals, totals and views."""
+    """The differences between ledger and database: rows, refusals, totals and views."""
     report = await compare(read_ledger(ledger), HeldBy(watcher.connection, topic.name, 0))
     await compare_views(read_ledger(ledger), DatabaseViews(watcher.connection), report)
     return report
 
 
 class _Pair:
-    """Two normalizers at once; a killed one is followed by another."""
+    """Two concurrent normalizers; a killed one is replaced."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -107,7 +107,7 @@ class _Pair:
         await self._stack.aclose()
 
     async def kill_one(self) -> None:
-        """kill -9 of the older one."""
+        """Send SIGKILL to the older one."""
         victim = self._running.pop(0)
         victim.kill()
         await victim.wait()

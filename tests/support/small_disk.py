@@ -1,4 +1,4 @@
-"""A file system of its own and of few megabytes: a disk that a test can really fill."""
+"""A file system of a few megabytes: a disk that a test can really fill."""
 
 import contextlib
 import os
@@ -14,17 +14,17 @@ from tests.support.stack import skip_or_fail
 
 
 class SmallDisk:
-    """A mounted file system; `resize` makes room, or takes what is free."""
+    """A mounted file system; `resize` adds or removes free space."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def resize(self, megabytes: int) -> None:
-        """As large as this from now on; not smaller than what is used."""
+        """Set the size; not smaller than what is used."""
         _as_root("mount", "-o", f"remount,size={megabytes}m", str(self.folder))
 
     def fill(self) -> None:
-        """Leave no room: as large as what is used."""
+        """Leave no free space: shrink to what is used."""
         disk = os.statvfs(self.folder)
         used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
         _as_root("mount", "-o", f"remount,size={used // 1024 + 64}k", str(self.folder))
@@ -32,7 +32,7 @@ class SmallDisk:
 
 @contextlib.contextmanager
 def small_disk(server: PostgresServer, megabytes: int) -> Iterator[SmallDisk]:
-    """A disk that belongs to the server's user; left out where nobody may mount one."""
+    """A disk that belongs to the server's user; skipped if mounting is not allowed."""
     folder = server.folder.with_name(f"{server.folder.name}-small")
     folder.mkdir()
     owner = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else os.geteuid()
@@ -49,7 +49,7 @@ def small_disk(server: PostgresServer, megabytes: int) -> Iterator[SmallDisk]:
 
 
 async def move_to(disk: SmallDisk, server: PostgresServer, database: str) -> None:
-    """Let the tables of a database that is still empty lie on this disk."""
+    """Move the tables of a database that is still empty to this disk."""
     admin = await asyncpg.connect(server.url)
     try:
         await admin.execute(f"create tablespace small location '{disk.folder}'")
@@ -59,7 +59,7 @@ async def move_to(disk: SmallDisk, server: PostgresServer, database: str) -> Non
 
 
 async def drop_from(server: PostgresServer, database: str) -> None:
-    """Drop the database and what `move_to` made for it."""
+    """Drop the database and the tablespace that `move_to` made for it."""
     admin = await asyncpg.connect(server.url)
     try:
         await admin.execute(f"drop database {database} with (force)")

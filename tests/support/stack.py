@@ -1,4 +1,4 @@
-"""The stack that tests share: servers started once a session, when the first test asks for them."""
+"""The servers that tests share, started once a session when the first test needs them."""
 
 import contextlib
 import os
@@ -35,7 +35,7 @@ _SETTINGS: Final = {"shared_buffers": "128MB", "max_connections": "200"}
 
 
 class Database(msgspec.Struct, frozen=True, kw_only=True):
-    """A database of one test's own. `url` is its owner's, `admin_url` the superuser's."""
+    """A database for one test. `url` is its owner's, `admin_url` the superuser's."""
 
     name: str
     url: str
@@ -43,14 +43,14 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Topic(msgspec.Struct, frozen=True, kw_only=True):
-    """A topic of one test's own."""
+    """A topic for one test."""
 
     name: str
     partitions: int
 
 
 class Cluster:
-    """A PostgreSQL server and its migrated template: makes databases, fast."""
+    """A PostgreSQL server with a migrated template, from which it makes databases quickly."""
 
     def __init__(
         self, admin_url: str, owner_url: str | None, server: PostgresServer | None
@@ -62,14 +62,14 @@ class Cluster:
 
     @property
     def server(self) -> PostgresServer:
-        """For tests that stop it or signal it; left out where another stack was named."""
+        """The server, for tests that stop or signal it; skipped if an external stack is used."""
         if self._server is None:
             pytest.skip("needs a PostgreSQL server of its own")
         return self._server
 
     @contextlib.asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
-        """Migrated, empty, dropped at the end with whoever is still connected."""
+        """A migrated, empty database, dropped at the end with all connections."""
         if self._template is None:
             self._template = await self._make_template()
         async with self.empty_database(self._template) as made:
@@ -77,7 +77,7 @@ class Cluster:
 
     @contextlib.asynccontextmanager
     async def empty_database(self, template: str = "template1") -> AsyncIterator[Database]:
-        """Nothing in it but what is in the template."""
+        """A database with nothing but the template's contents."""
         name = f"test_{secrets.token_hex(6)}"
         await self._create(name, template)
         try:
@@ -100,11 +100,11 @@ class Cluster:
         return name
 
     async def _create(self, name: str, template: str) -> None:
-        """Settings and rights of a database are not copied with its contents."""
+        """Create a database; settings and rights are not copied with its contents."""
         owner = urlsplit(self._owner_url).username
         connection = await asyncpg.connect(self._admin_url)
         try:
-            # Half the time that the default takes, which writes each page to the log.
+            # Takes half the time of the default strategy, which writes each page to the log.
             await connection.execute(
                 f'create database "{name}" template "{template}" owner "{owner}" strategy file_copy'
             )
@@ -132,11 +132,11 @@ class Cluster:
 
 
 class Stack:
-    """Everything that runs for this session, in one folder that goes with it."""
+    """Everything that runs for this session, in one folder that is removed with it."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="noetl-tests-"))
-        self.folder.chmod(0o711)  # as root, the database's user must get in
+        self.folder.chmod(0o711)  # as root, the database's user must be able to enter
         self._exits = contextlib.AsyncExitStack()
         self._clusters: dict[str, Cluster] = {}
         self._broker: KafkaBroker | None = None
@@ -157,20 +157,20 @@ class Stack:
         return self._clusters[version]
 
     async def broker(self) -> KafkaBroker:
-        """The session's: for tests that leave it running."""
+        """The session's broker, for tests that leave it running."""
         if self._broker is None:
             self._broker = await self._exits.enter_async_context(await self.new_broker("kafka"))
         return self._broker
 
     async def new_broker(self, name: str) -> KafkaBroker:
-        """Not started yet: for a test that kills it."""
+        """A broker that is not started yet, for a test that kills it."""
         try:
             return KafkaBroker(self.folder / name, await kafka_jars(print))
         except KafkaMissing as missing:
             skip_or_fail(str(missing))
 
     def new_postgres(self, name: str) -> PostgresServer:
-        """Not started yet: for a test that kills it."""
+        """A PostgreSQL that is not started yet, for a test that kills it."""
         bin_dir = Path(POSTGRES_BINDIR) if POSTGRES_BINDIR else None
         return PostgresServer(
             self.folder / name, bin_dir=bin_dir, durable=False, settings=_SETTINGS
@@ -195,7 +195,7 @@ class Stack:
 
 
 def skip_or_fail(why: str) -> NoReturn:
-    """Skipped with a counted line; in CI everything must be there."""
+    """Skip with a counted line; fail in CI, where everything must be there."""
     if CI:
         pytest.fail(why)
     pytest.skip(why)

@@ -84,7 +84,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.has_failed = True
             raise
 
-    @initialize(sent=st.lists(values(), min_size=4, max_size=12), draw=st.integers(0, 39))
+    @initialize(sent=st.lists(values, min_size=4, max_size=12), draw=st.integers(0, 39))
     def begin(self, sent: list[bytes | None], draw: int) -> None:
         """Each partition has an owner, and so a position, and some records."""
         self.is_verified = draw == _DRAWN_FOR_COMMANDS
@@ -95,7 +95,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     # What producers do.
 
-    @rule(partition=partitions, sent=st.lists(values(), min_size=1, max_size=6))
+    @rule(partition=partitions, sent=st.lists(values, min_size=1, max_size=6))
     def append(self, partition: int, sent: list[bytes | None]) -> None:
         for value in sent:
             self._append(partition, value)
@@ -123,7 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(writer=writers, partition=partitions)
     def claim(self, writer: int, partition: int) -> None:
-        """Whoever held the partition is fenced from now on."""
+        """Claim a partition; its last owner is fenced from now on."""
         claim = self.run(self.writers[writer].claim(partition))
         model = self.models[partition]
         assert claim.next_offset == model.next_offset
@@ -220,7 +220,7 @@ class StoreMachine(RuleBasedStateMachine):
         one.claims.pop(taken, None)
 
     def _next_batch(self, writer: Writer, sizes: list[int]) -> Batch | None:
-        """From its claims' offsets on, so many records of each partition."""
+        """This many records of each partition, from its claims' offsets on."""
         parts = []
         for number, size in zip(PARTITIONS, sizes, strict=True):
             claim = writer.claims.get(number)

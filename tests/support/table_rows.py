@@ -1,4 +1,4 @@
-"""What the tables hold, as a test asks for it; and sessions that hold locks."""
+"""Reads what the tables hold, and opens sessions that hold locks."""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +21,7 @@ _COLUMNS: Final = ", ".join(
 
 @contextlib.asynccontextmanager
 async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
-    """A superuser's session of the test's own."""
+    """A superuser's session for the test."""
     connection = await asyncpg.connect(database.admin_url)
     try:
         yield connection
@@ -30,7 +30,7 @@ async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 def open_store(database: Database, owner: str = "one", **options: Any) -> Store:
-    """A store whose sessions are named after its owner; use it with `async with`."""
+    """A store whose sessions have their owner's name; use it with `async with`."""
     return Store(database.url, owner=owner, application_name=owner, **options)
 
 
@@ -45,7 +45,7 @@ async def stored_events(connection: asyncpg.Connection) -> list[Envelope]:
 
 
 async def each_stored_event(connection: asyncpg.Connection) -> AsyncIterator[Envelope]:
-    """The same, one by one: for more of them than memory should hold."""
+    """The same, one by one: for more events than memory should hold."""
     async with connection.transaction():
         rows = f"select {_COLUMNS} from normalizer.events order by event_id"
         async for row in connection.cursor(rows, prefetch=1_000):
@@ -92,13 +92,13 @@ async def position_of(connection: asyncpg.Connection, partition: int = 0) -> Any
 
 
 async def count(connection: asyncpg.Connection, table: str) -> int:
-    """How many rows a table has."""
+    """The number of rows of a table."""
     counted: int = await connection.fetchval(f"select count(*) from {table}")
     return counted
 
 
 async def minutes(connection: asyncpg.Connection) -> dict[tuple[str, str, int], int]:
-    """The first projection: events by (event_type, status, attempts)."""
+    """Events by (event_type, status, attempts), from the projection."""
     rows = await connection.fetch(
         """
         select   event_type, status, attempts, sum(events)::bigint as events
@@ -111,7 +111,7 @@ async def minutes(connection: asyncpg.Connection) -> dict[tuple[str, str, int], 
 
 
 async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
-    """The totals agree with the tables, and the projection with the events."""
+    """Assert that the totals agree with the tables, and the projection with the events."""
     wrong = await connection.fetch(
         """
         with stored as (
@@ -161,7 +161,7 @@ async def assert_ledger_holds(connection: asyncpg.Connection) -> None:
 
 
 async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
-    """Until a session of this owner waits for a lock."""
+    """Wait until a session of this owner waits for a lock."""
 
     async def waits() -> bool:
         await connection.execute("select pg_stat_clear_snapshot()")
@@ -181,7 +181,7 @@ async def wait_for_lock(connection: asyncpg.Connection, owner: str) -> None:
 
 
 async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:
-    """The server processes that serve this owner."""
+    """The server processes of this owner's sessions."""
     rows = await connection.fetch(
         """
         select   pid from pg_stat_activity
@@ -194,7 +194,7 @@ async def pids_of(connection: asyncpg.Connection, owner: str) -> list[int]:
 
 
 async def pages_touched(connection: asyncpg.Connection) -> int:
-    """Pages that the server has looked at for this database: a count, whatever the machine does."""
+    """Pages that the server has read for this database: a count, independent of the machine."""
     await connection.execute("select pg_stat_force_next_flush()")
     pages: int = await connection.fetchval(
         "select blks_hit + blks_read from pg_stat_database where datname = current_database()"
@@ -203,7 +203,7 @@ async def pages_touched(connection: asyncpg.Connection) -> int:
 
 
 async def pages_of(connection: asyncpg.Connection, work: Callable[[], Awaitable[object]]) -> int:
-    """How many pages the work looks at, once it has read the catalogue, besides the asking."""
+    """Pages that the work reads, without those of the catalogue and of this measurement."""
     await work()
     first = await pages_touched(connection)
     second = await pages_touched(connection)

@@ -1,4 +1,4 @@
-"""What the views of a database show, in the form of the oracle; and rows to put into its log."""
+"""Reads the views of a database in the form of the oracle; and inserts rows into its log."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ COLUMNS: Final[Mapping[str, str]] = {
 }
 """The columns that projections read, with their types."""
 
-# What the clock or the order of arrival says, and no fold can know.
+# Columns that depend on the clock or the order of arrival; a fold cannot know them.
 NOT_EXPECTED: Final = {
     "executions_without_end": {"silent_s"},
     "open_calls": {"waiting_s"},
@@ -49,7 +49,7 @@ OTHER_SOURCES: Final = {
     "counted_calls", "stuck_executions", "retry_storms", "execution_timeline",
     "quarantine_by_reason", "quarantine_records", "freshness", "gaps", "drift", "agreement", "jobs",
 }  # fmt: skip
-"""Views that no events are folded into, or only those of some time."""
+"""Views that are not made from events, or only from those of some time."""
 
 PARTS: Final = {
     "event_counts": ("events",),
@@ -57,7 +57,7 @@ PARTS: Final = {
     "call_time_histogram": ("calls",),
     "execution_outcomes": ("executions",),
 }
-"""Views whose rows are parts, with what is to be added up."""
+"""Views whose rows are partial, with the columns to be added up."""
 
 
 def event(**columns: Any) -> Row:
@@ -80,7 +80,7 @@ def event(**columns: Any) -> Row:
 
 
 async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
-    """One statement."""
+    """Insert rows with one statement."""
     if not rows:
         return
     names = ", ".join(COLUMNS)
@@ -92,7 +92,7 @@ async def insert(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
 
 
 async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
-    """One statement; each row takes the place of the one with its event_id."""
+    """Update rows with one statement; each replaces the one with its event_id."""
     if not rows:
         return
     names = ", ".join(COLUMNS)
@@ -106,7 +106,7 @@ async def update(connection: asyncpg.Connection, rows: Sequence[Row]) -> None:
 
 
 async def delete(connection: asyncpg.Connection, event_ids: Iterable[int]) -> None:
-    """One statement."""
+    """Delete rows with one statement."""
     await connection.execute(
         "delete from normalizer.events where event_id = any($1::bigint[])", list(event_ids)
     )
@@ -117,7 +117,7 @@ def _sent(name: str, value: Any) -> Any:
 
 
 async def stored(connection: asyncpg.Connection) -> list[Row]:
-    """The log as it is: what the oracle folds."""
+    """The stored log, from which the oracle folds."""
     names = ", ".join(COLUMNS)
     rows = [dict(row) for row in await connection.fetch(f"select {names} from normalizer.events")]
     for row in rows:
@@ -128,7 +128,7 @@ async def stored(connection: asyncpg.Connection) -> list[Row]:
 
 
 async def view_rows(connection: asyncpg.Connection) -> dict[str, ViewRows]:
-    """View -> its rows, sorted, without what no fold can know."""
+    """View -> its rows, sorted, without what a fold cannot know."""
     columns = await connection.fetch(
         """
         select   table_name, array_agg(column_name::text order by ordinal_position) as names
@@ -165,14 +165,14 @@ def _sort_key(row: tuple[Any, ...]) -> list[tuple[bool, str]]:
 
 
 async def view_differences(connection: asyncpg.Connection) -> dict[str, dict[str, ViewRows]]:
-    """View -> the rows that only it shows, and those that only the fold has. Empty: they agree."""
+    """View -> rows that only it has, and rows that only the fold has. Empty: they agree."""
     return differences(await view_rows(connection), expected_views(await stored(connection)))
 
 
 def differences(
     views: dict[str, ViewRows], expected: dict[str, ViewRows]
 ) -> dict[str, dict[str, ViewRows]]:
-    """By view, what is shown and what should be, where they differ."""
+    """By view, the actual and the expected rows where they differ."""
     differing = {}
     for view in sorted(views.keys() | expected.keys()):
         is_shown, should_be = views.get(view, []), expected.get(view, [])
@@ -187,7 +187,7 @@ def differences(
 async def read_up_to(
     connection: asyncpg.Connection, topic: str, partition: int, as_of: datetime
 ) -> None:
-    """A partition of which everything up to a time is here."""
+    """A partition whose records up to a time are all here."""
     await connection.execute(_READ_UP_TO, topic, partition, as_of)
 
 

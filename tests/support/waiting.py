@@ -1,4 +1,4 @@
-"""Waiting for something to be so, with a deadline; never for time to pass."""
+"""Waits for a condition, with a deadline; never for time to pass."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ async def until(
     is_so: Callable[[_T], bool] = bool,
     deadline_s: float = DEADLINE_S,
 ) -> _T:
-    """Ask again and again until the answer is as wanted, and give it; fails after the deadline."""
+    """Repeat until the answer is as wanted, and return it; fails after the deadline."""
     end = time.monotonic() + deadline_s
     while True:
         answer = await ask()
@@ -29,7 +29,7 @@ async def until(
 
 
 async def moment() -> None:
-    """Let others run, then come back soon."""
+    """Let other tasks run for a moment."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_PAUSE_S):
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""The wheel as the image builds it: from what the Dockerfile's first stage copies, no network."""
+"""Builds the wheel as the image does: from what the Dockerfile's first stage copies, offline."""
 
 import os
 import re
@@ -13,17 +13,17 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 def copied_into_the_build() -> list[str]:
-    """What the first stage copies of the source."""
+    """The source files that the first stage copies."""
     first_stage = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1]
     lines = re.findall(r"^COPY (?!--from)(.*)$", first_stage, re.MULTILINE)
     return [source for line in lines for source in line.split()[:-1]]
 
 
 def build_wheel(folder: Path) -> tuple[Path, str]:
-    """The wheel, and all that was said while it was built."""
+    """Build the wheel; return it with the build's output."""
     source = folder / "source"
     copy_tree(source, *copied_into_the_build())
-    # Without it setuptools warns that it compiles no bytecode.
+    # Without this, setuptools warns that it compiles no bytecode.
     env = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     built = subprocess.run(
         [

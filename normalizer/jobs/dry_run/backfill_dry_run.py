@@ -117,8 +117,8 @@ class BackfillDryRun:
         overlay.keep(
             write_plan.inserts, ((stored.before[_id_of(row)], row) for row in write_plan.updates)
         )
-        for fate, _ in write_plan.outcomes:
-            if fate == "duplicate":
+        for outcome, _ in write_plan.outcomes:
+            if outcome == "duplicate":
                 self._diff.add("unchanged")
         for row in stored.same:
             if 0 < row.normalizer_version < self._rules_version:
@@ -252,8 +252,8 @@ class _StoredAndPending:
         """Fetch the rows that were stored from the very records of this batch."""
         same = sorted(
             row
-            for event, (fate, row) in zip(events, write_plan.outcomes, strict=True)
-            if fate == "duplicate" and self._known.get(row) == coordinates_of(event)
+            for event, (outcome, row) in zip(events, write_plan.outcomes, strict=True)
+            if outcome == "duplicate" and self._known.get(row) == coordinates_of(event)
         )
         self.same = list((await self._read(same)).values())
 

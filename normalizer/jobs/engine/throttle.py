@@ -2,7 +2,7 @@
 
 The lag of live traffic is seen from outside: the broker's end of the log against the service's
 position. A record waits since the end of the log was first seen beyond the position, whatever the
-producer's clock says.
+producer's clock shows.
 """
 
 import asyncio

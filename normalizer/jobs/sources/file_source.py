@@ -9,7 +9,6 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +18,12 @@ import msgspec
 from msgspec.structs import replace
 
 from normalizer.core.raw_record import RawRecord
-from normalizer.errors import ConfigurationError, FatalError
+from normalizer.errors import ConfigurationError
 from normalizer.files.dumps import is_dump, rows
 from normalizer.files.record_lines import NAMED_BY_BYTES, records_in, texts, topic_named_by
 from normalizer.files.unpack import Unpacked, beginning
 from normalizer.jobs.sources.field_defaults import FieldDefaults
+from normalizer.jobs.sources.file_lines import EndDetector, find_holes, is_whole, list_files
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
 from normalizer.telemetry import get_logger
 
@@ -33,7 +33,6 @@ LONGEST_LINE_BYTES: Final = 1 << 26
 """Maximum bytes of a line: kcat's form escapes its value, which may make 8 MiB six times as
 long."""
 
-STANDARD_INPUT: Final = Path("-")
 
 IncarnationOf = Callable[[str, int], int]
 """Returns the incarnation of records of a topic and partition."""
@@ -142,7 +141,7 @@ class FileSource:
 
     def _find(self) -> list[_File]:
         files: dict[str, _File] = {}
-        for path in _list_files(self._paths):
+        for path in list_files(self._paths):
             first = beginning(path, NAMED_BY_BYTES)
             if not first:
                 _log.info("file_skipped", file=str(path), why="it is empty")
@@ -197,7 +196,7 @@ class FileSource:
 
     def _lines(self, stream: Unpacked, file: _File, from_line: int) -> Iterator[_Numbered]:
         """Lines of a file; a last line that is cut off is left out."""
-        watched = _EndDetector(stream)
+        watched = EndDetector(stream)
         number = 1
         for text in texts(watched, longest_bytes=LONGEST_LINE_BYTES):
             if watched.ended and not self._ends_whole(stream, file, number, text):
@@ -215,7 +214,7 @@ class FileSource:
         """Whether the last line is complete although its newline is missing."""
         if stream.cut:
             return False
-        if _is_whole(line) or line.isspace():
+        if is_whole(line) or line.isspace():
             return True
         self._is_truncated(f"{file.path} is cut off in line {number}")
         return False
@@ -237,7 +236,9 @@ class FileSource:
             from_offset=from_offset,
             next_offset=next_offset,
             records=self._completed(records, file),
-            holes=_holes(from_offset, numbers) if next_offset - from_offset > len(numbers) else (),
+            holes=find_holes(from_offset, numbers)
+            if next_offset - from_offset > len(numbers)
+            else (),
         )
 
     def _completed(self, records: list[RawRecord], file: _File) -> list[RawRecord]:
@@ -260,41 +261,6 @@ class FileSource:
         self.truncated = why if self.truncated is None else f"{self.truncated}; {why}"
 
 
-class _EndDetector:
-    """A stream that remembers whether its end was reached."""
-
-    def __init__(self, stream: Unpacked) -> None:
-        self._stream = stream
-        self.ended = False
-
-    def read1(self, size: int, /) -> bytes:
-        """Read from the stream."""
-        chunk = self._stream.read1(size)
-        self.ended = not chunk
-        return chunk
-
-
-def _list_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files, and those in folders without hidden ones; in the order of their names."""
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(
-                found
-                for found in path.rglob("*")
-                if found.is_file()
-                and not any(part.startswith(".") for part in found.relative_to(path).parts)
-            )
-        elif path.is_file():
-            yield path
-        elif path.exists() or path == STANDARD_INPUT:
-            raise FatalError(
-                f"{path}: a stream can be read only once, and a run must be able to go on: "
-                "save it as a file first"
-            )
-        else:
-            raise FatalError(f"{path}: no such file or folder")
-
-
 def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
     """The rows of a dump."""
     for page in rows(stream, str(file.path)):
@@ -302,20 +268,3 @@ def _rows(stream: Unpacked, file: _File) -> Iterator[_Numbered]:
             [number for number, _ in page],
             [RawRecord(row, topic=file.topic, offset=number) for number, row in page],
         )
-
-
-def _holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """The ranges (first, next) from there on that hold none of the numbers."""
-    befores = (from_offset - 1, *numbers)
-    return tuple(
-        (before + 1, number) for before, number in pairwise(befores) if number > before + 1
-    )
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one complete JSON value, as far as can be told."""
-    try:
-        msgspec.json.decode(line, type=msgspec.Raw)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True

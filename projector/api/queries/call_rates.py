@@ -143,7 +143,7 @@ _FIRST_ATTEMPTS = of_calls(
 async def first_attempt_success(
     snapshot: Snapshot, params: StepParams
 ) -> GroupedAnswer[FirstAttempts]:
-    """How often does the first try succeed?"""
+    """How often does the first attempt succeed?"""
     return await run_grouped(snapshot, _FIRST_ATTEMPTS, params, FirstAttempts)
 
 
@@ -189,7 +189,7 @@ _EXHAUSTION = of_calls(
 
 
 async def retry_exhaustion(snapshot: Snapshot, params: StepParams) -> GroupedAnswer[Exhaustion]:
-    """How many failed tries were the last one allowed?"""
+    """How many failed calls were the last attempt allowed?"""
     return await run_grouped(snapshot, _EXHAUSTION, params, Exhaustion)
 
 
@@ -215,5 +215,5 @@ _COST = of_calls(
 async def attempts_per_success(
     snapshot: Snapshot, params: StepParams
 ) -> GroupedAnswer[AttemptsPerSuccess]:
-    """How many tries does a success cost?"""
+    """How many attempts are needed for a success?"""
     return await run_grouped(snapshot, _COST, params, AttemptsPerSuccess)

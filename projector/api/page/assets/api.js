@@ -8,7 +8,7 @@ const MESSAGES = {
   database_refused: "The database has refused the query",
   busy: "The server has been too busy",
   too_slow: "The database has taken too long to answer",
-  unauthorised: "The server has asked for a token",
+  unauthorised: "The server needs a token",
   server_unavailable: "The server has not answered",
   internal_error: "The server has failed; its log says why",
   not_found: "There is no such execution, event or page",

@@ -2,7 +2,7 @@
 
 import { h, table } from "./dom.js";
 import { clock, count, percent } from "./format.js";
-import { empty, expandButton, some, stacked, sum } from "./panel_parts.js";
+import { empty, expandButton, figures, some, stacked, sum } from "./panel_parts.js";
 
 export function drawStorms({ storms: now, retries }, { address, expanded }) {
   const rows = [...now.rows].sort((a, b) => b.storm - a.storm || b.retries_now - a.retries_now);

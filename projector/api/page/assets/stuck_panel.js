@@ -2,7 +2,7 @@
 
 import { h, table } from "./dom.js";
 import { count, plural, span } from "./format.js";
-import { execution, expandButton, some, sum } from "./panel_parts.js";
+import { empty, execution, expandButton, some, sum } from "./panel_parts.js";
 
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
@@ -13,8 +13,8 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
   const straysNote = apart ? h("p", {}, `${plural(apart, "execution")} not counted here: no start event was read.`) : null;
   if (!rows.length) return [...empty("No execution is stuck."), straysNote];
   return [
-    h("p", {}, `${plural(stuckInAll(ages), "execution")}, silent for `, ages.rows.filter((row) => row.begun)
-      .map((row) => `${row.silent_for}: ${count(row.executions)}`).join(", ")),
+    h("p", {}, `${plural(stuckInAll(ages), "execution")}: `, ages.rows.filter((row) => row.begun)
+      .map((row) => `${count(row.executions)} silent for ${row.silent_for}`).join(", ")),
     table("Stuck executions, latest silent first", [
       { name: "Execution", cell: (row) => execution(address, row.execution_id) },
       { name: "Silent", number: true, cell: (row) => span(row.silent_s) },

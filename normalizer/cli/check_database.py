@@ -1,0 +1,195 @@
+"""Checks PostgreSQL, as far as the service needs it."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import asyncpg
+
+from normalizer.cli.check_result import CheckResult
+from normalizer.settings import Settings, masked_url
+from normalizer.store.migrate import REMEDY, read_status
+from normalizer.store.read_only import read_only_connection
+
+SKEW_S: Final = 5.0
+
+
+OLDEST_POSTGRES: Final = 150_000
+
+
+AT_ONCE: Final = 4
+"""Statements over all of events that may run at once: a dump, a comparison, an export, one more."""
+
+
+GRID_WARNING: Final = timedelta(days=730)
+
+
+_RIGHTS: Final = """
+    select   wanted.what, wanted.type
+    from     (
+                 values ('normalizer.events', 'select'), ('normalizer.events', 'insert'),
+                        ('normalizer.events', 'update'), ('normalizer.source_positions', 'select'),
+                        ('normalizer.source_positions', 'insert'),
+                        ('normalizer.source_positions', 'update'), ('normalizer.gaps', 'insert'),
+                        ('normalizer.gaps', 'update'),
+                        ('normalizer.quarantine', 'insert'),
+                        ('normalizer.quarantine_raw', 'insert'),
+                        ('normalizer.assigned_ids', 'insert')
+             ) as wanted (what, type)
+    where    not has_table_privilege(wanted.what, wanted.type)
+    order by wanted.what, wanted.type
+"""
+
+
+# A statement over all of events locks every partition with every index.
+_GRID: Final = """
+    select (select count(*) from normalizer.event_partitions)
+           * (
+                 select 1 + count(*)
+                 from   pg_index
+                 where  indrelid = 'normalizer.events'::regclass
+             ) as locks,
+           current_setting('max_locks_per_transaction')::bigint
+           * (
+                 current_setting('max_connections')::bigint
+                 + current_setting('max_prepared_transactions')::bigint
+             ) as room,
+           (
+               select timestamptz '2024-01-01 00:00:00Z'
+                      + (low >> 23) * interval '1 millisecond'
+               from   normalizer.event_partitions
+               where  name = 'events_future'
+           ) as doubled_until,
+           (
+               select timestamptz '2024-01-01 00:00:00Z'
+                      + ((low - normalizer.least_derived_id()) >> 22) * interval '1 millisecond'
+               from   normalizer.event_partitions
+               where  name = 'events_derived_future'
+           ) as derived_until
+"""
+
+
+_POSITIONS: Final = """
+    select   distinct on (topic, partition)
+             topic, partition, incarnation, cluster_id, next_offset,
+             last_offset, last_recorded_ms, last_crc
+    from     normalizer.source_positions
+    where    topic = any($1::text[])
+    order by topic, partition, incarnation desc
+"""
+
+
+class DatabaseCheck:
+    """Checks PostgreSQL, as far as the service needs it."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        assert settings.database_url
+        self._url = settings.database_url
+        self._clock = clock
+        self.answers = False
+        self.migrated = False
+        self.readable = False
+        self.trouble = (
+            f"database {masked_url(self._url)}",
+            "see DATABASE_URL: host, port, name, user, password; and pg_hba.conf of the server",
+        )
+
+    async def connects(self) -> AsyncIterator[CheckResult]:
+        """Connect; check that the server is new enough, and not a standby."""
+        async with read_only_connection(self._url) as connection:
+            version = int(await connection.fetchval("show server_version_num"))
+            user = await connection.fetchval("select current_user")
+            standby = await connection.fetchval("select pg_is_in_recovery()")
+        self.answers = True
+        about = self.trouble[0]
+        if version < OLDEST_POSTGRES:
+            yield CheckResult(about, f"version {version}", "PostgreSQL 15 or newer is needed")
+        elif standby:
+            yield CheckResult(
+                about, "a standby: it is read-only", "name the primary in DATABASE_URL"
+            )
+        else:
+            yield CheckResult(about, f"PostgreSQL {version // 10_000}, as {user}")
+
+    async def migrations(self) -> AsyncIterator[CheckResult]:
+        """Check that migrations are applied, and none was edited."""
+        if not self.answers:
+            return
+        names: dict[str, list[str]] = {"applied": [], "pending": [], "edited": [], "unknown": []}
+        for one in await read_status(self._url):
+            names[one.state].append(one.name)
+        self.migrated = not names["pending"]
+        if names["pending"]:
+            yield CheckResult(
+                "migrations", f"pending: {', '.join(names['pending'])}", "normalizer migrate"
+            )
+        if names["edited"]:
+            yield CheckResult(
+                "migrations",
+                f"edited after they were applied: {', '.join(names['edited'])}",
+                REMEDY,
+            )
+        newer = f", {len(names['unknown'])} of a newer version" if names["unknown"] else ""
+        if self.migrated and not names["edited"]:
+            yield CheckResult("migrations", f"{len(names['applied'])} applied{newer}")
+
+    async def rights(self) -> AsyncIterator[CheckResult]:
+        """Check the rights for everything that a batch does."""
+        if not self.migrated:
+            return
+        async with read_only_connection(self._url) as connection:
+            user = await connection.fetchval("select quote_ident(current_user)")
+            missing = ["usage on schema normalizer"]
+            if await connection.fetchval("select has_schema_privilege('normalizer', 'usage')"):
+                rows = await connection.fetch(_RIGHTS)
+                missing = [f"{row['type']} on {row['what']}" for row in rows]
+                self.readable = "select on normalizer.source_positions" not in missing
+        if missing:
+            named = ", ".join(missing)
+            yield CheckResult("rights", f"missing: {named}", f"grant normalizer_writer to {user};")
+        else:
+            yield CheckResult("rights", "may write events, positions, quarantine and projections")
+
+    async def partitions(self) -> AsyncIterator[CheckResult]:
+        """Check that the lock table is large enough, and that partitions exist far enough ahead."""
+        if not self.readable:
+            return
+        async with read_only_connection(self._url) as connection:
+            locks, room, *ends = await connection.fetchrow(_GRID)
+        yield CheckResult(
+            "locks",
+            f"a statement over all of events takes {locks:,} locks, "
+            f"the server has room for about {room:,}",
+            ""
+            if room >= AT_ONCE * locks
+            else "raise max_locks_per_transaction in postgresql.conf, and restart the server",
+        )
+        end = min(ends)
+        yield CheckResult(
+            "partitions",
+            f"they exist up to {end:%Y-%m}",
+            ""
+            if datetime.fromtimestamp(self._clock(), UTC) < end - GRID_WARNING
+            else "a newer version of normalizer adds more: stop the writers, `normalizer migrate`",
+        )
+
+    async def clock(self) -> AsyncIterator[CheckResult]:
+        """Check that the server's clock agrees with this machine's."""
+        if not self.answers:
+            return
+        async with read_only_connection(self._url) as connection:
+            before_s = time.time()
+            theirs_s = float(
+                await connection.fetchval("select extract(epoch from clock_timestamp())")
+            )
+            skew_s = theirs_s - (before_s + time.time()) / 2
+        message = f"the database's is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
+        remedy = "run an NTP client on both" if abs(skew_s) > SKEW_S else ""
+        yield CheckResult("clock", message, remedy)
+
+    async def positions(self, topics: Sequence[str]) -> list[asyncpg.Record]:
+        """The newest position of each partition."""
+        async with read_only_connection(self._url) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(_POSITIONS, list(topics))
+        return rows

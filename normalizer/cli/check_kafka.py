@@ -1,0 +1,138 @@
+"""Checks the brokers, as far as the service needs them."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+
+from normalizer.cli.check_result import CheckResult
+from normalizer.core.batch import LastRecord
+from normalizer.errors import FatalError
+from normalizer.kafka import Bounds, KafkaPartition, TopicReader, why_reset
+from normalizer.settings import Settings
+
+
+class KafkaCheck:
+    """Checks the brokers, as far as the service needs them."""
+
+    def __init__(self, settings: Settings, log: TopicReader) -> None:
+        self._settings = settings
+        self._log = log
+        self.cluster_id: str | None = None
+        self.bounds: dict[KafkaPartition, Bounds] = {}
+        servers = ",".join(settings.kafka_bootstrap_servers)
+        self.trouble = (
+            f"kafka {servers}",
+            "see KAFKA_BOOTSTRAP_SERVERS and the security settings (`normalizer config`)",
+        )
+
+    async def connects(self) -> AsyncIterator[CheckResult]:
+        """Connect; report address, user and encryption."""
+        self.cluster_id = await self._log.cluster_id()
+        settings = self._settings
+        how: str = settings.kafka_security_protocol
+        if how.startswith("SASL"):
+            how += f", {settings.kafka_sasl_mechanism} as {settings.kafka_sasl_username}"
+        yield CheckResult(self.trouble[0], f"cluster {self.cluster_id}, {how}")
+
+    async def topic(self, topic: str) -> AsyncIterator[CheckResult]:
+        """Check that the topic exists and is readable; report its retention."""
+        if self.cluster_id is None:
+            return
+        partitions = await self._log.partitions(topic)
+        if not partitions:
+            yield await self._unseen(topic)
+            return
+        bounds = await self._log.bounds(partitions)
+        self.bounds |= bounds
+        records = sum(bound.end - bound.start for bound in bounds.values())
+        yield CheckResult(f"topic {topic}", f"{len(partitions)} partitions, {records} offsets held")
+        async for finding in self._readable(topic, bounds):
+            yield finding
+        async for finding in self._retention(topic):
+            yield finding
+
+    async def group(self) -> AsyncIterator[CheckResult]:
+        """Check that the group is visible; report its members."""
+        if self.cluster_id is None:
+            return
+        group = self._settings.kafka_group_id
+        try:
+            state, members = await self._log.group_members(group)
+        except FatalError as error:
+            yield CheckResult(
+                f"group {group}",
+                str(error),
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
+            )
+        else:
+            yield CheckResult(f"group {group}", f"{state.lower() or 'unknown'}, {members} members")
+
+    async def why_reset(self, partition: KafkaPartition, row: asyncpg.Record) -> str | None:
+        """Return how a partition differs from the one of its position; None if it is the same."""
+        cluster_ids = (row["cluster_id"], self.cluster_id or "")
+        if partition not in self.bounds and cluster_ids[0] == cluster_ids[1]:
+            return None
+        last = LastRecord(row["last_offset"], row["last_recorded_ms"], row["last_crc"])
+        return await why_reset(
+            self._log,
+            partition,
+            cluster_ids,
+            next_offset=row["next_offset"],
+            last=None if row["last_offset"] is None else last,
+        )
+
+    async def _unseen(self, topic: str) -> CheckResult:
+        """Check the rights of a missing topic: Kafka lists no topic that may not be described."""
+        try:
+            await self._log.topic_configs(topic)
+        except FatalError:
+            return CheckResult(
+                f"topic {topic}",
+                "no right to describe it, so it may exist or not",
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
+            )
+        create = f"kafka-topics.sh --create --topic {topic} --partitions 6"
+        return CheckResult(f"topic {topic}", "there is none", create)
+
+    async def _readable(
+        self, topic: str, bounds: dict[KafkaPartition, Bounds]
+    ) -> AsyncIterator[CheckResult]:
+        filled = [
+            partition for partition, bound in sorted(bounds.items()) if bound.end > bound.start
+        ]
+        if not filled:
+            yield CheckResult(
+                f"topic {topic}", "empty: the first record will show whether it may be read"
+            )
+            return
+        partition = filled[0]
+        try:
+            await self._log.records(
+                partition, bounds[partition].start, bounds[partition].end, max_records=1
+            )
+        except FatalError as error:
+            yield CheckResult(
+                f"topic {topic}",
+                str(error),
+                f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}",
+            )
+        else:
+            yield CheckResult(f"topic {topic}", "may be read")
+
+    async def _retention(self, topic: str) -> AsyncIterator[CheckResult]:
+        try:
+            configs = await self._log.topic_configs(topic)
+        except FatalError:
+            yield CheckResult(
+                f"topic {topic}", "its settings may not be described; that does no harm"
+            )
+            return
+        if "compact" in configs.get("cleanup.policy", ""):
+            yield CheckResult(
+                f"topic {topic}",
+                "compacted: Kafka deletes an event once a newer one has its key",
+                f"kafka-configs.sh --alter --topic {topic} --add-config cleanup.policy=delete",
+            )
+        kept_ms = int(configs.get("retention.ms", "-1"))
+        kept = "for ever" if kept_ms < 0 else f"{kept_ms / 3_600_000:g} hours"
+        yield CheckResult(f"topic {topic}", f"records are kept {kept}")

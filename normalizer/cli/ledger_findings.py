@@ -1,0 +1,96 @@
+"""Positions of the ledger check, and what it found about partitions and runs."""
+
+import msgspec
+
+from normalizer.core.batch import LastRecord
+
+PartitionKey = tuple[str, int, int]
+"""(topic, incarnation, partition)."""
+
+
+JobRunKey = tuple[str, int]
+"""(job_id, run)."""
+
+
+class LedgerPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of source_positions: the position of a partition, and its running totals."""
+
+    topic: str
+    incarnation: int
+    partition: int
+    cluster_id: str
+    start_offset: int
+    next_offset: int
+    read_to: int
+    rewound: int
+    records: int
+    holes: int
+    outcomes: int
+    stored: int
+    duplicate: int
+    merged: int
+    quarantined: int
+    ignored: int
+    last_offset: int | None
+    last_recorded_ms: int | None
+    last_crc: int | None
+    is_newest: bool
+
+    @property
+    def last(self) -> LastRecord | None:
+        """The last record that was read; None before the first."""
+        if self.last_offset is None or self.last_crc is None:
+            return None
+        return LastRecord(self.last_offset, self.last_recorded_ms, self.last_crc)
+
+    @property
+    def key(self) -> PartitionKey:
+        """(topic, incarnation, partition)."""
+        return (self.topic, self.incarnation, self.partition)
+
+
+class PartitionFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about one partition.
+
+    `wrong` are sentences, each a reason for exit code 1: LOST, MORE or ANEW. `unverified` are
+    offsets in gaps that the log no longer reaches: nobody can tell whether they held a record.
+    """
+
+    position: LedgerPosition
+    wrong: tuple[str, ...]
+    unverified: int
+    skipped: int
+
+    def __str__(self) -> str:
+        at = self.position
+        again = f", {at.rewound} set back, to be read again" if at.rewound else ""
+        result = [*self.wrong] or ["explained"]
+        if self.unverified:
+            result.append(f"{self.unverified} offsets cannot be checked: older than the log")
+        if self.skipped:
+            result.append(f"{self.skipped} offsets were skipped by an operator")
+        return (
+            f"{at.topic}[{at.partition}] incarnation {at.incarnation}: "
+            f"offsets {at.start_offset} to {at.next_offset}: {at.records} records, "
+            f"{at.holes} in gaps{again}; {at.outcomes} outcomes: {at.stored} stored, "
+            f"{at.duplicate} duplicate, {at.merged} merged, {at.quarantined} quarantined, "
+            f"{at.ignored} ignored: {'; '.join(result)}"
+        )
+
+
+class RunFinding(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found about one run of a job; `wrong` as for a partition."""
+
+    job_id: str
+    run: int
+    spec: str
+    stored: int
+    quarantined: int
+    wrong: tuple[str, ...]
+
+    def __str__(self) -> str:
+        result = [*self.wrong] or ["explained"]
+        return (
+            f"job {self.job_id} run {self.run}, {self.spec}: {self.stored} stored, "
+            f"{self.quarantined} quarantined: {'; '.join(result)}"
+        )

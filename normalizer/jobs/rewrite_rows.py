@@ -1,0 +1,77 @@
+"""Rewrites rows in memory: which rows are read, and how each one is rewritten."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from normalizer.envelope import Envelope
+from normalizer.jobs.dry_run.diff import changes_between
+from normalizer.jobs.renormalize_row import Unreadable
+from normalizer.store.grid import Grid
+from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+
+_ROWS_A_SLICE: Final = 50
+"""Rows renormalized without a pause: a few milliseconds."""
+
+
+class RewritePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows are read, and how each is rewritten.
+
+    `find` is a statement whose first parameters are bounds; it locks the rows. With `may_change` it
+    need not: then only rows that may change are locked.
+    """
+
+    find: str
+    parameters: tuple[object, ...]
+    rewrite: Callable[[Envelope], Envelope | Unreadable]
+    may_change: Callable[[Envelope], bool] | None = None
+
+
+class RewrittenPage(msgspec.Struct):
+    """What was done with the rows of one page."""
+
+    rows: int = 0
+    changed: list[Envelope] = []
+    unreadable: list[tuple[int, Unreadable]] = []
+
+    @property
+    def unchanged(self) -> int:
+        """The number of rows that stay as they are."""
+        return self.rows - len(self.changed) - len(self.unreadable)
+
+
+async def rewrite_rows(
+    rows: Sequence[Envelope],
+    rewrite: Callable[[Envelope], Envelope | Unreadable],
+    refused: dict[int, str | None],
+) -> RewrittenPage:
+    """Renormalize each row; rows that the database refused are unreadable."""
+    found = RewrittenPage(rows=len(rows))
+    for number, row in enumerate(rows):
+        if number % _ROWS_A_SLICE == 0:
+            await asyncio.sleep(0)
+        assert row.event_id is not None
+        today = rewrite(row)
+        if row.event_id in refused:
+            code = refused[row.event_id] or "it cannot be encoded"
+            today = Unreadable(
+                reason="rejected_by_database", detail=f"the database refused: {code}"
+            )
+        if isinstance(today, Unreadable):
+            found.unreadable.append((row.event_id, today))
+        elif changes_between(row, today):
+            found.changed.append(today)
+    return found
+
+
+def rewrite_session(database_url: str, grid: Grid, settings: dict[str, str], name: str) -> Session:
+    """Return a session with the settings of a rewrite."""
+    return Session(
+        database_url,
+        application_name=f"normalizer {name}",
+        grid=grid,
+        command_timeout_s=COMMAND_TIMEOUT_S,
+        settings=settings,
+    )

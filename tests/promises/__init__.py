@@ -1,0 +1,5 @@
+"""Mutants, each without one mechanism, and the tests that must see that it is gone.
+
+mutants       what is taken away, and who sees it
+mutant_runs   a copy of the tree with one mutant, its tests run, what became of them
+"""

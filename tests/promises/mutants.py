@@ -1,0 +1,391 @@
+"""Mechanisms that promises rest on, each with a change of the source that takes it away.
+
+A change is an exact text that occurs once in its file, and what stands there instead. `fails` is
+in the report of every named test that fails. A promise is a heading of docs/guarantees.md.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class SourceChange(msgspec.Struct, frozen=True):
+    """One exact replacement in one file."""
+
+    path: str
+    old: str
+    new: str
+
+
+class Mutant(msgspec.Struct, frozen=True, kw_only=True):
+    """What is taken away, the promise that breaks, and the tests that see it."""
+
+    name: str
+    promise: str
+    changes: tuple[SourceChange, ...]
+    tests: tuple[str, ...]
+    fails: str
+
+
+STAY_GREEN: Final = (
+    "test_every_column_of_a_row_equals_what_was_given",
+    "test_a_rows_provenance_is_its_record_and_its_batch",
+    "test_json_comes_back_with_the_value_it_had_however_it_was_spelt",
+    "test_new_events_are_stored_sorted_by_id_with_one_question",
+    "test_a_batch_that_goes_in_is_written_once",
+)
+"""Tests that no mutant may break: each takes one mechanism away, and leaves the rest at work."""
+
+_STORE: Final = "normalizer/store/store.py"
+_POSITIONS: Final = "normalizer/store/source_positions.py"
+
+MUTANTS: Final = (
+    Mutant(
+        name="the epoch of a claim is not compared",
+        promise="One writer a partition",
+        changes=(
+            SourceChange(
+                _POSITIONS,
+                'if position is not None and position["epoch"] == epoch:',
+                "if position is not None:",
+            ),
+        ),
+        tests=("test_a_process_that_lost_the_partition_is_fenced",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="a claim does not raise the epoch",
+        promise="One writer a partition",
+        changes=(
+            SourceChange(
+                "normalizer/store/store_statements.py",
+                "set    owner = $3::text, epoch = position.epoch + 1,",
+                "set    owner = $3::text, epoch = position.epoch,",
+            ),
+        ),
+        tests=("test_a_claim_waits_for_the_zombies_batch_in_flight_and_fences_its_next",),
+        fails="assert (claim.epoch, claim.next_offset) == (2, 1)",
+    ),
+    Mutant(
+        name="the position moves after the commit of the rows",
+        promise="Position and rows together",
+        changes=(
+            SourceChange(
+                _STORE,
+                "        await self._positions.move"
+                "(connection, moves, batch_id, sorted_outcomes.refusals)\n",
+                "        self._move_later = lambda later: self._positions.move(\n"
+                "            later, moves, batch_id, sorted_outcomes.refusals\n"
+                "        )\n",
+            ),
+            SourceChange(
+                _STORE,
+                "                if not isinstance(written, _MergedFirst):\n",
+                "                if isinstance(written, CommittedBatch):\n"
+                "                    await self._session.transaction(self._move_later)\n"
+                "                if not isinstance(written, _MergedFirst):\n",
+            ),
+        ),
+        tests=("test_a_crash_before_the_commit_leaves_neither_rows_nor_position",),
+        fails='assert await count(connection, "normalizer.events") == 0',
+    ),
+    Mutant(
+        name="a commit whose answer was lost is not recognised",
+        promise="Counted once",
+        changes=(
+            SourceChange(
+                _POSITIONS,
+                '    if all(positions[part.key]["next_offset"] == part.next_offset '
+                "for part in parts):\n",
+                "    if not parts:\n",
+            ),
+        ),
+        tests=("test_a_commit_that_took_effect_while_its_answer_was_lost_is_not_done_again",),
+        fails="PositionMoved",
+    ),
+    Mutant(
+        name="outcomes need not add up",
+        promise="Counted once",
+        changes=(
+            SourceChange(
+                "migrations/0001_create_normalizer.sql",
+                "outcomes = stored + duplicate + merged + quarantined + ignored",
+                "outcomes >= 0",
+            ),
+        ),
+        tests=("test_a_position_that_does_not_balance_cannot_be_written",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="records below the position are not looked up",
+        promise="One record, one row",
+        changes=(
+            SourceChange(
+                "normalizer/core/reconcile.py",
+                "if event_id in again or "
+                "(dedup_horizon and _is_below(events[number], dedup_horizon))",
+                "if event_id in again",
+            ),
+        ),
+        tests=("test_a_position_set_back_by_hand_reads_no_record_twice",),
+        fails="assert again.duplicate == again.outcomes",
+    ),
+    Mutant(
+        name="merging goes by the greater value, whoever declared it",
+        promise="One event, one row",
+        changes=(
+            SourceChange(
+                "normalizer/core/merge.py",
+                "wins = (ranks[0], a) > (ranks[1], b)",
+                "wins = a > b",
+            ),
+        ),
+        tests=("test_more_evidence_wins_whatever_the_value",),
+        fails="assert both_ways(a, b, column) == strong",
+    ),
+    Mutant(
+        name="two steps of one id are one event",
+        promise="Events that share an id",
+        changes=(
+            SourceChange(
+                "normalizer/core/collisions.py",
+                "return 2 if row.step == report.step or report.step in reported_steps(row) else 0",
+                "return 2",
+            ),
+        ),
+        tests=("test_two_events_with_one_id_are_two_rows",),
+        fails='assert fates == ["stored", "stored"]',
+    ),
+    Mutant(
+        name="an ambiguous report is not marked",
+        promise="Events that share an id",
+        changes=(
+            SourceChange(
+                "normalizer/core/merge_flags.py",
+                "if flags & HAS_RIVAL and lacks(row) and not is_ambiguous(row):",
+                "if flags < 0:",
+            ),
+        ),
+        tests=("test_a_report_that_may_be_of_two_events_is_marked_in_every_order",),
+        fails="assert marked",
+    ),
+    Mutant(
+        name="counters do not follow rows that change",
+        promise="Views are what the events say",
+        changes=(
+            SourceChange(
+                "migrations/0003_create_event_counters.sql",
+                "create trigger project_3_counters_updated\n"
+                "    after update on normalizer.events\n"
+                "    referencing old table as before new table as after\n"
+                "    for each statement execute function projector.project_counters();\n",
+                "",
+            ),
+        ),
+        tests=("test_the_counter_moves_with_rows_inserted_and_with_rows_changed",),
+        fails="assert await minutes(connection) ==",
+    ),
+    Mutant(
+        name="events without projections are not noted as divergent",
+        promise="A repair ends the same",
+        changes=(
+            SourceChange(
+                "migrations/0010_create_repair.sql",
+                "create trigger project_0_off_inserted\n"
+                "    after insert on normalizer.events\n"
+                "    referencing new table as after\n"
+                "    for each statement when (current_setting('projector.off', true) = 'on')\n"
+                "    execute function projector.project_off();\n",
+                "",
+            ),
+        ),
+        tests=("test_off_holds_for_its_transaction_only",),
+        fails="assert await connection.fetchval(noted) == 1",
+    ),
+    Mutant(
+        name="a comparison sees what is archived",
+        promise="A repair ends the same",
+        changes=(
+            SourceChange(
+                "projector/verify/queries/counter_queries.py",
+                "where    hour >= $1::timestamptz and hour < $2::timestamptz\n"
+                "        and      shard >= 0\n"
+                "        and      mod(abs(hashtext(event_type)::bigint), "
+                "$3::integer) = $4::integer\n"
+                "        group by hour, step, event_type, status, attempts\n",
+                "where    hour >= $1::timestamptz and hour < $2::timestamptz\n"
+                "        and      mod(abs(hashtext(event_type)::bigint), "
+                "$3::integer) = $4::integer\n"
+                "        group by hour, step, event_type, status, attempts\n",
+            ),
+        ),
+        tests=("test_repairing_counters_counts_nothing_twice_that_retention_has_taken",),
+        fails="assert await connection.fetchval(total) == 20",
+    ),
+    Mutant(
+        name="any match ends a verdict, whatever it compared",
+        promise="A verdict means what it says",
+        changes=(
+            SourceChange(
+                "projector/verify/verify.py",
+                'if not divergent and not inconclusive and (scope.kind == "all" or scope.noted):',
+                "if not divergent and not inconclusive:",
+            ),
+        ),
+        tests=("test_a_sample_that_matches_elsewhere_takes_no_verdict_back",),
+        fails='assert await agreement(connection, "event_hours") == ("divergent", 1)',
+    ),
+    Mutant(
+        name="planted differences may go unnoticed",
+        promise="A verdict means what it says",
+        changes=(
+            SourceChange(
+                "projector/verify/verify.py",
+                "if (found.actual_only, found.expected_only) != (invented, lost):",
+                "if invented < 0:",
+            ),
+        ),
+        tests=("test_a_comparison_that_notices_nothing_is_not_believed",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="any SQLSTATE is the record's fault",
+        promise="An outage fills no quarantine",
+        changes=(
+            SourceChange(
+                "normalizer/store/sqlstate.py",
+                "    if code[:2] in _OUTAGE_CLASSES:\n        return Fault.TRANSIENT\n",
+                "    if code[:2] in _OUTAGE_CLASSES:\n        return Fault.RECORD\n",
+            ),
+        ),
+        tests=("test_an_error_of_the_moment_writes_nothing_and_blames_nobody",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="a record may be of any size, written out",
+        promise="One bad record costs one record",
+        changes=(
+            SourceChange(
+                "normalizer/core/bounds.py",
+                "MAX_WRITTEN_BYTES: Final = 16 << 20",
+                "MAX_WRITTEN_BYTES: Final = 16 << 40",
+            ),
+        ),
+        tests=("test_what_comes_to_more_is_refused_whole",),
+        fails="assert isinstance(refused, Rejected)",
+    ),
+    Mutant(
+        name="negative ids have no partition",
+        promise="Every id has a place",
+        changes=(
+            SourceChange(
+                "migrations/0001_create_normalizer.sql",
+                "for part in select * from normalizer.event_partitions order by low loop",
+                "for part in select * from normalizer.event_partitions "
+                "where name <> 'events_negative' order by low loop",
+            ),
+        ),
+        tests=("test_the_grid_holds_every_bigint_and_is_what_the_catalogue_says",),
+        fails="assert {name: _bounds_of(text) for name, text in bounds} == partitions",
+    ),
+    Mutant(
+        name="the horizon of retention is not looked at",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                _STORE,
+                "if horizon is not None and is_expired(record, outcome, horizon):",
+                "if horizon is not None and record.offset < 0:",
+            ),
+        ),
+        tests=("test_what_lies_before_the_horizon_is_ignored_whatever_its_id",),
+        fails="assert (again.stored, again.merged, again.duplicate, again.ignored)",
+    ),
+    Mutant(
+        name="the horizon of retention may fall",
+        promise="Retention counts nothing twice",
+        changes=(
+            SourceChange(
+                "projector/maintenance/retention.py",
+                "    set    expired_before = $1::timestamptz\n"
+                "    where  expired_before < $1::timestamptz\n",
+                "    set    expired_before = $1::timestamptz\n",
+            ),
+        ),
+        tests=("test_the_horizon_never_falls",),
+        fails="assert await connection.fetchval(horizon) == raised",
+    ),
+    Mutant(
+        name="the content of the last record that was read is not compared",
+        promise="Another log is not taken for this one",
+        changes=(
+            SourceChange(
+                "normalizer/core/batch.py",
+                'return zlib.crc32((record.key or b"") + b"\\0" + (record.value or b""))',
+                "return len(record.topic or str())",
+            ),
+        ),
+        tests=("test_the_crc_tells_key_from_value",),
+        fails='assert record_crc(raw_record(key=b"a", value=b"b")) ==',
+    ),
+    Mutant(
+        name="a function acts for its owner without pg_temp on its path",
+        promise="A reader harms nobody",
+        changes=(
+            SourceChange(
+                "migrations/0009_create_retention.sql",
+                "    set search_path = pg_catalog, projector, pg_temp\n"
+                "    set plan_cache_mode = force_custom_plan\n"
+                "    set jit = off\n"
+                "as $$\n"
+                "declare\n"
+                "    low      constant bigint",
+                "    set search_path = pg_catalog, projector\n"
+                "    set plan_cache_mode = force_custom_plan\n"
+                "    set jit = off\n"
+                "as $$\n"
+                "declare\n"
+                "    low      constant bigint",
+            ),
+        ),
+        tests=("test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last",),
+        fails='assert [path for path in paths if "pg_temp" not in path] == []',
+    ),
+    Mutant(
+        name="the protocol in force is not looked at",
+        promise="Two versions never write at once",
+        changes=(
+            SourceChange(
+                "normalizer/store/protocol.py", "if in_force != PROTOCOL:", "if in_force is None:"
+            ),
+        ),
+        tests=("test_a_raised_protocol_stops_who_claims_and_fences_who_has",),
+        fails="DID NOT RAISE",
+    ),
+    Mutant(
+        name="a forgotten execution is stored like any other",
+        promise="Secrets and erasure",
+        changes=(
+            SourceChange(
+                _STORE,
+                "case Envelope() if forgotten and outcome.execution_id in forgotten:",
+                "case Envelope() if outcome.source_offset < 0:",
+            ),
+        ),
+        tests=("test_no_replay_brings_it_back",),
+        fails="assert await where(connection, MARK) == set()",
+    ),
+    Mutant(
+        name="what is under a secret key is kept",
+        promise="Secrets and erasure",
+        changes=(
+            SourceChange(
+                "normalizer/core/rules/redaction.py",
+                "return Secrecy.CONTENT if _CONTENT.search(rest) else Secrecy.NOTHING",
+                "return Secrecy.NOTHING",
+            ),
+        ),
+        tests=("test_no_secret_of_the_corpus_is_kept",),
+        fails="assert not kept",
+    ),
+)

@@ -1,0 +1,53 @@
+"""Each promise is seen to break: `make promises` writes docs/results/promises.md."""
+
+from pathlib import Path
+
+import pytest
+
+from normalizer.embedded import KAFKA_VERSION
+from tests.promises.mutant_runs import apply, complaints, copy_tree, restore, run_tests
+from tests.promises.mutants import MUTANTS, STAY_GREEN
+from tests.support.results import PrintLine, write_results
+from tests.support.stack import Cluster, Database
+from tests.support.table_rows import connected
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1_800)
+async def test_every_mutant_fails_by_its_own_assertion_and_nothing_else_does(
+    cluster: Cluster, database: Database, tmp_path: Path, say: PrintLine
+) -> None:
+    copy_tree(tmp_path)
+    server = cluster.server.url
+    named = {name for mutant in MUTANTS for name in mutant.tests}
+    whole = run_tests(tmp_path, {*named, *STAY_GREEN}, server)
+    assert {name: reports for name, reports in whole.failures.items() if reports} == {}
+    say(f"without a mutant all {len(whole.failures)} tests pass ({whole.took_s:.0f} s)")
+
+    figures: dict[str, object] = {
+        "none": f"- | all {len(whole.failures)} pass | - | {whole.took_s:.0f}"
+    }
+    wrong: dict[str, list[str]] = {}
+    for mutant in MUTANTS:
+        before = apply(tmp_path, mutant.changes)
+        try:
+            run = run_tests(tmp_path, {*mutant.tests, *STAY_GREEN}, server)
+        finally:
+            restore(before)
+        if found := complaints(mutant, run, STAY_GREEN):
+            wrong[mutant.name] = [*found, run.output]
+        say(f"{mutant.name}: {'; '.join(found) or 'red'} ({run.took_s:.0f} s)")
+        tests = ", ".join(f"`{name}`" for name in mutant.tests)
+        figures[mutant.name] = f"{mutant.promise} | {tests} | `{mutant.fails}` | {run.took_s:.0f}"
+
+    assert wrong == {}
+    async with connected(database) as connection:
+        postgres = await connection.fetchval("show server_version")
+    write_results(
+        "promises",
+        f"{len(MUTANTS)} mechanisms taken away, each seen by its own assertion",
+        "make promises",
+        figures,
+        f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {postgres}",
+        columns=("taken away", "promise", "fails", "by", "seconds"),
+    )

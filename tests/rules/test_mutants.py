@@ -1,0 +1,21 @@
+"""What the mutants of `make promises` name is there: texts, tests and promises."""
+
+import pytest
+
+from tests.promises.mutant_runs import ROOT, files_of
+from tests.promises.mutants import MUTANTS, STAY_GREEN, Mutant
+
+_PAGE = (ROOT / "docs" / "guarantees.md").read_text()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_changes_a_text_that_is_there_once_and_names_its_promise(mutant: Mutant) -> None:
+    for change in mutant.changes:
+        assert (ROOT / change.path).read_text().count(change.old) == 1, change.old
+    assert f"\n## {mutant.promise}\n" in _PAGE
+
+
+def test_every_test_that_a_mutant_names_is_there() -> None:
+    named = {*STAY_GREEN, *(name for mutant in MUTANTS for name in mutant.tests)}
+
+    assert named - files_of(named).keys() == set()

@@ -1,0 +1,133 @@
+"""Words of this project's former dialect stay out; a name of a class or a module is used once."""
+
+import ast
+import re
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+
+CHECKED: Final = (
+    "projector",
+    "deploy",
+    "docs/dashboard.md",
+    "docs/glossary.md",
+    "docs/metrics.md",
+    "docs/operations.md",
+    "README.md",
+)
+"""Folders and files in which no retired word may occur."""
+
+RETIRED: Final = {
+    "anew": "again, recreated, rebuilt",
+    "asked": "requested, queried; spec of a job",
+    "beat": "heartbeat",
+    "fate": "outcome",
+    "fates": "outcomes",
+    "give_up": "abort",
+    "giving up": "abort",
+    "hang_up": "terminate",
+    "lane": "writer; a row of a timeline",
+    "lanes": "writers",
+    "mend": "repair, fix",
+    "mended": "recovered, repaired",
+    "mends": "repairs",
+    "playback": "file replay",
+    "radar": "drift detector",
+    "settle": "reconcile",
+    "settled": "write plan; complete",
+    "so many": "a number, with a unit",
+    "stretch": "range",
+    "stretches": "ranges",
+    "telling": "report",
+    "tellings": "reports, merged records",
+    "told": "reported",
+    "whoever": "the owner, the caller",
+}
+"""A retired word, and what to write for it."""
+
+ALLOWED: Final[frozenset[tuple[str, str]]] = frozenset(
+    {
+        # The catalogue is generated from the metrics of the service.
+        ("docs/metrics.md", "anew"),
+        ("docs/metrics.md", "beat"),
+        ("docs/metrics.md", "lanes"),
+        ("docs/metrics.md", "mend"),
+        ("docs/metrics.md", "stretches"),
+        ("docs/metrics.md", "whoever"),
+        # What `ledger verify` prints.
+        ("docs/operations.md", "anew"),
+    }
+)
+"""Files in which the English word is meant, or which are generated from words elsewhere."""
+
+_BINARY: Final = {".png", ".ico", ".svg"}
+
+
+def _tracked(*folders: str) -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", *folders], cwd=ROOT, capture_output=True, check=True
+    )
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+@pytest.mark.parametrize("word", RETIRED)
+def test_no_retired_word_is_used(word: str) -> None:
+    """In names too: `told_at` and `ToldAt` have the word, `untold` has not."""
+    whole = re.compile(rf"(?<![a-z]){word}(?![a-z])", re.IGNORECASE)
+    camel = re.compile(rf"(?<![A-Z]){word.capitalize()}(?![a-z])")
+
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:80]}"
+        for path in _tracked(*CHECKED)
+        if path.suffix not in _BINARY and (str(path.relative_to(ROOT)), word) not in ALLOWED
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if whole.search(line) or camel.search(line)
+    ]
+
+    assert found == [], f"write instead: {RETIRED[word]}"
+
+
+def test_no_public_class_is_defined_twice() -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for path in _tracked("normalizer", "projector", "simulator"):
+        if path.suffix == ".py":
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    where[node.name].append(str(path.relative_to(ROOT)))
+
+    assert {name: files for name, files in where.items() if len(files) > 1} == {}
+
+
+def test_no_module_name_is_used_twice() -> None:
+    where: dict[str, list[str]] = defaultdict(list)
+    for path in _tracked("normalizer", "projector", "simulator"):
+        if path.suffix == ".py" and not path.stem.startswith("__"):
+            where[path.stem].append(str(path.relative_to(ROOT)))
+
+    assert {name: files for name, files in where.items() if len(files) > 1} == {}
+
+
+def test_the_sizes_of_functions_and_modules_are_bounded() -> None:
+    """Tables of data may be longer."""
+    tables = {"projector/views/catalog.py", "projector/views/operator_questions.py"}
+    sizes: list[tuple[str, int, int]] = []
+    for path in _tracked("projector"):
+        name = str(path.relative_to(ROOT))
+        if path.suffix not in {".py", ".js"} or name in tables:
+            continue
+        text = path.read_text()
+        sizes.append((name, len(text.splitlines()), 300))
+        if path.suffix == ".py":
+            sizes += [
+                (f"{name}: {node.name}", (node.end_lineno or 0) - node.lineno + 1, 60)
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+
+    assert [(name, lines) for name, lines, most in sizes if lines > most] == []

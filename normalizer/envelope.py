@@ -201,8 +201,8 @@ def json_schema() -> dict[str, object]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Canonical event",
-        "description": "One event of a workflow, whichever producer told it: the nine fields of "
-        "noetl-events 0.1 ExecutorEvent, then extensions where they are known.",
+        "description": "One event of a workflow, in the same form from every producer: the nine "
+        "fields of noetl-events 0.1 ExecutorEvent, then extensions where they are known.",
         "type": "object",
         "properties": _PROPERTIES,
         "required": [*_REQUIRED],
@@ -216,7 +216,7 @@ def json_schema() -> dict[str, object]:
 
 
 def _as_written(text: str) -> msgspec.Raw:
-    # Millions in one value, and most are canonical: asking each of its digits takes seconds.
+    # A value may hold millions of numbers, nearly all canonical: a full check takes seconds.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
         return msgspec.Raw(text)
     return msgspec.Raw(canonical_number(text).encode())
@@ -259,7 +259,10 @@ def _seconds(seconds: float | None) -> str | None:
 _ID: Final = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
 _PROPERTIES: Final[dict[str, object]] = {
     "event_id": _ID
-    | {"description": "Missing only in the filter's lines, where no log gives an event its place."},
+    | {
+        "description": "Missing only in the filter's lines, where an event has no "
+        "coordinates in a log."
+    },
     "execution_id": _ID,
     "event_type": {"type": "string", "minLength": 1},
     "step": {"type": "string", "description": "'' where the producer gave none."},

@@ -13,9 +13,9 @@ from normalizer.core.decode import UndecodableItem, decode_events, unstorable_co
 from normalizer.core.headers import NO_HEADERS, Headers, read_headers
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.attempt_numbers import (
+    meta_has_attempts,
     resolve_attempts,
     resolve_max_attempts,
-    says_attempts,
 )
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.error_text import resolve_error
@@ -189,7 +189,7 @@ def _derived_id(record: RawRecord, index: int, recorded: datetime | None) -> int
 
 def _meta(event: WireEvent, attempts: int) -> bytes:
     meta = bytes(event.meta_sent)
-    return meta if says_attempts(event, attempts) else with_attempts(meta, attempts)
+    return meta if meta_has_attempts(event, attempts) else with_attempts(meta, attempts)
 
 
 def _coercions(coercions: list[dict[str, object]]) -> bytes:

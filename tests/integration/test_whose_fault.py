@@ -247,7 +247,7 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
                     _, body = await http_get(f"{monitor.url}/readyz")
                     return "; ".join(body["reasons"])
 
-                said = await until(reasons, is_so=lambda text: "batch in hand" in text)
+                said = await until(reasons, is_so=lambda text: "batch open for" in text)
                 assert loop.time() - begun_s < NAMED_WITHIN_S
                 said = await until(reasons, is_so=lambda text: "held by pid" in text)
                 values = await scrape_metrics(monitor.url)
@@ -257,7 +257,7 @@ async def test_a_held_row_lock_is_named_within_seconds_and_stored_soon_after_its
                 released_s = loop.time()
                 await watcher.until_read(topic, {0: 50})
                 assert loop.time() - released_s < STORED_WITHIN_S
-                assert "batch in hand" not in await reasons()
+                assert "batch open for" not in await reasons()
             refused = await count(watcher.connection, "normalizer.quarantine")
             stored = await watcher.events()
 

@@ -160,14 +160,14 @@ def test_a_copy_of_a_report_is_never_a_row_more(
     again = data.draw(st.lists(st.sampled_from(told), max_size=6))
     copies = [msgspec.structs.replace(one, source_offset=100 + at) for at, one in enumerate(again)]
 
-    fates = asyncio.run(log.take(*told))
-    fates_of_copies = asyncio.run(log.take(*copies))
+    outcomes = asyncio.run(log.take(*told))
+    outcomes_of_copies = asyncio.run(log.take(*copies))
 
-    assert fates == ["duplicate"] * len(told)
-    assert "stored" not in fates_of_copies
+    assert outcomes == ["duplicate"] * len(told)
+    assert "stored" not in outcomes_of_copies
     assert len(rows_of(log)) == before
     if before == 1:
-        assert set(fates_of_copies) <= {"duplicate"}
+        assert set(outcomes_of_copies) <= {"duplicate"}
 
 
 @settings(max_examples=100)

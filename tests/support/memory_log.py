@@ -84,7 +84,7 @@ class MemoryLog:
 
 
 def _check(write_plan: WritePlan, events: Sequence[Envelope]) -> None:
-    """What every settled batch promises."""
+    """Check what holds for every plan."""
     for rows in (write_plan.inserts, write_plan.updates):
         ids = [id_of(row) for row in rows]
         assert ids == sorted(set(ids))

@@ -1,4 +1,4 @@
-"""Batches: cut at record boundaries, with nothing lost and no offset told twice."""
+"""Batches: cut at record boundaries, with nothing lost and no offset twice."""
 
 import zlib
 
@@ -95,10 +95,10 @@ def test_a_partition_of_holes_alone_stays_whole_and_is_in_one_half_only() -> Non
 
 def test_totals_add_up_kind_by_kind() -> None:
     kinds = OutcomeTotals.__struct_fields__
-    one = OutcomeTotals(**{kind: 10**place for place, kind in enumerate(kinds)})
-    two = OutcomeTotals(**{kind: 2 * 10**place for place, kind in enumerate(kinds)})
+    one = OutcomeTotals(**{kind: 10**power for power, kind in enumerate(kinds)})
+    two = OutcomeTotals(**{kind: 2 * 10**power for power, kind in enumerate(kinds)})
 
-    assert one + two == OutcomeTotals(**{kind: 3 * 10**place for place, kind in enumerate(kinds)})
+    assert one + two == OutcomeTotals(**{kind: 3 * 10**power for power, kind in enumerate(kinds)})
 
 
 def test_a_record_is_known_again_by_its_offset_time_and_crc() -> None:

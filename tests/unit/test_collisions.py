@@ -14,30 +14,30 @@ from tests.support.merging import merge
 
 
 def test_one_command_is_one_event_whatever_else_its_reports_name() -> None:
-    told = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
+    named = envelope(event_type="call.done", command_id="1:a:2", worker_id="w")
 
-    assert match_strength(told, told) == 3
-    assert match_strength(told, envelope(command_id="1:a:2", step="other", worker_id="v")) == 3
-    assert match_strength(told, msgspec.structs.replace(told, event_type="action_done")) == 3
+    assert match_strength(named, named) == 3
+    assert match_strength(named, envelope(command_id="1:a:2", step="other", worker_id="v")) == 3
+    assert match_strength(named, msgspec.structs.replace(named, event_type="action_done")) == 3
 
 
 def test_one_step_is_one_event_where_not_both_name_a_command() -> None:
-    told, silent = envelope(command_id="1:a:2"), envelope()
+    named, silent = envelope(command_id="1:a:2"), envelope()
 
     assert (
-        match_strength(told, silent)
-        == match_strength(silent, told)
+        match_strength(named, silent)
+        == match_strength(silent, named)
         == match_strength(silent, silent)
         == 2
     )
 
 
 def test_a_report_without_a_step_could_be_of_any_row() -> None:
-    told, silent = envelope(command_id="1:a:2"), envelope(step="")
+    named, silent = envelope(command_id="1:a:2"), envelope(step="")
 
     assert (
-        match_strength(told, silent)
-        == match_strength(silent, told)
+        match_strength(named, silent)
+        == match_strength(silent, named)
         == match_strength(silent, silent)
         == 1
     )
@@ -53,10 +53,10 @@ def test_a_report_without_a_step_could_be_of_any_row() -> None:
     ],
 )
 def test_what_differs_makes_two_events(column: str, other: Any) -> None:
-    told = envelope(command_id="1:a:2")
-    differing = msgspec.structs.replace(told, **{column: other})
+    named = envelope(command_id="1:a:2")
+    differing = msgspec.structs.replace(named, **{column: other})
 
-    assert match_strength(told, differing) == match_strength(differing, told) == 0
+    assert match_strength(named, differing) == match_strength(differing, named) == 0
 
 
 @pytest.mark.parametrize("command_id", [None, "1:a:2"])

@@ -16,7 +16,7 @@ from normalizer.envelope import Envelope, Ignored, Normalized, Rejected, to_cano
 
 
 def _alike(bits: int) -> list[bytes]:
-    """Keys that all become the same when they are mended."""
+    """Keys that all become the same when they are cleaned."""
     signs = (b"\\u0000", b"\\ud800")
     keys = (b"".join(signs[n >> bit & 1] for bit in range(bits)) for n in range(1 << bits))
     return [b'"%b":1' % key for key in keys]
@@ -28,13 +28,13 @@ SECRET = "hunter2hunter2"
 
 def outcomes(value: Any, **changes: Any) -> tuple[Normalized, ...]:
     raw = value if isinstance(value, bytes) else json.dumps(value).encode()
-    place: dict[str, Any] = {
+    coordinates: dict[str, Any] = {
         "topic": "noetl.events",
         "partition": 3,
         "offset": 42,
         "recorded_ms": RECORDED_MS,
     }
-    return Normalizer().normalize(RawRecord(value=raw, **place | changes))
+    return Normalizer().normalize(RawRecord(value=raw, **coordinates | changes))
 
 
 def envelope(value: Any = None, **changes: Any) -> Envelope:
@@ -185,11 +185,11 @@ def test_what_a_wrapper_holds_beside_its_event_keeps_a_name_of_its_own() -> None
         "payload": json.dumps(event),
     }
 
-    (told,) = outcomes(wrapper)
+    (read,) = outcomes(wrapper)
 
-    assert isinstance(told, Envelope)
-    assert (told.execution_id, told.attempts) == (7, 0)
-    assert json.loads(told.extra or b"") == {
+    assert isinstance(read, Envelope)
+    assert (read.execution_id, read.attempts) == (7, 0)
+    assert json.loads(read.extra or b"") == {
         "foo": 1,
         "wrapper.foo": 2,
         "bar": "b",
@@ -207,10 +207,10 @@ def test_an_id_that_a_wrapper_repeats_in_its_own_spelling_is_no_news() -> None:
         "payload": json.dumps({"execution_id": 7, "event_type": "x"}),
     }
 
-    (told,) = outcomes(wrapper)
+    (event,) = outcomes(wrapper)
 
-    assert isinstance(told, Envelope)
-    assert json.loads(told.extra or b"") == {"transaction_id": 5}
+    assert isinstance(event, Envelope)
+    assert json.loads(event.extra or b"") == {"transaction_id": 5}
 
 
 def test_recovered_places_follow_what_an_item_inherits() -> None:
@@ -238,10 +238,10 @@ def test_a_mark_before_a_wrapped_text_is_noted_once() -> None:
         b"\xef\xbb\xbf" + json.dumps(inner.removeprefix("\ufeff")).encode(),
         b"\xef\xbb\xbf" + json.dumps({"transaction_id": 1, "payload": inner}).encode(),
     ):
-        (told,) = outcomes(value)
+        (event,) = outcomes(value)
 
-        assert isinstance(told, Envelope)
-        assert json.loads(told.coercions or b"") == [{"rule": "bom_stripped", "field": "value"}]
+        assert isinstance(event, Envelope)
+        assert json.loads(event.coercions or b"") == [{"rule": "bom_stripped", "field": "value"}]
 
 
 @pytest.mark.parametrize("recorded_ms", [-1, 253_402_214_400_001, 2**63])

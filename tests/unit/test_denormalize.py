@@ -21,8 +21,8 @@ normalizer = Normalizer()
 
 def envelopes(value: Any, **changes: Any) -> list[Envelope]:
     raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    place: dict[str, Any] = {"topic": "t", "offset": 9, "recorded_ms": RECORDED_MS}
-    outcomes = normalizer.normalize(RawRecord(value=raw, **place | changes))
+    coordinates: dict[str, Any] = {"topic": "t", "offset": 9, "recorded_ms": RECORDED_MS}
+    outcomes = normalizer.normalize(RawRecord(value=raw, **coordinates | changes))
     return [outcome for outcome in outcomes if isinstance(outcome, Envelope)]
 
 
@@ -32,9 +32,9 @@ def envelope(value: dict[str, Any] | None = None, **changes: Any) -> Envelope:
 
 
 def again(event: Envelope) -> Envelope:
-    (told,) = normalizer.normalize(denormalize(event))
-    assert isinstance(told, Envelope)
-    return told
+    (rebuilt,) = normalizer.normalize(denormalize(event))
+    assert isinstance(rebuilt, Envelope)
+    return rebuilt
 
 
 def sent(event: Envelope) -> Any:
@@ -86,21 +86,21 @@ def test_an_opaque_id_comes_back_as_its_text() -> None:
 
 
 def test_a_text_that_hashes_to_another_id_is_not_this_ids_text() -> None:
-    """Rows joined from two tellings hold the coercions of both."""
+    """Rows merged from two reports hold the coercions of both."""
     event = envelope({"catalog_id": "c"})
-    joined = msgspec.structs.replace(event, catalog_id=77)
+    merged = msgspec.structs.replace(event, catalog_id=77)
 
-    assert sent(joined)["catalog_id"] == 77
+    assert sent(merged)["catalog_id"] == 77
 
 
 def test_an_exponent_that_jsonb_drops_is_put_back() -> None:
     (event,) = envelopes(b'{"execution_id":1,"event_type":"x","catalog_id":5e2}')
     stored = msgspec.structs.replace(event, coercions=canonical_json(event.coercions or b""))
 
-    told = again(stored)
+    rebuilt = again(stored)
 
-    assert told.catalog_id is None
-    assert canonical_json(told.coercions or b"") == stored.coercions
+    assert rebuilt.catalog_id is None
+    assert canonical_json(rebuilt.coercions or b"") == stored.coercions
 
 
 def test_times_that_did_not_count_come_back_beside_the_one_that_did() -> None:
@@ -140,19 +140,19 @@ def test_a_row_without_a_place_is_denormalized_without_one() -> None:
 
 @pytest.mark.parametrize("swap", [False, True])
 def test_a_merged_row_is_denormalized_to_what_it_says(swap: bool) -> None:
-    """One telling wrote COMPLETED over a failure, the other one has the greater context."""
+    """One report wrote COMPLETED over a failure, the other one has the greater context."""
     base = {"event_id": 5, "event_type": "call.done", "step": "s"}
     failed = envelope(
         base | {"status": "COMPLETED", "context": {"status": "error", "duration_ms": 9}}
     )
     other = envelope(base | {"context": {"zzz": 1}, "meta": {"attempts": 2}, "duration": 7.5})
-    joined = merge(other, failed) if swap else merge(failed, other)
+    merged = merge(other, failed) if swap else merge(failed, other)
 
-    told = again(joined)
+    rebuilt = again(merged)
 
-    assert told.status == joined.status == "ERROR"
-    assert (told.attempts, told.duration) == (joined.attempts, joined.duration)
-    assert told.event_id == joined.event_id
+    assert rebuilt.status == merged.status == "ERROR"
+    assert (rebuilt.attempts, rebuilt.duration) == (merged.attempts, merged.duration)
+    assert rebuilt.event_id == merged.event_id
 
 
 def test_what_no_single_event_could_say_stands_as_the_row_says_it() -> None:

@@ -1,4 +1,4 @@
-"""By what JSON values are compared, and which of them the database must be asked about."""
+"""The digests by which JSON values are compared, and which ones the database must compute."""
 
 import pytest
 

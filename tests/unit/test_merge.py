@@ -1,4 +1,4 @@
-"""One event told more than once: column by column, what wins and what is kept beside it."""
+"""Merging reports of one event: for each column, which value wins and which are kept."""
 
 from functools import reduce
 from hashlib import sha256
@@ -15,14 +15,14 @@ from tests.support.merging import merge
 
 
 def both_ways(a: Envelope, b: Envelope, column: str) -> Any:
-    """The column's value in the row of both tellings, which must not hang on their order."""
+    """The column's value in the row of both reports, which must not depend on their order."""
     first, second = (getattr(merge(*pair), column) for pair in ((a, b), (b, a)))
     assert first == second or msgspec.json.decode(first) == msgspec.json.decode(second)
     return first
 
 
 def kept(row: Envelope) -> Any:
-    """What was told otherwise."""
+    """The values that lost."""
     return msgspec.json.decode(row.extra or b"{}").get("conflicting_values")
 
 
@@ -41,9 +41,9 @@ def test_more_evidence_wins_whatever_the_value(
     assert both_ways(a, b, "evidence") == higher * digit
 
 
-@pytest.mark.parametrize(("rank", "told"), [(0, None), (1, [9]), (2, [9])])
+@pytest.mark.parametrize(("rank", "lost"), [(0, None), (1, [9]), (2, [9])])
 def test_a_declared_value_that_lost_is_kept_and_a_default_is_not(
-    rank: int, told: list[int] | None
+    rank: int, lost: list[int] | None
 ) -> None:
     row = merge(
         envelope(evidence=200, attempts=2),
@@ -51,7 +51,7 @@ def test_a_declared_value_that_lost_is_kept_and_a_default_is_not(
     )
 
     assert row.attempts == 2
-    assert kept(row) == (told and {"attempts": [9 if rank < 2 else 1]})
+    assert kept(row) == (lost and {"attempts": [9 if rank < 2 else 1]})
 
 
 def test_between_equals_the_greater_by_bytes_stays() -> None:
@@ -154,9 +154,9 @@ def test_coercions_are_the_union_each_once() -> None:
 
 def test_json_is_compared_by_value_and_not_by_spelling() -> None:
     stored = envelope(context=b'{"a": 1, "b": "\xc3\xa9"}', meta=b'{"x": 1e2, "attempts": 0}')
-    telling = envelope(context=b'{"b":"\\u00e9","a":1}', meta=b'{"attempts":0,"x":100}')
+    report = envelope(context=b'{"b":"\\u00e9","a":1}', meta=b'{"attempts":0,"x":100}')
 
-    assert merge(stored, telling) is stored
+    assert merge(stored, report) is stored
 
 
 def test_a_shape_that_is_known_beats_unknown_and_the_older_rules_are_named() -> None:
@@ -249,9 +249,9 @@ def test_what_was_kept_before_stays_and_is_added_to() -> None:
 
 def test_a_value_that_won_is_not_kept_as_one_that_lost() -> None:
     imported = envelope(step="fetch", extra=b'{"conflicting_values":{"step":["fetch"]}}')
-    telling = envelope(step="fetch", worker_id="worker-1")
+    report = envelope(step="fetch", worker_id="worker-1")
 
-    assert kept(merge(imported, telling)) is None
+    assert kept(merge(imported, report)) is None
 
 
 def test_of_many_values_the_shortest_are_kept_and_that_there_were_more() -> None:

@@ -56,32 +56,34 @@ async def test_new_events_are_stored_sorted_by_id_with_one_question() -> None:
 async def test_the_same_coordinates_are_a_duplicate_whatever_the_event_says_now() -> None:
     log = MemoryLog(envelope(7, status="COMPLETED"))
 
-    fates = await log.take(envelope(7, status="FAILED", step="other", execution_id=5))
+    outcomes = await log.take(envelope(7, status="FAILED", step="other", execution_id=5))
 
-    assert fates == ["duplicate"]
+    assert outcomes == ["duplicate"]
     assert log.rows_by_id[snowflake(7)] == envelope(7)
     assert log.locked == []
 
 
-@pytest.mark.parametrize("told", [1, 2])
-async def test_the_same_coordinates_are_a_duplicate_under_anotherid_of(told: int) -> None:
-    log = MemoryLog(*(envelope(at, event_id=at + 1) for at in range(told)))
+@pytest.mark.parametrize("stored", [1, 2])
+async def test_the_same_coordinates_are_a_duplicate_under_another_id(stored: int) -> None:
+    log = MemoryLog(*(envelope(at, event_id=at + 1) for at in range(stored)))
 
-    fates = await log.take(*(envelope(at, event_id=at + 100) for at in range(3)), dedup_horizon=3)
-
-    assert fates == ["duplicate"] * told + ["stored"] * (3 - told)
-
-
-async def test_a_report_read_again_is_a_duplicate_under_anotherid_of() -> None:
-    log = MemoryLog()
-    tellings = [envelope(at, event_id=5, error="e" * at or None) for at in range(3)]
-    assert await log.take(*tellings) == ["stored", "merged", "merged"]
-
-    fates = await log.take(
-        *(msgspec.structs.replace(one, event_id=6) for one in tellings), dedup_horizon=3
+    outcomes = await log.take(
+        *(envelope(at, event_id=at + 100) for at in range(3)), dedup_horizon=3
     )
 
-    assert fates == ["duplicate"] * 3
+    assert outcomes == ["duplicate"] * stored + ["stored"] * (3 - stored)
+
+
+async def test_a_report_read_again_is_a_duplicate_under_another_id() -> None:
+    log = MemoryLog()
+    reports = [envelope(at, event_id=5, error="e" * at or None) for at in range(3)]
+    assert await log.take(*reports) == ["stored", "merged", "merged"]
+
+    outcomes = await log.take(
+        *(msgspec.structs.replace(one, event_id=6) for one in reports), dedup_horizon=3
+    )
+
+    assert outcomes == ["duplicate"] * 3
     assert log.rows_stored == 1
 
 
@@ -97,17 +99,19 @@ async def test_what_was_reached_is_requested_once_and_what_is_beyond_never() -> 
 async def test_coordinates_that_come_twice_in_a_batch_are_one_record() -> None:
     log = MemoryLog()
 
-    fates = await log.take(envelope(1), envelope(1, event_id=9), dedup_horizon=5)
+    outcomes = await log.take(envelope(1), envelope(1, event_id=9), dedup_horizon=5)
 
-    assert fates == ["stored", "duplicate"]
+    assert outcomes == ["stored", "duplicate"]
 
 
 async def test_one_event_reported_twice_in_one_batch_is_one_row() -> None:
     log = MemoryLog()
 
-    fates = await log.take(envelope(1, error=None), envelope(2, event_id=snowflake(1), error="e"))
+    outcomes = await log.take(
+        envelope(1, error=None), envelope(2, event_id=snowflake(1), error="e")
+    )
 
-    assert fates == ["stored", "merged"]
+    assert outcomes == ["stored", "merged"]
     assert log.rows_by_id[snowflake(1)].error == "e"
     assert log.rows_by_id[snowflake(1)].source_offset == 1
 
@@ -115,9 +119,9 @@ async def test_one_event_reported_twice_in_one_batch_is_one_row() -> None:
 async def test_one_event_reported_twice_in_two_batches_is_one_row() -> None:
     log = MemoryLog(envelope(1))
 
-    fates = await log.take(envelope(2, event_id=snowflake(1), error="e"))
+    outcomes = await log.take(envelope(2, event_id=snowflake(1), error="e"))
 
-    assert fates == ["merged"]
+    assert outcomes == ["merged"]
     assert log.rows_by_id[snowflake(1)].error == "e"
     assert log.locked == [snowflake(1)]
 
@@ -125,9 +129,9 @@ async def test_one_event_reported_twice_in_two_batches_is_one_row() -> None:
 async def test_a_report_that_adds_nothing_is_a_duplicate() -> None:
     log = MemoryLog(envelope(1, error="e"))
 
-    fates = await log.take(envelope(2, event_id=snowflake(1)))
+    outcomes = await log.take(envelope(2, event_id=snowflake(1)))
 
-    assert fates == ["duplicate"]
+    assert outcomes == ["duplicate"]
 
 
 async def test_three_reports_over_two_batches_are_one_row() -> None:
@@ -136,9 +140,9 @@ async def test_three_reports_over_two_batches_are_one_row() -> None:
     two = envelope(2, event_id=5, worker_id="w")
     three = envelope(3, event_id=5, duration=2.0)
 
-    fates = [*await log.take(one, two), *await log.take(three, one, two, three)]
+    outcomes = [*await log.take(one, two), *await log.take(three, one, two, three)]
 
-    assert fates == ["stored", "merged", "merged", "duplicate", "duplicate", "duplicate"]
+    assert outcomes == ["stored", "merged", "merged", "duplicate", "duplicate", "duplicate"]
     row = log.rows_by_id[5]
     assert (row.error, row.worker_id, row.duration) == ("e", "w", 2.0)
 
@@ -169,9 +173,9 @@ async def test_two_events_with_one_id_are_two_rows(
     first, later = (events[one] for one in order)
 
     batches = [(first, later)] if together else [(first,), (later,)]
-    fates = [fate for batch in batches for fate in await log.take(*batch)]
+    outcomes = [outcome for batch in batches for outcome in await log.take(*batch)]
 
-    assert fates == ["stored", "stored"]
+    assert outcomes == ["stored", "stored"]
     holder, moved = log.rows_by_id[5], log.rows_by_id[sibling()]
     assert (holder.step, moved.step) == (first.step, later.step)
     assert "event_id_conflict" in rule_of(moved)
@@ -184,13 +188,13 @@ async def test_copies_of_a_conflicting_event_meet_it() -> None:
     other = envelope(2, event_id=5, step="b")
 
     await log.take(envelope(1, event_id=5, step="a"), other)
-    fates = await log.take(
+    outcomes = await log.take(
         other,
         envelope(3, event_id=5, step="b", error="e"),
         envelope(4, event_id=5, step="a", error="f"),
     )
 
-    assert fates == ["duplicate", "merged", "merged"]
+    assert outcomes == ["duplicate", "merged", "merged"]
     assert log.rows_by_id[sibling()].error == "e"
     assert log.rows_by_id[5].error == "f"
     assert log.rows_stored == 2
@@ -202,9 +206,9 @@ async def test_a_copy_that_meets_its_row_under_another_id_says_which_it_brought(
     imported = msgspec.structs.replace(other, event_id=sibling(), source_topic="file:1")
     log = MemoryLog(first, imported)
 
-    fates = [*await log.take(other), *await log.take(other)]
+    outcomes = [*await log.take(other), *await log.take(other)]
 
-    assert fates == ["merged", "duplicate"]
+    assert outcomes == ["merged", "duplicate"]
     assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
     assert log.rows_by_id[5].merge_flags == SHARES_ID
 
@@ -213,13 +217,13 @@ async def test_many_events_with_one_id_are_that_many_rows_and_stay_so() -> None:
     log = MemoryLog()
     events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(1 + MAX_SIBLINGS)]
 
-    fates = await log.take(*events)
-    again = [fate for event in reversed(events) for fate in await log.take(event)]
+    outcomes = await log.take(*events)
+    again = [outcome for event in reversed(events) for outcome in await log.take(event)]
     copies = [msgspec.structs.replace(one, source_offset=99) for one in reversed(events)]
-    told_again = [fate for one in copies for fate in await log.take(one)]
+    reported_again = [outcome for one in copies for outcome in await log.take(one)]
 
-    assert fates == ["stored"] * 9
-    assert again == told_again == ["duplicate"] * 9
+    assert outcomes == ["stored"] * 9
+    assert again == reported_again == ["duplicate"] * 9
     assert log.rows_by_id.keys() == {5, *sibling_ids(5, EXECUTION_ID)}
 
 
@@ -228,11 +232,11 @@ async def test_an_id_of_more_events_than_nine_names_none_of_the_others() -> None
     log = MemoryLog()
     events = [envelope(at, event_id=5, command_id=f"c{at}") for at in range(11)]
 
-    fates = await log.take(*events)
-    again = [fate for event in reversed(events) for fate in await log.take(event)]
+    outcomes = await log.take(*events)
+    again = [outcome for event in reversed(events) for outcome in await log.take(event)]
     elsewhere = await log.take(envelope(50, event_id=5, command_id="c10"))
 
-    assert fates == ["stored"] * 11
+    assert outcomes == ["stored"] * 11
     assert again == ["duplicate"] * 11
     assert elsewhere == ["stored"]
     for at in (9, 10):
@@ -267,9 +271,9 @@ async def test_a_report_that_names_nothing_goes_to_the_holder_and_says_that_it_i
     )
     assert [rule_of(row) for row in log.rows_by_id.values()] == [[], ["event_id_conflict"]]
 
-    fates = await log.take(envelope(3, event_id=5, step="", error="whose?"))
+    outcomes = await log.take(envelope(3, event_id=5, step="", error="whose?"))
 
-    assert fates == ["merged"]
+    assert outcomes == ["merged"]
     assert log.rows_by_id[5].error == "whose?"
     assert rule_of(log.rows_by_id[5]) == ["ambiguous_report"]
     assert rule_of(log.rows_by_id[sibling()]) == ["event_id_conflict"]
@@ -321,7 +325,7 @@ async def test_a_holder_that_is_gone_leaves_its_siblings_as_they_are() -> None:
 
 @pytest.mark.parametrize("id_taken", [True, False])
 async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken: bool) -> None:
-    """Whether eight events share the id, or none was brought and others lie in its place."""
+    """Whether eight events share the id, or it has no id and its derived ids are taken."""
     event = envelope(9, event_id=5, step="z") if id_taken else derived(9)
     taken = [id_of(derived(9, salt)) for salt in range(4)]
     taken += [5, *sibling_ids(5, EXECUTION_ID)] if id_taken else []
@@ -329,9 +333,9 @@ async def test_an_id_without_a_salt_left_is_assigned_and_found_again(*, id_taken
         *(envelope(50 + at, event_id=one, step=f"s{at}") for at, one in enumerate(taken))
     )
 
-    fates = [*await log.take(event), *await log.take(event)]
+    outcomes = [*await log.take(event), *await log.take(event)]
 
-    assert fates == ["stored", "duplicate"]
+    assert outcomes == ["stored", "duplicate"]
     assert log.assigned_ids == {coordinates_of(event): FIRST_ASSIGNED}
     assert ("event_id_conflict" in rule_of(log.rows_by_id[FIRST_ASSIGNED])) == id_taken
 
@@ -379,11 +383,11 @@ async def test_members_that_differ_in_a_batch_are_requested_together() -> None:
         *(envelope(at, meta=b'{"a":[%d],"b":1}' % at, event_id=at + 1) for at in range(9))
     )
 
-    fates = await log.take(
+    outcomes = await log.take(
         *(envelope(20 + at, meta=b'{"a":[0],"b":1}', event_id=at + 1) for at in range(9))
     )
 
-    assert fates.count("duplicate") == 1
+    assert outcomes.count("duplicate") == 1
     assert log.questions == 3
 
 
@@ -395,9 +399,9 @@ async def test_a_derived_id_that_is_taken_is_derived_again_with_a_salt(taken: in
     )
     log = MemoryLog(*others)
 
-    fates = [*await log.take(event), *await log.take(event)]
+    outcomes = [*await log.take(event), *await log.take(event)]
 
-    assert fates == ["stored", "duplicate"]
+    assert outcomes == ["stored", "duplicate"]
     assert log.rows_by_id[id_of(derived(1, taken))] == derived(1, taken)
 
 
@@ -416,9 +420,9 @@ async def test_two_records_without_ids_are_two_events_even_where_their_hashes_me
     )
     log = MemoryLog()
 
-    fates = [*await log.take(one, two), *await log.take(two), *await log.take(one)]
+    outcomes = [*await log.take(one, two), *await log.take(two), *await log.take(one)]
 
-    assert fates == ["stored", "stored", "duplicate", "duplicate"]
+    assert outcomes == ["stored", "stored", "duplicate", "duplicate"]
     assert log.rows_by_id[derive_id(TOPIC, 0, 0, offset, 0, RECORDED_MS, 1)].source_offset == offset
 
 
@@ -433,11 +437,11 @@ async def test_an_imported_row_meets_the_record_it_was_derived_from(
     log = MemoryLog()
     events = [imported, record] if imported_first else [record, imported]
 
-    fates = [fate for event in (*events, *events) for fate in await log.take(event)]
+    outcomes = [outcome for event in (*events, *events) for outcome in await log.take(event)]
 
     assert log.rows_stored == 1
-    assert fates[0] == "stored"
-    assert fates[2:] == ["duplicate", "duplicate"]
+    assert outcomes[0] == "stored"
+    assert outcomes[2:] == ["duplicate", "duplicate"]
     assert log.rows_by_id[id_of(record)].error == "e"
 
 
@@ -446,9 +450,9 @@ async def test_another_event_under_a_derived_looking_id_is_kept_beside_it() -> N
     foreign = envelope(9, event_id=record.event_id, step="other", source_topic="elsewhere")
     log = MemoryLog()
 
-    fates = [*await log.take(record), *await log.take(foreign), *await log.take(foreign)]
+    outcomes = [*await log.take(record), *await log.take(foreign), *await log.take(foreign)]
 
-    assert fates == ["stored", "stored", "duplicate"]
+    assert outcomes == ["stored", "stored", "duplicate"]
     assert log.rows_by_id[sibling(id_of(record))].step == "other"
 
 
@@ -460,9 +464,9 @@ async def test_an_event_that_brings_the_id_of_a_conflict_in_the_same_batch_overw
     bringing = envelope(3, event_id=sibling(), step="c")
     log = MemoryLog()
 
-    fates = await log.take(first, conflicting, bringing)
+    outcomes = await log.take(first, conflicting, bringing)
 
-    assert fates == ["stored"] * 3
+    assert outcomes == ["stored"] * 3
     assert sorted(row.step for row in log.rows_by_id.values()) == ["a", "b", "c"]
 
 

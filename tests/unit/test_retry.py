@@ -34,7 +34,7 @@ RECORDS = 16
 
 
 class Log(BatchWriter):
-    """A database in memory: its position moves as the store's does; it fails as it is told to."""
+    """A database in memory: its position moves as the store's does; it fails on demand."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Log(BatchWriter):
         for part in batch.parts:
             assert part.from_offset == self.position.get(part.partition, part.from_offset)
             self.position[part.partition] = part.next_offset
-        self.outcomes += [(record.offset, one) for record, told in items for one in told]
-        return OutcomeTotals(records=len(items), outcomes=sum(len(told) for _, told in items))
+        self.outcomes += [(record.offset, one) for record, made in items for one in made]
+        return OutcomeTotals(records=len(items), outcomes=sum(len(made) for _, made in items))
 
     def healed_after(self, failures: int) -> None:
         """The poison works so often, then no longer."""

@@ -1,4 +1,4 @@
-"""Ids: minted in order, read back, derived from a place."""
+"""Ids: minted in order, read back, derived from coordinates."""
 
 import pytest
 
@@ -15,7 +15,7 @@ NOW_MS = 1_783_674_120_000
 
 
 def derived(**changes: int | str | None) -> int:
-    place: dict[str, int | str | None] = {
+    coordinates: dict[str, int | str | None] = {
         "topic": "noetl.events",
         "incarnation": 0,
         "partition": 3,
@@ -23,7 +23,7 @@ def derived(**changes: int | str | None) -> int:
         "index": 0,
         "recorded_ms": NOW_MS,
     }
-    return derive_id(**place | changes)  # type: ignore[arg-type]
+    return derive_id(**coordinates | changes)  # type: ignore[arg-type]
 
 
 def test_ids_of_one_millisecond_ascend_and_flow_into_the_next() -> None:

@@ -114,12 +114,12 @@ def _join_differences(vector: dict[str, Any]) -> list[str]:
         found += list(outcome_differences(vector["expect"], row))
         rows.add(_without_place(row))
         if _without_place(merge(row, order[0])) != _without_place(row):
-            found.append("a telling that was joined already changes the row")
+            found.append("a report that was merged already changes the row")
     return found + ([f"{len(rows)} rows: {rows}"] if len(rows) > 1 else [])
 
 
 def _without_place(row: Envelope) -> str:
-    """The row without the coordinates, which stay those of the telling that was first."""
+    """The row without the coordinates, which stay those of the first report."""
     return str({k: v for k, v in parse_json(row_text(row)).items() if not k.startswith("source_")})
 
 

@@ -74,7 +74,7 @@ def resolve_max_attempts(event: WireEvent) -> int | None:
     return next((count for count in counts if count is not None), None)
 
 
-def says_attempts(event: WireEvent, count: int) -> bool:
+def meta_has_attempts(event: WireEvent, count: int) -> bool:
     """Tell whether the meta already holds this number, as an integer."""
     sent = event.meta.attempts
     if sent is None or type(sent) is str:

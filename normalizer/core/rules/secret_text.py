@@ -28,11 +28,11 @@ from normalizer.core.rules.secret_values import (
     Cuts,
     cut_next,
     end_of,
+    is_harmless_word,
     is_word,
     is_worth,
     looks_generated,
     quoted_at,
-    says_nothing,
 )
 
 SHORTEST_SECRET: Final = len("pwd=x")
@@ -278,7 +278,7 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
 def _is_scheme(scheme: re.Match[str]) -> bool:
     """Tell whether the first word of an Authorization header is its scheme."""
     word = scheme[0].strip().lower()
-    return scheme["all"] is not None or word in _SCHEMES or not says_nothing(word)
+    return scheme["all"] is not None or word in _SCHEMES or not is_harmless_word(word)
 
 
 def _pieces(text: str) -> Iterator[str]:

@@ -34,7 +34,7 @@ _PLACEHOLDER: Final = re.compile(
 )
 LONGEST_PLACEHOLDER: Final = 200
 """A longer value is cut without a check, so that no text is scanned twice."""
-_SAYS_NOTHING: Final = frozenset(
+_HARMLESS_WORDS: Final = frozenset(
     """none null nil true false yes no undefined empty missing required optional invalid incorrect
     wrong expired unknown failed failure denied must is are was not cannot can should has have for
     and or to the a an of in on at with from by string str text bytes integer int bool boolean
@@ -95,14 +95,14 @@ def is_worth(value: str, *, quoted: bool = False, loose: bool = False) -> bool:
         return False
     if loose and is_word(value) and value.isupper():
         return False  # as usage lines write it: --password PASSWORD
-    return not says_nothing(value) or (
+    return not is_harmless_word(value) or (
         quoted and value.lower() in ("secret", "password", "default")
     )
 
 
-def says_nothing(value: str) -> bool:
-    """Tell whether this is a word that stands where a secret would, and is none."""
-    return value.lower().strip(":.,;!?") in _SAYS_NOTHING
+def is_harmless_word(value: str) -> bool:
+    """Tell whether this is a harmless word in the position of a secret."""
+    return value.lower().strip(":.,;!?") in _HARMLESS_WORDS
 
 
 def is_word(value: str) -> bool:

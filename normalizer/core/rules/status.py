@@ -61,7 +61,7 @@ _WEAKER: Final = frozenset(
 )
 _REMEMBERED: Final = 1024
 """Cached results: a platform uses few words, and an unknown word takes one entry."""
-_SAYS_NOTHING: Final = "UNKNOWN"
+_UNKNOWN: Final = "UNKNOWN"
 
 _WORK: Final = frozenset(("call", "command", "step", "action"))
 """First words of event types of a call, a command or a step."""
@@ -136,7 +136,7 @@ def _of_call(event: WireEvent, declared: str) -> Status:
     if failure is None and outcome is not None:
         status, _ = _as_declared(event, declared, outcome)
         return status, 1 if nested else 0
-    if _says_nothing(declared):
+    if _is_unknown(declared):
         _keep_declared(event, declared)
     elif outcome is not None or _other_word(declared) in _WEAKER:
         event.coerce("status_overruled", "status", declared)
@@ -163,7 +163,7 @@ def _of_other(event: WireEvent, event_type: str, declared: str) -> Status:
     found = _nested_status(meaning_of_type(event_type), values)
     if found is None:
         return judged.status, 0
-    if found != judged.status and not judged.overruled and not _says_nothing(declared):
+    if found != judged.status and not judged.overruled and not _is_unknown(declared):
         event.extra.pop("status", None)
         event.coerce("status_overruled", "status", declared)
     return found, _rank(found)
@@ -196,7 +196,7 @@ class _Judged(NamedTuple):
 @lru_cache(maxsize=_REMEMBERED)
 def _judge(declared: str, event_type: str) -> _Judged:
     name = meaning_of_type(event_type)
-    if _says_nothing(declared):
+    if _is_unknown(declared):
         return _Judged(name.status, 0, decided=False, kept=declared != "")
     canonical = _other_word(declared)
     if canonical in _WEAKER and name.ends:
@@ -262,7 +262,7 @@ def _known_other_word(sent: str) -> str | None:
 
 def _nested_word(sent: str, name: TypeMeaning) -> str | None:
     """Give the word if it is evidence; an ending only for an event that ends (#s3, #s8, #s10)."""
-    if _says_nothing(sent):
+    if _is_unknown(sent):
         return None
     found = _other_word(sent)
     if found in _WEAKER:
@@ -285,8 +285,8 @@ def _keep_declared(event: WireEvent, declared: str) -> None:
         event.keep_extra("status")
 
 
-def _says_nothing(declared: str) -> bool:
-    return not declared or declared.upper() == _SAYS_NOTHING
+def _is_unknown(declared: str) -> bool:
+    return not declared or declared.upper() == _UNKNOWN
 
 
 def _rank(canonical: str) -> Rank:

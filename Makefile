@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## Style, format, types and the dependency rule
 bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
 	$(BIN)/python -m bench.drain $(ARGS)
 
-lock: $(INSTALLED) ## Resolve the dependencies anew into the two lock files
+lock: $(INSTALLED) ## Resolve the dependencies again into the two lock files
 	$(LOCK) --upgrade --output-file requirements.lock
 	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra dev \
 		--output-file requirements-dev.lock

@@ -225,8 +225,8 @@ def backfill_table(
     given = settings_or_exit(lambda: parse_defaults(defaults))
     url = source_url or settings.database_url
     options = {f"set {field}": value for field, value in given.items()}
-    asked_options = {"query": query, "name": name, "key": key}
-    options |= {option: value for option, value in asked_options.items() if value is not None}
+    table_options = {"query": query, "name": name, "key": key}
+    options |= {option: value for option, value in table_options.items() if value is not None}
     where = settings_of.masked_url(url).partition("?")[0] if source_url else "this database"
     source = TableSource(
         url,

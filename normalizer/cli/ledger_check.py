@@ -2,7 +2,7 @@
 
 `explained`: every offset up to the position gave a record or is in a known gap, and the tables
 hold as many rows as the totals say. `LOST`: a record can still be read inside a gap, or rows are
-missing. `MORE`: there are rows that nobody counted. `ANEW`: the topic was recreated.
+missing. `MORE`: there are rows that nobody counted. `RECREATED`: the topic was recreated.
 Offsets older than the log's retention, or of an earlier incarnation, cannot be checked and are
 counted. Rows that a job stored (backfill, redrive) are in the totals of its run, whatever their
 coordinates. Rows that retention deleted are counted where it noted them.
@@ -119,7 +119,7 @@ async def _check_partition(
         start = await log.log_start(position.topic, position.partition)
     if log and start is not None:
         if why := await _why_reset(log, position):
-            wrong.append(f"ANEW: {why}: the topic was recreated; what was read of it is explained")
+            wrong.append(f"RECREATED: {why}: the topic was recreated")
         else:
             readable = [
                 (max(first, start), after) for first, after in gaps.missing if after > start

@@ -181,8 +181,8 @@ def verify_command() -> None:
     \b
     normalizer ledger verify
 
-    LOST: a record is missing. MORE: there are rows that nobody counted. ANEW: the topic is not the
-    one that was read. Without KAFKA_BOOTSTRAP_SERVERS the tables alone are compared.
+    LOST: a record is missing. MORE: there are rows that nobody counted. RECREATED: the topic
+    is not the one that was read. Without KAFKA_BOOTSTRAP_SERVERS the tables alone are compared.
     """
     settings = load_settings("database_url")
     database_url = settings.database_url

@@ -206,9 +206,9 @@ def redrive(
         run_dry(settings, source, normalize, changes)
     if selection.takes_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
-    asked_options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
-    asked_options |= {f"set {name}": value for name, value in given.items()}
-    spec = JobSpec(kind="redrive", source="quarantine", options=asked_options)
+    job_options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    job_options |= {f"set {name}": value for name, value in given.items()}
+    spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
         return Backfill(runner, source, normalize, positions_of=source.positions).run()

@@ -67,9 +67,9 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
 
     async def serve() -> None:
         if file:
-            playback = FileReplay(settings, file)
-            with stop_on_signals(playback.stop):
-                await playback.run()
+            replay = FileReplay(settings, file)
+            with stop_on_signals(replay.stop):
+                await replay.run()
             return
         service = Service(settings, accept_reset=accept_reset)
         with Monitor(settings, service), stop_on_signals(service.stop):

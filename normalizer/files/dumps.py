@@ -59,7 +59,7 @@ def is_dump(beginning: bytes) -> bool:
 def rows(stream: Unpacked, name: str) -> Iterator[list[tuple[int, bytes]]]:
     """Yield pages of (number from 1, row). A stream that ends too early sets its `cut`.
 
-    Raises FatalError where the text is not JSON: the rows after it cannot be told apart.
+    Raises FatalError where the text is not JSON: the rows after it have no known begin.
     """
     reader = _DumpReader(stream, name)
     page: list[tuple[int, bytes]] = []

@@ -23,7 +23,7 @@ from normalizer.store.session import COMMAND_TIMEOUT_S, Session
 from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
-_GIVE_UP_AFTER_S: Final = 120.0
+_ABORT_AFTER_S: Final = 120.0
 """Longer than the longest batch: one of its statements may take a minute."""
 _POLL_EVERY_S: Final = 0.05
 _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
@@ -150,7 +150,7 @@ class Forget:
     async def _wait_for_writers(self) -> None:
         """Wait until no open transaction may have read the list before the execution was on it."""
         readers = (await self._fetch(statements.READERS))[0][0]
-        until_s = time.monotonic() + _GIVE_UP_AFTER_S
+        until_s = time.monotonic() + _ABORT_AFTER_S
         while (await self._fetch(statements.ARE_THERE, readers))[0][0]:
             if time.monotonic() > until_s:
                 raise StoreUnavailable("database: an earlier batch has not ended yet")

@@ -242,7 +242,7 @@ async def test_a_batch_that_began_before_is_waited_for(
     connection: asyncpg.Connection, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may not have seen that the execution is to go, and writes an event of it."""
-    monkeypatch.setattr(forget, "_GIVE_UP_AFTER_S", 0.2)
+    monkeypatch.setattr(forget, "_ABORT_AFTER_S", 0.2)
     async with connected(database) as writer:
         transaction = writer.transaction()
         await transaction.start()

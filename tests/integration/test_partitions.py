@@ -581,7 +581,8 @@ async def test_check_says_when_the_lock_table_is_small_and_when_the_grid_ends(
 
     assert not today["locks"].remedy
     assert re.search(
-        r"over all of events takes 812, the server has about [\d,]+$", today["locks"].message
+        r"over all of events takes 812 locks, the server has room for about [\d,]+$",
+        today["locks"].message,
     )
     assert today["partitions"] == CheckResult("partitions", "their grid reaches to 2034-01")
     assert "`normalizer migrate`" in late["partitions"].remedy
@@ -603,5 +604,5 @@ async def test_check_says_when_the_lock_table_is_too_small(
 
         found = await findings(settings_for(database, topic, bootstrap_servers), NOW_MS / 1000)
 
-    assert "the server has about 2,000" in found["locks"].message
+    assert "the server has room for about 2,000" in found["locks"].message
     assert "max_locks_per_transaction" in found["locks"].remedy

@@ -72,7 +72,7 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
     assert await watcher.events() == len(OLD)
     assert (await watcher.positions(topic))[0]["next_offset"] == len(OLD)
     code, said = await verified(settings)
-    assert (code, "ANEW" in said, "LOST" in said) == (1, True, False), said
+    assert (code, "RECREATED" in said, "LOST" in said) == (1, True, False), said
 
     async with running(settings, accept_reset=True):
         await watcher.until_claimed(topic, incarnation=1)

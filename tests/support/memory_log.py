@@ -1,4 +1,4 @@
-"""The log in memory: settled as the store settles it, and written as it writes."""
+"""The log in memory: reconciled as the store reconciles it, and written as it writes."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet

@@ -113,7 +113,7 @@ class BackfillDryRun:
 
     async def _compare(self, batch: Batch, overlay: Overlay) -> None:
         events, refusals = self._events_and_rejected(batch)
-        write_plan, stored = await self._settle(events, overlay)
+        write_plan, stored = await self._reconcile(events, overlay)
         overlay.keep(
             write_plan.inserts, ((stored.before[_id_of(row)], row) for row in write_plan.updates)
         )
@@ -154,10 +154,12 @@ class BackfillDryRun:
             else:
                 self._diff.add("unchanged")
 
-    async def _settle(
+    async def _reconcile(
         self, events: Sequence[Envelope], overlay: Overlay
     ) -> tuple[WritePlan, "_StoredAndPending"]:
-        async def settle_in(connection: asyncpg.Connection) -> tuple[WritePlan, _StoredAndPending]:
+        async def reconcile_in(
+            connection: asyncpg.Connection,
+        ) -> tuple[WritePlan, _StoredAndPending]:
             reading = _StoredAndPending(
                 StoredRows(connection, self._grid), connection, self._grid, overlay
             )
@@ -168,7 +170,7 @@ class BackfillDryRun:
             await reading.read_same(events, write_plan)
             return write_plan, reading
 
-        return await self._session.run_once(settle_in)
+        return await self._session.run_once(reconcile_in)
 
     def _fill_diff(self, overlay: Overlay) -> None:
         for row in overlay.new():

@@ -100,7 +100,7 @@ class JobRunner:
         try:
             async with self._deadline, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.throttle.watch(self._finished), name="live traffic")
-                tasks.create_task(self._write_heartbeats(run, share), name="beat")
+                tasks.create_task(self._write_heartbeats(run, share), name="heartbeat")
                 truncated = await work(run, tasks)
                 self._finished.set()
         except TimeoutError:

@@ -57,7 +57,7 @@ def find_holes(from_offset: int, numbers: Sequence[int]) -> tuple[tuple[int, int
 
 
 def is_whole(line: bytes) -> bool:
-    """Whether a line without its newline is one complete JSON value, as far as can be told."""
+    """Whether a line without its newline is one complete JSON value, as far as a line shows."""
     try:
         msgspec.json.decode(line, type=msgspec.Raw)
     except (msgspec.MsgspecError, RecursionError):

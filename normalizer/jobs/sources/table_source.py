@@ -98,7 +98,7 @@ class TableSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._hang_up()
+        self._terminate()
 
     async def parts(self) -> list[SourcePart]:
         """The only part: its rows are just numbered. Raises ConfigurationError, FatalError."""
@@ -165,7 +165,7 @@ class TableSource:
             rows, are_all = await fetch_page(connection, statement, *values)
             await transaction.rollback()
         except FOREIGN_ERRORS as error:
-            self._hang_up()
+            self._terminate()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
         return rows if are_all and len(rows) <= ROWS_A_PAGE else rows[:-1]
@@ -197,7 +197,7 @@ class TableSource:
             )
         return self._connection
 
-    def _hang_up(self) -> None:
+    def _terminate(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None

@@ -40,7 +40,7 @@ class ChangedPositions:
     async def lock(
         self, connection: asyncpg.Connection, parts: Sequence[PartitionBatch]
     ) -> DedupHorizon | None:
-        """Lock it, also while a process owns the partition. Raises PositionMoved if it is elsewhere."""
+        """Lock it, also while a process owns it. Raises PositionMoved if it is elsewhere."""
         (part,) = parts
         topic, incarnation, partition = part.key
         rows = await connection.fetch(

@@ -122,7 +122,7 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
     ("asked", "why"),
     [
         ({"table": "nowhere"}, 'relation "nowhere" does not exist'),
-        ({"table": "keyless"}, "no primary key: say with --key"),
+        ({"table": "keyless"}, "no primary key: name with --key"),
         ({"table": "keyless", "key": ["other"]}, "there is no column event_id, other"),
         ({"query": "select 1 as event_id from", "key": ["event_id"]}, "SQLSTATE 42601"),
         ({"query": "select 1 as event_id", "key": []}, "no primary key"),

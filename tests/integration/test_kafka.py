@@ -348,5 +348,5 @@ async def test_a_reader_that_lost_its_place_says_so(
     reader.start_reading(partition, incarnation=0, offset=0)
     reader._fetch_positions[partition].next_offset = 5
 
-    with pytest.raises(FatalError, match="lost its place"):
+    with pytest.raises(FatalError, match="lost its position"):
         await fetch(reader, partition, count=1)

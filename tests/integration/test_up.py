@@ -21,7 +21,7 @@ from normalizer.up.stackfile import Stack as StackFile
 from tests.support.probe_client import http_get
 from tests.support.stack import Cluster, Database, Stack, Topic
 
-_STARTED = re.compile(r"stop with Ctrl-C")
+_STARTED = re.compile(r"Ctrl-C stops it")
 _ROWS = re.compile(r"rows\s+([\d,]+)")
 _BASE = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
 
@@ -312,7 +312,7 @@ async def test_external_refuses_a_database_with_rows_it_did_not_play(
         code = await running.end()
 
     assert code == 1
-    assert "holds tables that `normalizer up` did not make" in running.said
+    assert "holds tables that `normalizer up` did not create" in running.said
 
 
 async def test_external_refuses_a_topic_with_records_it_did_not_play(
@@ -329,7 +329,7 @@ async def test_external_refuses_a_topic_with_records_it_did_not_play(
         code = await running.end()
 
     assert code == 1
-    assert "holds records that `normalizer up` did not play" in running.said
+    assert "holds records that `normalizer up` did not send" in running.said
 
 
 async def test_external_without_names_says_which_are_missing(folder: Path) -> None:

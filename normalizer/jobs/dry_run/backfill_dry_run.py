@@ -157,7 +157,7 @@ class BackfillDryRun:
     async def _reconcile(
         self, events: Sequence[Envelope], overlay: Overlay
     ) -> tuple[WritePlan, "_StoredAndPending"]:
-        async def reconcile_in(
+        async def run(
             connection: asyncpg.Connection,
         ) -> tuple[WritePlan, _StoredAndPending]:
             reading = _StoredAndPending(
@@ -170,7 +170,7 @@ class BackfillDryRun:
             await reading.read_same(events, write_plan)
             return write_plan, reading
 
-        return await self._session.run_once(reconcile_in)
+        return await self._session.run_once(run)
 
     def _fill_diff(self, overlay: Overlay) -> None:
         for row in overlay.new():

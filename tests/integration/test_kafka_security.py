@@ -181,7 +181,7 @@ async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_the
 
     assert said[0]["none"] == "there is none"
     assert "1 partitions" in said[0]["hidden"]
-    assert all("no right to see it" in one for one in said[1].values())
+    assert all("no right to describe it" in one for one in said[1].values())
 
 
 async def said_of_topics(settings: Settings) -> dict[str, str]:

@@ -82,11 +82,18 @@ async def assert_every_record_is_accounted_for(
     await assert_ledger_holds(connection)
 
 
+def map_of(row: Envelope) -> dict[str, object]:
+    """The event's fields, for a message."""
+    return msgspec.structs.asdict(row)
+
+
 async def _assert_events(
     connection: asyncpg.Connection, tellings: Mapping[int, list[Envelope]]
 ) -> None:
     rows = {row.event_id: row for row in await stored_events(connection)}
-    assert rows.keys() == tellings.keys()
+    missing, unknown = tellings.keys() - rows.keys(), rows.keys() - tellings.keys()
+    assert not missing, [map_of(one) for event_id in missing for one in tellings[event_id]][:5]
+    assert not unknown, [map_of(rows[event_id]) for event_id in unknown][:5]
     for event_id, told in tellings.items():
         row = rows[event_id]
         assert coordinates_of(row) in map(coordinates_of, told)

@@ -28,7 +28,8 @@ def percent(share: float) -> str:
         return f"{share * 100:.0f}%"
     if share * 100 < 0.1:
         return "<0.1%"
-    return ">99.9%" if share * 100 > 99.9 else f"{share * 100:.1f}%"
+    # As the page: half a tenth is rounded up.
+    return ">99.9%" if share * 100 > 99.9 else f"{int(share * 1000 + 0.5) / 10:.1f}%"
 
 
 def attempt(number: int) -> str:

@@ -148,10 +148,11 @@ class Faults:
     async def _lock_rows(self) -> None:
         """An operator's open transaction holds executions and events, until somebody waits."""
         async with self._administrator() as hand, hand.transaction():
-            await hand.execute("select from projector.execution_facts for update")
+            # In the order of a writer, whose deadlock it would be otherwise.
             await hand.execute(
                 "select from normalizer.events order by event_id desc limit 500 for update"
             )
+            await hand.execute("select from projector.execution_facts for update")
             await until(lambda: self._somebody_waits(hand))
             await self._stand_still()
 

@@ -72,19 +72,14 @@ async def assert_every_record_is_accounted_for(
             elif isinstance(outcome, (Envelope, Rejected)):
                 index = outcome.index if isinstance(outcome, Rejected) else outcome.source_index
                 rejections.add((topic.name, 0, *at, index))
+    await _assert_positions(connection, log, await ends_of(topic, bootstrap_servers))
     await _assert_events(connection, tellings)
     rows = await connection.fetch(
         f"select {', '.join(_WHERE)} from normalizer.quarantine order by quarantine_id"
     )
     assert len(rows) == len(rejections)
     assert {tuple(row) for row in rows} == rejections
-    await _assert_positions(connection, log, await ends_of(topic, bootstrap_servers))
     await assert_ledger_holds(connection)
-
-
-def map_of(row: Envelope) -> dict[str, object]:
-    """The event's fields, for a message."""
-    return msgspec.structs.asdict(row)
 
 
 async def _assert_events(
@@ -92,8 +87,15 @@ async def _assert_events(
 ) -> None:
     rows = {row.event_id: row for row in await stored_events(connection)}
     missing, unknown = tellings.keys() - rows.keys(), rows.keys() - tellings.keys()
-    assert not missing, [map_of(one) for event_id in missing for one in tellings[event_id]][:5]
-    assert not unknown, [map_of(rows[event_id]) for event_id in unknown][:5]
+    refused = await connection.fetch(
+        f"select {', '.join(_WHERE)}, reason, detail, sqlstate from normalizer.quarantine "
+        "where sqlstate is not null"
+    )
+    assert not missing, [
+        *(one for event_id in missing for one in tellings[event_id]),
+        *map(dict, refused),
+    ]
+    assert not unknown, [rows[event_id] for event_id in unknown]
     for event_id, told in tellings.items():
         row = rows[event_id]
         assert coordinates_of(row) in map(coordinates_of, told)

@@ -385,14 +385,15 @@ RAW_COLUMNS: Final = (
 # For this transaction: projections do not follow, and the database marks them as divergent.
 PROJECTIONS_OFF: Final = "select set_config('projector.off', 'on', true)"
 
-# Ends each COPY that has waited for its client for longer than a statement may take. Only sessions
-# of our own role: every role may end those.
+# Ends each COPY of a normalizer process that has waited for its client for longer than a statement
+# may take. A session of another program stays, also one of the same role; no right is needed.
 END_STALLED_COPIES: Final = """
     with stalled as materialized (
         select pid, application_name as application
         from   pg_stat_activity
         where  datname = current_database()
         and    usename = current_user
+        and    application_name like 'normalizer %'
         and    state = 'active'
         and    wait_event = 'ClientRead'
         and    query ilike 'copy%'

@@ -283,7 +283,8 @@ async def test_a_process_frozen_inside_copy_holds_its_positions_no_longer_than_a
 
     async with open_store(database, session=impatient) as store:
         first = await claimed(store)
-        frozen = await asyncpg.connect(database.url, server_settings={"statement_timeout": "1s"})
+        settings = {"statement_timeout": "1s", "application_name": "normalizer writer 0"}
+        frozen = await asyncpg.connect(database.url, server_settings=settings)
         holding = frozen.transaction()
         await holding.start()
         await the_position(frozen)

@@ -7,6 +7,7 @@ service/      the loop: fetch, normalize, store, commit; and its monitoring
 kafka/        reads records from Kafka; the only importer of aiokafka
 core/         the rules: no I/O, no clock, no randomness
 envelope      the canonical event and its bytes; for producers too
+producer_models  the Python server's requests as pydantic models
 snowflake     mints, reads and derives ids
 jsontext      JSON that keeps its numbers as they were written
 store/        writes a batch in one transaction; the only code that writes events
@@ -25,7 +26,8 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock or setting. docs/library.md shows each of them.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
-embedded > process > telemetry > settings > core > envelope > snowflake, jsontext > errors.
+embedded > process > telemetry > settings > producer_models > core > envelope > snowflake,
+jsontext > errors.
 """
 
 from normalizer.core.normalize import Normalizer

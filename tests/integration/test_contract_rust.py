@@ -19,6 +19,7 @@ from normalizer.cli.conformance import mismatch_lines, read_cases, run_program
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
+from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
 from simulator.mix import Mix
 from tests.contract import FOLDER
 from tests.support.hostile_records import hostile_values
@@ -143,6 +144,19 @@ def test_what_each_shape_of_an_event_becomes_the_filter_says_too(
     assert {report["shape"] for report in reports} == {
         *("python_server", "rust_server", "rust_worker", "executor")
     }
+    assert differing == []
+
+
+@pytest.mark.parametrize("model", [EventEmitRequest, EventRequest])
+def test_what_each_shape_of_an_event_becomes_the_python_models_say_too(
+    model: type[ProducerModel], reports: list[dict[str, str]]
+) -> None:
+    differing = [
+        report
+        for report in reports
+        if model.model_validate_json(report["report"]).to_canonical().decode() != report["line"]
+    ]
+
     assert differing == []
 
 

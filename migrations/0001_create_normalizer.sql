@@ -593,9 +593,9 @@ create table normalizer.quarantine (
     ),
     constraint quarantine_reason check (
         reason in (
-            'too_large', 'invalid_utf8', 'invalid_json', 'too_deep', 'not_an_event',
-            'missing_execution_id', 'invalid_id', 'missing_time', 'rejected_by_database',
-            'skipped'
+            'too_large', 'unsupported_framing', 'invalid_utf8', 'invalid_json', 'too_deep',
+            'not_an_event', 'missing_execution_id', 'invalid_id', 'missing_time',
+            'rejected_by_database', 'skipped'
         )
     )
 );

@@ -1181,7 +1181,7 @@ CREATE TABLE normalizer.quarantine (
     batch_id bigint NOT NULL,
     quarantined_at timestamp with time zone DEFAULT now() NOT NULL,
     redriven_at timestamp with time zone,
-    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
+    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'unsupported_framing'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
 );
 COMMENT ON TABLE normalizer.quarantine IS 'Private: every refused record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
 COMMENT ON COLUMN normalizer.quarantine.quarantine_id IS 'Number of the entry.';

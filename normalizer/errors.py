@@ -18,6 +18,7 @@ from typing import Final, Literal, get_args
 
 Reason = Literal[
     "too_large",
+    "unsupported_framing",
     "invalid_utf8",
     "invalid_json",
     "too_deep",

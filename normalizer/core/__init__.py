@@ -9,8 +9,10 @@ sanitize        removes what the search found
 unstorable      replaces text that PostgreSQL cannot hold
 samples         the beginning of a refused value that operators may see
 headers         the headers of a record without secrets, and the trace id
-decode          bytes to wire events: unwraps wrappers, splits batches
+decode          bytes to wire events: opens envelopes and wrappers, splits batches
 decode_json     decodes one JSON text
+unwrap          opens the envelopes of others: CloudEvents, Kafka Connect, Debezium
+levels          one wire event of its level, its batch and what is around them
 wire_event      one wire event, decoded for the rules
 wire_fields     every field that a rule reads
 wire_values     reads single JSON values

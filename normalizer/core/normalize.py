@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.decode import UndecodableItem, decode_events, unstorable_coercions
+from normalizer.core.decode import UndecodableItem, decode_events
 from normalizer.core.headers import NO_HEADERS, Headers, read_headers
+from normalizer.core.levels import unstorable_coercions
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.attempt_numbers import (
     meta_has_attempts,
@@ -39,7 +40,7 @@ from normalizer.core.sanitize import Sanitizer
 from normalizer.core.shapes import detect_shape
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_fields import NOTHING
-from normalizer.core.wire_values import RecordRefused
+from normalizer.core.wire_values import RecordIgnored, RecordRefused
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -66,11 +67,13 @@ class Normalizer:
         """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
         if record.value is None:
             return (Ignored(why="tombstone"),)
+        headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         try:
-            events = decode_events(record.value, self._sanitizer)
+            events = decode_events(record.value, self._sanitizer, headers.cloudevent)
         except RecordRefused as refusal:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
-        headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
+        except RecordIgnored as ignored:
+            return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
         # One by one: the decoded event is freed before the next one of the batch is decoded.
         outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])

@@ -1,8 +1,7 @@
-"""The commands over stored rows: renormalize, redact, redrive, export, and the list of jobs."""
+"""The commands over stored rows: renormalize, redact, redrive, and the list of jobs."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Coroutine
@@ -11,7 +10,6 @@ from typing import Any, Final
 
 import click
 
-from normalizer import telemetry
 from normalizer.cli.exits import (
     MISUSED,
     exit_with,
@@ -46,7 +44,6 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.export import Export, ExportSelection, PackedFile
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
 from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
@@ -216,49 +213,6 @@ def redrive(
     result = run_job(settings, spec, flow, screen, throttling)
     print_result(screen, result)
     exit_with(result)
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
-@click.option("--execution", "executions", type=int, multiple=True, help="Only this. Repeatable.")
-def export(
-    *, file: Path, from_time: str | None, to_time: str | None, executions: tuple[int, ...]
-) -> None:
-    """Export canonical events to FILE, one a line, packed by zstd; - writes plain lines.
-
-    \b
-    normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
-    normalizer export - --execution 543942402461926429 | jq .event_type
-
-    The same events give the same bytes; `normalizer backfill file` reads them, as events that
-    declare every value: the lines do not show which values were defaults.
-    """
-    settings = load_settings("database_url")
-    assert settings.database_url
-    selection = ExportSelection(
-        from_time=parse_time(from_time),
-        to_time=parse_time(to_time),
-        executions=tuple(sorted(executions)),
-    )
-    telemetry.configure(level="critical")
-    work = Export(settings.database_url, selection)
-    if str(file) == "-":
-        try:
-            run_or_exit(work.run(sys.stdout.buffer.write))
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # The reader of stdout has closed it. Python must not fail again when it flushes at
-            # exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-
-    async def packed() -> int:
-        with PackedFile(file) as packer:
-            return await work.run(packer.write)
-
-    click.echo(f"{run_or_exit(packed()):,} events in {file}", err=True)
 
 
 @click.command()

@@ -11,6 +11,7 @@ samples         the beginning of a refused value that operators may see
 headers         the headers of a record without secrets, and the trace id
 decode          bytes to wire events: opens envelopes and wrappers, splits batches
 decode_json     decodes one JSON text
+cloudevents     writes a canonical event as a CloudEvent
 unwrap          opens the envelopes of others: CloudEvents, Kafka Connect, Debezium
 levels          one wire event of its level, its batch and what is around them
 wire_event      one wire event, decoded for the rules

@@ -18,6 +18,7 @@ cli/          the commands
 up/           runs the whole stack on this machine
 embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
+configured_rules  the rules with the words and the table of shapes that are set
 settings      reads the settings from the environment
 telemetry     log lines and counters
 errors        every error, by what the caller must do
@@ -26,8 +27,8 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock or setting. docs/library.md shows each of them.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
-embedded > process > telemetry > settings > producer_models > core > envelope > snowflake,
-jsontext > errors.
+embedded > process > telemetry > configured_rules > settings > producer_models > core > envelope >
+snowflake, jsontext > errors.
 """
 
 from normalizer.core.normalize import Normalizer

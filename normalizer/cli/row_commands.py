@@ -14,6 +14,7 @@ from normalizer.cli.exits import (
     MISUSED,
     exit_with,
     load_settings,
+    normalizer_or_exit,
     print_result,
     run_or_exit,
     settings_or_exit,
@@ -35,7 +36,6 @@ from normalizer.cli.job_options import (
     set_option,
     throttle_options_of,
 )
-from normalizer.core.normalize import Normalizer
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.errors import REASONS
@@ -86,14 +86,15 @@ def renormalize(
     selection = RenormalizeSelection(
         shape=shape, rule=rule, from_time=parse_time(from_time), to_time=parse_time(to_time)
     )
-    normalize = Normalizer(settings.redact_keys).normalize
+    normalizer = normalizer_or_exit(settings)
+    normalize = normalizer.normalize
     screen = configure_screen(settings)
     if dry_run:
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             run_or_exit(run_until_stopped(trial.run(), trial.stop))
         print_diff_and_exit(diff)
-    options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
@@ -197,13 +198,14 @@ def redrive(
         from_time=parse_time(from_time), to_time=parse_time(to_time), **options
     )
     source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
-    normalize = source.normalized_by(Normalizer(settings.redact_keys).normalize)
+    normalizer = normalizer_or_exit(settings)
+    normalize = source.normalized_by(normalizer.normalize)
     screen = configure_screen(settings)
     if dry_run:
         run_dry(settings, source, normalize, changes)
     if selection.takes_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
-    job_options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    job_options = {"rules": normalizer.version} | selection_texts(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 

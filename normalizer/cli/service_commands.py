@@ -14,7 +14,14 @@ import uvloop
 
 from normalizer import settings as settings_of
 from normalizer import telemetry
-from normalizer.cli.exits import FAILED, FOUND, MISUSED, load_settings, run_or_exit
+from normalizer.cli.exits import (
+    FAILED,
+    FOUND,
+    MISUSED,
+    load_settings,
+    normalizer_or_exit,
+    run_or_exit,
+)
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.record_lines import open_lines
@@ -171,15 +178,15 @@ def normalize(*, file: str, strict: bool) -> None:
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
     A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    A blank line holds no record. NORMALIZER_REDACT_KEYS is followed.
+    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
     """
-    settings = load_settings()
+    normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
         source: Any = (
             sys.stdin.buffer if file == "-" else opened.enter_context(open_lines(Path(file)))
         )
         try:
-            refused = filter_lines(source, sys.stdout.buffer, redact_keys=settings.redact_keys)
+            refused = filter_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             # The reader of stdout has closed it. Python must not fail again when it flushes at
             # exit.

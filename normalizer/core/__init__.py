@@ -18,6 +18,7 @@ wire_event      one wire event, decoded for the rules
 wire_fields     every field that a rule reads
 wire_values     reads single JSON values
 shapes          which producer wrote an event; provenance only
+shape_table     further shapes by a table: other names and places of fields
 normalize       applies every rule to an event
 rules/          one rule a module
 event_types     which spellings are one event type

@@ -37,6 +37,7 @@ from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
 from normalizer.core.samples import sample_of
 from normalizer.core.sanitize import Sanitizer
+from normalizer.core.shape_table import ShapeTable
 from normalizer.core.shapes import detect_shape
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_fields import NOTHING
@@ -57,11 +58,18 @@ from normalizer.snowflake import derive_id
 class Normalizer:
     """All rules as one function, without state between records.
 
-    `redact_keys` are further words that make a key secret.
+    `redact_keys` are further words that make a key secret, `shapes` further shapes.
     """
 
-    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+    def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:
         self._sanitizer: Final = Sanitizer(redact_keys)
+        self.shapes: Final = shapes
+        self.fingerprint: Final = "" if shapes is None else shapes.fingerprint
+
+    @property
+    def version(self) -> str:
+        """The version of the rules, with the fingerprint of a table of shapes: one of both."""
+        return f"{RULES_VERSION}+{self.fingerprint}" if self.fingerprint else str(RULES_VERSION)
 
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
@@ -76,7 +84,9 @@ class Normalizer:
             return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
         # One by one: the decoded event is freed before the next one of the batch is decoded.
-        outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])
+        outcomes = tuple(
+            [_outcome(record, event, headers, recorded, self.shapes) for event in events]
+        )
         return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
 
     def _sampled(
@@ -96,15 +106,16 @@ def _outcome(
     event: WireEvent | UndecodableItem,
     headers: Headers,
     recorded: datetime | None,
+    shapes: ShapeTable | None,
 ) -> Normalized:
     if isinstance(event, UndecodableItem):
         return _rejected(record, event.reason, event.detail, "", event.index)
-    shape = ""
+    shape, event = ("", event) if shapes is None else shapes.read(event)
     try:
         event_type = resolve_event_type(event)
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
-        shape = record.shape or detect_shape(of_keys, event_type)
+        shape = record.shape or shape or detect_shape(of_keys, event_type)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)

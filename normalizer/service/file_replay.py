@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.normalize import Normalizer
+from normalizer.configured_rules import normalizer_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, RetryableError
 from normalizer.files.record_lines import open_lines, pages, record_of, topic_of
@@ -44,7 +44,7 @@ class FileReplay:
         self._settings = settings
         self._database_url = settings.database_url
         self._file = file
-        self._normalizer = Normalizer(settings.redact_keys)
+        self._normalizer = normalizer_of(settings)
         self._stopping = asyncio.Event()
         self._claims: dict[KafkaPartition, Claim] = {}
         self._next_offsets: dict[KafkaPartition, int] = {}

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch import Batch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -57,7 +58,9 @@ class Service:
         self._settings = settings
         self._clock = clock
         self.metrics = ServiceMetrics()
-        self.drift_detector = DriftDetector(settings.redact_keys)
+        normalizer = normalizer_of(settings)
+        documented = normalizer.shapes.documented if normalizer.shapes else ()
+        self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, *self._writer_stores = _stores(settings, CommitMetrics(self.metrics))
         self.counters = ServiceCounters()
         self.membership = Membership(
@@ -70,7 +73,7 @@ class Service:
         self.reader = self.membership.reader
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
-        self.intake = Intake(settings, self.membership, self._timed)
+        self.intake = Intake(settings, normalizer, self.membership, self._timed)
         self._left: dict[int, list[tuple[Claim, FetchedChunk]]] = {}
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)

@@ -1335,6 +1335,7 @@ CREATE TABLE normalizer.source_positions (
     last_crc bigint,
     moved_epoch bigint DEFAULT 0 NOT NULL,
     committed_at timestamp with time zone,
+    shapes text DEFAULT ''::text NOT NULL,
     CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0)),
     CONSTRAINT source_positions_offsets_balance CHECK ((((next_offset - start_offset) + rewound) = (records + holes))),
     CONSTRAINT source_positions_outcomes_balance CHECK ((outcomes = ((((stored + duplicate) + merged) + quarantined) + ignored)))
@@ -1364,6 +1365,7 @@ COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
 COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last batch was committed; a claim does not change it. Null before the first.';
+COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
 
 CREATE TABLE projector.after (
     event_id bigint NOT NULL,
@@ -2660,7 +2662,8 @@ CREATE VIEW projector.freshness AS
             latest.last_recorded_ms,
             latest.last_crc,
             latest.moved_epoch,
-            latest.committed_at
+            latest.committed_at,
+            latest.shapes
            FROM normalizer.source_positions latest
           WHERE ((latest.topic = known.topic) AND (latest.partition = known.partition))
           ORDER BY latest.incarnation DESC

@@ -38,6 +38,7 @@ from normalizer.up import up as run_stack
 
 @click.command()
 @click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
 @click.option(
     "--no-kafka",
     "file",
@@ -45,7 +46,7 @@ from normalizer.up import up as run_stack
     metavar="FILE",
     help="Read records from a file instead: one a line, as `kcat -J` prints them or bare.",
 )
-def run(*, accept_reset: bool, file: Path | None) -> None:
+def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
     """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
 
     \b
@@ -74,11 +75,11 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
 
     async def serve() -> None:
         if file:
-            replay = FileReplay(settings, file)
+            replay = FileReplay(settings, file, accept_shapes=accept_shapes)
             with stop_on_signals(replay.stop):
                 await replay.run()
             return
-        service = Service(settings, accept_reset=accept_reset)
+        service = Service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()
 

@@ -34,7 +34,7 @@ from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import Claim, Store
+from normalizer.store.store import Claim, ShapesOfProcess, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
 RECORDS_A_FETCH: Final = 500
@@ -53,6 +53,7 @@ class Service:
         settings: Settings,
         *,
         accept_reset: bool = False,
+        accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
@@ -67,6 +68,7 @@ class Service:
             settings,
             self._claims_store,
             accept_reset=accept_reset,
+            shapes=ShapesOfProcess(normalizer.fingerprint, accept_shapes),
             counters=self.counters,
             clock=clock,
         )

@@ -78,7 +78,8 @@ def decode_events(
     begins_an_object = value.startswith(b"{")
     if not begins_an_object and value.startswith(b"\0"):
         value = unframe(value)
-    _refuse_invalid_utf8(value)
+    if not value.isascii():
+        _refuse_invalid_utf8(value)
     suspicious = sanitizer.suspects(value)
     if not suspicious and begins_an_object:
         content = decode_object_or_text(value)
@@ -214,11 +215,10 @@ class _RecordDecoder:
 
 
 def _refuse_invalid_utf8(value: bytes) -> None:
-    if not value.isascii():
-        try:
-            value.decode()
-        except UnicodeDecodeError as error:
-            raise RecordRefused("invalid_utf8", f"byte {error.start} is not UTF-8") from None
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        raise RecordRefused("invalid_utf8", f"byte {error.start} is not UTF-8") from None
 
 
 def _unwrapped(content: object, values: Values) -> Unwrapped | None:

@@ -110,7 +110,9 @@ def _outcome(
 ) -> Normalized:
     if isinstance(event, UndecodableItem):
         return _rejected(record, event.reason, event.detail, "", event.index)
-    shape, event = ("", event) if shapes is None else shapes.read(event)
+    shape = ""
+    if shapes is not None:
+        shape, event = shapes.read(event)
     try:
         event_type = resolve_event_type(event)
         layout = event.layout

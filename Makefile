@@ -6,7 +6,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 # Three processes, each with a stack of its own, for many tests wait; who is done first takes
 # tests of another.
 WORKERS := --numprocesses 3 --dist worksteal
-CORE := core/* core/rules/* envelope errors jsontext snowflake
+CORE := core/* core/rules/* envelope errors json_schema jsontext snowflake
 COMMA := ,
 EMPTY :=
 CORE_FILES := $(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach module,$(CORE),normalizer/$(module).py))

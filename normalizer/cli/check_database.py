@@ -8,7 +8,8 @@ from typing import Final
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.settings import Settings, masked_url
+from normalizer.passwords import masked_url
+from normalizer.settings import Settings
 from normalizer.store.migrate import REMEDY, read_status
 from normalizer.store.read_only import read_only_connection
 

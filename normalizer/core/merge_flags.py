@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from normalizer.core.coercions import coercions_of
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
@@ -24,13 +25,6 @@ A report without a step or a command may then have been merged into the wrong ro
 """
 
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
-
-
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: str
-
-
-_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(list[_Coercion])
 
 
 def lacks(row: Envelope) -> int:
@@ -63,5 +57,5 @@ def is_ambiguous(row: Envelope) -> bool:
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions
-        and any(coercion.rule == "ambiguous_report" for coercion in _decoder.decode(row.coercions))
+        and any(coercion.rule == "ambiguous_report" for coercion in coercions_of(row.coercions))
     )

@@ -20,7 +20,9 @@ OLDEST_POSTGRES: Final = 150_000
 
 
 AT_ONCE: Final = 4
-"""Statements over all of events that may run at once: a dump, a comparison, an export, one more."""
+"""Statements over all of events for which the lock table must have room at the same time.
+
+A dump, a comparison, an export, and one more."""
 
 
 GRID_WARNING: Final = timedelta(days=730)

@@ -28,7 +28,7 @@ _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
 def lacks(row: Envelope) -> int:
-    """WITHOUT_STEP and WITHOUT_COMMAND, where the row or one of its reports names none."""
+    """WITHOUT_STEP and WITHOUT_COMMAND, for what the row or one of its reports does not name."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
         | (0 if row.step else WITHOUT_STEP)

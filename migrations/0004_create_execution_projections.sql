@@ -241,10 +241,10 @@ create function projector.aggregate_executions(
 )
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz,
-        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
-        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
+        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
+        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
+        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -325,10 +325,10 @@ $$;
 create function projector.merged_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz,
-        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
-        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
+        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
+        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
+        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -338,17 +338,18 @@ as $$
     select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
              max(last_event_ranked collate "C"), max(active_at), min(least_event_id),
              max(greatest_event_id), min(least_derived_id), max(greatest_derived_id),
-             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts), min(playbook_ranked collate "C"),
-             min(catalog_id), min(parent_execution_id), sum(completed)::bigint,
+             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts),
+             min(playbook_ranked collate "C"), min(catalog_id), min(parent_execution_id),
+             sum(completed)::bigint,
              min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
              min(cancelled_at)
     from     (
                  select * from aggregate_executions(merged_executions.execution_ids)
                  union all
-                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-                        null, null, null, null, null, null, highest_attempts, playbook_ranked, catalog_id,
-                        parent_execution_id, completed, completed_at, failed, failed_at,
-                        cancelled, cancelled_at
+                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked,
+                        active_at, null, null, null, null, null, null, highest_attempts,
+                        playbook_ranked, catalog_id, parent_execution_id, completed, completed_at,
+                        failed, failed_at, cancelled, cancelled_at
                  from   archived_executions
                  where  execution_id = any(merged_executions.execution_ids)
              ) as part
@@ -365,7 +366,8 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(aggregated.events, 0),
-           forgotten           = known.forgotten and coalesce(aggregated.events, 0) = known.archived,
+           forgotten           = known.forgotten
+                                 and coalesce(aggregated.events, 0) = known.archived,
            first_at            = aggregated.first_at,
            begin_at            = aggregated.begin_at,
            last_at             = aggregated.last_at,
@@ -528,7 +530,8 @@ begin
                    else 2
                end as region,
                parent_execution_id,
-               array[moment, event_type, step, source_topic, source_partition::text] as last_event_ranked,
+               array[moment, event_type, step, source_topic, source_partition::text]
+                   as last_event_ranked,
                case when role = 'begins' then created_at end as begin_at,
                case
                    when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
@@ -555,10 +558,10 @@ begin
     -- 2. The upsert, in one order.
     written as (
         insert into execution_facts as known (
-            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at, least_event_id,
-            greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
-            greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id, parent_execution_id,
-            completed, completed_at, failed, failed_at, cancelled, cancelled_at
+            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+            least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
+            least_hashed_id, greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id,
+            parent_execution_id, completed, completed_at, failed, failed_at, cancelled, cancelled_at
         )
         select   execution_id, sum(sign),
                  min(created_at) filter (where sign > 0),
@@ -618,7 +621,8 @@ begin
     lost as (
         select   execution_id,
                  nullif(
-                     min(created_at) filter (where sign < 0), min(created_at) filter (where sign > 0)
+                     min(created_at) filter (where sign < 0),
+                     min(created_at) filter (where sign > 0)
                  ) as first_at,
                  nullif(
                      min(begin_at) filter (where sign < 0), min(begin_at) filter (where sign > 0)
@@ -662,7 +666,8 @@ begin
                      min(playbook_ranked collate "C") filter (where sign > 0)
                  ) as playbook_ranked,
                  nullif(
-                     min(catalog_id) filter (where sign < 0), min(catalog_id) filter (where sign > 0)
+                     min(catalog_id) filter (where sign < 0),
+                     min(catalog_id) filter (where sign > 0)
                  ) as catalog_id,
                  nullif(
                      min(parent_execution_id) filter (where sign < 0),
@@ -686,15 +691,16 @@ begin
     -- 4. Executions that roll-ups count under something else.
     select array_agg(
                (
-                   execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
-                   playbook_ranked, hour_of(begin_at),
+                   execution_id, counted_playbook_ranked, counted_begun, counted_outcome,
+                   counted_ended, playbook_ranked, hour_of(begin_at),
                    outcome_of(completed_at, failed_at, cancelled_at),
                    hour_of(least(completed_at, failed_at, cancelled_at))
                )::execution_move
            ) filter (
                where counted_playbook_ranked is distinct from playbook_ranked
                or    counted_begun is distinct from hour_of(begin_at)
-               or    counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
+               or    counted_outcome is distinct from
+                     outcome_of(completed_at, failed_at, cancelled_at)
                or    counted_ended is distinct from
                      hour_of(least(completed_at, failed_at, cancelled_at))
            ),

@@ -152,10 +152,12 @@ from   (
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
                   coalesce(projector.end_value(outcome_ranked), '') as status,
-                  projector.decode_bigint(projector.end_value(duration_ranked)) as reported_duration_us,
+                  projector.decode_bigint(projector.end_value(duration_ranked))
+                      as reported_duration_us,
                   projector.end_value(error_ranked) as error,
                   coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
-                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked)) as max_attempts
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
+                      as max_attempts
            from   projector.call_facts
        ) as reported
 where  finished_at is not null
@@ -430,10 +432,10 @@ declare
 begin
     select array_agg(
                (
-                   way.sign, counted.execution_id, counted.command_id, counted.attempts, way.playbook,
-                   counted.step, counted.begun_at, counted.finished_at, counted.status,
-                   counted.worker_id, counted.error, counted.duration_us, counted.queue_us,
-                   counted.backoff_us, counted.exhausted
+                   way.sign, counted.execution_id, counted.command_id, counted.attempts,
+                   way.playbook, counted.step, counted.begun_at, counted.finished_at,
+                   counted.status, counted.worker_id, counted.error, counted.duration_us,
+                   counted.queue_us, counted.backoff_us, counted.exhausted
                )::call_count
            )
     into   counts

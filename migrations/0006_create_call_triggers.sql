@@ -362,8 +362,8 @@ create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
         issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, outcome_ranked text,
-        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text,
-        iteration integer
+        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
+        max_attempts_ranked text, iteration integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -384,7 +384,8 @@ begin
                  min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
                  min((moment || encode_bigint(max_attempts)) collate "C"), min(iteration)
         from     (
-                     select *, encode_time(created_at) as moment from call_events_by_attempt(aggregate_calls.commands)
+                     select *, encode_time(created_at) as moment
+                     from   call_events_by_attempt(aggregate_calls.commands)
                  ) as reported
         group by execution_id, command_id collate "C", attempts;
 end
@@ -592,7 +593,9 @@ $$;
 create function projector.stale_retry_links(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
-    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
+    returns table (
+        execution_id bigint, command_id text, attempts integer, failed_before timestamptz
+    )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -629,7 +632,8 @@ begin
                            select   failure.finished_at
                            from     call_facts as failure
                            where    failure.execution_id = known.execution_id
-                           and      ranked_value(failure.step_ranked) = ranked_value(known.step_ranked)
+                           and      ranked_value(failure.step_ranked)
+                                    = ranked_value(known.step_ranked)
                            and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
                            and      failure.attempts = known.attempts - 1
                            and      failure.finished_at <= known.begun_at
@@ -777,8 +781,8 @@ begin
         written as (
             insert into call_facts as known (
                 execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
-                finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
-                max_attempts_ranked, iteration
+                finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked,
+                worker_ranked, max_attempts_ranked, iteration
             )
             select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
                      end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
@@ -816,17 +820,19 @@ begin
                 claimed_at          = least(known.claimed_at, excluded.claimed_at),
                 started_at          = least(known.started_at, excluded.started_at),
                 finished_at         = case
-                                    when known.outcome_ranked <= excluded.outcome_ranked
-                                         or excluded.outcome_ranked is null
-                                    then known.finished_at
-                                    else excluded.finished_at
-                                end,
+                                          when known.outcome_ranked <= excluded.outcome_ranked
+                                               or excluded.outcome_ranked is null
+                                          then known.finished_at
+                                          else excluded.finished_at
+                                      end,
                 outcome_ranked      = first_outcome(known.outcome_ranked, excluded.outcome_ranked),
                 duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
                 error_ranked        = least(known.error_ranked, excluded.error_ranked),
                 step_ranked         = least(known.step_ranked, excluded.step_ranked),
                 worker_ranked       = least(known.worker_ranked, excluded.worker_ranked),
-                max_attempts_ranked = least(known.max_attempts_ranked, excluded.max_attempts_ranked),
+                max_attempts_ranked = least(
+                                          known.max_attempts_ranked, excluded.max_attempts_ranked
+                                      ),
                 iteration           = least(known.iteration, excluded.iteration)
             returning execution_id, command_id, attempts, outcome_ranked
         )
@@ -898,7 +904,8 @@ create index calls_retried on projector.call_facts (
 comment on index projector.calls_retried is
     'Query: retries of one step and iteration that began after a failure (retry_candidates).';
 create index calls_failed on projector.call_facts (
-    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, finished_at
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts,
+    finished_at
 ) where projector.end_value(outcome_ranked) <> 'COMPLETED';
 comment on index projector.calls_failed is
     'Query: the failure before a retry, and the next failure after one (stale_retry_links, '

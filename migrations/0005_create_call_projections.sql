@@ -255,6 +255,23 @@ create type projector.call_id as (
     attempts     integer
 );
 
+-- What new events say about the first attempt of a command.
+create type projector.call_change as (
+    execution_id        bigint,
+    command_id          text collate "C",
+    begun_at            timestamptz,
+    issued_at           timestamptz,
+    claimed_at          timestamptz,
+    started_at          timestamptz,
+    outcome_ranked      text collate "C",
+    duration_ranked     text collate "C",
+    error_ranked        text collate "C",
+    step_ranked         text collate "C",
+    worker_ranked       text collate "C",
+    max_attempts_ranked text collate "C",
+    iteration           integer
+);
+
 -- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
 create type projector.call_count as (
     sign         integer,

@@ -1049,7 +1049,7 @@ CREATE TABLE normalizer.job_refusals (
     reason text NOT NULL,
     detail text NOT NULL
 );
-COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them or give them another key.';
+COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them, give them another key, or change a row merged from several records.';
 COMMENT ON COLUMN normalizer.job_refusals.job_id IS 'Id of the job, made from its kind and its options.';
 COMMENT ON COLUMN normalizer.job_refusals.run IS 'Number of the run, from 1.';
 COMMENT ON COLUMN normalizer.job_refusals.event_id IS 'Id of the event, unique in the table.';

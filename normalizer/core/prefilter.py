@@ -45,6 +45,7 @@ _WEAK_SIGNS: Final = {
     b"eyj": re.compile(rb"eyJ"),
     b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
     b"pin": re.compile(rb"(?<![A-Za-z])pin(?![a-z])|P[Ii][Nn](?![a-z])"),
+    b"sensitive": re.compile(rb"[Ss]ensitive\"\s*:\s*true"),
     b"otp": re.compile(rb"(?<![A-Za-z])t?otp(?![a-z])|O[Tt][Pp](?![a-z])"),
     b"psk": re.compile(rb"(?<![A-Za-z])[Pp][Ss][Kk](?![a-z])"),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),

@@ -77,6 +77,8 @@ _SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
 """The exception: an application logs in to a vault with it."""
 
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
+"""Capitals that begin no words: `pAsSwOrD`."""
 _PARTS: Final = re.compile("[a-z]+|[0-9]+")
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
@@ -121,7 +123,8 @@ class Redaction:
             humps = _HUMPS.sub("_", key), key
             if any(self._added(_fold(spelling)) for spelling in humps):
                 return Secrecy.NUMBERS_TOO
-        words = "_".join(_PARTS.findall(_HUMPS.sub("_", key).lower()))
+        spelled = key if _ODD_CASE.search(key) else _HUMPS.sub("_", key)
+        words = "_".join(_PARTS.findall(spelled.lower()))
         if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
             return Secrecy.NOTHING
         if _NUMBERS.search(words):

@@ -107,7 +107,7 @@ _REACH_CHARS: Final = 1000
 _AROUND: Final = "\"'\\`[](),"
 _USER_FLAG: Final = re.compile(r"-[A-Za-z]{0,6}?[uU]")
 _FED: Final = re.compile(
-    r"""\becho\s+(?:-[neE]+\s+)?["']?(?:[\w.\-]+:(?=[^|\n]{1,200}chpasswd))?(?P<value>[^\s|"']++)["']?"""
+    r"""\b(?:echo|printf)\s+(?:-[neE]+\s+|["']?%s(?:\\n)?["']?\s+)?["']?(?:[\w.\-]+:(?=[^|\n]{1,200}chpasswd))?(?P<value>[^\s|"']++)["']?"""
     r"""\s*\|[^\n|;]{0,100}?(?:-stdin|--with-token|sudo\s+-S|chpasswd)"""
     r"""|(?:-stdin|--with-token|chpasswd)\s*<<<\s*["']?(?P<here>[^\s"';|]++)"""
 )

@@ -32,6 +32,14 @@ _VALUE_KEYS: Final = frozenset(
 )
 _NONE: Final[frozenset[str]] = frozenset()
 _KUBERNETES_SECRETS: Final = frozenset(("data", "stringData"))
+_SAYS_SECRET: Final = (
+    "secret",
+    "sensitive",
+    "isSecret",
+    "is_secret",
+    "isSensitive",
+    "is_sensitive",
+)
 _ENDS_OF_NAMES: Final = ("Name", "Key", "_name", "_key")
 _LONGEST_COMMAND: Final = 1000
 """Of a longer list only options that name what they hold are looked at."""
@@ -52,6 +60,8 @@ class SecretMembers:
         if tree.get("kind") == "Secret":
             return _KUBERNETES_SECRETS
         has_value = not _VALUE_KEYS.isdisjoint(tree)
+        if has_value and any(tree.get(flag) is True for flag in _SAYS_SECRET):
+            return _VALUE_KEYS
         for key, name in tree.items():
             if not isinstance(name, str):
                 continue

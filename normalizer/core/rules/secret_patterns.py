@@ -42,6 +42,11 @@ _QUOTED_NEXT: Final = re.compile(
 _INSERT: Final = re.compile(
     r"""(?i)\binsert\s+into\s+[\w."`\[\]\\]{1,200}\s*\((?P<columns>[^()]{1,2000})\)\s*values\s*(?=\()"""
 )
+_FORM_FIELD: Final = re.compile(
+    r"""(?i)\bname=["'](?P<name>[^"'\r\n]{1,100})["'][^\r\n]{0,200}\r?\n(?:[\w-]{1,50}:[^\r\n]{0,200}\r?\n){0,5}"""
+    r"""\r?\n(?P<value>[^\r\n]+)"""
+)
+"""A field of a form in parts: its header, an empty line, its value."""
 _ROW: Final = re.compile(r"""\s*,?\s*\((?P<values>(?:'(?:[^']|'')*+'|[^'()]|\([^()]*+\))*+)\)""")
 _VALUE: Final = re.compile(
     r"""\s*(?:'(?P<value>(?:[^']|'')*+)'|(?:[^',()]|\([^()]*+\))*+)[^,]*+,?"""
@@ -147,6 +152,15 @@ def cut_inserted(text: str, is_secret: Callable[[str], bool]) -> str:
                     cuts.add(*value.span("value"))
                 at = value.end() if value else at
             row = _ROW.match(text, row.end())
+    return cuts.text()
+
+
+def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
+    """Cut the value of a secret field in a form that is sent in parts."""
+    cuts = Cuts(text)
+    for field in _FORM_FIELD.finditer(text):
+        if is_secret(field["name"]):
+            cuts.add(*field.span("value"))
     return cuts.text()
 
 

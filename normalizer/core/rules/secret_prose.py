@@ -20,7 +20,7 @@ _CHARS_BEFORE: Final = 60
 _WORDS_OF_SAID: Final = 5
 _MIXED: Final = re.compile(
     r"""(?<![\w/.:@\-])(?=[^\s"'`()<>,;]{0,40}[0-9])(?=[^\s"'`()<>,;]{0,40}[A-Za-z])"""
-    r"""(?:[^\W_]|[!#$%&*+^~])[^\s"'`()<>\[\]{},;/:]{5,}+"""
+    r"""(?:[^\W_]|[!#$%&*+^~])[^\s"'`()<>\[\]{},;/:]{6,}+"""
 )
 """Letters and digits, as people and programs make passwords."""
 _FILLERS: Final = "is|was|are|for|provided|given|supplied|entered|used|sent"
@@ -31,6 +31,8 @@ _SAID: Final = re.compile(
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_]{8,}\Z", re.ASCII)
 _HEX: Final = re.compile(r"(?:[0-9a-f]{32,}|[0-9A-F]{32,})\Z")
 _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}|[0-9]+[A-Za-z]{1,2}\Z")
+_WHOSE_SECRET: Final = ("client", "api", "app", "shared", "webhook", "consumer")
+"""Words before `secret` that mean its value; else a name may follow, as of a secret in a store."""
 _OF_A_PARSER: Final = ("unexpected", "next", "end", "last", "first")
 """Words before `token` that mean a word of a language."""
 
@@ -74,5 +76,7 @@ def _is_named(said: re.Match[str], value: str, secrecy: Callable[[str], Secrecy]
         return _DATE.match(value) is None
     if kind is Secrecy.NOTHING or before in _OF_A_PARSER:
         return False
-    is_value = name.lower().endswith(("token", "key", "jwt"))
+    is_value = name.lower().endswith(("token", "key", "jwt")) or (
+        name.lower() == "secret" and before in _WHOSE_SECRET
+    )
     return _HEX.match(value) is not None or (is_value and _PLAIN.match(value) is not None)

@@ -16,6 +16,7 @@ from normalizer.core.rules.secret_patterns import (
     cut_addresses,
     cut_cookies,
     cut_credentials,
+    cut_form_fields,
     cut_inserted,
     cut_private_keys,
     cut_signatures,
@@ -124,6 +125,7 @@ class SecretText:
             (self._cut_elements, ("</", "<")),
             (self._cut_pairs, ("value",)),
             (self._cut_inserted, ("insert",)),
+            (self._cut_form_fields, ("form-data",)),
             (cut_signatures, ("sig=", "signature=")),
             (cut_credentials, ("bearer", "basic")),
             (self._cut_said, ()),
@@ -233,7 +235,13 @@ class SecretText:
         return cuts.text()
 
     def _cut_inserted(self, text: str) -> str:
-        return cut_inserted(text, lambda column: self.secrecy(column) is not Secrecy.NOTHING)
+        return cut_inserted(text, self._is_secret)
+
+    def _cut_form_fields(self, text: str) -> str:
+        return cut_form_fields(text, self._is_secret)
+
+    def _is_secret(self, name: str) -> bool:
+        return self.secrecy(name) is not Secrecy.NOTHING
 
     def _cut_said(self, text: str) -> str:
         return cut_said(text, self.secrecy)

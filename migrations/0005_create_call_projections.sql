@@ -80,6 +80,11 @@ comment on index projector.calls_by_begin is
     'Query: unfinished calls by hour of their begin (view open_calls).';
 
 
+create index calls_by_command on projector.call_facts (command_id);
+comment on index projector.calls_by_command is
+    'Query: the attempts of a command whose execution is not known (view calls).';
+
+
 -- Whole microseconds, so that a sum can be reduced exactly; null for what no call can last (over 30
 -- days).
 create function projector.microseconds(seconds double precision) returns bigint

@@ -469,6 +469,16 @@ select hour, execution_id,
            from   projector.execution_facts as execution
            where  execution.execution_id = facts.execution_id
        ) as playbook,
+       (
+           select projector.version_of(execution.playbook_ranked)
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as version,
+       (
+           select execution.parent_execution_id
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as parent_execution_id,
        step, command_id, iteration, attempts, status, begun_at, issued_at, claimed_at, started_at,
        finished_at,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))

@@ -115,7 +115,7 @@ create table normalizer.job_refusals (
 
 comment on table normalizer.job_refusals is
     'Private: stored events that renormalize left as they were, because today''s rules would '
-    'refuse them or give them another key.';
+    'refuse them, give them another key, or change a row merged from several records.';
 
 
 create table normalizer.redrive_attempts (

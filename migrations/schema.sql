@@ -1142,7 +1142,7 @@ CREATE TABLE normalizer.job_refusals (
     reason text NOT NULL,
     detail text NOT NULL
 );
-COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them or give them another key.';
+COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them, give them another key, or change a row merged from several records.';
 COMMENT ON COLUMN normalizer.job_refusals.job_id IS 'Id of the job, made from its kind and its options.';
 COMMENT ON COLUMN normalizer.job_refusals.run IS 'Number of the run, from 1.';
 COMMENT ON COLUMN normalizer.job_refusals.event_id IS 'Id of the event, unique in the table.';
@@ -2123,6 +2123,12 @@ CREATE VIEW projector.calls AS
     ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
            FROM projector.execution_facts execution
           WHERE (execution.execution_id = facts.execution_id)) AS playbook,
+    ( SELECT projector.version_of(execution.playbook_ranked) AS version_of
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS version,
+    ( SELECT execution.parent_execution_id
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS parent_execution_id,
     step,
     command_id,
     iteration,
@@ -2175,6 +2181,8 @@ COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hou
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
+COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names one';
+COMMENT ON COLUMN projector.calls.parent_execution_id IS 'the execution that started it';
 COMMENT ON COLUMN projector.calls.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.calls.command_id IS 'id of the command; null if the producer gave none';
 COMMENT ON COLUMN projector.calls.iteration IS 'index in a loop; null outside of loops';
@@ -3448,6 +3456,9 @@ COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived eve
 
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
+
+CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id);
+COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
 
 CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));
 COMMENT ON INDEX projector.calls_by_error IS 'Query: the first and the last failed call of an error class, with a sample (view error_groups).';

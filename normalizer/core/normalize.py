@@ -104,6 +104,8 @@ def _outcome(
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
         shape = record.shape or detect_shape(of_keys, event_type)
+        if headers.replaced:
+            event.coercions += unstorable_coercions(headers.replaced)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
@@ -118,8 +120,6 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Apply every rule, in the order in which reasons to refuse count (#l2)."""
-    if headers.replaced:
-        event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index
 
     command_id = resolve_command_id(event)

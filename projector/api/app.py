@@ -48,7 +48,7 @@ def build(
 
     Pages of `origins` may read the answers too, and send the token.
     """
-    metrics = ApiMetrics()
+    metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     files = StaticFiles(_PAGE, page.assets())

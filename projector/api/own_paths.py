@@ -60,6 +60,7 @@ class OwnPaths:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
                 self._metrics.set_partition_states(await current_state.states(snapshot))
+                await self._metrics.outcomes.refresh(snapshot)
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:

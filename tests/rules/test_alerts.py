@@ -277,11 +277,11 @@ def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
     names = {metric.name for metric in CATALOGUE} | {"up"} | set(_projector_metrics())
 
     for alert in ALERTS:
-        asked = {
+        used = {
             word for word in _words(alert["expr"]) if word.startswith(("normalizer_", "projector_"))
         }
-        asked |= {word for case in CASES[alert["alert"]][:2] for word in map(_name, case)}
-        assert asked <= names, alert["alert"]
+        used |= {word for case in CASES[alert["alert"]][:2] for word in map(_name, case)}
+        assert used <= names, alert["alert"]
 
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:

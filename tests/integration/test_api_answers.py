@@ -338,7 +338,9 @@ async def test_the_first_page_of_a_list_says_how_long_it_is(
     assert len(slow["rows"]) == 9
 
 
-async def test_only_pages_of_allowed_origins_may_read(filled: Database) -> None:
+async def test_only_pages_of_allowed_origins_may_read_and_only_the_token_shows_names(
+    filled: Database,
+) -> None:
     async with api_client(
         filled.url, token="a-token-of-some-length", origins=["https://grafana.example"]
     ) as client:
@@ -353,6 +355,10 @@ async def test_only_pages_of_allowed_origins_may_read(filled: Database) -> None:
             "/api/v1/jobs",
             headers={**allowed, "Authorization": "Bearer a-token-of-some-length"},
         )
+        closed = (await client.get("/metrics")).text
+        named = (
+            await client.get("/metrics", headers={"Authorization": "Bearer a-token-of-some-length"})
+        ).text
         other = await client.get("/api/v1/jobs", headers={"Origin": "https://other.example"})
         writes = await client.options(
             "/api/v1/jobs", headers={**asks, "Access-Control-Request-Method": "DELETE"}
@@ -362,6 +368,9 @@ async def test_only_pages_of_allowed_origins_may_read(filled: Database) -> None:
     for answer in (before, read):
         assert answer.headers["access-control-allow-origin"] == "https://grafana.example"
     assert (other.status_code, writes.status_code) == (401, 400)
+    assert 'step="fetch"' in named
+    assert "step=" not in closed
+    assert "projector_recent_calls{" in closed
     assert "access-control-allow-origin" not in other.headers
 
 

@@ -136,6 +136,12 @@ begin
 end
 $$;
 
+comment on column projector.failed_calls.finished_at is 'when it ended';
+comment on column projector.failed_calls.status is 'FAILED, ERROR or CANCELLED';
+comment on column projector.failed_calls.error_class is
+    'error text without quoted parts and ids; codes stay; empty without an error text';
+comment on column projector.failed_calls.error is
+    'error text, at most 1,000 characters; null if no event has one';
 comment on column projector.redrive_attempts.quarantine_id is
     'id of the entry, as in quarantine_records';
 comment on column projector.redrive_attempts.tried_at is 'when it was tried';

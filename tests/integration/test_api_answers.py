@@ -11,7 +11,8 @@ import asyncpg
 import httpx
 import pytest
 
-from projector.api.thresholds import Threshold
+from projector.api.thresholds import Threshold, Thresholds
+from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
 
@@ -212,18 +213,21 @@ async def test_tiles_are_what_the_views_say(
         "from projector.call_outcomes_by_attempt"
     )
     stuck = await connection.fetchval("select count(*) from projector.stuck_executions where begun")
-    thresholds = {
+    thresholds: Thresholds = {
         "executions_completed": Threshold(0.9, 0.5), "first_attempt_success": Threshold(1.0, 0.99),
         "error_rate": Threshold(0.5, 0.9), "retry_ratio": Threshold(0.5, 0.9),
         "stuck": Threshold(1, 10_000), "refused": Threshold(1, 2),
     }  # fmt: skip
-    async with api_client(filled.url, thresholds=thresholds) as client:
+    async with api_client(
+        filled.url, visible=VisibleSettings(thresholds=thresholds, brokers=("kafka:9092",))
+    ) as client:
         answer = (await client.get("/api/v1/tiles", params=DAY)).json()
         short = (await client.get("/api/v1/tiles", params={"last": "15m"})).json()
         settings = (await client.get("/api/v1/settings")).json()
 
     tiles = {tile["tile"]: tile for tile in answer["rows"]}
     assert set(tiles) == set(thresholds) == set(settings["thresholds"])
+    assert (settings["topics"], settings["brokers"]) == ([], ["kafka:9092"])
     assert tiles["first_attempt_success"]["value"] == succeeded / first
     assert tiles["first_attempt_success"]["level"] == "critical"
     assert tiles["retry_ratio"]["value"] == retries / first

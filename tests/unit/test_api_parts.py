@@ -248,6 +248,8 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
         "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",
         "PROJECTOR_ALLOW_ORIGINS": "https://a.example https://b.example:3000",
         "PROJECTOR_GRAFANA": "https://grafana.example/sub",
+        "KAFKA_TOPICS": "noetl.events, more.events",
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
     }
 
     done = CliRunner().invoke(serve_command.serve, [], env=environment)
@@ -255,9 +257,11 @@ def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyP
     assert (done.exit_code, done.output) == (0, "")
     (settings,) = started
     assert settings.origins == ("https://a.example", "https://b.example:3000")
-    assert settings.grafana == "https://grafana.example/sub"
-    assert settings.thresholds["error_rate"] == Threshold(0.01, 0.5)
-    assert settings.thresholds["refused"] == DEFAULT["refused"]
+    visible = settings.visible
+    assert visible.grafana == "https://grafana.example/sub"
+    assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
+    assert visible.thresholds["refused"] == DEFAULT["refused"]
+    assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
 
 
 @pytest.mark.parametrize(

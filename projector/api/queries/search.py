@@ -71,7 +71,8 @@ async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHi
         execution = int64(text.partition(":")[0])
         if execution is not None and ":" in text:
             hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
-        hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
+        if not hits:
+            hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
     return answer_of(snapshot, hits)
 
 

@@ -18,7 +18,7 @@ _TOKEN: Final = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The value of PROJECTOR_TOKEN. Without that setting, the server answers "
+        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server answers "
         "local host names only, and needs no token.",
     }
 }

@@ -18,8 +18,8 @@ _TOKEN: Final = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server answers "
-        "local host names only, and needs no token.",
+        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server "
+        "answers local host names only, and needs no token.",
     }
 }
 _ETAG: Final = {

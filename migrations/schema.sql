@@ -550,6 +550,28 @@ begin
 end
 $_$;
 
+CREATE FUNCTION projector.locate_trace(trace_id text) RETURNS SETOF projector.located_event
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    AS $_$
+declare
+    part record;
+begin
+    for part in
+        select low, high
+        from   normalizer.event_partitions
+        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    loop
+        return query execute
+            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
+            'false from normalizer.events where event_id between $1 and $2 '
+            'and trace_id is not null and hashtext(trace_id) = hashtext($3) and trace_id = $3 '
+            'limit 1000'
+            using part.low, part.high, locate_trace.trace_id;
+    end loop;
+end
+$_$;
+
 CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -3441,6 +3463,9 @@ COMMENT ON INDEX normalizer.events_by_execution IS 'Query: all events of one exe
 CREATE INDEX events_by_source ON ONLY normalizer.events USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 COMMENT ON INDEX normalizer.events_by_source IS 'Query: which event did this record become (explain), and is it stored already under any id (replay).';
 
+CREATE INDEX events_by_trace ON ONLY normalizer.events USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
+COMMENT ON INDEX normalizer.events_by_trace IS 'Query: the executions of a trace (search).';
+
 CREATE INDEX events_hashed_coalesce_idx ON normalizer.events_hashed USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
 
 CREATE INDEX events_hashed_created_at_idx ON normalizer.events_hashed USING brin (created_at) WITH (pages_per_range='32');
@@ -3448,6 +3473,8 @@ CREATE INDEX events_hashed_created_at_idx ON normalizer.events_hashed USING brin
 CREATE INDEX events_hashed_execution_id_event_id_idx ON normalizer.events_hashed USING btree (execution_id, event_id);
 
 CREATE INDEX events_hashed_expr_hashtext_idx ON normalizer.events_hashed USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
+
+CREATE INDEX events_hashed_hashtext_idx ON normalizer.events_hashed USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
 
 CREATE INDEX events_hashed_source_topic_source_partition_source_offset_idx ON normalizer.events_hashed USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 
@@ -3639,6 +3666,8 @@ REVOKE ALL ON FUNCTION projector.locate_event(event_id bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_event(event_id bigint) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) TO projector_reader;
+REVOKE ALL ON FUNCTION projector.locate_trace(trace_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION projector.locate_trace(trace_id text) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.move_calls(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_calls() FROM PUBLIC;

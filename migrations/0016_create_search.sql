@@ -1,8 +1,8 @@
 -- migrate:up
 
 -- What a search and the pages of an error and of a quarantined record read: where an event is, by
--- its id, its trace or the coordinates of its record; the calls of one error; the tries to redrive a
--- record.
+-- its id, its trace or the coordinates of its record; the calls of one error; the tries to redrive
+-- a record.
 
 -- Both functions act for their owner, because readers may not read the log itself. Each statement
 -- has the bounds of one partition: without them it would lock every partition with its indexes.
@@ -82,8 +82,8 @@ begin
 end
 $$;
 
--- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half as
--- large.
+-- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half
+-- as large.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';

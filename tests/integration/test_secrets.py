@@ -436,7 +436,7 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
                     assert answer.status_code == 200, f"{path}: {answer.text}"
                     yield answer.text
                     cursor = answer.json().get("next")
-        for execution_id, _ in events[::_EVENTS_A_DETAIL]:
+        for execution_id in {execution_id for execution_id, _ in events}:
             yield (await client.get(f"{ROOT}/executions/{execution_id}/events.ndjson")).text
         yield (await client.get("/metrics")).text
 

@@ -56,7 +56,7 @@ class StaticFiles:
         return _sent(request, file)
 
 
-@cache  # compressing the five megabytes of plotly takes a third of a second
+@cache  # tests build the app many times
 def _read(path: Path) -> AssetFile:
     body = path.read_bytes()
     return AssetFile(

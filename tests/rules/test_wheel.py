@@ -62,6 +62,12 @@ def test_it_holds_every_file_of_them(built: Built) -> None:
     assert wanted | migrations | {"normalizer/vectors/records.ndjson"} <= built.names
 
 
+def test_it_carries_the_charting_library_with_its_licence(built: Built) -> None:
+    files = ("uplot.js", "uplot.css", "LICENSE.uplot.txt")
+
+    assert {f"projector/api/page/charts/{name}" for name in files} <= built.names
+
+
 def test_its_metadata_is_short_and_true(built: Built) -> None:
     metadata = built.metadata
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

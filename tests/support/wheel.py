@@ -1,4 +1,7 @@
-"""Builds the wheel as the image does: from what the Dockerfile's first stage copies, offline."""
+"""Builds the wheel as the image does: from what the Dockerfile's first stage copies.
+
+No package index is read; Maven brings the charting library, or its cache.
+"""
 
 import os
 import re

@@ -13,20 +13,17 @@ index.html loads theme.js, page.css and page.js; page.js imports:
     dom.js charts.js HTML nodes, charts
 """
 
-from importlib.util import find_spec
 from pathlib import Path
+
+_LIBRARY = ("uplot.js", "uplot.css")
 
 
 def assets() -> dict[str, Path]:
-    """Every file that index.html and its scripts load, by its name under /assets/."""
-    folder = Path(__file__).with_name("assets")
-    own = {path.name: path for path in sorted(folder.iterdir())}
-    return own | {"plotly.min.js": _of_package("plotly") / "package_data" / "plotly.min.js"}
+    """Every file that index.html and its scripts load, by its name under /assets/.
 
-
-def _of_package(name: str) -> Path:
-    """The folder of a package, found without importing it."""
-    spec = find_spec(name)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+    Without the charting library if it was installed without Maven: see setup.py.
+    """
+    folder = Path(__file__).parent
+    library = (folder / "charts" / name for name in _LIBRARY)
+    files = [*sorted((folder / "assets").iterdir()), *(path for path in library if path.exists())]
+    return {path.name: path for path in files}

@@ -87,7 +87,7 @@ async def settled(page: Page) -> None:
             const drawn = [...document.querySelectorAll(".chart")];
             return panels.length > 0
                 && panels.every((panel) => panel.getAttribute("aria-busy") === "false")
-                && drawn.every((chart) => chart.querySelector(".main-svg"));
+                && drawn.every((chart) => chart.querySelector("canvas"));
         }"""
     )
 

@@ -323,9 +323,10 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
         await settled(page)
 
         begun, bars = await page.evaluate(
-            """() => {
-                const { data } = document.getElementById("chart-outcomes");
-                const total = (name) => data.find((one) => one.name === name).y
+            """async () => {
+                const { drawn } = await import("/assets/charts.js");
+                const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
+                const total = (name) => traces.find((one) => one.name === name).y
                     .reduce((sum, one) => sum + one, 0);
                 return [total("begun"), ["completed", "failed", "cancelled"].map(total)];
             }"""

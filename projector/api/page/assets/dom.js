@@ -44,7 +44,7 @@ function update(node, next) {
     return;
   }
   for (const { name } of [...node.attributes]) {
-    // Details that a reader opened stay open; plotly sets attributes of its own element.
+    // Details that a reader opened stay open; a chart sets attributes of its own element.
     if (name !== "open" && !next.hasAttribute(name) && node.dataset.own === undefined) {
       node.removeAttribute(name);
     }

@@ -42,25 +42,22 @@ export function span(seconds) {
 
 const pad = (value) => String(value).padStart(2, "0");
 
-/** Local time; with the day if it is not today. */
-export function clock(iso, { millis = false } = {}) {
+/** A number at an axis: 1.2k, 0.05. */
+export function tick(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) >= 1000 ? compact.format(value) : few.format(value);
+}
+
+/** Local time of a text or of milliseconds; with the day if it is not today, unless `always` without. */
+export function clock(iso, { millis = false, always = false } = {}) {
   if (!iso) return "–";
   const at = new Date(iso);
   let text = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
   if (millis) text += `.${String(at.getMilliseconds()).padStart(3, "0")}`;
-  return at.toDateString() === new Date().toDateString() ? text : `${day(at)} ${text}`;
+  return always || at.toDateString() === new Date().toDateString() ? text : `${day(at)} ${text}`;
 }
 
 export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
-
-/** Local time in the format of plotly, which has no time zones. */
-export function local(iso) {
-  const at = new Date(iso);
-  return (
-    `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ` +
-    `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`
-  );
-}
 
 export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry ${n}`);
 

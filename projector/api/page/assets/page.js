@@ -2,7 +2,7 @@
 
 import { FILTERS, WINDOWS, home, link, parameters, read } from "./router.js";
 import { Query } from "./api.js";
-import { plotly, redraw } from "./charts.js";
+import { redraw } from "./charts.js";
 import { PANELS, drawCharts, ignoredFilters } from "./dashboard.js";
 import { h, patch } from "./dom.js";
 import { execution } from "./execution.js";
@@ -37,7 +37,6 @@ function open() {
   address = read();
   opened = location.search;
   screen = screenOf(address);
-  if (screen.figures) plotly().catch(() => {});
   document.title = screen.figures ? "Projector" : `${screen.title} · Projector`;
   queries = new Map();
   const queryOf = ([path, search, options]) => {

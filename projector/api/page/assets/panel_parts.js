@@ -2,7 +2,7 @@
 
 import { link } from "./router.js";
 import { h, table } from "./dom.js";
-import { clock, count, day, local, plural } from "./format.js";
+import { clock, count, day, plural } from "./format.js";
 
 const ROWS_SHOWN = 10;
 export const FEW_CALLS = 5;
@@ -77,7 +77,7 @@ export function bins(answer, least) {
 }
 
 export const stamp = (iso, every) =>
-  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(local(iso)).slice(-8, -3)}`;
+  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(iso, { always: true }).slice(0, 5)}`;
 
 /** Rows of (at, name, value) as stacked series: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, { full = false } = {}) {
@@ -96,16 +96,10 @@ export function stacked(answer, name, value, as, { full = false } = {}) {
     const n = index.get(new Date(row.at).getTime());
     if (n !== undefined) y[position.get(row[name]) ?? own.length][n] += Number(row[value]);
   }
-  const offset = as === "bar" ? step / 2 : 0;
-  const middle = x.map((at) => local(at + offset));
   const word = (one) => one || "(none)";
   return {
     entries: names.map((one, n) => [word(one), SERIES[n]]),
-    spec: {
-      hover: "%H:%M",
-      range: x.length ? [local(x[0]), local(x.at(-1) + (as === "bar" ? step : 0))] : undefined,
-      traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, x: middle, y: y[n] })),
-    },
+    spec: { x, step, traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, y: y[n] })) },
   };
 }
 

@@ -25,6 +25,6 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
       ], some(rows, expanded, 5), (row) => `storm-${row.step}`) : null,
       h("div", { class: "under" }, expandButton("storms", rows, expanded, "step", 5)),
     ],
-    charts: { storms: { ...drawn.spec, unit: "", height: 9 } },
+    charts: { storms: { ...drawn.spec, height: 9 } },
   };
 }

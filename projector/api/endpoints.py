@@ -9,29 +9,38 @@ import msgspec
 from projector.api.answers import ApiAnswer
 from projector.api.parameters import Parameters
 from projector.api.queries import (
+    attempts_matrix,
     call_failures,
     call_lists,
     call_rates,
     call_times,
     current_state,
+    error_groups,
     event_rates,
     execution_detail,
     execution_lists,
     filter_choices,
     log_gaps,
     outcome_counts,
+    quarantine_detail,
     quarantine_lists,
+    search,
     stuck_executions,
+    tiles,
 )
 
 ROOT: Final = "/api/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A path below ROOT and its function, which receives {names} of the path as strings."""
+    """A path below ROOT and its function, which receives {names} of the path as strings.
+
+    example: parameters of a request that shows what the endpoint is for.
+    """
 
     path: str
     run: Callable[..., Awaitable[ApiAnswer[Any]]]
+    example: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -57,6 +66,9 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 ENDPOINTS: Final = (
+    Endpoint("/search", search.search, example={"q": "fetch"}),
+    Endpoint("/tiles", tiles.tiles),
+    Endpoint("/attempts-matrix", attempts_matrix.attempts_matrix),
     Endpoint("/execution-outcomes", outcome_counts.execution_outcomes),
     Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
     Endpoint("/error-rate-by-attempt", call_rates.error_rate_by_attempt),
@@ -68,7 +80,8 @@ ENDPOINTS: Final = (
     Endpoint("/call-queue-waits", call_times.call_queue_waits),
     Endpoint("/retry-backoffs", call_times.retry_backoffs),
     Endpoint("/failures-by-error", call_failures.failures_by_error),
-    Endpoint("/error-groups", call_failures.error_groups),
+    Endpoint("/error-groups", error_groups.error_groups),
+    Endpoint("/error-group", error_groups.error_group, example={"error_class": "HTTP 500"}),
     Endpoint("/worker-failures", call_failures.worker_failures),
     Endpoint("/retries-by-minute", event_rates.retries_by_minute),
     Endpoint("/retry-storms", current_state.retry_storms),
@@ -76,6 +89,7 @@ ENDPOINTS: Final = (
     Endpoint("/attempts-by-status", event_rates.attempts_by_status),
     Endpoint("/quarantine-by-reason", quarantine_lists.quarantine_by_reason),
     Endpoint("/quarantine-records", quarantine_lists.quarantine_records),
+    Endpoint("/quarantine-records/{quarantine_id}", quarantine_detail.quarantine_record),
     Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
     Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
     Endpoint("/late-arrivals", event_rates.late_arrivals),

@@ -1,7 +1,7 @@
 """Renders the endpoints as an OpenAPI document, from the types that requests are parsed into."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -75,7 +75,10 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
                 }
                 for placeholder in re.findall(r"{(\w+)}", endpoint.path)
             ),
-            *(_parameter(field) for field in msgspec.structs.fields(endpoint.parameters)),
+            *(
+                _parameter(field, endpoint.example)
+                for field in msgspec.structs.fields(endpoint.parameters)
+            ),
         ],
         "responses": {
             "200": {
@@ -102,7 +105,7 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, str]) -> dict[str, Any]:
     described = dict(_without_null(msgspec.json.schema(field.type)))
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default
@@ -114,6 +117,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
         "required": False,
         "description": described.pop("description", ""),
         "schema": described,
+        **({"example": example[field.name]} if field.name in example else {}),
         **({"style": "form", "explode": True} if is_list(field) else {}),
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from projector.api.answers import ApiRow, PagedAnswer
-from projector.api.parameters import Ids, Numbers, PagedWindowParams, Texts
+from projector.api.parameters import CallStatuses, Ids, Numbers, PagedWindowParams, Texts
 from projector.api.queries.run_query import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -17,7 +17,7 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
-    status: Texts | None = None
+    status: CallStatuses | None = None
     worker: Texts | None = None
     execution: Ids | None = None
     command: Texts | None = None

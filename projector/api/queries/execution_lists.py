@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from projector.api.answers import ApiRow, PagedAnswer
-from projector.api.parameters import Ids, PagedWindowParams, Texts
+from projector.api.parameters import ExecutionStatuses, Ids, PagedWindowParams, Texts
 from projector.api.queries.run_query import run_paged
 from projector.api.snapshots import Snapshot, Statement
 
@@ -13,7 +13,7 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
     playbook: Texts | None = None
     version: Texts | None = None
-    status: Texts | None = None
+    status: ExecutionStatuses | None = None
     execution: Ids | None = None
     parent: Ids | None = None
 

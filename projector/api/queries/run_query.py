@@ -25,8 +25,13 @@ async def run_query(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
 ) -> ApiAnswer[R]:
     """An answer with all rows of the statement."""
+    return answer_of(snapshot, await snapshot.rows(statement, values, kind))
+
+
+def answer_of(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
+    """An answer with these rows."""
     return ApiAnswer[R](
-        rows=await snapshot.rows(statement, values, kind),
+        rows=rows,
         as_of=snapshot.as_of,
         behind_s=snapshot.behind_s,
         read_at=snapshot.read_at,

@@ -33,7 +33,6 @@ from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
 
 _log = structlog.get_logger()
-_PAGE: Final = Path(page.__file__).with_name("index.html")
 
 _STATES_S: Final = 2.0
 
@@ -45,7 +44,8 @@ def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") 
     metrics = ApiMetrics()
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    files = StaticFiles(_PAGE, page.assets())
+    assets = page.assets()
+    files = StaticFiles(page.index([*assets]), assets)
     described = document(ENDPOINTS, token=token is not None)
     openapi, readable = msgspec.json.encode(described), as_html(described)
 

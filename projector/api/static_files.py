@@ -40,8 +40,8 @@ class AssetFile(msgspec.Struct, frozen=True):
 class StaticFiles:
     """Files by name. No path of a request is ever used as a path on disk."""
 
-    def __init__(self, page: Path, assets: Mapping[str, Path]) -> None:
-        self._page = _read(page)
+    def __init__(self, page: bytes, assets: Mapping[str, Path]) -> None:
+        self._page = _packed(page, ".html")
         self._assets = {name: _read(path) for name, path in assets.items()}
 
     async def page(self, request: Request) -> Response:
@@ -58,11 +58,14 @@ class StaticFiles:
 
 @cache  # tests build the app many times
 def _read(path: Path) -> AssetFile:
-    body = path.read_bytes()
+    return _packed(path.read_bytes(), path.suffix)
+
+
+def _packed(body: bytes, suffix: str) -> AssetFile:
     return AssetFile(
-        media_type=_TYPES[path.suffix],
+        media_type=_TYPES[suffix],
         body=body,
-        packed=gzip.compress(body, mtime=0) if path.suffix in _PACKED else None,
+        packed=gzip.compress(body, mtime=0) if suffix in _PACKED else None,
         etag=f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',
     )
 

@@ -16,7 +16,7 @@ from playwright.async_api import Browser
 
 from bench.history import make_history
 from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, serving, settled
-from tests.integration.page.conftest import Platform
+from tests.integration.page.platform import Platform
 from tests.support.stack import Database
 
 _SIZES: Final[Mapping[str, tuple[int, int]]] = {"desk": DESK, "phone": PHONE}
@@ -46,7 +46,7 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
         await page.screenshot(path=folder / f"calls-{size}-{scheme}.png")
 
         await page.locator(".calls a.id").first.click()
-        await page.wait_for_selector("#as-sent pre")
+        await page.wait_for_selector("#as-sent .json")
         assert await axe(page) == []
         await page.screenshot(path=folder / f"execution-{size}-{scheme}.png")
 

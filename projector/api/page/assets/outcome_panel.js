@@ -29,11 +29,11 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "begun"))} begun`;
   return {
     nodes: figures("outcomes", words, [...entries, ["begun", "begun"]], [
-      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], cell: (row) =>
+      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: link(address, { show: "executions", since: row.at,
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
-        ({ name, number: true, cell: (row) => count(row[name]) })),
+        ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
     ], rows),
     charts: { outcomes: spec },
   };

@@ -1,9 +1,11 @@
 """Adds security headers to every response, and checks the token or the host name."""
 
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import MisdirectedError, UnauthorisedError
@@ -63,6 +65,17 @@ class AccessMiddleware:
         sent = Headers(scope=scope).get("authorization", "").encode("latin-1")
         assert self._wanted
         return hmac.compare_digest(sent, self._wanted)
+
+
+def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+    """Let pages of these origins read the answers, with the headers that the API knows."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD"],
+        allow_headers=["Accept", "Authorization", "If-None-Match"],
+        expose_headers=["ETag", "Content-Disposition"],
+    )
 
 
 def _is_open(path: str) -> bool:

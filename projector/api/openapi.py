@@ -7,12 +7,20 @@ from typing import Any, Final
 
 import msgspec
 
+from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
-from projector.api.endpoints import ROOT, Endpoint
+from projector.api.endpoints import ROOT, TAGS, Endpoint
 from projector.api.parameters import Id, is_list
 
 _REF: Final = "#/components/schemas/{name}"
-_TOKEN: Final = {"token": {"type": "http", "scheme": "bearer"}}
+_TOKEN: Final = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The value of PROJECTOR_TOKEN. Without that setting, the server answers "
+        "local host names only, and needs no token.",
+    }
+}
 _ETAG: Final = {
     "ETag": {
         "description": "Send it as If-None-Match: the response is 304 if the rows are the same.",
@@ -52,12 +60,16 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
             "description": "Read-only answers from the views of schema projector. Each answer says "
             "how fresh it is; a query that fails returns an error and never an empty answer.",
         },
+        "tags": [{"name": tag} for tag in TAGS],
         "paths": {
-            ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
-            for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
+            **{
+                ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
+                for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
+            },
+            ROOT + downloads.PATH: {"get": _download()},
         },
-        "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
-        "security": [{"token": []}] if token else [],
+        "components": {"schemas": components, "securitySchemes": _TOKEN},
+        "security": [{"token": []}] if token else [{}, {"token": []}],
     }
 
 
@@ -65,16 +77,9 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
+        "tags": [endpoint.tag],
         "parameters": [
-            *(
-                {
-                    "name": placeholder,
-                    "in": "path",
-                    "required": True,
-                    "schema": msgspec.json.schema(Id),
-                }
-                for placeholder in re.findall(r"{(\w+)}", endpoint.path)
-            ),
+            *_placeholders(endpoint.path),
             *(
                 _parameter(field, endpoint.example)
                 for field in msgspec.structs.fields(endpoint.parameters)
@@ -84,24 +89,55 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
             "200": {
                 "description": "The answer.",
                 "headers": _ETAG,
-                "content": {"application/json": {"schema": answer}},
+                "content": {
+                    "application/json": {"schema": answer},
+                    "text/csv": {
+                        "schema": {"type": "string", "description": "The rows, with a header line."}
+                    },
+                },
                 "links": _LINKS.get(endpoint.name, {}),
             },
             "304": {"description": "The rows are the same as for that ETag."},
-            **{
-                str(status): {
-                    "description": " ".join(
-                        f"{error.reason}: {error.__doc__}"
-                        for error in ERRORS
-                        if error.status == status
-                    ),
-                    "content": {
-                        "application/json": {"schema": {"$ref": _REF.format(name="Problem")}}
-                    },
-                }
-                for status in sorted({error.status for error in ERRORS})
-            },
+            **_problems(),
         },
+    }
+
+
+def _download() -> dict[str, Any]:
+    """The operation that is no endpoint: it streams a file."""
+    return {
+        "operationId": "download_events",
+        "summary": downloads.SUMMARY,
+        "tags": ["executions"],
+        "parameters": _placeholders(downloads.PATH),
+        "responses": {
+            "200": {
+                "description": "The file.",
+                "content": {downloads.MEDIA_TYPE: {"schema": {"type": "string"}}},
+            },
+            **_problems(),
+        },
+    }
+
+
+def _placeholders(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(Id)}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _problems() -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": " ".join(
+                f"{error.reason}: {error.__doc__}" for error in ERRORS if error.status == status
+            ),
+            "content": {
+                "application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}
+            },
+        }
+        for status in sorted({error.status for error in ERRORS})
     }
 
 

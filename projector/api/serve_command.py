@@ -4,13 +4,19 @@
 
 import asyncio
 import os
+from typing import Final
 
 import click
 
 from normalizer.errors import ConfigurationError
 from projector.api.serve import ApiSettings
 from projector.api.serve import serve as run
+from projector.api.thresholds import DEFAULT, thresholds_of
 from projector.database_session import database_url
+
+_DEFAULTS: Final = ", ".join(
+    f"{name}={limits.warn:g},{limits.critical:g}" for name, limits in DEFAULT.items()
+)
 
 
 @click.command()
@@ -51,7 +57,35 @@ from projector.database_session import database_url
     show_envvar=True,
     help="Statement timeout.",
 )
-def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
+@click.option(
+    "--threshold",
+    "thresholds",
+    envvar="PROJECTOR_THRESHOLDS",
+    multiple=True,
+    metavar="NAME=WARN,CRITICAL",
+    show_envvar=True,
+    help="From when on a figure is a warning, and critical. Repeatable; in the environment, "
+    f"separated by spaces. Defaults: {_DEFAULTS}.",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    envvar="PROJECTOR_ALLOW_ORIGINS",
+    multiple=True,
+    metavar="ORIGIN",
+    show_envvar=True,
+    help="Pages of this origin may read answers in a browser (CORS), as https://grafana.example. "
+    "Repeatable.",
+)
+def serve(
+    *,
+    host: str,
+    port: int,
+    connections: int,
+    timeout_s: int,
+    thresholds: tuple[str, ...],
+    origins: tuple[str, ...],
+) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
 
     \b
@@ -59,6 +93,7 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
     projector serve                                # http://127.0.0.1:8384
     curl -s '127.0.0.1:8384/api/v1/error-rate-by-attempt?last=24h&by=attempts'
     curl -s '127.0.0.1:8384/api/v1/calls?failed=true&step=fetch&attempts=0&limit=10'
+    curl -s -H 'Accept: text/csv' '127.0.0.1:8384/api/v1/error-groups?last=1h'
     curl -s  127.0.0.1:8384/openapi.json           # every endpoint, as OpenAPI
 
     Every answer says how fresh it is (as_of, behind_s); a query that fails returns an error with a
@@ -88,6 +123,8 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
                     token=os.environ.get("PROJECTOR_TOKEN") or None,
                     connections=connections,
                     timeout_s=timeout_s,
+                    origins=origins,
+                    thresholds=thresholds_of(thresholds),
                 ),
                 print_line=click.echo,
             )

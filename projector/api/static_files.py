@@ -71,9 +71,4 @@ def _packed(body: bytes, suffix: str) -> AssetFile:
 
 
 def _sent(request: Request, file: AssetFile) -> Response:
-    headers = {"Vary": "Accept-Encoding"}
-    body = file.body
-    if file.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        body = file.packed
-    return answer(request, body, file.etag, media_type=file.media_type, headers=headers)
+    return answer(request, file.body, file.etag, packed=file.packed, media_type=file.media_type)

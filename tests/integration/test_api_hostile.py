@@ -54,7 +54,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
     client: httpx.AsyncClient, question: Endpoint
 ) -> None:
     """A hostile value is refused (400, 404), or a text that nothing is called (no rows)."""
-    path = ROOT + question.path.format(execution_id=1, event_id=1)
+    path = ROOT + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
     for field in msgspec.structs.fields(question.parameters):
         for value in HOSTILE:
             answer = await client.get(path, params={field.name: value})

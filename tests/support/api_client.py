@@ -4,12 +4,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import asyncpg
 import httpx
+import msgspec
 
 from bench.history import make_history
 from projector.api.app import build
+from projector.api.endpoints import Endpoint
+from projector.api.parameters import Parameters, parse
 from projector.api.snapshots import Reader
 from tests.support.stack import Database
 
@@ -71,6 +75,13 @@ async def api_client(
         transport = httpx.ASGITransport(app=build(reader, **options), raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client
+
+
+def typed_example(endpoint: Endpoint, **given: str) -> Parameters:
+    """The parameters of its example request, changed by those of `given` that it has."""
+    names = {field.name for field in msgspec.structs.fields(endpoint.parameters)}
+    wanted = endpoint.example | {name: text for name, text in given.items() if name in names}
+    return parse(urlencode(wanted).encode(), endpoint.parameters)
 
 
 async def get_rows(client: httpx.AsyncClient, path: str, **parameters: Any) -> list[dict[str, Any]]:

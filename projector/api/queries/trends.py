@@ -11,7 +11,7 @@ from projector.api.parameters import SECONDS, Grain, GroupedParams
 from projector.api.queries.grouping import column_of, conditions
 from projector.api.snapshots import Statement
 
-MOST_INTERVALS: Final = 30
+MOST_INTERVALS: Final = 31
 _WIDTHS_S: Final = (60, 300, 900, 3_600, 21_600, 86_400, 604_800, 31 * 86_400, 366 * 86_400)
 
 R = TypeVar("R", bound=ApiRow)

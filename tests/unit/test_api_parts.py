@@ -1,0 +1,178 @@
+"""Parts of the HTTP API that need no database: windows of trends, CSV, thresholds, closed lists."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+
+from normalizer.core.shapes import SHAPES
+from normalizer.errors import REASONS, ConfigurationError
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.api_errors import ERRORS, ApiError, InvalidParameterError
+from projector.api.api_page import as_html
+from projector.api.endpoints import ENDPOINTS, TAGS
+from projector.api.formats import as_csv, preferred, row_type
+from projector.api.openapi import document
+from projector.api.parameters import GroupedParams, Shapes, parse
+from projector.api.queries.call_lists import CallsParams
+from projector.api.queries.quarantine_detail import RULES
+from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.responses import problem
+from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, TILES, level_of, thresholds_of
+
+NOW: Final = datetime(2026, 7, 10, 9, 20, 30, tzinfo=UTC)
+SPEC: Final = Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md"
+
+
+class Cell(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of the tests below."""
+
+    step: str | None = None
+    calls: int = 0
+    share: float = 0.0
+    new: bool | None = None
+    steps: list[str] | None = None
+
+
+def answer(*rows: Cell) -> ApiAnswer[Cell]:
+    return ApiAnswer[Cell](as_of=None, behind_s=None, read_at=NOW, rows=list(rows))
+
+
+@pytest.mark.parametrize(
+    ("last", "width_s", "intervals"),
+    [
+        ("1h", 300, 13), ("2h", 300, 25), ("24h", 3_600, 25), ("7d", 21_600, 29),
+        ("30d", 86_400, 31), ("3000h", 604_800, 18),
+    ],
+)  # fmt: skip
+def test_a_trend_has_few_intervals_that_cover_the_window(
+    last: str, width_s: int, intervals: int
+) -> None:
+    window = window_of(GroupedParams(last=last), NOW, finest="minute")
+
+    assert (window.interval_s, window.intervals) == (width_s, intervals)
+    assert window.intervals <= MOST_INTERVALS
+    assert window.unfinished
+    assert window.since - window.before == window.until - window.since
+
+
+def test_a_window_without_time_has_no_intervals() -> None:
+    window = window_of(GroupedParams(since=NOW, until=NOW), NOW)
+
+    assert (window.intervals, window.unfinished) == (1, True)
+    backwards = GroupedParams(since=NOW, until=datetime(2026, 7, 1, tzinfo=UTC))
+    assert window_of(backwards, NOW).intervals == 0
+
+
+def test_a_trend_has_zeros_where_nothing_was_counted() -> None:
+    window = window_of(GroupedParams(last="24h"), NOW)
+
+    trend = window.trend({"bins": [3, 0], "calls_trend": [7, None]}, "calls")
+
+    assert (len(trend), trend[0], trend[3], sum(trend)) == (25, 0, 7, 7)
+    assert sum(window.trend({"bins": None, "calls_trend": None}, "calls")) == 0
+
+
+def test_rows_as_csv_are_read_back() -> None:
+    rows = answer(
+        Cell(step='load, "fast"\nor slow', calls=3, share=0.5, new=True, steps=["a", "b"]), Cell()
+    )
+
+    read = list(csv.DictReader(io.StringIO(as_csv(rows, Cell).decode())))
+
+    assert read == [
+        {"step": 'load, "fast"\nor slow', "calls": "3", "share": "0.5", "new": "true",
+         "steps": '["a","b"]'},
+        {"step": "", "calls": "", "share": "", "new": "", "steps": ""},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_of_text_is_a_formula(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv(answer(Cell(step=text)), Cell).decode(), newline=""))
+
+    assert row["step"] == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "json"), ("*/*", "json"), ("text/csv", "csv"), ("text/csv;q=0.9, */*", "csv"),
+        ("application/json, text/csv", "json"), ("text/html, text/csv", "csv"),
+        ("image/png", "json"),
+    ],
+)  # fmt: skip
+def test_the_first_known_format_is_sent(accept: str, form: str) -> None:
+    assert preferred(accept) == form
+
+
+def test_every_endpoint_has_rows_and_a_tag() -> None:
+    for endpoint in ENDPOINTS:
+        assert issubclass(row_type(endpoint.answer), ApiRow)
+        assert endpoint.tag in TAGS
+        parse(
+            "&".join(f"{k}={v}" for k, v in endpoint.example.items()).encode(), endpoint.parameters
+        )
+    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS)
+
+
+def test_thresholds_are_settings_that_replace_the_defaults() -> None:
+    changed = thresholds_of(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
+
+    assert set(changed) == set(DEFAULT) == set(TILES)
+    assert [level_of("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
+        "ok", "warn", "critical", None,
+    ]  # fmt: skip
+    assert [level_of("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
+        "ok", "warn", "critical",
+    ]  # fmt: skip
+    assert changed["stuck"] == DEFAULT["stuck"]
+    assert set(TILES) > LOWER_IS_WORSE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "error_rate", "error_rate=1", "no=1,2", "error_rate=2,1", "error_rate=1,1",
+             "first_attempt_success=0.5,0.9", "stuck=1,2,3", "stuck=-1,2"],
+)  # fmt: skip
+def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
+        thresholds_of([text])
+
+
+def test_an_unknown_word_in_a_closed_list_is_refused_with_the_words() -> None:
+    with pytest.raises(InvalidParameterError, match="status: expected one of PENDING, CLAIMED"):
+        parse(b"status=DONE", CallsParams)
+    assert parse(b"status=ERROR&status=FAILED", CallsParams).status == ("ERROR", "FAILED")
+
+
+def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
+    words = get_args(get_args(get_args(Shapes)[0])[0])
+
+    assert set(words) == {*SHAPES, "", "sql"}
+
+
+def test_what_a_reason_means_is_what_the_specification_says() -> None:
+    assert set(RULES) == set(REASONS)
+    table = SPEC.read_text()
+    assert [f"| `{reason}` | {RULES[reason]} |" in table for reason in REASONS] == [True] * 10
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
+def test_every_error_is_a_problem_that_the_page_describes(kind: type[ApiError]) -> None:
+    response = problem(kind("what was wrong"))
+    body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+
+    page = as_html(document(ENDPOINTS, token=True)).decode()
+
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body.keys() == {"type", "title", "status", "detail", "reason"}
+    assert (body["status"], body["detail"]) == (kind.status, "what was wrong")
+    address, _, anchor = body["type"].partition("#")
+    assert address == "/api"
+    assert f'id="{anchor}"' in page
+    assert body["title"] in page

@@ -1,6 +1,6 @@
 // The bar at the top: screens, search, window and filters.
 
-import { FILTERS, WINDOWS, home, link } from "./router.js";
+import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
 import { h } from "./dom.js";
 import { attempt, between, clock } from "./format.js";
 import { searchBox } from "./search.js";
@@ -66,6 +66,7 @@ function windows(address) {
 
 function options(name) {
   const known = (page.choices?.answer?.rows[0]?.[CHOICES[name]] ?? []).map(String);
+  if (name === "status") return CALL_STATUSES;
   const set = page.address[name];
   return set !== undefined && !known.includes(set) ? [set, ...known] : known;
 }

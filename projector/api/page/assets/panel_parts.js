@@ -154,5 +154,5 @@ export function turn(address, next) {
 /** showing 50 of 1,204 */
 export function showing(answer) {
   if (answer.total === undefined || answer.total === null || answer.total <= answer.rows.length) return null;
-  return h("span", {}, `showing ${count(answer.rows.length)} of ${answer.total_is_least ? "more than " : ""}${count(answer.total)}`);
+  return h("span", {}, `showing ${count(answer.rows.length)} of ${answer.at_least ? "more than " : ""}${count(answer.total)}`);
 }

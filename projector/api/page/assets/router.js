@@ -3,6 +3,9 @@
 export const FILTERS = ["playbook", "step", "attempts", "status", "worker", "event_type"];
 export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 
+/** Every status that a call can have; events have more, but no filter is for them. */
+export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"];
+
 const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
 /** Parts that belong to one screen: a link to another one drops them. */
 const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
@@ -16,6 +19,7 @@ const VALID = {
   since: isTime,
   until: isTime,
   attempts: (text) => /^\d{1,9}$/.test(text),
+  status: (text) => CALL_STATUSES.includes(text),
   show: (text) => SCREENS.includes(text),
   execution: (text) => /^-?\d{1,19}$/.test(text),
   event: (text) => /^-?\d{1,19}$/.test(text),

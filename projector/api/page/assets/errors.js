@@ -2,7 +2,7 @@
 
 import { link, parameters } from "./router.js";
 import { facts, flag, h, status } from "./dom.js";
-import { attempt, between, clock, count, percent, windowText } from "./format.js";
+import { attempt, between, clock, count, percent, plural, windowText } from "./format.js";
 import { callList } from "./lists.js";
 import { empty, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
 import { spark } from "./spark.js";
@@ -32,7 +32,7 @@ function drawGroups({ groups }, { address, expanded }) {
   if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
   const fresh = rows.filter((row) => row.new).length;
   return [
-    h("p", {}, `${count(groups.calls)} failed calls in ${count(groups.groups)} groups; `,
+    h("p", {}, `${plural(groups.calls, "failed call")} in ${plural(groups.groups, "group")}; `,
       h("b", {}, `${count(fresh)} new`), " since the window before"),
     table("Error groups", [
       { name: "Error", value: (row) => row.error_class, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },

@@ -3,7 +3,7 @@
 import { link } from "./router.js";
 import { drawEvent } from "./event_view.js";
 import { facts, h, status } from "./dom.js";
-import { attempt, clock, count, span } from "./format.js";
+import { attempt, clock, count, plural, span } from "./format.js";
 import { ended } from "./lists.js";
 import { execution as linkTo } from "./panel_parts.js";
 import { callOf, drawTimeline, millis, ofCall } from "./timeline.js";
@@ -74,7 +74,7 @@ function drawTree(tree, address) {
       "aria-current": row.execution_id === address.execution ? "true" : null },
     status(row.status), row.execution_id === address.execution ? h("b", { class: "id" }, row.execution_id) : linkTo(address, row.execution_id),
     h("span", {}, row.playbook || "(unknown)"), h("small", {}, span(row.duration_s)),
-    row.failed_calls ? h("small", { class: "bad" }, `${count(row.failed_calls)} failed calls`) : null)))];
+    row.failed_calls ? h("small", { class: "bad" }, plural(row.failed_calls, "failed call")) : null)))];
 }
 
 function drawEvents({ calls, events: { rows, next } }, address) {

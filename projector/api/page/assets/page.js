@@ -179,7 +179,14 @@ function frame(panel, charts) {
 }
 
 function content(panel, answers, charts) {
-  const drawn = panel.render(answers, { address: page.address, go, expanded: page.expanded.has(panel.id) });
+  let drawn;
+  try {
+    drawn = panel.render(answers, { address: page.address, go, expanded: page.expanded.has(panel.id) });
+  } catch (error) {
+    // A panel that fails takes no other with it.
+    console.error(error);
+    return [h("p", { class: "empty", "data-state": "bad" }, "This panel could not be drawn; the browser's console says why.")];
+  }
   if (Array.isArray(drawn)) return drawn;
   Object.assign(charts, drawn.charts);
   return drawn.nodes;

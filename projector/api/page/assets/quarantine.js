@@ -80,7 +80,7 @@ export function record(address) {
 function drawRefusal(row, address) {
   return [
     h("p", { class: "error" }, row.detail),
-    row.rule ? h("p", {}, "The rule: ", row.rule) : null,
+    row.rule ? h("p", {}, `The rule: a record that ${row.rule} is refused.`) : null,
     facts({
       Record: h("span", { class: "id" }, row.coordinates),
       "Item of the batch": row.source_index > 0 ? row.source_index : null,

@@ -1,6 +1,6 @@
 // Retries by minute, and steps that retry more than in the hour before.
 
-import { flag } from "./dom.js";
+import { flag, h } from "./dom.js";
 import { clock, count, percent } from "./format.js";
 import { empty, expandButton, figures, limit, stacked, sum } from "./panel_parts.js";
 import { table, tools } from "./tables.js";

@@ -5,6 +5,7 @@ Without Maven the build goes on: the page then shows its figures without charts,
 """
 
 import hashlib
+import logging
 import os
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ class BuildWithCharts(build_py):
             try:
                 unpack(web_jar())
             except (OSError, subprocess.SubprocessError, ValueError) as error:
-                self.announce(f"The page will have no charts: {error}", level=2)
+                self.announce(f"The page will have no charts: {error}", level=logging.INFO)
         super().run()
 
 

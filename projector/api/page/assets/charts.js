@@ -31,7 +31,8 @@ export const drawn = new Map();
 
 /**
  * traces: { name, colour, y, as: "bar" | "area" | "line" } over x, times in ms; step: ms between
- * them; unit: for the tip; clicked(n): a bin; zoomed(from, to): a range, in ms; height: in rem.
+ * them; unit: for the tip; clicked(n): a bin; zoomed(from, to): a range, in ms; height: in rem;
+ * now: a bin that ends after it is not complete, and drawn paler.
  */
 export async function chart(element, spec) {
   const seen = JSON.stringify([spec.x, spec.traces, spec.height, document.documentElement.dataset.theme]);
@@ -51,6 +52,7 @@ export async function chart(element, spec) {
   before?.plot.destroy();
   element.replaceChildren();
   const entry = { spec, shape: shapeOf(spec) };
+  // Known before it is drawn: hooks ask for it.
   drawn.set(element, entry);
   entry.plot = new uPlot(options, data, element);
   widths.observe(element);
@@ -104,7 +106,7 @@ function plan(uPlot, element, spec) {
     axes: axes(rem, element),
     legend: { show: false },
     cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
-    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], ready: [(plot) => clicks(plot, element)] },
+    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element)], ready: [(plot) => clicks(plot, element)] },
   };
   return { options, data: [spec.x, ...series.map(({ y }) => y)] };
 }
@@ -145,6 +147,20 @@ function time(at, step, before) {
   const text = clock(at, { always: true });
   const newDay = before !== undefined && new Date(before).getDate() !== moment.getDate();
   return newDay ? day(moment) : step < 60000 ? text : text.slice(0, 5);
+}
+
+/** The last bin is still being counted: what is drawn of it becomes paler. */
+function unfinished(plot, element) {
+  const { spec } = drawn.get(element) ?? {};
+  const last = spec?.x.at(-1);
+  if (!last || !spec.now || last + spec.step <= spec.now) return;
+  const half = spec.traces.some((trace) => trace.as === "bar") ? spec.step / 2 : spec.step;
+  const left = Math.max(plot.bbox.left, plot.valToPos(last - half, "x", true));
+  plot.ctx.save();
+  plot.ctx.globalAlpha = 0.55;
+  plot.ctx.fillStyle = colour("panel");
+  plot.ctx.fillRect(left, plot.bbox.top, plot.bbox.left + plot.bbox.width - left, plot.bbox.height);
+  plot.ctx.restore();
 }
 
 // ---- What the pointer does --------------------------------------------------------------------

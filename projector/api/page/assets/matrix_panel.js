@@ -20,7 +20,7 @@ export function drawMatrix({ matrix }, { address }) {
     return { calls, trend, share_of_attempt: all ? calls / all : null };
   };
   return [
-    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Attempts by status" },
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Finished calls by attempt and status" },
       h("table", { class: "matrix outcome-matrix" },
         h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Attempt"),
           statuses.map((word) => h("th", { scope: "col" }, status(word))), h("th", { scope: "col" }, "All"))),

@@ -14,7 +14,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 14,
+    x, step, height: 14, now: new Date(outcomes.read_at).getTime(),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     traces: [
@@ -34,7 +34,8 @@ export function drawOutcomes({ outcomes }, { address, go }) {
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
         ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
-    ], rows),
+    ], rows, x.at(-1) + step > new Date(outcomes.read_at).getTime()
+      ? h("p", { class: "under" }, "The paler bar is not complete yet.") : null),
     charts: { outcomes: spec },
   };
 }

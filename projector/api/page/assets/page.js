@@ -16,7 +16,7 @@ import { calls, executions } from "./lists.js";
 import { isHidden } from "./panel_parts.js";
 import { quarantine, record } from "./quarantine.js";
 import { retries } from "./retries.js";
-import { onSearch } from "./search.js";
+import { onSearch, searchState } from "./search.js";
 import { liveFigures, page, sampled } from "./state.js";
 import { wall } from "./wall.js";
 import { clock } from "./format.js";
@@ -111,7 +111,7 @@ function draw() {
   cancelAnimationFrame(scheduled);
   scheduled = 0;
   const { screen, address } = page;
-  patch($("head"), header());
+  drawHeader();
   const words = banner();
   patch($("banner"), words ? [words] : []);
   const charts = {};
@@ -124,6 +124,17 @@ function draw() {
   ]);
   patch($("foot"), footer());
   for (const [id, spec] of Object.entries(charts)) drawChart(id, spec);
+}
+
+let headerSeen = [];
+
+/** The header has hundreds of choices, and seldom changes. */
+function drawHeader() {
+  const seen = [location.search, page.screen, page.choices?.answer, page.paused, document.body.dataset.filters,
+    document.documentElement.dataset.theme, searchState()];
+  if (seen.every((one, n) => one === headerSeen[n])) return;
+  headerSeen = seen;
+  patch($("head"), header());
 }
 
 function drawChart(id, spec) {

@@ -101,7 +101,7 @@ export function stacked(answer, name, value, as, { full = false } = {}) {
   const word = (one) => one || "(none)";
   return {
     entries: names.map((one, n) => [word(one), SERIES[n]]),
-    spec: { x, step, traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, y: y[n] })) },
+    spec: { x, step, now, traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, y: y[n] })) },
   };
 }
 

@@ -72,7 +72,7 @@ export function record(address) {
       panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
         row.sample === null
           ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: `normalizer quarantine show` has them.")
-          : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "As received" }, row.sample)]),
+          : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "First bytes" }, row.sample)]),
     ],
   };
 }
@@ -104,7 +104,7 @@ function drawTries(row) {
   if (!row.tries?.length) {
     return empty("Nothing has been tried. A dry run writes nothing, not even here: type it to see what a redrive would do now.");
   }
-  return [table("Tries to redrive", [
+  return [table("Each try", [
     { name: "Tried", value: (one) => one.tried_at, cell: (one) => clock(one.tried_at) },
     { name: "Outcome", value: (one) => one.outcome, cell: (one) => one.outcome },
     { name: "Detail", value: (one) => one.detail, cell: (one) => h("span", { class: "text-cell" }, one.detail ?? "") },

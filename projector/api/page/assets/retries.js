@@ -35,7 +35,7 @@ function panel({ id: name, title, subtitle, path, filters = [], query = {}, colu
       const rows = order ? [...answer.rows].sort(order) : answer.rows;
       if (!rows.length) return empty(timeless ? `${none}.` : `${none} ${windowText(address)}.`);
       return [
-        table(title, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...limit(rows, expanded) }),
+        table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...limit(rows, expanded) }),
         h("div", { class: "under" }, showing(answer), tools(name), expandButton(name, rows, expanded, "row")),
       ];
     },

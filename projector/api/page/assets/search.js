@@ -19,6 +19,9 @@ let redraw = () => {};
 
 export const onSearch = (draw) => { redraw = draw; };
 
+/** Changes whenever the box must be drawn again. */
+export const searchState = () => JSON.stringify([text, rows, failure, chosen, open]);
+
 export function searchBox() {
   const shown = open && text.trim() !== "" && (rows !== null || failure);
   return h("div", { class: "search", role: "search", "data-key": "search" },

@@ -33,7 +33,7 @@ function head(id, column) {
   const on = table_ === id && name === nameOf(column) ? direction : null;
   const next = on === "up" ? "down" : on === "down" ? "up" : column.number ? "down" : "up";
   return h("th", { scope: "col", class: cls, "aria-sort": on ? (on === "up" ? "ascending" : "descending") : null },
-    h("a", { class: "sort", href: link(current, { sort: `${id}:${nameOf(column)}:${next}` }), "data-quiet": "" }, column.name,
+    h("a", { class: "sort", href: link(current, { sort: `${id}:${nameOf(column)}:${next}` }) }, column.name,
       h("span", { "aria-hidden": "true" }, on === "up" ? " ↑" : on === "down" ? " ↓" : "")));
 }
 

@@ -86,7 +86,7 @@ function ends(outcomes) {
   const x = bins(outcomes, 12);
   const step = STEP_MS[outcomes.every];
   const at = new Map(outcomes.rows.map((row) => [new Date(row.at).getTime(), row]));
-  return { x, step, hover: (one) => between(one, one + step),
+  return { x, step, now: new Date(outcomes.read_at).getTime(), hover: (one) => between(one, one + step),
     traces: ["failed", "cancelled", "completed"].map((name) => ({ name, colour: name, as: "bar", y: x.map((one) => at.get(one)?.[name] ?? 0) })) };
 }
 

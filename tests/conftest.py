@@ -27,7 +27,7 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 # A test's database is two thousand files, made and deleted: on some disks that takes seconds.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - whoever makes a file in it deletes it
+_MEMORY = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and disk_usage(_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 

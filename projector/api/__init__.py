@@ -24,5 +24,6 @@ In the order a request meets them:
     openapi.py           the OpenAPI document
     api_page.py          the same document as a page to read
     api_metrics.py       metrics of the API itself
+    outcome_metrics.py   metrics of outcomes, for alerts
     page/                the dashboard
 """

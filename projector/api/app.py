@@ -22,7 +22,7 @@ from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
 from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
-from projector.api.own_paths import OwnPaths
+from projector.api.own_paths import OwnPaths, VisibleSettings
 from projector.api.parameters import parse
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import answer, etag_of, problem
@@ -42,17 +42,24 @@ def build(
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
     thresholds: Thresholds = DEFAULT,
+    grafana: str | None = None,
 ) -> ASGIApp:
     """The app. The caller opens `reader` before the app runs, and closes it afterwards.
 
-    Pages of `origins` may read the answers too, and send the token.
+    Pages of `origins` may read the answers too, and send the token. grafana: the address of a
+    Grafana with our dashboards, which the page leads to.
     """
-    metrics = ApiMetrics()
+    metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
     assets = page.assets()
     files = StaticFiles(page.index([*assets]), assets)
-    own = OwnPaths(reader, metrics, document(ENDPOINTS, token=token is not None))
+    own = OwnPaths(
+        reader,
+        metrics,
+        document(ENDPOINTS, token=token is not None),
+        VisibleSettings(thresholds=thresholds, grafana=grafana),
+    )
     app = Starlette(
         routes=[
             Route("/", files.page),

@@ -10,6 +10,7 @@ import msgspec
 from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
 from projector.api.endpoints import ROOT, TAGS, Endpoint
+from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, is_list
 
 _REF: Final = "#/components/schemas/{name}"
@@ -67,6 +68,7 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
                 for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
             },
             ROOT + downloads.PATH: {"get": _download()},
+            ROOT + SETTINGS_PATH: {"get": _settings()},
         },
         "components": {"schemas": components, "securitySchemes": _TOKEN},
         "security": [{"token": []}] if token else [{}, {"token": []}],
@@ -114,6 +116,23 @@ def _download() -> dict[str, Any]:
             "200": {
                 "description": "The file.",
                 "content": {downloads.MEDIA_TYPE: {"schema": {"type": "string"}}},
+            },
+            **_problems(),
+        },
+    }
+
+
+def _settings() -> dict[str, Any]:
+    """The operation that needs no database."""
+    return {
+        "operationId": "settings",
+        "summary": "Which thresholds are set, and where is Grafana?",
+        "tags": ["overview"],
+        "parameters": [],
+        "responses": {
+            "200": {
+                "description": "thresholds: warn and critical by figure. grafana: an address.",
+                "content": {"application/json": {"schema": {"type": "object"}}},
             },
             **_problems(),
         },

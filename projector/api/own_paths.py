@@ -17,15 +17,32 @@ from projector.api.endpoints import ROOT
 from projector.api.queries import current_state
 from projector.api.responses import answer, etag_of
 from projector.api.snapshots import Reader
+from projector.api.thresholds import Thresholds
+
+SETTINGS_PATH: Final = "/settings"
 
 _SCRAPE_S: Final = 2.0
+
+
+class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings that a page may show. grafana: the address of Grafana; null if it is not set."""
+
+    thresholds: Thresholds
+    grafana: str | None
 
 
 class OwnPaths:
     """Handlers of the paths that are no endpoint. `described` is the OpenAPI document."""
 
-    def __init__(self, reader: Reader, metrics: ApiMetrics, described: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        metrics: ApiMetrics,
+        described: dict[str, Any],
+        settings: VisibleSettings,
+    ) -> None:
         self._reader: Final = reader
+        self._visible: Final = msgspec.json.encode(settings)
         self._metrics: Final = metrics
         self._document: Final = msgspec.json.encode(described)
         self._page: Final = as_html(described)
@@ -39,6 +56,7 @@ class OwnPaths:
             Route("/openapi.json", self._openapi),
             Route("/api", self._api_page),
             Route(ROOT + PATH, self._download),
+            Route(ROOT + SETTINGS_PATH, self._settings),
         ]
 
     async def _livez(self, _request: Request) -> Response:
@@ -60,6 +78,7 @@ class OwnPaths:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
                 self._metrics.set_partition_states(await current_state.states(snapshot))
+                await self._metrics.outcomes.refresh(snapshot)
         return Response(self._metrics.text(), media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:
@@ -69,6 +88,9 @@ class OwnPaths:
         return answer(
             request, self._page, etag_of(self._page), media_type="text/html; charset=utf-8"
         )
+
+    async def _settings(self, request: Request) -> Response:
+        return answer(request, self._visible, etag_of(self._visible))
 
     async def _download(self, request: Request) -> Response:
         return await download_events(request, self._reader)

@@ -8,7 +8,7 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, cast
 
@@ -42,6 +42,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 4
     timeout_s: int = 5
     origins: tuple[str, ...] = ()
+    grafana: str | None = None
     thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))
 
 
@@ -52,7 +53,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
     if the address cannot be used.
     """
     _refuse_exposure(settings)
-    _refuse_origins(settings.origins)
+    _refuse_addresses(settings)
     _log_to_stderr()
     reader = Reader(
         settings.database_url, connections=settings.connections, timeout_s=settings.timeout_s
@@ -65,6 +66,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
                 host=settings.host,
                 origins=settings.origins,
                 thresholds=settings.thresholds,
+                grafana=settings.grafana,
             )
             server = Server(app)
             print_line(f"serving on {address_of(listener)}")
@@ -141,12 +143,14 @@ def _refuse_exposure(settings: ApiSettings) -> None:
         )
 
 
-def _refuse_origins(origins: Sequence[str]) -> None:
-    for origin in origins:
+def _refuse_addresses(settings: ApiSettings) -> None:
+    for origin in settings.origins:
         if re.fullmatch(r"https?://[^/?#*@\s]+", origin) is None:
             raise ConfigurationError(
                 f"--allow-origin {origin!r}: expected a whole origin, as https://grafana.example"
             )
+    if settings.grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", settings.grafana) is None:
+        raise ConfigurationError("--grafana: expected an address, as https://grafana.example")
 
 
 def _is_loopback(host: str) -> bool:

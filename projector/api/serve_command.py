@@ -77,6 +77,13 @@ _DEFAULTS: Final = ", ".join(
     help="Pages of this origin may read answers in a browser (CORS), as https://grafana.example. "
     "Repeatable.",
 )
+@click.option(
+    "--grafana",
+    envvar="PROJECTOR_GRAFANA",
+    metavar="URL",
+    show_envvar=True,
+    help="Address of a Grafana with deploy/grafana/dashboards: the page links to it.",
+)
 def serve(
     *,
     host: str,
@@ -85,6 +92,7 @@ def serve(
     timeout_s: int,
     thresholds: tuple[str, ...],
     origins: tuple[str, ...],
+    grafana: str | None,
 ) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
 
@@ -124,6 +132,7 @@ def serve(
                     connections=connections,
                     timeout_s=timeout_s,
                     origins=origins,
+                    grafana=grafana,
                     thresholds=thresholds_of(thresholds),
                 ),
                 print_line=click.echo,

@@ -31,11 +31,11 @@ class Explained(Snapshot):
     async def records(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
-        told = await self._connection.fetchval(
+        text = await self._connection.fetchval(
             f"explain (analyze, buffers, format json) {statement.text}",
             *statement.arguments(values),
         )
-        (plan,) = msgspec.json.decode(told)
+        (plan,) = msgspec.json.decode(text)
         self.buffers += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
         self.scanned += tuple(_scanned(plan["Plan"]))
         return await super().records(statement, values)
@@ -76,9 +76,9 @@ _REFUSED: Final = """
 """
 
 
-async def _asked(database: Database, question: Endpoint) -> Explained:
-    """The last hour's answer, asked for the second time: hints are set then."""
-    asked = typed_example(question, last="1h", error_class=_ERROR)
+async def _explained(database: Database, question: Endpoint) -> Explained:
+    """The last hour's answer, queried a second time: hints are set then."""
+    parameters = typed_example(question, last="1h", error_class=_ERROR)
     connection = await asyncpg.connect(database.admin_url)
     one = await connection.fetchrow(
         """
@@ -99,8 +99,8 @@ async def _asked(database: Database, question: Endpoint) -> Explained:
         first, second = (
             Explained(snapshot._connection, snapshot.read_at, snapshot.as_of) for _ in range(2)
         )
-        await question.run(first, asked, **path)
-        await question.run(second, asked, **path)
+        await question.run(first, parameters, **path)
+        await question.run(second, parameters, **path)
     return second
 
 
@@ -110,8 +110,8 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
 ) -> None:
     small, large = small_and_large
 
-    before = await _asked(small, question)
-    after = await _asked(large, question)
+    before = await _explained(small, question)
+    after = await _explained(large, question)
 
     assert after.buffers <= 1.5 * before.buffers + FEW
     assert [name for name in after.scanned if name.startswith("events")] == []

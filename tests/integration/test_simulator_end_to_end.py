@@ -98,14 +98,17 @@ async def test_every_view_shows_what_the_ledger_says(
     )
 
     views = comparable_views(await view_rows(watcher.connection))
-    told = comparable_views(expected_views(expected_rows(read_ledger(tmp_path / "ledger"))))
-    assert {name for name in told if views[name] != told[name]} == set()
-    assert views.keys() == told.keys()
+    expected = comparable_views(expected_views(expected_rows(read_ledger(tmp_path / "ledger"))))
+    assert {name for name in expected if views[name] != expected[name]} == set()
+    assert views.keys() == expected.keys()
     await watcher.connection.execute(
         "update normalizer.events set attempts = attempts + 1 where status = 'CANCELLED'"
     )
     views = comparable_views(await view_rows(watcher.connection))
-    assert {name for name in told if views[name] != told[name]} > {"calls", "attempts_by_status"}
+    assert {name for name in expected if views[name] != expected[name]} > {
+        "calls",
+        "attempts_by_status",
+    }
 
 
 async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all(

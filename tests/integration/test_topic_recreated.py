@@ -1,4 +1,4 @@
-"""A topic made anew, at every moment at which nobody looks: no record is read from its middle."""
+"""A topic is recreated at every moment at which nobody looks: no record is read from its middle."""
 
 import asyncio
 import json

@@ -248,7 +248,7 @@ async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> No
     assert not (folder / "stack.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--no-kafka"], []], ids=["asked", "without Java"])
+@pytest.mark.parametrize("arguments", [["--no-kafka"], []], ids=["by option", "without Java"])
 async def test_without_kafka_the_records_come_from_a_file(
     folder: Path, tmp_path: Path, arguments: list[str]
 ) -> None:

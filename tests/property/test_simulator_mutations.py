@@ -231,13 +231,13 @@ def read_errors_at_the_top_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(normalize, "resolve_error", read)
 
 
-def let_the_last_telling_win(patch: pytest.MonkeyPatch) -> None:
-    def join(stored: Any, telling: Any, _: Any) -> Any:
+def let_the_last_report_win(patch: pytest.MonkeyPatch) -> None:
+    def join(stored: Any, report: Any, _: Any) -> Any:
         place = {
             name: getattr(stored, name)
             for name in ("source_partition", "source_offset", "source_index")
         }
-        return msgspec.structs.replace(telling, **place)
+        return msgspec.structs.replace(report, **place)
 
     patch.setattr(reconcile, "merge", join)
 
@@ -327,7 +327,7 @@ _SEEN_AS: dict[Mutation, str] = {
     read_the_worker_at_the_top_alone: "differs in worker_id",
     read_milliseconds_as_a_duration: "differs in duration",
     read_errors_at_the_top_alone: "differs in error",
-    let_the_last_telling_win: "differs in result",
+    let_the_last_report_win: "differs in result",
     take_one_id_for_one_event: "missing",
     give_items_of_a_batch_nothing: "differs in worker_id",
     let_the_batch_overrule_its_items: "differs in worker_id",

@@ -1,4 +1,4 @@
-"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is asked.
+"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is needed.
 
 The Compose client itself reads compose.yaml: what it makes of anchors and variables is compared.
 """

@@ -63,12 +63,12 @@ def test_make_help_names_every_target() -> None:
 
 def test_coverage_is_requested_of_the_whole_core() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    asked = re.search(r"^CORE := (.*)$", makefile, re.MULTILINE)
+    listed = re.search(r"^CORE := (.*)$", makefile, re.MULTILINE)
     contracts = PROJECT["tool"]["importlinter"]["contracts"]
     (core,) = (one for one in contracts if one["name"].startswith("The core does no I/O"))
 
-    assert asked is not None
-    covered = {path for name in asked[1].split() for path in ROOT.glob(f"normalizer/{name}.py")}
+    assert listed is not None
+    covered = {path for name in listed[1].split() for path in ROOT.glob(f"normalizer/{name}.py")}
     places = [ROOT / name.replace(".", "/") for name in core["source_modules"]]
     assert covered == {
         path

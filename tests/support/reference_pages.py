@@ -108,8 +108,8 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
     yield f"\n```\n{example_of(path, one)}\n```\n"
     content = one["responses"]["200"]["content"]
-    if "application/json" not in content:
-        yield f"\nAnswer: {', '.join(content)}.\n"
+    if "text/csv" not in content:
+        yield f"\nAnswer, as {', '.join(content)}: {one['responses']['200']['description']}\n"
         return
     answer = _resolved(content["application/json"]["schema"], schemas)
     row = _resolved(answer["properties"]["rows"]["items"], schemas)

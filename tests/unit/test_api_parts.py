@@ -14,6 +14,7 @@ from normalizer.core.shapes import SHAPES
 from normalizer.errors import REASONS, ConfigurationError
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, InvalidParameterError
+from projector.api.api_metrics import ApiMetrics
 from projector.api.api_page import as_html
 from projector.api.endpoints import ENDPOINTS, TAGS
 from projector.api.formats import as_csv, preferred, row_type
@@ -21,6 +22,7 @@ from projector.api.openapi import document
 from projector.api.parameters import GroupedParams, Shapes, parse
 from projector.api.queries.call_lists import CallsParams
 from projector.api.queries.quarantine_detail import RULES
+from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, window_of
 from projector.api.responses import problem
 from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, TILES, level_of, thresholds_of
@@ -160,6 +162,52 @@ def test_what_a_reason_means_is_what_the_specification_says() -> None:
     assert set(RULES) == set(REASONS)
     table = SPEC.read_text()
     assert [f"| `{reason}` | {RULES[reason]} |" in table for reason in REASONS] == [True] * 10
+
+
+def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
+    metrics = ApiMetrics()
+    calls = [
+        CallSums(step=f"step {number}", first=first, succeeded=number, failed=1)
+        for number in range(1_000)
+        for first in (True, False)
+    ]
+
+    metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
+    metrics.outcomes.set_last_week(0.5)
+
+    text = metrics.text().decode()
+    series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]
+    assert len(series) <= 200
+    of_steps = [line for line in series if line.startswith("projector_recent_step_calls")]
+    assert sum(float(line.rpartition(" ")[2]) for line in of_steps) == 2 * (499_500 + 1_000)
+    assert 'projector_recent_step_calls{outcome="failed",step="step 999"} 2.0' in text
+    assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
+
+
+def test_what_is_not_known_is_no_series() -> None:
+    metrics = ApiMetrics()
+    name = "projector_first_attempt_success_ratio{window="
+
+    metrics.outcomes.set_recent(
+        RecentOutcomes(calls=[CallSums(step="load", first=True, succeeded=3, failed=1)], stuck={})
+    )
+    metrics.outcomes.set_last_week(None)
+    some = metrics.text().decode()
+    metrics.outcomes.set_recent(RecentOutcomes(calls=[], stuck={}))
+    metrics.outcomes.set_last_week(None)
+
+    assert f'{name}"recent"}} 0.75' in some
+    assert f'{name}"last_week"' not in some
+    assert name not in metrics.text().decode()
+    assert 'step="load"' not in metrics.text().decode()
+
+
+_OUTCOMES: Final = (
+    "projector_recent",
+    "projector_stuck",
+    "projector_first_attempt",
+    "projector_threshold",
+)
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)

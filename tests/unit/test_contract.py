@@ -171,11 +171,11 @@ def test_several_reports_of_an_event_give_one_line() -> None:
 def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
     normalize = Normalizer().normalize
     for line in LINES[::10]:
-        (told,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
+        (event,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
 
-        assert isinstance(told, Envelope)
-        assert to_canonical(told).decode() == line
-        assert parse_json(told.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
+        assert isinstance(event, Envelope)
+        assert to_canonical(event).decode() == line
+        assert parse_json(event.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
 
 
 def test_each_level_contains_the_levels_before_it() -> None:

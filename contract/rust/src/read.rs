@@ -1,4 +1,4 @@
-//! Reading: where each field of an event may stand, in the order in which the places are asked.
+//! Reading: where each field of an event may stand, in the order in which the places are read.
 //!
 //! The places are those of every producer at once; which shape an event has makes no difference.
 
@@ -149,7 +149,7 @@ impl<'a, 'b> Places<'a, 'b> {
             .filter(|value| value.get().starts_with('{'))
     }
 
-    /// Gives the objects that stand behind the payload, the first to be asked at first.
+    /// Gives the objects that are read after the payload, in reading order.
     fn deeper(&self) -> [&Object<'a>; 6] {
         [
             &self.payload_result,

@@ -9,6 +9,7 @@ attempts_matrix.py    calls by attempt and status
 error_groups.py       failed calls in groups of one error text
 current_state.py      freshness, retry storms, agreement, jobs
 outcome_counts.py     how executions ended
+recent_outcomes.py    how calls and executions ended lately, for metrics
 call_rates.py         how calls ended: rates by attempt and step
 call_failures.py      failed calls by error and by worker
 call_times.py         percentiles of durations, queue waits and backoffs

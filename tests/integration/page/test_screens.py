@@ -6,7 +6,7 @@ from typing import Final
 from playwright.async_api import Browser, Page, Response
 
 from projector.api.endpoints import ENDPOINTS
-from tests.integration.page.browsing import cells, looking, settled
+from tests.integration.page.browsing import cells, fully_drawn, looking
 from tests.integration.page.platform import Platform
 
 WALL: Final = (1920, 1080)
@@ -22,7 +22,7 @@ async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?view=wall", size=WALL) as page:
-        await settled(page)
+        await fully_drawn(page)
         figures = await page.evaluate(
             """() => [...document.querySelectorAll(".big b")]
                 .map((one) => parseFloat(getComputedStyle(one).fontSize))"""
@@ -48,7 +48,7 @@ async def test_a_pasted_id_leads_to_the_first_error_of_its_execution(
         "select max(execution_id) from projector.calls where error <> '' and status <> 'COMPLETED'"
     )
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.keyboard.press("/")
         await page.keyboard.insert_text(str(execution))
@@ -66,7 +66,7 @@ async def test_a_word_is_found_among_names_and_chosen_by_keyboard(
         "select step from projector.calls where step <> '' group by step order by count(*) desc"
     )
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.fill("#search", step)
         hit = page.locator("#found li", has_text="Step").first
@@ -84,14 +84,14 @@ async def test_what_is_new_in_the_last_hour_and_where_it_happens(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?last=1h&show=errors") as page:
-        await settled(page)
+        await fully_drawn(page)
         rows = await cells(page, "#groups")
         new = sum(row[1] == "new" for row in rows)
         assert f"{new} new" in await page.inner_text("#groups p >> nth=1")
 
         text, _, calls, *_ = rows[0]
         await page.click("#groups tbody tr:first-child a")
-        await settled(page)
+        await fully_drawn(page)
 
         assert await page.inner_text("h1") == text
         summary = await page.inner_text("#group .facts")
@@ -104,7 +104,7 @@ async def test_which_records_were_refused_and_what_to_type(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
         await page.click("#quarantine li a")
         await page.wait_for_selector("#records tbody tr")
         (first, *_) = await cells(page, "#records")
@@ -125,19 +125,19 @@ async def test_which_records_were_refused_and_what_to_type(
 async def test_every_other_question_is_on_the_second_screen(
     browser: Browser, platform: Platform
 ) -> None:
-    asked: set[str] = set()
+    requested: set[str] = set()
     async with looking(browser, platform.url, visit=False) as page:
-        page.on("response", lambda one: asked.add(_endpoint(one)))
+        page.on("response", lambda one: requested.add(_endpoint(one)))
         await page.goto(platform.url)
-        await settled(page)
+        await fully_drawn(page)
         await page.goto(f"{platform.url}/?show=retries")
-        await settled(page)
+        await fully_drawn(page)
 
         assert await page.locator(".panel[data-state=bad]").count() == 0
         assert await page.locator("#recovery tbody tr").count() > 0
         assert await page.locator("#workers tbody tr").count() > 0
     every = {one.path.strip("/") for one in ENDPOINTS if "{" not in one.path}
-    assert every - asked <= ELSEWHERE
+    assert every - requested <= ELSEWHERE
 
 
 def _endpoint(response: Response) -> str:
@@ -146,7 +146,7 @@ def _endpoint(response: Response) -> str:
 
 async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
         box = await page.locator("#chart-outcomes .u-over").bounding_box()
         assert box is not None
         await _drag(
@@ -188,7 +188,7 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, f"{platform.url}/?show=executions") as page:
-        await settled(page)
+        await fully_drawn(page)
         await page.click("#executions thead >> text=Events")
         events = [int(row[5].replace(",", "")) for row in await cells(page, "#executions")]
         assert events == sorted(events, reverse=True)
@@ -201,7 +201,7 @@ async def test_tables_sort_and_are_saved_and_legends_hide(
         assert [int(line.split(",")[5]) for line in saved[1:]] == events
 
         await page.goto(platform.url)
-        await settled(page)
+        await fully_drawn(page)
         await page.click("#outcomes .legend >> text=completed")
         drawn = await page.evaluate(
             """async () => {

@@ -70,7 +70,7 @@ async def _load(context: BrowserContext, url: str) -> Load:
     assets: set[str] = set()
     received = 0
 
-    def asked(event: dict[str, object]) -> None:
+    def sent(event: dict[str, object]) -> None:
         request = event["request"]
         assert isinstance(request, dict)
         if "/api/" not in request["url"]:
@@ -81,7 +81,7 @@ async def _load(context: BrowserContext, url: str) -> Load:
         if event["requestId"] in assets:
             received += int(str(event["encodedDataLength"]).partition(".")[0])
 
-    client.on("Network.requestWillBeSent", asked)
+    client.on("Network.requestWillBeSent", sent)
     client.on("Network.loadingFinished", came)
     await page.goto(url)
     await page.wait_for_function(_READY, polling="raf")

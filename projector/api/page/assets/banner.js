@@ -16,7 +16,7 @@ const ofFigures = (some) => {
 };
 
 export function banner() {
-  const all = [...page.queries.values()].filter((one) => one !== page.choices);
+  const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
   const failing = all.filter((one) => one.error);
   const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   if (failing.length) return outage(failing, all);

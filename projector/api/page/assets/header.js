@@ -80,7 +80,21 @@ function select(name, known) {
   return node;
 }
 
+/** The dashboard of Grafana with the same window and filters; null if no Grafana is set. */
+function inGrafana() {
+  const { grafana } = page.settings?.answer ?? {};
+  if (!grafana) return null;
+  const { address } = page;
+  if (address.execution) return `${grafana}/d/execution?var-execution=${encodeURIComponent(address.execution)}`;
+  const [from, until] = bounds(address);
+  const query = new URLSearchParams({ from, to: until });
+  for (const name of ["step", "playbook", "attempts", "status", "worker"]) if (address[name]) query.append(`var-${name}`, address[name]);
+  return `${grafana}/d/workflows?${query}`;
+}
+
 export function footer() {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  return [h("p", {}, `Times are ${zone}. Press / to search. `, h("a", { href: "/api" }, "API"), ".")];
+  const grafana = inGrafana();
+  return [h("p", {}, `Times are ${zone}. Press / to search. `, h("a", { href: "/api" }, "API"),
+    grafana ? [", ", h("a", { href: grafana }, "the same in Grafana")] : null, ".")];
 }

@@ -54,6 +54,7 @@ function open() {
   for (const panel of page.screen.panels) panel.queryStates = statesOf(panel.queries(page.address));
   page.headline = page.screen.figures ? statesOf({ tiles: ["tiles", parameters(page.address, ["playbook", "step"])] }) : {};
   page.freshness = queryOf(["freshness", new URLSearchParams()]);
+  page.settings = queryOf(["settings", new URLSearchParams(), { every: 3600000 }]);
   page.choices = page.screen.timeless ? null : queryOf(["choices", parameters(page.address, []), { every: 60000 }]);
   for (const one of page.queries.values()) one.follow(stop.signal, onAnswer, () => page.paused);
   draw();

@@ -9,6 +9,8 @@ export const page = {
   expanded: new Set(),
   freshness: null,
   choices: null,
+  /** What the server lets the page know of its settings. */
+  settings: null,
   /** Records read at two times or more, for the rate. */
   samples: [],
 };

@@ -25,7 +25,8 @@ class ApiMetrics:
 
     def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
         self._registry: Final = CollectorRegistry()
-        self.outcomes: Final = OutcomeMetrics(self._registry, thresholds)
+        self._named: Final = CollectorRegistry()
+        self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
         self.requests: Final = Counter(
             "projector_api_requests",
             "Requests by endpoint and status. If 5xx rises, read `reason` of a response.",
@@ -65,6 +66,6 @@ class ApiMetrics:
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
 
-    def text(self) -> bytes:
-        """The response to a scrape."""
-        return generate_latest(self._registry)
+    def text(self, *, named: bool = True) -> bytes:
+        """The response to a scrape; `named`: with metrics that have names of steps."""
+        return generate_latest(self._registry) + (generate_latest(self._named) if named else b"")

@@ -24,6 +24,7 @@ from projector.api.queries import (
     filter_choices,
     log_gaps,
     outcome_counts,
+    producer_faults,
     quarantine_detail,
     quarantine_lists,
     search,
@@ -87,6 +88,7 @@ _OVERVIEW: Final = (
 _EXECUTIONS: Final = (
     Endpoint("/execution-outcomes", outcome_counts.execution_outcomes, example={"every": "hour"}),
     Endpoint("/executions", execution_lists.executions, example={"status": "FAILED"}),
+    Endpoint("/playbook-versions", execution_lists.playbook_versions, example={"last": "7d"}),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),
     Endpoint("/executions-without-end", stuck_executions.executions_without_end),
@@ -101,6 +103,8 @@ _EXECUTIONS: Final = (
 _CALLS: Final = (
     Endpoint("/calls", call_lists.calls, example={"failed": "true", "attempts": "0"}),
     Endpoint("/open-calls", call_lists.open_calls, example={"waits_for": "claim"}),
+    Endpoint("/open-calls-by-step", call_lists.open_calls_by_step),
+    Endpoint("/calls-without-command", producer_faults.calls_without_command),
     Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
     Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),
     Endpoint("/call-queue-waits", call_times.call_queue_waits, example={"by": "step"}),
@@ -130,6 +134,7 @@ _LOG: Final = (
     Endpoint("/quarantine-records/{quarantine_id}", quarantine_detail.quarantine_record),
     Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
     Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
+    Endpoint("/drift", producer_faults.drift, example={"last": "30d"}),
     Endpoint("/late-arrivals", event_rates.late_arrivals),
     Endpoint("/agreement", current_state.agreement),
     Endpoint("/jobs", current_state.jobs),

@@ -28,6 +28,8 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class AccessMiddleware:
     """Adds security headers; requires the token, or a local host name if there is no token.
 
+    Open paths need neither; `request.state.trusted` tells whether the request had it.
+
     The host name matters because of DNS rebinding: a page of another site could resolve its own
     name to this server and read the answers. Its requests carry that name.
     """
@@ -49,12 +51,14 @@ class AccessMiddleware:
             await send(message)
 
         app: ASGIApp = self._app
+        trusted = self._wanted is None or self._has_token(scope)
+        scope.setdefault("state", {})["trusted"] = trusted
         if self._wanted is None:
             if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
                     MisdirectedError("without a token, only local host names are accepted")
                 )
-        elif not (_is_open(scope["path"]) or self._has_token(scope)):
+        elif not (_is_open(scope["path"]) or trusted):
             app = problem(
                 UnauthorisedError("send the header Authorization: Bearer TOKEN"),
                 {"WWW-Authenticate": "Bearer"},

@@ -25,11 +25,15 @@ _WEEK_S: Final = 600.0
 
 
 class OutcomeMetrics:
-    """Gauges that are read from the views at a scrape, but not more often than it helps."""
+    """Gauges that are read from the views at a scrape, but not more often than it helps.
+
+    Those in the registry `named` have names of steps, which not everybody may read.
+    """
 
     def __init__(
         self,
         registry: CollectorRegistry,
+        named: CollectorRegistry,
         thresholds: Thresholds,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,9 +49,10 @@ class OutcomeMetrics:
         )
         self._steps: Final = Gauge(
             "projector_recent_step_calls",
-            f"The same calls by step: the {MOST_STEPS} steps with most calls, and {OTHER}.",
+            f"The same calls by step: the {MOST_STEPS} steps with most calls, and {OTHER}. If "
+            "there is a token, only for scrapes that send it.",
             ["step", "outcome"],
-            registry=registry,
+            registry=named,
         )
         self._stuck: Final = Gauge(
             "projector_stuck_executions",

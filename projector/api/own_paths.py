@@ -74,12 +74,13 @@ class OwnPaths:
             media_type="application/json",
         )
 
-    async def _own_metrics(self, _request: Request) -> Response:
+    async def _own_metrics(self, request: Request) -> Response:
         with contextlib.suppress(ApiError, TimeoutError):
             async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
                 self._metrics.set_partition_states(await current_state.states(snapshot))
                 await self._metrics.outcomes.refresh(snapshot)
-        return Response(self._metrics.text(), media_type=CONTENT_TYPE)
+        text = self._metrics.text(named=request.state.trusted)
+        return Response(text, media_type=CONTENT_TYPE)
 
     async def _openapi(self, request: Request) -> Response:
         return answer(request, self._document, etag_of(self._document))

@@ -50,7 +50,14 @@ _REST: Final = """
            (4, 2, 'playbook.started', 'flow', 'STARTED', 0, now() - interval '30 minutes', null,
             null, now(), 'executor', null, 'noetl.events', 0),
            (5, 2, 'call.done', 'fetch', 'ERROR', 1, now() - interval '20 minutes', '2:fetch', null,
-            now(), 'executor', 'HTTP 500', 'noetl.events', 0);
+            now(), 'executor', 'HTTP 500', 'noetl.events', 0),
+           (6, 2, 'call.done', 'fetch', 'COMPLETED', 0, now() - interval '25 minutes', null, null,
+            now(), 'executor', null, 'noetl.events', 0);
+
+    insert into normalizer.drift_findings
+           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
+            source_offset, example)
+    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
 """
 """What a simulated history lacks: a row for every endpoint."""
 

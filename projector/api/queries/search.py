@@ -68,7 +68,9 @@ async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHi
             topic, partition, offset = coordinates.groups()
             place = {"topic": topic, "partition": int(partition), "offset": int(offset)}
             hits += await _hits(snapshot, _BY_COORDINATES, place)
-        hits += await _hits(snapshot, _BY_COMMAND, {"command": text})
+        execution = int64(text.partition(":")[0])
+        if execution is not None and ":" in text:
+            hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
         hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
     return answer_of(snapshot, hits)
 
@@ -105,6 +107,18 @@ _BY_NUMBER: Final = Statement("""
     select   'event', event_id::text, concat_ws(', ', event_type, nullif(step, ''), status), true,
              array['execution', 'event'], array[execution_id::text, event_id::text]
     from     projector.locate_event(:id)
+    union all
+    select   'command', command.command_id, concat_ws(', ', command.step, command.status), true,
+             array['execution', 'command'],
+             array[command.execution_id::text, command.command_id]
+    from     projector.locate_event(:id) as issued
+    cross join lateral (
+        select   execution_id, command_id, step, status
+        from     projector.calls
+        where    execution_id = issued.execution_id and command_id = :id::text
+        order by attempts desc
+        limit    1
+    ) as command
 """)
 
 _BY_COORDINATES: Final = Statement("""
@@ -144,15 +158,16 @@ _BY_COORDINATES: Final = Statement("""
     )
 """)
 
+# A command_id begins with its execution. One that does not is the id of the event that issued it,
+# and found by that.
 _BY_COMMAND: Final = Statement("""
-    select   distinct on (execution_id)
-             'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
+    select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
              true as exact, array['execution', 'command'] as names,
              array[execution_id::text, command_id] as texts
     from     projector.calls
-    where    command_id = :command::text
-    order by execution_id, attempts desc
-    limit    10
+    where    execution_id = :execution::bigint and command_id = :command::text
+    order by attempts desc
+    limit    1
 """)
 
 # Names and error classes as roll-ups have them: their number is bounded, that of events is not.

@@ -59,11 +59,11 @@ function drawSummary(row, path, address) {
       "Failed calls": count(row.failed_calls),
       Parent: row.parent_execution_id && row.parent_execution_id !== "0" ? linkTo(address, row.parent_execution_id) : null,
     }),
-    h("div", { class: "under" },
+    h("div", { class: "under" }, h("span", { class: "tools" },
       h("button", { type: "button", class: "more", "data-copy": row.execution_id }, "Copy the id"),
       h("button", { type: "button", class: "more", "data-copy": JSON.stringify(row, null, 2) }, "Copy as JSON"),
       h("button", { type: "button", class: "more", "data-download": `${path}/events.ndjson`, "data-name": `${row.execution_id}.ndjson` },
-        "Download its events (NDJSON)")),
+        "Download its events (NDJSON)"))),
   ];
 }
 

@@ -73,10 +73,11 @@ export function between(since, until) {
   return day(a) === day(b) ? `${day(a)} ${time(a)}–${time(b)}` : `${day(a)} ${time(a)} – ${day(b)} ${time(b)}`;
 }
 
-/** Time since a commit; recent ones in one word, so that the text does not flicker. */
+/** Time since a commit; recent ones in one word, others without seconds, so that the text does not flicker. */
 export function ago(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  return seconds < 10 ? "just now" : `${span(seconds)} ago`;
+  if (seconds < 10) return "just now";
+  return seconds < 90 ? `${span(seconds)} ago` : seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${span(seconds)} ago`;
 }
 
 const WINDOW_NAMES = { "15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours",

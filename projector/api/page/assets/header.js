@@ -22,7 +22,7 @@ export function header() {
   const open = document.body.dataset.filters === "open";
   const theme = document.documentElement.dataset.theme ?? "auto";
   return [
-    h("div", { class: "bar", "data-key": "bar" },
+    h("div", { class: "row", "data-key": "bar" },
       h("a", { class: "name", href: home(address) }, "Projector"),
       screens(address),
       searchBox(),
@@ -33,7 +33,7 @@ export function header() {
         h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),
         h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
           title: `Theme: ${theme}` }))),
-    screen.timeless ? null : h("div", { class: "bar narrow-bar", "data-key": "window" },
+    screen.timeless ? null : h("div", { class: "row second", "data-key": "window" },
       windows(address),
       h("div", { class: "filters", role: "group", "aria-label": "Filters" }, FILTERS.map((name) => select(name, options(name))),
         set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null)),

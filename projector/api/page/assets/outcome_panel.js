@@ -14,7 +14,7 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    x, step, height: 14, now: new Date(outcomes.read_at).getTime(),
+    x, step, height: 17, now: new Date(outcomes.read_at).getTime(),
     hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     traces: [

@@ -71,7 +71,7 @@ export function record(address) {
       panel("tries", "Tries to redrive", "half", "newest first", drawTries),
       panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
         row.sample === null
-          ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: `normalizer quarantine show` has them.")
+          ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: ", h("code", {}, `normalizer quarantine show ${row.quarantine_id}`), " has them.")
           : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "First bytes" }, row.sample)]),
     ],
   };
@@ -80,7 +80,7 @@ export function record(address) {
 function drawRefusal(row, address) {
   return [
     h("p", { class: "error" }, row.detail),
-    row.rule ? h("p", {}, `The rule: a record that ${row.rule} is refused.`) : null,
+    row.rule ? h("p", {}, `Refused because ${row.rule}.`) : null,
     facts({
       Record: h("span", { class: "id" }, row.coordinates),
       "Item of the batch": row.source_index > 0 ? row.source_index : null,

@@ -79,15 +79,15 @@ function ofRetries() {
 
 function ofExecutions() {
   return [
+    panel({ id: "open-by-step", title: "Open calls by step", subtitle: "What calls wait for, and the longest wait",
+      path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call is open", key: (row) => `${row.waits_for}-${row.step}`,
+      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
+        number("Retries", "retries"), number("Longest", "longest_s", span)] }),
     panel({ id: "open", title: "Open calls", subtitle: "Not claimed, started or finished yet",
       path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call is open",
       key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
       columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
         text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
-    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
-      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself",
-      key: (row) => row.execution_id,
-      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
     panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
       path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
       key: (row) => row.execution_id,
@@ -96,6 +96,15 @@ function ofExecutions() {
       path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
       key: (row) => row.execution_id,
       columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
+    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
+      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "wide",
+      key: (row) => row.execution_id,
+      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
+    panel({ id: "versions", title: "Versions of playbooks", subtitle: "How executions of each version ended",
+      path: "playbook-versions", filters: ["playbook"], none: "No execution began", width: "narrow",
+      key: (row) => `${row.playbook}-${row.version}`,
+      columns: [playbook, text("Version", "version"), number("Executions", "executions"), number("Failed", "failed"),
+        number("Mean", "mean_duration_s", span)] }),
   ];
 }
 
@@ -112,6 +121,14 @@ function ofTheLog() {
       path: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`, width: "third",
       columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
         number("Offsets", "offsets"), text("Reason", "reason"), time("Found", "found_at")] }),
+    panel({ id: "without-command", title: "Calls without a command", subtitle: "Events that name no command, and so belong to no call",
+      path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
+      order: (a, b) => b.events - a.events,
+      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
+    panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
+      path: "drift", none: "No producer sent anything undocumented", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
+        time("Found", "found_at")] }),
   ];
 }
 

@@ -43,7 +43,7 @@ export function wall(address) {
       cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const tile = tileOf(answer, "refused");
-          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile)].filter(Boolean).join(", "),
+          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile) && `${change(tile)} vs before`].filter(Boolean).join(", "),
             state: STATES[tile?.level] ?? (tile?.value ? "warn" : null), chart: trend(answer, "refused", "refused", "error", "bar") };
         }),
     ],
@@ -60,7 +60,7 @@ function ratio(answer, name, detail) {
 /** The height that is left for a chart, in rem: two rows of cells on one screen. */
 function height() {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  return Math.max(6, Math.floor((innerHeight / rem - 5) / 2 - 12.5));
+  return Math.max(6, Math.floor((innerHeight / rem - 5) / 2 - 10.8));
 }
 
 function figure(id, href, { value, detail, state, chart, nodes }) {

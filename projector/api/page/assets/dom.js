@@ -30,8 +30,7 @@ export function patch(parent, wanted) {
     if (found && alike(found, next)) {
       if (found === position) position = position.nextSibling;
       else parent.insertBefore(found, position);
-      // A node that is on the page already is meant to stay as it is.
-      if (found !== next) update(found, next);
+      update(found, next);
     } else parent.insertBefore(next, position);
   }
   while (position) {
@@ -44,7 +43,11 @@ export function patch(parent, wanted) {
 const alike = (a, b) =>
   a.nodeType === b.nodeType && a.nodeName === b.nodeName && a.dataset?.key === b.dataset?.key;
 
+/** Stands for a node with this key that stays as it is. */
+export const kept = (tag, key) => h(tag, { "data-key": key, "data-kept": "" });
+
 function update(node, next) {
+  if (next.dataset?.kept !== undefined) return;
   if (node.nodeType !== Node.ELEMENT_NODE) {
     if (node.data !== next.data) node.data = next.data;
     return;

@@ -6,7 +6,7 @@ import { listen } from "./actions.js";
 import { chart, redraw } from "./charts.js";
 import { home, link, parameters, read } from "./router.js";
 import { PANELS, ignoredFilters } from "./dashboard.js";
-import { flag, h, patch } from "./dom.js";
+import { flag, h, kept, patch } from "./dom.js";
 import { errorGroup, errors } from "./errors.js";
 import { execution } from "./execution.js";
 import { firstRun } from "./first_run.js";
@@ -167,13 +167,12 @@ function frame(panel, charts) {
   const answers = Object.fromEntries(
     Object.entries(panel.queryStates).map(([name, query]) => [name, query.answer]));
   if (panel.shownIf && !panel.shownIf(answers)) return null;
-  const drawn = $(panel.id);
   const failing = states.find((one) => one.error);
   const waiting = states.find((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
   const ready = states.every((one) => one.answer);
   const seen = [...Object.values(answers), failing?.error, waiting && since(waiting.waitingSince), location.search,
     page.expanded.has(panel.id), Math.floor(Date.now() / REDRAWN_MS)];
-  if (drawn && panel.seen?.every((one, n) => one === seen[n])) return drawn;
+  if ($(panel.id) && panel.seen?.every((one, n) => one === seen[n])) return kept("section", `panel-${panel.id}`);
   panel.seen = seen;
   const body = ready ? content(panel, answers, charts) : notYet(failing, waiting);
   const over = ignoredFilters(panel, page.address);

@@ -60,7 +60,7 @@ async function ask() {
   const wanted = text.trim();
   if (!wanted) return;
   try {
-    const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400), limit: 12 }), mine.signal);
+    const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400) }), mine.signal);
     if (mine.signal.aborted) return;
     rows = answer.rows;
     failure = null;

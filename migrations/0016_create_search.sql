@@ -81,9 +81,38 @@ begin
 end
 $$;
 
+-- Only events that carry a trace are in it. By hash: trace ids are random, and this is half as large.
+create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
+comment on index normalizer.events_by_trace is
+    'Query: the executions of a trace (search).';
+
+-- Events of this trace, at most a thousand from each partition that has rows.
+create function projector.locate_trace(trace_id text) returns setof projector.located_event
+    language plpgsql stable security definer
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    part record;
+begin
+    for part in
+        select low, high
+        from   normalizer.event_partitions
+        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    loop
+        return query execute
+            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
+            'false from normalizer.events where event_id between $1 and $2 '
+            'and trace_id is not null and hashtext(trace_id) = hashtext($3) and trace_id = $3 '
+            'limit 1000'
+            using part.low, part.high, locate_trace.trace_id;
+    end loop;
+end
+$$;
+
 revoke execute on function projector.locate_event(bigint) from public;
+revoke execute on function projector.locate_trace(text) from public;
 revoke execute on function projector.locate_record(text, integer, bigint) from public;
-grant execute on function projector.locate_event(bigint),
+grant execute on function projector.locate_event(bigint), projector.locate_trace(text),
                           projector.locate_record(text, integer, bigint) to projector_reader;
 
 
@@ -136,6 +165,12 @@ begin
 end
 $$;
 
+comment on column projector.failed_calls.finished_at is 'when it ended';
+comment on column projector.failed_calls.status is 'FAILED, ERROR or CANCELLED';
+comment on column projector.failed_calls.error_class is
+    'error text without quoted parts and ids; codes stay; empty without an error text';
+comment on column projector.failed_calls.error is
+    'error text, at most 1,000 characters; null if no event has one';
 comment on column projector.redrive_attempts.quarantine_id is
     'id of the entry, as in quarantine_records';
 comment on column projector.redrive_attempts.tried_at is 'when it was tried';

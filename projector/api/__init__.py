@@ -7,6 +7,7 @@ In the order a request meets them:
     idle_connections.py  closes connections that are slow to send a request
     middleware.py        checks host name and token, adds security headers
     app.py               the endpoints as routes
+    visible_settings.py  settings that the page may show
     own_paths.py         probes, metrics, and the description of the API
     downloads.py         the events of an execution as a file
     static_files.py      the page and its files

@@ -103,7 +103,7 @@ def _meaning(parameter: dict[str, Any]) -> str:
     if "enum" in item:
         sentences.append(f"Values: {', '.join(str(one) for one in item['enum'])}.")
     default = schema.get("default")
-    if default is not None:
+    if default not in (None, ""):
         text = ", ".join(default) if isinstance(default, tuple | list) else default
         sentences.append(f"Default: {text}.")
     return " ".join(one for one in sentences if one) or "A filter."

@@ -22,13 +22,14 @@ from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
 from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
 from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
-from projector.api.own_paths import OwnPaths, VisibleSettings
+from projector.api.own_paths import OwnPaths
 from projector.api.parameters import parse
 from projector.api.response_cache import ResponseCache
 from projector.api.responses import answer, etag_of, problem
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
-from projector.api.thresholds import DEFAULT, Thresholds
+from projector.api.thresholds import Thresholds
+from projector.api.visible_settings import VisibleSettings
 
 _log = structlog.get_logger()
 
@@ -41,29 +42,24 @@ def build(
     token: str | None = None,
     host: str = "127.0.0.1",
     origins: Sequence[str] = (),
-    thresholds: Thresholds = DEFAULT,
-    grafana: str | None = None,
+    visible: VisibleSettings | None = None,
 ) -> ASGIApp:
     """The app. The caller opens `reader` before the app runs, and closes it afterwards.
 
-    Pages of `origins` may read the answers too, and send the token. grafana: the address of a
-    Grafana with our dashboards, which the page leads to.
+    Pages of `origins` may read the answers too, and send the token.
     """
+    visible = visible or VisibleSettings()
+    thresholds = visible.thresholds
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    assets = page.assets()
-    files = StaticFiles(page.index([*assets]), assets)
-    own = OwnPaths(
-        reader,
-        metrics,
-        document(ENDPOINTS, token=token is not None),
-        VisibleSettings(thresholds=thresholds, grafana=grafana),
-    )
+    files = StaticFiles(page.index(), page.assets(), page.version())
+    own = OwnPaths(reader, metrics, document(ENDPOINTS, token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
             Route("/assets/{name}", files.asset),
+            Route("/assets/{version}/{name}", files.asset_of_version),
             *own.routes(),
             *(
                 Route(

@@ -87,7 +87,7 @@ _OVERVIEW: Final = (
 )
 _EXECUTIONS: Final = (
     Endpoint("/execution-outcomes", outcome_counts.execution_outcomes, example={"every": "hour"}),
-    Endpoint("/executions", execution_lists.executions, example={"status": "FAILED"}),
+    Endpoint("/executions", execution_lists.executions, example={"status": "COMPLETED"}),
     Endpoint("/playbook-versions", execution_lists.playbook_versions, example={"last": "7d"}),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),

@@ -18,8 +18,8 @@ _TOKEN: Final = {
     "token": {
         "type": "http",
         "scheme": "bearer",
-        "description": "The value of PROJECTOR_TOKEN. Without that setting, the server answers "
-        "local host names only, and needs no token.",
+        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server "
+        "answers local host names only, and needs no token.",
     }
 }
 _ETAG: Final = {
@@ -126,12 +126,13 @@ def _settings() -> dict[str, Any]:
     """The operation that needs no database."""
     return {
         "operationId": "settings",
-        "summary": "Which thresholds are set, and where is Grafana?",
+        "summary": "Which thresholds are set, where is Grafana, and what is to be read from Kafka?",
         "tags": ["overview"],
         "parameters": [],
         "responses": {
             "200": {
-                "description": "thresholds: warn and critical by figure. grafana: an address.",
+                "description": "thresholds: warn and critical by figure. grafana: an address, or "
+                "null. topics, brokers: of the normalizer.",
                 "content": {"application/json": {"schema": {"type": "object"}}},
             },
             **_problems(),

@@ -17,18 +17,10 @@ from projector.api.endpoints import ROOT
 from projector.api.queries import current_state
 from projector.api.responses import answer, etag_of
 from projector.api.snapshots import Reader
-from projector.api.thresholds import Thresholds
+from projector.api.visible_settings import VisibleSettings
 
 SETTINGS_PATH: Final = "/settings"
-
 _SCRAPE_S: Final = 2.0
-
-
-class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that a page may show. grafana: the address of Grafana; null if it is not set."""
-
-    thresholds: Thresholds
-    grafana: str | None
 
 
 class OwnPaths:

@@ -21,7 +21,7 @@ from normalizer.errors import ConfigurationError
 from projector.api.app import build
 from projector.api.idle_connections import IdleConnections, LimitedConnection
 from projector.api.snapshots import Reader
-from projector.api.thresholds import DEFAULT, Thresholds
+from projector.api.visible_settings import VisibleSettings
 
 LEAST_TOKEN: Final = 16
 
@@ -42,8 +42,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     connections: int = 4
     timeout_s: int = 5
     origins: tuple[str, ...] = ()
-    grafana: str | None = None
-    thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))
+    visible: VisibleSettings = VisibleSettings()
 
 
 async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> None:
@@ -65,8 +64,7 @@ async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> Non
                 token=settings.token,
                 host=settings.host,
                 origins=settings.origins,
-                thresholds=settings.thresholds,
-                grafana=settings.grafana,
+                visible=settings.visible,
             )
             server = Server(app)
             print_line(f"serving on {address_of(listener)}")
@@ -149,7 +147,8 @@ def _refuse_addresses(settings: ApiSettings) -> None:
             raise ConfigurationError(
                 f"--allow-origin {origin!r}: expected a whole origin, as https://grafana.example"
             )
-    if settings.grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", settings.grafana) is None:
+    grafana = settings.visible.grafana
+    if grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", grafana) is None:
         raise ConfigurationError("--grafana: expected an address, as https://grafana.example")
 
 

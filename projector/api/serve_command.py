@@ -4,7 +4,7 @@
 
 import asyncio
 import os
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -12,6 +12,7 @@ from normalizer.errors import ConfigurationError
 from projector.api.serve import ApiSettings
 from projector.api.serve import serve as run
 from projector.api.thresholds import DEFAULT, thresholds_of
+from projector.api.visible_settings import VisibleSettings
 from projector.database_session import database_url
 
 _DEFAULTS: Final = ", ".join(
@@ -84,15 +85,29 @@ _DEFAULTS: Final = ", ".join(
     show_envvar=True,
     help="Address of a Grafana with deploy/grafana/dashboards: the page links to it.",
 )
+@click.option(
+    "--topics",
+    envvar="KAFKA_TOPICS",
+    default="noetl.events",
+    show_default=True,
+    show_envvar=True,
+    help="Topics of the normalizer, separated by commas. The page names them until a record came.",
+)
+@click.option(
+    "--brokers",
+    envvar="KAFKA_BOOTSTRAP_SERVERS",
+    default="",
+    show_envvar=True,
+    help="Brokers of the normalizer, separated by commas: also only named.",
+)
 def serve(
     *,
     host: str,
     port: int,
     connections: int,
     timeout_s: int,
-    thresholds: tuple[str, ...],
     origins: tuple[str, ...],
-    grafana: str | None,
+    **shown: Any,
 ) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
 
@@ -132,11 +147,25 @@ def serve(
                     connections=connections,
                     timeout_s=timeout_s,
                     origins=origins,
-                    grafana=grafana,
-                    thresholds=thresholds_of(thresholds),
+                    visible=_visible(**shown),
                 ),
                 print_line=click.echo,
             )
         )
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _visible(
+    *, thresholds: tuple[str, ...], grafana: str | None, topics: str, brokers: str
+) -> VisibleSettings:
+    return VisibleSettings(
+        thresholds=thresholds_of(thresholds),
+        grafana=grafana,
+        topics=_listed(topics),
+        brokers=_listed(brokers),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))

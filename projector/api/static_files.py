@@ -40,7 +40,8 @@ class AssetFile(msgspec.Struct, frozen=True):
 class StaticFiles:
     """Files by name. No path of a request is ever used as a path on disk."""
 
-    def __init__(self, page: bytes, assets: Mapping[str, Path]) -> None:
+    def __init__(self, page: bytes, assets: Mapping[str, Path], version: str) -> None:
+        self._version = version
         self._page = _packed(page, ".html")
         self._assets = {name: _read(path) for name, path in assets.items()}
 
@@ -54,6 +55,16 @@ class StaticFiles:
         if file is None:
             raise NotFoundError("there is no such file")
         return _sent(request, file)
+
+    async def asset_of_version(self, request: Request) -> Response:
+        """The same under an address that changes with the files, so a browser keeps it for good.
+
+        Of another version, which a page has that was opened before an upgrade, it is not kept.
+        """
+        response = await self.asset(request)
+        if request.path_params["version"] == self._version:
+            response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        return response
 
 
 @cache  # tests build the app many times

@@ -11,7 +11,8 @@ import asyncpg
 import httpx
 import pytest
 
-from projector.api.thresholds import Threshold
+from projector.api.thresholds import Threshold, Thresholds
+from projector.api.visible_settings import VisibleSettings
 from tests.support.api_client import api_client, get_rows, insert_events
 from tests.support.stack import Database, Stack
 
@@ -21,9 +22,11 @@ FAILED: Final = ("FAILED", "ERROR", "CANCELLED")
 _FAMILY: Final = """
     insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
                                    parent_execution_id, source_topic, source_partition,
-                                   source_offset, context)
+                                   source_offset, context, trace_id)
     select 900 + number, 90 + number, 'playbook.started', 'flow', 'STARTED',
-           now() - make_interval(mins => 100 - number), parent, 'noetl.events', 2, 70 + number, '{}'
+           now() - make_interval(mins => 100 - number), parent, 'noetl.events', 2, 70 + number,
+           '{}',
+           case when number < 2 then '4bf92f3577b34da6a3ce929d0e0e4736' end
     from   (values (0, null), (1, 90), (2, 90), (3, 91), (4, 93)) as child (number, parent);
 
     insert into normalizer.redrive_attempts
@@ -85,6 +88,15 @@ async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient)
     assert [kind for kind, _ in await found(client, "noetl.events:1:2")] == ["gap"]
     for nothing in ("", "  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c"):
         assert await found(client, nothing) == [], nothing
+
+
+async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    expected = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
+
+    for text in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
+        assert await found(client, text) == expected
+    assert await found(client, trace.replace("4", "5")) == []
 
 
 async def test_names_are_found_exact_ones_first(client: httpx.AsyncClient) -> None:
@@ -212,18 +224,21 @@ async def test_tiles_are_what_the_views_say(
         "from projector.call_outcomes_by_attempt"
     )
     stuck = await connection.fetchval("select count(*) from projector.stuck_executions where begun")
-    thresholds = {
+    thresholds: Thresholds = {
         "executions_completed": Threshold(0.9, 0.5), "first_attempt_success": Threshold(1.0, 0.99),
         "error_rate": Threshold(0.5, 0.9), "retry_ratio": Threshold(0.5, 0.9),
         "stuck": Threshold(1, 10_000), "refused": Threshold(1, 2),
     }  # fmt: skip
-    async with api_client(filled.url, thresholds=thresholds) as client:
+    async with api_client(
+        filled.url, visible=VisibleSettings(thresholds=thresholds, brokers=("kafka:9092",))
+    ) as client:
         answer = (await client.get("/api/v1/tiles", params=DAY)).json()
         short = (await client.get("/api/v1/tiles", params={"last": "15m"})).json()
         settings = (await client.get("/api/v1/settings")).json()
 
     tiles = {tile["tile"]: tile for tile in answer["rows"]}
     assert set(tiles) == set(thresholds) == set(settings["thresholds"])
+    assert (settings["topics"], settings["brokers"]) == ([], ["kafka:9092"])
     assert tiles["first_attempt_success"]["value"] == succeeded / first
     assert tiles["first_attempt_success"]["level"] == "critical"
     assert tiles["retry_ratio"]["value"] == retries / first

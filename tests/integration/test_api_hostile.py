@@ -62,6 +62,9 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
             assert answer.status_code in (200, 400, 404), (field.name, value, answer.text)
             body = answer.json()
             if answer.status_code == 200 and value and field.name in _TEXTS:
+                if question.name == "tiles":
+                    assert body["calls"] == 0, (field.name, value)
+                    continue
                 assert body["rows"] == [], (field.name, value)
             if answer.status_code == 400:
                 assert body["reason"] == "invalid_parameter"

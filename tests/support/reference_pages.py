@@ -101,7 +101,7 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
     for parameter in one["parameters"]:
         meaning = parameter.get("description") or parameter["schema"].get("description", "")
         default = parameter["schema"].get("default")
-        if default is not None:
+        if default not in (None, ""):
             given = ", ".join(default) if isinstance(default, tuple) else default
             meaning = f"{meaning} Default: {given}."
         cells = (f"`{parameter['name']}`", _type(parameter["schema"]), meaning)

@@ -9,9 +9,11 @@ from typing import Any, Final, get_args
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from normalizer.core.shapes import SHAPES
 from normalizer.errors import REASONS, ConfigurationError
+from projector.api import serve_command
 from projector.api.answers import ApiAnswer, ApiRow
 from projector.api.api_errors import ERRORS, ApiError, InvalidParameterError
 from projector.api.api_metrics import ApiMetrics
@@ -25,7 +27,15 @@ from projector.api.queries.quarantine_detail import RULES
 from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
 from projector.api.queries.trends import MOST_INTERVALS, window_of
 from projector.api.responses import problem
-from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, TILES, level_of, thresholds_of
+from projector.api.serve import ApiSettings
+from projector.api.thresholds import (
+    DEFAULT,
+    LOWER_IS_WORSE,
+    TILES,
+    Threshold,
+    level_of,
+    thresholds_of,
+)
 
 NOW: Final = datetime(2026, 7, 10, 9, 20, 30, tzinfo=UTC)
 SPEC: Final = Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md"
@@ -224,3 +234,52 @@ def test_every_error_is_a_problem_that_the_page_describes(kind: type[ApiError]) 
     assert address == "/api"
     assert f'id="{anchor}"' in page
     assert body["title"] in page
+
+
+def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[ApiSettings] = []
+
+    async def start(settings: ApiSettings, **_: object) -> None:
+        started.append(settings)
+
+    monkeypatch.setattr("projector.api.serve_command.run", start)
+    environment = {
+        "DATABASE_URL": "postgresql://u@host/none",
+        "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",
+        "PROJECTOR_ALLOW_ORIGINS": "https://a.example https://b.example:3000",
+        "PROJECTOR_GRAFANA": "https://grafana.example/sub",
+        "KAFKA_TOPICS": "noetl.events, more.events",
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+    }
+
+    done = CliRunner().invoke(serve_command.serve, [], env=environment)
+
+    assert (done.exit_code, done.output) == (0, "")
+    (settings,) = started
+    assert settings.origins == ("https://a.example", "https://b.example:3000")
+    visible = settings.visible
+    assert visible.grafana == "https://grafana.example/sub"
+    assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
+    assert visible.thresholds["refused"] == DEFAULT["refused"]
+    assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--threshold", "error_rate=1"), "expected NAME=WARN,CRITICAL"),
+        (("--allow-origin", "*"), "expected a whole origin"),
+        (("--allow-origin", "https://a.example/path"), "expected a whole origin"),
+        (("--allow-origin", "https://u:p@a.example"), "expected a whole origin"),
+        (("--grafana", "javascript:alert(1)"), "expected an address"),
+        (("--grafana", 'https://a.example/"onclick='), "expected an address"),
+    ],
+)
+def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: str) -> None:
+    done = CliRunner().invoke(
+        serve_command.serve, arguments, env={"DATABASE_URL": "postgresql://u:secret@host/none"}
+    )
+
+    assert done.exit_code == 2
+    assert why in done.output
+    assert "secret" not in done.output

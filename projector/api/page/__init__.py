@@ -13,17 +13,24 @@ index.html loads theme.js, page.css and page.js; page.js opens a screen and draw
     dom.js tables.js spark.js charts.js         HTML nodes, tables, small trends, charts
 """
 
+import hashlib
 from pathlib import Path
+from typing import Final
 
-_LIBRARY = ("uplot.js", "uplot.css")
-_LOADED_BY_ITSELF = ("theme.js", "page.js", "uplot.js")
+_FOLDER: Final = Path(__file__).parent
+_LIBRARY: Final = ("uplot.js", "uplot.css")
+_LOADED_BY_ITSELF: Final = ("theme.js", "page.js", "uplot.js")
 
 
-def index(names: list[str]) -> bytes:
-    """index.html, with a preload for each module, so that they come in one round trip."""
-    modules = [name for name in names if name.endswith(".js") and name not in _LOADED_BY_ITSELF]
-    lines = [f'<link rel="modulepreload" href="/assets/{name}">' for name in modules]
-    page = Path(__file__).with_name("index.html").read_text()
+def index() -> bytes:
+    """index.html, which names its files by version and preloads each module.
+
+    A browser keeps the files of a version for good, and has all of them in one round trip.
+    """
+    at = f"/assets/{version()}/"
+    modules = (n for n in assets() if n.endswith(".js") and n not in _LOADED_BY_ITSELF)
+    lines = [f'<link rel="modulepreload" href="{at}{name}">' for name in modules]
+    page = (_FOLDER / "index.html").read_text().replace('"/assets/', f'"{at}')
     return page.replace("</head>", "\n".join([*lines, "</head>"])).encode()
 
 
@@ -32,7 +39,14 @@ def assets() -> dict[str, Path]:
 
     Without the charting library if it was installed without Maven: see setup.py.
     """
-    folder = Path(__file__).parent
-    library = (folder / "charts" / name for name in _LIBRARY)
-    files = [*sorted((folder / "assets").iterdir()), *(path for path in library if path.exists())]
+    library = (_FOLDER / "charts" / name for name in _LIBRARY)
+    files = [*sorted((_FOLDER / "assets").iterdir()), *(path for path in library if path.exists())]
     return {path.name: path for path in files}
+
+
+def version() -> str:
+    """A hash of all files: another one as soon as one of them changes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path in assets().items():
+        digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()

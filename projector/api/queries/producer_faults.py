@@ -69,7 +69,7 @@ class DriftParams(WindowParams, frozen=True, kw_only=True):
     ) = None
 
 
-class DriftFinding(ApiRow, frozen=True, kw_only=True):
+class DriftRow(ApiRow, frozen=True, kw_only=True):
     """A top-level key that is not documented, or not with this type; example: redacted."""
 
     shape: str
@@ -93,10 +93,8 @@ _DRIFT = Statement("""
 """)
 
 
-async def drift(snapshot: Snapshot, params: DriftParams) -> ApiAnswer[DriftFinding]:
+async def drift(snapshot: Snapshot, params: DriftParams) -> ApiAnswer[DriftRow]:
     """What do producers send that is not documented, or with another type than documented?"""
     since, until = params.bounds(snapshot.read_at)
     filters = {"shape": params.shape, "kind": params.kind}
-    return await run_query(
-        snapshot, _DRIFT, {"since": since, "until": until, **filters}, DriftFinding
-    )
+    return await run_query(snapshot, _DRIFT, {"since": since, "until": until, **filters}, DriftRow)

@@ -15,6 +15,8 @@ from projector.api.snapshots import Snapshot, Statement
 
 HITS_OF_A_KIND: Final = 10
 
+_TRACE: Final = re.compile("(?:00-)?([0-9a-fA-F]{32})(?:-[0-9a-fA-F]{16}-[0-9a-fA-F]{2})?")
+"""A trace id, or a whole traceparent."""
 _COORDINATES: Final = re.compile("(.{1,249}):([0-9]{1,9}):([0-9]{1,18})")
 
 Kind = Literal[
@@ -68,10 +70,14 @@ async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHi
             topic, partition, offset = coordinates.groups()
             place = {"topic": topic, "partition": int(partition), "offset": int(offset)}
             hits += await _hits(snapshot, _BY_COORDINATES, place)
+        trace = _TRACE.fullmatch(text)
+        if trace is not None:
+            hits += await _hits(snapshot, _BY_TRACE, {"trace": trace[1].lower()})
         execution = int64(text.partition(":")[0])
         if execution is not None and ":" in text:
             hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
-        hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
+        if not hits:
+            hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
     return answer_of(snapshot, hits)
 
 
@@ -168,6 +174,25 @@ _BY_COMMAND: Final = Statement("""
     where    execution_id = :execution::bigint and command_id = :command::text
     order by attempts desc
     limit    1
+""")
+
+_BY_TRACE: Final = Statement("""
+    select   'trace' as kind, :trace::text as label,
+             concat_ws(
+                 ', ', found.execution_id, nullif(execution.playbook, ''), execution.status,
+                 found.events || ' events'
+             ) as detail,
+             true as exact, array['execution', 'trace'] as names,
+             array[found.execution_id::text, :trace] as texts
+    from     (
+                 select   execution_id, count(*) as events, min(created_at) as first_at
+                 from     projector.locate_trace(:trace)
+                 group by execution_id
+                 order by first_at desc
+                 limit    10
+             ) as found
+    join     projector.executions as execution using (execution_id)
+    order by found.first_at desc, found.execution_id
 """)
 
 # Names and error classes as roll-ups have them: their number is bounded, that of events is not.

@@ -353,7 +353,8 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
 
         begun, bars = await page.evaluate(
             """async () => {
-                const { drawn } = await import("/assets/charts.js");
+                const module = document.querySelector("link[href$='charts.js']").href;
+                const { drawn } = await import(module);
                 const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
                 const total = (name) => traces.find((one) => one.name === name).y
                     .reduce((sum, one) => sum + one, 0);

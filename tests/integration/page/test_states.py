@@ -188,7 +188,7 @@ async def test_without_the_library_there_are_figures_and_a_word_about_charts(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
-        await page.route("**/assets/uplot.*", lambda route: route.fulfill(status=404))
+        await page.route("**/uplot.*", lambda route: route.fulfill(status=404))
         await page.goto(platform.url)
 
         await page.wait_for_selector("#outcomes >> text=installed without Maven")

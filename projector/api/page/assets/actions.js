@@ -70,7 +70,7 @@ function press(button, draw) {
 
 /** A file of the API, requested with the token that the page has. */
 async function saved(path, name) {
-  const blob = await get(path, new URLSearchParams(), new AbortController().signal, "application/x-ndjson");
+  const blob = await get(path, new URLSearchParams(), new AbortController().signal, { accept: "application/x-ndjson" });
   save(name, blob, "application/x-ndjson");
 }
 

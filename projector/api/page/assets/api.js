@@ -2,6 +2,8 @@
 
 const EVERY_MS = 5000;
 const TIMEOUT_MS = 30000;
+/** An answer that took longer than this ends a note that the page still waits. */
+const LATE_MS = 2500;
 /** What the server refuses is refused again: such a query is sent once. */
 const REFUSED = [400, 401, 403, 404, 421];
 
@@ -29,8 +31,8 @@ export class ApiError extends Error {
   }
 }
 
-/** A GET of the API with the token, or a failure as ApiError. */
-export async function get(path, query, signal, accept = "application/json") {
+/** A GET of the API with the token; null if the rows are those of the known ETag. Throws ApiError. */
+export async function get(path, query, signal, { accept = "application/json", known = null } = {}) {
   const token = sessionStorage.getItem("token");
   let response;
   try {
@@ -40,7 +42,11 @@ export async function get(path, query, signal, accept = "application/json") {
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
     if (response.ok && accept !== "application/json") return await response.blob();
-    if (response.ok) return { ...(await response.json()), etag: response.headers.get("etag") };
+    if (response.ok) {
+      const etag = response.headers.get("etag");
+      if (etag && etag === known) return await response.body.cancel().then(() => null);
+      return { ...(await response.json()), etag };
+    }
   } catch (error) {
     if (signal.aborted) throw error;
     throw new ApiError(0, "server_unavailable", String(error));
@@ -69,18 +75,22 @@ export class Query {
   async follow(signal, onAnswer, paused) {
     while (!signal.aborted) {
       if (!(document.hidden || paused()) || (!this.answer && !this.error)) {
-        await this.once(signal);
+        const changed = await this.once(signal);
         if (signal.aborted) return;
-        onAnswer(this);
+        if (changed) onAnswer(this);
       }
       await (this.error?.refused ? untilLive(signal) : pause(this.error ? EVERY_MS : this.every, signal));
     }
   }
 
+  /** Gives whether there is something to draw again: other rows, an error, or the end of one. */
   async once(signal) {
     this.waitingSince = Date.now();
+    let changed = this.error !== null;
     try {
-      this.take(await get(this.path, this.query, signal));
+      const answer = await get(this.path, this.query, signal, { known: this.answer?.etag });
+      changed ||= answer !== null;
+      this.answer = answer ?? this.answer;
       this.answeredAt = Date.now();
       answerCache.set(this.address, this.answer);
       if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);
@@ -88,17 +98,13 @@ export class Query {
     } catch (error) {
       if (signal.aborted) return;
       this.error = error;
+      changed = true;
       if (error.refused) this.answer = null;
       this.failingSince ??= this.waitingSince;
     }
+    const late = Date.now() - this.waitingSince > LATE_MS;
     this.waitingSince = null;
-  }
-
-  /** Equal rows stay the same object, so that nothing is drawn again for them. */
-  take(answer) {
-    const { etag, as_of, behind_s, read_at } = answer;
-    if (etag && this.answer?.etag === etag) Object.assign(this.answer, { as_of, behind_s, read_at });
-    else this.answer = answer;
+    return changed || late;
   }
 }
 

@@ -13,9 +13,9 @@ function library() {
   loading ??= new Promise((resolve) => {
     const style = document.createElement("link");
     style.rel = "stylesheet";
-    style.href = "/assets/uplot.css";
+    style.href = new URL("uplot.css", import.meta.url);
     const script = document.createElement("script");
-    script.src = "/assets/uplot.js";
+    script.src = new URL("uplot.js", import.meta.url);
     script.onload = () => resolve(window.uPlot);
     script.onerror = () => resolve(null);
     document.head.append(style, script);

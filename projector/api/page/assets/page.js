@@ -116,7 +116,7 @@ function draw() {
   const words = banner();
   patch($("banner"), words ? [words] : []);
   const charts = {};
-  const empty = screen.figures || address.view === "wall" ? firstRun(page.freshness.answer) : null;
+  const empty = screen.figures || address.view === "wall" ? firstRun(page.freshness.answer, page.settings.answer) : null;
   patch($("main"), [
     screen.figures ? headlineRow() : titleRow(),
     empty,

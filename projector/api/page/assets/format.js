@@ -4,6 +4,7 @@ export const STATUSES = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+const exact = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 /** 1,234 in full; from a million on with three digits: 1.23M. */
@@ -42,10 +43,10 @@ export function span(seconds) {
 
 const pad = (value) => String(value).padStart(2, "0");
 
-/** A number at an axis: 1.2k, 0.05. */
+/** A number at an axis: 125, 12.5K, 0.05. */
 export function tick(value) {
   if (value === null || value === undefined) return "–";
-  return Math.abs(value) >= 1000 ? compact.format(value) : few.format(value);
+  return Math.abs(value) >= 10000 ? compact.format(value) : exact.format(value);
 }
 
 /** Local time of a text or of milliseconds; with the day if it is not today, unless `always` without. */

@@ -2,6 +2,7 @@
 // greater than a JavaScript number can be.
 
 import { h } from "./dom.js";
+import { plural } from "./format.js";
 
 const TOKEN = /\s*([{}[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}[\],:"]+)/gy;
 const OPEN_BELOW = 2;
@@ -53,7 +54,7 @@ function node(name, one, depth, last) {
   }
   const [open, close] = one.kind === "object" ? "{}" : "[]";
   return h("details", { open: depth < OPEN_BELOW && one.entries.length <= OPEN_ITEMS },
-    h("summary", {}, label, open, h("small", {}, ` ${one.entries.length} ${one.kind === "object" ? "fields" : "items"} `)),
+    h("summary", {}, label, open, h("small", {}, ` ${plural(one.entries.length, one.kind === "object" ? "field" : "item")} `)),
     h("div", { class: "in" }, one.entries.map(([key, item], n) => node(key, item, depth + 1, n === one.entries.length - 1))),
     h("div", {}, close, comma));
 }

@@ -13,12 +13,13 @@ export const tileOf = (answer, name) => answer?.rows.find((row) => row.tile === 
 /** +1.3 points, -12: against the window of the same length before. */
 export function change(tile, { ratio = false } = {}) {
   if (!tile || tile.change === null || tile.change === undefined) return "";
-  const sign = tile.change > 0 ? "+" : tile.change < 0 ? "−" : "±";
+  const sign = tile.change > 0 ? "+" : "−";
   const size = Math.abs(tile.change);
-  return ratio ? `${sign}${(size * 100).toFixed(1)} points` : `${sign}${count(size)}`;
+  if (size < (ratio ? 0.0005 : 1)) return "as before";
+  return `${sign}${ratio ? `${(size * 100).toFixed(1)} points` : count(size)} vs before`;
 }
 
-const versus = (tile, options) => (change(tile, options) ? `, ${change(tile, options)} vs before` : "");
+const versus = (tile, options) => (change(tile, options) ? `, ${change(tile, options)}` : "");
 const trend = (tile, answer) => tile && spark(tile.trend ?? [], { unfinished: answer.unfinished, level: tile.level });
 
 /** The most important figures; `live`: age of the data in seconds, records per second. */

@@ -43,7 +43,7 @@ export function wall(address) {
       cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
         ({ tiles: answer }) => {
           const tile = tileOf(answer, "refused");
-          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile) && `${change(tile)} vs before`].filter(Boolean).join(", "),
+          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile)].filter(Boolean).join(", "),
             state: STATES[tile?.level] ?? (tile?.value ? "warn" : null), chart: trend(answer, "refused", "refused", "error", "bar") };
         }),
     ],
@@ -54,7 +54,7 @@ function ratio(answer, name, detail) {
   const tile = tileOf(answer, name);
   const moved = change(tile, { ratio: true });
   return { value: percent(tile?.value ?? null), state: STATES[tile?.level] ?? null,
-    detail: tile ? `${detail(tile)}${moved ? `, ${moved} vs before` : ""}` : "" };
+    detail: tile ? `${detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
 }
 
 /** The height that is left for a chart, in rem: two rows of cells on one screen. */

@@ -1,7 +1,8 @@
 -- migrate:up
 
--- What a search and the pages of an error and of a quarantined record read: where an event is, by its
--- id or by the coordinates of its record; the calls of one error; the tries to redrive a record.
+-- What a search and the pages of an error and of a quarantined record read: where an event is, by
+-- its id, its trace or the coordinates of its record; the calls of one error; the tries to redrive
+-- a record.
 
 -- Both functions act for their owner, because readers may not read the log itself. Each statement
 -- has the bounds of one partition: without them it would lock every partition with its indexes.
@@ -81,7 +82,8 @@ begin
 end
 $$;
 
--- Only events that carry a trace are in it. By hash: trace ids are random, and this is half as large.
+-- Only events that carry a trace are in it. By hash, because trace ids are random, and this is half
+-- as large.
 create index events_by_trace on normalizer.events (hashtext(trace_id)) where trace_id is not null;
 comment on index normalizer.events_by_trace is
     'Query: the executions of a trace (search).';
@@ -152,7 +154,8 @@ declare
     meant record;
 begin
     for meant in
-        select described.column_name, col_description('projector.calls'::regclass, attnum) as meaning
+        select described.column_name,
+               col_description('projector.calls'::regclass, attnum) as meaning
         from   information_schema.columns as described
         join   pg_attribute on attrelid = 'projector.calls'::regclass
                            and attname = described.column_name
@@ -184,7 +187,8 @@ comment on column projector.redrive_attempts.normalizer_version is
 comment on column projector.redrive_attempts.job_id is 'id of the redrive';
 comment on column projector.redrive_attempts.run is 'number of its run, from 1';
 
-grant select on projector.failed_calls, projector.redrive_attempts to normalizer_writer, projector_reader;
+grant select on projector.failed_calls, projector.redrive_attempts
+    to normalizer_writer, projector_reader;
 
 insert into migrations.applied (version) values ('0016') on conflict do nothing;
 

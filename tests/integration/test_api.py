@@ -203,6 +203,40 @@ async def test_a_filter_leaves_what_it_names(
     assert {str(row[column]) for row in rows} <= set(wanted)
 
 
+_PARENT_AND_CHILD: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   parent_execution_id, context, command_id, error, shape)
+    select row_number() over (), execution_id, event_type, 'fetch', status,
+           now() - interval '5 minutes', parent, context::jsonb, command_id, error, 'executor'
+    from   (values (1, 'playbook.started', 'RUNNING', null, '{"path":"a"}', null, null),
+                   (2, 'playbook.started', 'RUNNING', 1, '{"path":"b","version":"2"}', null, null),
+                   (1, 'call.done', 'COMPLETED', null, '{}', '1:fetch:7', null),
+                   (2, 'call.done', 'ERROR', null, '{}', '2:fetch:8', 'no route to "x1"'))
+           as sent (execution_id, event_type, status, parent, context, command_id, error)
+"""
+
+
+async def test_calls_are_filtered_by_their_execution_and_executions_by_their_calls(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_PARENT_AND_CHILD)
+    await connection.close()
+
+    async with api_client(database.url) as client:
+        calls = [
+            await get_rows(client, "calls", **filters)
+            for filters in ({"version": "2"}, {"parent": "1"}, {"command": "2:fetch:8"})
+        ]
+        executions = [
+            await get_rows(client, "executions", **filters)
+            for filters in ({"command": "2:fetch:8"}, {"error_class": "no route to ?"})
+        ]
+
+    assert [[row["command_id"] for row in rows] for rows in calls] == [["2:fetch:8"]] * 3
+    assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 2
+
+
 async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:
     cell = next(row for row in await get_rows(client, "error-rate-by-attempt") if row["failed"] > 0)
     failures = await get_rows(

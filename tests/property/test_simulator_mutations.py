@@ -28,7 +28,7 @@ from normalizer.core.rules import (
     timestamps,
 )
 from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import RecordRefused
+from normalizer.core.wire_values import ABSENT, RecordRefused
 from simulator.ledger_file import Line
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import compare_in_memory, simulated_log
@@ -45,6 +45,8 @@ def _only_the_execution(shared: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
 _RICH = Mix(
+    children=0.3,
+    deployments={"layers": 4.0},
     in_flight=25,
     failing=0.3,
     poison=0.05,
@@ -306,6 +308,25 @@ def ignore_a_bad_secondary_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(normalize, "resolve_secondary_id", read)
 
 
+def forget_what_a_stored_row_keeps(patch: pytest.MonkeyPatch) -> None:
+    read = wire_event._read_deep
+    patch.setattr(
+        wire_event,
+        "_read_deep",
+        lambda payload, result: read(payload, msgspec.structs.replace(result, context=ABSENT)),
+    )
+
+
+def forget_the_parent_in_the_context(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        normalize,
+        "resolve_parent_execution_id",
+        lambda event, event_type, own_id: identifiers.resolve_secondary_id(
+            event, "parent_execution_id"
+        ),
+    )
+
+
 _SEEN_AS: dict[Mutation, str] = {
     count_tries_from_one: "differs in attempts",
     count_retries_as_tries: "differs in attempts",
@@ -344,6 +365,8 @@ _SEEN_AS: dict[Mutation, str] = {
     hide_authors: "differs in extra",
     keep_passwords_in_addresses: "differs in error",
     ignore_a_bad_secondary_id: "differs in catalog_id",
+    forget_what_a_stored_row_keeps: "differs in status",
+    forget_the_parent_in_the_context: "differs in parent_execution_id",
 }
 
 

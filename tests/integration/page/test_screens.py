@@ -140,6 +140,50 @@ async def test_every_other_question_is_on_the_second_screen(
     assert every - requested <= ELSEWHERE
 
 
+async def test_the_lists_behind_the_dashboard_agree_with_sql(
+    browser: Browser, platform: Platform
+) -> None:
+    fetch = platform.connection.fetch
+    async with looking(browser, f"{platform.url}/?last=30d&show=errors") as page:
+        await fully_drawn(page)
+        groups = await cells(page, "#groups")
+        rows = await fetch(
+            """
+            select   error_class, sum(calls)::bigint as n
+            from     projector.failures_by_error
+            group by error_class
+            """
+        )
+        assert {row[0]: row[2] for row in groups} == {
+            row["error_class"].strip() or "(no text)": f"{row['n']:,}" for row in rows
+        }
+
+        await page.goto(f"{platform.url}/?last=30d&show=retries")
+        await fully_drawn(page)
+        while await page.locator(".more[aria-expanded=false]").count():
+            await page.locator(".more[aria-expanded=false]").first.click()
+        workers = await cells(page, "#workers")
+        rows = await fetch(
+            """
+            select   worker_id, sum(calls)::bigint as calls, sum(failed)::bigint as failed
+            from     projector.worker_failures
+            group by worker_id
+            """
+        )
+        assert {row[0]: row[1:3] for row in workers} == {
+            row["worker_id"] or "(unknown)": [f"{row['calls']:,}", f"{row['failed']:,}"]
+            for row in rows
+        }
+
+        await page.goto(f"{platform.url}/?last=30d&show=quarantine")
+        await fully_drawn(page)
+        refused = await platform.connection.fetchval(
+            "select sum(refused) from projector.quarantine_by_reason"
+        )
+        shown = await page.locator("#reasons b").all_inner_texts()
+        assert sum(int(one.replace(",", "")) for one in shown) == refused
+
+
 def _endpoint(response: Response) -> str:
     return response.url.partition("/api/v1/")[2].partition("?")[0]
 

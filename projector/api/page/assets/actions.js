@@ -40,6 +40,10 @@ export function listen({ go, draw, open }) {
     event.target.closest("details").open = false;
     go(link(page.address, changes));
   });
+  document.addEventListener("pointerdown", (event) => event.target.closest?.(".picker") || closePicker());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && closePicker()) document.querySelector(".picker summary").focus();
+  });
   const token = document.getElementById("token");
   token.addEventListener("close", () => {
     const value = document.getElementById("token-value");
@@ -47,6 +51,13 @@ export function listen({ go, draw, open }) {
     value.value = "";
     open();
   });
+}
+
+/** Gives whether it was open. */
+function closePicker() {
+  const picker = document.querySelector(".picker[open]");
+  if (picker) picker.open = false;
+  return picker !== null;
 }
 
 function press(button, draw) {

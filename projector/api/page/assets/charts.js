@@ -99,7 +99,7 @@ function plan(uPlot, element, spec) {
   ];
   const options = {
     width: element.clientWidth, height: Math.round(rem * (spec.height ?? 13)), ms: 1,
-    padding: [rem * 0.5, rem * 0.4, 0, 0],
+    padding: [rem * 0.5, rem * 1.2, 0, 0],
     series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
     scales: { x: { time: true, range: (_, least, most) => edges(spec, least, most) },
       y: { range: (_, least, most) => [0, Math.max(most ?? 0, 1e-9) * 1.06] } },

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
@@ -32,7 +32,6 @@ from projector.api.thresholds import Thresholds
 from projector.api.visible_settings import VisibleSettings
 
 _log = structlog.get_logger()
-_PAGE: Final = Path(page.__file__).with_name("index.html")
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,12 +53,13 @@ def build(
     metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    files = StaticFiles(_PAGE, page.assets())
+    files = StaticFiles(page.index(), page.assets(), page.version())
     own = OwnPaths(reader, metrics, document(ENDPOINTS, token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
             Route("/assets/{name}", files.asset),
+            Route("/assets/{version}/{name}", files.asset_of_version),
             *own.routes(),
             *(
                 Route(

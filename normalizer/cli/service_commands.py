@@ -12,8 +12,7 @@ from typing import Any
 import click
 import uvloop
 
-from normalizer import settings as settings_of
-from normalizer import telemetry
+from normalizer import environment, telemetry
 from normalizer.cli.exits import FAILED, FOUND, MISUSED, load_settings, run_or_exit
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError, NormalizerError
@@ -62,7 +61,7 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
     telemetry.configure(
         level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
     )
-    for mistake in settings_of.unknown_variables(os.environ):
+    for mistake in environment.unknown_variables(os.environ):
         telemetry.get_logger().warning("unknown_variable", why=mistake)
 
     async def serve() -> None:

@@ -129,13 +129,8 @@ def _envelope(
 
     execution_id = resolve_execution_id(event)
     own_id = resolve_event_id(event)
-    created_at, created_rank = resolve_created_at(
-        event, own_id, recorded, in_log=record.topic is not None
-    )
-    if created_at is None and record.topic is not None:
-        raise RecordRefused(
-            "missing_time", "created_at: expected a time, got none, and the log has none"
-        )
+    in_log = record.topic is not None
+    created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
     keep_child_execution_id(event)
 

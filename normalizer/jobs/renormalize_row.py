@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.coercions import coercion_of
 from normalizer.core.denormalize import denormalize
 from normalizer.core.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
@@ -35,15 +36,6 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     detail: str
-
-
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: str
-    field: str = ""
-    original: msgspec.Raw = msgspec.field(name="from", default=msgspec.Raw(b""))
-
-
-_coercion: Final[msgspec.json.Decoder[_Coercion]] = msgspec.json.Decoder(_Coercion)
 
 
 def renormalize_row(
@@ -102,7 +94,7 @@ def _with_other_coercions(
         return coercions
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
-        coercion = _coercion.decode(each)
+        coercion = coercion_of(each)
         if coercion.rule in SET_BY_STORE or (
             coercion.original
             and not _has_value(record, coercion.field.split("."), coercion.original)

@@ -25,8 +25,8 @@ from tests.support.stack import Cluster, Database
 from tests.support.table_rows import connected
 from tests.support.waiting import moment
 
-EVENTS: Final = 20_000
-KILLS: Final = 6
+EVENTS: Final = 12_000
+KILLS: Final = 4
 
 _STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_parts"
 

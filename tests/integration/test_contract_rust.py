@@ -89,6 +89,7 @@ def test_the_crates_own_tests_pass() -> None:
     assert "test result: ok. 10 passed" in said
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(
     "CI" not in os.environ and shutil.which("cargo-clippy") is None,
     reason="no clippy: apt-get install rust-web-clippy",

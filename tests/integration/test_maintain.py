@@ -43,7 +43,7 @@ from tests.support.table_rows import claimed, open_store, pages_of, partitions_l
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)

@@ -18,7 +18,7 @@ from tests.support.projection_oracle import Row
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
 
 
 @ONE_PARTITION
-@pytest.mark.parametrize("frozen_s", [0.0, 2.0])
+@pytest.mark.parametrize("frozen_s", [pytest.param(0.0, marks=pytest.mark.soak), 2.0])
 async def test_under_a_frozen_process_it_stops_the_partition(
     database: Database,
     topic: Topic,

@@ -27,7 +27,7 @@ from tests.support.stack import Database
 from tests.support.table_rows import pages_of
 from tests.support.view_rows import T0, event
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 DEDUP_ALWAYS: Final = Scope()
 HALF_AN_HOUR: Final = timedelta(minutes=30)

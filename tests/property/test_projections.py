@@ -31,7 +31,7 @@ from tests.support.stack import Database
 from tests.support.view_rows import differences, view_differences
 
 by_hand = settings(
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 """One transaction an example, rolled back."""

@@ -63,15 +63,20 @@ _RICH = Mix(
 )
 
 
+Play = tuple[list[RawRecord], list[Line]]
+
+
 @pytest.fixture(scope="module")
-def play() -> tuple[list[RawRecord], list[Line]]:
-    return simulated_log(_RICH, 11, 4_000)
+def plays() -> tuple[Play, Play]:
+    """A short one, in which most mutations show, and a long one for the others."""
+    return simulated_log(_RICH, 11, 400), simulated_log(_RICH, 11, 4_000)
 
 
-async def test_the_core_as_it_is_agrees(play: tuple[list[RawRecord], list[Line]]) -> None:
-    report = await compare_in_memory(*play, Normalizer().normalize)
+async def test_the_core_as_it_is_agrees(plays: tuple[Play, Play]) -> None:
+    for play in plays:
+        report = await compare_in_memory(*play, Normalizer().normalize)
 
-    assert report.agrees, "\n".join(report.lines())
+        assert report.agrees, "\n".join(report.lines())
 
 
 @pytest.fixture(autouse=True)
@@ -388,11 +393,14 @@ def _forget() -> None:
 async def test_a_broken_rule_is_seen(
     mutation: Mutation,
     kind: str,
-    play: tuple[list[RawRecord], list[Line]],
+    plays: tuple[Play, Play],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mutation(monkeypatch)
 
-    report = await compare_in_memory(*play, Normalizer().normalize)
+    short, long = plays
+    report = await compare_in_memory(*short, Normalizer().normalize)
+    if kind not in report.differences:
+        report = await compare_in_memory(*long, Normalizer().normalize)
 
     assert kind in report.differences, "\n".join(report.lines())

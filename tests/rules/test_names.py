@@ -90,23 +90,3 @@ def test_no_module_name_is_used_twice() -> None:
             where[path.stem].append(str(path.relative_to(ROOT)))
 
     assert {name: files for name, files in where.items() if len(files) > 1} == {}
-
-
-def test_the_sizes_of_functions_and_modules_are_bounded() -> None:
-    """Tables of data may be longer."""
-    tables = {"projector/views/catalog.py", "projector/views/operator_questions.py"}
-    sizes: list[tuple[str, int, int]] = []
-    for path in _tracked("projector"):
-        name = str(path.relative_to(ROOT))
-        if path.suffix not in {".py", ".js"} or name in tables:
-            continue
-        text = path.read_text()
-        sizes.append((name, len(text.splitlines()), 300))
-        if path.suffix == ".py":
-            sizes += [
-                (f"{name}: {node.name}", (node.end_lineno or 0) - node.lineno + 1, 60)
-                for node in ast.walk(ast.parse(text))
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
-
-    assert [(name, lines) for name, lines, most in sizes if lines > most] == []

@@ -12,8 +12,8 @@ from normalizer.cli.conformance import LEVELS, read_cases
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
+from normalizer.environment import load
 from normalizer.errors import REASONS
-from normalizer.settings import load
 from tests.contract import FOLDER, contract_files
 from tests.vectors.corpus import parse_json
 

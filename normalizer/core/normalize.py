@@ -104,6 +104,7 @@ def _outcome(
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
         shape = record.shape or detect_shape(of_keys, event_type)
+        keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
@@ -132,7 +133,6 @@ def _envelope(
     in_log = record.topic is not None
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
-    keep_child_execution_id(event)
 
     # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(

@@ -147,7 +147,6 @@ def _envelope(
     in_log = record.topic is not None
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
-    keep_child_execution_id(event)
 
     # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(

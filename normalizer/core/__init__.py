@@ -5,6 +5,7 @@ In the order an event meets them:
 raw_record      a record as a log holds it
 bounds          the limits of a record, checked over its bytes
 prefilter       one fast search for secrets, unstorable text and extreme numbers
+json_in_text    finds JSON inside other text
 sanitize        removes what the search found
 unstorable      replaces text that PostgreSQL cannot hold
 samples         the beginning of a refused value that operators may see

@@ -120,6 +120,9 @@ def _outcome(
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
         shape = record.shape or shape or detect_shape(of_keys, event_type)
+        if headers.replaced:
+            event.coercions += unstorable_coercions(headers.replaced)
+        keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
@@ -134,8 +137,6 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Apply every rule, in the order in which reasons to refuse count (#l2)."""
-    if headers.replaced:
-        event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index
 
     command_id = resolve_command_id(event)
@@ -147,7 +148,6 @@ def _envelope(
     in_log = record.topic is not None
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
-    keep_child_execution_id(event)
 
     # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(

@@ -1,6 +1,7 @@
 """What the pages link to is there."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
-from tests.support.doc_pages import blocks
+from tests.support.doc_pages import DOCS, apply_diff, blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -105,6 +106,21 @@ def test_the_event_that_is_followed_becomes_what_the_flow_shows() -> None:
     assert isinstance(outcome, Envelope)
     assert to_canonical(outcome).decode() == event
     assert (outcome.shape, outcome.evidence) == ("executor", 222)
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_every_diff_of_a_page_fits_its_file(page: str, tmp_path: Path) -> None:
+    """Without the servers that the tests need which walk these pages."""
+    for block in blocks(page):
+        match block.info.split():
+            case ["diff", name]:
+                changed = tmp_path / name
+                if not changed.exists():
+                    changed.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(ROOT / name, changed)
+                apply_diff(changed, block.text)
+            case _:
+                pass
 
 
 def test_a_decision_has_the_number_of_its_file() -> None:

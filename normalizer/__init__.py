@@ -13,7 +13,7 @@ snowflake     mints, reads and derives ids
 jsontext      JSON that keeps its numbers as they were written
 store/        writes a batch in one transaction; the only code that writes events
 
-jobs/         backfill, renormalize, redrive, export: with the same core and store
+jobs/         backfill, redrive, renormalize, redact, forget, export: same core and store
 files/        reads records from files
 cli/          the commands
 up/           runs the whole stack on this machine

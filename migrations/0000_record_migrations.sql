@@ -27,6 +27,11 @@ create table if not exists migrations.schema_migrations (
     constraint schema_migrations_pkey primary key (version)
 );
 
+comment on table migrations.schema_migrations is
+    'Private: the versions that were applied, in the form that dbmate reads.';
+comment on column migrations.schema_migrations.version is
+    'Digits at the front of the file''s name.';
+
 -- The service checks at start that the database is new enough.
 grant usage on schema migrations to public;
 grant select on migrations.applied to public;

@@ -62,6 +62,10 @@ comment on column normalizer.layout.protocol is
 -- continues in the next one, and a clock that steps back cannot repeat an id.
 create sequence normalizer.snowflake_clock as bigint minvalue 0 start 0;
 
+comment on sequence normalizer.snowflake_clock is
+    'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 '
+    'UTC << 12, plus a number within the millisecond.';
+
 -- Locked while the clock is read and set. It is a table and not an advisory lock because anybody
 -- may take an advisory lock, while only the owner may lock this table.
 create table normalizer.snowflake_lock ();
@@ -115,6 +119,9 @@ comment on function normalizer.gen_snowflake() is
 
 
 create sequence normalizer.batch_id as bigint;
+
+comment on sequence normalizer.batch_id is
+    'Private: the numbers of the transactions that write events. A rollback leaves one out.';
 
 create table normalizer.events (
     event_id            bigint           not null default normalizer.gen_snowflake(),
@@ -201,7 +208,8 @@ comment on column normalizer.events.merge_flags is
 comment on column normalizer.events.coercions is
     'Values whose meaning was changed or guessed, with the original. Null if there are none.';
 comment on column normalizer.events.source_topic is
-    'Coordinates of the record that stored the row: the Kafka topic. A later report of the '
+    'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name '
+    'for what a job read from there; sql for a row inserted by hand. A later report of the '
     'event does not change them.';
 comment on column normalizer.events.batch_id is
     'Number of the transaction that wrote the row, from a sequence.';
@@ -214,7 +222,8 @@ comment on index normalizer.events_by_execution is
 create index events_by_command on normalizer.events ((execution_id + 0), hashtext(command_id))
     where command_id is not null;
 comment on index normalizer.events_by_command is
-    'Query: all events of one command, from which its attempts are rebuilt.';
+    'Query: all events of one command, from which its attempts are rebuilt. It asks for '
+    'execution_id + 0, so that no index on execution_id alone can serve it.';
 -- Several ranges for each block, because partitions are at very different offsets: 40 times less to
 -- read, measured.
 create index events_by_source on normalizer.events
@@ -234,8 +243,8 @@ create table normalizer.retention_horizon (
 insert into normalizer.retention_horizon default values;
 
 comment on table normalizer.retention_horizon is
-    'Private: one row. An event is ignored as expired if Kafka received its record before '
-    'expired_before (or, without a Kafka time, if its created_at is earlier). Every '
+    'Private: one row. An event is ignored as expired if the time of its record in Kafka (or, '
+    'without one, its created_at) is before expired_before. Every '
     'transaction that writes events reads it. expired_before never decreases. Why, and who '
     'raises it: 0009_create_retention.sql.';
 
@@ -271,9 +280,11 @@ comment on table normalizer.event_partitions is
     'Private: the partitions of events, each with its lowest and highest event_id. A migration '
     'that adds partitions adds them here too. Readers and writers put these bounds into their '
     'queries, so that a query visits few partitions.';
+comment on index normalizer.event_partitions_low is
+    'No two partitions begin at the same id.';
 comment on column normalizer.event_partitions.application_from is
     'First time of an id of the application''s (or the derived) layout in this partition; null '
-    'for partitions without a time.';
+    'for partitions without a time. Layouts: docs/spec/wire-shapes.md#g1.';
 comment on column normalizer.event_partitions.doubled_from is
     'First time of an id of the doubled layout in this partition; null for partitions without '
     'one.';
@@ -614,6 +625,8 @@ create table normalizer.quarantine (
 comment on table normalizer.quarantine is
     'Private: every refused record or event, with its reason and coordinates. Reason skipped: '
     'an operator skipped it with `normalizer position skip`.';
+comment on index normalizer.quarantine_by_source is
+    'One entry for each record or event. Query: was this record refused already (replay)?';
 comment on column normalizer.quarantine.redriven_at is
     'When a redrive stored the record. The entry stays, because the ledger counts it where it '
     'was refused.';

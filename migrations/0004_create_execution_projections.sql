@@ -54,8 +54,8 @@ comment on column projector.execution_facts.active_at is
     '(command.completed and similar, workflow.*): those normally follow the end.';
 comment on column projector.execution_facts.playbook_ranked is
     'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step '
-    'of a lifecycle event; the time; the playbook (shortened, because it is part of keys); its '
-    'version. The least value wins.';
+    'of a lifecycle event; the time; the playbook (its first 200 characters, because it is '
+    'part of keys); its version. The least value wins.';
 comment on column projector.execution_facts.completed is
     'Number of events that end it as COMPLETED. Each outcome has its own count and first time.';
 comment on column projector.execution_facts.counted_playbook_ranked is
@@ -854,7 +854,9 @@ comment on index projector.executions_by_begin is
     'after (measured: 400,000 executions, 2 % late).';
 create index executions_by_parent on projector.execution_facts (parent_execution_id)
     where parent_execution_id is not null;
-comment on index projector.executions_by_parent is 'Query: executions that one execution started.';
+comment on index projector.executions_by_parent is
+    'Query: executions that one execution started (API: the tree of an execution, and lists by '
+    'parent).';
 create index archived_by_begin on projector.archived_executions (counted_begun)
     where counted_begun is not null;
 comment on index projector.archived_by_begin is

@@ -1,7 +1,57 @@
 -- The schema that the migrations in this folder create, as pg_dump shows it. For reading only: the
 -- bodies of functions are in the migrations. Of the partitions of normalizer.events, only
--- events_hashed is listed, because it alone has an extra index.
+-- events_hashed is listed, because it alone has an extra index; its columns and its other indexes
+-- are those of events.
 -- Generated: python -m tests.support.schema_dump
+--
+-- Tables, each at `CREATE TABLE name`:
+--     normalizer.events
+--     migrations.applied
+--     migrations.schema_migrations
+--     normalizer.archived_rows
+--     normalizer.assigned_ids
+--     normalizer.dedup_horizon
+--     normalizer.drift_findings
+--     normalizer.event_partitions
+--     normalizer.events_hashed
+--     normalizer.forgotten_executions
+--     normalizer.gaps
+--     normalizer.job_batches
+--     normalizer.job_parts
+--     normalizer.job_refusals
+--     normalizer.jobs
+--     normalizer.layout
+--     normalizer.merged_records
+--     normalizer.position_changes
+--     normalizer.quarantine
+--     normalizer.quarantine_raw
+--     normalizer.redrive_attempts
+--     normalizer.retention_horizon
+--     normalizer.snowflake_lock
+--     normalizer.source_heartbeats
+--     normalizer.source_positions
+--     projector.after
+--     projector.divergences
+--     projector.verifications
+--     projector.archived_calls
+--     projector.archived_executions
+--     projector.arrival_hours
+--     projector.event_hours
+--     projector.event_minutes
+--     projector.call_facts
+--     projector.execution_facts
+--     projector.before
+--     projector.call_hours
+--     projector.call_times
+--     projector.event_kinds
+--     projector.coercion_hours
+--     projector.error_hours
+--     projector.execution_hours
+--     projector.maintenance_state
+--     projector.quarantine_hours
+--     projector.retry_minutes
+--     projector.shards
+--     projector.worker_hours
 
 
 CREATE SCHEMA migrations;
@@ -268,58 +318,7 @@ CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, m
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET jit TO 'off'
-    AS $_$
-declare
-    compacting smallint[];
-    keys       text;
-    sums       text;
-    adds       text;
-    aggregated bigint;
-begin
-    execute format(
-        'select array_agg(distinct shard order by shard) from %1$I '
-        'where %2$I >= $1 and %2$I < $2 and shard > 0',
-        counter_table, time_column
-    )
-    into  compacting
-    using since, until;
-    if compacting is null then
-        return 0;
-    end if;
-    perform
-    from     projector.shards
-    where    shards.shard = any(0::smallint || compacting)
-    order by shards.shard
-    for update;
-    select string_agg(quote_ident(attname), ', ' order by attnum)
-    into   keys
-    from   pg_attribute
-    where  attrelid = compact_shards.counter_table::regclass
-    and    attnum > 0
-    and    not attisdropped
-    and    attname <> 'shard'
-    and    attname <> all(compact_shards.measures);
-    select string_agg(format('sum(%I)', measure), ', '),
-           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', measure), ', ')
-    into   sums, adds
-    from   unnest(compact_shards.measures) as measure;
-    execute format(
-        'with gone as ('
-        '    delete from %1$I where %2$I >= $1 and %2$I < $2 and shard = any($3) returning *'
-        '), added as ('
-        '    insert into %1$I as counted (%3$s, shard, %4$s)'
-        '    select %3$s, 0, %5$s from gone group by %3$s'
-        '    on conflict (%3$s, shard) do update set %6$s'
-        ') select count(*) from gone',
-        counter_table, time_column, keys,
-        (select string_agg(quote_ident(measure), ', ') from unnest(measures) as measure),
-        sums, adds
-    )
-    into aggregated
-    using since, until, compacting;
-    return aggregated;
-end
-$_$;
+    ; -- body: 0009_create_retention.sql
 
 CREATE FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint DEFAULT NULL::smallint) RETURNS void
     LANGUAGE plpgsql
@@ -392,6 +391,7 @@ CREATE SEQUENCE normalizer.batch_id
     NO MINVALUE
     NO MAXVALUE
     CACHE 1;
+COMMENT ON SEQUENCE normalizer.batch_id IS 'Private: the numbers of the transactions that write events. A rollback leaves one out.';
 
 
 SET default_tablespace = '';
@@ -442,7 +442,7 @@ CREATE TABLE normalizer.events (
 )
 PARTITION BY RANGE (event_id);
 COMMENT ON TABLE normalizer.events IS 'The log of canonical events: one row for each event, whatever wire shape brought it. The columns are the fields of the canonical envelope (docs/spec/envelope.md).';
-COMMENT ON COLUMN normalizer.events.event_id IS 'Id of the event, unique in the table.';
+COMMENT ON COLUMN normalizer.events.event_id IS 'Id of the event.';
 COMMENT ON COLUMN normalizer.events.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN normalizer.events.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN normalizer.events.step IS 'Name of the step; empty if there is none.';
@@ -452,7 +452,7 @@ COMMENT ON COLUMN normalizer.events.max_attempts IS 'Number of attempts that are
 COMMENT ON COLUMN normalizer.events.created_at IS 'When the event happened, by the producer''s clock.';
 COMMENT ON COLUMN normalizer.events.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN normalizer.events.command_id IS 'Id of the command; null if the event names none.';
-COMMENT ON COLUMN normalizer.events.iteration IS 'Index in a loop; null outside of loops.';
+COMMENT ON COLUMN normalizer.events.iteration IS 'Index in a loop, from 0; null outside of loops.';
 COMMENT ON COLUMN normalizer.events.node_type IS 'Kind of step, in the producer''s words.';
 COMMENT ON COLUMN normalizer.events.catalog_id IS 'Id of the playbook in the catalog.';
 COMMENT ON COLUMN normalizer.events.parent_event_id IS 'Id of the event that caused this one.';
@@ -467,14 +467,14 @@ COMMENT ON COLUMN normalizer.events.coercions IS 'Values whose meaning was chang
 COMMENT ON COLUMN normalizer.events.evidence IS 'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted from one by the producer, 0 default. Tens, status: 2 a failure that was declared or found in the result, 1 another declared status, 0 derived from the event type. Ones, created_at: 2 from the producer, 1 from the snowflake id, 0 from Kafka.';
 COMMENT ON COLUMN normalizer.events.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN normalizer.events.normalizer_version IS 'Version of the rules that made the row.';
-COMMENT ON COLUMN normalizer.events.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic. A later report of the event does not change them.';
+COMMENT ON COLUMN normalizer.events.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name for what a job read from there; sql for a row inserted by hand. A later report of the event does not change them.';
 COMMENT ON COLUMN normalizer.events.source_incarnation IS 'Coordinates of the record: how often the topic was deleted and created again.';
 COMMENT ON COLUMN normalizer.events.source_partition IS 'Coordinates of the record: the partition.';
 COMMENT ON COLUMN normalizer.events.source_offset IS 'Coordinates of the record: its offset.';
 COMMENT ON COLUMN normalizer.events.source_index IS 'Coordinates of the event: its index in the record, from 0.';
 COMMENT ON COLUMN normalizer.events.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN normalizer.events.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
-COMMENT ON COLUMN normalizer.events.recorded_at IS 'When Kafka received the record; null without a Kafka time.';
+COMMENT ON COLUMN normalizer.events.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
 COMMENT ON COLUMN normalizer.events.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
 COMMENT ON COLUMN normalizer.events.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
@@ -482,53 +482,12 @@ COMMENT ON COLUMN normalizer.events.ingested_at IS 'When the row was stored.';
 CREATE FUNCTION projector.events_at(event_ids bigint[]) RETURNS SETOF normalizer.events
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-declare
-    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    near record;
-begin
-    for near in
-        select   min(event_id) as low, max(event_id) as high,
-                 array_agg(distinct event_id) as event_ids
-        from     unnest(events_at.event_ids) as event_id
-        group by width_bucket(event_id, lows)
-    loop
-        return query execute
-            'select * from normalizer.events '
-            'where event_id between $1 and $2 and event_id = any((select $3)::bigint[])'
-            using near.low, near.high, near.event_ids;
-    end loop;
-end
-$_$;
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.events_of(execution_ids bigint[]) RETURNS SETOF normalizer.events
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-declare
-    lows constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    near record;
-begin
-    for near in
-        select   min(region.least) as low, max(region.greatest) as high,
-                 array_agg(known.execution_id) as execution_ids
-        from     execution_facts as known
-        cross join lateral (
-            values (known.least_event_id, known.greatest_event_id),
-                   (known.least_derived_id, known.greatest_derived_id),
-                   (known.least_hashed_id, known.greatest_hashed_id)
-        ) as region (least, greatest)
-        where    known.execution_id = any(events_of.execution_ids)
-        and      region.least is not null
-        group by width_bucket(region.least, lows), width_bucket(region.greatest, lows)
-    loop
-        return query execute
-            'select * from normalizer.events '
-            'where event_id between $1 and $2 and execution_id = any((select $3)::bigint[])'
-            using near.low, near.high, near.execution_ids;
-    end loop;
-end
-$_$;
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.execution_losses(reports projector.execution_report[]) RETURNS SETOF projector.execution_loss
     LANGUAGE plpgsql STABLE
@@ -576,84 +535,17 @@ CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recor
 CREATE FUNCTION projector.locate_event(event_id bigint) RETURNS SETOF projector.located_event
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-begin
-    return query execute
-        'select event_id, execution_id, event_type, step, status, created_at, source_index, false '
-        'from normalizer.events where event_id = $1'
-        using locate_event.event_id;
-end
-$_$;
+    ; -- body: 0016_create_search.sql
 
 CREATE FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) RETURNS SETOF projector.located_event
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-#variable_conflict use_column
-declare
-    part   record;
-    report record;
-begin
-    -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
-    for part in
-        select low, high
-        from   normalizer.event_partitions
-        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
-    loop
-        return query execute
-            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
-            'false from normalizer.events where event_id between $1 and $2 '
-            'and source_topic = $3 and source_partition = $4 and source_offset = $5'
-            using part.low, part.high, locate_record.topic, locate_record.partition,
-                  locate_record.source_offset;
-    end loop;
-    -- 2. Merged reports, by blocks of 4,096 offsets.
-    for report in
-        select entry.event_id, entry.source_index
-        from   normalizer.merged_records as merged
-        cross join lateral unnest(
-            merged.source_offsets, merged.source_indexes, merged.event_ids
-        ) as entry (source_offset, source_index, event_id)
-        where  merged.source_topic = locate_record.topic
-        and    merged.source_incarnation in (
-                   select position.incarnation
-                   from   normalizer.source_positions as position
-                   where  position.topic = locate_record.topic
-                   and    position.partition = locate_record.partition
-               )
-        and    merged.source_partition = locate_record.partition
-        and    merged.offset_block = locate_record.source_offset >> 12
-        and    entry.source_offset = locate_record.source_offset
-    loop
-        return query
-            select event_id, execution_id, event_type, step, status, created_at,
-                   report.source_index::integer, true
-            from   locate_event(report.event_id);
-    end loop;
-end
-$_$;
+    ; -- body: 0016_create_search.sql
 
 CREATE FUNCTION projector.locate_trace(trace_id text) RETURNS SETOF projector.located_event
     LANGUAGE plpgsql STABLE SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-declare
-    part record;
-begin
-    for part in
-        select low, high
-        from   normalizer.event_partitions
-        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
-    loop
-        return query execute
-            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
-            'false from normalizer.events where event_id between $1 and $2 '
-            'and trace_id is not null and hashtext(trace_id) = hashtext($3) and trace_id = $3 '
-            'limit 1000'
-            using part.low, part.high, locate_trace.trace_id;
-    end loop;
-end
-$_$;
+    ; -- body: 0016_create_search.sql
 
 CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -778,75 +670,7 @@ CREATE FUNCTION projector.rename_counts(counter_table text, text_column text, ol
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     SET jit TO 'off'
-    AS $_$
-declare
-    used  smallint[];
-    keys  text;
-    now   text;
-    sums  text;
-    adds  text;
-    idle  text;
-    names text;
-    went  bigint;
-begin
-    -- 1. The shards.
-    execute format(
-        'select array_agg(distinct shard) from %I where %I = any($1)', counter_table, text_column
-    )
-    into  used
-    using old_values;
-    perform
-    from     projector.shards
-    where    shards.shard = any(0::smallint || used)
-    order by shards.shard
-    for update;
-
-    -- 2. The columns: keys, and measures that are summed.
-    select string_agg(format('gone.%I', attname), ', ' order by attnum)
-               filter (where attnum = any(conkey)),
-           string_agg(
-               case attname when rename_counts.text_column then 'renamed.now'
-                            else format('gone.%I', attname) end,
-               ', ' order by attnum
-           ) filter (where attnum = any(conkey)),
-           string_agg(quote_ident(attname), ', ' order by attnum)
-               filter (where attnum <> all(conkey)),
-           string_agg(format('sum(gone.%I)', attname), ', ' order by attnum)
-               filter (where attnum <> all(conkey)),
-           string_agg(format('%1$I = counted.%1$I + excluded.%1$I', attname), ', ')
-               filter (where attnum <> all(conkey)),
-           string_agg(format('sum(gone.%I) = 0', attname), ' and ')
-               filter (where attnum <> all(conkey))
-    into   keys, now, names, sums, adds, idle
-    from   pg_attribute
-    join   pg_constraint on conrelid = attrelid and contype = 'p'
-    where  attrelid = rename_counts.counter_table::regclass
-    and    attnum > 0
-    and    not attisdropped
-    and    attname <> 'shard';
-    -- 3. The counts.
-    execute format(
-        'with idle as ('
-        '    select %2$s from %1$I as gone where gone.%3$I = any($1) and gone.shard >= 0'
-        '    group by %2$s having %8$s'
-        '), gone as ('
-        '    delete from %1$I as gone where gone.%3$I = any($1)'
-        '    and (gone.shard < 0 or (%2$s) in (select * from idle)) returning *'
-        '), added as ('
-        '    insert into %1$I as counted (%9$s, shard, %5$s)'
-        '    select %4$s, gone.shard, %6$s'
-        '    from gone join unnest($1, $2) as renamed (was, now) on renamed.was = gone.%3$I'
-        '    where gone.shard < 0'
-        '    group by %4$s, gone.shard'
-        '    on conflict (%9$s, shard) do update set %7$s'
-        ') select count(*) from gone',
-        counter_table, keys, text_column, now, names, sums, adds, idle, replace(keys, 'gone.', '')
-    )
-    into  went
-    using old_values, new_values;
-    return went;
-end
-$_$;
+    ; -- body: 0014_create_erasure.sql
 
 CREATE FUNCTION projector.repair_executions(execution_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -882,64 +706,7 @@ CREATE FUNCTION projector.stale_retry_links(changed projector.call_id[], old_fai
 CREATE FUNCTION projector.stored_call_events(commands projector.call_command[]) RETURNS SETOF projector.call_event
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    AS $_$
-declare
-    lows  constant bigint[] := array(select low from normalizer.event_partitions order by low);
-    names constant text[] := array(select name from normalizer.event_partitions order by low);
-    near  record;
-begin
-    for near in
-        select   slot, array_agg(wanted.execution_id) as execution_ids,
-                 array_agg(wanted.command_id) as command_ids
-        from     unnest(stored_call_events.commands) as wanted
-        left join execution_facts as known using (execution_id)
-        cross join lateral (
-            values (known.least_event_id, known.greatest_event_id),
-                   (known.least_derived_id, known.greatest_derived_id),
-                   (known.least_hashed_id, known.greatest_hashed_id),
-                   (
-                       case when known.execution_id is null then -9223372036854775808 end,
-                       9223372036854775807
-                   )
-        ) as region (least, greatest)
-        cross join lateral generate_series(
-            width_bucket(region.least, lows), width_bucket(region.greatest, lows)
-        ) as slot
-        group by slot
-    loop
-        return query execute format(
-            $query$
-                select event.event_id, event.execution_id, event.command_id, kind.event_class,
-                       kind.role,
-                       case
-                           when kind.role = 'done' then '0'
-                           when kind.role = 'ended' and not (
-                               kind.outcome = 'COMPLETED'
-                               and coalesce(event.context @> '{"pending_callback": true}', false)
-                           ) then '1'
-                       end,
-                       case when event.evidence >= 100 then event.attempts end, event.created_at,
-                       call_status(event.status, kind.outcome), microseconds(event.duration),
-                       nullif(left(event.error, 1000), ''), nullif(event.step, ''),
-                       nullif(event.worker_id, ''), event.max_attempts, event.iteration
-                from   unnest($1, $2) as wanted (execution_id, command_id)
-                cross join lateral (
-                    select *
-                    from   normalizer.%I as stored
-                    where  stored.execution_id + 0 = wanted.execution_id
-                    and    hashtext(stored.command_id) = hashtext(wanted.command_id)
-                    and    stored.command_id = wanted.command_id
-                    offset 0
-                ) as event
-                join   event_kinds as kind on kind.event_type = event.event_type
-                where  kind.subject = 'call'
-            $query$,
-            names[near.slot]
-        )
-        using near.execution_ids, near.command_ids;
-    end loop;
-end
-$_$;
+    ; -- body: 0006_create_call_triggers.sql
 
 CREATE FUNCTION projector.take_shard() RETURNS smallint
     LANGUAGE plpgsql
@@ -977,6 +744,7 @@ COMMENT ON COLUMN migrations.applied.applied_by IS 'Role that applied it.';
 CREATE TABLE migrations.schema_migrations (
     version character varying NOT NULL
 );
+COMMENT ON TABLE migrations.schema_migrations IS 'Private: the versions that were applied, in the form that dbmate reads.';
 COMMENT ON COLUMN migrations.schema_migrations.version IS 'Digits at the front of the file''s name.';
 
 CREATE TABLE normalizer.archived_rows (
@@ -1013,7 +781,7 @@ COMMENT ON COLUMN normalizer.assigned_ids.source_incarnation IS 'Coordinates of 
 COMMENT ON COLUMN normalizer.assigned_ids.source_partition IS 'Coordinates of the record: the partition.';
 COMMENT ON COLUMN normalizer.assigned_ids.source_offset IS 'Coordinates of the record: its offset.';
 COMMENT ON COLUMN normalizer.assigned_ids.source_index IS 'Coordinates of the event: its index in the record, from 0.';
-COMMENT ON COLUMN normalizer.assigned_ids.event_id IS 'Id of the event, unique in the table.';
+COMMENT ON COLUMN normalizer.assigned_ids.event_id IS 'Id of the event.';
 
 CREATE TABLE normalizer.dedup_horizon (
     topic text NOT NULL,
@@ -1029,7 +797,7 @@ COMMENT ON TABLE normalizer.dedup_horizon IS 'Private: dedup_offset for what has
 COMMENT ON COLUMN normalizer.dedup_horizon.topic IS 'Kafka topic, or the name of a file or table that a job reads.';
 COMMENT ON COLUMN normalizer.dedup_horizon.incarnation IS 'How often the topic was deleted and created again, from 0.';
 COMMENT ON COLUMN normalizer.dedup_horizon.partition IS 'Partition of the topic.';
-COMMENT ON COLUMN normalizer.dedup_horizon.next_offset IS 'The offset after the highest one that was written.';
+COMMENT ON COLUMN normalizer.dedup_horizon.next_offset IS 'An upper bound: no writer has written a record from this offset on. Jobs announce 65,536 offsets ahead of what they write.';
 COMMENT ON COLUMN normalizer.dedup_horizon.cluster_id IS 'Id of the Kafka cluster; "file" if records were read from a file.';
 COMMENT ON COLUMN normalizer.dedup_horizon.last_offset IS 'Offset of the last record that was read.';
 COMMENT ON COLUMN normalizer.dedup_horizon.last_recorded_ms IS 'Kafka time of that record, milliseconds since 1970.';
@@ -1072,7 +840,7 @@ COMMENT ON TABLE normalizer.event_partitions IS 'Private: the partitions of even
 COMMENT ON COLUMN normalizer.event_partitions.name IS 'Name of the partition, in schema normalizer.';
 COMMENT ON COLUMN normalizer.event_partitions.low IS 'Least event_id in the partition.';
 COMMENT ON COLUMN normalizer.event_partitions.high IS 'Greatest event_id in the partition.';
-COMMENT ON COLUMN normalizer.event_partitions.application_from IS 'First time of an id of the application''s (or the derived) layout in this partition; null for partitions without a time.';
+COMMENT ON COLUMN normalizer.event_partitions.application_from IS 'First time of an id of the application''s (or the derived) layout in this partition; null for partitions without a time. Layouts: docs/spec/wire-shapes.md#g1.';
 COMMENT ON COLUMN normalizer.event_partitions.doubled_from IS 'First time of an id of the doubled layout in this partition; null for partitions without one.';
 
 CREATE TABLE normalizer.events_hashed (
@@ -1238,8 +1006,8 @@ CREATE TABLE normalizer.job_refusals (
 COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them, give them another key, or change a row merged from several records.';
 COMMENT ON COLUMN normalizer.job_refusals.job_id IS 'Id of the job, made from its kind and its options.';
 COMMENT ON COLUMN normalizer.job_refusals.run IS 'Number of the run, from 1.';
-COMMENT ON COLUMN normalizer.job_refusals.event_id IS 'Id of the event, unique in the table.';
-COMMENT ON COLUMN normalizer.job_refusals.reason IS 'Reason, one of a fixed list.';
+COMMENT ON COLUMN normalizer.job_refusals.event_id IS 'Id of the event.';
+COMMENT ON COLUMN normalizer.job_refusals.reason IS 'A reason of normalizer.quarantine, or not_one_event, key_changes or merged_row.';
 COMMENT ON COLUMN normalizer.job_refusals.detail IS 'The reason in a sentence.';
 
 CREATE TABLE normalizer.jobs (
@@ -1382,7 +1150,7 @@ COMMENT ON COLUMN normalizer.quarantine.source_partition IS 'Coordinates of the 
 COMMENT ON COLUMN normalizer.quarantine.source_offset IS 'Coordinates of the record: its offset.';
 COMMENT ON COLUMN normalizer.quarantine.source_index IS 'Coordinates of the event: its index in the record, from 0.';
 COMMENT ON COLUMN normalizer.quarantine.value_bytes IS 'Size of the record''s value in bytes.';
-COMMENT ON COLUMN normalizer.quarantine.recorded_at IS 'When Kafka received the record; null without a Kafka time.';
+COMMENT ON COLUMN normalizer.quarantine.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
 COMMENT ON COLUMN normalizer.quarantine.sample IS 'The first 2 kB of the record, on its first refusal. Null if they are not text, if they may contain a secret, or after retention deleted the bytes.';
 COMMENT ON COLUMN normalizer.quarantine.batch_id IS 'Number of the transaction that wrote the row.';
 COMMENT ON COLUMN normalizer.quarantine.quarantined_at IS 'When the record was refused.';
@@ -1436,7 +1204,7 @@ COMMENT ON TABLE normalizer.redrive_attempts IS 'Private: every try to redrive a
 COMMENT ON COLUMN normalizer.redrive_attempts.quarantine_id IS 'Number of the entry.';
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_at IS 'When it was tried.';
 COMMENT ON COLUMN normalizer.redrive_attempts.tried_by IS 'Who started the redrive.';
-COMMENT ON COLUMN normalizer.redrive_attempts.normalizer_version IS 'Version of the rules that made the row.';
+COMMENT ON COLUMN normalizer.redrive_attempts.normalizer_version IS 'Version of the rules of the try.';
 COMMENT ON COLUMN normalizer.redrive_attempts.outcome IS 'redriven, refused or gone (the bytes were deleted).';
 COMMENT ON COLUMN normalizer.redrive_attempts.detail IS 'The outcome in a sentence.';
 COMMENT ON COLUMN normalizer.redrive_attempts.job_id IS 'Id of the job, made from its kind and its options.';
@@ -1447,8 +1215,8 @@ CREATE TABLE normalizer.retention_horizon (
     one_row boolean DEFAULT true NOT NULL,
     CONSTRAINT retention_horizon_one_row CHECK (one_row)
 );
-COMMENT ON TABLE normalizer.retention_horizon IS 'Private: one row. An event is ignored as expired if Kafka received its record before expired_before (or, without a Kafka time, if its created_at is earlier). Every transaction that writes events reads it. expired_before never decreases. Why, and who raises it: 0009_create_retention.sql.';
-COMMENT ON COLUMN normalizer.retention_horizon.expired_before IS 'Events that Kafka received before this time are ignored.';
+COMMENT ON TABLE normalizer.retention_horizon IS 'Private: one row. An event is ignored as expired if the time of its record in Kafka (or, without one, its created_at) is before expired_before. Every transaction that writes events reads it. expired_before never decreases. Why, and who raises it: 0009_create_retention.sql.';
+COMMENT ON COLUMN normalizer.retention_horizon.expired_before IS 'Events whose record has an earlier time in Kafka are ignored.';
 COMMENT ON COLUMN normalizer.retention_horizon.one_row IS 'Always true: the table has one row.';
 
 CREATE SEQUENCE normalizer.snowflake_clock
@@ -1457,6 +1225,7 @@ CREATE SEQUENCE normalizer.snowflake_clock
     MINVALUE 0
     NO MAXVALUE
     CACHE 1;
+COMMENT ON SEQUENCE normalizer.snowflake_clock IS 'Private: the clock of gen_snowflake(), one ascending number: milliseconds since 2024-01-01 UTC << 12, plus a number within the millisecond.';
 
 CREATE TABLE normalizer.snowflake_lock (
 );
@@ -1593,7 +1362,7 @@ CREATE TABLE projector.after (
     CONSTRAINT after_is_empty CHECK (false)
 );
 COMMENT ON TABLE projector.after IS 'Private: always empty. Stands in for the rows after a statement if it has none.';
-COMMENT ON COLUMN projector.after.event_id IS 'Id of the event, unique in the table.';
+COMMENT ON COLUMN projector.after.event_id IS 'Id of the event.';
 COMMENT ON COLUMN projector.after.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.after.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN projector.after.step IS 'Name of the step; empty if there is none.';
@@ -1603,7 +1372,7 @@ COMMENT ON COLUMN projector.after.max_attempts IS 'Number of attempts that are a
 COMMENT ON COLUMN projector.after.created_at IS 'When the event happened, by the producer''s clock.';
 COMMENT ON COLUMN projector.after.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN projector.after.command_id IS 'Id of the command; null if the event names none.';
-COMMENT ON COLUMN projector.after.iteration IS 'Index in a loop; null outside of loops.';
+COMMENT ON COLUMN projector.after.iteration IS 'Index in a loop, from 0; null outside of loops.';
 COMMENT ON COLUMN projector.after.node_type IS 'Kind of step, in the producer''s words.';
 COMMENT ON COLUMN projector.after.catalog_id IS 'Id of the playbook in the catalog.';
 COMMENT ON COLUMN projector.after.parent_event_id IS 'Id of the event that caused this one.';
@@ -1618,14 +1387,14 @@ COMMENT ON COLUMN projector.after.coercions IS 'Values whose meaning was changed
 COMMENT ON COLUMN projector.after.evidence IS 'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted from one by the producer, 0 default. Tens, status: 2 a failure that was declared or found in the result, 1 another declared status, 0 derived from the event type. Ones, created_at: 2 from the producer, 1 from the snowflake id, 0 from Kafka.';
 COMMENT ON COLUMN projector.after.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.after.normalizer_version IS 'Version of the rules that made the row.';
-COMMENT ON COLUMN projector.after.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic. A later report of the event does not change them.';
+COMMENT ON COLUMN projector.after.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name for what a job read from there; sql for a row inserted by hand. A later report of the event does not change them.';
 COMMENT ON COLUMN projector.after.source_incarnation IS 'Coordinates of the record: how often the topic was deleted and created again.';
 COMMENT ON COLUMN projector.after.source_partition IS 'Coordinates of the record: the partition.';
 COMMENT ON COLUMN projector.after.source_offset IS 'Coordinates of the record: its offset.';
 COMMENT ON COLUMN projector.after.source_index IS 'Coordinates of the event: its index in the record, from 0.';
 COMMENT ON COLUMN projector.after.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN projector.after.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
-COMMENT ON COLUMN projector.after.recorded_at IS 'When Kafka received the record; null without a Kafka time.';
+COMMENT ON COLUMN projector.after.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
 COMMENT ON COLUMN projector.after.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
 COMMENT ON COLUMN projector.after.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN projector.after.ingested_at IS 'When the row was stored.';
@@ -1758,7 +1527,7 @@ COMMENT ON COLUMN projector.agreement.sample_verified_at IS 'when a sample of it
 
 CREATE TABLE projector.archived_calls OF projector.call_event;
 COMMENT ON TABLE projector.archived_calls IS 'Private: deleted events of calls. Attempts are computed from these and from the stored events, because a later event can still change which attempt an event without a number is of. Deleted with the calls when their execution is forgotten.';
-COMMENT ON COLUMN projector.archived_calls.event_id IS 'Id of the event, unique in the table.';
+COMMENT ON COLUMN projector.archived_calls.event_id IS 'Id of the event.';
 COMMENT ON COLUMN projector.archived_calls.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.archived_calls.command_id IS 'Id of the command.';
 COMMENT ON COLUMN projector.archived_calls.event_class IS 'Class of the event type (projector.event_kinds).';
@@ -1772,7 +1541,7 @@ COMMENT ON COLUMN projector.archived_calls.error IS 'Error text; null if there i
 COMMENT ON COLUMN projector.archived_calls.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN projector.archived_calls.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN projector.archived_calls.max_attempts IS 'Number of attempts that are allowed in all; null if not declared.';
-COMMENT ON COLUMN projector.archived_calls.iteration IS 'Index in a loop; null outside of loops.';
+COMMENT ON COLUMN projector.archived_calls.iteration IS 'Index in a loop, from 0; null outside of loops.';
 
 CREATE TABLE projector.archived_executions (
     execution_id bigint NOT NULL,
@@ -1830,7 +1599,7 @@ CREATE TABLE projector.arrival_hours (
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.arrival_hours IS 'Private: events by hour of recorded_at (of created_at without a Kafka time), shape, evidence and lateness. Views: late_arrivals, defaults_by_shape.';
-COMMENT ON COLUMN projector.arrival_hours.hour IS 'Start of the hour, UTC.';
+COMMENT ON COLUMN projector.arrival_hours.hour IS 'Start of the hour of recorded_at, or of created_at without it, UTC.';
 COMMENT ON COLUMN projector.arrival_hours.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.arrival_hours.evidence IS 'Three digits: where attempts, status and created_at came from (see normalizer.events).';
 COMMENT ON COLUMN projector.arrival_hours.lateness IS 'Time from created_at to recorded_at. 0: not known. 1: created_at is more than 1 s later. 2: under 1 s. 3: under 10 s. 4: under 1 min. 5: under 10 min. 6: under 1 h. 7: under 1 day. 8: longer.';
@@ -1934,12 +1703,12 @@ COMMENT ON COLUMN projector.call_facts.claimed_at IS 'When a worker claimed the 
 COMMENT ON COLUMN projector.call_facts.started_at IS 'When the worker started.';
 COMMENT ON COLUMN projector.call_facts.finished_at IS 'When the attempt ended; null while it runs.';
 COMMENT ON COLUMN projector.call_facts.outcome_ranked IS 'End value (projector.end_value, end_time): how the attempt ended. The least value wins; of two outcomes at one time, the worse. End values begin with 0 if call.done or call.error reported them and with 1 if the end of the command did: the call itself decides. finished_at is the time in this value.';
-COMMENT ON COLUMN projector.call_facts.duration_ranked IS 'End value: reported duration in microseconds (projector.encode_bigint).';
-COMMENT ON COLUMN projector.call_facts.error_ranked IS 'End value: error text, at most 1,000 characters.';
-COMMENT ON COLUMN projector.call_facts.step_ranked IS 'Ranked value: name of the step.';
-COMMENT ON COLUMN projector.call_facts.worker_ranked IS 'Ranked value: id of the worker.';
-COMMENT ON COLUMN projector.call_facts.max_attempts_ranked IS 'Ranked value: allowed attempts (projector.encode_bigint).';
-COMMENT ON COLUMN projector.call_facts.iteration IS 'Index in a loop; null outside of loops.';
+COMMENT ON COLUMN projector.call_facts.duration_ranked IS 'End value, as outcome_ranked: reported duration in microseconds (projector.encode_bigint).';
+COMMENT ON COLUMN projector.call_facts.error_ranked IS 'End value, as outcome_ranked: error text, at most 1,000 characters.';
+COMMENT ON COLUMN projector.call_facts.step_ranked IS 'Ranked value (projector.encode_time: 17 characters that sort by time, then the value; the least wins): name of the step.';
+COMMENT ON COLUMN projector.call_facts.worker_ranked IS 'Ranked value, as step_ranked: id of the worker.';
+COMMENT ON COLUMN projector.call_facts.max_attempts_ranked IS 'Ranked value, as step_ranked: allowed attempts (projector.encode_bigint).';
+COMMENT ON COLUMN projector.call_facts.iteration IS 'Index in a loop, from 0; null outside of loops.';
 COMMENT ON COLUMN projector.call_facts.failed_before IS 'When the failure before a retry ended: of the same command, or of the same step and iteration. Null for first attempts.';
 
 CREATE TABLE projector.execution_facts (
@@ -1991,7 +1760,7 @@ COMMENT ON COLUMN projector.execution_facts.greatest_derived_id IS 'Greatest der
 COMMENT ON COLUMN projector.execution_facts.least_hashed_id IS 'Least hashed event_id: from 2^62 + 2^61.';
 COMMENT ON COLUMN projector.execution_facts.greatest_hashed_id IS 'Greatest hashed event_id: from 2^62 + 2^61.';
 COMMENT ON COLUMN projector.execution_facts.highest_attempts IS 'Highest attempts of its events.';
-COMMENT ON COLUMN projector.execution_facts.playbook_ranked IS 'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step of a lifecycle event; the time; the playbook (shortened, because it is part of keys); its version. The least value wins.';
+COMMENT ON COLUMN projector.execution_facts.playbook_ranked IS 'Four texts: 0 if context.path of a begin event has the playbook, or 1 if it is the step of a lifecycle event; the time; the playbook (its first 200 characters, because it is part of keys); its version. The least value wins.';
 COMMENT ON COLUMN projector.execution_facts.catalog_id IS 'Id of the playbook in the catalog.';
 COMMENT ON COLUMN projector.execution_facts.parent_execution_id IS 'Id of the execution that started this one.';
 COMMENT ON COLUMN projector.execution_facts.completed IS 'Number of events that end it as COMPLETED. Each outcome has its own count and first time.';
@@ -2076,7 +1845,7 @@ CREATE TABLE projector.before (
     CONSTRAINT before_is_empty CHECK (false)
 );
 COMMENT ON TABLE projector.before IS 'Private: always empty. Stands in for the rows before a statement if it has none.';
-COMMENT ON COLUMN projector.before.event_id IS 'Id of the event, unique in the table.';
+COMMENT ON COLUMN projector.before.event_id IS 'Id of the event.';
 COMMENT ON COLUMN projector.before.execution_id IS 'Id of the execution.';
 COMMENT ON COLUMN projector.before.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN projector.before.step IS 'Name of the step; empty if there is none.';
@@ -2086,7 +1855,7 @@ COMMENT ON COLUMN projector.before.max_attempts IS 'Number of attempts that are 
 COMMENT ON COLUMN projector.before.created_at IS 'When the event happened, by the producer''s clock.';
 COMMENT ON COLUMN projector.before.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN projector.before.command_id IS 'Id of the command; null if the event names none.';
-COMMENT ON COLUMN projector.before.iteration IS 'Index in a loop; null outside of loops.';
+COMMENT ON COLUMN projector.before.iteration IS 'Index in a loop, from 0; null outside of loops.';
 COMMENT ON COLUMN projector.before.node_type IS 'Kind of step, in the producer''s words.';
 COMMENT ON COLUMN projector.before.catalog_id IS 'Id of the playbook in the catalog.';
 COMMENT ON COLUMN projector.before.parent_event_id IS 'Id of the event that caused this one.';
@@ -2101,14 +1870,14 @@ COMMENT ON COLUMN projector.before.coercions IS 'Values whose meaning was change
 COMMENT ON COLUMN projector.before.evidence IS 'Three digits that say where values came from. Hundreds, attempts: 2 declared, 1 counted from one by the producer, 0 default. Tens, status: 2 a failure that was declared or found in the result, 1 another declared status, 0 derived from the event type. Ones, created_at: 2 from the producer, 1 from the snowflake id, 0 from Kafka.';
 COMMENT ON COLUMN projector.before.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.before.normalizer_version IS 'Version of the rules that made the row.';
-COMMENT ON COLUMN projector.before.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic. A later report of the event does not change them.';
+COMMENT ON COLUMN projector.before.source_topic IS 'Coordinates of the record that stored the row: the Kafka topic; file: or pg: and a name for what a job read from there; sql for a row inserted by hand. A later report of the event does not change them.';
 COMMENT ON COLUMN projector.before.source_incarnation IS 'Coordinates of the record: how often the topic was deleted and created again.';
 COMMENT ON COLUMN projector.before.source_partition IS 'Coordinates of the record: the partition.';
 COMMENT ON COLUMN projector.before.source_offset IS 'Coordinates of the record: its offset.';
 COMMENT ON COLUMN projector.before.source_index IS 'Coordinates of the event: its index in the record, from 0.';
 COMMENT ON COLUMN projector.before.headers IS 'Headers of the record, redacted.';
 COMMENT ON COLUMN projector.before.trace_id IS 'Trace that the record belongs to, from its traceparent header.';
-COMMENT ON COLUMN projector.before.recorded_at IS 'When Kafka received the record; null without a Kafka time.';
+COMMENT ON COLUMN projector.before.recorded_at IS 'Time of the record in Kafka: the producer''s clock under CreateTime, the broker''s under LogAppendTime; null without one.';
 COMMENT ON COLUMN projector.before.merge_flags IS 'Bits. 1: a report that named no step was merged into a row that has one. 2: the same for the command. 4: a report changed the row. 8: another event has the same event_id. 16: another event of the same execution and class has it, or the reports of this row name two steps.';
 COMMENT ON COLUMN projector.before.batch_id IS 'Number of the transaction that wrote the row, from a sequence.';
 COMMENT ON COLUMN projector.before.ingested_at IS 'When the row was stored.';
@@ -2133,7 +1902,7 @@ COMMENT ON COLUMN projector.call_hours.step IS 'Name of the step; empty if there
 COMMENT ON COLUMN projector.call_hours.attempts IS 'Number of attempts before this one; 0 is the first attempt.';
 COMMENT ON COLUMN projector.call_hours.status IS 'Canonical status, in capitals.';
 COMMENT ON COLUMN projector.call_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
-COMMENT ON COLUMN projector.call_hours.calls IS 'Number of attempts.';
+COMMENT ON COLUMN projector.call_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 COMMENT ON COLUMN projector.call_hours.timed IS 'Number of attempts with a known duration.';
 COMMENT ON COLUMN projector.call_hours.duration_us IS 'Sum of the known durations, in microseconds. Numeric: a bigint would overflow at 3.5 million calls of 30 days.';
 COMMENT ON COLUMN projector.call_hours.exhausted IS 'Number of failed attempts that were the last allowed one.';
@@ -2162,7 +1931,7 @@ COMMENT ON COLUMN projector.call_outcomes_by_attempt.playbook IS 'path of the pl
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.status IS 'canonical status';
-COMMENT ON COLUMN projector.call_outcomes_by_attempt.calls IS 'attempts of commands';
+COMMENT ON COLUMN projector.call_outcomes_by_attempt.calls IS 'number of finished attempts (rows of projector.calls)';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.succeeded IS 'attempts that completed';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.failed IS 'attempts that ended FAILED, ERROR or CANCELLED';
 COMMENT ON COLUMN projector.call_outcomes_by_attempt.exhausted IS 'failed attempts that were the last allowed one';
@@ -2187,9 +1956,9 @@ COMMENT ON COLUMN projector.call_times.playbook IS 'Path of the playbook; empty 
 COMMENT ON COLUMN projector.call_times.step IS 'Name of the step; empty if there is none.';
 COMMENT ON COLUMN projector.call_times.attempts IS 'Number of attempts before this one; 0 is the first attempt.';
 COMMENT ON COLUMN projector.call_times.status IS 'Canonical status, in capitals.';
-COMMENT ON COLUMN projector.call_times.bucket IS 'Bucket of the histogram (projector.bucket_of).';
+COMMENT ON COLUMN projector.call_times.bucket IS 'Bucket b holds 2^(b/8) up to 2^((b+1)/8) microseconds, -1 holds zero (projector.bucket_of).';
 COMMENT ON COLUMN projector.call_times.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
-COMMENT ON COLUMN projector.call_times.calls IS 'Number of attempts.';
+COMMENT ON COLUMN projector.call_times.calls IS 'Number of finished attempts (rows of projector.calls).';
 
 CREATE VIEW projector.call_time_histogram AS
  SELECT hour,
@@ -2210,7 +1979,7 @@ COMMENT ON COLUMN projector.call_time_histogram.step IS 'name of the step; empty
 COMMENT ON COLUMN projector.call_time_histogram.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.call_time_histogram.status IS 'canonical status';
 COMMENT ON COLUMN projector.call_time_histogram.bucket IS 'number of the bucket in the histogram: from 2^(bucket/8) microseconds';
-COMMENT ON COLUMN projector.call_time_histogram.calls IS 'attempts of commands';
+COMMENT ON COLUMN projector.call_time_histogram.calls IS 'number of finished attempts (rows of projector.calls)';
 
 CREATE VIEW projector.calls AS
  SELECT hour,
@@ -2311,7 +2080,7 @@ COMMENT ON TABLE projector.event_kinds IS 'Private: what an event means for an e
 COMMENT ON COLUMN projector.event_kinds.event_type IS 'Type of the event, in the producer''s spelling.';
 COMMENT ON COLUMN projector.event_kinds.event_class IS 'The one type that all its spellings stand for.';
 COMMENT ON COLUMN projector.event_kinds.subject IS 'What the event is about: execution or call.';
-COMMENT ON COLUMN projector.event_kinds.role IS 'What the event does to its subject.';
+COMMENT ON COLUMN projector.event_kinds.role IS 'An execution begins or ends. Of a call: its command was issued, claimed, started or ended; done: the call itself reported its end.';
 COMMENT ON COLUMN projector.event_kinds.outcome IS 'Outcome that the type alone implies; empty if none.';
 
 CREATE VIEW projector.calls_without_command AS
@@ -2342,7 +2111,7 @@ CREATE TABLE projector.coercion_hours (
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.coercion_hours IS 'Private: coercions by hour of recorded_at, shape and rule. View: coercions_by_rule.';
-COMMENT ON COLUMN projector.coercion_hours.hour IS 'Start of the hour, UTC.';
+COMMENT ON COLUMN projector.coercion_hours.hour IS 'Start of the hour of recorded_at, or of created_at without it, UTC.';
 COMMENT ON COLUMN projector.coercion_hours.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.coercion_hours.rule IS 'Name of the rule that changed or guessed the value.';
 COMMENT ON COLUMN projector.coercion_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
@@ -2463,7 +2232,7 @@ COMMENT ON COLUMN projector.counted_calls.finished_at IS 'when it ended; null wh
 COMMENT ON COLUMN projector.counted_calls.status IS 'canonical status';
 COMMENT ON COLUMN projector.counted_calls.worker_id IS 'the worker';
 COMMENT ON COLUMN projector.counted_calls.error IS 'error text, at most 1,000 characters; null if it completed';
-COMMENT ON COLUMN projector.counted_calls.exhausted IS 'failed attempts that were the last allowed one';
+COMMENT ON COLUMN projector.counted_calls.exhausted IS 'whether it failed and was the last allowed attempt';
 
 CREATE VIEW projector.defaults_by_shape AS
  SELECT hour,
@@ -2582,7 +2351,7 @@ COMMENT ON COLUMN projector.error_hours.attempts IS 'Number of attempts before t
 COMMENT ON COLUMN projector.error_hours.status IS 'Canonical status, in capitals.';
 COMMENT ON COLUMN projector.error_hours.error_class IS 'Error text without ids and quoted parts (projector.error_class_of).';
 COMMENT ON COLUMN projector.error_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
-COMMENT ON COLUMN projector.error_hours.calls IS 'Number of attempts.';
+COMMENT ON COLUMN projector.error_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 
 CREATE VIEW projector.event_counts AS
  SELECT hour,
@@ -2700,7 +2469,7 @@ COMMENT ON COLUMN projector.execution_timeline.source_offset IS 'coordinates of 
 COMMENT ON COLUMN projector.execution_timeline.source_index IS 'coordinates of the record';
 COMMENT ON COLUMN projector.execution_timeline.headers IS 'the record''s headers, redacted';
 COMMENT ON COLUMN projector.execution_timeline.trace_id IS 'trace that the record belongs to';
-COMMENT ON COLUMN projector.execution_timeline.recorded_at IS 'when Kafka received it';
+COMMENT ON COLUMN projector.execution_timeline.recorded_at IS 'time of the record in Kafka';
 COMMENT ON COLUMN projector.execution_timeline.ingested_at IS 'when it was stored';
 
 CREATE VIEW projector.executions AS
@@ -2956,7 +2725,7 @@ COMMENT ON COLUMN projector.failures_by_error.step IS 'name of the step; empty i
 COMMENT ON COLUMN projector.failures_by_error.attempts IS 'number of attempts before this one: 0 is the first';
 COMMENT ON COLUMN projector.failures_by_error.status IS 'canonical status';
 COMMENT ON COLUMN projector.failures_by_error.error_class IS 'error text without quoted parts and ids; codes stay; null if it did not fail';
-COMMENT ON COLUMN projector.failures_by_error.calls IS 'attempts of commands';
+COMMENT ON COLUMN projector.failures_by_error.calls IS 'number of finished attempts (rows of projector.calls)';
 
 CREATE VIEW projector.gaps AS
  SELECT topic,
@@ -3170,7 +2939,7 @@ CREATE TABLE projector.quarantine_hours (
 )
 WITH (fillfactor='70');
 COMMENT ON TABLE projector.quarantine_hours IS 'Private: refusals by hour, reason and shape. View: quarantine_by_reason.';
-COMMENT ON COLUMN projector.quarantine_hours.hour IS 'Start of the hour, UTC.';
+COMMENT ON COLUMN projector.quarantine_hours.hour IS 'Start of the hour of quarantined_at, UTC.';
 COMMENT ON COLUMN projector.quarantine_hours.reason IS 'Reason, as in normalizer.quarantine.';
 COMMENT ON COLUMN projector.quarantine_hours.shape IS 'Wire shape of the record that brought it.';
 COMMENT ON COLUMN projector.quarantine_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
@@ -3395,7 +3164,7 @@ COMMENT ON COLUMN projector.worker_hours.hour IS 'Start of the hour, UTC.';
 COMMENT ON COLUMN projector.worker_hours.worker_id IS 'Id of the worker.';
 COMMENT ON COLUMN projector.worker_hours.status IS 'Canonical status, in capitals.';
 COMMENT ON COLUMN projector.worker_hours.shard IS 'Counter shard; -1 is the archived part. Only sums over all shards mean anything.';
-COMMENT ON COLUMN projector.worker_hours.calls IS 'Number of attempts.';
+COMMENT ON COLUMN projector.worker_hours.calls IS 'Number of finished attempts (rows of projector.calls).';
 COMMENT ON COLUMN projector.worker_hours.timed IS 'Number of attempts with a known duration.';
 COMMENT ON COLUMN projector.worker_hours.duration_us IS 'Sum of the known durations, in microseconds.';
 
@@ -3412,7 +3181,7 @@ CREATE VIEW projector.worker_failures AS
 COMMENT ON VIEW projector.worker_failures IS 'Which worker fails more than others? error_rate = failed / calls.';
 COMMENT ON COLUMN projector.worker_failures.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.worker_failures.worker_id IS 'the worker';
-COMMENT ON COLUMN projector.worker_failures.calls IS 'attempts of commands';
+COMMENT ON COLUMN projector.worker_failures.calls IS 'number of finished attempts (rows of projector.calls)';
 COMMENT ON COLUMN projector.worker_failures.failed IS 'attempts that ended FAILED, ERROR or CANCELLED';
 COMMENT ON COLUMN projector.worker_failures.error_rate IS 'failed / calls';
 COMMENT ON COLUMN projector.worker_failures.mean_duration_s IS 'mean of the known durations, in seconds';
@@ -3551,12 +3320,13 @@ ALTER TABLE ONLY projector.verifications
 
 ALTER TABLE ONLY projector.worker_hours
     ADD CONSTRAINT worker_hours_pkey PRIMARY KEY (hour, worker_id, status, shard);
+COMMENT ON INDEX normalizer.event_partitions_low IS 'No two partitions begin at the same id.';
 
 CREATE INDEX events_by_arrival ON ONLY normalizer.events USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
 COMMENT ON INDEX normalizer.events_by_arrival IS 'Query: events of one hour, by arrival (projector verify).';
 
 CREATE INDEX events_by_command ON ONLY normalizer.events USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
-COMMENT ON INDEX normalizer.events_by_command IS 'Query: all events of one command, from which its attempts are rebuilt.';
+COMMENT ON INDEX normalizer.events_by_command IS 'Query: all events of one command, from which its attempts are rebuilt. It asks for execution_id + 0, so that no index on execution_id alone can serve it.';
 
 CREATE INDEX events_by_created ON ONLY normalizer.events USING brin (created_at) WITH (pages_per_range='32');
 COMMENT ON INDEX normalizer.events_by_created IS 'Query: events of one hour, by created_at (projector verify).';
@@ -3587,6 +3357,7 @@ COMMENT ON INDEX normalizer.gaps_by_age IS 'Query: delete rows that are older th
 
 CREATE INDEX job_batches_by_run ON normalizer.job_batches USING btree (job_id, run, batch_id);
 COMMENT ON INDEX normalizer.job_batches_by_run IS 'Query: the last batch of a run (ledger verify), and delete those of a forgotten run.';
+COMMENT ON INDEX normalizer.quarantine_by_source IS 'One entry for each record or event. Query: was this record refused already (replay)?';
 
 CREATE INDEX quarantine_by_time ON normalizer.quarantine USING btree (quarantined_at, reason);
 COMMENT ON INDEX normalizer.quarantine_by_time IS 'Query: list entries by time (quarantine list), and count them by reason (the quarantine views).';
@@ -3643,7 +3414,7 @@ CREATE INDEX executions_by_hour ON projector.execution_facts USING btree (projec
 COMMENT ON INDEX projector.executions_by_hour IS 'Query: executions by hour of the first event (view executions).';
 
 CREATE INDEX executions_by_parent ON projector.execution_facts USING btree (parent_execution_id) WHERE (parent_execution_id IS NOT NULL);
-COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one execution started.';
+COMMENT ON INDEX projector.executions_by_parent IS 'Query: executions that one execution started (API: the tree of an execution, and lists by parent).';
 
 CREATE INDEX executions_running ON projector.execution_facts USING btree (projector.hour_of(first_at)) WHERE ((completed_at IS NULL) AND (failed_at IS NULL) AND (cancelled_at IS NULL) AND (NOT forgotten));
 COMMENT ON INDEX projector.executions_running IS 'Query: running executions, however old (view executions with status RUNNING, stuck_executions).';

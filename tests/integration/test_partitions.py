@@ -581,7 +581,7 @@ async def test_check_says_when_the_lock_table_is_small_and_when_the_grid_ends(
 
     assert not today["locks"].remedy
     assert re.search(
-        r"over all of events takes 812 locks, the server has room for about [\d,]+$",
+        r"over all of events takes 928 locks, the server has room for about [\d,]+$",
         today["locks"].message,
     )
     assert today["partitions"] == CheckResult("partitions", "they exist up to 2034-01")

@@ -21,9 +21,11 @@ SCHEMA_FILE: Final = Path(__file__).parents[2] / "migrations" / "schema.sql"
 _HEADER: Final = """\
 -- The schema that the migrations in this folder create, as pg_dump shows it. For reading only: the
 -- bodies of functions are in the migrations. Of the partitions of normalizer.events, only
--- events_hashed is listed, because it alone has an extra index.
+-- events_hashed is listed, because it alone has an extra index; its columns and its other indexes
+-- are those of events.
 -- Generated: python -m tests.support.schema_dump
-
+--
+-- Tables, each at `CREATE TABLE name`:
 """
 _OTHER_PARTITIONS: Final = (
     "normalizer.events_*[0-9]",
@@ -32,7 +34,7 @@ _OTHER_PARTITIONS: Final = (
 _ENTRY: Final = re.compile(
     r"^--\n-- Name: (?P<name>.+); Type: (?P<type>[A-Z ]+); Schema: .*\n--\n\n", re.MULTILINE
 )
-_BODY: Final = re.compile(r"^    AS \$\$\n.*?^\$\$;$", re.MULTILINE | re.DOTALL)
+_BODY: Final = re.compile(r"^    AS (\$_?\$)\n.*?^\1;$", re.MULTILINE | re.DOTALL)
 _NOT_NULL_NAME: Final = re.compile(r" CONSTRAINT \w+_not_null NOT NULL")
 
 
@@ -50,7 +52,10 @@ def dump_schema(database_url: str, bin_dir: Path) -> str:
         check=True,
         text=True,
     )
-    return _HEADER + "".join(_cleaned(dumped.stdout)).rstrip() + "\n"
+    schema = "".join(_cleaned(dumped.stdout)).rstrip()
+    tables = re.findall(r"^CREATE TABLE (\S+)", schema, re.MULTILINE)
+    listed = "".join(f"--     {name}\n" for name in tables)
+    return f"{_HEADER}{listed}\n{schema}\n"
 
 
 def _cleaned(dump: str) -> Iterator[str]:

@@ -17,7 +17,6 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
 from normalizer.core.rules.durations import resolve_duration
-from normalizer.core.rules.identifiers import resolve_parent_execution_id
 from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import EPOCH, SOURCES
 from normalizer.core.unstorable import Path, dotted_path
@@ -100,9 +99,8 @@ def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> 
     _put(fields, "command_id", _raw(event.command_id))
     _put(fields, "node_type", _raw(event.node_type))
     _put(fields, "error", _raw(event.error))
-    for name in ("catalog_id", "parent_event_id"):
+    for name in ("catalog_id", "parent_event_id", "parent_execution_id"):
         _put(fields, name, _id(getattr(event, name), name, coercions))
-    _put_parent(fields, event, coercions)
     _put_meta(fields, event, coercions)
     _put_status(fields, event, coercions)
     _put_duration(fields, event, coercions)
@@ -131,27 +129,12 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
 
 
 def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
-    if number is not None:
-        opaque = coercions.originals("opaque_id", field=name)
-        texts = (_text_decoder.decode(raw) for raw in opaque)
-        return _raw(next((text for text in texts if hash_text_id(text) == number), number))
     invalid = coercions.originals("invalid_secondary_id", field=name)
-    return next((_not_an_int(raw) for raw in invalid), ABSENT)
-
-
-def _put_parent(fields: _Fields, event: Envelope, coercions: _Coercions) -> None:
-    """Put the parent; none, or an invalid one, where the context names it (#k3)."""
-    number, name = event.parent_execution_id, "parent_execution_id"
-    invalid = coercions.originals("invalid_secondary_id", field=name)
-
-    def fits(read: WireEvent) -> bool:
-        parent = resolve_parent_execution_id(read, event.event_type, event.execution_id)
-        return parent == number and all(
-            _agree(read, coercions, rule, name) for rule in ("invalid_secondary_id", "opaque_id")
-        )
-
-    values = [_not_an_int(raw) for raw in invalid]
-    _put_fitting(fields, name, [*values, _id(number, name, coercions), ABSENT], fits)
+    if invalid or number is None:  # with both, the number is from elsewhere in the event (#k3)
+        return next((_not_an_int(raw) for raw in invalid), ABSENT)
+    opaque = coercions.originals("opaque_id", field=name)
+    texts = (_text_decoder.decode(raw) for raw in opaque)
+    return _raw(next((text for text in texts if hash_text_id(text) == number), number))
 
 
 def _not_an_int(raw: Raw) -> Raw:
@@ -228,11 +211,9 @@ def _put_fitting(
     _put(fields, name, value)
 
 
-def _agree(read: WireEvent, coercions: _Coercions, rule: Rule, field: str | None = None) -> bool:
-    """Tell whether the rules coerce the same fields, or this one as the row does."""
+def _agree(read: WireEvent, coercions: _Coercions, rule: Rule) -> bool:
     found = {coercion["field"] for coercion in read.coercions if coercion["rule"] == rule}
-    stored = coercions.fields(rule)
-    return found == stored if field is None else (field in found) == (field in stored)
+    return found == coercions.fields(rule)
 
 
 def _put(fields: _Fields, name: str, value: Raw) -> None:

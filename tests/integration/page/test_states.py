@@ -78,6 +78,7 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
         )
 
         await page.context.set_offline(offline=False)
+        await page.evaluate(_EVERY_QUERY_NOW)
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
 
 

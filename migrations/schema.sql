@@ -1367,7 +1367,7 @@ CREATE TABLE normalizer.quarantine (
     batch_id bigint NOT NULL,
     quarantined_at timestamp with time zone DEFAULT now() NOT NULL,
     redriven_at timestamp with time zone,
-    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
+    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'unsupported_framing'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
 );
 COMMENT ON TABLE normalizer.quarantine IS 'Private: every refused record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
 COMMENT ON COLUMN normalizer.quarantine.quarantine_id IS 'Number of the entry.';
@@ -1521,6 +1521,7 @@ CREATE TABLE normalizer.source_positions (
     last_crc bigint,
     moved_epoch bigint DEFAULT 0 NOT NULL,
     committed_at timestamp with time zone,
+    shapes text DEFAULT ''::text NOT NULL,
     CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0)),
     CONSTRAINT source_positions_offsets_balance CHECK ((((next_offset - start_offset) + rewound) = (records + holes))),
     CONSTRAINT source_positions_outcomes_balance CHECK ((outcomes = ((((stored + duplicate) + merged) + quarantined) + ignored)))
@@ -1550,6 +1551,7 @@ COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
 COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last batch was committed; a claim does not change it. Null before the first.';
+COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
 
 CREATE TABLE projector.after (
     event_id bigint NOT NULL,
@@ -2854,7 +2856,8 @@ CREATE VIEW projector.freshness AS
             latest.last_recorded_ms,
             latest.last_crc,
             latest.moved_epoch,
-            latest.committed_at
+            latest.committed_at,
+            latest.shapes
            FROM normalizer.source_positions latest
           WHERE ((latest.topic = known.topic) AND (latest.partition = known.partition))
           ORDER BY latest.incarnation DESC

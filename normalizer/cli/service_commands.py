@@ -13,7 +13,14 @@ import click
 import uvloop
 
 from normalizer import environment, telemetry
-from normalizer.cli.exits import FAILED, FOUND, MISUSED, load_settings, run_or_exit
+from normalizer.cli.exits import (
+    FAILED,
+    FOUND,
+    MISUSED,
+    load_settings,
+    normalizer_or_exit,
+    run_or_exit,
+)
 from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.record_lines import open_lines
@@ -30,6 +37,7 @@ from normalizer.up import up as run_stack
 
 @click.command()
 @click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
 @click.option(
     "--no-kafka",
     "file",
@@ -37,7 +45,7 @@ from normalizer.up import up as run_stack
     metavar="FILE",
     help="Read records from a file instead: one a line, as `kcat -J` prints them or bare.",
 )
-def run(*, accept_reset: bool, file: Path | None) -> None:
+def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
     """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
 
     \b
@@ -66,11 +74,11 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
 
     async def serve() -> None:
         if file:
-            replay = FileReplay(settings, file)
+            replay = FileReplay(settings, file, accept_shapes=accept_shapes)
             with stop_on_signals(replay.stop):
                 await replay.run()
             return
-        service = Service(settings, accept_reset=accept_reset)
+        service = Service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()
 
@@ -170,15 +178,15 @@ def normalize(*, file: str, strict: bool) -> None:
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
     A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    A blank line holds no record. NORMALIZER_REDACT_KEYS is followed.
+    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
     """
-    settings = load_settings()
+    normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
         source: Any = (
             sys.stdin.buffer if file == "-" else opened.enter_context(open_lines(Path(file)))
         )
         try:
-            refused = filter_lines(source, sys.stdout.buffer, redact_keys=settings.redact_keys)
+            refused = filter_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             # The reader of stdout has closed it. Python must not fail again when it flushes at
             # exit.

@@ -122,6 +122,7 @@ def _outcome(
         shape = record.shape or shape or detect_shape(of_keys, event_type)
         if headers.replaced:
             event.coercions += unstorable_coercions(headers.replaced)
+        keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)

@@ -16,6 +16,7 @@ from projector.api.snapshots import Snapshot, Statement
 
 RULES: Final[dict[Reason, str]] = {
     "too_large": "exceeds a limit of size",
+    "unsupported_framing": "has the frame of a schema registry around something else than JSON",
     "invalid_utf8": "is not UTF-8",
     "invalid_json": "is no JSON value, or holds a number beyond the limits",
     "too_deep": "nests too deep",

@@ -141,6 +141,13 @@ def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
         ("PASSWORD 'x' for u", "PASSWORD '[REDACTED]' for u"),
         ("password x for u", "password x for u"),
         ("token: ['a', 'b']", "token: [REDACTED]"),
+        ("mysql | mysql | mysql | mysql -pA1b2C3d4", "mysql | mysql | mysql | mysql -p[REDACTED]"),
+        ("sqlplus scott/A1b2C3d4@db", "sqlplus scott/[REDACTED]@db"),
+        (
+            'name="a"\r\n\r\nplain\r\nname="password"\r\n\r\nA1b2C3d4',
+            'name="a"\r\n\r\nplain\r\nname="password"\r\n\r\n[REDACTED]',
+        ),
+        ('{"a": "b"} ' * 20 + "token=A1b2C3d4", '{"a": "b"} ' * 20 + "token=[REDACTED]"),
     ],
 )
 def test_only_the_secret_is_cut(text: str, kept: str) -> None:

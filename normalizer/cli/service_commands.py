@@ -16,6 +16,7 @@ from normalizer import settings as settings_of
 from normalizer import telemetry
 from normalizer.cli.exits import FAILED, FOUND, MISUSED, load_settings, run_or_exit
 from normalizer.cli.filter import filter_lines
+from normalizer.compiled.core_finder import running_core
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.record_lines import open_lines
 from normalizer.process.garbage import collect_rarely
@@ -62,6 +63,8 @@ def run(*, accept_reset: bool, file: Path | None) -> None:
     telemetry.configure(
         level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
     )
+    if (core := running_core()).unfit:
+        telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
     for mistake in settings_of.unknown_variables(os.environ):
         telemetry.get_logger().warning("unknown_variable", why=mistake)
 

@@ -129,7 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int,
         _about(
-            "How long a record waits at most for its batch to fill; a backlog fills batches whole.",
+            "How long a record waits at most for its batch to fill. A batch is due sooner where "
+            "writes are fast: after three times its writer's last write. A backlog fills it whole.",
             unit="ms",
             ge=0,
             le=60_000,

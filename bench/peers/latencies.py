@@ -35,7 +35,10 @@ _QUIET: Final = "poison colliding redelivered late reported_twice odd_text doubl
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """One run. A record is missing whose row another record made, or that was dropped."""
+    """One run. A record is missing whose row another record made, or that was dropped.
+
+    Without any row the times are not a number.
+    """
 
     who: str
     sent: int
@@ -90,6 +93,7 @@ async def measure_latency(
         keys = [(partition, offset) for partition, offset, _ in sent]
     counted = list(zip(keys, sent, strict=True))[int(len(sent) * _WARM_UP) :]
     waits_ms = sorted((visible[key] - one[2]) * 1e3 for key, one in counted if key in visible)
+    waits_ms = waits_ms or [float("nan")]
     return Latency(
         who=who.name,
         sent=len(sent),

@@ -119,7 +119,7 @@ CATALOGUE: Final = (
         name="normalizer_batch_rows",
         kind="histogram",
         means="Outcomes in a batch.",
-        hint="Small batches cost more per row: raise NORMALIZER_BATCH_AGE_MS.",
+        hint="Small batches cost more per row; they are written where there is spare capacity.",
         buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 50_000),
     ),
     Metric(

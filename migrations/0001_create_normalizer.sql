@@ -21,7 +21,9 @@ begin
             end;
         end if;
     end loop;
-    execute format('alter database %I set search_path = "$user", public, normalizer', current_database());
+    execute format(
+        'alter database %I set search_path = "$user", public, normalizer', current_database()
+    );
 end
 $$;
 
@@ -278,7 +280,8 @@ comment on column normalizer.event_partitions.doubled_from is
 
 with grid as (
     select partition_shift as shift,
-           (extract(epoch from timestamptz '2034-01-01 00:00:00Z' - timestamptz '2024-01-01 00:00:00Z')
+           (extract(epoch from timestamptz '2034-01-01 00:00:00Z'
+                               - timestamptz '2024-01-01 00:00:00Z')
             * 1000)::bigint << 22 as reach
     from   normalizer.layout
 ),
@@ -323,7 +326,8 @@ begin
     -- server's log.
     for part in select * from normalizer.event_partitions order by low loop
         execute format(
-            'create table normalizer.%I partition of normalizer.events for values from (%s) to (%s) '
+            'create table normalizer.%I partition of normalizer.events '
+            'for values from (%s) to (%s) '
             'with (autovacuum_vacuum_insert_threshold = 5000, '
             'autovacuum_vacuum_insert_scale_factor = 0.01)',
             part.name,
@@ -370,7 +374,9 @@ create table normalizer.source_positions (
         outcomes = stored + duplicate + merged + quarantined + ignored
     ),
     constraint source_positions_never_negative check (
-        least(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0
+        least(
+            records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored
+        ) >= 0
     )
 ) with (fillfactor = 50);
 
@@ -460,7 +466,8 @@ create function normalizer.keep_dedup_horizon() returns trigger
 as $$
 begin
     insert into dedup_horizon as kept (
-        topic, incarnation, partition, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+        topic, incarnation, partition, next_offset, cluster_id, last_offset, last_recorded_ms,
+        last_crc
     )
     select   topic, incarnation, partition, dedup_offset, cluster_id, last_offset,
              last_recorded_ms, last_crc
@@ -684,7 +691,8 @@ comment on column normalizer.merged_records.merge_id is
 grant usage on schema normalizer to normalizer_writer;
 grant select, insert, update on normalizer.events to normalizer_writer;
 grant select, insert, update on normalizer.source_positions to normalizer_writer;
-grant select, insert, update on normalizer.dedup_horizon, normalizer.source_heartbeats to normalizer_writer;
+grant select, insert, update on normalizer.dedup_horizon, normalizer.source_heartbeats
+    to normalizer_writer;
 grant select, insert on normalizer.quarantine, normalizer.assigned_ids to normalizer_writer;
 grant select, insert, update on normalizer.gaps to normalizer_writer;
 grant select, insert on normalizer.merged_records, normalizer.position_changes to normalizer_writer;

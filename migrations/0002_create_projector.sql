@@ -138,8 +138,8 @@ create function projector.seconds_of(bucket integer) returns double precision
         else power(2::double precision, (bucket + 0.5::double precision) / 8) / 1000000
     end;
 
--- The seconds that so much of what a histogram counts stays under. Its state: the fraction, then the
--- count of each bucket from -1 on. Counts may be parts, which take back what others say.
+-- The seconds that this fraction of the calls of a histogram stays under. Its state: the fraction,
+-- then the count of each bucket from -1 on. Counts may be parts, which take back what others say.
 create function projector.percentile_add(
     state double precision[], fraction double precision, bucket integer, calls bigint
 ) returns double precision[]
@@ -162,7 +162,8 @@ create function projector.percentile_found(state double precision[]) returns dou
                    ::integer
                )
         from   (
-                   select slot, sum(calls) over (order by slot) as up_to, sum(calls) over () as total
+                   select slot, sum(calls) over (order by slot) as up_to,
+                          sum(calls) over () as total
                    from   unnest(state) with ordinality as counted (calls, slot)
                    where  slot > 1 and calls <> 0
                ) as cumulated

@@ -121,7 +121,8 @@ begin
              sum(moved.without_command)
     from     (
                  select -1 as sign, created_at, step, event_type, status, attempts,
-                        case when coalesce(command_id, '') = '' then -1 else 0 end as without_command
+                        case when coalesce(command_id, '') = '' then -1 else 0 end
+                            as without_command
                  from   before
                  union all
                  select 1, created_at, step, event_type, status, attempts,

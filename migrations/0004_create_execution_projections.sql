@@ -147,6 +147,51 @@ create type projector.execution_move as (
 );
 
 
+-- What one row before a statement (sign -1) or after it (sign 1) says about its execution. region:
+-- that of its id, as in events_of.
+create type projector.execution_report as (
+    sign                integer,
+    execution_id        bigint,
+    event_id            bigint,
+    attempts            integer,
+    created_at          timestamptz,
+    catalog_id          bigint,
+    region              integer,
+    parent_execution_id bigint,
+    last_event_ranked   text[]      collate "C",
+    begin_at            timestamptz,
+    active_at           timestamptz,
+    playbook_ranked     text[]      collate "C",
+    outcome             text
+);
+
+-- What the rows after a statement add to an execution; events and ended ones less those before it.
+create type projector.execution_change as (
+    execution_id        bigint,
+    events              bigint,
+    first_at            timestamptz,
+    begin_at            timestamptz,
+    last_at             timestamptz,
+    last_event_ranked   text[]      collate "C",
+    active_at           timestamptz,
+    least_event_id      bigint,
+    greatest_event_id   bigint,
+    least_derived_id    bigint,
+    greatest_derived_id bigint,
+    least_hashed_id     bigint,
+    greatest_hashed_id  bigint,
+    highest_attempts    integer,
+    playbook_ranked     text[]      collate "C",
+    catalog_id          bigint,
+    parent_execution_id bigint,
+    completed           bigint,
+    completed_at        timestamptz,
+    failed              bigint,
+    failed_at           timestamptz,
+    cancelled           bigint,
+    cancelled_at        timestamptz
+);
+
 -- For each first, minimum or maximum: the value that an execution's rows had before a statement and
 -- that none of them has after it. Null if one of them still has it.
 create type projector.execution_loss as (
@@ -241,10 +286,10 @@ create function projector.aggregate_executions(
 )
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz,
-        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
-        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
+        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
+        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
+        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -325,10 +370,10 @@ $$;
 create function projector.merged_executions(execution_ids bigint[])
     returns table (
         execution_id bigint, events bigint, first_at timestamptz, begin_at timestamptz,
-        last_at timestamptz,
-        last_event_ranked text[], active_at timestamptz, least_event_id bigint, greatest_event_id bigint,
-        least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint,
-        greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint,
+        last_at timestamptz, last_event_ranked text[], active_at timestamptz,
+        least_event_id bigint, greatest_event_id bigint, least_derived_id bigint,
+        greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint,
+        highest_attempts integer, playbook_ranked text[], catalog_id bigint,
         parent_execution_id bigint, completed bigint, completed_at timestamptz, failed bigint,
         failed_at timestamptz, cancelled bigint, cancelled_at timestamptz
     )
@@ -338,17 +383,18 @@ as $$
     select   part.execution_id, sum(events)::bigint, min(first_at), min(begin_at), max(last_at),
              max(last_event_ranked collate "C"), max(active_at), min(least_event_id),
              max(greatest_event_id), min(least_derived_id), max(greatest_derived_id),
-             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts), min(playbook_ranked collate "C"),
-             min(catalog_id), min(parent_execution_id), sum(completed)::bigint,
+             min(least_hashed_id), max(greatest_hashed_id), max(highest_attempts),
+             min(playbook_ranked collate "C"), min(catalog_id), min(parent_execution_id),
+             sum(completed)::bigint,
              min(completed_at), sum(failed)::bigint, min(failed_at), sum(cancelled)::bigint,
              min(cancelled_at)
     from     (
                  select * from aggregate_executions(merged_executions.execution_ids)
                  union all
-                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
-                        null, null, null, null, null, null, highest_attempts, playbook_ranked, catalog_id,
-                        parent_execution_id, completed, completed_at, failed, failed_at,
-                        cancelled, cancelled_at
+                 select execution_id, events, first_at, begin_at, last_at, last_event_ranked,
+                        active_at, null, null, null, null, null, null, highest_attempts,
+                        playbook_ranked, catalog_id, parent_execution_id, completed, completed_at,
+                        failed, failed_at, cancelled, cancelled_at
                  from   archived_executions
                  where  execution_id = any(merged_executions.execution_ids)
              ) as part
@@ -365,7 +411,8 @@ as $$
 begin
     update execution_facts as known
     set    events              = coalesce(aggregated.events, 0),
-           forgotten           = known.forgotten and coalesce(aggregated.events, 0) = known.archived,
+           forgotten           = known.forgotten
+                                 and coalesce(aggregated.events, 0) = known.archived,
            first_at            = aggregated.first_at,
            begin_at            = aggregated.begin_at,
            last_at             = aggregated.last_at,
@@ -469,121 +516,29 @@ end
 $$;
 
 
--- Moves execution_facts and execution_hours by the rows before and after a statement:
---     1. derive from each row what it says about its execution
---     2. upsert the executions, which locks them; so this is the first statement
---     3. find what no row says any more (update and delete only)
---     4. list the executions that roll-ups count under something else
---     5. rebuild executions whose stored values nothing may support any more
---     6. move the roll-ups
-create function projector.project_executions() returns trigger
-    language plpgsql volatile security definer
+-- Adds these changes to execution_facts, in order, which locks the executions. Returns those that
+-- roll-ups count under something else from now on.
+create function projector.merge_executions(changes projector.execution_change[])
+    returns setof projector.execution_move
+    language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
-    set enable_seqscan = off
-    set enable_hashjoin = off
-    set enable_mergejoin = off
-    set jit = off
-    set plan_cache_mode = force_generic_plan
 as $$
-declare
-    roles    jsonb;
-    outcomes jsonb;
-    touched  bigint[];
-    losses   execution_loss[];
-    doubtful bigint[];
-    moved    execution_move[];
+#variable_conflict use_column
 begin
-    if current_setting('projector.off', true) = 'on' then
-        return null;
-    end if;
-
-    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
-    into   roles, outcomes
-    from   event_kinds;
-
-    -- 1. What each row says.
-    with event as (
-        select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
-               catalog_id, parent_execution_id, context, source_topic, source_partition,
-               roles ->> event_type as role,
-               encode_time(created_at) as moment
-        from   (
-                   select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context, source_topic,
-                          source_partition
-                   from   before
-                   union all
-                   select 1, execution_id, event_id, event_type, step, status, attempts,
-                          created_at, catalog_id, parent_execution_id, context, source_topic,
-                          source_partition
-                   from   after
-               ) as moved
-        offset 0
-    ),
-    reported as (
-        select sign, execution_id, event_id, attempts, created_at, catalog_id,
-               case
-                   when event_id < normalizer.least_derived_id() then 0
-                   when event_id < normalizer.least_hashed_id() then 1
-                   else 2
-               end as region,
-               parent_execution_id,
-               array[moment, event_type, step, source_topic, source_partition::text] as last_event_ranked,
-               case when role = 'begins' then created_at end as begin_at,
-               case
-                   when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
-                   else created_at
-               end as active_at,
-               case
-                   when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
-                        and context ->> 'path' <> ''
-                   then array[
-                            '0', moment, left(context ->> 'path', 200),
-                            coalesce(left(context ->> 'version', 100), '')
-                        ]
-                   when role in ('begins', 'ends') and step <> ''
-                   then array['1', moment, left(step, 200), '']
-               end as playbook_ranked,
-               case
-                   when role is distinct from 'ends' then null
-                   when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
-                   else outcomes ->> event_type
-               end as outcome
-        from   event
-        offset 0
-    ),
-    -- 2. The upsert, in one order.
-    written as (
+    return query
+    with written as (
         insert into execution_facts as known (
-            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at, least_event_id,
-            greatest_event_id, least_derived_id, greatest_derived_id, least_hashed_id,
-            greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id, parent_execution_id,
-            completed, completed_at, failed, failed_at, cancelled, cancelled_at
+            execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+            least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
+            least_hashed_id, greatest_hashed_id, highest_attempts, playbook_ranked, catalog_id,
+            parent_execution_id, completed, completed_at, failed, failed_at, cancelled, cancelled_at
         )
-        select   execution_id, sum(sign),
-                 min(created_at) filter (where sign > 0),
-                 min(begin_at) filter (where sign > 0),
-                 max(created_at) filter (where sign > 0),
-                 max(last_event_ranked collate "C") filter (where sign > 0),
-                 max(active_at) filter (where sign > 0),
-                 min(event_id) filter (where sign > 0 and region = 0),
-                 max(event_id) filter (where sign > 0 and region = 0),
-                 min(event_id) filter (where sign > 0 and region = 1),
-                 max(event_id) filter (where sign > 0 and region = 1),
-                 min(event_id) filter (where sign > 0 and region = 2),
-                 max(event_id) filter (where sign > 0 and region = 2),
-                 max(attempts) filter (where sign > 0),
-                 min(playbook_ranked collate "C") filter (where sign > 0),
-                 min(catalog_id) filter (where sign > 0),
-                 min(parent_execution_id) filter (where sign > 0),
-                 coalesce(sum(sign) filter (where outcome = 'COMPLETED'), 0),
-                 min(created_at) filter (where outcome = 'COMPLETED' and sign > 0),
-                 coalesce(sum(sign) filter (where outcome = 'FAILED'), 0),
-                 min(created_at) filter (where outcome = 'FAILED' and sign > 0),
-                 coalesce(sum(sign) filter (where outcome = 'CANCELLED'), 0),
-                 min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
-        from     reported
-        group by execution_id
+        select   execution_id, events, first_at, begin_at, last_at, last_event_ranked, active_at,
+                 least_event_id, greatest_event_id, least_derived_id, greatest_derived_id,
+                 least_hashed_id, greatest_hashed_id, highest_attempts, playbook_ranked,
+                 catalog_id, parent_execution_id, completed, completed_at, failed, failed_at,
+                 cancelled, cancelled_at
+        from     unnest(merge_executions.changes)
         order by execution_id
         on conflict (execution_id)
         do update set
@@ -613,104 +568,86 @@ begin
             cancelled           = known.cancelled + excluded.cancelled,
             cancelled_at        = least(known.cancelled_at, excluded.cancelled_at)
         returning *
-    ),
-    -- 3. What no row says any more.
-    lost as (
-        select   execution_id,
-                 nullif(
-                     min(created_at) filter (where sign < 0), min(created_at) filter (where sign > 0)
-                 ) as first_at,
-                 nullif(
-                     min(begin_at) filter (where sign < 0), min(begin_at) filter (where sign > 0)
-                 ) as begin_at,
-                 nullif(
-                     max(last_event_ranked collate "C") filter (where sign < 0),
-                     max(last_event_ranked collate "C") filter (where sign > 0)
-                 ) as last_event_ranked,
-                 nullif(
-                     max(active_at) filter (where sign < 0), max(active_at) filter (where sign > 0)
-                 ) as active_at,
-                 nullif(
-                     min(event_id) filter (where sign < 0 and region = 0),
-                     min(event_id) filter (where sign > 0 and region = 0)
-                 ) as least_event_id,
-                 nullif(
-                     max(event_id) filter (where sign < 0 and region = 0),
-                     max(event_id) filter (where sign > 0 and region = 0)
-                 ) as greatest_event_id,
-                 nullif(
-                     min(event_id) filter (where sign < 0 and region = 1),
-                     min(event_id) filter (where sign > 0 and region = 1)
-                 ) as least_derived_id,
-                 nullif(
-                     max(event_id) filter (where sign < 0 and region = 1),
-                     max(event_id) filter (where sign > 0 and region = 1)
-                 ) as greatest_derived_id,
-                 nullif(
-                     min(event_id) filter (where sign < 0 and region = 2),
-                     min(event_id) filter (where sign > 0 and region = 2)
-                 ) as least_hashed_id,
-                 nullif(
-                     max(event_id) filter (where sign < 0 and region = 2),
-                     max(event_id) filter (where sign > 0 and region = 2)
-                 ) as greatest_hashed_id,
-                 nullif(
-                     max(attempts) filter (where sign < 0), max(attempts) filter (where sign > 0)
-                 ) as highest_attempts,
-                 nullif(
-                     min(playbook_ranked collate "C") filter (where sign < 0),
-                     min(playbook_ranked collate "C") filter (where sign > 0)
-                 ) as playbook_ranked,
-                 nullif(
-                     min(catalog_id) filter (where sign < 0), min(catalog_id) filter (where sign > 0)
-                 ) as catalog_id,
-                 nullif(
-                     min(parent_execution_id) filter (where sign < 0),
-                     min(parent_execution_id) filter (where sign > 0)
-                 ) as parent_execution_id,
-                 nullif(
-                     min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
-                     min(created_at) filter (where outcome = 'COMPLETED' and sign > 0)
-                 ) as completed_at,
-                 nullif(
-                     min(created_at) filter (where outcome = 'FAILED' and sign < 0),
-                     min(created_at) filter (where outcome = 'FAILED' and sign > 0)
-                 ) as failed_at,
-                 nullif(
-                     min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
-                     min(created_at) filter (where outcome = 'CANCELLED' and sign > 0)
-                 ) as cancelled_at
-        from     reported
-        group by execution_id
     )
-    -- 4. Executions that roll-ups count under something else.
-    select array_agg(
-               (
-                   execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
-                   playbook_ranked, hour_of(begin_at),
-                   outcome_of(completed_at, failed_at, cancelled_at),
-                   hour_of(least(completed_at, failed_at, cancelled_at))
-               )::execution_move
-           ) filter (
-               where counted_playbook_ranked is distinct from playbook_ranked
-               or    counted_begun is distinct from hour_of(begin_at)
-               or    counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
-               or    counted_ended is distinct from
-                     hour_of(least(completed_at, failed_at, cancelled_at))
-           ),
-           case when tg_op <> 'INSERT' then array_agg(execution_id) end,
-           case
-               when tg_op <> 'INSERT' then (select array_agg(lost::execution_loss) from lost)
-           end
-    into   moved, touched, losses
-    from   written;
+    select execution_id, counted_playbook_ranked, counted_begun, counted_outcome, counted_ended,
+           playbook_ranked, hour_of(begin_at), outcome_of(completed_at, failed_at, cancelled_at),
+           hour_of(least(completed_at, failed_at, cancelled_at))
+    from   written
+    where  counted_playbook_ranked is distinct from playbook_ranked
+    or     counted_begun is distinct from hour_of(begin_at)
+    or     counted_outcome is distinct from outcome_of(completed_at, failed_at, cancelled_at)
+    or     counted_ended is distinct from hour_of(least(completed_at, failed_at, cancelled_at));
+end
+$$;
 
-    if tg_op <> 'INSERT' then
-        -- 5. A stored value that the statement removed may be that of another event, or of none.
-        -- Only all events of the execution tell. last_at is part of last_event_ranked.
+
+-- What the rows of each execution said before a statement, and none of them says after it.
+create function projector.execution_losses(reports projector.execution_report[])
+    returns setof projector.execution_loss
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select   execution_id,
+                 nullif(min(created_at) filter (where sign < 0),
+                        min(created_at) filter (where sign > 0)) as first_at,
+                 nullif(min(begin_at) filter (where sign < 0),
+                        min(begin_at) filter (where sign > 0)) as begin_at,
+                 nullif(max(last_event_ranked collate "C") filter (where sign < 0),
+                        max(last_event_ranked collate "C") filter (where sign > 0))
+                     as last_event_ranked,
+                 nullif(max(active_at) filter (where sign < 0),
+                        max(active_at) filter (where sign > 0)) as active_at,
+                 nullif(min(event_id) filter (where sign < 0 and region = 0),
+                        min(event_id) filter (where sign > 0 and region = 0)) as least_event_id,
+                 nullif(max(event_id) filter (where sign < 0 and region = 0),
+                        max(event_id) filter (where sign > 0 and region = 0)) as greatest_event_id,
+                 nullif(min(event_id) filter (where sign < 0 and region = 1),
+                        min(event_id) filter (where sign > 0 and region = 1)) as least_derived_id,
+                 nullif(max(event_id) filter (where sign < 0 and region = 1),
+                        max(event_id) filter (where sign > 0 and region = 1))
+                     as greatest_derived_id,
+                 nullif(min(event_id) filter (where sign < 0 and region = 2),
+                        min(event_id) filter (where sign > 0 and region = 2)) as least_hashed_id,
+                 nullif(max(event_id) filter (where sign < 0 and region = 2),
+                        max(event_id) filter (where sign > 0 and region = 2)) as greatest_hashed_id,
+                 nullif(max(attempts) filter (where sign < 0),
+                        max(attempts) filter (where sign > 0)) as highest_attempts,
+                 nullif(min(playbook_ranked collate "C") filter (where sign < 0),
+                        min(playbook_ranked collate "C") filter (where sign > 0))
+                     as playbook_ranked,
+                 nullif(min(catalog_id) filter (where sign < 0),
+                        min(catalog_id) filter (where sign > 0)) as catalog_id,
+                 nullif(min(parent_execution_id) filter (where sign < 0),
+                        min(parent_execution_id) filter (where sign > 0)) as parent_execution_id,
+                 nullif(min(created_at) filter (where outcome = 'COMPLETED' and sign < 0),
+                        min(created_at) filter (where outcome = 'COMPLETED' and sign > 0))
+                     as completed_at,
+                 nullif(min(created_at) filter (where outcome = 'FAILED' and sign < 0),
+                        min(created_at) filter (where outcome = 'FAILED' and sign > 0))
+                     as failed_at,
+                 nullif(min(created_at) filter (where outcome = 'CANCELLED' and sign < 0),
+                        min(created_at) filter (where outcome = 'CANCELLED' and sign > 0))
+                     as cancelled_at
+        from     unnest(execution_losses.reports)
+        group by execution_id;
+end
+$$;
+
+
+-- Executions of which a statement removed a stored value, which may be that of another event, or of
+-- none. Only all events of the execution tell. last_at is part of last_event_ranked.
+create function projector.doubtful_executions(reports projector.execution_report[])
+    returns bigint[]
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    return (
         select array_agg(known.execution_id)
-        into   doubtful
-        from   unnest(losses) as lost
+        from   execution_losses(doubtful_executions.reports) as lost
         join   execution_facts as known using (execution_id)
         where  lost.first_at = known.first_at
         or     lost.begin_at = known.begin_at
@@ -728,14 +665,144 @@ begin
         or     lost.parent_execution_id = known.parent_execution_id
         or     lost.completed_at = known.completed_at
         or     lost.failed_at = known.failed_at
-        or     lost.cancelled_at = known.cancelled_at;
+        or     lost.cancelled_at = known.cancelled_at
+    );
+end
+$$;
+
+
+-- Moves execution_facts and execution_hours by the rows before and after a statement:
+--     1. derive from each row what it says about its execution, and add that up
+--     2. merge it into the executions, which locks them: nothing reads them before
+--     3. rebuild executions whose stored values nothing may support any more (update and delete)
+--     4. move the roll-ups
+-- Only this function sees the rows. It gives them away as arrays: of one entry an execution, and of
+-- one entry a row where a statement updates or deletes, which is rare.
+create function projector.project_executions() returns trigger
+    language plpgsql volatile security definer
+    set search_path = pg_catalog, projector, pg_temp
+    set enable_seqscan = off
+    set enable_hashjoin = off
+    set enable_mergejoin = off
+    set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+declare
+    roles    jsonb;
+    outcomes jsonb;
+    changes  execution_change[];
+    reports  execution_report[];
+    doubtful bigint[];
+    moved    execution_move[];
+begin
+    if current_setting('projector.off', true) = 'on' then
+        return null;
+    end if;
+
+    -- 1. What each row says, and each execution.
+    select jsonb_object_agg(event_type, role), jsonb_object_agg(event_type, outcome)
+    into   roles, outcomes
+    from   event_kinds;
+    with event as (
+        select sign, execution_id, event_id, event_type, step, status, attempts, created_at,
+               catalog_id, parent_execution_id, context, source_topic, source_partition,
+               roles ->> event_type as role, encode_time(created_at) as moment
+        from   (
+                   select -1 as sign, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
+                   from   before
+                   union all
+                   select 1, execution_id, event_id, event_type, step, status, attempts,
+                          created_at, catalog_id, parent_execution_id, context, source_topic,
+                          source_partition
+                   from   after
+               ) as moved
+        offset 0
+    ),
+    reported as (
+        select sign, execution_id, event_id, attempts, created_at, catalog_id,
+               case
+                   when event_id < normalizer.least_derived_id() then 0
+                   when event_id < normalizer.least_hashed_id() then 1
+                   else 2
+               end as region,
+               parent_execution_id,
+               array[moment, event_type, step, source_topic, source_partition::text]
+                   as last_event_ranked,
+               case when role = 'begins' then created_at end as begin_at,
+               case
+                   when role in ('ends', 'ended') or starts_with(event_type, 'workflow') then null
+                   else created_at
+               end as active_at,
+               case
+                   when role = 'begins' and jsonb_typeof(context -> 'path') = 'string'
+                        and context ->> 'path' <> ''
+                   then array[
+                            '0', moment, left(context ->> 'path', 200),
+                            coalesce(left(context ->> 'version', 100), '')
+                        ]
+                   when role in ('begins', 'ends') and step <> ''
+                   then array['1', moment, left(step, 200), '']
+               end as playbook_ranked,
+               case
+                   when role is distinct from 'ends' then null
+                   when status in ('COMPLETED', 'FAILED', 'CANCELLED') then status
+                   else outcomes ->> event_type
+               end as outcome
+        from   event
+        offset 0
+    ),
+    changed as (
+        select   execution_id,
+                 sum(sign)::bigint as events,
+                 min(created_at) filter (where sign > 0) as first_at,
+                 min(begin_at) filter (where sign > 0) as begin_at,
+                 max(created_at) filter (where sign > 0) as last_at,
+                 max(last_event_ranked collate "C") filter (where sign > 0) as last_event_ranked,
+                 max(active_at) filter (where sign > 0) as active_at,
+                 min(event_id) filter (where sign > 0 and region = 0) as least_event_id,
+                 max(event_id) filter (where sign > 0 and region = 0) as greatest_event_id,
+                 min(event_id) filter (where sign > 0 and region = 1) as least_derived_id,
+                 max(event_id) filter (where sign > 0 and region = 1) as greatest_derived_id,
+                 min(event_id) filter (where sign > 0 and region = 2) as least_hashed_id,
+                 max(event_id) filter (where sign > 0 and region = 2) as greatest_hashed_id,
+                 max(attempts) filter (where sign > 0) as highest_attempts,
+                 min(playbook_ranked collate "C") filter (where sign > 0) as playbook_ranked,
+                 min(catalog_id) filter (where sign > 0) as catalog_id,
+                 min(parent_execution_id) filter (where sign > 0) as parent_execution_id,
+                 coalesce(sum(sign) filter (where outcome = 'COMPLETED'), 0)::bigint as completed,
+                 min(created_at) filter (where outcome = 'COMPLETED' and sign > 0) as completed_at,
+                 coalesce(sum(sign) filter (where outcome = 'FAILED'), 0)::bigint as failed,
+                 min(created_at) filter (where outcome = 'FAILED' and sign > 0) as failed_at,
+                 coalesce(sum(sign) filter (where outcome = 'CANCELLED'), 0)::bigint as cancelled,
+                 min(created_at) filter (where outcome = 'CANCELLED' and sign > 0) as cancelled_at
+        from     reported
+        group by execution_id
+    )
+    select array_agg(changed::execution_change),
+           case when tg_op <> 'INSERT' then array(select reported::execution_report from reported)
+           end
+    into   changes, reports
+    from   changed;
+
+    -- 2. The executions.
+    moved := array(select move from merge_executions(changes) as move);
+
+    -- 3. Executions that lost a value.
+    if tg_op <> 'INSERT' then
+        doubtful := doubtful_executions(reports);
         if doubtful is not null then
             perform rebuild_executions(doubtful);
         end if;
-        select array_agg(move) into moved from execution_moves(touched) as move;
+        moved := array(
+            select move
+            from   execution_moves(array(select execution_id from unnest(changes))) as move
+        );
     end if;
-    -- 6. The roll-ups.
-    if moved is not null then
+
+    -- 4. The roll-ups.
+    if cardinality(moved) > 0 then
         perform count_executions(moved);
     end if;
     return null;

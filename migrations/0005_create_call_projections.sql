@@ -80,6 +80,11 @@ comment on index projector.calls_by_begin is
     'Query: unfinished calls by hour of their begin (view open_calls).';
 
 
+create index calls_by_command on projector.call_facts (command_id);
+comment on index projector.calls_by_command is
+    'Query: the attempts of a command whose execution is not known (view calls).';
+
+
 -- Whole microseconds, so that a sum can be reduced exactly; null for what no call can last (over 30
 -- days).
 create function projector.microseconds(seconds double precision) returns bigint
@@ -152,10 +157,12 @@ from   (
                   finished_at, failed_before,
                   coalesce(projector.ranked_value(step_ranked), '') as step,
                   coalesce(projector.end_value(outcome_ranked), '') as status,
-                  projector.decode_bigint(projector.end_value(duration_ranked)) as reported_duration_us,
+                  projector.decode_bigint(projector.end_value(duration_ranked))
+                      as reported_duration_us,
                   projector.end_value(error_ranked) as error,
                   coalesce(projector.ranked_value(worker_ranked), '') as worker_id,
-                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked)) as max_attempts
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
+                      as max_attempts
            from   projector.call_facts
        ) as reported
 where  finished_at is not null
@@ -251,6 +258,23 @@ create type projector.call_id as (
     execution_id bigint,
     command_id   text,
     attempts     integer
+);
+
+-- What new events say about the first attempt of a command.
+create type projector.call_change as (
+    execution_id        bigint,
+    command_id          text collate "C",
+    begun_at            timestamptz,
+    issued_at           timestamptz,
+    claimed_at          timestamptz,
+    started_at          timestamptz,
+    outcome_ranked      text collate "C",
+    duration_ranked     text collate "C",
+    error_ranked        text collate "C",
+    step_ranked         text collate "C",
+    worker_ranked       text collate "C",
+    max_attempts_ranked text collate "C",
+    iteration           integer
 );
 
 -- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.
@@ -430,10 +454,10 @@ declare
 begin
     select array_agg(
                (
-                   way.sign, counted.execution_id, counted.command_id, counted.attempts, way.playbook,
-                   counted.step, counted.begun_at, counted.finished_at, counted.status,
-                   counted.worker_id, counted.error, counted.duration_us, counted.queue_us,
-                   counted.backoff_us, counted.exhausted
+                   way.sign, counted.execution_id, counted.command_id, counted.attempts,
+                   way.playbook, counted.step, counted.begun_at, counted.finished_at,
+                   counted.status, counted.worker_id, counted.error, counted.duration_us,
+                   counted.queue_us, counted.backoff_us, counted.exhausted
                )::call_count
            )
     into   counts

@@ -362,8 +362,8 @@ create function projector.aggregate_calls(commands projector.call_command[])
     returns table (
         execution_id bigint, command_id text, attempts integer, begun_at timestamptz,
         issued_at timestamptz, claimed_at timestamptz, started_at timestamptz, outcome_ranked text,
-        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text, max_attempts_ranked text,
-        iteration integer
+        duration_ranked text, error_ranked text, step_ranked text, worker_ranked text,
+        max_attempts_ranked text, iteration integer
     )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
@@ -384,7 +384,8 @@ begin
                  min((moment || step) collate "C"), min((moment || worker_id) collate "C"),
                  min((moment || encode_bigint(max_attempts)) collate "C"), min(iteration)
         from     (
-                     select *, encode_time(created_at) as moment from call_events_by_attempt(aggregate_calls.commands)
+                     select *, encode_time(created_at) as moment
+                     from   call_events_by_attempt(aggregate_calls.commands)
                  ) as reported
         group by execution_id, command_id collate "C", attempts;
 end
@@ -592,7 +593,9 @@ $$;
 create function projector.stale_retry_links(
     changed projector.call_id[], old_failures projector.call_failure[]
 )
-    returns table (execution_id bigint, command_id text, attempts integer, failed_before timestamptz)
+    returns table (
+        execution_id bigint, command_id text, attempts integer, failed_before timestamptz
+    )
     language plpgsql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$
@@ -629,7 +632,8 @@ begin
                            select   failure.finished_at
                            from     call_facts as failure
                            where    failure.execution_id = known.execution_id
-                           and      ranked_value(failure.step_ranked) = ranked_value(known.step_ranked)
+                           and      ranked_value(failure.step_ranked)
+                                    = ranked_value(known.step_ranked)
                            and      coalesce(failure.iteration, -1) = coalesce(known.iteration, -1)
                            and      failure.attempts = known.attempts - 1
                            and      failure.finished_at <= known.begun_at
@@ -645,12 +649,181 @@ end
 $$;
 
 
+-- Step 1 of project_calls: which of these commands to rebuild. Those of `changed`, and those with a
+-- retry. `offset 0` makes PostgreSQL find a command's attempts by their key, and not among all
+-- retries of the execution.
+create function projector.commands_to_rebuild(
+    commands projector.call_command[], changed boolean[]
+)
+    returns projector.call_command[]
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    to_rebuild call_command[];
+begin
+    select array_agg((reported.execution_id, reported.command_id)::call_command)
+    into   to_rebuild
+    from   unnest(commands_to_rebuild.commands, commands_to_rebuild.changed)
+               as reported (execution_id, command_id, is_changed)
+    where  reported.is_changed
+    or     exists (
+               select
+               from   (
+                          select *
+                          from   call_facts
+                          where  call_facts.execution_id = reported.execution_id
+                          and    call_facts.command_id = reported.command_id collate "C"
+                          offset 0
+                      ) as known
+               where  known.attempts > 0
+           );
+    return to_rebuild;
+end
+$$;
+
+
+-- Step 2 of project_calls: the attempts of these commands that roll-ups and retries know
+-- (`counted`), and those that failed. Retries also store failures of calls that are not counted.
+create function projector.known_calls(
+    commands projector.call_command[],
+    out counted projector.call_id[], out failures projector.call_failure[]
+)
+    language plpgsql stable
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+begin
+    select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
+               filter (where known.finished_at is not null or known.attempts > 0),
+           array_agg(
+               (
+                   known.execution_id, known.command_id, known.attempts,
+                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
+               )::call_failure
+           ) filter (where end_value(known.outcome_ranked) <> 'COMPLETED')
+    into   counted, failures
+    from   unnest(known_calls.commands) as wanted
+    cross join lateral (
+        select *
+        from   call_facts
+        where  call_facts.execution_id = wanted.execution_id
+        and    call_facts.command_id = wanted.command_id collate "C"
+        offset 0
+    ) as known;
+end
+$$;
+
+
+-- Step 3 of project_calls: merges what new events say into first attempts, in order, which locks
+-- them. Returns the attempts that have ended, and those of them that failed.
+create function projector.merge_calls(
+    changes projector.call_change[], out ended projector.call_id[], out failed projector.call_id[]
+)
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    with written as (
+        insert into call_facts as known (
+            execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
+            finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked,
+            worker_ranked, max_attempts_ranked, iteration
+        )
+        select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
+                 end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
+                 step_ranked, worker_ranked, max_attempts_ranked, iteration
+        from     unnest(merge_calls.changes)
+        order by execution_id, command_id
+        on conflict (execution_id, command_id, attempts)
+        do update set
+            begun_at            = least(known.begun_at, excluded.begun_at),
+            issued_at           = least(known.issued_at, excluded.issued_at),
+            claimed_at          = least(known.claimed_at, excluded.claimed_at),
+            started_at          = least(known.started_at, excluded.started_at),
+            finished_at         = case
+                                      when known.outcome_ranked <= excluded.outcome_ranked
+                                           or excluded.outcome_ranked is null
+                                      then known.finished_at
+                                      else excluded.finished_at
+                                  end,
+            outcome_ranked      = first_outcome(known.outcome_ranked, excluded.outcome_ranked),
+            duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
+            error_ranked        = least(known.error_ranked, excluded.error_ranked),
+            step_ranked         = least(known.step_ranked, excluded.step_ranked),
+            worker_ranked       = least(known.worker_ranked, excluded.worker_ranked),
+            max_attempts_ranked = least(
+                                      known.max_attempts_ranked, excluded.max_attempts_ranked
+                                  ),
+            iteration           = least(known.iteration, excluded.iteration)
+        returning execution_id, command_id, attempts, outcome_ranked
+    )
+    select array_agg((execution_id, command_id, attempts)::call_id)
+               filter (where outcome_ranked is not null),
+           array_agg((execution_id, command_id, attempts)::call_id)
+               filter (where end_value(outcome_ranked) <> 'COMPLETED')
+    into   ended, failed
+    from   written;
+end
+$$;
+
+
+-- Steps 4 and 5 of project_calls, for attempts that were written:
+--     1. correct which failure came before each retry of `retriable` and of `old_failures`
+--     2. move the roll-ups by what `touched` counts under now, less `counts`
+create function projector.count_changed_calls(
+    counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[],
+    old_failures projector.call_failure[]
+)
+    returns void
+    language plpgsql volatile
+    set search_path = pg_catalog, projector, pg_temp
+as $$
+declare
+    stale_links call_id[];
+    failures    timestamptz[];
+begin
+    if retriable is not null or old_failures is not null then
+        select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
+        into   stale_links, failures
+        from   stale_retry_links(retriable, old_failures);
+    end if;
+    if stale_links is not null then
+        counts := counts || (
+            select array_agg(counted)
+            from   call_counts(-1, stale_links) as counted
+            where  (counted.execution_id, counted.command_id, counted.attempts) not in (
+                       select execution_id, command_id, attempts from unnest(touched)
+                   )
+        );
+        update call_facts as known
+        set    failed_before = retry.failed_before
+        from   unnest(stale_links, failures)
+                   as retry (execution_id, command_id, attempts, failed_before)
+        where  known.execution_id = retry.execution_id
+        and    known.command_id = retry.command_id collate "C"
+        and    known.attempts = retry.attempts;
+    end if;
+
+    select counts || array_agg(counted)
+    into   counts
+    from   call_counts(
+               1,
+               array(select distinct id from unnest(touched || stale_links) as id)
+           ) as counted;
+    if cardinality(counts) > 0 then
+        perform count_calls(counts);
+    end if;
+end
+$$;
+
+
 -- Moves call_facts and the roll-ups of calls by the rows before and after a statement:
 --     1. find the commands of these events, and which of them to rebuild
 --     2. read how roll-ups and retries know their attempts now
 --     3. write the attempts as they are from now on
---     4. correct which failure came before each retry
---     5. move the roll-ups by the difference
+--     4. correct which failure came before each retry, and move the roll-ups by the difference
+-- Only this function sees the rows. It gives away what they say as arrays of one entry a command.
 create function projector.project_calls() returns trigger
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -663,47 +836,30 @@ as $$
 declare
     roles        jsonb;
     commands     call_command[];
+    changed      boolean[];
     to_rebuild   call_command[];
-    merged       call_id[];
-    failed       call_id[];
+    changes      call_change[];
     counts       call_count[];
     old_failures call_failure[];
     touched      call_id[];
     retriable    call_id[];
-    stale_links  call_id[];
-    failures     timestamptz[];
 begin
     if current_setting('projector.off', true) = 'on' then
         return null;
     end if;
 
-    -- 1. The commands, and which of them to rebuild. `offset 0` makes PostgreSQL find a command's
-    -- attempts by their key, and not among all retries of the execution.
+    -- 1. The commands, and which of them to rebuild.
     select jsonb_object_agg(event_type, role)
     into   roles
     from   event_kinds
     where  subject = 'call';
-    select array_agg((execution_id, command_id)::call_command),
-           array_agg((execution_id, command_id)::call_command) filter (
-               where needs_rebuild
-               or    exists (
-                         select
-                         from   (
-                                    select *
-                                    from   call_facts
-                                    where  call_facts.execution_id = reported.execution_id
-                                    and    call_facts.command_id = reported.command_id
-                                    offset 0
-                                ) as known
-                         where  known.attempts > 0
-                     )
-           )
-    into   commands, to_rebuild
+    select array_agg((execution_id, command_id)::call_command), array_agg(is_changed)
+    into   commands, changed
     from   (
-               select   execution_id, command_id, bool_or(needs_rebuild) as needs_rebuild
+               select   execution_id, command_id, bool_or(is_changed) as is_changed
                from     (
                             select execution_id, command_id collate "C" as command_id,
-                                   true as needs_rebuild
+                                   true as is_changed
                             from   before
                             where  roles ? event_type
                             and    command_id <> ''
@@ -719,26 +875,12 @@ begin
     if commands is null then
         return null;
     end if;
+    to_rebuild := commands_to_rebuild(commands, changed);
 
-    -- 2. Their attempts as roll-ups and retries know them. Retries also store failures of calls
-    -- that are not counted.
-    select array_agg((known.execution_id, known.command_id, known.attempts)::call_id)
-               filter (where known.finished_at is not null or known.attempts > 0),
-           array_agg(
-               (
-                   known.execution_id, known.command_id, known.attempts,
-                   ranked_value(known.step_ranked), coalesce(known.iteration, -1), known.finished_at
-               )::call_failure
-           ) filter (where end_value(known.outcome_ranked) <> 'COMPLETED')
+    -- 2. Their attempts as roll-ups and retries know them.
+    select known.counted, known.failures
     into   touched, old_failures
-    from   unnest(commands) as wanted
-    cross join lateral (
-        select *
-        from   call_facts
-        where  call_facts.execution_id = wanted.execution_id
-        and    call_facts.command_id = wanted.command_id collate "C"
-        offset 0
-    ) as known;
+    from   known_calls(commands) as known;
     if touched is not null then
         counts := array(select counted from call_counts(-1, touched) as counted);
     end if;
@@ -774,104 +916,41 @@ begin
                    ) as event
             join   event_kinds as kind on kind.event_type = event.event_type
         ),
-        written as (
-            insert into call_facts as known (
-                execution_id, command_id, attempts, begun_at, issued_at, claimed_at, started_at,
-                finished_at, outcome_ranked, duration_ranked, error_ranked, step_ranked, worker_ranked,
-                max_attempts_ranked, iteration
-            )
-            select   execution_id, command_id, 0, begun_at, issued_at, claimed_at, started_at,
-                     end_time(outcome_ranked), outcome_ranked, duration_ranked, error_ranked,
-                     step_ranked, worker_ranked, max_attempts_ranked, iteration
-            from     (
-                         select   execution_id, command_id, min(created_at) as begun_at,
-                                  min(created_at) filter (where role = 'issued') as issued_at,
-                                  min(created_at) filter (where role = 'claimed') as claimed_at,
-                                  min(created_at) filter (where role = 'started') as started_at,
-                                  overlay(
-                                      min((
-                                          end_rank || moment || rank_of(ended_as) || ended_as
-                                      ) collate "C") placing '' from 19 for 1
-                                  ) as outcome_ranked,
-                                  min((
-                                      end_rank || moment || encode_bigint(microseconds(duration))
-                                  ) collate "C") as duration_ranked,
-                                  min((end_rank || moment || left(error, 1000)) collate "C")
-                                      filter (where error <> '') as error_ranked,
-                                  min((moment || step) collate "C") filter (where step <> '')
-                                      as step_ranked,
-                                  min((moment || worker_id) collate "C")
-                                      filter (where worker_id <> '') as worker_ranked,
-                                  min((moment || encode_bigint(max_attempts)) collate "C")
-                                      as max_attempts_ranked,
-                                  min(iteration) as iteration
-                         from     event
-                         group by execution_id, command_id
-                     ) as reported
-            order by execution_id, command_id
-            on conflict (execution_id, command_id, attempts)
-            do update set
-                begun_at            = least(known.begun_at, excluded.begun_at),
-                issued_at           = least(known.issued_at, excluded.issued_at),
-                claimed_at          = least(known.claimed_at, excluded.claimed_at),
-                started_at          = least(known.started_at, excluded.started_at),
-                finished_at         = case
-                                    when known.outcome_ranked <= excluded.outcome_ranked
-                                         or excluded.outcome_ranked is null
-                                    then known.finished_at
-                                    else excluded.finished_at
-                                end,
-                outcome_ranked      = first_outcome(known.outcome_ranked, excluded.outcome_ranked),
-                duration_ranked     = least(known.duration_ranked, excluded.duration_ranked),
-                error_ranked        = least(known.error_ranked, excluded.error_ranked),
-                step_ranked         = least(known.step_ranked, excluded.step_ranked),
-                worker_ranked       = least(known.worker_ranked, excluded.worker_ranked),
-                max_attempts_ranked = least(known.max_attempts_ranked, excluded.max_attempts_ranked),
-                iteration           = least(known.iteration, excluded.iteration)
-            returning execution_id, command_id, attempts, outcome_ranked
+        change as (
+            select   execution_id, command_id, min(created_at) as begun_at,
+                     min(created_at) filter (where role = 'issued') as issued_at,
+                     min(created_at) filter (where role = 'claimed') as claimed_at,
+                     min(created_at) filter (where role = 'started') as started_at,
+                     overlay(
+                         min((
+                             end_rank || moment || rank_of(ended_as) || ended_as
+                         ) collate "C") placing '' from 19 for 1
+                     ) as outcome_ranked,
+                     min((
+                         end_rank || moment || encode_bigint(microseconds(duration))
+                     ) collate "C") as duration_ranked,
+                     min((end_rank || moment || left(error, 1000)) collate "C")
+                         filter (where error <> '') as error_ranked,
+                     min((moment || step) collate "C") filter (where step <> '')
+                         as step_ranked,
+                     min((moment || worker_id) collate "C")
+                         filter (where worker_id <> '') as worker_ranked,
+                     min((moment || encode_bigint(max_attempts)) collate "C")
+                         as max_attempts_ranked,
+                     min(iteration) as iteration
+            from     event
+            group by execution_id, command_id
         )
-        select array_agg((execution_id, command_id, attempts)::call_id)
-                   filter (where outcome_ranked is not null),
-               array_agg((execution_id, command_id, attempts)::call_id)
-                   filter (where end_value(outcome_ranked) <> 'COMPLETED')
-        into   merged, failed
-        from   written;
-        touched := touched || merged;
-        retriable := retriable || failed;
-    end if;
-    -- 4. The failure before each retry.
-    if retriable is not null or old_failures is not null then
-        select array_agg((execution_id, command_id, attempts)::call_id), array_agg(failed_before)
-        into   stale_links, failures
-        from   stale_retry_links(retriable, old_failures);
-    end if;
-    if stale_links is not null then
-        counts := counts || (
-            select array_agg(counted)
-            from   call_counts(-1, stale_links) as counted
-            where  (counted.execution_id, counted.command_id, counted.attempts) not in (
-                       select execution_id, command_id, attempts from unnest(touched)
-                   )
-        );
-        update call_facts as known
-        set    failed_before = retry.failed_before
-        from   unnest(stale_links, failures)
-                   as retry (execution_id, command_id, attempts, failed_before)
-        where  known.execution_id = retry.execution_id
-        and    known.command_id = retry.command_id collate "C"
-        and    known.attempts = retry.attempts;
+        select array_agg(change::call_change)
+        into   changes
+        from   change;
+        select touched || merged.ended, retriable || merged.failed
+        into   touched, retriable
+        from   merge_calls(changes) as merged;
     end if;
 
-    -- 5. The difference moves the roll-ups.
-    select counts || array_agg(counted)
-    into   counts
-    from   call_counts(
-               1,
-               array(select distinct id from unnest(touched || stale_links) as id)
-           ) as counted;
-    if cardinality(counts) > 0 then
-        perform count_calls(counts);
-    end if;
+    -- 4. The failure before each retry, and the roll-ups.
+    perform count_changed_calls(counts, touched, retriable, old_failures);
     return null;
 end
 $$;
@@ -898,7 +977,8 @@ create index calls_retried on projector.call_facts (
 comment on index projector.calls_retried is
     'Query: retries of one step and iteration that began after a failure (retry_candidates).';
 create index calls_failed on projector.call_facts (
-    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts, finished_at
+    execution_id, projector.ranked_value(step_ranked), coalesce(iteration, -1), attempts,
+    finished_at
 ) where projector.end_value(outcome_ranked) <> 'COMPLETED';
 comment on index projector.calls_failed is
     'Query: the failure before a retry, and the next failure after one (stale_retry_links, '

@@ -73,8 +73,8 @@ select step, minute, first_tries_now, retries_now, first_tries_baseline, retries
        ratio_now, ratio_baseline, ratio_now / nullif(ratio_baseline, 0) as ratio_vs_baseline,
        retries_now >= 20 and ratio_now >= 3 * greatest(ratio_baseline, 0.1) as storm
 from   (
-           select step, minute, first_tries_now, retries_now, first_tries_baseline, retries_baseline,
-                  minutes_now,
+           select step, minute, first_tries_now, retries_now, first_tries_baseline,
+                  retries_baseline, minutes_now,
                   retries_now::double precision / greatest(first_tries_now, 1) as ratio_now,
                   case
                       when first_tries_baseline + retries_baseline > 0
@@ -136,7 +136,8 @@ create view projector.error_groups as
 with recursive class as (
     -- Jumps from one class to the next by the index, so the cost depends on the number of classes.
     (
-        select   projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) as error_class
+        select   projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+                     as error_class
         from     projector.call_facts
         where    finished_at is not null
         and      projector.end_value(outcome_ranked) <> 'COMPLETED'
@@ -165,7 +166,8 @@ cross join lateral (
     from     projector.call_facts
     where    finished_at is not null
     and      projector.end_value(outcome_ranked) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) = class.error_class
+    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+             = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at
     limit    1
@@ -176,7 +178,8 @@ cross join lateral (
     from     projector.call_facts
     where    finished_at is not null
     and      projector.end_value(outcome_ranked) <> 'COMPLETED'
-    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), '')) = class.error_class
+    and      projector.error_class_of(coalesce(projector.end_value(error_ranked), ''))
+             = class.error_class
     and      coalesce(projector.ranked_value(step_ranked), '') <> '__orchestrate__'
     order by finished_at desc
     limit    1
@@ -203,7 +206,8 @@ comment on view projector.worker_failures is
 
 create view projector.executions as
 select execution_id, hour, playbook, version, status, catalog_id, parent_execution_id, first_at,
-       begun_at, last_at, ended_at, extract(epoch from ended_at - first_at)::double precision as duration_s,
+       begun_at, last_at, ended_at,
+       extract(epoch from ended_at - first_at)::double precision as duration_s,
        events, highest_attempts,
        (
            select count(*)
@@ -276,8 +280,9 @@ cross join lateral (
              count(*) filter (where finished and not completed) as failed
     from     (
                  select   coalesce(projector.ranked_value(step_ranked), '') as step, iteration,
-                          coalesce(bool_or(projector.end_value(outcome_ranked) = 'COMPLETED'), false)
-                              as completed,
+                          coalesce(
+                              bool_or(projector.end_value(outcome_ranked) = 'COMPLETED'), false
+                          ) as completed,
                           bool_and(finished_at is not null) as finished
                  from     projector.call_facts
                  where    call_facts.execution_id = facts.execution_id
@@ -299,7 +304,8 @@ select known.topic, known.partition, position.incarnation,
        case
            when position.topic is null then 'unclaimed'
            when position.cluster_id = 'file' then 'file'
-           when reported.heartbeat_at is null or reported.heartbeat_at < now() - interval '10 seconds'
+           when reported.heartbeat_at is null
+                or reported.heartbeat_at < now() - interval '10 seconds'
            then 'dead'
            when reported.stopped then 'stopped'
            when reported.end_seen_at < now() - interval '10 seconds' then 'broker_away'
@@ -310,11 +316,14 @@ select known.topic, known.partition, position.incarnation,
        position.next_offset, reported.log_end,
        greatest(reported.log_end - coalesce(position.next_offset, reported.log_start), 0) as unread,
        case
-           when reported.heartbeat_at is not null then coalesce(reported.behind_since, reported.end_seen_at)
+           when reported.heartbeat_at is not null
+           then coalesce(reported.behind_since, reported.end_seen_at)
            else to_timestamp(position.last_recorded_ms / 1000.0)
        end as as_of,
-       extract(epoch from reported.heartbeat_at - coalesce(reported.behind_since, reported.heartbeat_at))
-           ::double precision as behind_s,
+       extract(
+           epoch from
+           reported.heartbeat_at - coalesce(reported.behind_since, reported.heartbeat_at)
+       )::double precision as behind_s,
        reported.heartbeat_at, reported.end_seen_at,
        position.records, position.stored, position.merged, position.duplicate,
        position.quarantined, position.ignored,
@@ -460,6 +469,16 @@ select hour, execution_id,
            from   projector.execution_facts as execution
            where  execution.execution_id = facts.execution_id
        ) as playbook,
+       (
+           select projector.version_of(execution.playbook_ranked)
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as version,
+       (
+           select execution.parent_execution_id
+           from   projector.execution_facts as execution
+           where  execution.execution_id = facts.execution_id
+       ) as parent_execution_id,
        step, command_id, iteration, attempts, status, begun_at, issued_at, claimed_at, started_at,
        finished_at,
        coalesce(reported_duration_us, projector.microseconds_between(started_at, finished_at))
@@ -487,13 +506,15 @@ from   (
                       when claimed_at is not null then 'CLAIMED'
                       else 'PENDING'
                   end as status,
-                  projector.decode_bigint(projector.end_value(duration_ranked)) as reported_duration_us,
+                  projector.decode_bigint(projector.end_value(duration_ranked))
+                      as reported_duration_us,
                   case
                       when projector.end_value(outcome_ranked) is distinct from 'COMPLETED'
                       then projector.end_value(error_ranked)
                   end as error,
                   projector.ranked_value(worker_ranked) as worker_id,
-                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked)) as max_attempts
+                  projector.decode_bigint(projector.ranked_value(max_attempts_ranked))
+                      as max_attempts
            from   projector.call_facts
        ) as facts
 where  step <> '__orchestrate__';

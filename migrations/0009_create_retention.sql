@@ -66,7 +66,8 @@ comment on index normalizer.siblings_by_shared_id is
 -- Step 1 of archive_events: adds what these events say about their executions to the archived part.
 -- `low` and `high` are the least and greatest of the ids: they limit the partitions to visit. The
 -- delete in step 3 subtracts from execution_facts what is added to it here.
-create function projector.archive_executions(event_ids bigint[], low bigint, high bigint) returns void
+create function projector.archive_executions(event_ids bigint[], low bigint, high bigint)
+    returns void
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
     set plan_cache_mode = force_custom_plan
@@ -154,7 +155,8 @@ $$;
 --     1. delete the events
 --     2. count them in shard -1 of every counter
 --     3. count them in archived_rows, for the ledger
-create function projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) returns bigint
+create function projector.delete_archived_events(event_ids bigint[], low bigint, high bigint)
+    returns bigint
     language plpgsql volatile
     set search_path = pg_catalog, projector, pg_temp
     set plan_cache_mode = force_custom_plan
@@ -233,8 +235,8 @@ end
 $$;
 
 
--- Deletes these events and moves what they are counted as to the archived part. Returns the number of
--- deleted events. The caller has locked their executions and then, in a later statement, the rows.
+-- Deletes these events and moves what they are counted as to the archived part. Returns the number
+-- of deleted events. The caller has locked their executions and, in a later statement, the rows.
 create function projector.archive_events(event_ids bigint[]) returns bigint
     language plpgsql volatile security definer
     set search_path = pg_catalog, projector, pg_temp
@@ -310,9 +312,11 @@ begin
     join     archived_executions as kept using (execution_id)
     cross join lateral (
         values (known.counted_begun, playbook_of(known.counted_playbook_ranked), 'BEGUN', 1),
-               (known.counted_ended, playbook_of(known.counted_playbook_ranked), known.counted_outcome, 1),
+               (known.counted_ended, playbook_of(known.counted_playbook_ranked),
+                known.counted_outcome, 1),
                (kept.counted_begun, playbook_of(kept.counted_playbook_ranked), 'BEGUN', -1),
-               (kept.counted_ended, playbook_of(kept.counted_playbook_ranked), kept.counted_outcome, -1)
+               (kept.counted_ended, playbook_of(kept.counted_playbook_ranked),
+                kept.counted_outcome, -1)
     ) as marked (hour, playbook, outcome, sign)
     cross join (values (take_shard(), -1), ((-1)::smallint, 1)) as way (shard, sign)
     where    known.execution_id = any(gone)

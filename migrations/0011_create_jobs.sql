@@ -26,7 +26,9 @@ create table normalizer.jobs (
     ended_at            timestamptz,
     constraint jobs_pkey primary key (job_id, run),
     constraint jobs_kind check (kind in ('backfill', 'renormalize', 'redrive', 'redact')),
-    constraint jobs_state check (state in ('running', 'stopped', 'complete', 'truncated', 'failed')),
+    constraint jobs_state check (
+        state in ('running', 'stopped', 'complete', 'truncated', 'failed')
+    ),
     constraint jobs_progress_ratio check (progress_ratio between 0 and 1)
 );
 
@@ -113,7 +115,7 @@ create table normalizer.job_refusals (
 
 comment on table normalizer.job_refusals is
     'Private: stored events that renormalize left as they were, because today''s rules would '
-    'refuse them or give them another key.';
+    'refuse them, give them another key, or change a row merged from several records.';
 
 
 create table normalizer.redrive_attempts (
@@ -148,14 +150,21 @@ select   job.job_id,
          job.run,
          job.kind,
          job.spec,
-         case when job.state <> 'running' or exists (select from held where held.lock_key = job.lock_key)
-              then job.state else 'interrupted' end as state,
+         case
+             when job.state <> 'running'
+                  or exists (select from held where held.lock_key = job.lock_key)
+             then job.state
+             else 'interrupted'
+         end as state,
          job.reason,
          job.progress_ratio,
          job.records_per_s,
-         case when job.state = 'running' and job.progress_ratio > 0 and job.progress_ratio < 1 and job.records_per_s > 0
-              then coalesce(sum(part.records), 0)::double precision
-                   * (1 - job.progress_ratio) / job.progress_ratio / job.records_per_s end as remaining_s,
+         case
+             when job.state = 'running' and job.progress_ratio > 0 and job.progress_ratio < 1
+                  and job.records_per_s > 0
+             then coalesce(sum(part.records), 0)::double precision
+                  * (1 - job.progress_ratio) / job.progress_ratio / job.records_per_s
+         end as remaining_s,
          job.throttled_by_lag_s,
          job.throttled_by_rate_s,
          coalesce(sum(part.records), 0)::bigint     as records,
@@ -215,8 +224,8 @@ comment on column projector.jobs.ended_at is 'when it ended; null while it runs'
 create view projector.quarantine_records as
 select quarantine_id, projector.hour_of(quarantined_at) as hour, quarantined_at, reason, detail,
        sqlstate, shape, normalizer_version, source_topic as topic,
-       source_incarnation as incarnation, source_partition as partition, source_offset, source_index,
-       recorded_at, value_bytes, redriven_at, sample
+       source_incarnation as incarnation, source_partition as partition, source_offset,
+       source_index, recorded_at, value_bytes, redriven_at, sample
 from   normalizer.quarantine;
 
 comment on view projector.quarantine_records is

@@ -63,7 +63,8 @@ $$;
 
 
 -- The counters that have texts in their keys: table and column.
-create function projector.counter_text_columns() returns table (counter_table text, text_column text)
+create function projector.counter_text_columns()
+    returns table (counter_table text, text_column text)
     language sql stable
     set search_path = pg_catalog, projector, pg_temp
 as $$

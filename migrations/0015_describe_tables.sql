@@ -2,8 +2,8 @@
 
 -- Comments for the columns of all tables.
 --
--- Columns that need an explanation are described where their table is created, and all others here. A
--- name means the same in every table, unless a line names the table.
+-- Columns that need an explanation are described where their table is created, and all others here.
+-- A name means the same in every table, unless a line names the table.
 
 do $$
 declare
@@ -295,7 +295,8 @@ begin
                 ('applied', 'applied_by', 'Role that applied it.')
         )
         select   distinct on (class.oid, attribute.attnum)
-                 class.oid::regclass as table_name, attribute.attname as column_name, meaning.meaning
+                 class.oid::regclass as table_name, attribute.attname as column_name,
+                 meaning.meaning
         from     pg_class as class
         join     pg_attribute as attribute on attribute.attrelid = class.oid
         join     meaning on meaning.column_name = attribute.attname

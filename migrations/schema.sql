@@ -10,6 +10,22 @@ CREATE SCHEMA normalizer;
 
 CREATE SCHEMA projector;
 
+CREATE TYPE projector.call_change AS (
+	execution_id bigint,
+	command_id text COLLATE pg_catalog."C",
+	begun_at timestamp with time zone,
+	issued_at timestamp with time zone,
+	claimed_at timestamp with time zone,
+	started_at timestamp with time zone,
+	outcome_ranked text COLLATE pg_catalog."C",
+	duration_ranked text COLLATE pg_catalog."C",
+	error_ranked text COLLATE pg_catalog."C",
+	step_ranked text COLLATE pg_catalog."C",
+	worker_ranked text COLLATE pg_catalog."C",
+	max_attempts_ranked text COLLATE pg_catalog."C",
+	iteration integer
+);
+
 CREATE TYPE projector.call_command AS (
 	execution_id bigint,
 	command_id text
@@ -66,6 +82,32 @@ CREATE TYPE projector.call_id AS (
 	attempts integer
 );
 
+CREATE TYPE projector.execution_change AS (
+	execution_id bigint,
+	events bigint,
+	first_at timestamp with time zone,
+	begin_at timestamp with time zone,
+	last_at timestamp with time zone,
+	last_event_ranked text[] COLLATE pg_catalog."C",
+	active_at timestamp with time zone,
+	least_event_id bigint,
+	greatest_event_id bigint,
+	least_derived_id bigint,
+	greatest_derived_id bigint,
+	least_hashed_id bigint,
+	greatest_hashed_id bigint,
+	highest_attempts integer,
+	playbook_ranked text[] COLLATE pg_catalog."C",
+	catalog_id bigint,
+	parent_execution_id bigint,
+	completed bigint,
+	completed_at timestamp with time zone,
+	failed bigint,
+	failed_at timestamp with time zone,
+	cancelled bigint,
+	cancelled_at timestamp with time zone
+);
+
 CREATE TYPE projector.execution_loss AS (
 	execution_id bigint,
 	first_at timestamp with time zone,
@@ -97,6 +139,22 @@ CREATE TYPE projector.execution_move AS (
 	begun timestamp with time zone,
 	outcome text,
 	ended timestamp with time zone
+);
+
+CREATE TYPE projector.execution_report AS (
+	sign integer,
+	execution_id bigint,
+	event_id bigint,
+	attempts integer,
+	created_at timestamp with time zone,
+	catalog_id bigint,
+	region integer,
+	parent_execution_id bigint,
+	last_event_ranked text[] COLLATE pg_catalog."C",
+	begin_at timestamp with time zone,
+	active_at timestamp with time zone,
+	playbook_ranked text[] COLLATE pg_catalog."C",
+	outcome text
 );
 
 CREATE FUNCTION normalizer.drop_source_heartbeats() RETURNS trigger
@@ -190,6 +248,11 @@ CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN status ELSE outcome END;
 
+CREATE FUNCTION projector.commands_to_rebuild(commands projector.call_command[], changed boolean[]) RETURNS projector.call_command[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0006_create_call_triggers.sql
+
 CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -252,6 +315,11 @@ CREATE FUNCTION projector.count_calls(counts projector.call_count[], into_shard 
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0005_create_call_projections.sql
 
+CREATE FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[], old_failures projector.call_failure[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0006_create_call_triggers.sql
+
 CREATE FUNCTION projector.count_executions(moved projector.execution_move[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -272,6 +340,11 @@ CREATE FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint,
     SET plan_cache_mode TO 'force_custom_plan'
     SET jit TO 'off'
     ; -- body: 0009_create_retention.sql
+
+CREATE FUNCTION projector.doubtful_executions(reports projector.execution_report[]) RETURNS bigint[]
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.encode_bigint(number bigint) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -446,6 +519,11 @@ begin
 end
 $_$;
 
+CREATE FUNCTION projector.execution_losses(reports projector.execution_report[]) RETURNS SETOF projector.execution_loss
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0004_create_execution_projections.sql
+
 CREATE FUNCTION projector.execution_moves(execution_ids bigint[]) RETURNS SETOF projector.execution_move
     LANGUAGE sql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -475,6 +553,11 @@ CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS times
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
 
+CREATE FUNCTION projector.known_calls(commands projector.call_command[], OUT counted projector.call_id[], OUT failures projector.call_failure[]) RETURNS record
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0006_create_call_triggers.sql
+
 CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (CASE WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
@@ -483,6 +566,16 @@ CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0002_create_projector.sql
+
+CREATE FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) RETURNS record
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0006_create_call_triggers.sql
+
+CREATE FUNCTION projector.merge_executions(changes projector.execution_change[]) RETURNS SETOF projector.execution_move
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    ; -- body: 0004_create_execution_projections.sql
 
 CREATE FUNCTION projector.merged_executions(execution_ids bigint[]) RETURNS TABLE(execution_id bigint, events bigint, first_at timestamp with time zone, begin_at timestamp with time zone, last_at timestamp with time zone, last_event_ranked text[], active_at timestamp with time zone, least_event_id bigint, greatest_event_id bigint, least_derived_id bigint, greatest_derived_id bigint, least_hashed_id bigint, greatest_hashed_id bigint, highest_attempts integer, playbook_ranked text[], catalog_id bigint, parent_execution_id bigint, completed bigint, completed_at timestamp with time zone, failed bigint, failed_at timestamp with time zone, cancelled bigint, cancelled_at timestamp with time zone)
     LANGUAGE sql STABLE
@@ -1049,7 +1142,7 @@ CREATE TABLE normalizer.job_refusals (
     reason text NOT NULL,
     detail text NOT NULL
 );
-COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them or give them another key.';
+COMMENT ON TABLE normalizer.job_refusals IS 'Private: stored events that renormalize left as they were, because today''s rules would refuse them, give them another key, or change a row merged from several records.';
 COMMENT ON COLUMN normalizer.job_refusals.job_id IS 'Id of the job, made from its kind and its options.';
 COMMENT ON COLUMN normalizer.job_refusals.run IS 'Number of the run, from 1.';
 COMMENT ON COLUMN normalizer.job_refusals.event_id IS 'Id of the event, unique in the table.';
@@ -2030,6 +2123,12 @@ CREATE VIEW projector.calls AS
     ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
            FROM projector.execution_facts execution
           WHERE (execution.execution_id = facts.execution_id)) AS playbook,
+    ( SELECT projector.version_of(execution.playbook_ranked) AS version_of
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS version,
+    ( SELECT execution.parent_execution_id
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = facts.execution_id)) AS parent_execution_id,
     step,
     command_id,
     iteration,
@@ -2082,6 +2181,8 @@ COMMENT ON VIEW projector.calls IS 'How did each attempt of each command go? hou
 COMMENT ON COLUMN projector.calls.hour IS 'the hour, UTC';
 COMMENT ON COLUMN projector.calls.execution_id IS 'id of the execution';
 COMMENT ON COLUMN projector.calls.playbook IS 'path of the playbook; empty while it is not known';
+COMMENT ON COLUMN projector.calls.version IS 'version of the playbook, if the event that begins it names one';
+COMMENT ON COLUMN projector.calls.parent_execution_id IS 'the execution that started it';
 COMMENT ON COLUMN projector.calls.step IS 'name of the step; empty if no event names one';
 COMMENT ON COLUMN projector.calls.command_id IS 'id of the command; null if the producer gave none';
 COMMENT ON COLUMN projector.calls.iteration IS 'index in a loop; null outside of loops';
@@ -3356,6 +3457,9 @@ COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived eve
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
 
+CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id);
+COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
+
 CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));
 COMMENT ON INDEX projector.calls_by_error IS 'Query: the first and the last failed call of an error class, with a sample (view error_groups).';
 
@@ -3505,6 +3609,7 @@ REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_executions(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_calls(counts projector.call_count[], into_shard smallint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.count_changed_calls(counts projector.call_count[], touched projector.call_id[], retriable projector.call_id[], old_failures projector.call_failure[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.count_executions(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.delete_archived_events(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.erase_execution(execution_id bigint) FROM PUBLIC;
@@ -3514,6 +3619,8 @@ REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_of(execution_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.forget_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.merge_executions(changes projector.execution_change[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.move_calls(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_calls() FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_counters() FROM PUBLIC;

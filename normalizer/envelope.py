@@ -196,25 +196,6 @@ def to_canonical(event: Envelope) -> bytes:
     return f"{{{','.join(present)}}}".encode()
 
 
-def json_schema() -> dict[str, object]:
-    """Give the JSON Schema (draft 2020-12) of a canonical line."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Canonical event",
-        "description": "One event of a workflow, in the same form from every producer: the nine "
-        "fields of noetl-events 0.1 ExecutorEvent, then extensions where they are known.",
-        "type": "object",
-        "properties": _PROPERTIES,
-        "required": [*_REQUIRED],
-        "additionalProperties": False,
-        "if": {
-            "properties": {"event_type": {"enum": [*CALL_DONE]}},
-            "required": ["event_type"],
-        },
-        "then": {"properties": {"status": {"enum": [*CALL_OUTCOMES]}}},
-    }
-
-
 def _as_written(text: str) -> msgspec.Raw:
     # A value may hold millions of numbers, nearly all canonical: a full check takes seconds.
     if len(text) < _PLAIN and text[0] != "-" and "e" not in text and "E" not in text:
@@ -254,57 +235,3 @@ def _seconds(seconds: float | None) -> str | None:
         return None
     text = canonical_number(repr(seconds))
     return text if "." in text else f"{text}.0"
-
-
-_ID: Final = {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}
-_PROPERTIES: Final[dict[str, object]] = {
-    "event_id": _ID
-    | {
-        "description": "Missing only in the filter's lines, where an event has no "
-        "coordinates in a log."
-    },
-    "execution_id": _ID,
-    "event_type": {"type": "string", "minLength": 1},
-    "step": {"type": "string", "description": "'' where the producer gave none."},
-    "status": {"type": "string", "minLength": 1},
-    "created_at": {
-        "type": "string",
-        "format": "date-time",
-        "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
-        "description": "UTC. Missing only in the filter's lines, where nobody gave a time.",
-    },
-    "context": {
-        "description": "What the producer sent as context or payload: any JSON of at most 126 "
-        "levels, its numbers below 1e308. So is every value here."
-    },
-    "worker_id": {"type": ["string", "null"]},
-    "meta": {
-        "type": "object",
-        "properties": {
-            "attempts": {
-                "type": "integer",
-                "minimum": 0,
-                "maximum": 32_767,
-                "description": "How many retries came before this try; 0 is the first try.",
-            }
-        },
-        "required": ["attempts"],
-    },
-    "command_id": {"type": "string", "minLength": 1},
-    "catalog_id": _ID,
-    "node_type": {"type": "string", "minLength": 1},
-    "parent_event_id": _ID,
-    "parent_execution_id": _ID,
-    "result": {"description": "A separate result, where the shape carries one: any JSON."},
-    "error": {"type": "string", "minLength": 1},
-    "duration": {"type": "number", "minimum": 0, "description": "Seconds."},
-}
-_REQUIRED: Final = (
-    "execution_id",
-    "event_type",
-    "step",
-    "status",
-    "context",
-    "worker_id",
-    "meta",
-)

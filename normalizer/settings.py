@@ -1,20 +1,14 @@
-"""Reads the settings from environment variables, and reports every mistake in them at once."""
+"""Declares every setting: its default, bounds, unit and description."""
 
-import difflib
 import os
-import re
 import socket
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
-from urllib.parse import unquote
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import FieldInfo
 
-from normalizer.errors import ConfigurationError
-
-MASK: Final = "***"
+from normalizer.passwords import passwords_in
 
 
 def _about(
@@ -200,38 +194,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[str, ...]:
         """Every secret among the values, in each spelling a library may print."""
-        in_url = [*_PASSWORD_OF_URL.findall(self.database_url or "")]
-        in_url += [unquote(text) for text in in_url]
-        plain = [getattr(self, field.name) for field in _fields() if _is_secret(field)]
+        in_url = passwords_in(self.database_url or "")
+        plain = [getattr(self, field.name) for field in FIELDS if is_secret(field)]
         return tuple(dict.fromkeys(text for text in [*in_url, *plain] if text))
 
 
-def load(environ: Mapping[str, str], *, needs: tuple[str, ...] = ()) -> Settings:
-    """Read the settings of an environment; `needs` names fields that must be set.
-
-    Raises ConfigurationError with one line for every variable that is wrong.
-    """
-    values: dict[str, Any] = {}
-    mistakes: list[str] = []
-    for field in _fields():
-        text = environ.get(variable(field.name), "").strip()
-        if not text:
-            continue
-        try:
-            values[field.name] = _converted(field, text)
-        except ValueError as error:
-            mistakes.append(f"{variable(field.name)}: {error}")
-    if not mistakes:
-        settings = Settings(**values)
-        mistakes += _contradictions(settings)
-    mistakes += [
-        f"{variable(name)}: not set; {_meta_of(_field(name)).description}"
-        for name in needs
-        if not environ.get(variable(name), "").strip()
-    ]
-    if mistakes:
-        raise ConfigurationError("\n".join(mistakes))
-    return Settings(**values)
+FIELDS: Final = msgspec.structs.fields(Settings)
 
 
 def variable(name: str) -> str:
@@ -241,140 +209,13 @@ def variable(name: str) -> str:
     return f"NORMALIZER_{name.upper()}"
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Describe variables that look like ours and are not, with the likely intended one.
-
-    Variables with KAFKA_ are reported only if they resemble ours, because other programs use the
-    prefix too. Kubernetes adds the address of every service (NORMALIZER_PORT, KAFKA_SERVICE_HOST).
-    """
-    known = [variable(field.name) for field in _fields()]
-    found = []
-    for name in sorted(set(environ) - set(known)):
-        if not name.startswith(("NORMALIZER_", "KAFKA_")) or _is_of_others(name, environ[name]):
-            continue
-        meant = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
-        if meant:
-            found.append(f"{name} is not known; did you mean {meant[0]}?")
-        elif name.startswith("NORMALIZER_"):
-            found.append(f"{name} is not known; `normalizer config` names all that are")
-    return found
-
-
-def _is_of_others(name: str, value: str) -> bool:
-    return (
-        name == "NORMALIZER_URL"  # `. .noetl/env` sets it for a person's shell
-        or _SERVICE_LINK.fullmatch(name) is not None
-        or (name.endswith("_PORT") and "://" in value)
-    )
-
-
-def documented(settings: Settings) -> str:
-    """Every variable with its description, unit, default and current value, as an env file.
-
-    A variable with its default value is commented out. Secrets are masked.
-    """
-    parts = []
-    for field in _fields():
-        meta = _meta_of(field)
-        unit = f" Unit: {meta.extra['unit']}." if meta.extra and meta.extra["unit"] else ""
-        default = _as_text(field.default) or "none"
-        value = getattr(settings, field.name)
-        default_text = MASK if _is_secret(field) and value else masked_url(_as_text(value))
-        hidden = "# " if value == field.default else ""
-        parts.append(
-            f"# {meta.description}{unit} Default: {default}.\n"
-            f"{hidden}{variable(field.name)}={default_text}\n"
-        )
-    return "\n".join(parts)
-
-
-def masked_url(text: str) -> str:
-    """The text with the password of every URL in it masked."""
-    masked = _URL_PASSWORD.sub(rf"\1{MASK}@", text)
-    return _QUERY_PASSWORD.sub(rf"\1{MASK}", masked)
-
-
-_URL_START: Final = re.compile(r"postgres(ql)?://[^\s?]", re.IGNORECASE)
-_HOST_PORT: Final = re.compile(r"\S+:[0-9]{1,5}$")
-_SERVICE_LINK: Final = re.compile(
-    r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
-)
-_URL_PASSWORD: Final = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)\S*@", re.IGNORECASE)
-_PASSWORD_OF_URL: Final = re.compile(r"(?<=:)(?<!:/)[^\s:/]\S*(?=@)|(?<=password=)[^&\s]+")
-_QUERY_PASSWORD: Final = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
-
-
-def _fields() -> Iterator[msgspec.structs.FieldInfo]:
-    yield from msgspec.structs.fields(Settings)
-
-
-def _field(name: str) -> msgspec.structs.FieldInfo:
-    return next(field for field in _fields() if field.name == name)
-
-
-def _meta_of(field: msgspec.structs.FieldInfo) -> Meta:
+def meta_of(field: FieldInfo) -> Meta:
+    """The bounds, description, unit and secrecy of a field."""
     meta = get_args(field.type)[1]
     assert isinstance(meta, Meta)
     return meta
 
 
-def _is_secret(field: msgspec.structs.FieldInfo) -> bool:
-    return bool((_meta_of(field).extra or {})["secret"])
-
-
-def _converted(field: msgspec.structs.FieldInfo, text: str) -> Any:
-    """Convert the value of one variable. Raises ValueError; its message holds no secret."""
-    kind = get_args(field.type)[0]
-    if get_origin(kind) is tuple:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    if get_origin(kind) is Literal:
-        words = {word.upper(): word for word in get_args(kind)}
-        if text.upper() not in words:
-            raise ValueError(f"expected one of {', '.join(words.values())}; got {text!r}")
-        return words[text.upper()]
-    if kind is bool:
-        text = text.lower()
-    try:
-        return msgspec.convert(text, field.type, strict=False)
-    except msgspec.ValidationError as error:
-        sentence = str(error).replace("`", "").partition(", got")[0]
-        raise ValueError(f"{sentence[0].lower()}{sentence[1:]}; got {text!r}") from error
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """Mistakes in the combination of variables, or in the files that they name."""
-    if settings.database_url and not _URL_START.match(settings.database_url):
-        yield "DATABASE_URL: expected postgresql://user:password@host:port/name"
-    for server in settings.kafka_bootstrap_servers:
-        if not _HOST_PORT.match(server):
-            yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
-    if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
-        yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
-    if settings.owner.startswith("operator:"):
-        yield "NORMALIZER_INSTANCE: must not begin with operator:, which marks a moved position"
-    yield from _security_contradictions(settings)
-
-
-def _security_contradictions(settings: Settings) -> Iterator[str]:
-    if settings.kafka_security_protocol.startswith("SASL"):
-        for name in ("kafka_sasl_username", "kafka_sasl_password"):
-            if not getattr(settings, name):
-                yield f"{variable(name)}: needed with {settings.kafka_security_protocol}"
-    for name in ("kafka_ssl_ca_file", "kafka_ssl_cert_file", "kafka_ssl_key_file"):
-        path = getattr(settings, name)
-        if path and not Path(path).is_file():
-            yield f"{variable(name)}: no such file: {path}"
-    if settings.kafka_ssl_key_file and not settings.kafka_ssl_cert_file:
-        yield "KAFKA_SSL_CERT_FILE: needed with KAFKA_SSL_KEY_FILE"
-
-
-def _as_text(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case tuple():
-            return ",".join(value)
-        case bool():
-            return str(value).lower()
-        case _:
-            return str(value)
+def is_secret(field: FieldInfo) -> bool:
+    """Whether the value of a field must never be shown."""
+    return bool((meta_of(field).extra or {})["secret"])

@@ -12,7 +12,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from normalizer.errors import NormalizerError
-from normalizer.settings import MASK, masked_url
+from normalizer.passwords import MASK, masked_url
 
 REPEAT_AFTER_S: Final = 30.0
 """A library's line of one kind is logged again only after this time, with the number left out."""

@@ -10,5 +10,5 @@ the events. Here is what an operator does with them:
     maintenance/          retention, archive, compaction, statistics
     repair/               makes projections agree with the events again
     api/                  an HTTP API over the views, and the dashboard on it
-    cli.py                the commands
+    cli/                  the commands
 """

@@ -14,6 +14,7 @@ In the order in which a fact becomes a record:
     rendering.py         a fact as an event of one producer, and the fields a reader must get
     rust_worker.py rust_server.py python_server.py python_rows.py
                          the producers, every shape and variant
+    layers.py            one event as its client sent it, and as each server stores it
     deployments.py       which producers run together
     mutations.py content_mutations.py
                          one oddity added to a sound event

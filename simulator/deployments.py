@@ -8,7 +8,7 @@ were ever in use together.
 from collections.abc import Callable
 from typing import Final
 
-from simulator import python_rows, python_server, rust_server, rust_worker
+from simulator import layers, python_rows, python_server, rust_server, rust_worker
 from simulator.facts import DeploymentTraits, Fact, PlaybookRun
 from simulator.rendering import RenderChoices, RenderedEvent
 
@@ -19,12 +19,14 @@ class Deployment(DeploymentTraits, frozen=True, kw_only=True):
     """A server and a worker of certain releases, each as the function that renders its events.
 
     `again`: how the server reports an event that its worker has already reported, under one id.
-    `share`: its share of all executions.
+    `layered`: whether an event arrives as its client sent it, as the row of either server, or as
+    all three. `share`: its share of all executions.
     """
 
     server: Renderer
     worker: Renderer
     again: Renderer | None = None
+    layered: bool = False
     share: float = 1.0
 
 
@@ -108,6 +110,15 @@ DEPLOYMENTS: Final[tuple[Deployment, ...]] = (
         worker=rust_worker.executor_six,
         executions="opaque",
         share=0.5,
+    ),
+    Deployment(
+        name="layers",
+        server=layers.client_report,
+        worker=layers.client_report,
+        layered=True,
+        numbered=True,
+        callbacks=True,
+        share=1.0,
     ),
     Deployment(
         name="small_numbers",

@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2
 from simulator import python_server, rust_server
 from simulator.deployments import Renderer, deployment_of
 from simulator.facts import Fact, PlaybookRun
+from simulator.layers import stored_rows
 from simulator.mix import SECOND_US, Mix
 from simulator.mutations import mutate
 from simulator.packing import Packer
@@ -25,6 +26,8 @@ from simulator.rendering import RenderChoices, RenderedEvent
 from simulator.sent_record import SentEvent, SentOutcome, SentRecord
 from simulator.world import World
 
+_ALL_LAYERS = 0.3
+"""How many events arrive in all their layers."""
 _MANY_HEADERS = [(f"header-{number}", b"value") for number in range(10_000)]
 
 
@@ -86,6 +89,9 @@ class _Topic:
         deployment = deployment_of(execution)
         batch: list[RenderedEvent] = []
         for fact in facts:
+            if deployment.layered:
+                self._send_layers(now_us, execution.text, deployment.worker(fact, self._choices))
+                continue
             if fact.worker is None:
                 self._send(now_us, execution.text, deployment.server(fact, self._choices))
                 continue
@@ -119,6 +125,15 @@ class _Topic:
             mutate(rendered, self._choices)
         value = self._packer.one(rendered)
         self._put(now_us, _record(key.encode(), value, [self._event(rendered)]))
+
+    def _send_layers(self, now_us: int, key: str, client: RenderedEvent) -> None:
+        """All layers of an event in any order, or only one of them."""
+        layers = [client, *stored_rows(client)]
+        first = int(self._random() * len(layers))
+        layers = layers[first:] + layers[:first]
+        for rendered in layers if self._random() < _ALL_LAYERS else layers[:1]:
+            value = self._packer.one(rendered)
+            self._put(now_us, _record(key.encode(), value, [self._event(rendered)]))
 
     def _send_batch(self, now_us: int, key: str, items: list[RenderedEvent]) -> None:
         value = self._packer.batch(key, items)

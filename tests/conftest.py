@@ -1,8 +1,9 @@
 """Fixtures: a fresh database from a migrated template, a fresh topic, and servers to kill.
 
 A test gets a real PostgreSQL and a real Kafka by asking for `database` or `topic`. A test marked
-`every_postgres` runs on the newest and on the oldest supported PostgreSQL. Other stacks are named
-on purpose: TEST_DATABASE_URL (a superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
+`every_postgres` runs on the newest and on the oldest supported PostgreSQL; with `oldest_in_soak`,
+on the oldest only in the soak. Other stacks are named on purpose: TEST_DATABASE_URL (a
+superuser's), TEST_KAFKA_BOOTSTRAP_SERVERS.
 """
 
 import os
@@ -27,16 +28,17 @@ for _name in set(os.environ) - {"NORMALIZER_CORE"}:
         del os.environ[_name]
 
 # A test's database is two thousand files, made and deleted: on some disks that takes seconds.
-_MEMORY = Path("/dev/shm")  # noqa: S108 - whoever makes a file in it deletes it
+_MEMORY = Path("/dev/shm")  # noqa: S108 - each user deletes its own files
 if "TMPDIR" not in os.environ and _MEMORY.is_dir() and disk_usage(_MEMORY).free > 4 << 30:
     os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "cluster" in metafunc.fixturenames and metafunc.definition.get_closest_marker(
-        "every_postgres"
-    ):
-        metafunc.parametrize("cluster", ["current", "15"], indirect=True)
+    mark = metafunc.definition.get_closest_marker("every_postgres")
+    if mark is not None and "cluster" in metafunc.fixturenames:
+        soak = [pytest.mark.soak] if mark.kwargs.get("oldest_in_soak") else []
+        oldest = pytest.param("15", marks=soak)
+        metafunc.parametrize("cluster", ["current", oldest], indirect=True)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import msgspec
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope, Ignored, Rejected, json_schema, to_canonical
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+from normalizer.json_schema import json_schema
 from tests.vectors.corpus import SINGLE, parse_json, raw_record, read_vectors
 
 FOLDER: Final = Path(__file__).parents[1] / "contract"

@@ -8,7 +8,6 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from normalizer import settings as settings_of
 from normalizer.cli.exits import (
     exit_with,
     load_settings,
@@ -37,6 +36,7 @@ from normalizer.jobs.sources.file_source import FileSource, Form
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.jobs.sources.table_source import TableSource
 from normalizer.jobs.sources.topic_source import TopicRange, TopicSource
+from normalizer.passwords import masked_url
 from normalizer.settings import Settings
 
 _expired_option: Final = click.option(
@@ -227,7 +227,7 @@ def backfill_table(
     options = {f"set {field}": value for field, value in given.items()}
     table_options = {"query": query, "name": name, "key": key}
     options |= {option: value for option, value in table_options.items() if value is not None}
-    where = settings_of.masked_url(url).partition("?")[0] if source_url else "this database"
+    where = masked_url(url).partition("?")[0] if source_url else "this database"
     source = TableSource(
         url,
         table=table,

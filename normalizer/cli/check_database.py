@@ -8,7 +8,8 @@ from typing import Final
 import asyncpg
 
 from normalizer.cli.check_result import CheckResult
-from normalizer.settings import Settings, masked_url
+from normalizer.passwords import masked_url
+from normalizer.settings import Settings
 from normalizer.store.migrate import REMEDY, read_status
 from normalizer.store.read_only import read_only_connection
 
@@ -19,7 +20,9 @@ OLDEST_POSTGRES: Final = 150_000
 
 
 AT_ONCE: Final = 4
-"""Statements over all of events that may run at once: a dump, a comparison, an export, one more."""
+"""Statements over all of events for which the lock table must have room at the same time.
+
+A dump, a comparison, an export, and one more."""
 
 
 GRID_WARNING: Final = timedelta(days=730)

@@ -14,11 +14,11 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 import uvloop
 
-from normalizer import settings as settings_of
-from normalizer import telemetry
+from normalizer import environment, telemetry
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.kafka import TopicReader
+from normalizer.passwords import masked_url
 from normalizer.process.screen import Screen
 from normalizer.settings import Settings
 
@@ -35,7 +35,7 @@ def load_settings(*needs: str) -> Settings:
     Logs are silent from here on, until a command configures its own.
     """
     telemetry.configure(level="critical")
-    return settings_or_exit(lambda: settings_of.load(os.environ, needs=needs))
+    return settings_or_exit(lambda: environment.load(os.environ, needs=needs))
 
 
 def settings_or_exit(read: Callable[[], _T]) -> _T:
@@ -58,7 +58,7 @@ def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:
 def exit_with_error(error: NormalizerError) -> NoReturn:
     """Print what is wrong on its own lines, and end the process with its exit code."""
     for line in str(error).splitlines():
-        click.echo(f"error: {settings_of.masked_url(line)}", err=True)
+        click.echo(f"error: {masked_url(line)}", err=True)
     raise SystemExit(MISUSED if isinstance(error, ConfigurationError) else FAILED) from error
 
 

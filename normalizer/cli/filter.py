@@ -5,14 +5,19 @@ Source: docs/spec/envelope.md#c2, #c8.
 """
 
 from collections.abc import Iterable
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 import msgspec
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.files.record_lines import Readable, pages
+from normalizer.files.record_lines import Readable, pages, record_of
+
+_HINT_FOR_KCAT: Final = (
+    "; `kcat -J` prints records like this one; only the payload is an event: print payloads"
+    " alone (kcat -f '%s\\n'), or read the file by `normalizer backfill file`"
+)
 
 
 def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str] = ()) -> int:
@@ -30,20 +35,21 @@ def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str]
                         sink.write(to_canonical(outcome) + b"\n")
                     case Rejected():
                         refused += 1
-                        sink.write(_refusal(number, outcome) + b"\n")
+                        sink.write(_refusal(number, line, outcome) + b"\n")
                     case Ignored():
                         pass
         sink.flush()
     return refused
 
 
-def _refusal(number: int, rejected: Rejected) -> bytes:
+def _refusal(number: int, line: bytes, rejected: Rejected) -> bytes:
+    is_kcat = rejected.reason == "not_an_event" and record_of(line, number, "").topic
     return msgspec.json.encode(
         {
             "quarantine": {
                 "line": number,
                 "reason": rejected.reason,
-                "detail": rejected.detail,
+                "detail": rejected.detail + (_HINT_FOR_KCAT if is_kcat else ""),
             }
         }
     )

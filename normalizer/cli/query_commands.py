@@ -7,7 +7,7 @@ import os
 import click
 import msgspec
 
-from normalizer import settings as settings_of
+from normalizer import environment
 from normalizer.cli import conformance
 from normalizer.cli.check import check as run_check
 from normalizer.cli.exits import (
@@ -20,8 +20,8 @@ from normalizer.cli.exits import (
 from normalizer.cli.explain import explain as explain_record
 from normalizer.cli.explain import parse_coordinates
 from normalizer.cli.ledger_check import verify_ledger
-from normalizer.envelope import json_schema
 from normalizer.errors import REASONS, ConfigurationError
+from normalizer.json_schema import json_schema
 from normalizer.kafka import TopicReader
 from normalizer.service.metric_catalog import documented as documented_metrics
 from normalizer.store import quarantine_reader
@@ -78,8 +78,8 @@ def config() -> None:
     normalizer config
     normalizer config > normalizer.env
     """
-    click.echo(settings_of.documented(load_settings()), nl=False)
-    for mistake in settings_of.unknown_variables(os.environ):
+    click.echo(environment.documented(load_settings()), nl=False)
+    for mistake in environment.unknown_variables(os.environ):
         click.echo(mistake, err=True)
 
 
@@ -103,7 +103,7 @@ def check() -> None:
     KAFKA_BOOTSTRAP_SERVERS=kafka:9092 normalizer check
     """
     settings = load_settings("database_url", "kafka_bootstrap_servers")
-    for mistake in settings_of.unknown_variables(os.environ):
+    for mistake in environment.unknown_variables(os.environ):
         click.echo(mistake, err=True)
 
     async def report() -> bool:

@@ -81,7 +81,8 @@ def renormalize(
     normalizer renormalize
 
     Each is rebuilt into what its producer sent and read again; projections follow. Keys never
-    change. A row that today's rules would refuse stays as it is, and is listed.
+    change. A row that today's rules would refuse, or a merged one that they would change, stays
+    as it is, and is listed.
     """
     settings = load_settings("database_url")
     assert settings.database_url

@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 import click
 import uvloop
 
-from normalizer import settings as settings_of
-from normalizer import telemetry
+from normalizer import environment, telemetry
 from normalizer.cli.exits import (
     FAILED,
     FOUND,
@@ -83,7 +82,7 @@ def run(*, accept_reset: bool, file: Path | None, processes: int) -> None:
     )
     if (core := running_core()).unfit:
         telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
-    for mistake in settings_of.unknown_variables(os.environ):
+    for mistake in environment.unknown_variables(os.environ):
         telemetry.get_logger().warning("unknown_variable", why=mistake)
 
     if processes > 1:

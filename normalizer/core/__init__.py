@@ -25,6 +25,7 @@ reconcile       same record, same event, or another event with the same id
 collisions      which events share an id
 merge           merges two reports of one event into one row
 conflicts       keeps the values that lost in a merge
+coercions       reads what the rules changed in a stored row
 merge_flags     what a row remembers of its reports
 digests         compares JSON values by their digests
 denormalize     turns a stored row back into a raw record

@@ -1,7 +1,7 @@
 """What one transaction writes: offsets of each partition, with the outcomes of their records."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -103,12 +103,18 @@ def record_crc(record: RawRecord) -> int:
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 
-def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
-    """The first `count` records with the holes before the next one, and the rest."""
-    boundary = part.from_offset + count
-    for first, after in part.holes:
+def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:
+    """The offset after this many records and after the holes before the next one."""
+    boundary = from_offset + records
+    for first, after in holes:
         if first <= boundary:
             boundary += after - first
+    return boundary
+
+
+def _split(part: PartitionBatch, count: int) -> tuple[PartitionBatch, PartitionBatch]:
+    """The first `count` records with the holes before the next one, and the rest."""
+    boundary = offset_after(count, part.from_offset, part.holes)
     head = msgspec.structs.replace(
         part,
         next_offset=boundary,

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from normalizer.core.coercions import coercions_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.restore_text import restore_headers, restore_unstorable
 from normalizer.core.rules.attempt_numbers import resolve_attempts
@@ -58,7 +59,7 @@ class _Coercions:
     """The coercions of the row: what the rules changed, and the original values."""
 
     def __init__(self, coercions: bytes | None) -> None:
-        self._all: Final = [] if coercions is None else _coercions_decoder.decode(coercions)
+        self._all: Final = coercions_of(coercions)
 
     def has(self, rule: Rule) -> bool:
         return any(each.rule == rule for each in self._all)
@@ -82,13 +83,6 @@ class _Coercions:
             for each in self._all
             if each.rule == "unstorable_text"
         )
-
-
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: str
-    field: str
-    original: Raw = msgspec.field(name="from", default=ABSENT)
-    more: bool = False
 
 
 def _fields(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -> _Fields:
@@ -258,7 +252,4 @@ def _written(fields: _Fields) -> bytes:
 
 
 _object_decoder: Final[msgspec.json.Decoder[_Fields]] = msgspec.json.Decoder(_Fields)
-_coercions_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(
-    list[_Coercion]
-)
 _text_decoder: Final[msgspec.json.Decoder[str]] = msgspec.json.Decoder(str)

@@ -45,6 +45,10 @@ SPELLINGS: Final[tuple[tuple[str, ...], ...]] = (
 """One class a line, named by its first spelling. Source: docs/spec/wire-shapes.md#e2."""
 
 
+BEGIN_CLASS: Final = SPELLINGS[0][0]
+"""The class of the event that begins an execution."""
+
+
 class EventKind(NamedTuple):
     """What an event of a class means for its execution or call.
 

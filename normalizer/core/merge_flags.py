@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from normalizer.core.coercions import coercions_of
 from normalizer.envelope import Envelope
 
 WITHOUT_STEP: Final = 1
@@ -26,15 +27,8 @@ A report without a step or a command may then have been merged into the wrong ro
 _AMBIGUOUS: Final = b'{"rule":"ambiguous_report","field":"event_id"}'
 
 
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: str
-
-
-_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(list[_Coercion])
-
-
 def lacks(row: Envelope) -> int:
-    """WITHOUT_STEP and WITHOUT_COMMAND, where the row or one of its reports names none."""
+    """WITHOUT_STEP and WITHOUT_COMMAND, for what the row or one of its reports does not name."""
     return (
         row.merge_flags & (WITHOUT_STEP | WITHOUT_COMMAND)
         | (0 if row.step else WITHOUT_STEP)
@@ -63,5 +57,5 @@ def is_ambiguous(row: Envelope) -> bool:
     return (
         row.coercions is not None
         and b"ambiguous_report" in row.coercions
-        and any(coercion.rule == "ambiguous_report" for coercion in _decoder.decode(row.coercions))
+        and any(coercion.rule == "ambiguous_report" for coercion in coercions_of(row.coercions))
     )

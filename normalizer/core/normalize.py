@@ -20,8 +20,10 @@ from normalizer.core.rules.attempt_numbers import (
 from normalizer.core.rules.durations import resolve_duration
 from normalizer.core.rules.error_text import resolve_error
 from normalizer.core.rules.identifiers import (
+    keep_child_execution_id,
     resolve_event_id,
     resolve_execution_id,
+    resolve_parent_execution_id,
     resolve_secondary_id,
 )
 from normalizer.core.rules.names import (
@@ -127,14 +129,10 @@ def _envelope(
 
     execution_id = resolve_execution_id(event)
     own_id = resolve_event_id(event)
-    created_at, created_rank = resolve_created_at(
-        event, own_id, recorded, in_log=record.topic is not None
-    )
-    if created_at is None and record.topic is not None:
-        raise RecordRefused(
-            "missing_time", "created_at: expected a time, got none, and the log has none"
-        )
+    in_log = record.topic is not None
+    created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
+    keep_child_execution_id(event)
 
     # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(
@@ -152,7 +150,7 @@ def _envelope(
         resolve_node_type(event),
         resolve_secondary_id(event, "catalog_id"),
         resolve_secondary_id(event, "parent_event_id"),
-        resolve_secondary_id(event, "parent_execution_id"),
+        resolve_parent_execution_id(event, event_type, execution_id),
         resolve_duration(event, event_type),
         resolve_error(event),
         bytes(event.context) if event.context else None,

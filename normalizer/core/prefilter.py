@@ -11,6 +11,7 @@ from typing import Final
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from normalizer.core.rules.redaction import SECRET_WHOLE_WORDS, SECRET_WORDS
+from normalizer.core.rules.secret_commands import OPTION_BEHIND, PROGRAMS
 from normalizer.core.rules.secret_text import SIGNS
 from normalizer.core.rules.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
@@ -31,7 +32,6 @@ def _looked_at(text: bytes) -> bytes:
     return text.translate(_FOLDED, _SEPARATORS)
 
 
-_OPTIONS: Final = re.compile(rb"[\s\"'=]-(?:[A-Za-z]{0,6}[uUpb]|-user|-proxy-user)")
 _DISGUISED: Final = re.compile(
     rb"(?:\xe2\x80[\x8b-\x8f\xaa-\xae]|\xe2\x81[\xa0-\xaf]|\xef\xbb\xbf|\xc2\xad)[A-Za-z_-]"
     rb"|\xef(?:\xbc[\xa1-\xba]|\xbd[\x81-\x9a])|\xf0\x9d[\x90-\x9f]"
@@ -45,9 +45,12 @@ _WEAK_SIGNS: Final = {
     b"eyj": re.compile(rb"eyJ"),
     b"0e000": re.compile(rb"(?:^|[\[:,\s])-?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{3}"),
     b"pin": re.compile(rb"(?<![A-Za-z])pin(?![a-z])|P[Ii][Nn](?![a-z])"),
+    b"sensitive": re.compile(rb"[Ss]ensitive\"\s*:\s*true"),
+    b"otp": re.compile(rb"(?<![A-Za-z])t?otp(?![a-z])|O[Tt][Pp](?![a-z])"),
+    b"psk": re.compile(rb"(?<![A-Za-z])[Pp][Ss][Kk](?![a-z])"),
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
     b"pw": re.compile(rb"(?<![A-Z])[Pp][Ww](?![A-Za-z])"),
-    **dict.fromkeys((b"mysql", b"mariadb", b"login", b"curl"), _OPTIONS),
+    **{name.encode(): re.compile(f"(?i){name}{OPTION_BEHIND}".encode()) for name in PROGRAMS},
     b"tcp": re.compile(rb"@tcp\("),
     b"unix": re.compile(rb"@unix\("),
     **{
@@ -64,7 +67,8 @@ class Prefilter:
 
     def __init__(self, added_words: Iterable[str] = ()) -> None:
         words = (*SECRET_WORDS, *SECRET_WHOLE_WORDS, *added_words, *SIGNS)
-        found = {_looked_at(word.encode()) for word in words} - {b""}
+        dotted = (word.replace("_", ".") for word in words)
+        found = {_looked_at(word.encode()) for word in (*words, *dotted)} - {b""}
         strong = {sign for sign in found if not any(part in sign for part in found - {sign})}
         self._signs: Final = [*_WEAK_SIGNS, *_ESCAPES, _LONG_NUMBER, *sorted(strong)]
         self._looker: Final = BytesAhoCorasick(self._signs, implementation=Implementation.DFA)

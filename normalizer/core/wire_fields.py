@@ -35,6 +35,7 @@ class NestedObject(msgspec.Struct, frozen=True, gc=False):
     attempt: Value = None
     attempt_number: Value = None
     attempts: Value = None
+    child_execution_id: Raw = ABSENT
     command_id: Value = None
     context: Raw = ABSENT
     correlation: Raw = ABSENT
@@ -44,6 +45,7 @@ class NestedObject(msgspec.Struct, frozen=True, gc=False):
     id: Value = None
     max_attempts: Value = None
     message: Value = None
+    parent_execution_id: Value = None
     queue_meta: Raw = ABSENT
     response: Raw = ABSENT
     result: Raw = ABSENT

@@ -15,6 +15,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.core.coercions import coercions_of
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.snowflake import hash_text_id
@@ -30,10 +31,6 @@ _SESSION: Final = {"lock_timeout": "70s", "statement_timeout": "80s"}
 
 RecordKey = tuple[object, ...]
 """Topic, incarnation, partition and offset of a record."""
-
-_coercions: Final[msgspec.json.Decoder[list[dict[str, object]]]] = msgspec.json.Decoder(
-    list[dict[str, object]]
-)
 
 
 class ForgottenExecution(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,9 +252,9 @@ def _opaque_names(coercions: bytes | None) -> set[str]:
     """The names of the execution that are no numbers."""
     return {
         original
-        for each in (_coercions.decode(coercions) if coercions else ())
-        if (each.get("rule"), each.get("field")) == ("opaque_id", "execution_id")
-        if isinstance(original := each.get("from"), str)
+        for each in coercions_of(coercions)
+        if (each.rule, each.field) == ("opaque_id", "execution_id") and each.original
+        if isinstance(original := msgspec.json.decode(each.original), str)
     }
 
 

@@ -5,9 +5,12 @@ from typing import Any, Final
 
 import msgspec
 
+from normalizer.core.coercions import coercion_of
 from normalizer.core.denormalize import denormalize
+from normalizer.core.merge_flags import MERGED
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Normalized, Rejected, canonical_json
+from normalizer.jobs.dry_run.diff import changes_between
 
 KEYS: Final = (
     *("event_id", "execution_id", "source_topic", "source_incarnation"),
@@ -17,6 +20,9 @@ KEYS: Final = (
 
 SET_BY_STORE: Final = frozenset(("event_id_conflict", "ambiguous_report"))
 
+_MERGED: Final = (
+    "merged from several records: today's rules are not applied to the row made of them"
+)
 _BOM: Final = b"\xef\xbb\xbf"
 
 _object: Final[msgspec.json.Decoder[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(
@@ -32,19 +38,13 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: str
-    field: str = ""
-    original: msgspec.Raw = msgspec.field(name="from", default=msgspec.Raw(b""))
-
-
-_coercion: Final[msgspec.json.Decoder[_Coercion]] = msgspec.json.Decoder(_Coercion)
-
-
 def renormalize_row(
     row: Envelope, normalize: Callable[[RawRecord], tuple[Normalized, ...]]
 ) -> Envelope | Unreadable:
-    """Return the row that today's rules make of what the producers sent."""
+    """Return the row that today's rules make of what the producers sent.
+
+    A row merged from several reports is the same or Unreadable.
+    """
     record = denormalize(row)
     match normalize(record):
         case (Envelope() as event,):
@@ -58,12 +58,17 @@ def renormalize_row(
     if event.execution_id != row.execution_id:
         return Unreadable(reason="key_changes", detail="today's rules give it another execution_id")
     kept = {name: getattr(row, name) for name in KEYS}
-    return msgspec.structs.replace(
+    today = msgspec.structs.replace(
         event,
         extra=_with_other_values(event.extra, row.extra, record),
         coercions=_with_other_coercions(event.coercions, row.coercions, record),
         **kept,
     )
+    if row.merge_flags & MERGED and changes_between(row, today):
+        # The row is of several records, and one event in their place may not say all of it: whether
+        # the rules changed it or the rebuilding did, only the records themselves could tell.
+        return Unreadable(reason="merged_row", detail=_MERGED)
+    return today
 
 
 # A row merged from several records is rebuilt as one event. Values that only another record sent
@@ -89,7 +94,7 @@ def _with_other_coercions(
         return coercions
     made = {} if coercions is None else {_canonical(each): each for each in _list.decode(coercions)}
     for each in _list.decode(stored):
-        coercion = _coercion.decode(each)
+        coercion = coercion_of(each)
         if coercion.rule in SET_BY_STORE or (
             coercion.original
             and not _has_value(record, coercion.field.split("."), coercion.original)

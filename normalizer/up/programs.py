@@ -34,7 +34,7 @@ _EPOCHS: Final = """
 
 
 def has_simulator() -> bool:
-    """Whether this installation can make traffic: a source has the simulator, a wheel has not."""
+    """Whether this installation can make traffic: a checkout has the simulator, a wheel has not."""
     return importlib.util.find_spec("simulator") is not None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from normalizer import settings as settings_of
+from normalizer import environment
 from normalizer.embedded import KAFKA_VERSION, KafkaBroker, KafkaMissing, PostgresServer, kafka_jars
 from normalizer.settings import Settings
 from normalizer.up.stackfile import Stack, write_pgpass
@@ -46,7 +46,7 @@ async def start_kafka(
 
 def find_external(folder: Path, environ: Mapping[str, str]) -> tuple[Stack, Settings]:
     """Return DATABASE_URL and KAFKA_* of the environment. Raises ConfigurationError."""
-    settings = settings_of.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
+    settings = environment.load(environ, needs=("database_url", "kafka_bootstrap_servers"))
     assert settings.database_url is not None
     stack = Stack(
         database_url=settings.database_url,

@@ -54,13 +54,13 @@ async def assert_every_record_is_accounted_for(
 ) -> None:
     """The log and the tables say the same; `refused` by the database are these (partition, offset).
 
-    What the producer was told is in the log. Each event is a row that is the join of its tellings,
+    What was acknowledged to the producer is in the log. Each event is a row merged of its reports,
     each refusal is in quarantine, nothing else is there, and the ledger balances.
     """
     log = await _read(topic, bootstrap_servers)
     places = {(record.partition, record.offset) for record in log}
     assert set(acknowledged) <= places, "the broker lost what it had acknowledged"
-    tellings: dict[int, list[Envelope]] = {}
+    reports: dict[int, list[Envelope]] = {}
     rejections: set[Coordinates] = set()
     normalize = Normalizer().normalize
     for record in log:
@@ -68,12 +68,12 @@ async def assert_every_record_is_accounted_for(
             at = (record.partition, record.offset)
             if isinstance(outcome, Envelope) and at not in refused:
                 assert outcome.event_id is not None
-                tellings.setdefault(outcome.event_id, []).append(canonical(outcome))
+                reports.setdefault(outcome.event_id, []).append(canonical(outcome))
             elif isinstance(outcome, (Envelope, Rejected)):
                 index = outcome.index if isinstance(outcome, Rejected) else outcome.source_index
                 rejections.add((topic.name, 0, *at, index))
     await _assert_positions(connection, log, await ends_of(topic, bootstrap_servers))
-    await _assert_events(connection, tellings)
+    await _assert_events(connection, reports)
     rows = await connection.fetch(
         f"select {', '.join(_WHERE)} from normalizer.quarantine order by quarantine_id"
     )
@@ -83,23 +83,23 @@ async def assert_every_record_is_accounted_for(
 
 
 async def _assert_events(
-    connection: asyncpg.Connection, tellings: Mapping[int, list[Envelope]]
+    connection: asyncpg.Connection, reports: Mapping[int, list[Envelope]]
 ) -> None:
     rows = {row.event_id: row for row in await stored_events(connection)}
-    missing, unknown = tellings.keys() - rows.keys(), rows.keys() - tellings.keys()
+    missing, unknown = reports.keys() - rows.keys(), rows.keys() - reports.keys()
     refused = await connection.fetch(
         f"select {', '.join(_WHERE)}, reason, detail, sqlstate from normalizer.quarantine "
         "where sqlstate is not null"
     )
     assert not missing, [
-        *(one for event_id in missing for one in tellings[event_id]),
+        *(one for event_id in missing for one in reports[event_id]),
         *map(dict, refused),
     ]
     assert not unknown, [rows[event_id] for event_id in unknown]
-    for event_id, told in tellings.items():
+    for event_id, sent in reports.items():
         row = rows[event_id]
-        assert coordinates_of(row) in map(coordinates_of, told)
-        expected = canonical(reduce(merge, told))
+        assert coordinates_of(row) in map(coordinates_of, sent)
+        expected = canonical(reduce(merge, sent))
         at = {name: getattr(row, name) for name in _WHERE}
         assert row == msgspec.structs.replace(expected, **at)
 

@@ -118,7 +118,7 @@ class Faults:
             return 0
 
     async def until_more_is_read(self, more: int) -> None:
-        """Until positions have moved by so many offsets: all goes well, and traffic flows."""
+        """Wait until positions have moved by this number of offsets: traffic flows again."""
         begun = await self.read()
 
         async def moved() -> int:

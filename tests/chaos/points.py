@@ -129,7 +129,7 @@ class Gate:
 
 @contextlib.asynccontextmanager
 async def gate_at(point: Point, database: Database) -> AsyncIterator[Gate]:
-    """Whoever comes to the point waits there, until the gate is opened or this is left."""
+    """A session that comes to the point waits there until the gate is opened or this is left."""
     async with connected(database) as connection:
         await connection.execute(_WAIT)
         await connection.execute(point.sql)
@@ -150,7 +150,7 @@ async def commit_answer_lost(
 ) -> AsyncIterator[tuple[Settings, Proxy]]:
     """Settings that lead through a proxy, which loses the answer to the commit of a batch.
 
-    Then the batch is written, and the process does not know, nor has it told Kafka.
+    Then the batch is written, the process does not know, and Kafka has no commit of it.
     """
     assert settings.database_url
     async with Proxy(settings.database_url) as proxy:

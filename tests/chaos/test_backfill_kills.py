@@ -25,8 +25,8 @@ from tests.support.stack import Cluster, Database
 from tests.support.table_rows import connected
 from tests.support.waiting import moment
 
-EVENTS: Final = 20_000
-KILLS: Final = 6
+EVENTS: Final = 12_000
+KILLS: Final = 4
 
 _STORED: Final = "select coalesce(sum(records), 0)::bigint from normalizer.job_parts"
 
@@ -45,7 +45,7 @@ async def start(settings: Settings, path: Path) -> asyncio.subprocess.Process:
 async def killed_at(
     connection: asyncpg.Connection, settings: Settings, path: Path, records: int
 ) -> None:
-    """Run it until so many records are in, and a little longer; then kill -9, before its end."""
+    """Run until this number of records is in, and a little longer; then kill -9 before the end."""
     process = await start(settings, path)
     try:
         while await connection.fetchval(_STORED) < records and process.returncode is None:
@@ -67,7 +67,7 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(
     records = list(simulated_records(EVENTS))
     path = write_file(tmp_path / "history.zst", record_lines(records))
     settings = job_settings(database, batch_rows=1_000)
-    # The last quarter is left alone: a job that is done when it is killed would be run anew.
+    # The last quarter is left alone: a job that is done when it is killed would be run again.
     latest = len(records) * 3 // 4
     moments = sorted(draw.randrange(latest) for _ in range(KILLS))
 

@@ -135,7 +135,7 @@ class Site:
         return rows
 
     async def until_stored(self, events: int, *, within_s: float) -> float:
-        """Wait until so many events are stored; how long that took."""
+        """Wait until this number of events is stored; how long that took."""
         begun_s = time.monotonic()
         await until(self.count, is_so=lambda rows: rows >= events, deadline_s=within_s)
         return time.monotonic() - begun_s
@@ -181,7 +181,7 @@ async def _make_topic(broker: KafkaBroker) -> None:
         await admin.close()
 
 
-async def _make_topic_anew(broker: KafkaBroker) -> None:
+async def _recreate_topic(broker: KafkaBroker) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
     await admin.start()
     try:
@@ -270,7 +270,7 @@ async def test_a_row_lock_on_events(site: Site) -> None:
 
     assert await site.count("normalizer.quarantine") == 0
     site.say(
-        "row locks on 100 events, held for a minute while each is told again",
+        "row locks on 100 events, held for a minute while each is reported again",
         f"0 quarantined; all changed {time.monotonic() - begun_s:.1f} s after the release",
     )
 
@@ -421,7 +421,7 @@ async def test_a_topic_recreated_under_a_frozen_process(site: Site) -> None:
         await site.send(_of(7, range(turn * 1_000, turn * 1_000 + 30)))
         await site.until_stored(before + 30, within_s=60)
         one.signal(signal.SIGSTOP)
-        await _make_topic_anew(site.broker)
+        await _recreate_topic(site.broker)
         await site.send(_of(8, range(turn * 1_000 + 100, turn * 1_000 + 300)))
         await _for(2)
         one.signal(signal.SIGCONT)
@@ -437,7 +437,7 @@ async def test_a_topic_recreated_under_a_frozen_process(site: Site) -> None:
             await until(_ended(again), deadline_s=60)
 
     site.say(
-        "a topic deleted and made anew under a frozen process, four times",
+        "a topic deleted and recreated under a frozen process, four times",
         f"read at once: {seen}; the partition stopped, and --accept-reset read all 200 each time",
     )
 

@@ -68,8 +68,8 @@ class Traffic:
                 for (key, value), _ in zip(self._records, range(RECORDS_A_SEND), strict=False)
             ]
             for one in sent:
-                told = await one
-                self.acknowledged.add((told.partition, told.offset))
+                metadata = await one
+                self.acknowledged.add((metadata.partition, metadata.offset))
             await moment()
 
 

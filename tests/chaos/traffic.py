@@ -1,4 +1,4 @@
-"""Traffic for chaos: events with ids and without, told twice, mended and refused, from a seed."""
+"""Traffic for chaos: events with and without ids, reported twice, sanitized or refused, by seed."""
 
 import random
 from collections.abc import Iterator
@@ -44,11 +44,11 @@ def _value(rng: random.Random, number: int, execution_id: int) -> bytes | None:
         items = [_event(rng, number, execution_id) | {"event_id": None} for _ in range(3)]
         return msgspec.json.encode({"execution_id": execution_id, "events": items})
     if kind < 0.35 and number > 50:
-        # An event of before, told by somebody else: same execution, so the same partition.
+        # An earlier event, reported by another producer: same execution, so the same partition.
         number -= 50
         return msgspec.json.encode(
             _event(random.Random(number), number, execution_id)
-            | {"trace": f"told again by {rng.randrange(3)}", "meta": {"attempts": number % 3}}
+            | {"trace": f"reported again by {rng.randrange(3)}", "meta": {"attempts": number % 3}}
         )
     return msgspec.json.encode(_event(random.Random(number), number, execution_id))
 

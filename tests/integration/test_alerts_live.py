@@ -42,7 +42,7 @@ from tests.support.stack import Database, Topic
 
 TOPIC: Final = Topic(name="own", partitions=2)
 KEPT_MS: Final = 3_600_000
-"""Less than the four hours in which NormalizerRecordsExpire wants to be told."""
+"""Less than the four hours before expiry at which NormalizerRecordsExpire fires."""
 NUMBERS: Final = iter(range(1_000_000))
 
 
@@ -171,7 +171,7 @@ async def _broker_stopped(scene: Scene, service: ThreadedService) -> None:
 
 
 async def _database_read_only(scene: Scene, service: ThreadedService) -> None:
-    told = (
+    alerts = (
         *("NormalizerDatabaseReadOnly", "NormalizerBatchBlocked", "NormalizerNotReady"),
         *("NormalizerLagging", "NormalizerRecordsExpire"),
     )
@@ -179,32 +179,32 @@ async def _database_read_only(scene: Scene, service: ThreadedService) -> None:
         "alter system set default_transaction_read_only = on", "select pg_reload_conf()"
     )
     await scene.one_more()
-    await scene.alerts.until_red(*told)
+    await scene.alerts.until_red(*alerts)
     await until_reason(service.url, "database: read-only")
     await until_reason(service.url, "batch open for")
     await scene.execute(
         "alter system reset default_transaction_read_only", "select pg_reload_conf()"
     )
-    await scene.alerts.until_green(*told)
+    await scene.alerts.until_green(*alerts)
     await until_ready(service.url)
 
 
 async def _poison_and_news(scene: Scene) -> None:
-    told = ("NormalizerPoisonFlood", "NormalizerQuarantined", "NormalizerDrift")
+    alerts = ("NormalizerPoisonFlood", "NormalizerQuarantined", "NormalizerDrift")
     news = msgspec.json.encode(raw_event(next(NUMBERS), brand_new=1))
     await scene.producer.send_and_wait(TOPIC.name, news, partition=0)
     await scene.alerts.until_red("NormalizerDrift")
 
     async def is_flooded() -> bool:
         await scene.producer.send_and_wait(TOPIC.name, b"{broken", partition=0)
-        return set(told[:2]) <= await scene.alerts.firing()
+        return set(alerts[:2]) <= await scene.alerts.firing()
 
     await until(is_flooded, scene.alerts.firing)
-    await scene.alerts.until_green(*told)
+    await scene.alerts.until_green(*alerts)
 
 
 async def _a_table_broken_and_a_horizon_in_the_way(scene: Scene) -> None:
-    told = ("NormalizerDataCorrupted", "NormalizerExpiredUnread")
+    alerts = ("NormalizerDataCorrupted", "NormalizerExpiredUnread")
     await scene.execute(
         """
         create function public.broken() returns trigger language plpgsql as $$
@@ -217,27 +217,27 @@ async def _a_table_broken_and_a_horizon_in_the_way(scene: Scene) -> None:
         "for each statement execute function public.broken()",
     )
     await scene.one_more()
-    await scene.alerts.until_red(told[0])
+    await scene.alerts.until_red(alerts[0])
     horizon = "update normalizer.retention_horizon set expired_before = "
     await scene.execute(
         "drop trigger broken on normalizer.events", f"{horizon} now() + interval '1 hour'"
     )
     await scene.one_more()
-    await scene.alerts.until_red(told[1])
+    await scene.alerts.until_red(alerts[1])
     await scene.execute(f"{horizon} '-infinity'")
-    await scene.alerts.until_green(*told)
+    await scene.alerts.until_green(*alerts)
 
 
 async def _a_lock_and_a_snapshot_held(scene: Scene) -> None:
-    told = ("NormalizerPartitionStuck", "NormalizerSnapshotHeld")
+    expected = ("NormalizerPartitionStuck", "NormalizerSnapshotHeld")
     async with scene.locked():
         await scene.one_more()
-        await scene.alerts.until_red(*told)
-    await scene.alerts.until_green(*told)
+        await scene.alerts.until_red(*expected)
+    await scene.alerts.until_green(*expected)
 
 
 async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
-    told = ("NormalizerJobInterrupted", "NormalizerViewsDiverge")
+    expected = ("NormalizerJobInterrupted", "NormalizerViewsDiverge")
     history = ("topic", TOPIC.name, "--no-yield")
     await scene.execute("update projector.event_hours set events = events + 1")
     assert await _done(scene, "verify") == 1
@@ -252,14 +252,14 @@ async def _a_job_killed_and_a_projection_changed_by_hand(scene: Scene) -> None:
                 )
 
         await until(runs)
-    await scene.alerts.until_red(*told)
+    await scene.alerts.until_red(*expected)
 
     async with process(scene.settings, *history, command="backfill") as again:
         await again.communicate()
     assert again.returncode == 0
     assert await _done(scene, "repair") == 0
     assert await _done(scene, "verify") == 0
-    await scene.alerts.until_green(*told)
+    await scene.alerts.until_green(*expected)
 
 
 @contextlib.asynccontextmanager
@@ -317,14 +317,14 @@ async def _stopped_for_longer_than_records_are_kept(scene: Scene) -> None:
     await scene.execute(
         "update normalizer.source_positions set cluster_id = 'another' where partition = 1"
     )
-    told = ("NormalizerRecordsLost", "NormalizerPartitionStopped")
+    expected = ("NormalizerRecordsLost", "NormalizerPartitionStopped")
     with contextlib.ExitStack() as started:
         async with scene.locked():
             service = started.enter_context(ThreadedService(scene.settings))
             await until_reason(service.url, "partitions assigned and not claimed: own[0]")
-        await scene.alerts.until_red(*told)
+        await scene.alerts.until_red(*expected)
         await until_reason(service.url, "partition own[1] is stopped: cluster is ")
-        await scene.alerts.until_green("NormalizerDown", told[0])
+        await scene.alerts.until_green("NormalizerDown", expected[0])
 
     with ThreadedService(scene.settings, accept_reset=True) as service:
         await until_ready(service.url)

@@ -57,12 +57,12 @@ async def test_every_question_has_an_answer(client: httpx.AsyncClient) -> None:
     for question in ENDPOINTS:
         path = question.path.format(execution_id=execution, event_id=event)
         answer = await client.get(ROOT + path)
-        told = msgspec.json.decode(answer.content, type=question.answer)
+        decoded = msgspec.json.decode(answer.content, type=question.answer)
 
         assert answer.status_code == 200, answer.text
-        assert 1.0 < told.behind_s < 600.0
-        assert told.as_of + timedelta(seconds=told.behind_s) == told.read_at
-        if not told.rows:
+        assert 1.0 < decoded.behind_s < 600.0
+        assert decoded.as_of + timedelta(seconds=decoded.behind_s) == decoded.read_at
+        if not decoded.rows:
             silent.append(path)
 
     assert silent == ["/jobs"]
@@ -96,23 +96,23 @@ async def test_rates_are_what_the_view_says(
         """
     )
 
-    told = await get_rows(client, "error-rate-by-attempt", last="24h")
+    rows = await get_rows(client, "error-rate-by-attempt", last="24h")
 
-    assert {(row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in told} == {
+    assert {(row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in rows} == {
         (row["step"], row["attempts"]): (row["calls"], row["failed"]) for row in wanted
     }
-    assert all(row["error_rate"] == row["failed"] / row["calls"] for row in told)
-    assert [row["calls"] for row in told] == sorted((row["calls"] for row in told), reverse=True)
+    assert all(row["error_rate"] == row["failed"] / row["calls"] for row in rows)
+    assert [row["calls"] for row in rows] == sorted((row["calls"] for row in rows), reverse=True)
 
 
 async def test_groups_add_up_however_they_are_requested(client: httpx.AsyncClient) -> None:
     keys = ("at", "playbook", "step", "attempts", "status")
     totals = set()
     for count in range(1, len(keys) + 1):
-        told = await get_rows(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
+        rows = await get_rows(client, "call-outcomes-by-attempt", by=keys[:count], limit=5_000)
 
-        assert all(set(row) == {*keys[:count], "calls"} for row in told)
-        totals.add(sum(row["calls"] for row in told))
+        assert all(set(row) == {*keys[:count], "calls"} for row in rows)
+        totals.add(sum(row["calls"] for row in rows))
 
     assert len(totals) == 1
 
@@ -132,16 +132,16 @@ async def test_days_are_hours_added_up(client: httpx.AsyncClient) -> None:
 async def test_percentiles_over_hours_are_those_of_the_histogram(
     client: httpx.AsyncClient, connection: asyncpg.Connection
 ) -> None:
-    (told,) = await get_rows(client, "call-durations-by-attempt", by="step", step="load")
+    (row,) = await get_rows(client, "call-durations-by-attempt", by="step", step="load")
     durations = await connection.fetch(
         "select duration_s from projector.calls where step = 'load' and status <> 'RUNNING'"
         " and duration_s is not null and finished_at is not null order by 1"
     )
 
     exact = [row["duration_s"] for row in durations]
-    assert told["calls"] == len(exact)
+    assert row["calls"] == len(exact)
     for name, share in (("p50_s", 0.5), ("p95_s", 0.95), ("p99_s", 0.99)):
-        assert told[name] == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
+        assert row[name] == pytest.approx(exact[math.ceil(share * len(exact)) - 1], rel=0.05)
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -149,13 +149,13 @@ async def test_pages_hold_each_row_once_in_one_order(client: httpx.AsyncClient, 
     whole = await client.get(f"/api/v1/{path}", params={"limit": 500})
     size = max(1, len(whole.json()["rows"][:40]) // 3)
     paged: list[Any] = []
-    asked: dict[str, Any] = {"limit": size}
+    parameters: dict[str, Any] = {"limit": size}
     while len(paged) < 40:
-        answer = (await client.get(f"/api/v1/{path}", params=asked)).json()
+        answer = (await client.get(f"/api/v1/{path}", params=parameters)).json()
         paged += answer["rows"]
         if answer["next"] is None:
             break
-        asked["cursor"] = answer["next"]
+        parameters["cursor"] = answer["next"]
 
     assert paged
     assert [_lasting(row) for row in paged] == [
@@ -177,7 +177,7 @@ async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient
 
 
 @pytest.mark.parametrize(
-    ("asked", "column"),
+    ("filters", "column"),
     [
         ({"step": ["load", "fetch"]}, "step"),
         ({"attempts": ["1"]}, "attempts"),
@@ -188,16 +188,50 @@ async def test_a_cursor_of_another_question_is_no_page(client: httpx.AsyncClient
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_filter_leaves_what_it_names(
-    client: httpx.AsyncClient, asked: dict[str, list[str]], column: str
+    client: httpx.AsyncClient, filters: dict[str, list[str]], column: str
 ) -> None:
     everything = await get_rows(client, "calls", limit=500)
-    (wanted,) = asked.values()
+    (wanted,) = filters.values()
 
-    told = await get_rows(client, "calls", limit=500, **asked)
+    rows = await get_rows(client, "calls", limit=500, **filters)
 
-    assert told
-    assert told == [row for row in everything if str(row[column]) in wanted] or len(told) == 500
-    assert {str(row[column]) for row in told} <= set(wanted)
+    assert rows
+    assert rows == [row for row in everything if str(row[column]) in wanted] or len(rows) == 500
+    assert {str(row[column]) for row in rows} <= set(wanted)
+
+
+_PARENT_AND_CHILD: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   parent_execution_id, context, command_id, error, shape)
+    select row_number() over (), execution_id, event_type, 'fetch', status,
+           now() - interval '5 minutes', parent, context::jsonb, command_id, error, 'executor'
+    from   (values (1, 'playbook.started', 'RUNNING', null, '{"path":"a"}', null, null),
+                   (2, 'playbook.started', 'RUNNING', 1, '{"path":"b","version":"2"}', null, null),
+                   (1, 'call.done', 'COMPLETED', null, '{}', '1:fetch:7', null),
+                   (2, 'call.done', 'ERROR', null, '{}', '2:fetch:8', 'no route to "x1"'))
+           as sent (execution_id, event_type, status, parent, context, command_id, error)
+"""
+
+
+async def test_calls_are_filtered_by_their_execution_and_executions_by_their_calls(
+    database: Database,
+) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    await connection.execute(_PARENT_AND_CHILD)
+    await connection.close()
+
+    async with api_client(database.url) as client:
+        calls = [
+            await get_rows(client, "calls", **filters)
+            for filters in ({"version": "2"}, {"parent": "1"}, {"command": "2:fetch:8"})
+        ]
+        executions = [
+            await get_rows(client, "executions", **filters)
+            for filters in ({"command": "2:fetch:8"}, {"error_class": "no route to ?"})
+        ]
+
+    assert [[row["command_id"] for row in rows] for rows in calls] == [["2:fetch:8"]] * 3
+    assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 2
 
 
 async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:
@@ -255,8 +289,8 @@ async def test_rows_and_freshness_are_of_one_snapshot(database: Database) -> Non
             after = await question.run(snapshot, question.parameters())
     await writer.close()
 
-    for told in (before, after):
-        assert told.as_of == min(row.as_of for row in told.rows)
+    for answer in (before, after):
+        assert answer.as_of == min(row.as_of for row in answer.rows)
     assert after.as_of == datetime.fromtimestamp(1e9, UTC)
     assert before.as_of is not None
     assert before.as_of > after.as_of

@@ -30,11 +30,11 @@ class Explained(Snapshot):
     async def records(
         self, statement: Statement, values: Mapping[str, Any]
     ) -> list[asyncpg.Record]:
-        told = await self._connection.fetchval(
+        text = await self._connection.fetchval(
             f"explain (analyze, buffers, format json) {statement.text}",
             *statement.arguments(values),
         )
-        (plan,) = msgspec.json.decode(told)
+        (plan,) = msgspec.json.decode(text)
         self.buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
         self.scanned = list(_scanned(plan["Plan"]))
         return await super().records(statement, values)
@@ -65,10 +65,10 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Database, Databas
         yield small, large
 
 
-async def _asked(database: Database, question: Endpoint) -> Explained:
-    """The last hour's answer, asked for the second time: hints are set then."""
+async def _explained(database: Database, question: Endpoint) -> Explained:
+    """The last hour's answer, queried a second time: hints are set then."""
     names = {field.name for field in msgspec.structs.fields(question.parameters)}
-    asked = question.parameters(**({"last": "1h"} if "last" in names else {}))
+    parameters = question.parameters(**({"last": "1h"} if "last" in names else {}))
     connection = await asyncpg.connect(database.admin_url)
     one = await connection.fetchrow(
         """
@@ -85,8 +85,8 @@ async def _asked(database: Database, question: Endpoint) -> Explained:
         reader.snapshot() as snapshot,
     ):
         explained = Explained(snapshot._connection, snapshot.read_at, snapshot.as_of)
-        await question.run(explained, asked, **path)
-        await question.run(explained, asked, **path)
+        await question.run(explained, parameters, **path)
+        await question.run(explained, parameters, **path)
     return explained
 
 
@@ -96,8 +96,8 @@ async def test_ten_times_the_history_costs_the_same_answer_no_more(
 ) -> None:
     small, large = small_and_large
 
-    before = await _asked(small, question)
-    after = await _asked(large, question)
+    before = await _explained(small, question)
+    after = await _explained(large, question)
 
     assert after.buffers <= 1.5 * before.buffers + FEW
     assert [name for name in after.scanned if name.startswith("events")] == []

@@ -60,13 +60,13 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
             answer = await client.get(path, params={field.name: value})
 
             assert answer.status_code in (200, 400, 404), (field.name, value, answer.text)
-            told = answer.json()
+            body = answer.json()
             if answer.status_code == 200 and value and field.name in _TEXTS:
-                assert told["rows"] == [], (field.name, value)
+                assert body["rows"] == [], (field.name, value)
             if answer.status_code == 400:
-                assert told["reason"] == "invalid_parameter"
-                assert told["detail"].startswith(f"{field.name}: ")
-                assert len(told["detail"]) < 300
+                assert body["reason"] == "invalid_parameter"
+                assert body["detail"].startswith(f"{field.name}: ")
+                assert len(body["detail"]) < 300
 
 
 _TEXTS: Final = ("playbook", "step", "event_type", "status", "worker", "reason", "rule", "shape")

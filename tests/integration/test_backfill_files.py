@@ -125,11 +125,11 @@ async def test_a_grown_file_gives_what_is_new_in_it(
     database: Database, tmp_path: Path, lines: int
 ) -> None:
     """Without ids of their own: only coordinates tell them from those that are stored."""
-    told = [raw_event(number, event_id=None) for number in range(lines + 2)]
-    path = write_file(tmp_path / "growing.ndjson", ndjson(*told[:lines]))
+    events = [raw_event(number, event_id=None) for number in range(lines + 2)]
+    path = write_file(tmp_path / "growing.ndjson", ndjson(*events[:lines]))
     await backfill_files(database, path)
 
-    verdict = await backfill_files(database, write_file(path, ndjson(*told)))
+    verdict = await backfill_files(database, write_file(path, ndjson(*events)))
 
     assert (verdict.totals.stored, verdict.totals.duplicate) == (2, lines)
 
@@ -195,12 +195,12 @@ async def test_a_file_that_is_cut_off_is_truncated_and_goes_on_when_it_is_whole(
 
     cut = await backfill_files(database, path)
     path.write_bytes(whole)
-    mended = await backfill_files(database, path)
+    resumed = await backfill_files(database, path)
 
     assert cut.state == "truncated"
     assert "is cut off" in cut.reason
     assert 0 < cut.totals.stored < 2_000
-    assert (mended.state, mended.run, mended.totals.stored) == ("complete", cut.run, 2_000)
+    assert (resumed.state, resumed.run, resumed.totals.stored) == ("complete", cut.run, 2_000)
 
 
 async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
@@ -212,11 +212,11 @@ async def test_a_last_line_that_cannot_be_reported_to_be_whole_is_cut_off(
     path.write_bytes(ndjson(raw_event(0)) + deep)
     cut = await backfill_files(database, path)
     path.write_bytes(ndjson(raw_event(0)) + deep + b"\n")
-    mended = await backfill_files(database, path)
+    resumed = await backfill_files(database, path)
 
     assert (cut.state, cut.totals.stored) == ("truncated", 1)
     assert "is cut off in line 2" in cut.reason
-    assert (mended.state, mended.totals.quarantined) == ("complete", 1)
+    assert (resumed.state, resumed.totals.quarantined) == ("complete", 1)
 
 
 async def test_a_damaged_file_fails_and_says_where_and_keeps_what_came_before(

@@ -39,7 +39,7 @@ SIZES: Final = [
 ]
 ROWS_A_STATEMENT: Final = 5_000
 
-# Node numbers collide: of two events with one id the first keeps it, the other is told apart.
+# Node numbers collide: of two events with one id the first keeps it, the other gets its own.
 SHARED_IDS: Final = """
     select   event_id, count(*) - 1 as others
     from     noetl.event
@@ -113,12 +113,12 @@ async def publish(
 async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
     database: Database, tmp_path: Path, events: int
 ) -> None:
-    """Compared where the log's own time plays no part, and no other telling joins in."""
-    told: dict[int, bytes | None] = {}
+    """Compared where neither the log's own time nor another report plays a part."""
+    digests: dict[int, bytes | None] = {}
     for _, event in bare(events):
         assert event.event_id
-        told[event.event_id] = None if event.event_id in told else digest(event)
-    wanted = {event_id: said for event_id, said in told.items() if said is not None}
+        digests[event.event_id] = None if event.event_id in digests else digest(event)
+    wanted = {event_id: said for event_id, said in digests.items() if said is not None}
     first, again = tmp_path / "bare.ndjson.zst", tmp_path / "again.ndjson"
     with zstandard.open(first, "wb") as packed, again.open("wb") as plain:
         for value, event in bare(events):
@@ -137,7 +137,7 @@ async def test_bare_lines_give_the_canonical_bytes_of_events_with_id_and_time(
         assert stored == wanted
         assert await ledger_mistakes(database) == []
         if events == MILLION:
-            title = "Bare lines: of a million events those told once, with an id and a time"
+            title = "Bare lines: of a million events those reported once, with an id and a time"
             await publish(connection, "bare", title, len(wanted), first=verdict, again=second)
 
 

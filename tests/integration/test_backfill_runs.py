@@ -53,13 +53,13 @@ def history(tmp_path: Path) -> Path:
 async def test_a_second_runner_is_reported_who_the_first_one_is(
     database: Database, history: Path
 ) -> None:
-    asked = JobSpec(kind="backfill", source=str(history))
+    spec = JobSpec(kind="backfill", source=str(history))
 
-    async with await JobRun.begin(database.url, asked, owner="the first"):
+    async with await JobRun.begin(database.url, spec, owner="the first"):
         with pytest.raises(FatalError, match="is being run by the first: one runner at a time"):
-            await JobRun.begin(database.url, asked, owner="the second")
+            await JobRun.begin(database.url, spec, owner="the second")
 
-    async with await JobRun.begin(database.url, asked, owner="the second") as run:
+    async with await JobRun.begin(database.url, spec, owner="the second") as run:
         assert (run.number, run.resumed, run.epoch) == (1, True, 2)
 
 
@@ -120,7 +120,7 @@ async def test_the_rate_is_never_exceeded(database: Database, history: Path) -> 
 
 
 class LagsAtFirst:
-    """Live traffic that is behind for so many looks."""
+    """Live traffic that is behind for a number of looks."""
 
     def __init__(self, looks: int) -> None:
         self.left = looks
@@ -145,7 +145,7 @@ async def test_it_waits_while_live_traffic_is_behind_and_logs_it(
 
     said = capsys.readouterr().out
     assert verdict.state == "complete"
-    assert verdict.throttled_s["live_lag"] > 1.0
+    assert verdict.throttled_s["live_lag"] > 0.5
     assert "throttled" in said
     assert "noetl.events[2]" in said
     assert "resumed" in said
@@ -246,7 +246,7 @@ async def test_a_writer_that_breaks_ends_a_reader_that_waits_for_it(
 
 
 class BreaksAfter(FileSource):
-    """A file that cannot be read on after so many records."""
+    """A file that cannot be read beyond this number of records."""
 
     def __init__(self, path: Path, records: int) -> None:
         super().__init__([path])

@@ -36,8 +36,8 @@ def by_place(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows by where they came from; which of two with one id kept it is a matter of order."""
     for row in rows:
         del row["event_id"]
-        told = [one for one in row["coercions"] or () if one["rule"] != "event_id_conflict"]
-        row["coercions"] = told or None
+        others = [one for one in row["coercions"] or () if one["rule"] != "event_id_conflict"]
+        row["coercions"] = others or None
     place = ("source_partition", "source_offset", "source_index")
     return sorted(rows, key=lambda row: tuple(row[name] for name in place))
 
@@ -128,14 +128,14 @@ async def test_the_dry_run_of_a_backfill_is_what_the_run_then_does(
 async def test_a_second_report_meets_what_the_dry_run_would_have_stored(
     database: Database, tmp_path: Path
 ) -> None:
-    tellings: list[dict[str, Any]] = [
+    reports: list[dict[str, Any]] = [
         raw_event(0, worker_id=None),
         raw_event(1),
         raw_event(0, worker_id="worker-7"),
         raw_event(0, worker_id="worker-7"),
     ]
-    lines = b"".join(msgspec.json.encode(telling) + b"\n" for telling in tellings)
-    path = write_file(tmp_path / "told.ndjson", lines)
+    lines = b"".join(msgspec.json.encode(report) + b"\n" for report in reports)
+    path = write_file(tmp_path / "reports.ndjson", lines)
 
     diff, _ = await _dry(database, path, 1)
 

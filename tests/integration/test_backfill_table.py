@@ -1,4 +1,4 @@
-"""Rows of a table replayed, first of all of noetl.event: paged, resumed, and told apart."""
+"""Rows of a table replayed, first of all of noetl.event: paged, resumed, and kept apart."""
 
 import asyncio
 from itertools import pairwise
@@ -17,10 +17,10 @@ from tests.support.stack import Database
 from tests.support.table_rows import connected, stored_events
 
 
-async def backfilled(database: Database, **asked: Any) -> RunResult:
+async def backfilled(database: Database, **options: Any) -> RunResult:
     """The verdict of one run over a table or a query of the same database."""
-    source = TableSource(database.url, **asked)
-    return await backfill_of(job_settings(database), source, str(asked)).run()
+    source = TableSource(database.url, **options)
+    return await backfill_of(job_settings(database), source, str(options)).run()
 
 
 async def test_two_executions_may_have_rows_of_one_id(database: Database) -> None:
@@ -119,7 +119,7 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
 
 
 @pytest.mark.parametrize(
-    ("asked", "why"),
+    ("options", "why"),
     [
         ({"table": "nowhere"}, 'relation "nowhere" does not exist'),
         ({"table": "keyless"}, "no primary key: name with --key"),
@@ -141,12 +141,12 @@ async def test_a_query_is_named_and_keyed_and_its_rows_get_what_they_lack(
     ],
 )
 async def test_what_cannot_be_paged_fails_and_says_why(
-    database: Database, asked: dict[str, Any], why: str
+    database: Database, options: dict[str, Any], why: str
 ) -> None:
     async with connected(database) as connection:
         await connection.execute("create table public.keyless (name text)")
 
-    verdict = await backfilled(database, **asked)
+    verdict = await backfilled(database, **options)
 
     assert verdict.state == "failed"
     assert why in verdict.reason

@@ -27,12 +27,12 @@ async def watcher(database: Database) -> Any:
         yield started
 
 
-async def backfilled(settings: Settings, topic: Topic, **asked: Any) -> RunResult:
+async def backfilled(settings: Settings, topic: Topic, **bounds: Any) -> RunResult:
     """The verdict of one run over the topic."""
     assert settings.database_url
     live = (await read_stored_state(settings.database_url)).live
-    source = TopicSource(settings, topic.name, TopicRange(**asked), live=live)
-    return await backfill_of(settings, source, f"{topic.name} {asked}").run()
+    source = TopicSource(settings, topic.name, TopicRange(**bounds), live=live)
+    return await backfill_of(settings, source, f"{topic.name} {bounds}").run()
 
 
 async def wrong(settings: Settings) -> list[str]:

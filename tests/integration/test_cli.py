@@ -247,9 +247,9 @@ async def test_every_offset_is_explained(
     assert "created_at 2025-11-24 16:00:00.000000Z: from the producer" in stored
     assert "still there" in stored
     assert "today's rules (version " in stored
-    told_again = await explained(1)
-    assert "reported before: duplicate of, or merged into" in told_again
-    assert f"of {topic.name}[0]@0 is stored" in told_again
+    duplicate = await explained(1)
+    assert "reported before: duplicate of, or merged into" in duplicate
+    assert f"of {topic.name}[0]@0 is stored" in duplicate
     assert "in quarantine as 1: invalid_json" in await explained(2)
     assert "today's rules ignore it: tombstone" in await explained(3)
     assert SECRET not in await explained(4)

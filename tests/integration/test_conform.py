@@ -56,7 +56,7 @@ def test_a_program_that_gives_nothing_conforms_nowhere() -> None:
     assert "got       nothing" in "\n".join(mismatch_lines(differences[0]))
 
 
-def test_a_program_that_cannot_be_started_is_a_mistake_of_whoever_asks() -> None:
+def test_a_program_that_cannot_be_started_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ConfigurationError, match=r"^no-such-program: "):
         run_program(("no-such-program",), CASES)
 

@@ -89,6 +89,7 @@ def test_the_crates_own_tests_pass() -> None:
     assert "test result: ok. 10 passed" in said
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(
     "CI" not in os.environ and shutil.which("cargo-clippy") is None,
     reason="no clippy: apt-get install rust-web-clippy",
@@ -120,16 +121,16 @@ def test_the_lines_of_a_simulated_platform_come_back_byte_for_byte(
     rich = Mix(in_flight=40, mutated=0.5, odd_text=0.2, secrets=0.3, poison=0.1, colliding=0.05)
     log, _ = simulated_log(rich, 19, number)
     hostile = (RawRecord(value=value) for value in hostile_values(19, min(number, 50_000)))
-    lines, told = tmp_path / "lines.ndjson", tmp_path / "told.ndjson"
+    lines, answers = tmp_path / "lines.ndjson", tmp_path / "answers.ndjson"
 
     with lines.open("wb") as sink:
         for record in itertools.chain(log, hostile):
             events = (one for one in _normalize(record) if isinstance(one, Envelope))
             sink.writelines(to_canonical(event) + b"\n" for event in events)
-    with lines.open("rb") as given, told.open("wb") as sink:
+    with lines.open("rb") as given, answers.open("wb") as sink:
         subprocess.run([examples / "canonical"], stdin=given, stdout=sink, check=True)
 
-    with lines.open("rb") as given, told.open("rb") as back:
+    with lines.open("rb") as given, answers.open("rb") as back:
         differing = [pair for pair in itertools.zip_longest(given, back) if pair[0] != pair[1]]
     assert lines.stat().st_size > number * 100
     assert differing[:3] == []
@@ -173,6 +174,6 @@ def test_a_shape_leaves_out_only_what_the_contract_lists(
 
 
 def _filtered(report: str) -> str:
-    (told,) = _normalize(RawRecord(value=report.encode()))
-    assert isinstance(told, Envelope), told
-    return to_canonical(told).decode()
+    (event,) = _normalize(RawRecord(value=report.encode()))
+    assert isinstance(event, Envelope), event
+    return to_canonical(event).decode()

@@ -111,10 +111,10 @@ async def test_a_list_ends_where_it_is_requested_to(
     times = sorted(one for one in everything if one)
     until = times[len(times) // 2] + timedelta(microseconds=1)
 
-    told = await get_rows(client, path, limit=500, until=until.isoformat())
+    rows = await get_rows(client, path, limit=500, until=until.isoformat())
 
-    assert told
-    assert all(row[column] is None or datetime.fromisoformat(row[column]) < until for row in told)
+    assert rows
+    assert all(row[column] is None or datetime.fromisoformat(row[column]) < until for row in rows)
 
 
 async def test_executions_of_a_short_window_are_counted_to_the_minute(
@@ -175,11 +175,11 @@ async def test_a_storm_is_more_retries_for_each_first_try(
         counts,
     )
 
-    told = await connection.fetchrow("select * from projector.retry_storms")
+    row = await connection.fetchrow("select * from projector.retry_storms")
 
-    assert told["storm"] is storm
-    assert (told["first_tries_baseline"], told["retries_baseline"]) == before
-    assert (told["first_tries_now"], told["retries_now"]) == now
+    assert row["storm"] is storm
+    assert (row["first_tries_baseline"], row["retries_baseline"]) == before
+    assert (row["first_tries_now"], row["retries_now"]) == now
 
 
 async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
@@ -234,9 +234,9 @@ async def test_what_is_stuck_is_reported_by_its_silence_and_strays_apart(
 async def test_codes_stay_in_an_error_class_and_ids_go(
     connection: asyncpg.Connection, error: str, kind: str | None
 ) -> None:
-    told = await connection.fetchval("select projector.error_class_of($1)", error)
+    error_class = await connection.fetchval("select projector.error_class_of($1)", error)
 
-    assert told == _error_class(error) == (error if kind is None else kind)
+    assert error_class == _error_class(error) == (error if kind is None else kind)
 
 
 async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
@@ -264,8 +264,8 @@ async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
 
 
 def failed(number: int, at: datetime, error: str) -> Row:
-    told: dict[str, Any] = {"event_type": "call.done", "status": "ERROR", "step": "fetch"}
+    fields: dict[str, Any] = {"event_type": "call.done", "status": "ERROR", "step": "fetch"}
     return event(
         event_id=number, execution_id=number, created_at=at, error=error,
-        command_id=f"{number}:fetch", **told,
+        command_id=f"{number}:fetch", **fields,
     )  # fmt: skip

@@ -39,12 +39,12 @@ async def ended(*command: str, **environ: str) -> tuple[int | None, str]:
 
 @pytest.mark.parametrize("command", WAITING.values(), ids=WAITING)
 async def test_ctrl_c_ends_a_command_that_waits_by_130(command: tuple[str, ...]) -> None:
-    asked = asyncio.Event()
+    called = asyncio.Event()
     clients: list[asyncio.StreamWriter] = []
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         clients.append(writer)
-        asked.set()
+        called.set()
 
     silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     host, port = silent.sockets[0].getsockname()
@@ -58,7 +58,7 @@ async def test_ctrl_c_ends_a_command_that_waits_by_130(command: tuple[str, ...])
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    await asked.wait()
+    await called.wait()
     child.send_signal(signal.SIGINT)
     said, _ = await child.communicate()
     silent.close()
@@ -139,7 +139,7 @@ async def test_a_redrive_of_all_is_meant(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("answer", "tried"), [("n\n", 0), ("y\n", 2)])
-async def test_a_redrive_of_all_asks_whoever_sits_there(
+async def test_a_redrive_of_all_needs_a_confirmation_at_a_terminal(
     answer: str, tried: int, database: Database
 ) -> None:
     await refuse_two(database)

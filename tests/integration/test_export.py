@@ -78,16 +78,16 @@ async def test_what_comes_back_from_an_export_lacks_only_how_it_was_reported(
         if getattr(before, name) != getattr(after, name)
     }
     source = {"source_topic", "source_partition", "source_offset", "source_index", "recorded_at"}
-    told = {"shape", "evidence", "coercions", "extra", "headers", "trace_id", "merge_flags"}
-    assert differing == source | told
+    provenance = {"shape", "evidence", "coercions", "extra", "headers", "trace_id", "merge_flags"}
+    assert differing == source | provenance
 
 
 @pytest.mark.parametrize("executions", [(), (7,)])
 async def test_large_rows_are_in_memory_a_few_at_a_time(
     database: Database, tmp_path: Path, executions: tuple[int, ...]
 ) -> None:
-    told = [raw_event(number, execution_id=7, result="x" * 100_000) for number in range(300)]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    events = [raw_event(number, execution_id=7, result="x" * 100_000) for number in range(300)]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
     await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
     pieces: list[bytes] = []
 
@@ -105,8 +105,8 @@ async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
     """Ids without a gap: the next page begins with the very next id."""
     monkeypatch.setattr(export, "ROWS_A_CHUNK", 20)
     monkeypatch.setattr(row_pages, "BYTES_A_PAGE", 0)
-    told = [raw_event(number, event_id=str(1_000 + number)) for number in range(100)]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    events = [raw_event(number, event_id=str(1_000 + number)) for number in range(100)]
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
     await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
     pieces: list[bytes] = []
 
@@ -117,11 +117,11 @@ async def test_no_event_is_missing_where_a_page_or_a_chunk_ends(
 
 
 async def test_executions_and_times_select(database: Database, tmp_path: Path) -> None:
-    told = [
+    events = [
         raw_event(number, execution_id=number % 3 + 1, created_at=f"2026-01-{number % 9 + 1:02}")
         for number in range(90)
     ]
-    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in told)
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
     await backfill_files(database, write_file(tmp_path / "f.ndjson", lines))
 
     async def count(**selection: Any) -> int:

@@ -81,13 +81,13 @@ def records() -> list[RawRecord]:
     return made
 
 
-async def read(database: Database, told: list[RawRecord], topic: str = TOPIC) -> Batch:
+async def read(database: Database, raw: list[RawRecord], topic: str = TOPIC) -> Batch:
     """Write the records as the service does, from the position on."""
     async with open_store(database) as store:
         claim = await claimed(store, topic=topic)
         placed = [
             msgspec.structs.replace(record, topic=topic, offset=claim.next_offset + number)
-            for number, record in enumerate(told)
+            for number, record in enumerate(raw)
         ]
         batch = batch_of_records(claim, [(record, NORMALIZE(record)) for record in placed])
         await store.write(batch)
@@ -159,7 +159,7 @@ async def test_nothing_of_it_is_left_and_every_count_is(
 async def test_no_replay_brings_it_back(
     connection: asyncpg.Connection, database: Database, tmp_path: Any
 ) -> None:
-    """The same records after a rewind, sent anew on another topic, and from a file."""
+    """The same records after a rewind, sent again on another topic, and from a file."""
     await forgotten(database)
     before = await counts(connection)
     shown_rows = await connection.fetch("select event_id from normalizer.events order by 1")
@@ -172,7 +172,7 @@ async def test_no_replay_brings_it_back(
     await change_position(database.url, change, back)
 
     again = await read(database, records())
-    anew = await read(database, records()[:14], topic="another")
+    resent = await read(database, records()[:14], topic="another")
     lines = b"".join(msgspec.json.encode(event) + b"\n" for event in life(GONE, 0))
     file = write_file(tmp_path / "history.ndjson", lines)
     dry = await dry_run_of(database, file)
@@ -187,7 +187,7 @@ async def test_no_replay_brings_it_back(
     another = await connection.fetchrow(
         "select ignored, duplicate from normalizer.source_positions where topic = 'another'"
     )
-    assert (tuple(another), len(anew.parts[0].items)) == ((7, 7), 14)
+    assert (tuple(another), len(resent.parts[0].items)) == ((7, 7), 14)
     assert (dry.count("forgotten"), dry.count("new")) == (7, 0)
     assert (verdict.state, verdict.totals.ignored, verdict.totals.stored) == ("complete", 7, 0)
     assert await ledger_mistakes(database) == []
@@ -202,7 +202,7 @@ async def test_killed_after_any_transaction_it_ends_the_same(
     platform_outcome = Session.run_once
 
     async def run_until(transactions: int) -> bool:
-        """Whether it came to its end in so many."""
+        """Whether it came to its end within this number of transactions."""
         left = transactions
 
         async def dying(self: Session, work: Any, **how: Any) -> Any:

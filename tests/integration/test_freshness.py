@@ -1,4 +1,4 @@
-"""Quiet, behind, dead, broker away, claimed by nobody: told apart by SQL alone."""
+"""Quiet, behind, dead, broker away, claimed by nobody: SQL alone distinguishes them."""
 
 import contextlib
 from collections.abc import AsyncIterator

@@ -27,13 +27,13 @@ C: Final = {"step": "", "command_id": "x"}
 ORDERS: Final = list(itertools.permutations((A, D, C)))
 
 
-async def written(database: Database, *told: dict[str, Any], at_once: int) -> OutcomeTotals:
-    """Reports of one id, so many in a batch."""
+async def written(database: Database, *reports: dict[str, Any], at_once: int) -> OutcomeTotals:
+    """Reports of one id, written `at_once` in a batch."""
     totals = OutcomeTotals()
     async with open_store(database) as store:
         claim = await claimed(store)
-        for first in range(0, len(told), at_once):
-            some = [envelope(event_id=5, **one) for one in told[first : first + at_once]]
+        for first in range(0, len(reports), at_once):
+            some = [envelope(event_id=5, **one) for one in reports[first : first + at_once]]
             batch = batch_of(*some, claim=claim)
             totals += await store.write(batch)
             claim = after(claim, batch)
@@ -86,8 +86,8 @@ async def test_two_writers_that_share_ids_count_each_ambiguous_row_once(
         await store.write(first)
         async with open_store(database, "two", on_commit=seen.append) as second:
             claim = await claimed(second, 1)
-            told = [envelope(event_id=at + 1, **D) for at in range(5)]
-            totals = await second.write(batch_of(*told, claim=claim))
+            reports = [envelope(event_id=at + 1, **D) for at in range(5)]
+            totals = await second.write(batch_of(*reports, claim=claim))
 
         rows = await stored_events(connection)
     assert (totals.stored, totals.merged) == (5, 0)

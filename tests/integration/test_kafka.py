@@ -126,10 +126,10 @@ async def test_what_getmany_had_drained_before_it_failed_is_read_again(
     assert await fetch(reader, partition, count=2) == [b"0", b"1"]
 
 
-async def test_what_was_drained_for_nobody_goes_to_whoever_reads_it_now(
+async def test_what_was_drained_for_nobody_goes_to_the_present_reader(
     topic: Topic, reader: GroupReader, producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call that hung in a rebalance comes back with what another lane has begun meanwhile."""
+    """A call that hung in a rebalance comes back with what another writer has begun meanwhile."""
     partition = KafkaPartition(topic.name, 0)
     await producer.send_and_wait(topic.name, b"0", partition=0)
     getmany = reader._consumer.getmany

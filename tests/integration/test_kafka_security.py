@@ -148,7 +148,7 @@ async def test_the_wrong_settings_do_not(
 async def test_check_tells_a_topic_that_may_not_be_seen_from_one_that_is_not_there(
     stack: Stack,
 ) -> None:
-    """Whoever comes by the plain listener may do anything, whoever has a password nothing."""
+    """The plain listener may do anything; a login with a password may do nothing."""
     login = f'{LOGIN}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
     async with KafkaBroker(
         stack.folder / "kafka-rights",

@@ -43,7 +43,7 @@ from tests.support.table_rows import claimed, open_store, pages_of, partitions_l
 from tests.support.view_rows import differences, event, view_differences
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
@@ -193,14 +193,14 @@ async def test_an_event_goes_only_once_it_is_older_than_horizon_and_margin(
 def batch_now(claim: Claim, *events: Envelope) -> Batch:
     """One record for each, which the log got just now."""
     items: list[Item] = []
-    for offset, told in enumerate(events, claim.next_offset):
+    for offset, original in enumerate(events, claim.next_offset):
         record = raw_record(
             offset,
             topic=claim.topic,
             incarnation=claim.incarnation,
             recorded_ms=int(NOW.timestamp() * 1000),
         )
-        placed = msgspec.structs.replace(told, source_offset=offset, recorded_at=NOW)
+        placed = msgspec.structs.replace(original, source_offset=offset, recorded_at=NOW)
         items.append((record, (placed,)))
     return batch_of_records(claim, items)
 
@@ -208,7 +208,7 @@ def batch_now(claim: Claim, *events: Envelope) -> Batch:
 async def test_a_row_whose_id_other_events_share_outlives_them(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    """However old: else one of them, told again, would find the id free."""
+    """However old: else one of them, reported again, would find the id free."""
     holder, sibling, again = (
         envelope(event_id=5, step=step, execution_id=len(step)) for step in ("a", "bb", "bb")
     )
@@ -221,9 +221,9 @@ async def test_a_row_whose_id_other_events_share_outlives_them(
         await run(connection)
         assert await connection.fetchval("select count(*) from normalizer.events") == 2
 
-        told = await store.write(batch_now(after(claim, first), again))
+        totals = await store.write(batch_now(after(claim, first), again))
 
-    assert (told.stored, told.duplicate + told.merged) == (0, 1)
+    assert (totals.stored, totals.duplicate + totals.merged) == (0, 1)
     await connection.execute(age, NOW - timedelta(days=15), ["bb"])
     await run(connection)
     await run(connection)
@@ -265,11 +265,11 @@ async def test_the_horizon_never_falls(connection: asyncpg.Connection) -> None:
 async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    """Read again once it was deleted, told again, and read for the first time."""
+    """Read again once it was deleted, reported again, and read for the first time."""
     async with open_store(database) as store:
         claim = await claimed(store)
-        told: list[Outcomes] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
-        first = batch_of(*told, claim=claim)
+        outcomes: list[Outcomes] = [envelope(0), envelope(1, event_id=HASHED_FROM + 1), ignored()]
+        first = batch_of(*outcomes, claim=claim)
         await store.write(first)
         await run(connection)
         await connection.execute(
@@ -289,10 +289,10 @@ async def test_what_lies_before_the_horizon_is_ignored_whatever_its_id(
 async def test_what_expired_unread_is_reported(
     connection: asyncpg.Connection, database: Database
 ) -> None:
-    told: list[int] = []
+    expired: list[int] = []
     await run(connection)
     async with open_store(
-        database, on_commit=lambda write_file: told.append(write_file.expired_unread)
+        database, on_commit=lambda write_file: expired.append(write_file.expired_unread)
     ) as store:
         claim = await claimed(store)
         await store.write(batch_of(envelope(0), envelope(1), claim=claim))
@@ -301,7 +301,7 @@ async def test_what_expired_unread_is_reported(
         )
         await store.write(batch_of(envelope(0), envelope(1), claim=claim))
 
-    assert told == [2, 0]
+    assert expired == [2, 0]
 
 
 async def test_rows_wait_for_a_batch_that_read_the_horizon_before(
@@ -348,8 +348,8 @@ async def test_a_backfill_needs_to_be_reported_that_some_of_it_expired(
 ) -> None:
     old = [raw_event(number, event_id=id_of(OLD, number)) for number in range(3)]
     young = raw_event(3, event_id=id_of(NOW), created_at=NOW.isoformat())
-    told = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
-    path = write_file(tmp_path / "history.ndjson", told)
+    lines = b"".join(msgspec.json.encode(value) + b"\n" for value in (*old, young))
+    path = write_file(tmp_path / "history.ndjson", lines)
     await run(connection)
 
     diff = await dry_run_of(database, path)
@@ -478,7 +478,7 @@ async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_n
     state = "select status, events, archived, first_at, playbook from projector.executions"
     half = await connection.fetchrow(state)
 
-    await view_rows.update(connection, [rows[2] | {"error": "told again"}])
+    await view_rows.update(connection, [rows[2] | {"error": "reported again"}])
     await view_rows.update(
         connection, [rows[3] | {"event_type": "playbook.note", "status": "RUNNING"}]
     )
@@ -487,7 +487,7 @@ async def test_an_execution_half_archived_keeps_what_is_gone_and_drops_what_is_n
     call = await connection.fetchrow("select * from projector.calls")
     assert tuple(half) == ("FAILED", 4, 2, rows[0]["created_at"], "flow/a")
     assert tuple(changed) == ("RUNNING", 4, 2, rows[0]["created_at"], "flow/a")
-    assert (call["issued_at"], call["error"]) == (rows[1]["created_at"], "told again")
+    assert (call["issued_at"], call["error"]) == (rows[1]["created_at"], "reported again")
     assert await divergent(connection) == {}
 
 
@@ -643,8 +643,8 @@ async def test_what_is_known_of_records_that_reported_again_goes_with_their_row(
     async with open_store(database) as store:
         claim = await claimed(store)
         for row, worker in ((envelope(0), "w"), (young, "v")):
-            for told in (row, msgspec.structs.replace(row, worker_id=worker)):
-                batch = batch_of(told, claim=claim)
+            for report in (row, msgspec.structs.replace(row, worker_id=worker)):
+                batch = batch_of(report, claim=claim)
                 await store.write(batch)
                 claim = after(claim, batch)
     await connection.execute(
@@ -832,11 +832,11 @@ async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
     monkeypatch.setattr(merged_records, "IDS_A_STEP", 3)
     kept = event(event_id=id_of(NOW), created_at=NOW)
     await view_rows.insert(connection, [kept])
-    told = [[id_of(OLD, n) for n in range(5)], [id_of(OLD)], [7, kept["event_id"]], [7]]
+    merged_into = [[id_of(OLD, n) for n in range(5)], [id_of(OLD)], [7, kept["event_id"]], [7]]
     await connection.executemany(
         "insert into normalizer.merged_records values ('t', 0, 0, $1, 1, $2::bigint[], "
         "array_fill(0, array[cardinality($2::bigint[])]), $2)",
-        list(enumerate(told)),
+        list(enumerate(merged_into)),
     )
 
     async with connection.transaction():
@@ -847,7 +847,7 @@ async def test_notes_of_reports_are_looked_at_in_the_partitions_of_their_ids(
 
     assert said == ["deleted 3 merged records whose events are deleted"]
     left = await connection.fetch("select event_ids from normalizer.merged_records")
-    assert [row["event_ids"] for row in left] == [told[2]]
+    assert [row["event_ids"] for row in left] == [merged_into[2]]
     assert len(locked) == 3
 
 

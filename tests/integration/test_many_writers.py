@@ -30,9 +30,9 @@ EVENT_KINDS: Final = (
 
 
 def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
-    """A partition each: new events, events told again, the same again, and two under one id.
+    """A partition each: new events, events reported again, the same again, and two under one id.
 
-    `spread`: events of one execution, and tellings of one event, go to any partition.
+    `spread`: events of one execution, and reports of one event, go to any partition.
     """
     partitions: list[list[Envelope]] = [[] for _ in range(WRITERS)]
     for number in range(WRITERS * BATCHES * EVENTS_A_BATCH * 2 // 3):
@@ -47,14 +47,14 @@ def history(rng: Random, *, spread: bool) -> list[list[Envelope]]:
             command_id=f"{1000 + execution}:step:{rng.randrange(50)}",
             context=b'{"path":"play %d"}' % (execution % 3),
         )
-        told = [event]
+        reports = [event]
         if rng.random() < 0.3:
-            told.append(msgspec.structs.replace(event, error="e", worker_id="w", attempts=3))
+            reports.append(msgspec.structs.replace(event, error="e", worker_id="w", attempts=3))
         if rng.random() < 0.1:
-            told.append(event)
+            reports.append(event)
         if rng.random() < 0.1:
-            told.append(msgspec.structs.replace(event, step="another", error=rng.choice("ef")))
-        for one in told:
+            reports.append(msgspec.structs.replace(event, step="another", error=rng.choice("ef")))
+        for one in reports:
             home = rng.randrange(WRITERS) if spread else execution % WRITERS
             partitions[home].append(one)
     return partitions
@@ -102,7 +102,7 @@ async def test_eight_writers_never_deadlock(database: Database, *, spread: bool)
 
 
 async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database) -> None:
-    """Somebody's trigger takes back what a telling adds: it would be told again for ever."""
+    """Somebody's trigger takes back what a report adds: it would be merged again for ever."""
     async with connected(database) as connection, open_store(database) as store:
         await connection.execute(
             """
@@ -118,9 +118,9 @@ async def test_a_change_that_does_not_last_holds_up_no_batch(database: Database)
         )
         claims = [await claimed(store, partition) for partition in (0, 1)]
         await store.write(batch_of(envelope(0), claim=claims[0]))
-        told = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
+        reports = [envelope(event_id=snowflake(0), error="e"), envelope(1)]
 
-        totals = await store.write(batch_of(*told, claim=claims[1]))
+        totals = await store.write(batch_of(*reports, claim=claims[1]))
 
         assert (totals.merged, totals.stored) == (1, 1)
         assert await connection.fetchval("select count(*) from normalizer.merged_records") == 1
@@ -135,13 +135,13 @@ async def test_a_report_that_is_refused_before_its_batch_costs_itself(
     ):
         claims = [await claimed(store, partition) for partition in (0, 1)]
         await store.write(batch_of(envelope(0), envelope(1), claim=claims[0]))
-        told = [
+        reports = [
             envelope(event_id=snowflake(0), error="bad"),
             envelope(event_id=snowflake(1), error="good"),
             envelope(2),
         ]
 
-        totals = await store.write(batch_of(*told, claim=claims[1]))
+        totals = await store.write(batch_of(*reports, claim=claims[1]))
 
         assert (totals.stored, totals.merged, totals.quarantined) == (1, 1, 1)
         errors = await connection.fetch("select error from normalizer.events order by event_id")
@@ -159,13 +159,13 @@ async def test_a_batch_that_ends_after_its_reports_were_merged_is_reported_again
     ):
         claims = [await claimed(store, partition) for partition in (0, 1)]
         await store.write(batch_of(envelope(0), claim=claims[0]))
-        told = [envelope(event_id=snowflake(0), error="e"), envelope(1, step="stop")]
+        reports = [envelope(event_id=snowflake(0), error="e"), envelope(1, step="stop")]
         with pytest.raises(StoreUnavailable):
-            await store.write(batch_of(*told, claim=claims[1]))
+            await store.write(batch_of(*reports, claim=claims[1]))
         joined = await connection.fetchval("select error from normalizer.events")
         await connection.execute("drop trigger refuse on normalizer.events")
 
-        totals = await store.write(batch_of(*told, claim=claims[1]))
+        totals = await store.write(batch_of(*reports, claim=claims[1]))
 
         assert joined == "e"
         assert (totals.stored, totals.duplicate) == (1, 1)

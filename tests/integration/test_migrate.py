@@ -132,7 +132,7 @@ async def test_a_machine_without_room_for_files_is_not_the_database_s_fault(
         await migrate(empty_database.url, folder=folder, report=_quiet)
 
 
-async def test_whoever_stops_reading_is_not_the_database_s_fault(
+async def test_a_reader_that_goes_away_is_not_the_database_s_fault(
     empty_database: Database, folder: Path
 ) -> None:
     def say(_: str) -> None:

@@ -92,9 +92,9 @@ async def test_the_walk_goes_as_it_is_written(tree: Path) -> None:
     for name, service in yaml.safe_load((ROOT / "compose.yaml").read_text())["services"].items():
         if name in PROGRAMS:
             code = service["healthcheck"]["test"][-1]
-            asked = re.sub(r"http://localhost:\d+", f"${{{name.upper()}_URL}}", code)
-            assert asked != code
-            await asyncio.to_thread(shell.run, f'python -c "{asked}"')
+            probe = re.sub(r"http://localhost:\d+", f"${{{name.upper()}_URL}}", code)
+            assert probe != code
+            await asyncio.to_thread(shell.run, f'python -c "{probe}"')
 
 
 async def _until_shown(page: Page, panel: str, words: str) -> None:
@@ -127,11 +127,11 @@ def _commands(group: click.Group, name: str) -> Iterator[str]:
 
 def test_every_command_has_its_line() -> None:
     table = (DOCS / PAGE).read_text().partition("## Every command")[2].partition("\n## ")[0]
-    told = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
+    listed = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
 
     every = {line for name, group in PROGRAMS.items() for line in _commands(group, name)}
-    assert every - told == set()
-    assert {" ".join(word for word in line.split() if word[0] != "-") for line in told} == every
+    assert every - listed == set()
+    assert {" ".join(word for word in line.split() if word[0] != "-") for line in listed} == every
 
 
 def test_every_command_teaches_by_example() -> None:

@@ -1,4 +1,4 @@
-"""Each question of an operator, asked of the views by SQL alone, beside a plain fold."""
+"""Each question of an operator, answered from the views by SQL alone, beside a plain fold."""
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -180,7 +180,7 @@ def greatest(views: Views) -> int:
     return int(best["execution_id"])
 
 
-def lanes(views: Views) -> View:
+def timelines(views: Views) -> View:
     names = "step iteration attempts status issued_at claimed_at started_at finished_at".split()
     of = greatest(views)
     return [
@@ -224,7 +224,7 @@ EXPECTED: Final[dict[int, Callable[[Views], View]]] = {
     15: columns("completed_with_failures", "execution_id failed_calls last_failed_at"),
     16: lambda views: added(views["execution_outcomes"], "hour outcome", "executions"),
     17: lambda views: added(views["worker_failures"], "worker_id", "failed calls"),
-    18: lanes,
+    18: timelines,
     19: rates,
     21: unsaid,
     23: lambda views: added(views["late_arrivals"], "lateness", "events"),
@@ -245,13 +245,13 @@ async def test_the_views_answer_as_the_fold_does(
 ) -> None:
     renamed = RENAMED.get(number, {})
 
-    told = [
+    answer = [
         {renamed.get(name, name): value for name, value in row.items() if name not in BY_THE_CLOCK}
         for row in await ask(connection, number)
     ]
 
-    assert comparable(told) == comparable(EXPECTED[number](views))
-    assert told
+    assert comparable(answer) == comparable(EXPECTED[number](views))
+    assert answer
 
 
 async def test_what_no_event_tells_is_answered_from_its_source(
@@ -279,9 +279,9 @@ async def test_what_happened_in_an_execution_is_every_event_of_it(
     rows = [row for row in await view_rows.stored(connection) if row["execution_id"] == of]
     names = ("event_id", "created_at", "event_type", "step", "attempts", "status")
 
-    told = await ask(connection, 26)
+    answer = await ask(connection, 26)
 
-    assert told == sorted(
+    assert answer == sorted(
         ({name: row[name] for name in names} for row in rows),
         key=lambda row: (row["created_at"], row["event_id"]),
     )
@@ -296,7 +296,7 @@ async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connec
     microseconds = [0, 1, 999, 1_000, 5_000_000, 5_100_000, 86_400_000_000]
     buckets = Counter(_bucket(one) for one in microseconds)
 
-    told = await connection.fetchrow(
+    answer = await connection.fetchrow(
         """
         select sum(calls)::bigint, projector.percentile(0.5, bucket, calls),
                projector.percentile(0.95, bucket, calls), projector.percentile(0.99, bucket, calls)
@@ -310,7 +310,7 @@ async def test_a_percentile_is_that_of_the_plain_list(connection: asyncpg.Connec
         "select projector.percentile(0.5, 1, 1::bigint) from generate_series(1, 0)"
     )
 
-    assert tuple(told) == pytest.approx(_percentiles(buckets))
+    assert tuple(answer) == pytest.approx(_percentiles(buckets))
     assert nothing is None
 
 

@@ -210,7 +210,7 @@ async def locked(connection: asyncpg.Connection) -> set[str]:
 
 @every_postgres
 async def test_a_batch_locks_the_partitions_of_its_ids_and_no_other(database: Database) -> None:
-    """New events, copies, and tellings that change rows: then executions and calls are folded."""
+    """New events, copies, and reports that change rows: then executions and calls are folded."""
     ids = {
         "events_006": snowflake(),
         "events_013": snowflake() * 2,
@@ -224,12 +224,12 @@ async def test_a_batch_locks_the_partitions_of_its_ids_and_no_other(database: Da
         batches: list[Sequence[Outcomes]] = [
             [_call(one, "issued", 0) for one in ids.values()],
             [_call(one, "issued", 0) for one in ids.values()],
-            [_call(one, "issued", 0, worker_id="told again") for one in ids.values()],
+            [_call(one, "issued", 0, worker_id="reported again") for one in ids.values()],
             [_call(one, "issued", 3) for one in ids.values()],
         ]
         for _ in range(3):
-            for told in batches:
-                batch = batch_of(*told, claim=claim)
+            for reports in batches:
+                batch = batch_of(*reports, claim=claim)
                 await store.write(batch)
                 claim = after(claim, batch)
 
@@ -254,8 +254,8 @@ async def test_one_region_is_folded_without_a_look_at_what_lies_between_two(
         claim = after(claim, first)
         await locked(connection)
 
-        told = _call(ids[0], "issued", 0, execution_id=9, created_at=recorded_at(-5_000))
-        await store.write(batch_of(told, claim=claim))
+        report = _call(ids[0], "issued", 0, execution_id=9, created_at=recorded_at(-5_000))
+        await store.write(batch_of(report, claim=claim))
 
         assert await locked(connection) == {
             "events_006",
@@ -278,8 +278,8 @@ async def test_the_timeline_of_an_execution_is_read_where_its_ids_are(database: 
     ids = [snowflake(), DERIVED_FROM | snowflake(), HASHED_FROM + 1]
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
-        told = [_call(one, "issued", 0, execution_id=9) for one in ids]
-        await store.write(batch_of(*told, claim=claim))
+        reports = [_call(one, "issued", 0, execution_id=9) for one in ids]
+        await store.write(batch_of(*reports, claim=claim))
 
         async with connection.transaction():
             await connection.execute("set local role projector_reader")
@@ -297,8 +297,8 @@ async def test_a_record_is_explained_partition_by_partition(database: Database) 
     """Its coordinates say nothing of ids; a statement over all would lock every partition."""
     ids = [snowflake(), HASHED_FROM + 1]
     async with open_store(database) as store, connected(database) as connection:
-        told = tuple(envelope(0, event_id=one) for one in reversed(ids))
-        await store.write(batch_of(told, claim=await claimed(store)))
+        record = tuple(envelope(0, event_id=one) for one in reversed(ids))
+        await store.write(batch_of(record, claim=await claimed(store)))
 
         async with connection.transaction():
             events = await explaining._stored_events(connection, TOPIC, 0, 0, 0)
@@ -324,7 +324,7 @@ async def test_records_read_again_are_looked_for_where_there_are_any(database: D
 
 
 def _call(event_id: int, what: str, attempts: int, **fields: object) -> Outcomes:
-    """Declared attempts outrank defaulted ones, so the second telling changes the row."""
+    """Declared attempts outrank defaulted ones, so the second report changes the row."""
     return envelope(
         event_id=event_id,
         event_type=f"command.{what}",
@@ -444,8 +444,8 @@ async def test_the_ledger_counts_so_many_rows_at_a_time_whatever_their_ids(
     monkeypatch.setattr(ledger_check, "_counts", noted)
     monkeypatch.setattr(ledger_check, "_ROWS_A_CHUNK", 10)
     async with open_store(database) as store, connected(database) as connection:
-        told = [envelope(number, event_id=number + 1) for number in range(40)]
-        await store.write(batch_of(*told, claim=await claimed(store)))
+        events = [envelope(number, event_id=number + 1) for number in range(40)]
+        await store.write(batch_of(*events, claim=await claimed(store)))
         await connection.execute("analyze normalizer.events_small")
 
         (explained,) = [one async for one in ledger_check.verify_ledger(database.url, None)]
@@ -492,12 +492,12 @@ async def test_a_claim_that_a_migration_overtakes_is_refused(database: Database)
 
 
 async def test_a_raised_protocol_stops_a_job_at_its_start(database: Database) -> None:
-    asked = JobSpec(kind="backfill", source="a file")
+    spec = JobSpec(kind="backfill", source="a file")
     async with connected(database) as connection:
         await connection.execute(RAISED)
 
         with pytest.raises(FatalError, match="requires protocol 2"):
-            await JobRun.begin(database.url, asked, owner="me")
+            await JobRun.begin(database.url, spec, owner="me")
 
         assert await count(connection, "normalizer.jobs") == 0
 
@@ -506,7 +506,7 @@ EARLIER = "update migrations.applied set checksum = 'another' where version in (
 """Files as they stood once, before the first release."""
 
 
-async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_whoever_would_write(
+async def test_an_earlier_unreleased_schema_is_refused_in_a_sentence_by_every_writer(
     database: Database, topic: Topic, bootstrap_servers: str, tmp_path: Path
 ) -> None:
     settings = settings_for(database, topic, bootstrap_servers)

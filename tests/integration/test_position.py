@@ -220,7 +220,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
 
 
 @pytest.mark.every_postgres
-async def test_whoever_holds_the_partition_is_reported_to_claim_again(database: Database) -> None:
+async def test_the_owner_of_a_moved_partition_has_to_claim_it_again(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         claim = await claimed(store)
         first = batch_of(*map(envelope, range(3)), claim=claim)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.every_postgres
 OURS = "('normalizer', 'projector')"
 
 
-async def asked(database: Database, query: str) -> list[str]:
+async def names_of(database: Database, query: str) -> list[str]:
     async with connected(database) as connection:
         return [row[0] for row in await connection.fetch(query)]
 
@@ -36,7 +36,7 @@ async def test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last(
     database: Database,
 ) -> None:
     """Not named, they come first: a caller's own object would be used with the owner's rights."""
-    paths = await asked(
+    paths = await names_of(
         database,
         f"""
         select coalesce(array_to_string(proconfig, '; '), '') from pg_proc
@@ -53,7 +53,7 @@ async def test_whatever_acts_for_its_owner_looks_into_temporary_schemas_last(
 
 
 async def test_nobody_was_not_granted_what_writes(database: Database) -> None:
-    open_to_all = await asked(
+    open_to_all = await names_of(
         database,
         f"""
         select oid::regprocedure::text from pg_proc
@@ -71,7 +71,7 @@ async def test_nobody_was_not_granted_what_writes(database: Database) -> None:
 async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence(
     database: Database,
 ) -> None:
-    may = await asked(
+    may = await names_of(
         database,
         f"""
         select oid::regprocedure::text from pg_proc
@@ -91,7 +91,7 @@ async def test_a_writer_acts_for_the_owner_only_to_mint_ids_and_sets_no_sequence
 async def test_a_reader_has_no_right_to_a_table_and_nobody_may_make_one(
     database: Database,
 ) -> None:
-    rights = await asked(
+    rights = await names_of(
         database,
         f"""
         select relation.oid::regclass || ' ' || wanted

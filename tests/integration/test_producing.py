@@ -47,10 +47,10 @@ def test_every_way_in_has_an_example() -> None:
 
 @pytest.mark.parametrize(("record", "event"), EXAMPLES, ids=["python", "rust", "row", "nats"])
 def test_each_record_gives_the_event_below_it(record: str, event: str) -> None:
-    (told,) = Normalizer().normalize(RawRecord(value=record.encode()))
+    (outcome,) = Normalizer().normalize(RawRecord(value=record.encode()))
 
-    assert isinstance(told, Envelope)
-    assert to_canonical(told).decode() == event
+    assert isinstance(outcome, Envelope)
+    assert to_canonical(outcome).decode() == event
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
@@ -85,22 +85,24 @@ async def test_the_trigger_tells_the_row_that_is_displayed(empty_database: Datab
     async with connected(empty_database) as connection:
         await connection.execute(NOETL_EVENT)
         await connection.execute(ddl.text)
-        await connection.execute(_KEEP_WHAT_WAS_TOLD)
+        await connection.execute(_KEEP_WHAT_WAS_INSERTED)
 
         await connection.execute(row.text)
 
-        told = await connection.fetch("select aggregateid, payload::text as payload from told")
+        published = await connection.fetch(
+            "select aggregateid, payload::text as payload from inserted"
+        )
         left = await connection.fetchval("select count(*) from noetl.event_outbox")
-    assert [tuple(one) for one in told] == [("333895119667515392", EXAMPLES[2][0])]
+    assert [tuple(one) for one in published] == [("333895119667515392", EXAMPLES[2][0])]
     assert left == 0
 
 
-_KEEP_WHAT_WAS_TOLD = """
-    create table told (like noetl.event_outbox);
+_KEEP_WHAT_WAS_INSERTED = """
+    create table inserted (like noetl.event_outbox);
 
     create function keep() returns trigger language plpgsql as $$
     begin
-        insert into told select new.*;
+        insert into inserted select new.*;
         return null;
     end
     $$;

@@ -18,7 +18,7 @@ from tests.support.projection_oracle import Row
 from tests.support.stack import Database
 from tests.support.view_rows import T0, event, view_differences
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ async def test_of_two_ends_in_one_microsecond_the_worse_counts(
     pairs = list(product(words, words))
     for number, pair in enumerate(pairs):
         for place, status in enumerate(pair):
-            told = event(
+            end = event(
                 event_id=2 * number + place, execution_id=number, event_type="call.done",
                 status=status, **at_once,
             )  # fmt: skip
-            await view_rows.insert(connection, [told])
+            await view_rows.insert(connection, [end])
 
     calls = await connection.fetch("select execution_id, status from projector.calls order by 1")
 
@@ -190,18 +190,18 @@ WORKERS: Final[dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("in_order", [True, False])
-async def test_a_retry_is_one_call_whoever_numbers_it(
+async def test_a_retry_is_one_call_for_every_pair_of_shapes(
     in_order: bool, connection: asyncpg.Connection
 ) -> None:
     """Every pair of shapes for the issuer and the worker of one retry, each its own execution."""
     pairs = list(product(ISSUERS, WORKERS))
     for number, (issuer, worker) in enumerate(pairs, start=1):
-        tellings = [
-            as_told(number, 1, "command.issued", ISSUERS[issuer]),
-            as_told(number, 2, "call.done", WORKERS[worker]),
+        reports = [
+            as_reported(number, 1, "command.issued", ISSUERS[issuer]),
+            as_reported(number, 2, "call.done", WORKERS[worker]),
         ]
-        for told in tellings if in_order else reversed(tellings):
-            await view_rows.insert(connection, [told])
+        for report in reports if in_order else reversed(reports):
+            await view_rows.insert(connection, [report])
 
     calls = await connection.fetch(
         "select execution_id, attempts, status, issued_at is not null from projector.calls"
@@ -219,7 +219,7 @@ def is_numbered(pair: tuple[str, str]) -> bool:
     return any(word.endswith(("attempt", "attempts", "queue_meta")) for word in words)
 
 
-def as_told(execution_id: int, number: int, kind: str, words: dict[str, Any]) -> Row:
+def as_reported(execution_id: int, number: int, kind: str, words: dict[str, Any]) -> Row:
     """What the core makes of a producer's words; a dotted word is one inside another."""
     command_id = f"{execution_id}:fetch:9"
     value: dict[str, Any] = {"execution_id": execution_id}
@@ -232,9 +232,9 @@ def as_told(execution_id: int, number: int, kind: str, words: dict[str, Any]) ->
         (value.setdefault(inside, {}) if inside else value)[name] = what
     (outcome,) = Normalizer().normalize(raw_record(number, value))
     assert isinstance(outcome, Envelope)
-    told = {name: getattr(outcome, name) for name in view_rows.COLUMNS}
+    columns = {name: getattr(outcome, name) for name in view_rows.COLUMNS}
     event_id = 10 * execution_id + number
-    return event(**told | {"event_id": event_id, "context": None, "coercions": None})
+    return event(**columns | {"event_id": event_id, "context": None, "coercions": None})
 
 
 async def test_a_loop_of_fifty_is_no_retry(connection: asyncpg.Connection) -> None:
@@ -552,15 +552,15 @@ async def test_a_report_that_adds_to_an_event_reads_no_other_of_its_execution(
         *("status = 'FAILED'", "step = 'z'", "attempts = 2", "parent_execution_id = 9"),
         *("error = 'x'", "context = jsonb_build_object('path', 'flow/a', 'more', event_id)"),
     )
-    for event_id, told in product((1, 2, 100, 300, 301), more):
-        if (event_id, told) == (301, more[0]):
+    for event_id, change in product((1, 2, 100, 300, 301), more):
+        if (event_id, change) == (301, more[0]):
             continue
         async with connection.transaction():
             before = await connection.fetchval(EVENTS_READ)
             await connection.execute(
-                f"update normalizer.events set {told} where event_id = {event_id}"
+                f"update normalizer.events set {change} where event_id = {event_id}"
             )
             read = await connection.fetchval(EVENTS_READ) - before
-        assert read < 20, (event_id, told)
+        assert read < 20, (event_id, change)
 
     assert await view_differences(connection) == {}

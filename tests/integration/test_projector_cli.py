@@ -190,7 +190,7 @@ async def test_repair_recovers_what_is_known_to_differ(database: Database) -> No
         await connection.execute("update projector.event_hours set events = events + 1")
         await projector("verify", database_url=database.admin_url)
         looked = await typed("--dry-run")
-        mended = await typed()
+        repaired = await typed()
         await connection.execute("delete from projector.execution_facts")
         hours = await typed("--hours", "2026-07-01", "2026-07-31")
         await connection.execute("delete from projector.execution_facts")
@@ -201,8 +201,8 @@ async def test_repair_recovers_what_is_known_to_differ(database: Database) -> No
     assert nothing == (0, "no divergence is open; `projector verify` looks for new ones\n")
     assert looked[0] == 1
     assert "events shows 2, should be 1" in looked[1]
-    assert mended[0] == 0
-    assert "event_hours       match: 1 rows compared, 1 repaired" in mended[1]
+    assert repaired[0] == 0
+    assert "event_hours       match: 1 rows compared, 1 repaired" in repaired[1]
     assert (hours[0], one[0]) == (0, 0)
     assert "execution_facts   match: 1 rows compared, 1 repaired" in hours[1]
     assert "execution_facts   match: 1 rows compared" in one[1]
@@ -226,7 +226,7 @@ async def test_a_repair_that_is_not_understood_says_how(database: Database) -> N
         assert said in printed
 
 
-async def test_what_a_repair_cannot_mend_stays_divergent(database: Database) -> None:
+async def test_what_a_repair_cannot_fix_stays_divergent(database: Database) -> None:
     async with connected(database) as connection:
         await connection.execute(
             """

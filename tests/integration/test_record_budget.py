@@ -262,10 +262,10 @@ async def test_the_helper_gives_what_the_rules_give() -> None:
     ]
     helper = NormalizerProcess(["n"])
 
-    told = [await helper.normalize(record) for record in records]
+    outcomes = [await helper.normalize(record) for record in records]
     await helper.stop()
 
-    assert told == [Normalizer(["n"]).normalize(record) for record in records]
+    assert outcomes == [Normalizer(["n"]).normalize(record) for record in records]
     assert helper.pid is None
 
 

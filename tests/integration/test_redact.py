@@ -30,7 +30,7 @@ NOW: Final = datetime.now(UTC)
 OLD: Final = NOW - timedelta(days=100)
 
 
-def told(number: int, **fields: Any) -> Any:
+def secretive(number: int, **fields: Any) -> Any:
     """A failed call that says its secrets everywhere, as a row of older rules."""
     return envelope(
         number,
@@ -63,7 +63,12 @@ def clean(number: int) -> Any:
 async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     """Rows with secrets and without, some archived by retention; a refusal that quotes one."""
     aged = {"created_at": OLD, "recorded_at": OLD}
-    rows = [*map(told, range(4)), *(told(n, **aged) for n in range(4, 6)), clean(6), clean(7)]
+    rows = [
+        *map(secretive, range(4)),
+        *(secretive(n, **aged) for n in range(4, 6)),
+        clean(6),
+        clean(7),
+    ]
     async with open_store(database) as store:
         claim = await claimed(store)
         await store.write(batch_of(*rows, rejected(detail=f"got {SECRET}"), claim=claim))
@@ -76,8 +81,8 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def redacted(database: Database) -> tuple[RunResult, RedactedCounts]:
-    asked = JobSpec(kind="redact", source="everything")
-    run = Redact(runner(job_settings(database), asked), Sanitizer())
+    spec = JobSpec(kind="redact", source="everything")
+    run = Redact(runner(job_settings(database), spec), Sanitizer())
     return await run.run(), run.counts
 
 
@@ -123,8 +128,8 @@ async def test_killed_at_any_step_it_ends_the_same(
     page, fetch = Redact._rewrite, redact._OtherTables._fetch
     dies_in: list[str] = []
 
-    async def after_a_page(self: Redact, *told: Any) -> Any:
-        done = await page(self, *told)
+    async def after_a_page(self: Redact, *arguments: Any) -> Any:
+        done = await page(self, *arguments)
         if dies_in == ["page"]:
             raise KeyboardInterrupt
         return done

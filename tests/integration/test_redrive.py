@@ -56,10 +56,10 @@ def _number(record: RawRecord) -> int:
 
 def lines(count: int) -> bytes:
     """Records as kcat prints them; every fifth is no event at all, with a header."""
-    told = []
+    printed = []
     for number in range(count):
         value = {"no": "event"} if number % 5 == 0 else raw_event(number)
-        told.append(
+        printed.append(
             msgspec.json.encode(
                 {
                     "topic": TOPIC,
@@ -72,7 +72,7 @@ def lines(count: int) -> bytes:
                 }
             )
         )
-    return b"\n".join(told) + b"\n"
+    return b"\n".join(printed) + b"\n"
 
 
 async def refused(database: Database, tmp_path: Path, count: int = 30) -> None:
@@ -90,9 +90,9 @@ async def redriven(database: Database, normalize: Any = NORMALIZE, **selection: 
 async def redriven_from(
     source: QuarantineSource, database: Database, normalize: Any = NORMALIZE, **selection: Any
 ) -> RunResult:
-    asked = JobSpec(kind="redrive", source="quarantine", options={"s": str(selection)})
+    spec = JobSpec(kind="redrive", source="quarantine", options={"s": str(selection)})
     flow = Backfill(
-        runner(job_settings(database), asked),
+        runner(job_settings(database), spec),
         source,
         source.normalized_by(normalize),
         positions_of=source.positions,
@@ -196,10 +196,10 @@ async def test_what_fails_again_is_not_tried_again_under_the_same_rules(
     await redriven(database)
 
     same = await redriven(database)
-    asked_again = await redriven(database, again=True)
+    tried_again = await redriven(database, again=True)
 
     assert same.totals.records == 0
-    assert (asked_again.totals.records, asked_again.totals.refused) == (6, 6)
+    assert (tried_again.totals.records, tried_again.totals.refused) == (6, 6)
     assert len(await tries(database)) == 12 + 6 + 6
 
 

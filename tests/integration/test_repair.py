@@ -84,8 +84,8 @@ async def connection(database: Database) -> AsyncIterator[asyncpg.Connection]:
     await made.close()
 
 
-async def repaired(connection: asyncpg.Connection, asked: RepairRequest = NOTED) -> list[Verdict]:
-    return [verdict async for verdict in repair(connection, asked)]
+async def repaired(connection: asyncpg.Connection, request: RepairRequest = NOTED) -> list[Verdict]:
+    return [verdict async for verdict in repair(connection, request)]
 
 
 async def verified(connection: asyncpg.Connection, scope: Scope = Scope()) -> set[str]:  # noqa: B008 - frozen

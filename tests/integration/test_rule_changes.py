@@ -36,9 +36,9 @@ HISTORY: Final[tuple[Any, ...]] = (
     raw_event(2, event_id="an opaque id"),
     raw_event(3, event_id=5),
     raw_event(4, event_id=5, execution_id=2000),
-    raw_event(5, event_id=5, execution_id=2000, error="told again"),
+    raw_event(5, event_id=5, execution_id=2000, error="reported again"),
     raw_event(6, event_id=6),
-    raw_event(6, event_id=6, error="told again"),
+    raw_event(6, event_id=6, error="reported again"),
     raw_event(6, event_id=6),
     {
         "execution_id": 1000,
@@ -63,7 +63,7 @@ def opaque(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def keyed_anew(patch: pytest.MonkeyPatch) -> None:
+def rekeyed(patch: pytest.MonkeyPatch) -> None:
     """An event whose id is another's gets another id."""
     patch.setattr(
         "normalizer.core.reconcile.sibling_ids",
@@ -72,7 +72,7 @@ def keyed_anew(patch: pytest.MonkeyPatch) -> None:
 
 
 def identity(patch: pytest.MonkeyPatch) -> None:
-    """What was one event told again is another event."""
+    """What was another report of one event is another event."""
     patch.setattr("normalizer.core.reconcile.match_strength", lambda *_: 0)
 
 
@@ -87,15 +87,15 @@ def refusal(patch: pytest.MonkeyPatch) -> None:
 
 def everything(patch: pytest.MonkeyPatch) -> None:
     """Every id is another one."""
-    for change in (derived, opaque, keyed_anew, identity):
+    for change in (derived, opaque, rekeyed, identity):
         change(patch)
 
 
-EACH: Final = (derived, opaque, keyed_anew, identity, refusal, everything)
+EACH: Final = (derived, opaque, rekeyed, identity, refusal, everything)
 CHANGES: Final = pytest.mark.parametrize("change", EACH)
 
 
-def told(offset: int = 0) -> list[RawRecord]:
+def history_records(offset: int = 0) -> list[RawRecord]:
     """The records of the history, from this offset on."""
     return [raw_record(offset + at, value) for at, value in enumerate(HISTORY)]
 
@@ -151,11 +151,11 @@ async def test_a_position_set_back_by_hand_reads_no_record_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch, change: Change, hand: str
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
-        first = await read(store, told())
+        first = await read(store, history_records())
         await connection.execute(hand)
         change(monkeypatch)
 
-        again = await read(store, told(), at_once=4)
+        again = await read(store, history_records(), at_once=4)
 
         assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
         assert again.duplicate == again.outcomes
@@ -173,16 +173,16 @@ async def test_a_file_and_the_service_store_one_row_a_record(
     *,
     live_first: bool,
 ) -> None:
-    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()))
     async with open_store(database) as store, connected(database) as connection:
         if live_first:
-            first: Any = await read(store, told())
+            first: Any = await read(store, history_records())
             change(monkeypatch)
             again: Any = (await backfill_files(database, path)).totals
         else:
             first = (await backfill_files(database, path)).totals
             change(monkeypatch)
-            again = await read(store, told())
+            again = await read(store, history_records())
 
         assert (first.stored, first.merged, first.duplicate) == (ROWS, 2, 1)
         assert again.duplicate == again.outcomes
@@ -212,12 +212,12 @@ async def test_a_file_that_read_ahead_of_the_service_is_met_by_it(
 ) -> None:
     """The service has a position already, and comes to those records later."""
     async with open_store(database) as store, connected(database) as connection:
-        await read(store, told()[:2])
-        path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()[1:]))
+        await read(store, history_records()[:2])
+        path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()[1:]))
         await backfill_files(database, path)
         everything(monkeypatch)
 
-        rest = await read(store, told()[2:] + told(len(HISTORY)))
+        rest = await read(store, history_records()[2:] + history_records(len(HISTORY)))
 
         assert (rest.duplicate, rest.stored) == (EVENTS - 2, EVENTS)
         assert await count(connection, "normalizer.events") == ROWS + EVENTS
@@ -228,7 +228,7 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
 ) -> None:
     """Else its records would pass for those that had their coordinates before."""
     async with open_store(database) as store, connected(database) as connection:
-        await read(store, told())
+        await read(store, history_records())
         last = await claimed(store)
         await connection.execute(DELETED)
 
@@ -241,14 +241,14 @@ async def test_a_deleted_position_still_tells_a_topic_that_was_recreated(
 
 @pytest.mark.every_postgres
 async def test_a_row_that_is_gone_is_stored_again(database: Database) -> None:
-    """Reading history again is how what was lost is mended: its tellings come back too."""
+    """Reading history again restores what was lost, with the reports that were merged into it."""
     async with open_store(database) as store, connected(database) as connection:
-        await read(store, told())
+        await read(store, history_records())
         before = await connection.fetch("select event_id, error from events order by 1")
         await connection.execute("delete from normalizer.events where event_id in (5, 6)")
         await connection.execute(DELETED)
 
-        again = await read(store, told())
+        again = await read(store, history_records())
 
         assert (again.stored, again.merged) == (2, 1)
         assert await connection.fetch("select event_id, error from events order by 1") == before
@@ -261,10 +261,10 @@ async def test_a_refused_record_that_todays_rules_accept_is_stored(
     async with open_store(database) as store, connected(database) as connection:
         with monkeypatch.context() as patch:
             refusal(patch)
-            await read(store, told())
+            await read(store, history_records())
         await connection.execute("delete from normalizer.source_positions")
 
-        again = await read(store, told())
+        again = await read(store, history_records())
 
         assert (again.stored, again.merged, again.duplicate) == (ROWS, 2, 1)
 
@@ -279,7 +279,7 @@ async def test_records_no_one_reached_are_not_looked_for(
 
     monkeypatch.setattr("normalizer.store.rows.StoredRows.find_rows_at", looked)
     async with open_store(database) as store:
-        assert (await read(store, told())).stored == ROWS
+        assert (await read(store, history_records())).stored == ROWS
 
 
 @pytest.mark.parametrize("topic", [1], indirect=True)
@@ -320,14 +320,14 @@ async def test_the_service_waits_for_a_job_that_writes_the_same_records(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither sees the other's rows yet: one waits, or each would store its own."""
-    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()))
     only = "new.source_offset = 0"
     async with gate(database, only) as holding, open_store(database, "service") as store:
         job = asyncio.create_task(backfill_files(database, path))
         await wait_for_lock(holding, "normalizer backfill")
         everything(monkeypatch)
 
-        live = asyncio.create_task(read(store, told()))
+        live = asyncio.create_task(read(store, history_records()))
         await wait_for_lock(holding, "service")
         await open_gate(holding)
 
@@ -339,10 +339,10 @@ async def test_the_service_waits_for_a_job_that_writes_the_same_records(
 async def test_a_job_waits_for_the_batch_of_the_service_that_it_reads_too(
     database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = write_file(tmp_path / "dump.ndjson", kcat_lines(told()))
+    path = write_file(tmp_path / "dump.ndjson", kcat_lines(history_records()))
     only = "new.source_offset = 0"
     async with gate(database, only) as holding, open_store(database, "service") as store:
-        live = asyncio.create_task(read(store, told(), at_once=len(HISTORY)))
+        live = asyncio.create_task(read(store, history_records(), at_once=len(HISTORY)))
         await wait_for_lock(holding, "service")
         everything(monkeypatch)
 

@@ -16,9 +16,13 @@ from structlog.testing import capture_logs
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
+from normalizer.embedded.ports import free_port
 from normalizer.store.retry import write_with_retry
+from projector.api.endpoints import ENDPOINTS, ROOT
 from tests.support import factories, secret_corpus
+from tests.support.api_client import api_client
 from tests.support.factories import batch_of_records, raw_record
+from tests.support.probe_client import fetch_text
 from tests.support.service_runs import process, settings_for
 from tests.support.stack import Cluster, Database, Topic
 from tests.support.table_rows import assert_ledger_holds, claimed, connected, open_store
@@ -266,7 +270,10 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(
             headers=[(name, value or b"") for name, value in record.headers],
         )
     await producer.flush()
-    settings = settings_for(database, topic, bootstrap_servers, log_level="debug", batch_rows=50)
+    port = free_port(set())
+    settings = settings_for(
+        database, topic, bootstrap_servers, log_level="debug", batch_rows=50, http_port=port
+    )
     async with connected(database) as connection, process(settings) as service:
 
         async def position() -> Any:
@@ -275,11 +282,17 @@ async def test_no_secret_gets_into_a_log_line_of_the_service(
             )
 
         await until(position, is_so=lambda at: at == len(records), deadline_s=60)
+        pages = [
+            await asyncio.to_thread(fetch_text, f"http://127.0.0.1:{port}/{page}")
+            for page in ("metrics", "readyz", "livez")
+        ]
         service.terminate()
         said, _ = await service.communicate()
 
         assert service.returncode == 0, said.decode()
         assert re.search(LEAK, said.decode()) is None
+        assert "normalizer_" in pages[0]
+        assert re.search(LEAK, "".join(pages)) is None
         assert await leaks(connection) == ["normalizer.quarantine_raw"]
 
 
@@ -339,7 +352,7 @@ async def test_look_alikes_stay_in_the_row(database: Database) -> None:
         assert msgspec.json.decode(kept) == context
 
 
-async def test_no_secret_of_the_corpus_is_in_a_table_a_view_or_a_log_line(
+async def test_no_secret_of_the_corpus_is_in_a_table_a_view_an_answer_or_a_log_line(
     database: Database,
 ) -> None:
     """All four shapes, headers, error classes, and records that are refused."""
@@ -365,6 +378,7 @@ async def test_no_secret_of_the_corpus_is_in_a_table_a_view_or_a_log_line(
         assert totals.stored > 500
         assert totals.quarantined > 50
         searched = str(lines) + "".join([text async for text in everything(connection)])
+        searched += "".join([text async for text in answers(database, connection)])
         assert "[REDACTED]" in searched
         assert [form for form, _, secret in found if secret in searched] == []
         assert [text for text in secret_corpus.HEADER_SECRETS if text in searched] == []
@@ -388,6 +402,32 @@ async def test_no_harmless_text_of_the_corpus_is_changed_in_its_row(database: Da
             "select context::text as kept from normalizer.events order by event_id"
         )
         assert [msgspec.json.decode(row["kept"]) for row in rows] == values
+
+
+_EVENTS_A_DETAIL: Final = 12
+"""One event in twelve is fetched by itself; tables and views hold all of them."""
+
+
+async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIterator[str]:
+    """Every answer of the API about all time, page by page, and its metrics."""
+    window = {"since": "2000-01-01T00:00:00Z", "limit": "500"}
+    events = await connection.fetch("select execution_id, event_id from normalizer.events")
+    async with api_client(database.url, timeout_s=30) as client:
+        for endpoint in ENDPOINTS:
+            known = set(endpoint.parameters.__struct_fields__)
+            given = {name: value for name, value in window.items() if name in known}
+            every = _EVENTS_A_DETAIL if "{event_id}" in endpoint.path else len(events)
+            for execution_id, event_id in events[::every]:
+                path = endpoint.path.format(execution_id=execution_id, event_id=event_id)
+                cursor: str | None = ""
+                while cursor is not None:
+                    answer = await client.get(
+                        ROOT + path, params=given | ({"cursor": cursor} if cursor else {})
+                    )
+                    assert answer.status_code == 200, f"{path}: {answer.text}"
+                    yield answer.text
+                    cursor = answer.json().get("next")
+        yield (await client.get("/metrics")).text
 
 
 async def everything(connection: asyncpg.Connection) -> AsyncIterator[str]:

@@ -364,7 +364,7 @@ async def test_a_partition_that_is_nobodys_is_found_while_the_others_move(
 async def test_a_claim_that_waits_is_given_up_when_the_partition_is_revoked(
     database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
 ) -> None:
-    """Late, it would fence whoever owns the partition by then."""
+    """Late, it would fence the process that owns the partition by then."""
     one = settings_for(database, topic, bootstrap_servers, instance="one")
     await send(producer, topic, range(9))
     async with running(one):

@@ -101,7 +101,7 @@ async def test_an_outage_that_outlasts_the_stop_rolls_back_and_ends(
         assert await watcher.events() == 9
 
 
-@pytest.mark.parametrize("ends", ["stop", "kill"])
+@pytest.mark.parametrize("ends", ["stop", pytest.param("kill", marks=pytest.mark.soak)])
 async def test_a_broker_that_restarts_during_traffic_loses_and_doubles_nothing(
     database: Database, kafka_broker: KafkaBroker, own_topic: Topic, ends: str
 ) -> None:

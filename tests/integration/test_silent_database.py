@@ -1,4 +1,4 @@
-"""A database host that answers nothing any more: whoever tells and looks gives up, and is back."""
+"""A database host that stops answering: heartbeat and lag monitor time out, and recover."""
 
 import asyncio
 

@@ -34,7 +34,7 @@ async def test_three_kills_lose_and_double_nothing(
     watcher: Watcher,
     tmp_path: Path,
 ) -> None:
-    ends = await load_topic(traffic_mix(), 15_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(traffic_mix(), 8_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers, batch_rows=1_000)
 
     await drain_topic(watcher, topic, settings, ends, kills=3)
@@ -55,7 +55,7 @@ async def test_an_execution_may_be_spread_over_all_partitions(
     spread = traffic_mix(
         keyed=False, reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01
     )
-    ends = await load_topic(spread, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(spread, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drain_topic(watcher, topic, settings, ends, kills=0)
@@ -76,7 +76,7 @@ async def test_a_topic_may_have_one_partition(
     rich = traffic_mix(
         reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, poison=0.02
     )
-    ends = await load_topic(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(rich, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
     settings = settings_for(database, topic, bootstrap_servers)
 
     await drain_topic(watcher, topic, settings, ends, kills=0)
@@ -91,21 +91,24 @@ async def test_every_view_shows_what_the_ledger_says(
     rich = traffic_mix(
         reported_twice=0.5, disagreeing=0.5, redelivered=0.1, colliding=0.01, failing=0.3
     )
-    ends = await load_topic(rich, 8_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(rich, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
 
     await drain_topic(
         watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
     )
 
     views = comparable_views(await view_rows(watcher.connection))
-    told = comparable_views(expected_views(expected_rows(read_ledger(tmp_path / "ledger"))))
-    assert {name for name in told if views[name] != told[name]} == set()
-    assert views.keys() == told.keys()
+    expected = comparable_views(expected_views(expected_rows(read_ledger(tmp_path / "ledger"))))
+    assert {name for name in expected if views[name] != expected[name]} == set()
+    assert views.keys() == expected.keys()
     await watcher.connection.execute(
         "update normalizer.events set attempts = attempts + 1 where status = 'CANCELLED'"
     )
     views = comparable_views(await view_rows(watcher.connection))
-    assert {name for name in told if views[name] != told[name]} > {"calls", "attempts_by_status"}
+    assert {name for name in expected if views[name] != expected[name]} > {
+        "calls",
+        "attempts_by_status",
+    }
 
 
 async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all(
@@ -115,13 +118,13 @@ async def test_filter_and_export_print_the_same_lines_and_the_schema_accepts_all
         traffic_mix(mutated=0.2, odd_text=0.05, secrets=0.1, poison=0.02),
         partitions=topic.partitions,
     )
-    ends = await load_topic(traffic, 5_000, topic, bootstrap_servers, tmp_path / "ledger")
+    ends = await load_topic(traffic, 3_000, topic, bootstrap_servers, tmp_path / "ledger")
     await drain_topic(
         watcher, topic, settings_for(database, topic, bootstrap_servers), ends, kills=0
     )
 
     lines = await canonical_lines(
-        SimulatorRun(mix=traffic, seed=1, events=5_000), database, tmp_path
+        SimulatorRun(mix=traffic, seed=1, events=3_000), database, tmp_path
     )
 
     assert lines.accepted == await watcher.events()

@@ -95,7 +95,7 @@ async def test_a_million_events_are_what_the_ledger_says(
         f"A million events of seed 1, {name.replace('-', ' ')}",
         f'make soak ARGS="-k {name.partition("-over")[0]}"',
         {
-            "records, events, tellings": f"{report.records:,}, {report.events:,}, "
+            "records, events, reports": f"{report.records:,}, {report.events:,}, "
             f"{report.reports:,}",
             "refused, ignored": f"{report.quarantined:,}, {report.ignored:,}",
             "executions, steps, calls": f"{report.executions:,}, {report.steps:,}, "
@@ -106,7 +106,7 @@ async def test_a_million_events_are_what_the_ledger_says(
             "views that show what a fold of the ledger does": views,
             "lines accepted by the JSON Schema": f"{lines.accepted:,} of {report.events:,}",
             "lines the same from filter and export": f"{lines.the_same:,} of {lines.the_same:,} "
-            "told once with an id and a time of their own",
+            "reported once with an id and a time of their own",
             "two exports": "the same bytes",
             "loading, with its ledger": f"{EVENTS / timed.took_s[0]:,.0f} events/s",
             **{what: f"{took_s:.0f} s" for what, took_s in timed.steps()},
@@ -166,8 +166,8 @@ async def _every_projection_matches(database: Database) -> str:
 
 async def _every_view_agrees(watcher: Watcher, ledger: Path) -> str:
     views = comparable_views(await view_rows(watcher.connection))
-    told = comparable_views(
+    expected = comparable_views(
         await asyncio.to_thread(lambda: expected_views(expected_rows(read_ledger(ledger))))
     )
-    assert {name for name in told if views[name] != told[name]} == set()
-    return f"{len(told)} of {len(told)}"
+    assert {name for name in expected if views[name] != expected[name]} == set()
+    return f"{len(expected)} of {len(expected)}"

@@ -133,9 +133,9 @@ async def test_100_000_ids_in_a_row_are_unique_and_ascend(database: Database) ->
 async def test_two_connections_at_once_never_mint_the_same_id(database: Database) -> None:
     mint = "select gen_snowflake() from generate_series(1, 10000)"
     async with connected(database) as one, connected(database) as two:
-        told = await asyncio.gather(one.fetch(mint), two.fetch(mint))
+        batches = await asyncio.gather(one.fetch(mint), two.fetch(mint))
 
-    ids = [[row[0] for row in rows] for rows in told]
+    ids = [[row[0] for row in rows] for rows in batches]
     assert len({*ids[0], *ids[1]}) == 20_000
     assert all(a < b for minted in ids for a, b in pairwise(minted))
     assert ids[0][0] < ids[1][-1], "they ran one after the other: nothing was proven"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import asyncpg
+import pytest
 
 import normalizer
 import projector
@@ -31,6 +32,7 @@ def statements() -> Iterator[tuple[str, str]]:
                     yield f"{found.name}.{name}", text
 
 
+@pytest.mark.every_postgres
 async def test_every_statement_can_be_prepared(database: Database) -> None:
     refused = {}
     seen = 0

@@ -174,7 +174,7 @@ async def test_a_process_that_lost_the_partition_records_no_gap_either(database:
             await one.record_gap(lost, 5, "expired")
 
 
-async def test_a_new_incarnation_fences_whoever_still_writes_the_old_one(
+async def test_a_new_incarnation_fences_writers_of_the_old_one(
     database: Database,
 ) -> None:
     async with open_store(database, "one") as one, open_store(database, "two") as two:
@@ -425,9 +425,9 @@ async def test_two_writers_with_the_same_new_event_make_one_row_of_both(
         open_store(database, "first") as first,
         open_store(database, "second") as second,
     ):
-        telling = envelope(0, event_id=5, error="e")
+        report = envelope(0, event_id=5, error="e")
         other = envelope(0, event_id=5, worker_id="w")
-        slow = asyncio.ensure_future(first.write(batch_of(telling, claim=await claimed(first, 0))))
+        slow = asyncio.ensure_future(first.write(batch_of(report, claim=await claimed(first, 0))))
         await wait_for_lock(connection, "first")
 
         quick = await second.write(batch_of(other, claim=await claimed(second, 1)))
@@ -492,8 +492,8 @@ async def test_two_writers_that_tell_of_one_stored_row_both_leave_their_word(
         claim = await claimed(first, 0)
         stored = batch_of(envelope(event_id=5), claim=claim)
         await first.write(stored)
-        told = batch_of(envelope(event_id=5, error="first"), claim=after(claim, stored))
-        slow = asyncio.ensure_future(first.write(told))
+        correction = batch_of(envelope(event_id=5, error="first"), claim=after(claim, stored))
+        slow = asyncio.ensure_future(first.write(correction))
         await wait_for_lock(connection, "first")
         other = batch_of(envelope(event_id=5, trace_id="t"), claim=await claimed(second, 1))
         waiting = asyncio.ensure_future(second.write(other))
@@ -529,7 +529,7 @@ async def test_two_writers_with_two_new_events_of_one_id_keep_both(database: Dat
 async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
     database: Database,
 ) -> None:
-    """Their joins change rows crosswise, and their counters too: whoever deadlocks tries again."""
+    """Their joins change rows crosswise, and their counters too: a deadlocked one tries again."""
     rounds, width = 6, 20
     async with (
         open_store(database, "even") as even,
@@ -537,7 +537,7 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
         connected(database) as connection,
     ):
 
-        async def tell(store: Store, partition: int, order: int) -> OutcomeTotals:
+        async def write_reports(store: Store, partition: int, order: int) -> OutcomeTotals:
             claim = await claimed(store, partition)
             totals = OutcomeTotals()
             for number in range(rounds):
@@ -551,9 +551,9 @@ async def test_two_writers_that_tell_each_others_events_in_turn_lose_none(
                 claim = after(claim, batch)
             return totals
 
-        told = await asyncio.gather(tell(even, 0, 1), tell(mutated, 8, -1))
+        results = await asyncio.gather(write_reports(even, 0, 1), write_reports(mutated, 8, -1))
 
-        both = told[0] + told[1]
+        both = results[0] + results[1]
         assert both.records == both.outcomes == 2 * 2 * rounds * width
         assert both.stored == rounds * width
         assert await count(connection, "normalizer.events") == rounds * width

@@ -125,9 +125,9 @@ async def test_a_row_refused_in_copy_costs_its_record_only(database: Database) -
         for number, sqlstate in enumerate([*RECORDS_OWN, "08P01"]):
             await refuse_with(connection, sqlstate)
             start = 10 * number
-            told = events(start + 7, of=start + 10)[start:]
+            outcomes = events(start + 7, of=start + 10)[start:]
 
-            batch = batch_of(*told, claim=claim)
+            batch = batch_of(*outcomes, claim=claim)
             totals = await store.write(batch)
 
             assert (totals.stored, totals.quarantined) == (9, 1), sqlstate
@@ -208,11 +208,11 @@ async def test_values_that_postgres_itself_refuses_cost_their_records_only(
     database: Database,
 ) -> None:
     async with open_store(database) as store, connected(database) as connection:
-        told = [envelope(0)]
+        outcomes = [envelope(0)]
         for at, (marks, _) in enumerate(REFUSED_VALUES):
-            told += [envelope(2 * at + 1, **marks), envelope(2 * at + 2)]
+            outcomes += [envelope(2 * at + 1, **marks), envelope(2 * at + 2)]
 
-        totals = await store.write(batch_of(*told, claim=await claimed(store)))
+        totals = await store.write(batch_of(*outcomes, claim=await claimed(store)))
 
         assert await quarantined(connection) == {
             2 * at + 1: sqlstate for at, (_, sqlstate) in enumerate(REFUSED_VALUES)
@@ -290,12 +290,12 @@ async def test_rows_refused_for_different_reasons_keep_their_own(database: Datab
         refusing(database, "22001", only="new.step = 'one'") as connection,
         open_store(database) as store,
     ):
-        told = events(of=10)
-        told[2] = msgspec.structs.replace(told[2], step="one")
-        told[5] = msgspec.structs.replace(told[5], status="RUNNING")
-        told[6] = msgspec.structs.replace(told[6], worker_id="\0")
+        outcomes = events(of=10)
+        outcomes[2] = msgspec.structs.replace(outcomes[2], step="one")
+        outcomes[5] = msgspec.structs.replace(outcomes[5], status="RUNNING")
+        outcomes[6] = msgspec.structs.replace(outcomes[6], worker_id="\0")
 
-        totals = await store.write(batch_of(*told, rejected(), claim=await claimed(store)))
+        totals = await store.write(batch_of(*outcomes, rejected(), claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (7, 4)
         rows = await connection.fetch(
@@ -348,12 +348,12 @@ async def test_a_report_whose_merge_is_refused_costs_its_record_only(
         claim = await claimed(store)
         first = batch_of(*events(of=10), claim=claim)
         await store.write(first)
-        tellings = [
+        reports = [
             envelope(event_id=snowflake(at), trace_id="bad" if at in (4, 9) else "good")
             for at in range(10)
         ]
 
-        totals = await store.write(batch_of(*tellings, claim=after(claim, first)))
+        totals = await store.write(batch_of(*reports, claim=after(claim, first)))
 
         assert (totals.merged, totals.quarantined) == (8, 2)
         assert await quarantined(connection) == {14: "54001", 19: "54001"}
@@ -379,9 +379,9 @@ async def test_of_several_reports_of_one_row_the_refused_one_alone_is_set_aside(
         first = batch_of(*([envelope(event_id=5)] if stored_before else [rejected()]), claim=claim)
         await store.write(first)
         await connection.execute("delete from normalizer.quarantine")
-        tellings = [envelope(event_id=5, error="bad" if at == bad else f"{at}") for at in range(3)]
+        reports = [envelope(event_id=5, error="bad" if at == bad else f"{at}") for at in range(3)]
 
-        totals = await store.write(batch_of(*tellings, claim=after(claim, first)))
+        totals = await store.write(batch_of(*reports, claim=after(claim, first)))
 
         assert totals.quarantined == 1
         assert await quarantined(connection) == {1 + bad: "22003"}
@@ -401,9 +401,9 @@ async def test_reports_that_are_refused_only_together_cost_the_last_one(
         ) as connection,
         open_store(database) as store,
     ):
-        tellings = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
+        reports = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
 
-        totals = await store.write(batch_of(*tellings, claim=await claimed(store)))
+        totals = await store.write(batch_of(*reports, claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (1, 1)
         assert await quarantined(connection) == {1: "22003"}
@@ -431,10 +431,10 @@ async def test_a_record_read_again_is_not_blamed_for_reports_of_its_row(
             where  partition = 0
             """
         )
-        tellings = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
+        reports = [envelope(event_id=5, error="e"), envelope(event_id=5, trace_id="t")]
 
         totals = await store.write(
-            together(batch_of(*tellings, claim=claims[1]), batch_of(original, claim=claims[0]))
+            together(batch_of(*reports, claim=claims[1]), batch_of(original, claim=claims[0]))
         )
 
         assert (totals.merged, totals.quarantined, totals.duplicate) == (1, 1, 1)
@@ -453,10 +453,10 @@ async def test_a_row_refused_only_once_another_is_set_aside_is_set_aside_as_well
         open_store(database) as store,
     ):
         await connection.execute("create sequence visits; grant all on sequence visits to public")
-        told = events(1, of=6)
-        told[4] = msgspec.structs.replace(told[4], step="late")
+        outcomes = events(1, of=6)
+        outcomes[4] = msgspec.structs.replace(outcomes[4], step="late")
 
-        totals = await store.write(batch_of(*told, claim=await claimed(store)))
+        totals = await store.write(batch_of(*outcomes, claim=await claimed(store)))
 
         assert (totals.stored, totals.quarantined) == (4, 2)
         assert await quarantined(connection) == {1: "22003", 4: "22003"}

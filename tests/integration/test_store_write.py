@@ -136,20 +136,22 @@ async def test_each_outcome_is_counted_once_and_the_totals_agree_with_the_tables
             holes=[(1, 3), (6, 7)],
             claim=claim,
         )
-        told = await store.write(first)
+        first_totals = await store.write(first)
         second = batch_of(
             envelope(event_id=snowflake(0)),
             envelope(event_id=snowflake(0), error="more"),
             envelope(event_id=snowflake(1), step="another"),
             claim=after(claim, first),
         )
-        told_again = await store.write(second)
+        second_totals = await store.write(second)
 
-        assert told == OutcomeTotals(
+        assert first_totals == OutcomeTotals(
             records=4, holes=3, outcomes=6, stored=2, quarantined=2, ignored=2
         )
-        assert told_again == OutcomeTotals(records=3, outcomes=3, stored=1, duplicate=1, merged=1)
-        assert await totals_of(connection) == told + told_again
+        assert second_totals == OutcomeTotals(
+            records=3, outcomes=3, stored=1, duplicate=1, merged=1
+        )
+        assert await totals_of(connection) == first_totals + second_totals
         assert (await position_of(connection))["next_offset"] == 10
         await assert_ledger_holds(connection)
 
@@ -258,11 +260,11 @@ async def test_a_record_without_a_time_is_remembered_without_one(database: Datab
 async def test_several_partitions_are_written_and_counted_apart(database: Database) -> None:
     async with open_store(database) as store, connected(database) as connection:
         claims = [await claimed(store, partition) for partition in (2, 0, 1)]
-        told = [(envelope(9),), (envelope(1), envelope(2)), (rejected(), ignored())]
+        outcomes = [(envelope(9),), (envelope(1), envelope(2)), (rejected(), ignored())]
 
         totals = await store.write(
             together(
-                *(batch_of(*one, claim=claim) for one, claim in zip(told, claims, strict=True))
+                *(batch_of(*one, claim=claim) for one, claim in zip(outcomes, claims, strict=True))
             )
         )
 
@@ -277,7 +279,7 @@ async def test_several_partitions_are_written_and_counted_apart(database: Databa
 async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
     database: Database, size: int
 ) -> None:
-    told: list[Outcomes] = [
+    outcomes: list[Outcomes] = [
         envelope(0),
         envelope(1, error="e"),
         (envelope(2), rejected()),
@@ -289,7 +291,7 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
         rejected(reason="too_deep"),
     ]
     async with open_store(database, "first") as store:
-        await store.write(batch_of(*told, claim=await claimed(store)))
+        await store.write(batch_of(*outcomes, claim=await claimed(store)))
     async with open_store(database, "second") as store, connected(database) as connection:
         before = await _everything(connection)
         ours = await totals_of(connection)
@@ -302,8 +304,8 @@ async def test_a_replay_from_offset_0_by_another_process_adds_no_row(
         )
         claim = await claimed(store)
         again = OutcomeTotals()
-        for start in range(0, len(told), size):
-            batch = batch_of(*told[start : start + size], claim=claim)
+        for start in range(0, len(outcomes), size):
+            batch = batch_of(*outcomes[start : start + size], claim=claim)
             again += await store.write(batch)
             claim = after(claim, batch)
 
@@ -502,7 +504,7 @@ async def test_rows_by_hand_find_their_id_and_keep_the_mission(
 
 
 async def test_a_row_by_hand_whose_json_has_another_form_is_refused(database: Database) -> None:
-    """A telling of the same event could not be joined with it."""
+    """A report of the same event could not be merged into it."""
     wrong = [("meta", "[]"), ("meta", "null"), ("extra", '"x"'), ("headers", "[]")]
     async with connected(database) as connection:
         for column, value in (*wrong, ("coercions", "{}")):
@@ -567,15 +569,15 @@ async def test_a_batch_without_projections_is_stored_and_noted_as_divergent(
         await connection.execute(
             "alter table projector.event_hours add constraint refuses check (step <> 'poison')"
         )
-        told = batch_of(envelope(0, step="poison", execution_id=7), rejected(), claim=claim)
+        batch = batch_of(envelope(0, step="poison", execution_id=7), rejected(), claim=claim)
 
-        await store.write(told, projections=False)
+        await store.write(batch, projections=False)
 
         assert await count(connection, "normalizer.events") == 1
         assert await count(connection, "normalizer.quarantine") == 1
         assert await count(connection, "projector.execution_facts") == 0
         noted = await connection.fetch("select projection, execution_id from projector.divergences")
-        next_one = batch_of(envelope(2, execution_id=8), claim=after(claim, told))
+        next_one = batch_of(envelope(2, execution_id=8), claim=after(claim, batch))
         await store.write(next_one)
         assert await count(connection, "projector.execution_facts") == 1
         await connection.execute("alter table projector.event_hours drop constraint refuses")

@@ -1,4 +1,4 @@
-"""A topic made anew, at every moment at which nobody looks: no record is read from its middle."""
+"""A topic is recreated at every moment at which nobody looks: no record is read from its middle."""
 
 import asyncio
 import json
@@ -84,7 +84,7 @@ async def assert_accepted(settings: Settings, topic: Topic, watcher: Watcher) ->
 
 
 @ONE_PARTITION
-@pytest.mark.parametrize("frozen_s", [0.0, 2.0])
+@pytest.mark.parametrize("frozen_s", [pytest.param(0.0, marks=pytest.mark.soak), 2.0])
 async def test_under_a_frozen_process_it_stops_the_partition(
     database: Database,
     topic: Topic,

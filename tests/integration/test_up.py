@@ -107,12 +107,27 @@ async def _until_all_ended(pids: dict[str, int]) -> None:
             await until_ended(pid)
 
 
-async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> None:
-    async with _up(folder) as running:
+async def test_traffic_runs_until_sigterm_and_nothing_is_left(
+    folder: Path, empty_database: Database
+) -> None:
+    """Nor is the shell's database followed, nor its brokers."""
+    shell = {
+        "DATABASE_URL": empty_database.url,
+        "KAFKA_BOOTSTRAP_SERVERS": "production.invalid:9092",
+        "KAFKA_TOPICS": "production.topic",
+        "NORMALIZER_INSTANCE": "production-instance",
+        "PGHOST": "production.invalid",
+    }
+    async with _up(folder, env=shell) as running:
         await running.until(_STARTED)
         await running.until_rows(100)
         stack = running.stack
         mode = (folder / "stack.json").stat().st_mode
+        environments = {
+            name: Path(f"/proc/{pid}/environ").read_bytes().decode()
+            for name, pid in stack.pids.items()
+            if name != "up"
+        }
         async with httpx.AsyncClient(base_url=stack.api_url or "") as client:
             page = await client.get("/")
             freshness = await client.get("/api/v1/freshness")
@@ -132,15 +147,31 @@ async def test_traffic_runs_until_sigterm_and_nothing_is_left(folder: Path) -> N
     assert page.headers["content-type"].startswith("text/html")
     assert sum(row["stored"] for row in freshness.json()["rows"]) > 0
     assert not (folder / "stack.json").exists()
+    tables = await _fetchval(
+        empty_database.url, "select count(*) from pg_tables where schemaname !~ '^(pg_|info)'"
+    )
+    assert tables == 0
+    assert [
+        name
+        for name, environment in environments.items()
+        if "production" in environment or empty_database.name in environment
+    ] == []
     await _until_all_ended(stack.pids)
 
 
-async def test_state_survives_a_stop_and_a_kill(folder: Path) -> None:
-    async with _up(folder, "--for", "4") as running:
+async def test_a_killed_normalizer_starts_again_and_state_survives_a_stop_and_a_kill(
+    folder: Path,
+) -> None:
+    async with _up(folder) as running:
         await running.until(_STARTED)
         first = running.stack
-        await running.until_rows(1)
-        assert await running.end() == 0
+        rows = await running.until_rows(1)
+        killed = first.pids["normalizer"]
+        os.kill(killed, signal.SIGKILL)
+        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
+        await running.until_rows(rows + 200)
+        assert running.stack.pids["normalizer"] != killed
+        assert await running.end(signal.SIGTERM) == 0
     async with _up(folder, "--no-traffic") as running:
         await running.until(_STARTED)
         second = running.stack
@@ -151,43 +182,18 @@ async def test_state_survives_a_stop_and_a_kill(folder: Path) -> None:
         await running.until(_STARTED)
         third = running.stack
         kept_again = await running.until_rows(1)
-        assert await running.end(signal.SIGINT) == 0
+        # A second signal ends everything at once, though stopping in order would take long.
+        os.kill(third.pids["postgres"], signal.SIGSTOP)
+        running.process.send_signal(signal.SIGINT)
+        await running.until(re.compile("stopping"))
+        assert await running.end(signal.SIGINT) == 130
+        os.kill(third.pids["postgres"], signal.SIGCONT)
 
     assert first.database_url == second.database_url == third.database_url
     assert first.bootstrap_servers == second.bootstrap_servers == third.bootstrap_servers
     assert kept == kept_again
-
-
-async def test_the_shell_s_database_and_brokers_are_not_followed(
-    folder: Path, empty_database: Database
-) -> None:
-    shell = {
-        "DATABASE_URL": empty_database.url,
-        "KAFKA_BOOTSTRAP_SERVERS": "production.invalid:9092",
-        "KAFKA_TOPICS": "production.topic",
-        "NORMALIZER_INSTANCE": "production-instance",
-        "PGHOST": "production.invalid",
-    }
-    async with _up(folder, env=shell) as running:
-        await running.until(_STARTED)
-        await running.until_rows(1)
-        stack = running.stack
-        environments = {
-            name: Path(f"/proc/{pid}/environ").read_bytes().decode()
-            for name, pid in stack.pids.items()
-            if name != "up"
-        }
-        await running.end(signal.SIGTERM)
-
-    tables = await _fetchval(
-        empty_database.url, "select count(*) from pg_tables where schemaname !~ '^(pg_|info)'"
-    )
-    assert tables == 0
-    assert [
-        name
-        for name, environment in environments.items()
-        if "production" in environment or empty_database.name in environment
-    ] == []
+    assert not (folder / "stack.json").exists()
+    await _until_all_ended(third.pids)
 
 
 async def test_a_second_run_in_one_folder_is_refused(folder: Path) -> None:
@@ -199,36 +205,6 @@ async def test_a_second_run_in_one_folder_is_refused(folder: Path) -> None:
 
     assert code == 1
     assert f"already: pid {running.process.pid}" in other.said
-
-
-async def test_a_killed_normalizer_is_started_again(folder: Path) -> None:
-    async with _up(folder) as running:
-        await running.until(_STARTED)
-        rows = await running.until_rows(1)
-        killed = running.stack.pids["normalizer"]
-        os.kill(killed, signal.SIGKILL)
-        await running.until(re.compile("normalizer ended .by SIGKILL.: starting it again"))
-        await running.until_rows(rows + 200)
-        started = running.stack.pids["normalizer"]
-        code = await running.end(signal.SIGTERM)
-
-    assert code == 0
-    assert started != killed
-
-
-async def test_a_second_signal_ends_everything_at_once(folder: Path) -> None:
-    async with _up(folder) as running:
-        await running.until(_STARTED)
-        pids = running.stack.pids
-        os.kill(pids["postgres"], signal.SIGSTOP)  # so that stopping in order would take long
-        running.process.send_signal(signal.SIGINT)
-        await running.until(re.compile("stopping"))
-        code = await running.end(signal.SIGINT)
-        os.kill(pids["postgres"], signal.SIGCONT)
-
-    assert code == 130
-    assert not (folder / "stack.json").exists()
-    await _until_all_ended(pids)
 
 
 async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> None:
@@ -248,12 +224,8 @@ async def test_it_stops_when_nobody_reads_its_lines_any_more(folder: Path) -> No
     assert not (folder / "stack.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--no-kafka"], []], ids=["asked", "without Java"])
-async def test_without_kafka_the_records_come_from_a_file(
-    folder: Path, tmp_path: Path, arguments: list[str]
-) -> None:
-    bare = {} if arguments else {"PATH": str(tmp_path)}
-    async with _up(folder, *arguments, env=bare) as running:
+async def test_without_java_the_records_come_from_a_file(folder: Path, tmp_path: Path) -> None:
+    async with _up(folder, env={"PATH": str(tmp_path)}) as running:
         await running.until(_STARTED)
         rows = await running.until_rows(1000)
         stack = running.stack
@@ -263,8 +235,7 @@ async def test_without_kafka_the_records_come_from_a_file(
     assert rows >= 1000
     assert stack.bootstrap_servers is None
     assert "kafka" not in stack.pids
-    if not arguments:
-        assert re.search(r"There is no Java here.*type `apt-get install", running.said)
+    assert re.search(r"There is no Java here.*type `apt-get install", running.said)
 
 
 async def test_a_folder_out_of_the_database_user_s_reach_is_served_from_outside(
@@ -298,7 +269,7 @@ async def test_external_plays_into_an_empty_database_and_again_into_its_own(
     async with cluster.empty_database() as database:
         env = _named(database, bootstrap_servers, topic.name)
         for _ in range(2):
-            async with _up(folder, "--external", "--for", "3", env=env) as running:
+            async with _up(folder, "--external", "--for", "2", env=env) as running:
                 await running.until(_STARTED)
                 await running.until_rows(1)
                 assert await running.end() == 0

@@ -27,7 +27,7 @@ from tests.support.stack import Database
 from tests.support.table_rows import pages_of
 from tests.support.view_rows import T0, event
 
-pytestmark = pytest.mark.every_postgres
+pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 DEDUP_ALWAYS: Final = Scope()
 HALF_AN_HOUR: Final = timedelta(minutes=30)
@@ -70,8 +70,8 @@ async def verdicts(
 
 async def fill(connection: asyncpg.Connection) -> None:
     """One failed retry of one execution, and one refusal: a row in every projection."""
-    told: dict[str, Any] = {"step": "fetch", "worker_id": "w", "max_attempts": 2}
-    first, second = told | {"command_id": "a"}, told | {"command_id": "b", "attempts": 1}
+    fields: dict[str, Any] = {"step": "fetch", "worker_id": "w", "max_attempts": 2}
+    first, second = fields | {"command_id": "a"}, fields | {"command_id": "b", "attempts": 1}
     ended = {"status": "FAILED", "error": "refused by 10.0.0.1", "duration": 2.0}
     coercions = [{"rule": "opaque_id", "field": "execution_id"}]
     kinds: list[tuple[str, dict[str, Any]]] = [

@@ -146,10 +146,10 @@ async def test_parts_of_several_shards_add_up(
     other = await asyncpg.connect(database.admin_url)
     async with other.transaction():
         await other.execute("select projector.take_shard()")
-        # Another name for the playbook: its executions and calls are counted anew.
+        # Another name for the playbook: its executions and calls are counted again.
         started = datetime.now(UTC) - timedelta(minutes=45)
-        told = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
-        await view_rows.insert(filled, [told])
+        renamed = said(1, 2, "playbook.started", started, step="", context={"path": "flow/b"})
+        await view_rows.insert(filled, [renamed])
     await other.close()
 
     assert await filled.fetchval("select min(calls) from projector.call_outcomes_by_attempt") < 0
@@ -242,7 +242,7 @@ def life(
 
 def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any) -> Row:
     """An event of the step `fetch`, with its id by execution and number."""
-    told = {
+    defaults = {
         "step": "fetch", "worker_id": "worker-1", "shape": "executor",
         "source_topic": "noetl.events",
     }  # fmt: skip
@@ -252,7 +252,7 @@ def said(execution_id: int, number: int, kind: str, at: datetime, **columns: Any
         event_type=kind,
         created_at=at,
         recorded_at=at + timedelta(milliseconds=5),
-        **told | columns,
+        **defaults | columns,
     )
 
 

@@ -102,8 +102,8 @@ async def test_a_held_lock_fills_no_quarantine(database: Database, hold: Held) -
         claim = await claimed(store)
         first = batch_of(envelope(), claim=claim)
         await store.write(first)
-        told_again = envelope(event_id=snowflake(), error="told again")
-        batch = batch_of(told_again, envelope(2), envelope(3), claim=after(claim, first))
+        reported_again = envelope(event_id=snowflake(), error="reported again")
+        batch = batch_of(reported_again, envelope(2), envelope(3), claim=after(claim, first))
         holding = holder.transaction()
         await holding.start()
         await hold(holder)
@@ -165,10 +165,10 @@ async def test_an_error_inside_a_projection_refuses_no_event_and_is_noted_where_
                 for each row when (new.execution_id = 13) execute function projector.refuse();
             """
         )
-        told = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
+        outcomes = [envelope(0), envelope(1), envelope(2, execution_id=13), envelope(3)]
 
         with structlog.testing.capture_logs() as lines:
-            await delivered(store, batch_of(*told, claim=await claimed(store)))
+            await delivered(store, batch_of(*outcomes, claim=await claimed(store)))
 
         (said,) = [line for line in lines if line["event"] == "projection_failed"]
         assert said["piece"] == "noetl.events[0]@2 (1 record)"

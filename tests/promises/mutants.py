@@ -130,7 +130,7 @@ MUTANTS: Final = (
         fails="assert again.duplicate == again.outcomes",
     ),
     Mutant(
-        name="merging goes by the greater value, whoever declared it",
+        name="merging goes by the greater value, however it was found",
         promise="One event, one row",
         changes=(
             SourceChange(
@@ -153,7 +153,7 @@ MUTANTS: Final = (
             ),
         ),
         tests=("test_two_events_with_one_id_are_two_rows",),
-        fails='assert fates == ["stored", "stored"]',
+        fails='assert outcomes == ["stored", "stored"]',
     ),
     Mutant(
         name="an ambiguous report is not marked",
@@ -275,7 +275,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="negative ids have no partition",
-        promise="Every id has a place",
+        promise="Every id has a partition",
         changes=(
             SourceChange(
                 "migrations/0001_create_normalizer.sql",

@@ -158,7 +158,7 @@ FIELDS: Final[dict[str, st.SearchStrategy[Any]]] = {
     "event_ids": mostly(st.lists(ids, max_size=2)),
     "node_id": mostly(texts),
     "name": mostly(names),
-    "telling": trees,
+    "report": trees,
     "wrapper.foo": trees,
     "a.b": trees,
     "conflicting_values": trees,

@@ -1,4 +1,4 @@
-"""The law of tries: whoever numbers them, and in whatever order and number their events come.
+"""The law of tries holds with any numbering, any order and any repetition of their events.
 
 The plain fold is compared with what is known to have happened, and the views with the fold.
 """
@@ -39,22 +39,22 @@ def issuer_numbers_retries(history: History) -> bool:
 def test_each_event_is_of_the_try_that_it_tells_of_where_retries_are_issued_with_their_number(
     history: History, data: st.DataObject
 ) -> None:
-    told = data.draw(st.permutations(history))
+    shuffled = data.draw(st.permutations(history))
 
-    found = tries_of([call_event(row) for row, _ in told])
+    found = tries_of([call_event(row) for row, _ in shuffled])
 
-    assert found == [attempts for _, attempts in told]
+    assert found == [attempts for _, attempts in shuffled]
 
 
 def test_an_end_reported_after_the_next_issue_is_of_the_try_before() -> None:
-    told = [
+    events = [
         CallEvent(0, "issued", number=0),
         CallEvent(5, "issued", number=1),
         CallEvent(6, "done", end="call.done"),
         CallEvent(9, "done", end="call.done"),
     ]
 
-    assert tries_of(told) == [0, 1, 0, 1]
+    assert tries_of(events) == [0, 1, 0, 1]
 
 
 def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() -> None:
@@ -65,18 +65,18 @@ def test_ends_of_three_tries_reported_after_all_were_issued_are_one_of_each() ->
 
 
 def test_a_try_known_by_its_end_alone_begins_just_after_the_end_before_it() -> None:
-    told = [
+    events = [
         CallEvent(0, "issued", number=0),
         CallEvent(3, "done", end="call.error"),
         CallEvent(4, "started"),
         CallEvent(7, "done", number=1, end="call.done"),
     ]
 
-    assert tries_of(told) == [0, 0, 1, 1]
+    assert tries_of(events) == [0, 0, 1, 1]
 
 
 def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
-    told = [
+    events = [
         CallEvent(0, "issued"),
         CallEvent(1, "started"),
         CallEvent(3, "done", end="call.error"),
@@ -84,7 +84,7 @@ def test_a_worker_that_numbers_only_retries_has_a_first_try_too() -> None:
         CallEvent(7, "done", number=1, end="call.done"),
     ]
 
-    assert tries_of(told) == [0, 0, 0, 1, 1]
+    assert tries_of(events) == [0, 0, 0, 1, 1]
 
 
 @settings(
@@ -97,14 +97,14 @@ async def test_views_show_the_fold_of_a_command_in_any_order_and_number_of_its_r
 ) -> None:
     rows = [row for row, _ in history]
     again = repeated(data.draw(st.lists(st.sampled_from(rows), max_size=2, unique_by=id)))
-    told = data.draw(st.permutations(rows + again))
+    shuffled = data.draw(st.permutations(rows + again))
     transaction = connection.transaction()
     await transaction.start()
     try:
-        for batch in data.draw(splits(told)):
+        for batch in data.draw(splits(shuffled)):
             await view_rows.insert(connection, batch)
             assert await view_differences(connection) == {}
-        for what, changed in data.draw(manual_changes(told)):
+        for what, changed in data.draw(manual_changes(shuffled)):
             await (view_rows.update if what == "update" else view_rows.delete)(connection, changed)
             assert await view_differences(connection) == {}, what
     finally:

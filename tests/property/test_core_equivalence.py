@@ -1,4 +1,4 @@
-"""One conceptual event, told by each producer in its own envelope, gives the same bytes."""
+"""One conceptual event, reported by each producer in its own envelope, gives the same bytes."""
 
 import json
 from typing import Any
@@ -141,10 +141,10 @@ def test_an_event_with_its_own_id_gives_the_same_line_in_every_shape(e: dict[str
 
 
 @given(conceptual(), st.booleans())
-def test_a_worker_and_a_server_without_ids_say_the_same(e: dict[str, Any], told: bool) -> None:
+def test_a_worker_and_a_server_without_ids_say_the_same(e: dict[str, Any], nested: bool) -> None:
     """The nested outcome, the step in the command and the worker in the payload all count."""
     payload = e["context"] | {"worker_id": e["worker_id"]}
-    if told:
+    if nested:
         payload |= {"status": NESTED.get(e["status"], "enter"), "step": e["step"]}
     worker = {"event_type": e["event_type"], "execution_id": EXECUTION_ID, "payload": payload}
     server = {
@@ -175,14 +175,14 @@ def test_a_stored_row_says_the_same_but_for_where_the_result_lies(e: dict[str, A
         "worker_id": None,
     }
 
-    told, stored = (json.loads(line(as_json(shape))) for shape in (worker, row))
+    sent, stored = (json.loads(line(as_json(shape))) for shape in (worker, row))
 
-    for event in (told, stored):
+    for event in (sent, stored):
         event["meta"] = {"attempts": event["meta"]["attempts"]}
         del event["context"]
         event.pop("result", None)
-    assert told == stored
-    assert told["error"] == "boom"
+    assert sent == stored
+    assert sent["error"] == "boom"
 
 
 def test_every_shape_is_distinguished_from_the_others() -> None:
@@ -205,9 +205,9 @@ def test_every_shape_is_distinguished_from_the_others() -> None:
     }
 
     for shape, value in shapes.items():
-        (told,) = normalizer.normalize(
+        (outcome,) = normalizer.normalize(
             RawRecord(value=msgspec.json.encode(value), topic="t", recorded_ms=RECORDED_MS)
         )
 
-        assert isinstance(told, Envelope)
-        assert told.shape == shape
+        assert isinstance(outcome, Envelope)
+        assert outcome.shape == shape

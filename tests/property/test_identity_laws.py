@@ -44,19 +44,19 @@ def events(draw: st.DrawFn) -> list[Name]:
 def reports(
     draw: st.DrawFn, *, named: bool = False, agreed: bool = False
 ) -> tuple[list[Name], list[Envelope]]:
-    """Events, and what is told of them, each report with a word of its own or that of another.
+    """Events and their reports, each report with a word of its own or that of another.
 
     `named`: every report names its step. `agreed`: and all of one step their command, or none.
     """
     names = draw(events())
-    told: list[Envelope] = []
+    sent: list[Envelope] = []
     for step, command in names:
         for _ in range(draw(st.integers(1, 3))):
             says_step = named or agreed or draw(st.booleans())
             says_command = agreed or draw(st.booleans())
-            told.append(
+            sent.append(
                 envelope(
-                    len(told),
+                    len(sent),
                     event_id=_ID,
                     step=step if says_step else "",
                     command_id=command if says_command else None,
@@ -65,20 +65,20 @@ def reports(
                     context=draw(st.sampled_from([None, b"1", b'{"a":[1]}', b'{"a": [ 1 ]}'])),
                 )
             )
-    return names, told
+    return names, sent
 
 
-async def _rows(told: Sequence[Envelope], cuts: set[int]) -> MemoryLog:
+async def _rows(sent: Sequence[Envelope], cuts: set[int]) -> MemoryLog:
     log = MemoryLog()
-    ends = [*sorted(cuts), len(told)]
+    ends = [*sorted(cuts), len(sent)]
     for start, end in zip([0, *ends], ends, strict=False):
-        await log.take(*told[start:end])
+        await log.take(*sent[start:end])
     return log
 
 
-def written(told: Sequence[Envelope], cuts: set[int] = frozenset()) -> MemoryLog:  # type: ignore[assignment]
+def written(sent: Sequence[Envelope], cuts: set[int] = frozenset()) -> MemoryLog:  # type: ignore[assignment]
     """The rows of these reports in this order, the batches cut here."""
-    return asyncio.run(_rows(told, cuts))
+    return asyncio.run(_rows(sent, cuts))
 
 
 def rows_of(log: MemoryLog) -> list[Envelope]:
@@ -103,11 +103,11 @@ def cuts(draw: st.DrawFn) -> set[int]:
     return draw(st.sets(st.integers(1, 9), max_size=3))
 
 
-def orders(told: list[Envelope], draw: st.DataObject) -> list[list[Envelope]]:
+def orders(sent: list[Envelope], draw: st.DataObject) -> list[list[Envelope]]:
     """Every order of a few reports, else some."""
-    if len(told) <= 4:
-        return [list(order) for order in permutations(told)]
-    return [told, told[::-1], *(draw.draw(st.permutations(told)) for _ in range(6))]
+    if len(sent) <= 4:
+        return [list(order) for order in permutations(sent)]
+    return [sent, sent[::-1], *(draw.draw(st.permutations(sent)) for _ in range(6))]
 
 
 @settings(max_examples=100)
@@ -115,12 +115,12 @@ def orders(told: list[Envelope], draw: st.DataObject) -> list[list[Envelope]]:
 def test_reports_that_name_their_step_make_as_many_rows_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
 ) -> None:
-    _, told = given_
-    steps = {one.step for one in told}
-    commands = [{one.command_id for one in told if one.step == step} - {None} for step in steps]
+    _, sent = given_
+    steps = {one.step for one in sent}
+    commands = [{one.command_id for one in sent if one.step == step} - {None} for step in steps]
     expected = sum(max(1, len(some)) for some in commands)
 
-    for order in orders(told, data):
+    for order in orders(sent, data):
         assert len(rows_of(written(order, cuts))) == expected
 
 
@@ -129,11 +129,11 @@ def test_reports_that_name_their_step_make_as_many_rows_in_every_order(
 def test_reports_that_agree_on_naming_their_command_make_the_same_rows_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
 ) -> None:
-    names, told = given_
-    first = written(told)
+    names, sent = given_
+    first = written(sent)
 
     assert len(rows_of(first)) == len(names)
-    for order in orders(told, data):
+    for order in orders(sent, data):
         assert content(written(order, cuts)) == content(first)
 
 
@@ -142,8 +142,8 @@ def test_reports_that_agree_on_naming_their_command_make_the_same_rows_in_every_
 def test_where_the_order_decides_a_row_says_so_in_every_order(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
 ) -> None:
-    _, told = given_
-    logs = [written(order, cuts) for order in orders(told, data)]
+    _, sent = given_
+    logs = [written(order, cuts) for order in orders(sent, data)]
 
     if len({frozenset(content(log)) for log in logs}) > 1:
         assert all(any(map(is_ambiguous, rows_of(log))) for log in logs)
@@ -154,16 +154,16 @@ def test_where_the_order_decides_a_row_says_so_in_every_order(
 def test_a_copy_of_a_report_is_never_a_row_more(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int], data: st.DataObject
 ) -> None:
-    _, told = given_
-    log = written(told, cuts)
+    _, sent = given_
+    log = written(sent, cuts)
     before = len(rows_of(log))
-    again = data.draw(st.lists(st.sampled_from(told), max_size=6))
+    again = data.draw(st.lists(st.sampled_from(sent), max_size=6))
     copies = [msgspec.structs.replace(one, source_offset=100 + at) for at, one in enumerate(again)]
 
-    outcomes = asyncio.run(log.take(*told))
+    outcomes = asyncio.run(log.take(*sent))
     outcomes_of_copies = asyncio.run(log.take(*copies))
 
-    assert outcomes == ["duplicate"] * len(told)
+    assert outcomes == ["duplicate"] * len(sent)
     assert "stored" not in outcomes_of_copies
     assert len(rows_of(log)) == before
     if before == 1:
@@ -175,9 +175,9 @@ def test_a_copy_of_a_report_is_never_a_row_more(
 def test_a_row_is_marked_if_it_has_a_rival_and_a_report_of_it_lacks_a_name(
     given_: tuple[list[Name], list[Envelope]], cuts: set[int]
 ) -> None:
-    _, told = given_
-    log = written(told, cuts)
-    lacking = any(one.step == "" or one.command_id is None for one in told)
+    _, sent = given_
+    log = written(sent, cuts)
+    lacking = any(one.step == "" or one.command_id is None for one in sent)
 
     if len(rows_of(log)) > 1 and lacking:
         assert any(map(is_ambiguous, rows_of(log)))

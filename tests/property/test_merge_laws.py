@@ -1,4 +1,4 @@
-"""The laws of joining: any order, any batching, any repetition of tellings gives one row."""
+"""The laws of merging: any order, any batching, any repetition of reports gives one row."""
 
 from functools import reduce
 from itertools import permutations
@@ -30,7 +30,7 @@ json_values = st.recursive(
 )
 json_objects = st.dictionaries(words, json_values, max_size=3)
 # A producer's own key of the name we keep losers under, also looking just like ours.
-own_told = json_values | st.dictionaries(
+producers_own_values = json_values | st.dictionaries(
     st.sampled_from(["step", "meta.a", "extra.b", "nobody", "more", f"extra.{CONFLICTING_VALUES}"]),
     st.lists(st.sampled_from(["x", "y", 77]), max_size=2),
     max_size=2,
@@ -42,13 +42,13 @@ def as_json(value: Any) -> bytes:
 
 
 @st.composite
-def tellings(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelope:
-    """One telling of the event: step, command and worker are the same where it has one."""
+def report_of_the_event(draw: st.DrawFn, *, distinct_offset: int = 0) -> Envelope:
+    """One report of the event: step, command and worker are the same where it has one."""
     attempts = draw(small)
     meta = draw(json_objects) | {"attempts": attempts}
     extra = draw(json_objects)
     if draw(st.integers(0, 3)) == 0:
-        extra[CONFLICTING_VALUES] = draw(own_told)
+        extra[CONFLICTING_VALUES] = draw(producers_own_values)
     created_at = draw(st.none() | st.builds(recorded_at, small))
     ranks = [draw(st.integers(0, 2)) for _ in range(3)]
     if created_at is None:
@@ -102,13 +102,13 @@ def _value(name: str, value: Any) -> Any:
     return value & ~MERGED if name == "merge_flags" else value
 
 
-def told(row: Envelope) -> Any:
+def kept_losers(row: Envelope) -> Any:
     """What stands under the key that keeps losers: ours, or a producer's own."""
     return msgspec.json.decode(row.extra or b"{}").get(CONFLICTING_VALUES)
 
 
 def losers(row: Envelope) -> dict[str, list[Any]]:
-    kept = told(row)
+    kept = kept_losers(row)
     return kept if isinstance(kept, dict) else {}
 
 
@@ -123,12 +123,12 @@ def scalars(value: Any) -> list[Any]:
             return [value]
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_two_reports_make_one_row_in_either_order(a: Envelope, b: Envelope) -> None:
     assert said(merge(a, b)) == said(merge(b, a))
 
 
-@given(tellings(), tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event(), report_of_the_event())
 def test_three_reports_make_one_row_however_they_are_grouped(
     a: Envelope, b: Envelope, c: Envelope
 ) -> None:
@@ -136,16 +136,16 @@ def test_three_reports_make_one_row_however_they_are_grouped(
 
 
 @settings(max_examples=50)
-@given(st.lists(tellings(), min_size=3, max_size=4))
-def test_any_order_of_many_reports_makes_one_row(told: list[Envelope]) -> None:
-    rows = [said(reduce(merge, order)) for order in permutations(told)]
+@given(st.lists(report_of_the_event(), min_size=3, max_size=4))
+def test_any_order_of_many_reports_makes_one_row(reports: list[Envelope]) -> None:
+    rows = [said(reduce(merge, order)) for order in permutations(reports)]
 
     assert all(row == rows[0] for row in rows)
 
 
 @st.composite
 def varying(draw: st.DrawFn) -> list[Envelope]:
-    """More tellings than values of a column are kept; some say the same, or with more evidence."""
+    """More reports than values of a column are kept; some say the same, or with more evidence."""
     words = st.text("abc", max_size=3)
     return [
         envelope(
@@ -163,25 +163,25 @@ def varying(draw: st.DrawFn) -> list[Envelope]:
 
 @settings(max_examples=60)
 @given(varying(), st.randoms(use_true_random=False), st.data())
-def test_what_was_conflicting_values_is_bounded_whatever_the_order(
-    told: list[Envelope], order: Random, data: st.DataObject
+def test_conflicting_values_are_bounded_whatever_the_order(
+    reports: list[Envelope], order: Random, data: st.DataObject
 ) -> None:
-    row = reduce(merge, told)
-    shuffled = list(told)
+    row = reduce(merge, reports)
+    shuffled = list(reports)
     order.shuffle(shuffled)
-    cut = data.draw(st.integers(1, len(told) - 1))
+    cut = data.draw(st.integers(1, len(reports) - 1))
     parts = reduce(merge, shuffled[:cut]), reduce(merge, shuffled[cut:])
 
     assert said(reduce(merge, shuffled)) == said(row)
     assert said(merge(*parts)) == said(row)
-    assert all(merge(row, telling) is row for telling in told)
+    assert all(merge(row, report) is row for report in reports)
     kept = losers(row)
     more = kept.pop("more", [])
     assert all(len(values) <= MAX_VALUES for values in kept.values())
     for name in ("error", "headers.traceparent"):
         values = {
             value
-            for one in told
+            for one in reports
             if (
                 value := one.error
                 if name == "error"
@@ -192,13 +192,13 @@ def test_what_was_conflicting_values_is_bounded_whatever_the_order(
         assert (name in more) == (len(values) > MAX_VALUES)
 
 
-@given(tellings())
+@given(report_of_the_event())
 def test_a_report_reported_again_changes_nothing(a: Envelope) -> None:
     assert merge(a, a) is a
     assert merge(a, msgspec.structs.replace(a, source_offset=9)) is a
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_a_row_takes_none_of_its_reports_twice(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
@@ -207,7 +207,7 @@ def test_a_row_takes_none_of_its_reports_twice(a: Envelope, b: Envelope) -> None
     assert merge(row, row) is row
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_what_the_database_hands_back_is_the_row_it_was_given(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
     stored = msgspec.structs.replace(
@@ -223,7 +223,7 @@ def test_what_the_database_hands_back_is_the_row_it_was_given(a: Envelope, b: En
     assert merge(stored, b) is stored
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_the_row_stays_where_it_was_stored_first(a: Envelope, b: Envelope) -> None:
     b = msgspec.structs.replace(
         b,
@@ -240,14 +240,14 @@ def test_the_row_stays_where_it_was_stored_first(a: Envelope, b: Envelope) -> No
     assert all(getattr(row, name) == getattr(a, name) for name in (*_WHERE, "event_id"))
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_meta_says_the_attempts_of_the_column(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
     assert msgspec.json.decode(row.meta)["attempts"] == row.attempts
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_evidence_is_the_better_of_both_digit_by_digit(a: Envelope, b: Envelope) -> None:
     assert [int(digit) for digit in f"{merge(a, b).evidence:03}"] == [
         max(int(mine), int(theirs))
@@ -255,24 +255,24 @@ def test_evidence_is_the_better_of_both_digit_by_digit(a: Envelope, b: Envelope)
     ]
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_a_value_of_more_evidence_is_never_overruled(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
     for column, digit in (("attempts", 100), ("status", 10)):
-        ranks = [telling.evidence // digit % 10 for telling in (a, b)]
+        ranks = [report.evidence // digit % 10 for report in (a, b)]
         if ranks[0] != ranks[1]:
             better = a if ranks[0] > ranks[1] else b
             assert getattr(row, column) == getattr(better, column)
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_every_value_that_lost_is_kept_and_none_that_won(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
     kept = losers(row)
 
     for name in ("max_attempts", "duration", "error", "trace_id", "event_type"):
-        values = {getattr(telling, name) for telling in (a, b)} - {None}
+        values = {getattr(report, name) for report in (a, b)} - {None}
         if len(values) == 2:
             assert list(values - {getattr(row, name)}) == kept[name]
         else:
@@ -283,31 +283,31 @@ def test_every_value_that_lost_is_kept_and_none_that_won(a: Envelope, b: Envelop
         assert {canonical_json(as_json(value)) for value in kept.get(name, [])} == lost
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_no_key_of_meta_headers_or_extra_is_lost(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
     for name in ("meta", "headers", "extra"):
-        told = [msgspec.json.decode(getattr(t, name) or b"{}") for t in (a, b)]
+        decoded = [msgspec.json.decode(getattr(t, name) or b"{}") for t in (a, b)]
         kept = msgspec.json.decode(getattr(row, name) or b"{}")
-        for key in {*told[0], *told[1]} - {CONFLICTING_VALUES, "attempts"}:
-            values = [one[key] for one in told if one.get(key) is not None]
+        for key in {*decoded[0], *decoded[1]} - {CONFLICTING_VALUES, "attempts"}:
+            values = [one[key] for one in decoded if one.get(key) is not None]
             assert kept[key] in (values or [None])
             lost = [value for value in values if as_json(value) != as_json(kept[key])]
             assert all(value in losers(row)[f"{name}.{key}"] for value in lost)
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_a_producers_own_conflicting_values_is_never_lost(a: Envelope, b: Envelope) -> None:
     row = merge(a, b)
 
-    for telling in (a, b):
-        own = msgspec.json.decode(telling.extra or b"{}")
+    for report in (a, b):
+        own = msgspec.json.decode(report.extra or b"{}")
         if CONFLICTING_VALUES in own:
-            assert all(one in scalars(told(row)) for one in scalars(own[CONFLICTING_VALUES]))
+            assert all(one in scalars(kept_losers(row)) for one in scalars(own[CONFLICTING_VALUES]))
 
 
-@given(tellings(), tellings())
+@given(report_of_the_event(), report_of_the_event())
 def test_reports_of_one_event_agree_that_they_are(a: Envelope, b: Envelope) -> None:
     assert match_strength(a, b)
     assert match_strength(b, a)

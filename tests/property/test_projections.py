@@ -31,7 +31,7 @@ from tests.support.stack import Database
 from tests.support.view_rows import differences, view_differences
 
 by_hand = settings(
-    max_examples=60,
+    max_examples=30,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 """One transaction an example, rolled back."""
@@ -45,7 +45,7 @@ ODD = Mix(
     stuck=0.1, failing=0.4, callbacks=0.3, redelivered=0.1, trailing=0.3, orchestrated=0.2,
     deployments={"rust_now": 4.0},
 )  # fmt: skip
-"""Executions that are told twice, disagree, end twice, come late, fail and are tried again."""
+"""Executions that are reported twice, disagree, end twice, come late, fail and are tried again."""
 
 
 NORMALIZER: Final = Normalizer()
@@ -164,9 +164,9 @@ async def test_writers_of_the_same_executions_show_what_the_log_holds(
 async def test_reports_in_all_shapes_through_the_store_show_the_same_in_any_order_and_number(
     seed: int, writers: int, database: Database, connection: asyncpg.Connection
 ) -> None:
-    """First by several writers; then by one, and some are told again at other places of the log."""
+    """First by several writers; then by one, and some are reported again elsewhere in the log."""
     mix = ODD if seed % 2 else msgspec.structs.replace(ODD, deployments={}, reported_twice=0.0)
-    told = [
+    sent = [
         RawRecord(
             topic="noetl.events", value=record.value, key=record.key,
             headers=tuple(record.headers), recorded_ms=record.timestamp_ms,
@@ -179,10 +179,10 @@ async def test_reports_in_all_shapes_through_the_store_show_the_same_in_any_orde
         await connection.execute(
             "truncate normalizer.events, normalizer.source_positions, normalizer.assigned_ids"
         )
-        again = [record for record in told if has_own_ids(record) and chance.random() < order / 2]
+        again = [record for record in sent if has_own_ids(record) and chance.random() < order / 2]
         await write_with_retry(
             database,
-            chance.sample(told + again, len(told + again)),
+            chance.sample(sent + again, len(sent + again)),
             1 if order else writers,
             chance,
         )
@@ -204,10 +204,10 @@ def has_own_ids(record: RawRecord) -> bool:
 
 
 async def write_with_retry(
-    database: Database, told: Sequence[RawRecord], writers: int, chance: random.Random
+    database: Database, sent: Sequence[RawRecord], writers: int, chance: random.Random
 ) -> None:
     """Every record through the core and the store, spread over the writers' partitions."""
-    shares = [told[number::writers] for number in range(writers)]
+    shares = [sent[number::writers] for number in range(writers)]
 
     async def write(partition: int, share: Sequence[RawRecord]) -> None:
         async with Store(database.url, owner=f"writer {partition}") as store:

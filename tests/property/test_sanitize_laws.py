@@ -68,7 +68,7 @@ def test_looking_first_misses_nothing(tree: Any, escaped: bool) -> None:
 
 @given(secretive)
 def test_a_cleaned_text_is_one_that_postgres_holds(tree: Any) -> None:
-    """UTF-8, and no escape for U+0000; the database itself is asked elsewhere."""
+    """UTF-8, and no escape for U+0000; the database itself is tried elsewhere."""
     sent = as_json({"execution_id": 1, "event_type": "x", "context": tree}).decode()
 
     cleaned = sanitizer.clean(sent, parse(sent)).text

@@ -95,9 +95,9 @@ async def test_a_row_too_many_is_named(play: Play) -> None:
 
 async def test_one_event_in_two_rows_is_doubled(play: Play) -> None:
     twice = next(
-        tellings
-        for tellings in _tellings(play).values()
-        if len({(p.partition, p.offset) for p in tellings}) > 1
+        reports
+        for reports in _reports_by_event(play).values()
+        if len({(p.partition, p.offset) for p in reports}) > 1
     )
     second = twice[-1]
 
@@ -214,7 +214,7 @@ def reported(**fields: object) -> ReportedFields:
 
 
 def test_a_row_is_the_merge_of_its_reports() -> None:
-    tellings = [
+    reports = [
         LoggedReport(0, 0, 0, 5, reported(attempts=1, attempts_rank=2, worker_id="w", event_id=9)),
         LoggedReport(
             0, 1, 0, 6, reported(attempts=4, attempts_rank=1, status="ERROR", status_rank=2)
@@ -222,8 +222,8 @@ def test_a_row_is_the_merge_of_its_reports() -> None:
         LoggedReport(0, 2, 0, 7, reported(step="s", created_us=3, created_rank=2, error="e")),
     ]
 
-    row = expected_row(tellings)
-    turned = expected_row([tellings[0], *reversed(tellings[1:])])
+    row = expected_row(reports)
+    turned = expected_row([reports[0], *reversed(reports[1:])])
 
     assert row == turned
     columns = row.columns
@@ -234,29 +234,29 @@ def test_a_row_is_the_merge_of_its_reports() -> None:
 async def test_expected_views_count_what_the_rows_count(play: Play) -> None:
     rows = [row async for row in (await held(play)).view().rows()]
 
-    told = sum((one.counts for one in expected_views(play[1])), Counter[Any]())
-    assert told == Counter(
+    counted = sum((one.counts for one in expected_views(play[1])), Counter[Any]())
+    assert counted == Counter(
         (row.created_us // HOUR_US * HOUR_US, row.step, row.event_type, row.status, row.attempts)
         for row in rows
     )
 
 
 def test_expected_views_have_executions_steps_and_calls(play: Play) -> None:
-    told = list(expected_lines(play[1]))
+    lines = list(expected_lines(play[1]))
 
-    executions = [one for one in told if isinstance(one, ExpectedExecution)]
-    calls = [one for one in told if isinstance(one, ExpectedCall)]
-    assert {type(one) for one in told} == {ExpectedExecution, ExpectedStep, ExpectedCall}
-    assert sum(one.events for one in executions) == len(_tellings(play))
+    executions = [one for one in lines if isinstance(one, ExpectedExecution)]
+    calls = [one for one in lines if isinstance(one, ExpectedCall)]
+    assert {type(one) for one in lines} == {ExpectedExecution, ExpectedStep, ExpectedCall}
+    assert sum(one.events for one in executions) == len(_reports_by_event(play))
     assert all(one.status in (*one.ended, "RUNNING") for one in executions)
     assert len({(one.execution_id, one.key, one.attempts) for one in calls}) == len(calls)
 
 
-def _tellings(play: Play) -> dict[int, list[LoggedReport]]:
-    told: dict[int, list[LoggedReport]] = {}
+def _reports_by_event(play: Play) -> dict[int, list[LoggedReport]]:
+    reports: dict[int, list[LoggedReport]] = {}
     for line in play[1]:
         for index, must_be in enumerate(getattr(line, "outcomes", [])):
             if must_be.reported is not None:
                 placed = LoggedReport(line.partition, line.offset, index, line.ts, must_be.reported)  # type: ignore[union-attr]
-                told.setdefault(must_be.event, []).append(placed)
-    return told
+                reports.setdefault(must_be.event, []).append(placed)
+    return reports

@@ -29,24 +29,24 @@ class Drawn:
 
     def __init__(
         self,
-        told: Iterable[ExpectedViews],
+        expected: Iterable[ExpectedViews],
         executions: Callable[[list[ActualExecution]], list[ActualExecution]] = lambda rows: rows,
         calls: Callable[[list[ActualCall]], list[ActualCall]] = lambda rows: rows,
         counts: Callable[[Counter[EventCountKey]], Counter[EventCountKey]] = lambda counts: counts,
     ) -> None:
-        told = list(told)
-        self._executions = executions([_execution(one) for one in told])
-        shown = [call for one in told for call in one.calls if call.step != ORCHESTRATE]
+        expected = list(expected)
+        self._executions = executions([_execution(one) for one in expected])
+        shown = [call for one in expected for call in one.calls if call.step != ORCHESTRATE]
         self._calls = calls(list(map(_call, shown)))
-        self._counts = counts(sum((one.counts for one in told), Counter[Any]()))
+        self._counts = counts(sum((one.counts for one in expected), Counter[Any]()))
 
     async def executions(self, execution_ids: Iterable[int]) -> list[ActualExecution]:
-        asked = set(execution_ids)
-        return [row for row in self._executions if row.execution_id in asked]
+        wanted = set(execution_ids)
+        return [row for row in self._executions if row.execution_id in wanted]
 
     async def calls(self, execution_ids: Iterable[int]) -> list[ActualCall]:
-        asked = set(execution_ids)
-        return [row for row in self._calls if row.execution_id in asked]
+        wanted = set(execution_ids)
+        return [row for row in self._calls if row.execution_id in wanted]
 
     async def totals(self) -> tuple[int, int]:
         return len(self._executions), len(self._calls)
@@ -55,8 +55,8 @@ class Drawn:
         return self._counts
 
 
-def _execution(told: ExpectedViews) -> ActualExecution:
-    truth = told.execution
+def _execution(expected: ExpectedViews) -> ActualExecution:
+    truth = expected.execution
     ends: dict[str, Any] = dict.fromkeys(("completed", "failed", "cancelled"), 0)
     ends |= {name.lower(): seen.events for name, seen in truth.ended.items()}
     return ActualExecution(
@@ -178,14 +178,14 @@ async def test_a_wrong_outcome_that_all_report_differs_from_the_platform(
     lines: list[Line],
 ) -> None:
     report = ComparisonReport()
-    told = [
+    changed = [
         msgspec.structs.replace(line, outcome="CANCELLED")
         if getattr(line, "outcome", "") == "COMPLETED"
         else line
         for line in lines
     ]
 
-    await compare_views(told, Drawn(expected_views(lines)), report)
+    await compare_views(changed, Drawn(expected_views(lines)), report)
 
     assert set(report.differences) == {"differs in calls.status", "differs in executions.status"}
 
@@ -194,16 +194,16 @@ async def test_the_platform_outcome_is_compared_only_where_every_end_was_reporte
     lines: list[Line],
 ) -> None:
     """An end whose record was refused: no dashboard can know of it."""
-    untold = ("playbook.failed", "", 1 << 40)
+    unreported = ("playbook.failed", "", 1 << 40)
     report = ComparisonReport()
-    told = [
-        msgspec.structs.replace(line, outcome="FAILED", facts=[*line.facts, untold])
+    changed = [
+        msgspec.structs.replace(line, outcome="FAILED", facts=[*line.facts, unreported])
         if isinstance(line, ExecutionLine) and line.outcome == "COMPLETED"
         else line
         for line in lines
     ]
 
-    assert told != lines
-    await compare_views(told, Drawn(expected_views(lines)), report)
+    assert changed != lines
+    await compare_views(changed, Drawn(expected_views(lines)), report)
 
     assert report.differences == {}

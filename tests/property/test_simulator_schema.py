@@ -4,7 +4,8 @@ import jsonschema
 import msgspec
 
 from normalizer.core.normalize import Normalizer
-from normalizer.envelope import Envelope, json_schema, to_canonical
+from normalizer.envelope import Envelope, to_canonical
+from normalizer.json_schema import json_schema
 from simulator.mix import Mix
 from tests.support.simulator_pipeline import simulated_log
 

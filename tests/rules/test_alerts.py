@@ -193,9 +193,9 @@ def test_every_metric_of_an_alert_is_in_the_catalogue() -> None:
     names = {metric.name for metric in CATALOGUE} | {"up", "projector_partitions"}
 
     for alert in ALERTS:
-        asked = {word for word in _words(alert["expr"]) if word.startswith("normalizer_")}
-        asked |= {word for case in CASES[alert["alert"]][:2] for word in map(_name, case)}
-        assert asked <= names, alert["alert"]
+        used = {word for word in _words(alert["expr"]) if word.startswith("normalizer_")}
+        used |= {word for case in CASES[alert["alert"]][:2] for word in map(_name, case)}
+        assert used <= names, alert["alert"]
 
 
 def test_the_page_says_what_to_do_about_each_alert() -> None:

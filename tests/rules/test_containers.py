@@ -1,4 +1,4 @@
-"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is asked.
+"""compose.yaml, the Dockerfile and Prometheus' file agree with the code; no engine is needed.
 
 The Compose client itself reads compose.yaml: what it makes of anchors and variables is compared.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from normalizer import settings
+from normalizer import environment
 from normalizer.cli import main as normalizer
+from normalizer.settings import FIELDS, Settings, variable
 from projector.api import serve_command
 from projector.api.serve import ApiSettings
 from projector.api.serve_command import serve
@@ -193,7 +193,7 @@ def _projector_port() -> int:
 
 
 def test_every_variable_of_ours_is_one_that_the_code_reads(services: dict[str, Any]) -> None:
-    known = {settings.variable(field.name) for field in msgspec.structs.fields(settings.Settings)}
+    known = {variable(field.name) for field in FIELDS}
     of_projector = {"DATABASE_URL", "PROJECTOR_TOKEN"} | {
         option.envvar
         for one in projector.commands.values()
@@ -214,9 +214,9 @@ def test_the_settings_of_the_normalizer_are_accepted_as_they_stand(
 ) -> None:
     needs = ("database_url", "kafka_bootstrap_servers")
 
-    read = settings.load(services["normalizer"]["environment"], needs=needs)
+    read = environment.load(services["normalizer"]["environment"], needs=needs)
 
-    assert settings.unknown_variables(services["normalizer"]["environment"]) == []
+    assert environment.unknown_variables(services["normalizer"]["environment"]) == []
     assert read.kafka_bootstrap_servers == ("kafka:9092",)
     grace = services["normalizer"]["stop_grace_period"]
     assert grace == "30s"
@@ -248,11 +248,11 @@ def test_the_topic_that_is_made_is_the_one_that_is_read_and_played_to(
     assert made is not None
     assert played is not None
     assert [made[1]] == [played[1]] == [services["normalizer"]["environment"]["KAFKA_TOPICS"]]
-    assert settings.Settings().kafka_topics == (made[1],)
+    assert Settings().kafka_topics == (made[1],)
 
 
 def test_health_is_requested_where_it_is_answered(services: dict[str, Any]) -> None:
-    ports = {"normalizer": settings.Settings().http_port, "projector": _projector_port()}
+    ports = {"normalizer": Settings().http_port, "projector": _projector_port()}
 
     for name, port in ports.items():
         *_, code = services[name]["healthcheck"]["test"]
@@ -270,7 +270,7 @@ def test_prometheus_scrapes_the_ports_that_answer() -> None:
     normalizer_job, projector_job = read["scrape_configs"]
 
     assert normalizer_job["dns_sd_configs"][0]["names"] == ["normalizer"]
-    assert normalizer_job["dns_sd_configs"][0]["port"] == settings.Settings().http_port
+    assert normalizer_job["dns_sd_configs"][0]["port"] == Settings().http_port
     assert projector_job["static_configs"] == [{"targets": [f"projector:{_projector_port()}"]}]
     rules = {path.name for path in (ROOT / "deploy" / "prometheus").iterdir()} - {"prometheus.yml"}
     assert set(read["rule_files"]) == rules

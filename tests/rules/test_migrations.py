@@ -41,3 +41,14 @@ def test_a_file_leaves_the_transaction_to_the_runner(path: Path) -> None:
     )
 
     assert [word for word in store_statements if word != "begin"] == []
+
+
+def test_no_line_is_wider_than_a_screen() -> None:
+    wide = [
+        f"{path.name}:{number}: {len(line)}"
+        for path in FILES
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > 100
+    ]
+
+    assert wide == []

@@ -57,13 +57,13 @@ def test_the_two_records_of_the_readme_become_one_event() -> None:
     (event,) = blocks("../README.md", "json event")
 
     for record in records:
-        (told,) = Normalizer().normalize(
+        (outcome,) = Normalizer().normalize(
             RawRecord(
                 value=record.text.encode(), topic="noetl.events", recorded_ms=1_783_674_000_100
             )
         )
-        assert isinstance(told, Envelope)
-        assert to_canonical(told).decode() == event.text.strip()
+        assert isinstance(outcome, Envelope)
+        assert to_canonical(outcome).decode() == event.text.strip()
     assert len(records) == 2
 
 
@@ -92,7 +92,7 @@ WRITTEN_BY_THE_READER = {
 def test_the_event_that_is_followed_becomes_what_the_flow_shows() -> None:
     record, event = (block.text.strip() for block in blocks("flow.md", "json"))
 
-    (told,) = Normalizer().normalize(
+    (outcome,) = Normalizer().normalize(
         RawRecord(
             value=record.encode(),
             topic="noetl.events",
@@ -102,6 +102,12 @@ def test_the_event_that_is_followed_becomes_what_the_flow_shows() -> None:
         )
     )
 
-    assert isinstance(told, Envelope)
-    assert to_canonical(told).decode() == event
-    assert (told.shape, told.evidence) == ("executor", 222)
+    assert isinstance(outcome, Envelope)
+    assert to_canonical(outcome).decode() == event
+    assert (outcome.shape, outcome.evidence) == ("executor", 222)
+
+
+def test_a_decision_has_the_number_of_its_file() -> None:
+    titles = {path.name: path.read_text().split(".")[0] for path in ROOT.glob("docs/decisions/*")}
+
+    assert titles == {name: f"# {int(name[:4])}" for name in titles}

@@ -16,7 +16,7 @@ from projector.api.api_metrics import ApiMetrics
 from tests.support.dashboards import Query, queries
 from tests.support.stack import skip_or_fail
 
-ASKED = [query for query in queries() if query.source == "prometheus"]
+QUERIES = [query for query in queries() if query.source == "prometheus"]
 SCRAPED = {"instance", "job"}
 
 
@@ -43,7 +43,7 @@ def _known() -> Iterator[tuple[str, set[str]]]:
 KNOWN = dict(_known())
 
 
-@pytest.mark.parametrize("query", ASKED, ids=str)
+@pytest.mark.parametrize("query", QUERIES, ids=str)
 def test_it_asks_for_what_there_is(query: Query) -> None:
     text = re.sub(r'"[^"]*"|\$__rate_interval|\[[^\]]*\]', "", query.text)
     names = set(re.findall(r"\b(?:normalizer|projector|process)_\w+", text))
@@ -57,10 +57,10 @@ def test_it_asks_for_what_there_is(query: Query) -> None:
 
 
 def test_every_family_of_the_catalogue_that_an_alert_needs_is_on_it() -> None:
-    shown = " ".join(query.text for query in ASKED)
+    shown = " ".join(query.text for query in QUERIES)
 
     missing = [metric.name for metric in CATALOGUE if metric.name not in shown]
-    # What is told by others on the dashboard, or only asked for by hand.
+    # What others on the dashboard show, or what is only queried by hand.
     assert set(missing) <= {
         *("normalizer_records_total", "normalizer_holes_total", "normalizer_gaps_total"),
         *("normalizer_drift_found_total", "normalizer_next_offset", "normalizer_build_info"),
@@ -75,7 +75,7 @@ def test_prometheus_can_read_every_question(tmp_path: Path) -> None:
         skip_or_fail("no promtool: type `apt-get install prometheus`")
     rules = [
         {"record": f"panel:{number}", "expr": query.text.replace("$__rate_interval", "1m")}
-        for number, query in enumerate(ASKED)
+        for number, query in enumerate(QUERIES)
     ]
     file = tmp_path / "rules.yml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))

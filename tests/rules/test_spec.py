@@ -202,21 +202,3 @@ def test_the_line_of_the_envelope_page_is_that_of_its_record() -> None:
     (line,) = blocks("spec/envelope.md", "json line")
 
     assert to_canonical(_example()).decode() == line.text.strip()
-
-
-def test_other_executions_inside_a_payload_are_not_read() -> None:
-    """Source: docs/spec/wire-shapes.md#k3."""
-    raw = (
-        b'{"execution_id":7,"event_type":"playbook.started","context":{"parent_execution_id":5},'
-        b'"result":{"child_execution_id":9}}'
-    )
-
-    (event,) = Normalizer().normalize(RawRecord(value=raw))
-
-    assert isinstance(event, Envelope)
-    assert event.parent_execution_id is None
-    assert event.extra is None
-    assert (event.context, event.result) == (
-        b'{"parent_execution_id":5}',
-        b'{"child_execution_id":9}',
-    )

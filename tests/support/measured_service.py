@@ -17,11 +17,11 @@ from typing import Final
 import msgspec
 import uvloop
 
-from normalizer import settings as settings_of
 from normalizer import telemetry
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
+from normalizer.environment import load
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
 from normalizer.service.service import Service
@@ -76,7 +76,7 @@ def read(file: Path) -> Measures:
 
 
 async def _serve(file: Path) -> None:
-    settings = settings_of.load(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
+    settings = load(os.environ, needs=("database_url", "kafka_bootstrap_servers"))
     telemetry.configure(level="warning", log_format="json", secrets=settings.secrets())
     service = Service(settings)
     measures = Measures(start_mb=_peak_mb(os.getpid()))

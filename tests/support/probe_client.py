@@ -28,6 +28,11 @@ async def scrape_metrics(url: str) -> Values:
     }
 
 
+def fetch_text(url: str) -> str:
+    """The body of a page, whatever its status."""
+    return _get(url)[1].decode()
+
+
 def metric_value(values: Values, name: str, **labels: str) -> float:
     """One sample; several are added up if labels are left out."""
     found = [

@@ -65,6 +65,10 @@ LATENESS: Final = (
 )
 
 
+_OF_EXECUTION: Final = ("playbook", "version", "parent_execution_id")
+"""What a call has of its execution."""
+
+
 def expected_views(rows: Iterable[Row]) -> dict[str, ViewRows]:
     """View -> its rows, sorted. Views about now lack columns that depend on the clock."""
     by_execution: dict[int, list[Row]] = defaultdict(list)
@@ -73,9 +77,9 @@ def expected_views(rows: Iterable[Row]) -> dict[str, ViewRows]:
         by_execution[row["execution_id"]].append(row)
     calls = [call for event_rows in by_execution.values() for call in _calls(event_rows)]
     executions = [_execution(event_rows) for event_rows in by_execution.values()]
-    playbooks = {one["execution_id"]: one["playbook"] for one in executions}
+    by_id = {one["execution_id"]: one for one in executions}
     for call in calls:
-        call["playbook"] = playbooks[call["execution_id"]]
+        call |= {name: by_id[call["execution_id"]][name] for name in _OF_EXECUTION}
     calls = [call for call in calls if call["step"] != "__orchestrate__"]
     views = _of_events(everything) | _of_executions(executions, calls) | _of_calls(calls)
     return {name: sorted(shown, key=_sort_key) for name, shown in views.items()}
@@ -456,8 +460,9 @@ def _call_row(call: Row) -> tuple[Any, ...]:
     duration_us = call["duration_us"]
     backoff_us = _between(call["failed_before"], call["begun_at"])
     return (
-        hour(call["finished_at"] or call["begun_at"]), call["execution_id"], call["playbook"],
-        call["step"], call["command_id"], call["iteration"], call["attempts"], _state(call),
+        hour(call["finished_at"] or call["begun_at"]), call["execution_id"],
+        *(call[name] for name in _OF_EXECUTION), call["step"], call["command_id"],
+        call["iteration"], call["attempts"], _state(call),
         call["begun_at"], call["issued_at"], call["claimed_at"], call["started_at"],
         call["finished_at"], _in_seconds(duration_us), _in_seconds(call["queue_us"]),
         _in_seconds(backoff_us), call["max_attempts"], _is_exhausted(call), call["worker_id"],

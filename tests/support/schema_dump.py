@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from normalizer.embedded import OWNER, PostgresServer
+from normalizer.embedded import PostgresServer
 from normalizer.store.migrate import FOLDER, migrate
 
 SCHEMA_FILE: Final = Path(__file__).parents[2] / "migrations" / "schema.sql"
@@ -85,7 +85,7 @@ async def _write() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)  # as root, the database's user must get in
         async with PostgresServer(Path(folder) / "postgres", durable=False) as server:
-            url = server.url_of("postgres", role=OWNER)
+            url = await server.create_database("schema")
             await migrate(url, report=lambda _: None)
             SCHEMA_FILE.write_text(dump_schema(url, server.bin_dir))
 

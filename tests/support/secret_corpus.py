@@ -2,14 +2,20 @@
 
 Tokens are put together from parts, each with a digest of its number: no text here is a live secret,
 nor looks like one to a scanner of repositories. The prefixes are those that gitleaks and
-detect-secrets publish.
+detect-secrets publish. secret_forms.ndjson has more forms, where `{}` stands for the secret.
 """
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+_MORE_FORMS: Final = [
+    json.loads(line)
+    for line in Path(__file__).with_name("secret_forms.ndjson").read_text().splitlines()
+]
 
 
 class Secret(NamedTuple):
@@ -285,6 +291,15 @@ def secrets() -> Iterator[Secret]:
         number += 1
         secret = _digest(number)
         yield Secret(form, _filled(value, secret), secret)
+    yield from _more_secrets(number)
+
+
+def _more_secrets(number: int) -> Iterator[Secret]:
+    """The forms of the file, with secrets that a program, `openssl rand -hex` or a person makes."""
+    forms = [form["secret"] for form in _MORE_FORMS if "secret" in form]
+    for at, form in enumerate(forms, number + 1):
+        secret = (_digest(at), _letters(at, 40, _HEX), f"hunter{at}x")[at % 3]
+        yield Secret(str(form), {"note": _filled(form, secret)}, secret)
 
 
 def harmless() -> list[Any]:
@@ -297,6 +312,7 @@ def harmless() -> list[Any]:
         {"args": ["--max-tokens", "512", "--output", "x"]},
         {"required": ["password", "token", "user"]},
         {"token": 5, "secret": True, "password": None},
+        *({"note": form["harmless"]} for form in _MORE_FORMS if "harmless" in form),
     ]
 
 

@@ -1,4 +1,4 @@
-"""API dumps: told apart from lines, and read row by row however the bytes arrive."""
+"""API dumps are recognized beside lines, and read row by row however the bytes arrive."""
 
 import io
 from typing import Any

@@ -31,7 +31,7 @@ ONE = KafkaPartition("noetl.events", 1)
 
 
 def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
-    asked = JobSpec(kind="backfill", source="file a", options={"x": "1", "y": "2"})
+    spec = JobSpec(kind="backfill", source="file a", options={"x": "1", "y": "2"})
     same = JobSpec(kind="backfill", source="file a", options={"y": "2", "x": "1"})
     others = [
         JobSpec(kind="renormalize", source="file a", options={"x": "1", "y": "2"}),
@@ -39,9 +39,9 @@ def test_the_same_question_has_the_same_job_and_another_one_another() -> None:
         JobSpec(kind="backfill", source="file a", options={"x": "1"}),
     ]
 
-    assert asked.job_id == same.job_id
-    assert len({asked.job_id, *(other.job_id for other in others)}) == 4
-    assert 0 <= asked.lock_key < 1 << 63
+    assert spec.job_id == same.job_id
+    assert len({spec.job_id, *(other.job_id for other in others)}) == 4
+    assert 0 <= spec.lock_key < 1 << 63
 
 
 @pytest.mark.parametrize(
@@ -197,9 +197,9 @@ def test_a_low_rate_makes_small_batches() -> None:
     ],
 )
 def test_only_values_make_a_change(fields: dict[str, Any], changed: dict[str, Any]) -> None:
-    told = {"context": b'{"a":2,"b":10}', "coercions": b'[{"rule":"a"}, {"rule":"b"}]'}
+    values = {"context": b'{"a":2,"b":10}', "coercions": b'[{"rule":"a"}, {"rule":"b"}]'}
 
-    assert changes_between(envelope(**told), envelope(**(told | fields))) == changed
+    assert changes_between(envelope(**values), envelope(**(values | fields))) == changed
 
 
 def test_a_diff_stays_small_and_counts_all() -> None:

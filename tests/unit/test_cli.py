@@ -79,6 +79,17 @@ def test_a_line_of_any_length_costs_itself_at_most() -> None:
     assert lines[1]["execution_id"] == 7
 
 
+def test_a_line_of_kcat_gets_a_hint() -> None:
+    kcat = {"topic": "t", "partition": 0, "offset": 5, "key": "7", "payload": GOOD}
+
+    result = run("normalize", given=json.dumps(kcat).encode())
+
+    (refused,) = map(json.loads, result.output.splitlines())
+    assert refused["quarantine"]["reason"] == "not_an_event"
+    assert "`kcat -J`" in refused["quarantine"]["detail"]
+    assert "normalizer backfill file" in refused["quarantine"]["detail"]
+
+
 def test_a_file_is_read_packed_or_not(tmp_path: Path) -> None:
     plain, packed = tmp_path / "a.ndjson", tmp_path / "a.ndjson.gz"
     plain.write_text(GOOD)

@@ -12,8 +12,8 @@ from normalizer.cli.conformance import LEVELS, read_cases
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, to_canonical
+from normalizer.environment import load
 from normalizer.errors import REASONS
-from normalizer.settings import load
 from tests.contract import FOLDER, contract_files
 from tests.vectors.corpus import parse_json
 
@@ -171,11 +171,11 @@ def test_several_reports_of_an_event_give_one_line() -> None:
 def test_a_field_of_a_later_version_is_kept_by_the_rules() -> None:
     normalize = Normalizer().normalize
     for line in LINES[::10]:
-        (told,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
+        (event,) = normalize(RawRecord(value=f'{line[:-1]},"zone":{{"a":1.50}}}}'.encode()))
 
-        assert isinstance(told, Envelope)
-        assert to_canonical(told).decode() == line
-        assert parse_json(told.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
+        assert isinstance(event, Envelope)
+        assert to_canonical(event).decode() == line
+        assert parse_json(event.extra or b"{}")["zone"] == parse_json('{"a":1.50}')
 
 
 def test_each_level_contains_the_levels_before_it() -> None:

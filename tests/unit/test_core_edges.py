@@ -326,8 +326,8 @@ def test_a_trace_that_is_not_well_formed_is_no_trace(traceparent: str) -> None:
     ],
 )
 def test_no_record_takes_longer_than_it_is_long(value: bytes) -> None:
-    start = time.monotonic()
+    start = time.process_time()
 
     assert outcomes(value)
 
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

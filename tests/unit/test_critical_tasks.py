@@ -28,11 +28,11 @@ async def fail() -> None:
 async def test_work_that_ends_before_the_stop_is_fatal_and_ends_the_others(work: object) -> None:
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.TaskGroup() as tasks:
-            start_critical_tasks(tasks, asyncio.Event(), {"beat": work, "others": go_on})  # type: ignore[dict-item]
+            start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": work, "others": go_on})  # type: ignore[dict-item]
 
     (error,) = raised.value.exceptions
     assert isinstance(error, FatalError)
-    assert "'beat' ended unexpectedly" in str(error)
+    assert "'heartbeat' ended unexpectedly" in str(error)
 
 
 @pytest.mark.parametrize("work", [end, be_cancelled])
@@ -41,12 +41,12 @@ async def test_work_may_end_after_the_stop(work: object) -> None:
     stopping.set()
 
     async with asyncio.TaskGroup() as tasks:
-        start_critical_tasks(tasks, stopping, {"beat": work})  # type: ignore[dict-item]
+        start_critical_tasks(tasks, stopping, {"heartbeat": work})  # type: ignore[dict-item]
 
 
 async def test_what_work_raises_is_what_the_group_raises() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.TaskGroup() as tasks:
-            start_critical_tasks(tasks, asyncio.Event(), {"beat": fail, "others": go_on})
+            start_critical_tasks(tasks, asyncio.Event(), {"heartbeat": fail, "others": go_on})
 
     assert [type(error) for error in raised.value.exceptions] == [KeyError]

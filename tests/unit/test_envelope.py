@@ -14,10 +14,10 @@ from normalizer.envelope import (
     RULES,
     Envelope,
     canonical_json,
-    json_schema,
     to_canonical,
     with_attempts,
 )
+from normalizer.json_schema import json_schema
 
 
 def envelope(**changes: Any) -> Envelope:

@@ -51,7 +51,7 @@ def test_any_other_word_is_a_class_of_its_own(word: str) -> None:
 
 
 def test_a_kind_is_reported_in_every_spelling_of_its_class() -> None:
-    told = {kind.event_class: spellings_of(kind) for kind in EVENT_KINDS}
+    spellings = {kind.event_class: spellings_of(kind) for kind in EVENT_KINDS}
 
-    assert told["call.done"] == ("call.done", "action_done", "call_done")
-    assert told["call.error"] == ("call.error",)
+    assert spellings["call.done"] == ("call.done", "action_done", "call_done")
+    assert spellings["call.error"] == ("call.error",)

@@ -34,12 +34,12 @@ def test_the_page_imports_and_explains_every_name() -> None:
 
 
 def test_the_library_needs_no_client_of_kafka_or_postgresql() -> None:
-    asked = (
+    program = (
         "import sys, normalizer; print(sorted({'aiokafka', 'asyncpg', 'asyncio'} & {*sys.modules}))"
     )
 
     loaded = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
 
     assert loaded.stdout == "[]\n"

@@ -3,19 +3,20 @@
 import msgspec
 import pytest
 
-from normalizer import settings
+from normalizer.environment import documented, load, unknown_variables
 from normalizer.errors import ConfigurationError
-from normalizer.settings import Settings
+from normalizer.passwords import masked_url
+from normalizer.settings import Settings, variable
 
 DSN = "postgresql://writer:s3cr%40t@db:5432/events"
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
-    assert settings.load({}) == Settings()
+    assert load({}) == Settings()
 
 
 def test_each_field_is_read_from_its_own_variable() -> None:
-    loaded = settings.load(
+    loaded = load(
         {
             "DATABASE_URL": DSN,
             "KAFKA_BOOTSTRAP_SERVERS": "a:9092, b:9093",
@@ -39,7 +40,7 @@ def test_each_field_is_read_from_its_own_variable() -> None:
 
 
 def test_a_variable_set_to_nothing_is_not_set() -> None:
-    assert settings.load({"NORMALIZER_WRITERS": " ", "DATABASE_URL": ""}) == Settings()
+    assert load({"NORMALIZER_WRITERS": " ", "DATABASE_URL": ""}) == Settings()
 
 
 def test_every_mistake_is_reported_at_once() -> None:
@@ -51,7 +52,7 @@ def test_every_mistake_is_reported_at_once() -> None:
     }
 
     with pytest.raises(ConfigurationError) as raised:
-        settings.load(environ, needs=("kafka_bootstrap_servers",))
+        load(environ, needs=("kafka_bootstrap_servers",))
 
     assert str(raised.value).splitlines() == [
         "KAFKA_SASL_MECHANISM: expected one of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; got 'GSSAPI'",
@@ -74,7 +75,7 @@ def test_every_mistake_is_reported_at_once() -> None:
 )
 def test_a_contradiction_names_its_variable(environ: dict[str, str], sentence: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        settings.load(environ)
+        load(environ)
 
     assert sentence in str(raised.value)
     assert "hunter2" not in str(raised.value)
@@ -85,13 +86,13 @@ def test_a_key_without_a_certificate_is_a_mistake(tmp_path_factory: pytest.TempP
     key.write_text("key")
 
     with pytest.raises(ConfigurationError, match="KAFKA_SSL_CERT_FILE: needed"):
-        settings.load({"KAFKA_SSL_KEY_FILE": str(key)})
+        load({"KAFKA_SSL_KEY_FILE": str(key)})
 
 
 def test_the_configuration_is_documented_without_its_secrets() -> None:
     loaded = Settings(database_url=DSN, kafka_sasl_password="hunter2", batch_rows=17)
 
-    shown = settings.documented(loaded)
+    shown = documented(loaded)
 
     assert "DATABASE_URL=postgresql://writer:***@db:5432/events" in shown.splitlines()
     assert "KAFKA_SASL_PASSWORD=***" in shown.splitlines()
@@ -102,21 +103,19 @@ def test_the_configuration_is_documented_without_its_secrets() -> None:
 
 
 def test_every_variable_has_a_description_and_a_default() -> None:
-    shown = settings.documented(Settings())
+    shown = documented(Settings())
 
     for field in msgspec.structs.fields(Settings):
-        paragraph = next(
-            part for part in shown.split("\n\n") if f"{settings.variable(field.name)}=" in part
-        )
+        paragraph = next(part for part in shown.split("\n\n") if f"{variable(field.name)}=" in part)
         assert paragraph.startswith("# ")
         assert " Default: " in paragraph
 
 
 def test_the_documented_configuration_can_be_loaded_again() -> None:
     loaded = Settings(kafka_topics=("a", "b"), batch_rows=17, kafka_ssl_check_hostname=False)
-    lines = [line for line in settings.documented(loaded).splitlines() if line[:1] not in {"#", ""}]
+    lines = [line for line in documented(loaded).splitlines() if line[:1] not in {"#", ""}]
 
-    assert settings.load(dict(line.split("=", 1) for line in lines)) == loaded
+    assert load(dict(line.split("=", 1) for line in lines)) == loaded
 
 
 def test_the_secrets_are_known_in_both_spellings() -> None:
@@ -127,7 +126,7 @@ def test_the_secrets_are_known_in_both_spellings() -> None:
 
 def test_a_url_is_masked_wherever_its_password_stands() -> None:
     assert (
-        settings.masked_url("at postgresql://u:p@ss@h/n?password=x&sslpassword=y now")
+        masked_url("at postgresql://u:p@ss@h/n?password=x&sslpassword=y now")
         == "at postgresql://u:***@h/n?password=***&sslpassword=*** now"
     )
 
@@ -135,7 +134,7 @@ def test_a_url_is_masked_wherever_its_password_stands() -> None:
 def test_a_misspelt_variable_is_named_with_the_one_that_was_meant() -> None:
     environ = {"NORMALIZER_BATCH_ROW": "1", "KAFKA_SERVICE_HOST": "10.0.0.1", "PATH": "/bin"}
 
-    assert settings.unknown_variables(environ) == [
+    assert unknown_variables(environ) == [
         "NORMALIZER_BATCH_ROW is not known; did you mean NORMALIZER_BATCH_ROWS?"
     ]
 
@@ -150,11 +149,11 @@ def test_any_variable_of_our_name_that_is_none_of_ours_is_named() -> None:
         "KAFKA_HEAP_OPTS": "-Xmx1g",
     }
 
-    assert settings.unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"}) == [
+    assert unknown_variables(links | {"NORMALIZER_FAST": "1", "NORMALIZER_PORT": "1"}) == [
         "NORMALIZER_FAST is not known; `normalizer config` names all that are",
         "NORMALIZER_PORT is not known; `normalizer config` names all that are",
     ]
-    assert settings.unknown_variables(links) == []
+    assert unknown_variables(links) == []
 
 
 def test_the_owner_is_the_instance_or_the_process() -> None:

@@ -81,14 +81,14 @@ def test_a_limited_number_of_executions_comes_to_an_end() -> None:
 def test_every_deployment_plays(deployment: str) -> None:
     shares = {one.name: float(one.name == deployment) for one in DEPLOYMENTS}
 
-    told = [
+    kinds = [
         outcome.reported.kind
         for record in play(200, in_flight=3, deployments=shares)
         for outcome in record.outcomes
         if isinstance(outcome, SentEvent)
     ]
 
-    assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(told)
+    assert {"playbook.started", "command.issued", "call.done", "step.exit"} <= set(kinds)
 
 
 def test_some_commands_have_tries_that_only_their_issuer_numbers() -> None:

@@ -18,9 +18,9 @@ def test_write_fills_a_file_and_its_ledger(tmp_path: Path) -> None:
 
     assert result.exit_code == 0, result.output
     lines = [json.loads(line) for line in (tmp_path / "file").read_bytes().splitlines()]
-    told = [json.loads(line)["line"] for line in (tmp_path / "ledger").read_bytes().splitlines()]
-    assert told[0] == "begin"
-    assert told.count("record") == len(lines)
+    kinds = [json.loads(line)["line"] for line in (tmp_path / "ledger").read_bytes().splitlines()]
+    assert kinds[0] == "begin"
+    assert kinds.count("record") == len(lines)
     assert {line["topic"] for line in lines} == {"noetl.events"}
 
 

@@ -1,4 +1,4 @@
-"""What a window of the API covers: all that was asked for, and what the answer says it is."""
+"""A window of the API covers all that was requested, and the answer says what it covers."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from projector.api.queries.event_rates import EventRateParams
 NOW = datetime(2026, 7, 10, 9, 31, 20, tzinfo=UTC)
 
 
-def asked(query: str, kind: Any = EventRateParams) -> Any:
+def parameters(query: str, kind: Any = EventRateParams) -> Any:
     return parse(query.encode(), kind)
 
 
@@ -37,13 +37,13 @@ def asked(query: str, kind: Any = EventRateParams) -> Any:
 def test_bounds_are_rounded_outwards_to_what_is_counted(
     query: str, finest: Grain, grain: Grain, since: str, until: str
 ) -> None:
-    told = asked(query).buckets(NOW, finest)
+    buckets = parameters(query).buckets(NOW, finest)
 
-    assert (told[0], f"{told[1]:%H:%M}", f"{told[2]:%H:%M}") == (grain, since, until)
+    assert (buckets[0], f"{buckets[1]:%H:%M}", f"{buckets[2]:%H:%M}") == (grain, since, until)
 
 
 def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
-    grain, since, until = asked("last=4d&every=minute").buckets(NOW, "minute")
+    grain, since, until = parameters("last=4d&every=minute").buckets(NOW, "minute")
 
     assert grain == "hour"
     assert until - since == timedelta(days=4, hours=1)
@@ -59,7 +59,7 @@ def test_four_days_by_the_minute_are_answered_by_the_hour() -> None:
     ],
 )
 def test_minutes_that_are_dear_are_read_for_short_windows(query: str, minutes: bool) -> None:
-    assert asked(query, DurationsParams).needs_minutes(NOW) is minutes
+    assert parameters(query, DurationsParams).needs_minutes(NOW) is minutes
 
 
 @given(

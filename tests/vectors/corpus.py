@@ -80,19 +80,19 @@ def raw_record(vector: Vector, offset: int = 7) -> RawRecord:
     return RawRecord(value=_raw_value(vector), headers=headers, **fields)
 
 
-def tellings(vector: Vector) -> list[Envelope]:
+def reports_of(vector: Vector) -> list[Envelope]:
     """The envelopes of a vector of joins.ndjson, in the order they stand there."""
-    told = []
-    for index, telling in enumerate(vector["tellings"]):
-        single = {"raw": telling} if isinstance(telling, str) else telling
+    events = []
+    for index, report in enumerate(vector["reports"]):
+        single = {"raw": report} if isinstance(report, str) else report
         (event,) = _normalizer(()).normalize(raw_record(single, offset=7 + index))
         assert isinstance(event, Envelope), f"{vector['id']}: {event}"
-        told.append(event)
-    return told
+        events.append(event)
+    return events
 
 
 def joined(events: list[Envelope]) -> Envelope:
-    """The row of these tellings, met in this order."""
+    """The row of these reports, merged in this order."""
     *_, row = itertools.accumulate(events, merge)
     return row
 
@@ -106,9 +106,9 @@ def frozen_lines(name: str) -> Iterator[str]:
             for number, raw in enumerate(vector["raws"]):
                 yield _frozen(f"{vector['id']}/{number}", outcomes({"raw": raw}))
         elif "two_events" in vector["expect"]:
-            yield _frozen(vector["id"], tuple(tellings(vector)))
+            yield _frozen(vector["id"], tuple(reports_of(vector)))
         else:
-            yield _frozen(vector["id"], (joined(tellings(vector)),))
+            yield _frozen(vector["id"], (joined(reports_of(vector)),))
 
 
 _FIRST = ("event_id", "execution_id", "event_type", "step", "status")

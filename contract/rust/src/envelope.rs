@@ -155,7 +155,7 @@ impl Envelope {
     }
 }
 
-/// Canonical, so that whoever passes the line on passes on the same bytes.
+/// Canonical, so that every program that passes the line on passes on the same bytes.
 impl Serialize for Envelope {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let line = self.to_canonical().map_err(serde::ser::Error::custom)?;

@@ -17,7 +17,7 @@ pub enum Error {
     MissingExecutionId,
     /// The field is neither an integer nor digits within 63 bits.
     InvalidId(&'static str),
-    /// It does not say when it happened, and the type asked for needs to know.
+    /// It does not say when it happened, and the requested type needs a time.
     MissingTime,
 }
 

@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use crate::Error;
 
-/// A number has at most so many digits, as it was written and when its exponent is written out.
+/// The most digits that a number may have, as it was written and when its exponent is written out.
 const MAX_DIGITS: usize = 400;
 const MAX_EXPONENT: i32 = 400;
 /// A number is below ten to this power: readers that make a double of it can.
 const MAX_MAGNITUDE: i32 = 308;
-/// So many levels may lie below a field of an event.
+/// The most levels that may lie below a field of an event.
 const MAX_LEVELS: usize = 126;
 
 /// Gives any JSON as canonical text: compact, keys by their bytes, of duplicates the last, strings
@@ -129,7 +129,7 @@ fn number(text: &str) -> Result<String, Error> {
     })
 }
 
-/// Puts the point behind so many of the digits; zeros are added where it lies outside of them.
+/// Puts the point behind the first `point` digits; zeros are added where it lies outside of them.
 fn place_point(digits: &str, point: i32) -> String {
     let length = i32::try_from(digits.len()).unwrap_or(i32::MAX);
     let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or(0));

@@ -1,4 +1,4 @@
-//! Reading: where each field of an event may stand, in the order in which the places are asked.
+//! Reading: where each field of an event may stand, in the order in which the places are read.
 //!
 //! The places are those of every producer at once; which shape an event has makes no difference.
 
@@ -34,6 +34,17 @@ const FIELDS: &[&str] = &[
     "duration",
 ];
 const TIMES: [&str; 4] = ["created_at", "timestamp", "event_time", "ingest_time"];
+/// The events that begin an execution; their context may name its parent.
+const BEGINS: [&str; 8] = [
+    "playbook.initialized",
+    "playbook_initialized",
+    "playbook.started",
+    "playbook_started",
+    "execution.started",
+    "execution_start",
+    "execution.start",
+    "execution_started",
+];
 const MAX_ATTEMPTS: i64 = 32_767;
 /// A call, a command or a step takes no longer, all else at most ten years.
 const LONGEST_WORK_S: f64 = 30.0 * 24.0 * 3600.0;
@@ -99,7 +110,11 @@ pub(crate) fn gather(top: &Object<'_>, execution_id: i64, event_type: String) ->
     event.catalog_id = secondary_id(top.get("catalog_id"));
     event.node_type = word(top.get("node_type"));
     event.parent_event_id = secondary_id(top.get("parent_event_id"));
-    event.parent_execution_id = secondary_id(top.get("parent_execution_id"));
+    event.parent_execution_id = match top.get("parent_execution_id") {
+        Some(sent) => secondary_id(Some(sent)),
+        None if BEGINS.contains(&event.event_type.as_str()) => places.parent(execution_id),
+        None => None,
+    };
     event.result = top.get("result").map(ToOwned::to_owned);
     event.error = places.error();
     event.duration = places.duration(&event.event_type);
@@ -149,7 +164,7 @@ impl<'a, 'b> Places<'a, 'b> {
             .filter(|value| value.get().starts_with('{'))
     }
 
-    /// Gives the objects that stand behind the payload, the first to be asked at first.
+    /// Gives the objects that are read after the payload, in reading order.
     fn deeper(&self) -> [&Object<'a>; 6] {
         [
             &self.payload_result,
@@ -188,6 +203,13 @@ impl<'a, 'b> Places<'a, 'b> {
             .or_else(|| word(self.meta.get("worker_id")))
             .or_else(|| word(traced.get("id")))
             .or_else(|| word(self.result_context.get("worker_id")))
+    }
+
+    fn parent(&self, execution_id: i64) -> Option<i64> {
+        let named = |object: &Object<'a>| secondary_id(object.get("parent_execution_id"));
+        named(&self.payload)
+            .or_else(|| named(&self.result_context))
+            .filter(|parent| *parent != execution_id)
     }
 
     fn attempts(&self) -> u16 {

@@ -273,7 +273,7 @@ impl From<Envelope> for WorkerEvent {
             .into_iter()
             .map(|(name, value)| (name, value.get().to_owned()))
             .collect();
-        let told = Envelope::from(payload(&sent));
+        let plain = Envelope::from(payload(&sent));
         // What stands there stays: a worker's payload is its own.
         let mut add = |name: &str, value: String| {
             if sent.iter().all(|(known, _)| known != name) {
@@ -281,26 +281,26 @@ impl From<Envelope> for WorkerEvent {
             }
         };
         if let Some(command_id) = &envelope.command_id {
-            if told.command_id != envelope.command_id {
+            if plain.command_id != envelope.command_id {
                 add("command_id", quoted(command_id));
             }
         }
         if let Some(worker_id) = &envelope.worker_id {
-            if told.worker_id != envelope.worker_id {
+            if plain.worker_id != envelope.worker_id {
                 add("worker_id", quoted(worker_id));
             }
         }
-        if told.step != envelope.step {
+        if plain.step != envelope.step {
             add("step", quoted(&envelope.step));
         }
-        if told.status != envelope.status {
+        if plain.status != envelope.status {
             add("status", quoted(&envelope.status));
         }
-        if told.attempts != envelope.attempts {
+        if plain.attempts != envelope.attempts {
             add("attempt", (u32::from(envelope.attempts) + 1).to_string());
         }
         if let Some(error) = &envelope.error {
-            if told.error != envelope.error {
+            if plain.error != envelope.error {
                 add("error", quoted(error));
             }
         }

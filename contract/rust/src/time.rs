@@ -101,13 +101,13 @@ fn of_zone(zone: &str) -> Option<i64> {
     (hours < 24 && minutes < 60).then_some(sign * i64::from(hours * 3600 + minutes * 60))
 }
 
-/// Gives the number that exactly so many ASCII digits are.
+/// Gives the number that exactly `length` ASCII digits are.
 fn fixed(text: &str, length: usize) -> Option<u32> {
     let is_number = text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok())?
 }
 
-/// Gives the time of seconds, or milli-, micro- or nanoseconds, told apart by their size.
+/// Gives the time of seconds, or milli-, micro- or nanoseconds, distinguished by their size.
 fn of_number(text: &str) -> Option<DateTime<Utc>> {
     let plain = json::canonical_json(text).ok()?;
     let (whole, fraction) = plain.split_once('.').unwrap_or((&plain, ""));

@@ -157,14 +157,14 @@ fn every_shape_of_an_event_becomes_the_event_of_its_bytes() {
         if let Ok(executed) = ExecutorEvent::try_from(event.clone()) {
             assert_same(&executed, Envelope::from(executed.clone()));
         }
-        let told = Envelope::from(requested);
+        let received = Envelope::from(requested);
         assert_eq!(
             (
-                told.event_id,
-                told.created_at,
-                told.execution_id,
-                told.attempts,
-                told.event_type
+                received.event_id,
+                received.created_at,
+                received.execution_id,
+                received.attempts,
+                received.event_type
             ),
             (
                 event.event_id,
@@ -174,7 +174,7 @@ fn every_shape_of_an_event_becomes_the_event_of_its_bytes() {
                 event.event_type
             )
         );
-        assert_eq!((told.step, told.status), (event.step, event.status));
+        assert_eq!((received.step, received.status), (event.step, event.status));
     }
 }
 
@@ -284,7 +284,7 @@ fn a_sink_takes_what_an_emitter_emits() {
 }
 
 #[test]
-fn every_dependency_may_be_used_and_is_no_newer_than_the_compiler_asked_for() {
+fn every_dependency_may_be_used_and_is_no_newer_than_the_declared_compiler() {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))

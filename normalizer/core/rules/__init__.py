@@ -4,6 +4,8 @@ redaction         which keys are secret
 secret_tokens     tokens with a published prefix
 secret_values     which values look like secrets, and where they end
 secret_patterns   secrets with a form of their own
+secret_commands   passwords that command lines give to a program
+secret_prose      secrets that a sentence names
 secret_text       cuts secrets out of text
 secret_members    members of lists and objects that their neighbours make secret
 names             event_type, step, worker_id, command_id, node_type

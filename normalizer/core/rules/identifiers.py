@@ -1,13 +1,14 @@
 """Resolves the ids of an event: event_id, execution_id, catalog_id and the parents' ids.
 
-Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4.
+Source: docs/spec/wire-shapes.md#i1, #i2, #i3, #i4, #k3.
 """
 
 import re
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from normalizer.core.event_types import BEGIN_CLASS, event_class
 from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import RecordRefused, Value
+from normalizer.core.wire_values import NULL, RecordRefused, Value
 from normalizer.jsontext import Number
 from normalizer.snowflake import hash_event_id, hash_text_id
 
@@ -70,6 +71,32 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
     elif sent.text:
         event.keep_extra(name)
     return None
+
+
+def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) -> int | None:
+    """Give the execution that began this one; a begin may name it in its context (#k3)."""
+    nested = event.nested
+    value = nested.payload.parent_execution_id or nested.result_context.parent_execution_id
+    if (
+        value is None
+        or event.sent.parent_execution_id is not None
+        or event_class(event_type) != BEGIN_CLASS
+    ):
+        return resolve_secondary_id(event, "parent_execution_id")
+    sent = parse_id_value(value)
+    if isinstance(sent, int):
+        return None if sent == own_id else sent
+    if sent.kind != "opaque" or hash_text_id(sent.text) == own_id:
+        return None
+    event.coerce("opaque_id", "parent_execution_id", sent.text)
+    return hash_text_id(sent.text)
+
+
+def keep_child_execution_id(event: WireEvent) -> None:
+    """Keep the execution that a result says was begun in `extra`, as it was sent (#k3)."""
+    child = event.nested.result.child_execution_id
+    if child and child != NULL:
+        event.extra.setdefault("child_execution_id", child)
 
 
 def parse_id_value(value: Value) -> int | NoId:

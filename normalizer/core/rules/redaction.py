@@ -25,25 +25,44 @@ SECRET_WHOLE_WORDS: Final = (
     *("ssh_key", "encryption_key", "decryption_key", "decrypt_key", "master_key", "signing_key"),
     *("access_key", "account_key", "subscription_key", "amz_signature", "goog_signature"),
     *("hmac_key", "aes_key", "deploy_key", "session_key", "jwt", "mnemonic", "passcode"),
-    *("seed_phrase", "recovery_phrase"),
+    *("seed_phrase", "recovery_phrase", "passwrd", "pswd", "jsessionid", "phpsessid"),
+    *("aspsessionid", "client_key", "priv_key", "shared_key", "tls_key", "ssl_key", "enc_key"),
+    *("crypt_key", "crypto_key", "unseal_key", "stripe_key"),
+    *("sendgrid_key", "openai_key", "anthropic_key", "twilio_key", "datadog_key", "dd_app_key"),
+    *(
+        "mailgun_key",
+        "algolia_key",
+        "algolia_admin_key",
+        "newrelic_key",
+        "otp_code",
+        "mfa_code",
+        "fa_code",
+        "sms_code",
+    ),
+    *("time_code", "recovery_code", "backup_code", "verification_code", "security_code"),
 )
 """Secret as whole words: `next_auth`, but neither `author` nor `tokens`."""
 
 _WHOSE: Final = (
     "db|database|sql|pg|postgres|mysql|redis|mongo|smtp|imap|mail|email|ftp|ssh|ldap|proxy|http|"
-    "web|admin|root|user|login|auth|api|app|rabbitmq|mq|amqp|vault|db_user|my|client|server"
+    "web|admin|root|user|login|auth|api|app|rabbitmq|mq|amqp|vault|db_user|my|client|server|sudo|"
+    "become|(?:key|trust)?store|key|cert|p12|pfx|wifi|wpa|vpn|svc|service"
 )
 _NUMBERS: Final = re.compile(
-    "password(?!less)|passwd|passphrase|passcode|(?:^|_)pass_(?:word|wd|phrase)|pwd(?:_|$)|(?:^|_)pin(?:_|$)"
+    "password(?!less)|passwd|passphrase|passcode|(?:^|_)pass_(?:word|wd|phrase)|pwd(?:_|$)"
+    "|(?:^|_)(?:pin|t?otp|psk|passwrd|pswd)(?:_|$)"
+    "|(?:^|_)(?:mfa|fa|sms|one_?time|recovery|backup|verification|security)_codes?(?:_|$)"
 )
 _CONTENT: Final = re.compile(
     "secret(?!ar)|api_?key|private_?key|connection_?string|access_?token"
     "|(?:token|auth|bearer|credentials?|creds)(?:_|$)"
     "|(?:^|_)(?:authori[sz]ation|pem|cert|jwt|mnemonic|(?:seed|recovery)_phrase|(?:amz|goog)_signature)(?:_|$)"
-    "|(?:^|_)(?:cookies?|pw)$"
-    f"|(?:^|(?:^|_)(?:{_WHOSE})_?)pass$"
+    "|(?:^|_)(?:cookies?|pw|(?:j|php|asp)sess(?:ion)?id)$"
+    f"|(?:^|(?:^|_)(?:{_WHOSE})_?)pass$|(?:^|_)(?:{_WHOSE})_?pw$"
     "|(?:^|_)(?:gcp|azure|ssh|encrypt(?:ion)?|decrypt(?:ion)?|master|signing|access|account"
-    "|subscription|hmac|aes|deploy|session)_?key(?:_|$)"
+    "|subscription|hmac|aes|deploy|session|auth|client|priv|(?:pre_?)?shared|tls|ssl|enc|crypto?"
+    "|unseal|stripe|sendgrid|openai|anthropic|twilio|datadog|dd_app|mailgun|algolia"
+    "|algolia_admin|newrelic)_?keys?(?:_|$)"
 )
 _LOOKALIKE_SUFFIX: Final = re.compile("_?page_?token$|_tokens_details$")
 _DESCRIBES: Final = re.compile(
@@ -51,13 +70,15 @@ _DESCRIBES: Final = re.compile(
     "|(?<!pem)_(?:name|ref|id|ids|at|on|by|count|type|kind|provider|method|policy|mode|status|state|scheme"
     "|algorithm|alg|issuer|version|arn|path|file|dir|url|uri|endpoint|length|len|size|limit|usage"
     "|expiry|expires|expires_in|expiration|ttl|age|date|time|days|seconds|enabled|required|valid"
-    "|present|exists|expired|details|format|label|rotation|reset_at))$"
+    "|present|exists|expired|details|source|format|label|rotation|reset_at))$"
 )
 """Keys that describe a secret: how many, of which kind, when, where. They never hold one."""
 _SECRET_ID: Final = re.compile("(?:^|_)secret_id$")
 """The exception: an application logs in to a vault with it."""
 
 _HUMPS: Final = re.compile("(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_ODD_CASE: Final = re.compile("[a-z][A-Z][a-z][A-Z]")
+"""Capitals that begin no words: `pAsSwOrD`."""
 _PARTS: Final = re.compile("[a-z]+|[0-9]+")
 _FOLD: Final = {ord(upper): upper.lower() for upper in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"} | {
     ord("-"): "_"
@@ -102,7 +123,8 @@ class Redaction:
             humps = _HUMPS.sub("_", key), key
             if any(self._added(_fold(spelling)) for spelling in humps):
                 return Secrecy.NUMBERS_TOO
-        words = "_".join(_PARTS.findall(_HUMPS.sub("_", key).lower()))
+        spelled = key if _ODD_CASE.search(key) else _HUMPS.sub("_", key)
+        words = "_".join(_PARTS.findall(spelled.lower()))
         if _DESCRIBES.search(words) and not _SECRET_ID.search(words):
             return Secrecy.NOTHING
         if _NUMBERS.search(words):

@@ -8,12 +8,14 @@ from itertools import pairwise
 from typing import Final
 
 from normalizer.core.rules.redaction import REDACTED, Secrecy
+from normalizer.core.rules.secret_commands import secrets_in_words
 from normalizer.core.rules.secret_text import SecretText
+from normalizer.core.rules.secret_values import is_worth
 from normalizer.jsontext import Json
 
 _NAME_KEYS: Final = frozenset(
-    "name key field param parameter variable var env header property attribute option setting k"
-    "".split()
+    "name key field param parameter variable var env header property prop attribute attr option"
+    " setting k".split()
 )
 _KIND_KEYS: Final = frozenset(("type", "id", "label", "title"))
 """Keys of form fields: their value counts only if it names a password."""
@@ -22,17 +24,25 @@ _VALUE_KEYS: Final = frozenset(
     spelled
     for key in (
         *("value", "val", "v", "values", "default", "content", "data", "text", "default_value"),
-        *("current_value", "new_value", "old_value", "string_value"),
+        *("current_value", "new_value", "old_value", "string_value", "old", "new", "from", "to"),
+        *("before", "after", "previous", "current"),
     )
     for camel in (key.title().replace("_", ""),)
     for spelled in (key, key.upper(), camel, camel[0].lower() + camel[1:])
 )
 _NONE: Final[frozenset[str]] = frozenset()
-_HOLDS_PAIR: Final = _VALUE_KEYS | {"kty"}
-_PASSWORD_OPTIONS: Final = {"sshpass": ("-p",), "login": ("-p",), "redis-cli": ("-a",)}
-_USER_OPTIONS: Final = ("-u", "-U", "--user", "--proxy-user")
-_GLUED: Final = ("mysql", "mariadb")
-"""Programs that read a password after `-p` without a blank."""
+_KUBERNETES_SECRETS: Final = frozenset(("data", "stringData"))
+_SAYS_SECRET: Final = (
+    "secret",
+    "sensitive",
+    "isSecret",
+    "is_secret",
+    "isSensitive",
+    "is_sensitive",
+)
+_ENDS_OF_NAMES: Final = ("Name", "Key", "_name", "_key")
+_LONGEST_COMMAND: Final = 1000
+"""Of a longer list only options that name what they hold are looked at."""
 
 
 class SecretMembers:
@@ -43,38 +53,49 @@ class SecretMembers:
 
     def keys(self, tree: dict[str, Json]) -> frozenset[str]:
         """Give the keys of secret values: `value` in {"name": "DB_PASSWORD", "value": x}."""
-        if _HOLDS_PAIR.isdisjoint(tree):
-            return _NONE  # nearly always
+        if len(tree) < 2:
+            return _NONE
         if "kty" in tree:
             return _JWK_SECRETS
+        if tree.get("kind") == "Secret":
+            return _KUBERNETES_SECRETS
+        has_value = not _VALUE_KEYS.isdisjoint(tree)
+        if has_value and any(tree.get(flag) is True for flag in _SAYS_SECRET):
+            return _VALUE_KEYS
         for key, name in tree.items():
-            if isinstance(name, str) and self._names_secret(key.lower(), name):
+            if not isinstance(name, str):
+                continue
+            if has_value and self._names_secret(key.lower(), name, tree):
                 return _VALUE_KEYS
+            if (
+                key.endswith(_ENDS_OF_NAMES)
+                and (value_keys := _value_keys(key) & tree.keys())
+                and self._text.secrecy(name) is not Secrecy.NOTHING
+            ):
+                return value_keys
         return _NONE
 
-    def _names_secret(self, key: str, name: str) -> bool:
-        if key in _NAME_KEYS:
+    def _names_secret(self, key: str, name: str, tree: dict[str, Json]) -> bool:
+        if key in _NAME_KEYS or (key == "path" and "op" in tree):
             return self._text.secrecy(name) is not Secrecy.NOTHING
         return key in _KIND_KEYS and self._text.secrecy(name) is Secrecy.NUMBERS_TOO
 
     def items(self, items: list[Json]) -> Iterator[tuple[int, str]]:
         """Give the index and the replacement of each secret item; the list begins with text."""
         words = [item if type(item) is str else "" for item in items]
-        if any(word.startswith("-") for word in words):
-            yield from self._arguments(words)
-        elif len(words) == 2 and self._text.hides_plainly(*words):
+        if len(words) == 2 and self._text.hides_plainly(*words):
             yield 1, REDACTED
-
-    def _arguments(self, words: list[str]) -> Iterator[tuple[int, str]]:
-        programs = {word.rpartition("/")[2] for word in words[:3]}
-        options = {o for program in programs for o in _PASSWORD_OPTIONS.get(program, ())}
-        is_glued = any(program.startswith(_GLUED) for program in programs)
+        for at, start, end in secrets_in_words(words[:_LONGEST_COMMAND], self._text.hides_plainly):
+            if is_worth(words[at][start:end], loose=True):
+                yield at, f"{words[at][:start]}{REDACTED}{words[at][end:]}"
         for at, (option, value) in enumerate(pairwise(words), 1):
-            if is_glued and value.startswith("-p") and len(value) > len("-p"):
-                yield at, f"-p{REDACTED}"
-            elif not option.startswith("-") or not value or value.startswith("-"):
+            if not option.startswith("-") or not value or value.startswith("-"):
                 continue
-            elif option in options or ("=" not in option and self._text.hides(option, value)):
+            if "=" not in option and self._text.hides(option, value):
                 yield at, REDACTED
-            elif option in _USER_OPTIONS and "curl" in programs and ":" in value:
-                yield at, f"{value.partition(':')[0]}:{REDACTED}"
+
+
+def _value_keys(name_key: str) -> frozenset[str]:
+    """Give the keys beside which `name_key` is a name: `envValue` beside `envName`."""
+    stem = name_key[: -len("Name")] if name_key.endswith("ame") else name_key[: -len("Key")]
+    return frozenset((f"{stem}value", f"{stem}Value"))

@@ -4,6 +4,7 @@ Each rule gives the text without its secrets, in time proportional to the text.
 """
 
 import re
+from collections.abc import Callable
 from typing import Final
 
 from normalizer.core.rules.redaction import REDACTED
@@ -32,9 +33,23 @@ _PEM: Final = re.compile(
 _JWT: Final = re.compile(r"(?<![\w-])eyJ[\w-]*+\.[\w-]*+\.[\w.-]*+", re.ASCII)
 _JWT_LONGER_THAN: Final = 50
 _QUOTED_NEXT: Final = re.compile(
-    r"(?i)(?<![\w.])(?:(?P<name>pass(?:word|wd|phrase)|pwd)(?:\s+for\s+\S{1,100})?"
-    r"|identified\s+(?:with\s+\S{1,100}\s+)?by|requirepass|login\s+\S{1,100}\s+password)"
+    r"(?i)(?<![\w.])(?:(?P<name>pass(?:word|wd|phrase)|pwd)(?:\s+for\s+\S{1,100}(?=\s*[=(]))?"
+    r"|identified\s+(?:with\s+\S{1,100}\s+)?by|requirepass|masterauth"
+    r"|login\s+\S{1,100}\s+password)"
     r"(?:\s*[=(]\s*|\s+(?:(?:to|as|is)\s+)?)(?=\S)"
+    r"|(?i:http\w{0,10}auth)\(\s*[\"'][^\"']{0,100}[\"']\s*,\s*(?=[\"'])"
+)
+_INSERT: Final = re.compile(
+    r"""(?i)\binsert\s+into\s+[\w."`\[\]\\]{1,200}\s*\((?P<columns>[^()]{1,2000})\)\s*values\s*(?=\()"""
+)
+_FORM_FIELD: Final = re.compile(
+    r"""(?i)\bname=["'](?P<name>[^"'\r\n]{1,100})["'][^\r\n]{0,200}\r?\n(?:[\w-]{1,50}:[^\r\n]{0,200}\r?\n){0,5}"""
+    r"""\r?\n(?P<value>[^\r\n]+)"""
+)
+"""A field of a form in parts: its header, an empty line, its value."""
+_ROW: Final = re.compile(r"""\s*,?\s*\((?P<values>(?:'(?:[^']|'')*+'|[^'()]|\([^()]*+\))*+)\)""")
+_VALUE: Final = re.compile(
+    r"""\s*(?:'(?P<value>(?:[^']|'')*+)'|(?:[^',()]|\([^()]*+\))*+)[^,]*+,?"""
 )
 _SIGNATURE: Final = re.compile(
     r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
@@ -47,15 +62,9 @@ _COOKIES: Final = re.compile(
 _CREDENTIAL: Final = re.compile(
     r"(?i)(?<![\w])(?P<scheme>bearer|basic)\s+(?P<value>[a-z0-9+/._~-]{8,}+=*+)(?![\w=!])", re.ASCII
 )
-_COMMAND: Final = re.compile(
+_ADDRESS: Final = re.compile(
     r"""
-    \b(?:mysql|mariadb)[\w\-]{0,20}\s[^\n|;]{0,300}?(?<=\s)-p(?=\S)
-    | \b(?:sshpass|login)\s[^\n|;]{0,300}?(?<=\s)-p\s?
-    | \bredis-cli\s[^\n|;]{0,300}?(?<=\s)-a\s+
-    | \bcurl\s[^\n|;]{0,300}?(?<=\s)(?:-[A-Za-z]{0,6}[uU]|--user|--proxy-user)
-      [\s=]?\s*["']?[^\s:"']{0,100}:
-    | \bcurl\s[^\n|;]{0,300}?(?<=\s)(?:-b|--cookie)[\s=]?\s*["']?[\w.\-]{1,100}=
-    | :(?<=\w:)(?=[^\s@:]{1,200}@(?:tcp|unix)\()
+    :(?<=\w:)(?=[^\s@:]{1,200}@(?:tcp|unix)\()
     | :thin:[^\s/:@"']{1,100}/(?=[^\s/@"']+@)
     """,
     re.VERBOSE,
@@ -129,14 +138,37 @@ def cut_statements(text: str) -> str:
     return cuts.text()
 
 
-def cut_commands(text: str) -> str:
-    """Cut passwords after options that only some programs have."""
+def cut_inserted(text: str, is_secret: Callable[[str], bool]) -> str:
+    """Cut the values of secret columns in `insert into t (a, password) values ('x', 'y')`."""
     cuts = Cuts(text)
-    for match in _COMMAND.finditer(text):
-        if match[0].startswith(":"):
-            cuts.add(match.end(), end_of(_UP_TO_AT, text, match.end()))
-        else:
-            cut_next(cuts, match.end())
+    for insert in _INSERT.finditer(text):
+        columns = [is_secret(column) for column in insert["columns"].split(",")]
+        row = _ROW.match(text, insert.end()) if any(columns) else None
+        while row:
+            at = row.start("values")
+            for hides in columns:
+                value = _VALUE.match(text, at, row.end("values"))
+                if value and hides and value["value"]:
+                    cuts.add(*value.span("value"))
+                at = value.end() if value else at
+            row = _ROW.match(text, row.end())
+    return cuts.text()
+
+
+def cut_form_fields(text: str, is_secret: Callable[[str], bool]) -> str:
+    """Cut the value of a secret field in a form that is sent in parts."""
+    cuts = Cuts(text)
+    for field in _FORM_FIELD.finditer(text):
+        if is_secret(field["name"]):
+            cuts.add(*field.span("value"))
+    return cuts.text()
+
+
+def cut_addresses(text: str) -> str:
+    """Cut the password in `user:x@tcp(host)` and in Oracle's `thin:user/x@host`."""
+    cuts = Cuts(text)
+    for match in _ADDRESS.finditer(text):
+        cuts.add(match.end(), end_of(_UP_TO_AT, text, match.end()))
     return cuts.text()
 
 

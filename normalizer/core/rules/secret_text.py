@@ -8,20 +8,23 @@ Source: docs/spec/wire-shapes.md#r3, #r7.
 
 import re
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from typing import Final
 
 from normalizer.core.rules.redaction import Secrecy
+from normalizer.core.rules.secret_commands import COMMAND_SIGNS, cut_commands
 from normalizer.core.rules.secret_patterns import (
-    cut_commands,
+    cut_addresses,
     cut_cookies,
     cut_credentials,
+    cut_form_fields,
+    cut_inserted,
     cut_private_keys,
     cut_signatures,
     cut_statements,
     cut_tokens,
     cut_urls,
 )
+from normalizer.core.rules.secret_prose import SECOND_WORDS, cut_said
 from normalizer.core.rules.secret_values import (
     BARE,
     LONGEST_PLACEHOLDER,
@@ -31,7 +34,6 @@ from normalizer.core.rules.secret_values import (
     is_harmless_word,
     is_word,
     is_worth,
-    looks_generated,
     quoted_at,
 )
 
@@ -43,13 +45,12 @@ SIGNS: Final = (
         "privatelines",
         "identifiedby",
         "requirepass",
-        "sshpass",
-        "rediscli",
         "sig=",
         ":thin:",
         "kty",
     ),
-    *("signature=", "pass.word", "pass.phrase", "api.key", "private.key", "connection.string"),
+    *COMMAND_SIGNS,
+    *("signature=", "pass.word", "pass.phrase"),
 )
 """Further signs that the rules here search for, in the spelling of the prefilter."""
 _PIECE_CHARS: Final = 1 << 13
@@ -58,33 +59,34 @@ _INVISIBLE: Final = "\u00ad\u200b-\u200f\u2060\ufeff"
 _NAME: Final = rf"[\w.\-{_INVISIBLE}]"
 _NAMED: Final = re.compile(
     rf"""
-    (?<!{_NAME})(?:(?P<before>[A-Za-z]{{2,12}})\ )?(?P<name>{_NAME}++)
+    (?<!{_NAME})(?:(?P<before>[A-Za-z][A-Za-z\-]{{1,15}})\ )?(?!(?:is|was)\b)(?P<name>{_NAME}++)
     (?:
-        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}
+        [\\"'`\])]{{0,8}}\s{{0,4}}(?P<sign>=>|(?<=-)>|:=|={{1,3}}|:(?!//)|%3[dD])\s{{0,4}}(?:[|>][+-]?\s{{1,20}})?
         | \s+(?P<verb>is|was):?\s+
     )
     """,
     re.VERBOSE,
 )
 """A name and the sign after it. The match ends before the value, which may hold another name."""
-_SECOND_WORDS: Final = ("key", "string", "word", "phrase", "wd")
-"""Words that mean a secret only with the word before them: `api key`."""
 _WITH_BLANKS: Final = re.compile(r"""[^;"'\n=]+(?=;\s{0,4}[A-Za-z][\w ]{0,40}=)""")
 """A value of a connection string: up to the semicolon, because it may hold blanks."""
-_BRACKETS: Final = re.compile(r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\{(?=\s*\\*["'])[^\[\]{}]++\}""")
+_BRACKETS: Final = re.compile(
+    r"""\[(?=\s*\\*["'])[^\[\]{}]++\]|\((?=\s*\\*["'])[^(){}]++\)|\{(?=\s*\\*["'])[^\[\]{}]++\}"""
+)
 """A list or an object that holds text, without nested ones."""
 _OPTION: Final = re.compile(
     r"-(?<!\w-)(?<!\w--)(?<!---)(?P<name>[A-Za-z][\w\-]*+)[\"']?,?\s+(?=[^\s\-])"
 )
-_ELEMENT: Final = re.compile(r"<(?P<name>[\w.:\-]++)(?:\s[^<>]*+)?>(?P<value>[^<>]++)</")
+_ELEMENT: Final = re.compile(
+    r"""<(?P<name>[\w.:\-]++)(?P<attributes>\s[^<>]*+)?>(?P<value>[^<>]++)</"""
+    r"""|<(?P<tag>[\w.:\-]++)\s(?:[^<>]*?\s)?value=["'](?P<attribute>[^<>"']++)"""
+)
+_NAMES_ELEMENT: Final = re.compile(r"""\s(?:name|key|id)=["'](?P<name>[^<>"']++)""")
 _PAIR: Final = re.compile(
-    r"""(?i)(?<!\w)(?:name|key|id)[\\"']{0,8}\s{0,4}[:=]\s{0,4}[\\"']{0,8}"""
+    r"""(?i)(?<!\w)(?:name|key|id|(?P<type>type))[\\"']{0,8}\s{0,4}[:=]\s{0,4}[\\"']{0,8}"""
     r"""(?P<name>[\w.\- ]{1,100}+)"""
     r"""[\\"']{0,8}\s{0,4},?\s{0,80}[\\"']{0,8}value[\\"']{0,8}\s{0,4}[:=]\s{0,4}"""
 )
-_GENERATED: Final = re.compile(r"(?<![\w/.:@\-])[A-Za-z0-9+_~=][A-Za-z0-9+/_~=\-]{11,}+", re.ASCII)
-_WORDS_BEFORE: Final = re.compile(r"[\w.\-]+")
-_CHARS_BEFORE: Final = 60
 _AUTHORIZATION: Final = re.compile(r"(?i)auth(?:ori[sz]ation)?\Z")
 _SCHEME: Final = re.compile(
     r"(?i)(?:(?P<all>digest|oauth|signature|hmac|aws4-hmac-sha256|sharedkey)|[a-z][\w\-]{1,30})\s+(?=\S)"
@@ -115,28 +117,18 @@ class SecretText:
             (cut_tokens, ()),
             (cut_urls, ("://",)),
             (cut_cookies, ("cookie",)),
-            (self._cut_named, ("=", ":", " is ", " was ", "%3d")),
+            (self._cut_named, ("=", ":", "->", " is ", " was ", "%3d")),
             (self._cut_options, ("-",)),
-            (cut_statements, ("pass", "pwd", "identified")),
-            (
-                cut_commands,
-                (
-                    "mysql",
-                    "mariadb",
-                    "sshpass",
-                    "login",
-                    "redis-cli",
-                    "curl",
-                    ":thin:",
-                    "@tcp(",
-                    "@unix(",
-                ),
-            ),
-            (self._cut_elements, ("</",)),
+            (cut_statements, ("pass", "pwd", "identified", "masterauth", "auth(")),
+            (cut_addresses, (":thin:", "@tcp(", "@unix(")),
+            (self._cut_commands, ()),
+            (self._cut_elements, ("</", "<")),
             (self._cut_pairs, ("value",)),
+            (self._cut_inserted, ("insert",)),
+            (self._cut_form_fields, ("form-data",)),
             (cut_signatures, ("sig=", "signature=")),
             (cut_credentials, ("bearer", "basic")),
-            (self._cut_generated, ()),
+            (self._cut_said, ()),
         )
 
     def may_hold_secret(self, text: str) -> bool:
@@ -186,7 +178,7 @@ class SecretText:
                 continue
             name, before = match["name"], match["before"]
             secrecy = self.secrecy(name)
-            if before and name.lower() in _SECOND_WORDS:
+            if before and name.lower() in SECOND_WORDS:
                 secrecy = self.secrecy(f"{before} {name}")
             if secrecy is not Secrecy.NOTHING:
                 self._cut_value(cuts, match, secrecy)
@@ -204,7 +196,7 @@ class SecretText:
                 start = scheme.end()
             if is_worth(text[start:end], quoted=True):
                 cuts.add(start, end)
-        elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme):
+        elif is_authorization and (scheme := _SCHEME.match(text, at)) and _is_scheme(scheme, match):
             at = scheme.end()
             end = end_of(_REST_OF_LINE if scheme["all"] else BARE, text, at)
             if is_worth(text[at:end]):
@@ -219,36 +211,40 @@ class SecretText:
                 cut_next(cuts, match.end())
         return cuts.text()
 
+    def _cut_commands(self, text: str) -> str:
+        return cut_commands(text, self.hides_plainly)
+
     def _cut_elements(self, text: str) -> str:
         cuts = Cuts(text)
         for match in _ELEMENT.finditer(text):
-            secrecy, value = self.secrecy(match["name"]), match["value"]
-            if secrecy is not Secrecy.NOTHING and is_worth(value.strip(), quoted=True):
-                cuts.add(match.start("value"), match.end("value"))
+            group = "value" if match["name"] else "attribute"
+            named = _NAMES_ELEMENT.search(match["attributes"] or "")
+            names = (match["name"] or match["tag"], *((named["name"],) if named else ()))
+            is_secret = any(self.secrecy(name) is not Secrecy.NOTHING for name in names)
+            if is_secret and is_worth(match[group].strip(), quoted=True):
+                cuts.add(*match.span(group))
         return cuts.text()
 
     def _cut_pairs(self, text: str) -> str:
         """Cut x in `name: DB_PASSWORD, value: x`, in any notation."""
         cuts = Cuts(text)
         for match in _PAIR.finditer(text):
-            if self.secrecy(match["name"]) is not Secrecy.NOTHING:
+            secrecy = self.secrecy(match["name"])
+            if secrecy is Secrecy.NUMBERS_TOO or (secrecy is Secrecy.CONTENT and not match["type"]):
                 cut_next(cuts, match.end())
         return cuts.text()
 
-    def _cut_generated(self, text: str) -> str:
-        """Cut what looks generated, if one of the three words before names a secret."""
-        cuts = Cuts(text)
-        for match in _GENERATED.finditer(text):
-            if not looks_generated(match[0]):
-                continue
-            near = _WORDS_BEFORE.findall(
-                text[max(0, match.start() - _CHARS_BEFORE) : match.start()]
-            )
-            words = near[-3:]
-            pairs = [f"{a} {b}" for a, b in pairwise(near[-4:]) if b.lower() in _SECOND_WORDS]
-            if any(self.secrecy(name) is not Secrecy.NOTHING for name in (*words, *pairs)):
-                cuts.add(*match.span())
-        return cuts.text()
+    def _cut_inserted(self, text: str) -> str:
+        return cut_inserted(text, self._is_secret)
+
+    def _cut_form_fields(self, text: str) -> str:
+        return cut_form_fields(text, self._is_secret)
+
+    def _is_secret(self, name: str) -> bool:
+        return self.secrecy(name) is not Secrecy.NOTHING
+
+    def _cut_said(self, text: str) -> str:
+        return cut_said(text, self.secrecy)
 
 
 def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
@@ -275,10 +271,12 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
         cuts.add(at, at + len(value))
 
 
-def _is_scheme(scheme: re.Match[str]) -> bool:
+def _is_scheme(scheme: re.Match[str], named: re.Match[str]) -> bool:
     """Tell whether the first word of an Authorization header is its scheme."""
     word = scheme[0].strip().lower()
-    return scheme["all"] is not None or word in _SCHEMES or not is_harmless_word(word)
+    if scheme["all"] is not None or word in _SCHEMES:
+        return True
+    return named["sign"] == ":" and not is_harmless_word(word)
 
 
 def _pieces(text: str) -> Iterator[str]:

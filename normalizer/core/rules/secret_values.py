@@ -41,7 +41,9 @@ _HARMLESS_WORDS: Final = frozenset(
     object error ok success valid changed reset updated revoked rotated rejected refused accepted
     too password token secret key default enabled disabled found basic bearer digest oauth oauth2
     jwt iam ldap kerberos x509 self anonymous option flag argument file env prompt identifier field
-    mismatch authentication unauthorized forbidden passed skipped pending unset set""".split()
+    successful succeeded progress method session user users sha1 sha256 sha512 md5 bcrypt argon2
+    argon2id pbkdf2 scrypt base64 utf8 mismatch authentication unauthorized forbidden passed skipped
+    pending unset set""".split()
 )
 _WORD: Final = re.compile(r"[A-Za-z]?[a-z]+(?:[-/._][a-z]+)*\Z|[A-Z]{1,20}\Z")
 _ODD: Final = re.compile(r"(?i)([bcdfgjkpqvxz])(?!\1|(?<=c)k)(?=[bcdfgjkpqvxz])")

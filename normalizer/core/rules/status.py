@@ -40,6 +40,7 @@ _OUTCOMES: Final = {
     }.items()
     for word in words.split()
 }
+"""Every word for one of the four outcomes, with the outcome: a new word goes here."""
 _CALL_OUTCOMES: Final = _in_both_cases(
     _OUTCOMES | dict.fromkeys(("NOOP", "BREAK", "PARTIAL"), "COMPLETED")
 )
@@ -51,6 +52,7 @@ _OTHER_WORDS: Final = _in_both_cases(
     | {"INITIALIZED": "INITIALIZED"}
     | dict.fromkeys(("IN_PROGRESS", "PROGRESS"), "RUNNING")
 )
+"""The words of all events but finished calls; any other word is kept, in upper case."""
 _FAILED_PREFIX: Final = "FAILED_"
 _FAILURES: Final = frozenset(("FAILED", "ERROR", "CANCELLED"))
 _NESTED_ENDINGS: Final = frozenset(("COMPLETED", "FAILED", "CANCELLED"))

@@ -9,7 +9,7 @@ from decimal import Context, Decimal
 from typing import Final, Literal, TypeAlias
 
 from normalizer.core.wire_event import WireEvent
-from normalizer.core.wire_values import Value
+from normalizer.core.wire_values import RecordRefused, Value
 from normalizer.jsontext import MAX_DIGITS, MAX_EXPONENT
 from normalizer.snowflake import decode
 
@@ -63,7 +63,10 @@ def recorded_at(recorded_ms: int | None) -> datetime | None:
 def resolve_created_at(
     event: WireEvent, event_id: int | None, recorded: datetime | None, *, in_log: bool
 ) -> CreatedAt:
-    """Give the producer's time, else the time inside the producer's id, else the log's."""
+    """Give the producer's time, else the time inside the producer's id, else the log's.
+
+    Raises RecordRefused if an event in a log has none of them.
+    """
     latest = LATEST if recorded is None else recorded + ONE_DAY
     declared = _declared(event, latest)
     if declared is not None:
@@ -71,7 +74,13 @@ def resolve_created_at(
     in_id = None if event_id is None else _time_in(event_id, recorded, latest)
     if in_id is not None:
         return in_id, 1
-    return (recorded if in_log else None), 0
+    if not in_log:
+        return None, 0
+    if recorded is None:
+        raise RecordRefused(
+            "missing_time", "created_at: expected a time, got none, and the log has none"
+        )
+    return recorded, 0
 
 
 def parse_time(value: Value) -> datetime | None:

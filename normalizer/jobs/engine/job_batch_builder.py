@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.core.batch import Batch, Item, PartitionBatch, offset_after
 from normalizer.errors import FatalError
 from normalizer.jobs.sources.source import PartKey, SourcePage
 
@@ -19,10 +19,7 @@ def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
 
 def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
     """Return a page of that many records, with the holes before the next one, and the rest."""
-    boundary = page.from_offset + records
-    for first, after in page.holes:
-        if first <= boundary:
-            boundary += after - first
+    boundary = offset_after(records, page.from_offset, page.holes)
     piece = msgspec.structs.replace(
         page,
         next_offset=boundary,

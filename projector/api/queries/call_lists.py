@@ -22,6 +22,8 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     execution: Ids | None = None
     command: Texts | None = None
     error_class: Texts | None = None
+    version: Texts | None = None
+    parent: Ids | None = None
     failed: (
         Annotated[
             Literal["true", "false"],
@@ -81,6 +83,8 @@ _CALLS = Statement(f"""
     and      (:execution::bigint[] is null or call.execution_id = any(:execution))
     and      (:command::text[] is null or call.command_id = any(:command))
     and      (:error_class::text[] is null or call.error_class = any(:error_class))
+    and      (:version::text[] is null or call.version = any(:version))
+    and      (:parent::bigint[] is null or call.parent_execution_id = any(:parent))
     and      (
                  :failed::text is null
                  or (call.status in ('FAILED', 'ERROR', 'CANCELLED')) = (:failed = 'true')

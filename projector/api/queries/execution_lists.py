@@ -16,6 +16,8 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     status: Texts | None = None
     execution: Ids | None = None
     parent: Ids | None = None
+    command: Texts | None = None
+    error_class: Texts | None = None
 
 
 class ExecutionRow(ApiRow, frozen=True, kw_only=True):
@@ -56,6 +58,21 @@ _EXECUTIONS = Statement(f"""
     and      (:status::text[] is null or status = any(:status))
     and      (:parent::bigint[] is null or executions.parent_execution_id = any(:parent))
     and      (:execution::bigint[] is null or execution_id = any(:execution))
+    and      (
+                 :command::text[] is null
+                 or execution_id in (
+                     select execution_id from projector.calls where command_id = any(:command)
+                 )
+             )
+    and      (
+                 :error_class::text[] is null
+                 or exists (
+                     select
+                     from   projector.calls as call
+                     where  call.execution_id = executions.execution_id
+                     and    call.error_class = any(:error_class)
+                 )
+             )
     and      (
                  :after_at::timestamptz is null
                  or (hour, first_at, executions.execution_id)

@@ -46,7 +46,7 @@ async def looking(
     answers_fail: bool = False,
     visit: bool = True,
 ) -> AsyncIterator[Page]:
-    """A page of its own context; at the end no error was logged and no other host asked."""
+    """A page of its own context; at the end no error was logged and no other host was called."""
     context = await browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
@@ -69,7 +69,7 @@ async def looking(
         lambda request: (
             None
             if urlsplit(request.url).netloc == home or request.url.startswith("data:")
-            else trouble.append(f"asked {request.url}")
+            else trouble.append(f"requested {request.url}")
         ),
     )
     if visit:
@@ -79,7 +79,7 @@ async def looking(
     assert trouble == []
 
 
-async def settled(page: Page) -> None:
+async def fully_drawn(page: Page) -> None:
     """Every panel has its figures, every chart is drawn, and the filters have their choices."""
     await page.wait_for_function(
         """() => {

@@ -66,7 +66,7 @@ async def platform(stack: Stack) -> AsyncIterator[Platform]:
         seeds = iter(range(1, 100))
 
         async def play(minutes: int, *, rate: float = 2.0) -> None:
-            """So many minutes of traffic until now, and until it is in the database."""
+            """Play this many minutes of traffic up to now, and wait until it is in the database."""
             start_us = now_us() - minutes * _MINUTE_US
             mix = Mix(start_us=start_us, rate=rate, in_flight=round(rate * 6) + 1, stuck=0.04)
             traffic = SimulatorRun(mix=mix, seed=next(seeds), events=round(minutes * 60 * rate))

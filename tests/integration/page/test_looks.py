@@ -1,6 +1,6 @@
 """Readable by everybody: axe-core in both themes and sizes; and pictures, to be looked at.
 
-PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the README's anew.
+PICTURES=docs/pictures pytest tests/integration/page/test_looks.py takes the README's again.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Browser
 
 from bench.history import make_history
-from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, looking, serving, settled
+from tests.integration.page.browsing import DESK, PHONE, Scheme, axe, fully_drawn, looking, serving
 from tests.integration.page.conftest import Platform
 from tests.support.stack import Database
 
@@ -31,7 +31,7 @@ async def test_axe_finds_nothing_and_a_picture_is_taken(
     async with looking(browser, platform.url, size=_SIZES[size], scheme=scheme) as page:
         if size == "desk":
             await platform.play(3)
-        await settled(page)
+        await fully_drawn(page)
         assert await axe(page) == []
         picture = await page.screenshot(
             path=folder / f"dashboard-{size}-{scheme}.png",
@@ -55,7 +55,7 @@ async def test_the_theme_can_be_chosen_and_is_remembered(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url, scheme="light") as page:
-        await settled(page)
+        await fully_drawn(page)
         light = await page.evaluate("getComputedStyle(document.body).backgroundColor")
 
         await page.click("#theme")
@@ -83,7 +83,7 @@ async def test_figures_of_many_digits_stay_in_their_panels(
     browser: Browser, busy: str, size: str
 ) -> None:
     async with looking(browser, f"{busy}/?last=30d", size=_SIZES[size]) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         outside = await page.evaluate(_OUTSIDE)
 

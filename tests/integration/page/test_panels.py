@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import cells, looking, settled, texts
+from tests.integration.page.browsing import cells, fully_drawn, looking, texts
 from tests.integration.page.conftest import Platform
 from tests.support.service_runs import until
 
@@ -280,7 +280,7 @@ async def unfolded(page: Page) -> None:
 
 
 async def agrees(panel: str, page: Page, platform: Platform) -> Shown:
-    """Wait until page and SQL say the same, which both are asked for again and again."""
+    """Wait until the page and SQL show the same rows; both are read again at each look."""
     last: list[tuple[Shown, Shown]] = []
 
     async def same() -> bool:
@@ -305,7 +305,7 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
         await page.evaluate("window.never = 'reloaded'")
         before = {panel: await agrees(panel, page, platform) for panel in PANELS}
 
@@ -320,7 +320,7 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
 
 async def test_every_chart_draws_what_its_table_says(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         begun, bars = await page.evaluate(
             """() => {
@@ -341,7 +341,7 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
 
 async def test_a_job_has_a_panel_once_there_is_one(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
         assert await page.locator("#jobs").count() == 0
 
         await platform.connection.execute(

@@ -9,14 +9,14 @@ from typing import Final
 import pytest
 from playwright.async_api import Browser, Route
 
-from tests.integration.page.browsing import looking, serving, settled
+from tests.integration.page.browsing import fully_drawn, looking, serving
 from tests.integration.page.conftest import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
 from tests.support.waiting import until
 
-_ALL_ASKED_MS: Final = 40_000
-"""By then each question was asked again: some wait 15 seconds, and an answer may take its time."""
+_ALL_POLLED_MS: Final = 40_000
+"""By then the page has polled every path again: some wait 15 seconds, and answers take time."""
 _TOKEN: Final = "a-token-that-only-this-test-knows"
 
 
@@ -28,7 +28,7 @@ async def empty(database: Database) -> AsyncIterator[str]:
 
 async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: str) -> None:
     async with looking(browser, empty) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         said = await page.evaluate(
             "() => [...document.querySelectorAll('.panel .body')].map((body) => body.textContent)"
@@ -47,13 +47,13 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
     async with contextlib.AsyncExitStack() as reachable:
         proxy = await reachable.enter_async_context(Proxy(platform.database.url))
         async with serving(proxy.url) as url, looking(browser, url, answers_fail=True) as page:
-            await settled(page)
+            await fully_drawn(page)
             figures = await page.inner_text("#errors table")
 
             await reachable.aclose()
 
             await page.wait_for_selector(
-                "#banner >> text=The database has not answered for", timeout=_ALL_ASKED_MS
+                "#banner >> text=The database has not answered for", timeout=_ALL_POLLED_MS
             )
             assert "figures are of" in await page.inner_text("#banner")
             assert await page.locator(".panel[data-state=bad]").count() == 11
@@ -63,11 +63,11 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
 
 async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, answers_fail=True) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.context.set_offline(offline=True)
         await page.wait_for_selector(
-            "#banner >> text=The server has not answered for", timeout=_ALL_ASKED_MS
+            "#banner >> text=The server has not answered for", timeout=_ALL_POLLED_MS
         )
 
         await page.context.set_offline(offline=False)
@@ -90,30 +90,30 @@ async def test_a_late_answer_is_awaited_aloud(browser: Browser, platform: Platfo
         said.set()
         # The others are there meanwhile.
         assert await page.get_attribute("#first", "aria-busy") == "false"
-        await settled(page)
+        await fully_drawn(page)
         await page.unroute_all(behavior="ignoreErrors")
 
 
-async def test_what_adds_up_many_days_is_asked_less_often(
+async def test_what_adds_up_many_days_is_polled_less_often(
     browser: Browser, platform: Platform
 ) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     async def noted(route: Route) -> None:
-        asked.append(route.request.url.partition("/api/v1/")[2].partition("?")[0])
+        requested.append(route.request.url.partition("/api/v1/")[2].partition("?")[0])
         await route.continue_()
 
     async with looking(browser, platform.url, visit=False) as page:
         await page.route("**/api/v1/*", noted)
         await page.goto(f"{platform.url}/?last=30d")
-        await until(partial(_times, asked, "stuck-executions"), is_so=lambda times: times == 3)
+        await until(partial(_times, requested, "stuck-executions"), is_so=lambda times: times == 3)
 
-        assert asked.count("error-rate-by-attempt") == 1
+        assert requested.count("error-rate-by-attempt") == 1
         await page.unroute_all(behavior="ignoreErrors")
 
 
-async def _times(asked: list[str], name: str) -> int:
-    return asked.count(name)
+async def _times(requested: list[str], name: str) -> int:
+    return requested.count(name)
 
 
 async def test_a_question_that_fails_is_no_zero(browser: Browser, platform: Platform) -> None:
@@ -133,7 +133,7 @@ async def test_a_question_that_fails_is_no_zero(browser: Browser, platform: Plat
         assert "(1 of " in await page.inner_text("#banner")
 
 
-async def test_a_token_is_asked_for_and_used(browser: Browser, platform: Platform) -> None:
+async def test_a_token_is_requested_and_used(browser: Browser, platform: Platform) -> None:
     async with (
         serving(platform.database.url, PROJECTOR_TOKEN=_TOKEN) as url,
         looking(browser, url, answers_fail=True) as page,
@@ -143,6 +143,6 @@ async def test_a_token_is_asked_for_and_used(browser: Browser, platform: Platfor
         await page.fill("#token-value", _TOKEN)
         await page.keyboard.press("Enter")
 
-        await settled(page)
+        await fully_drawn(page)
         assert _TOKEN not in page.url
         assert await page.inner_text("#banner") == ""

@@ -5,7 +5,7 @@ from typing import Final
 
 from playwright.async_api import Browser, Page
 
-from tests.integration.page.browsing import PHONE, looking, settled, texts
+from tests.integration.page.browsing import PHONE, fully_drawn, looking, texts
 from tests.integration.page.conftest import Platform
 
 _RED: Final = '#errors td[data-heat="4"]:not([data-few]) a, #errors td[data-heat="3"] a'
@@ -22,7 +22,7 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.locator(_RED).nth(1).click()
         await page.wait_for_selector(".calls .error:not(.none)")
@@ -30,11 +30,11 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
         call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
         error = await call.locator(".error").inner_text()
         execution = await call.locator("a.id").inner_text()
-        told = await platform.connection.fetch(
+        failed = await platform.connection.fetch(
             "select error from projector.calls where execution_id = $1 and status <> 'COMPLETED'",
             int(execution),
         )
-        assert error in {row["error"] for row in told}
+        assert error in {row["error"] for row in failed}
 
         await call.locator("a.id").click()
         await page.wait_for_selector("#as-sent pre")
@@ -81,17 +81,17 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
         assert marks == listed == events
 
 
-async def test_filters_are_in_the_address_and_whoever_gets_it_sees_the_same(
+async def test_filters_are_in_the_address_and_its_next_reader_sees_the_same(
     browser: Browser, platform: Platform
 ) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
         step = await page.locator("#errors tbody tr:nth-child(2) th").inner_text()
 
         await page.select_option("select[name=step]", step)
         await page.select_option("select[name=attempts]", "0")
         await page.click("nav.windows >> text=6h")
-        await settled(page)
+        await fully_drawn(page)
 
         assert re.search(r"\?last=6h&step=[^&]+&attempts=0$", page.url)
         cell = "#errors tbody tr:nth-child(2)"
@@ -100,21 +100,21 @@ async def test_filters_are_in_the_address_and_whoever_gets_it_sees_the_same(
         assert "not by step, attempt" in await page.inner_text("#outcomes header")
 
         async with looking(browser, page.url) as colleague:
-            await settled(colleague)
+            await fully_drawn(colleague)
             assert await colleague.locator(cell).inner_text() == shown
             assert await colleague.input_value("select[name=step]") == step
 
         await page.go_back()
         await page.go_back()
         await page.go_back()
-        await settled(page)
+        await fully_drawn(page)
         assert page.url == f"{platform.url}/"
         assert await page.locator("#errors tbody tr").count() > 2
 
 
 async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.keyboard.press("Tab")
         assert await _focused(page) == "Skip to the figures"
@@ -151,23 +151,23 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
 
 async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         await page.click("#pause")
         assert "do not change" in await page.inner_text("#banner")
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
         await page.wait_for_timeout(6_000)
-        assert asked == []
+        assert requested == []
 
         await page.click("#pause")
         await page.wait_for_function("() => document.getElementById('banner').textContent === ''")
-        assert asked
+        assert requested
 
 
 async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platform) -> None:
     async with looking(browser, platform.url, size=PHONE) as page:
-        await settled(page)
+        await fully_drawn(page)
 
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
         await page.click("#filters")

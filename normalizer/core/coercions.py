@@ -1,0 +1,37 @@
+"""Reads the coercions that are stored with a row.
+
+Source: docs/spec/wire-shapes.md#v2.
+"""
+
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.wire_values import ABSENT
+
+
+class Coercion(msgspec.Struct, frozen=True):
+    """One coercion: its rule, the path of the value, and the original value, ABSENT if not kept.
+
+    `more` is set if text at later paths was replaced too.
+    """
+
+    rule: str
+    field: str = ""
+    original: Raw = msgspec.field(name="from", default=ABSENT)
+    more: bool = False
+
+
+def coercions_of(coercions: bytes | None) -> list[Coercion]:
+    """Give the coercions of a row, in their order."""
+    return [] if coercions is None else _list_decoder.decode(coercions)
+
+
+def coercion_of(coercion: Raw) -> Coercion:
+    """Give one coercion of the list."""
+    return _decoder.decode(coercion)
+
+
+_decoder: Final[msgspec.json.Decoder[Coercion]] = msgspec.json.Decoder(Coercion)
+_list_decoder: Final[msgspec.json.Decoder[list[Coercion]]] = msgspec.json.Decoder(list[Coercion])

@@ -1,0 +1,51 @@
+"""Under unchanged rules a stored row that is normalized again stays as it is, or is left alone.
+
+Rows are of one report, of two or of three reports of one event, as the database gives them back.
+"""
+
+from functools import reduce
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normalizer.core.collisions import match_strength
+from normalizer.core.normalize import Normalizer
+from normalizer.envelope import Envelope, canonical_json
+from normalizer.jobs.dry_run.diff import changes_between
+from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
+from tests.property.raw_events import RECORDED_MS, as_json, events
+from tests.support.factories import raw_record
+from tests.support.merging import merge
+
+_JSON = ("context", "result", "meta", "extra", "coercions", "headers")
+_normalize = Normalizer().normalize
+
+
+def as_stored(row: Envelope) -> Envelope:
+    """The row as PostgreSQL gives it back: jsonb keeps values, not spelling."""
+    columns = {name: getattr(row, name) for name in _JSON}
+    return msgspec.structs.replace(
+        row, **{name: value and canonical_json(value) for name, value in columns.items()}
+    )
+
+
+@st.composite
+def stored_rows(draw: st.DrawFn) -> Envelope:
+    """A row of one to three reports of one event, with junk in every field."""
+    same = {"execution_id": 1001, "event_id": 5, "event_type": "call.done", "name": None}
+    reports = []
+    for offset, fields in enumerate(draw(st.lists(events(), min_size=1, max_size=3))):
+        record = raw_record(offset, value=as_json({**fields, **same}), recorded_ms=RECORDED_MS)
+        reports += [one for one in _normalize(record) if isinstance(one, Envelope)]
+    if not reports:
+        return draw(stored_rows())
+    first, *others = reports
+    return as_stored(reduce(merge, [one for one in others if match_strength(first, one)], first))
+
+
+@given(stored_rows())
+def test_a_row_normalized_again_under_the_same_rules_stays_or_is_left_alone(row: Envelope) -> None:
+    again = renormalize_row(row, _normalize)
+
+    assert isinstance(again, Unreadable) or changes_between(row, again) == {}

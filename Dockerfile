@@ -9,11 +9,13 @@ RUN /opt/app/bin/pip install --require-hashes --requirement requirements.lock
 # What builds the wheel and compiles the core is locked too, and stays behind in this stage.
 RUN awk '/^[a-z]/ { wanted = /^(cython|setuptools)==/ } wanted' requirements-dev.lock > build.lock \
     && pip install --require-hashes --requirement build.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY migrations migrations
 COPY contract/vectors contract/vectors
 COPY normalizer normalizer
 COPY projector projector
+# Maven brings the page's charting library, pinned by its hash, and stays behind too.
+RUN apt-get update && apt-get install --yes --no-install-recommends maven
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/app/bin/pip install --no-deps dist/*.whl \
     && PYTHONPATH=$(python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \

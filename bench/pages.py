@@ -1,7 +1,7 @@
 """Measures whether open dashboards slow the normalizer: seconds per batch, with 50 pages and none.
 
     python -m bench.pages                                         the short form: two minutes
-    python -m bench.pages --seconds 60 --rate 2000 --results      docs/results/pages.md
+    python -m bench.pages --seconds 60 --rate 2000 --results      docs/results/open-pages.md
 
 One run, one database with a history in it: the store writes batches at a steady rate while no page
 is open, while 50 show the same, and while 50 show different views; three times in turn. A page
@@ -40,15 +40,18 @@ TOPIC: Final = "noetl.events"
 BATCHES_A_SECOND: Final = 4
 EVERY_S: Final = 5.0
 QUESTIONS: Final = (
+    "attempts-matrix?last=24h",
+    "tiles?last=24h",
     "execution-outcomes?last=24h&every=hour",
+    "error-groups?last=24h&limit=100",
     "error-rate-by-attempt?last=24h&limit=5000",
     "first-attempt-success?last=24h",
     "retry-storms",
-    "retries-by-minute?last=2h",
-    "stuck-executions?limit=100",
+    "retries-by-minute?last=2h&every=minute&by=at&by=step&limit=5000",
+    "stuck-executions?limit=100&begun=true",
+    "stuck-by-age",
     "call-durations-by-attempt?last=24h",
     "events-per-second?last=2h&every=minute&limit=5000",
-    "failures-by-error?last=24h&by=error_class",
     "quarantine-by-reason?last=24h",
     "coercions-by-rule?last=24h",
     "freshness",
@@ -98,7 +101,7 @@ async def main(seconds: float, rate: int, pages_open: int, history: int, *, resu
             f"--history {history} --results"
         )
         title = f"The normalizer's batches beside {pages_open} open pages"
-        write_results("pages", title, command, figures, version)
+        write_results("open-pages", title, command, figures, version)
 
 
 async def _fill(url: str, events: int) -> str:
@@ -270,7 +273,7 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=int, default=1_000, help="records a second")
     parser.add_argument("--pages", type=int, default=50)
     parser.add_argument("--history", type=int, default=200_000, help="events there before")
-    parser.add_argument("--results", action="store_true", help="write docs/results/pages.md")
+    parser.add_argument("--results", action="store_true", help="write docs/results/open-pages.md")
     parser.add_argument("--ask", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -1,11 +1,12 @@
-"""Measures what a repair costs concurrent writers: their commit times without and with it.
+"""Measures what repair and retention cost concurrent writers: their commit times beside each.
 
     python -m bench.repair                                the short form: 300,000 events
     python -m bench.repair --events 10000000 --results    the full form, docs/results/repair.md
 
 One database with a history in it, of which every call, every roll-up and a part of the executions
 are then lost; a writer commits 2,000 events a second, and reads what it wrote from the view that is
-repaired. `projector repair --all` runs beside it to its end.
+repaired. `projector repair --all` runs beside it to its end, then `projector maintain`, which
+archives the older half of the history.
 """
 
 import argparse
@@ -42,13 +43,17 @@ _LOST: Final = (
     """,
     "delete from projector.execution_facts where execution_id % 10 = 0",
 )
+_HALF_MIN: Final = """
+    select extract(epoch from now() - min(created_at))::bigint / 120 from normalizer.events
+"""
+_LEFT: Final = "select count(*) from normalizer.events where created_at < $1::timestamptz"
 _READ: Final = "select events from projector.executions where execution_id = $1::bigint"
 
 Row = tuple[Any, ...]
 
 
 async def main(options: argparse.Namespace) -> int:
-    """Print both; return 1 if the repair or a read failed."""
+    """Print all three; return 1 if the repair, the retention or a read failed."""
     folder = Path(tempfile.mkdtemp(prefix="noetl-bench-"))
     folder.chmod(0o711)
     settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
@@ -75,6 +80,7 @@ async def _measured(connection: asyncpg.Connection, url: str, options: argparse.
 
     made = await make_history(connection, options.events, until=datetime.now(UTC))
     await connection.execute("vacuum (analyze)")
+    written_from = datetime.now(UTC)
     say("history", f"{made:,} events")
     batches = _batches(options.rate // COMMITS_A_SECOND)
     undisturbed = await _written(connection, batches, time.monotonic() + options.seconds)
@@ -82,19 +88,35 @@ async def _measured(connection: asyncpg.Connection, url: str, options: argparse.
     for lost in _LOST:
         await connection.execute(lost)
     began = time.monotonic()
-    repair = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "projector", "repair", "--all"),
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
-    )
+    repair = await _projector(url, "repair", "--all")
     disturbed = await _written(connection, batches, None, repair)
     say("commits beside `projector repair --all`", _figures(disturbed))
     say("the repair took", f"{time.monotonic() - began:.0f} s, exit {repair.returncode}")
+    half_min = await connection.fetchval(_HALF_MIN)
+    began = time.monotonic()
+    keep = (f"--keep-events={half_min}m", "--keep-margin=1m", "--sample=0")
+    maintain = await _projector(url, "maintain", *keep)
+    disturbed = await _written(connection, batches, None, maintain)
+    say("commits beside `projector maintain`", _figures(disturbed))
+    gone = made - await connection.fetchval(_LEFT, written_from)
+    say(
+        "it archived",
+        f"{gone:,} events in {time.monotonic() - began:.0f} s, exit {maintain.returncode}",
+    )
     if options.results:
         command = f"python -m bench.repair --events {options.events} --results"
-        title = f"Repair beside {options.rate:,} events a second"
+        title = f"Repair and retention beside {options.rate:,} events a second"
         version = await connection.fetchval("show server_version")
         write_results("repair", title, command, figures, f"PostgreSQL {version}")
-    return 0 if repair.returncode == 0 else 1
+    return 0 if repair.returncode == maintain.returncode == 0 else 1
+
+
+async def _projector(url: str, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a command of the projector."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "projector", *arguments),
+        env={"PATH": os.environ["PATH"], "DATABASE_URL": url},
+    )
 
 
 def _batches(rows: int) -> Iterator[list[Row]]:
@@ -118,7 +140,8 @@ async def _written(
         due = time.monotonic() + 1 / COMMITS_A_SECOND
         rows = next(batches)
         began = time.perf_counter()
-        number = (await connection.fetchval(BEGIN_BATCH),)
+        executions = list({row[_EXECUTION_ID] for row in rows})
+        number = (await connection.fetchval(BEGIN_BATCH, executions),)
         batch = [row + number for row in rows]
         await copy(connection, batch)
         took_ms.append((time.perf_counter() - began) * 1000)

@@ -366,6 +366,7 @@ create table normalizer.source_positions (
     last_crc         bigint,
     moved_epoch      bigint      not null default 0,
     committed_at     timestamptz,
+    shapes           text        not null default '',
     constraint source_positions_pkey primary key (topic, incarnation, partition),
     constraint source_positions_offsets_balance check (
         next_offset - start_offset + rewound = records + holes
@@ -395,6 +396,9 @@ comment on column normalizer.source_positions.moved_epoch is
     'Epoch of the last claim under which the position moved, or had nothing to read. Three '
     'claims later the records are read one at a time, because one of them may have killed its '
     'readers.';
+comment on column normalizer.source_positions.shapes is
+    'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty '
+    'without a table. A process with another one does not read them until --accept-shapes.';
 comment on column normalizer.source_positions.dedup_offset is
     'No writer has written a record of this partition from this offset on. It never decreases. '
     'Records below it are looked up by their coordinates, for example after a position was set '
@@ -600,9 +604,9 @@ create table normalizer.quarantine (
     ),
     constraint quarantine_reason check (
         reason in (
-            'too_large', 'invalid_utf8', 'invalid_json', 'too_deep', 'not_an_event',
-            'missing_execution_id', 'invalid_id', 'missing_time', 'rejected_by_database',
-            'skipped'
+            'too_large', 'unsupported_framing', 'invalid_utf8', 'invalid_json', 'too_deep',
+            'not_an_event', 'missing_execution_id', 'invalid_id', 'missing_time',
+            'rejected_by_database', 'skipped'
         )
     )
 );

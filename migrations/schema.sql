@@ -157,6 +157,17 @@ CREATE TYPE projector.execution_report AS (
 	outcome text
 );
 
+CREATE TYPE projector.located_event AS (
+	event_id bigint,
+	execution_id bigint,
+	event_type text,
+	step text,
+	status text,
+	created_at timestamp with time zone,
+	source_index integer,
+	merged boolean
+);
+
 CREATE FUNCTION normalizer.drop_source_heartbeats() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'normalizer', 'pg_temp'
@@ -561,6 +572,88 @@ CREATE FUNCTION projector.known_calls(commands projector.call_command[], OUT cou
 CREATE FUNCTION projector.lateness_of(created_at timestamp with time zone, recorded_at timestamp with time zone) RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN (CASE WHEN (recorded_at IS NULL) THEN 0 WHEN (recorded_at < (created_at - '00:00:01'::interval)) THEN 1 WHEN (recorded_at < (created_at + '00:00:01'::interval)) THEN 2 WHEN (recorded_at < (created_at + '00:00:10'::interval)) THEN 3 WHEN (recorded_at < (created_at + '00:01:00'::interval)) THEN 4 WHEN (recorded_at < (created_at + '00:10:00'::interval)) THEN 5 WHEN (recorded_at < (created_at + '01:00:00'::interval)) THEN 6 WHEN (recorded_at < (created_at + '24:00:00'::interval)) THEN 7 ELSE 8 END)::smallint;
+
+CREATE FUNCTION projector.locate_event(event_id bigint) RETURNS SETOF projector.located_event
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    AS $_$
+begin
+    return query execute
+        'select event_id, execution_id, event_type, step, status, created_at, source_index, false '
+        'from normalizer.events where event_id = $1'
+        using locate_event.event_id;
+end
+$_$;
+
+CREATE FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) RETURNS SETOF projector.located_event
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    AS $_$
+#variable_conflict use_column
+declare
+    part   record;
+    report record;
+begin
+    -- 1. Coordinates are in a BRIN index: it finds blocks, not rows.
+    for part in
+        select low, high
+        from   normalizer.event_partitions
+        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    loop
+        return query execute
+            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
+            'false from normalizer.events where event_id between $1 and $2 '
+            'and source_topic = $3 and source_partition = $4 and source_offset = $5'
+            using part.low, part.high, locate_record.topic, locate_record.partition,
+                  locate_record.source_offset;
+    end loop;
+    -- 2. Merged reports, by blocks of 4,096 offsets.
+    for report in
+        select entry.event_id, entry.source_index
+        from   normalizer.merged_records as merged
+        cross join lateral unnest(
+            merged.source_offsets, merged.source_indexes, merged.event_ids
+        ) as entry (source_offset, source_index, event_id)
+        where  merged.source_topic = locate_record.topic
+        and    merged.source_incarnation in (
+                   select position.incarnation
+                   from   normalizer.source_positions as position
+                   where  position.topic = locate_record.topic
+                   and    position.partition = locate_record.partition
+               )
+        and    merged.source_partition = locate_record.partition
+        and    merged.offset_block = locate_record.source_offset >> 12
+        and    entry.source_offset = locate_record.source_offset
+    loop
+        return query
+            select event_id, execution_id, event_type, step, status, created_at,
+                   report.source_index::integer, true
+            from   locate_event(report.event_id);
+    end loop;
+end
+$_$;
+
+CREATE FUNCTION projector.locate_trace(trace_id text) RETURNS SETOF projector.located_event
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
+    AS $_$
+declare
+    part record;
+begin
+    for part in
+        select low, high
+        from   normalizer.event_partitions
+        where  pg_relation_size(('normalizer.' || quote_ident(name))::regclass) > 0
+    loop
+        return query execute
+            'select event_id, execution_id, event_type, step, status, created_at, source_index, '
+            'false from normalizer.events where event_id between $1 and $2 '
+            'and trace_id is not null and hashtext(trace_id) = hashtext($3) and trace_id = $3 '
+            'limit 1000'
+            using part.low, part.high, locate_trace.trace_id;
+    end loop;
+end
+$_$;
 
 CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1274,7 +1367,7 @@ CREATE TABLE normalizer.quarantine (
     batch_id bigint NOT NULL,
     quarantined_at timestamp with time zone DEFAULT now() NOT NULL,
     redriven_at timestamp with time zone,
-    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
+    CONSTRAINT quarantine_reason CHECK ((reason = ANY (ARRAY['too_large'::text, 'unsupported_framing'::text, 'invalid_utf8'::text, 'invalid_json'::text, 'too_deep'::text, 'not_an_event'::text, 'missing_execution_id'::text, 'invalid_id'::text, 'missing_time'::text, 'rejected_by_database'::text, 'skipped'::text])))
 );
 COMMENT ON TABLE normalizer.quarantine IS 'Private: every refused record or event, with its reason and coordinates. Reason skipped: an operator skipped it with `normalizer position skip`.';
 COMMENT ON COLUMN normalizer.quarantine.quarantine_id IS 'Number of the entry.';
@@ -1428,6 +1521,7 @@ CREATE TABLE normalizer.source_positions (
     last_crc bigint,
     moved_epoch bigint DEFAULT 0 NOT NULL,
     committed_at timestamp with time zone,
+    shapes text DEFAULT ''::text NOT NULL,
     CONSTRAINT source_positions_never_negative CHECK ((LEAST(records, holes, rewound, outcomes, stored, duplicate, merged, quarantined, ignored) >= 0)),
     CONSTRAINT source_positions_offsets_balance CHECK ((((next_offset - start_offset) + rewound) = (records + holes))),
     CONSTRAINT source_positions_outcomes_balance CHECK ((outcomes = ((((stored + duplicate) + merged) + quarantined) + ignored)))
@@ -1457,6 +1551,7 @@ COMMENT ON COLUMN normalizer.source_positions.last_recorded_ms IS 'Kafka time of
 COMMENT ON COLUMN normalizer.source_positions.last_crc IS 'CRC-32 of that record, to recognize a topic that was created again.';
 COMMENT ON COLUMN normalizer.source_positions.moved_epoch IS 'Epoch of the last claim under which the position moved, or had nothing to read. Three claims later the records are read one at a time, because one of them may have killed its readers.';
 COMMENT ON COLUMN normalizer.source_positions.committed_at IS 'When the last batch was committed; a claim does not change it. Null before the first.';
+COMMENT ON COLUMN normalizer.source_positions.shapes IS 'Fingerprint of the table of shapes (NORMALIZER_SHAPES) that the records are read by; empty without a table. A process with another one does not read them until --accept-shapes.';
 
 CREATE TABLE projector.after (
     event_id bigint NOT NULL,
@@ -2761,7 +2856,8 @@ CREATE VIEW projector.freshness AS
             latest.last_recorded_ms,
             latest.last_crc,
             latest.moved_epoch,
-            latest.committed_at
+            latest.committed_at,
+            latest.shapes
            FROM normalizer.source_positions latest
           WHERE ((latest.topic = known.topic) AND (latest.partition = known.partition))
           ORDER BY latest.incarnation DESC
@@ -2814,6 +2910,35 @@ COMMENT ON COLUMN projector.executions_without_end.calls IS 'how many calls it m
 COMMENT ON COLUMN projector.executions_without_end.last_finished_at IS 'when the last of its calls ended';
 COMMENT ON COLUMN projector.executions_without_end.last_at IS 'time of its last event';
 COMMENT ON COLUMN projector.executions_without_end.silent_s IS 'seconds since its last event, by the clock of its partition; null while nobody reads that';
+
+CREATE VIEW projector.failed_calls AS
+ SELECT projector.hour_of(finished_at) AS hour,
+    finished_at,
+    projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)) AS error_class,
+    projector.end_value(error_ranked) AS error,
+    execution_id,
+    ( SELECT projector.playbook_of(execution.playbook_ranked) AS playbook_of
+           FROM projector.execution_facts execution
+          WHERE (execution.execution_id = call_facts.execution_id)) AS playbook,
+    COALESCE(projector.ranked_value(step_ranked), ''::text) AS step,
+    command_id,
+    attempts,
+    projector.end_value(outcome_ranked) AS status,
+    projector.ranked_value(worker_ranked) AS worker_id
+   FROM projector.call_facts
+  WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text) AND (COALESCE(projector.ranked_value(step_ranked), ''::text) <> '__orchestrate__'::text));
+COMMENT ON VIEW projector.failed_calls IS 'Which calls failed with one error? Put the error on error_class and your time range on finished_at, because both reach one index. calls has every call.';
+COMMENT ON COLUMN projector.failed_calls.hour IS 'the hour, UTC';
+COMMENT ON COLUMN projector.failed_calls.finished_at IS 'when it ended';
+COMMENT ON COLUMN projector.failed_calls.error_class IS 'error text without quoted parts and ids; codes stay; empty without an error text';
+COMMENT ON COLUMN projector.failed_calls.error IS 'error text, at most 1,000 characters; null if no event has one';
+COMMENT ON COLUMN projector.failed_calls.execution_id IS 'id of the execution';
+COMMENT ON COLUMN projector.failed_calls.playbook IS 'path of the playbook; empty while it is not known';
+COMMENT ON COLUMN projector.failed_calls.step IS 'name of the step; empty if no event names one';
+COMMENT ON COLUMN projector.failed_calls.command_id IS 'id of the command; null if the producer gave none';
+COMMENT ON COLUMN projector.failed_calls.attempts IS 'number of attempts before this one: 0 is the first';
+COMMENT ON COLUMN projector.failed_calls.status IS 'FAILED, ERROR or CANCELLED';
+COMMENT ON COLUMN projector.failed_calls.worker_id IS 'the worker';
 
 CREATE VIEW projector.failures_by_error AS
  SELECT hour,
@@ -3102,6 +3227,28 @@ COMMENT ON COLUMN projector.quarantine_records.recorded_at IS 'when Kafka receiv
 COMMENT ON COLUMN projector.quarantine_records.value_bytes IS 'size of the value in bytes';
 COMMENT ON COLUMN projector.quarantine_records.redriven_at IS 'when a redrive stored it; null if none did';
 COMMENT ON COLUMN projector.quarantine_records.sample IS 'first 2 kB of the record, on its first refusal; null if they are not text, if they may contain a secret, or after the bytes were deleted';
+
+CREATE VIEW projector.redrive_attempts AS
+ SELECT quarantine_id,
+    tried_at,
+    projector.hour_of(tried_at) AS hour,
+    tried_by,
+    outcome,
+    detail,
+    normalizer_version,
+    job_id,
+    run
+   FROM normalizer.redrive_attempts;
+COMMENT ON VIEW projector.redrive_attempts IS 'Which refused records did somebody try to redrive, when, under which rules, and what was the outcome? Filter by quarantine_id. A dry run writes nothing, so it is not here.';
+COMMENT ON COLUMN projector.redrive_attempts.quarantine_id IS 'id of the entry, as in quarantine_records';
+COMMENT ON COLUMN projector.redrive_attempts.tried_at IS 'when it was tried';
+COMMENT ON COLUMN projector.redrive_attempts.hour IS 'the hour of tried_at';
+COMMENT ON COLUMN projector.redrive_attempts.tried_by IS 'the database user who tried it';
+COMMENT ON COLUMN projector.redrive_attempts.outcome IS 'redriven, refused again, or gone: its bytes were deleted by retention';
+COMMENT ON COLUMN projector.redrive_attempts.detail IS 'why it was refused again';
+COMMENT ON COLUMN projector.redrive_attempts.normalizer_version IS 'version of the rules that tried it';
+COMMENT ON COLUMN projector.redrive_attempts.job_id IS 'id of the redrive';
+COMMENT ON COLUMN projector.redrive_attempts.run IS 'number of its run, from 1';
 
 CREATE TABLE projector.retry_minutes (
     minute timestamp with time zone NOT NULL,
@@ -3420,6 +3567,9 @@ COMMENT ON INDEX normalizer.events_by_execution IS 'Query: all events of one exe
 CREATE INDEX events_by_source ON ONLY normalizer.events USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 COMMENT ON INDEX normalizer.events_by_source IS 'Query: which event did this record become (explain), and is it stored already under any id (replay).';
 
+CREATE INDEX events_by_trace ON ONLY normalizer.events USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
+COMMENT ON INDEX normalizer.events_by_trace IS 'Query: the executions of a trace (search).';
+
 CREATE INDEX events_hashed_coalesce_idx ON normalizer.events_hashed USING brin (COALESCE(recorded_at, created_at)) WITH (pages_per_range='32');
 
 CREATE INDEX events_hashed_created_at_idx ON normalizer.events_hashed USING brin (created_at) WITH (pages_per_range='32');
@@ -3427,6 +3577,8 @@ CREATE INDEX events_hashed_created_at_idx ON normalizer.events_hashed USING brin
 CREATE INDEX events_hashed_execution_id_event_id_idx ON normalizer.events_hashed USING btree (execution_id, event_id);
 
 CREATE INDEX events_hashed_expr_hashtext_idx ON normalizer.events_hashed USING btree (((execution_id + 0)), hashtext(command_id)) WHERE (command_id IS NOT NULL);
+
+CREATE INDEX events_hashed_hashtext_idx ON normalizer.events_hashed USING btree (hashtext(trace_id)) WHERE (trace_id IS NOT NULL);
 
 CREATE INDEX events_hashed_source_topic_source_partition_source_offset_idx ON normalizer.events_hashed USING brin (source_topic, source_partition, source_offset int8_minmax_multi_ops) WITH (pages_per_range='16');
 
@@ -3618,6 +3770,12 @@ GRANT SELECT,INSERT,UPDATE ON TABLE normalizer.events TO normalizer_writer;
 REVOKE ALL ON FUNCTION projector.events_of(execution_ids bigint[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.events_of(execution_ids bigint[]) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.forget_executions(execution_ids bigint[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.locate_event(event_id bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION projector.locate_event(event_id bigint) TO projector_reader;
+REVOKE ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) FROM PUBLIC;
+GRANT ALL ON FUNCTION projector.locate_record(topic text, partition integer, source_offset bigint) TO projector_reader;
+REVOKE ALL ON FUNCTION projector.locate_trace(trace_id text) FROM PUBLIC;
+GRANT ALL ON FUNCTION projector.locate_trace(trace_id text) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_executions(changes projector.execution_change[]) FROM PUBLIC;
@@ -3700,6 +3858,8 @@ GRANT SELECT ON TABLE projector.freshness TO normalizer_writer;
 GRANT SELECT ON TABLE projector.freshness TO projector_reader;
 GRANT SELECT ON TABLE projector.executions_without_end TO normalizer_writer;
 GRANT SELECT ON TABLE projector.executions_without_end TO projector_reader;
+GRANT SELECT ON TABLE projector.failed_calls TO normalizer_writer;
+GRANT SELECT ON TABLE projector.failed_calls TO projector_reader;
 GRANT SELECT ON TABLE projector.failures_by_error TO normalizer_writer;
 GRANT SELECT ON TABLE projector.failures_by_error TO projector_reader;
 GRANT SELECT ON TABLE projector.gaps TO normalizer_writer;
@@ -3718,6 +3878,8 @@ GRANT SELECT ON TABLE projector.quarantine_by_reason TO normalizer_writer;
 GRANT SELECT ON TABLE projector.quarantine_by_reason TO projector_reader;
 GRANT SELECT ON TABLE projector.quarantine_records TO normalizer_writer;
 GRANT SELECT ON TABLE projector.quarantine_records TO projector_reader;
+GRANT SELECT ON TABLE projector.redrive_attempts TO normalizer_writer;
+GRANT SELECT ON TABLE projector.redrive_attempts TO projector_reader;
 GRANT SELECT ON TABLE projector.retries_by_minute TO normalizer_writer;
 GRANT SELECT ON TABLE projector.retries_by_minute TO projector_reader;
 GRANT SELECT ON TABLE projector.retry_storms TO normalizer_writer;

@@ -7,6 +7,7 @@ service/      the loop: fetch, normalize, store, commit; and its monitoring
 kafka/        reads records from Kafka; the only importer of aiokafka
 core/         the rules: no I/O, no clock, no randomness
 envelope      the canonical event and its bytes; for producers too
+producer_models  the Python server's requests as pydantic models
 json_schema   the canonical event as JSON Schema
 snowflake     mints, reads and derives ids
 jsontext      JSON that keeps its numbers as they were written
@@ -18,6 +19,7 @@ cli/          the commands
 up/           runs the whole stack on this machine
 embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
+configured_rules  the rules with the words and the table of shapes that are set
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
@@ -29,8 +31,8 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
-embedded > process > telemetry, environment > settings > core, json_schema > envelope >
-snowflake, jsontext, passwords > errors, compiled.
+embedded > process > telemetry, environment > configured_rules > settings > producer_models >
+core, json_schema > envelope > snowflake, jsontext, passwords > errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

@@ -23,7 +23,7 @@ import msgspec
 from normalizer.errors import Reason
 from normalizer.jsontext import MAX_MAGNITUDE, canonical_number, parse_canonical, quote, write
 
-RULES_VERSION: Final = 2
+RULES_VERSION: Final = 3
 """Stored with every row (`normalizer_version`). Raise it whenever a rule changes its result."""
 
 
@@ -136,7 +136,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Ignored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A record that correctly holds no event: a tombstone, or an empty batch."""
+    """A record that correctly holds no event: a tombstone, a deleted row, or an empty batch."""
 
     why: str
 

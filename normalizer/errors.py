@@ -8,7 +8,8 @@
     ├── PositionError          this process may not write this partition
     │   ├── Fenced             another process claimed it: drop it, wait for the next assignment
     │   ├── PositionMoved      an operator moved it: read the position again, seek, go on
-    │   └── TopicReset         the topic was created again: stop until --accept-reset
+    │   ├── TopicReset         the topic was created again: stop until --accept-reset
+    │   └── ShapesChanged      another table of shapes: stop until --accept-shapes
     └── FatalError             log once, exit non-zero
 
 A refused record is not an error: it is a `Rejected`, goes to quarantine, and the batch goes on.
@@ -18,6 +19,7 @@ from typing import Final, Literal, get_args
 
 Reason = Literal[
     "too_large",
+    "unsupported_framing",
     "invalid_utf8",
     "invalid_json",
     "too_deep",
@@ -85,6 +87,10 @@ class PositionMoved(PositionError):  # noqa: N818 - a state, not a mistake
 
 class TopicReset(PositionError):  # noqa: N818 - a state, not a mistake
     """The topic is not the one that the position belongs to: start again with --accept-reset."""
+
+
+class ShapesChanged(PositionError):  # noqa: N818 - a state, not a mistake
+    """The records are read by another table of shapes: start again with --accept-shapes."""
 
 
 class FatalError(NormalizerError):

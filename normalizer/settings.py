@@ -143,6 +143,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         _about("Further words whose presence in a key makes its value a secret, by commas."),
     ] = ()
+    shapes: Annotated[
+        str | None,
+        _about(
+            "TOML file of further shapes and their vectors: docs/adding-a-shape.md; unset: none."
+        ),
+    ] = None
     instance: Annotated[
         str | None, _about("Name of this process in positions and logs; unset: host and pid.")
     ] = None

@@ -105,7 +105,7 @@ def level_of(raw: bytes, gives: list[str | dict[str, str]]) -> str:
 
     Nothing is judged where the declared status stands, nothing was coerced and nothing redacted.
     """
-    if len(gives) != 1 or not isinstance(gives[0], str):
+    if len(gives) != 1 or not isinstance(gives[0], str) or raw.startswith(b"\0"):
         return "rules"
     sent = parse_json(raw.removeprefix(b"\xef\xbb\xbf"))
     (event,) = _normalize(RawRecord(value=raw))

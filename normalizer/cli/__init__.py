@@ -6,7 +6,8 @@ service_commands     run, up, migrate, normalize
 query_commands       check, config, schema, conform, metrics, explain, quarantine, ledger
 position_commands    show and move the position of a partition
 backfill_commands    backfill from a topic, from files, from a table
-row_commands         renormalize, redact, redrive, export, jobs
+row_commands         renormalize, redact, redrive, jobs
+export_command       writes stored events to a file
 forget_command       erases an execution
 job_options          options that the commands of jobs share
 job_execution        runs a job, or its dry run, with a screen

@@ -11,6 +11,7 @@ import click
 from normalizer.cli.exits import (
     exit_with,
     load_settings,
+    normalizer_or_exit,
     print_result,
     run_or_exit,
     settings_or_exit,
@@ -25,7 +26,6 @@ from normalizer.cli.job_options import (
     throttle_options_of,
     to_milliseconds,
 )
-from normalizer.core.normalize import Normalizer
 from normalizer.jobs.backfill import Backfill
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
@@ -259,7 +259,7 @@ def _run_backfill(
     assert settings.database_url
     screen = configure_screen(settings)
     source = source_of(run_or_exit(read_stored_state(settings.database_url)))
-    normalize = Normalizer(settings.redact_keys).normalize
+    normalize = normalizer_or_exit(settings).normalize
     if dry_run:
         run_dry(settings, source, normalize, changes)
 

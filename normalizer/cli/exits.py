@@ -15,6 +15,8 @@ import click
 import uvloop
 
 from normalizer import environment, telemetry
+from normalizer.configured_rules import normalizer_of
+from normalizer.core.normalize import Normalizer
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.kafka import TopicReader
@@ -42,8 +44,13 @@ def settings_or_exit(read: Callable[[], _T]) -> _T:
     """Return what is read; end the process if a setting is wrong."""
     try:
         return read()
-    except ConfigurationError as error:
+    except NormalizerError as error:
         exit_with_error(error)
+
+
+def normalizer_or_exit(settings: Settings) -> Normalizer:
+    """Return the rules as they are set; end the process if the table of shapes does not hold."""
+    return settings_or_exit(lambda: normalizer_of(settings))
 
 
 def run_or_exit(work: Coroutine[Any, Any, _T]) -> _T:

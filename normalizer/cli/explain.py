@@ -4,7 +4,7 @@ The tables come first; the record itself follows if the log still has it.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -118,7 +118,7 @@ async def explain(
     at: RecordCoordinates,
     *,
     incarnation: int | None = None,
-    redact_keys: Sequence[str] = (),
+    normalizer: Normalizer,
 ) -> list[str]:
     """Lines that explain what became of the record. Raises StoreUnavailable and FatalError."""
     async with read_only_connection(database_url) as connection:
@@ -129,7 +129,7 @@ async def explain(
         outcomes: tuple[Normalized, ...] = ()
         if record is not None:
             record = msgspec.structs.replace(record, incarnation=position["incarnation"])
-            outcomes = Normalizer(redact_keys).normalize(record)
+            outcomes = normalizer.normalize(record)
         outcome_lines = await _outcome_lines(connection, at, position, outcomes)
     return [
         f"{at.topic}[{at.partition}]@{at.offset}, incarnation {position['incarnation']}",

@@ -4,7 +4,6 @@ A refused record gives `{"quarantine":{"line":N,"reason":CODE,"detail":TEXT}}` i
 Source: docs/spec/envelope.md#c2, #c8.
 """
 
-from collections.abc import Iterable
 from typing import BinaryIO, Final
 
 import msgspec
@@ -19,13 +18,17 @@ _HINT_FOR_KCAT: Final = (
     " alone (kcat -f '%s\\n'), or read the file by `normalizer backfill file`"
 )
 
+PLAIN_NORMALIZER: Final = Normalizer()
 
-def filter_lines(source: Readable, sink: BinaryIO, *, redact_keys: Iterable[str] = ()) -> int:
+
+def filter_lines(
+    source: Readable, sink: BinaryIO, normalizer: Normalizer = PLAIN_NORMALIZER
+) -> int:
     """Normalize every line of the source; return how many records or events were refused.
 
     What was read is written before it waits for more. Raises what the sink raises.
     """
-    normalize = Normalizer(redact_keys).normalize
+    normalize = normalizer.normalize
     refused = 0
     for page in pages(source):
         for number, line in page:

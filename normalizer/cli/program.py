@@ -12,9 +12,10 @@ import click
 from normalizer.cli import query_commands, service_commands
 from normalizer.cli.backfill_commands import backfill
 from normalizer.cli.exits import FAILED
+from normalizer.cli.export_command import export
 from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
-from normalizer.cli.row_commands import export, jobs, redact, redrive, renormalize
+from normalizer.cli.row_commands import jobs, redact, redrive, renormalize
 from normalizer.compiled.core_finder import running_core
 from normalizer.process.signals import STOPPED_AT_ONCE
 

@@ -14,6 +14,7 @@ from normalizer.cli.exits import (
     FOUND,
     exit_with_error,
     load_settings,
+    normalizer_or_exit,
     optional_topic_reader,
     run_or_exit,
 )
@@ -215,6 +216,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
     settings = load_settings("database_url")
     database_url = settings.database_url
     assert database_url
+    normalizer = normalizer_or_exit(settings)
 
     async def report() -> list[str]:
         async with optional_topic_reader(settings) as log:
@@ -223,7 +225,7 @@ def explain(*, coordinates: str, incarnation: int | None) -> None:
                 log,
                 parse_coordinates(coordinates),
                 incarnation=incarnation,
-                redact_keys=settings.redact_keys,
+                normalizer=normalizer,
             )
 
     click.echo("\n".join(run_or_exit(report())))

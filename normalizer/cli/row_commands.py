@@ -1,8 +1,7 @@
-"""The commands over stored rows: renormalize, redact, redrive, export, and the list of jobs."""
+"""The commands over stored rows: renormalize, redact, redrive, and the list of jobs."""
 
 # ruff: noqa: D301 - \b is click's mark before a paragraph that must not be wrapped
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Coroutine
@@ -11,11 +10,11 @@ from typing import Any, Final
 
 import click
 
-from normalizer import telemetry
 from normalizer.cli.exits import (
     MISUSED,
     exit_with,
     load_settings,
+    normalizer_or_exit,
     print_result,
     run_or_exit,
     settings_or_exit,
@@ -37,7 +36,6 @@ from normalizer.cli.job_options import (
     set_option,
     throttle_options_of,
 )
-from normalizer.core.normalize import Normalizer
 from normalizer.core.sanitize import Sanitizer
 from normalizer.envelope import RULES, RULES_VERSION
 from normalizer.errors import REASONS
@@ -46,7 +44,6 @@ from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.run_progress import RunResult, list_runs
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.export import Export, ExportSelection, PackedFile
 from normalizer.jobs.redact import Redact, RedactDryRun, RedactedCounts, redacted_lines
 from normalizer.jobs.redrive import QuarantineSource, RedriveSelection
 from normalizer.jobs.renormalize import Renormalize, RenormalizeDryRun, RenormalizeSelection
@@ -90,14 +87,15 @@ def renormalize(
     selection = RenormalizeSelection(
         shape=shape, rule=rule, from_time=parse_time(from_time), to_time=parse_time(to_time)
     )
-    normalize = Normalizer(settings.redact_keys).normalize
+    normalizer = normalizer_or_exit(settings)
+    normalize = normalizer.normalize
     screen = configure_screen(settings)
     if dry_run:
         with collecting_diff(changes) as diff:
             trial = RenormalizeDryRun(database_url, selection, normalize, diff)
             run_or_exit(run_until_stopped(trial.run(), trial.stop))
         print_diff_and_exit(diff)
-    options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    options = {"rules": normalizer.version} | selection_texts(selection)
     spec = JobSpec(kind="renormalize", source="events", options=options)
 
     def flow(runner: JobRunner) -> Coroutine[Any, Any, RunResult]:
@@ -201,13 +199,14 @@ def redrive(
         from_time=parse_time(from_time), to_time=parse_time(to_time), **options
     )
     source = QuarantineSource(settings.database_url, selection, defaults=FieldDefaults(given))
-    normalize = source.normalized_by(Normalizer(settings.redact_keys).normalize)
+    normalizer = normalizer_or_exit(settings)
+    normalize = source.normalized_by(normalizer.normalize)
     screen = configure_screen(settings)
     if dry_run:
         run_dry(settings, source, normalize, changes)
     if selection.takes_all and not yes:
         _ask_for_all(run_or_exit(source.count()))
-    job_options = {"rules": str(RULES_VERSION)} | selection_texts(selection)
+    job_options = {"rules": normalizer.version} | selection_texts(selection)
     job_options |= {f"set {name}": value for name, value in given.items()}
     spec = JobSpec(kind="redrive", source="quarantine", options=job_options)
 
@@ -217,49 +216,6 @@ def redrive(
     result = run_job(settings, spec, flow, screen, throttling)
     print_result(screen, result)
     exit_with(result)
-
-
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--from-time", metavar="TIME", help="Of created_at: 2026-01-31, UTC.")
-@click.option("--to-time", metavar="TIME", help="Up to, not including.")
-@click.option("--execution", "executions", type=int, multiple=True, help="Only this. Repeatable.")
-def export(
-    *, file: Path, from_time: str | None, to_time: str | None, executions: tuple[int, ...]
-) -> None:
-    """Export canonical events to FILE, one a line, packed by zstd; - writes plain lines.
-
-    \b
-    normalizer export events.ndjson.zst --from-time 2026-01-01 --to-time 2026-02-01
-    normalizer export - --execution 543942402461926429 | jq .event_type
-
-    The same events give the same bytes; `normalizer backfill file` reads them, as events that
-    declare every value: the lines do not show which values were defaults.
-    """
-    settings = load_settings("database_url")
-    assert settings.database_url
-    selection = ExportSelection(
-        from_time=parse_time(from_time),
-        to_time=parse_time(to_time),
-        executions=tuple(sorted(executions)),
-    )
-    telemetry.configure(level="critical")
-    work = Export(settings.database_url, selection)
-    if str(file) == "-":
-        try:
-            run_or_exit(work.run(sys.stdout.buffer.write))
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # The reader of stdout has closed it. Python must not fail again when it flushes at
-            # exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return
-
-    async def packed() -> int:
-        with PackedFile(file) as packer:
-            return await work.run(packer.write)
-
-    click.echo(f"{run_or_exit(packed()):,} events in {file}", err=True)
 
 
 @click.command()

@@ -19,6 +19,7 @@ from normalizer.cli.exits import (
     MISUSED,
     exit_with_error,
     load_settings,
+    normalizer_or_exit,
     run_or_exit,
 )
 from normalizer.cli.filter import filter_lines
@@ -40,6 +41,7 @@ from normalizer.up.process_group import ProcessGroup
 
 @click.command()
 @click.option("--accept-reset", is_flag=True, help="Read a recreated topic as a new incarnation.")
+@click.option("--accept-shapes", is_flag=True, help="Go on with another table of shapes.")
 @click.option(
     "--no-kafka",
     "file",
@@ -54,7 +56,7 @@ from normalizer.up.process_group import ProcessGroup
     show_default=True,
     help="This many processes here, which share the partitions; one /metrics for all of them.",
 )
-def run(*, accept_reset: bool, file: Path | None, processes: int) -> None:
+def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes: int) -> None:
     """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
 
     \b
@@ -88,15 +90,16 @@ def run(*, accept_reset: bool, file: Path | None, processes: int) -> None:
     if processes > 1:
         if file:
             raise click.UsageError("--processes is for Kafka; a file is read by one process")
-        _run_several(settings, ["--accept-reset"] if accept_reset else [], processes)
+        flags = {"--accept-reset": accept_reset, "--accept-shapes": accept_shapes}
+        _run_several(settings, [flag for flag, is_set in flags.items() if is_set], processes)
 
     async def serve() -> None:
         if file:
-            replay = FileReplay(settings, file)
+            replay = FileReplay(settings, file, accept_shapes=accept_shapes)
             with stop_on_signals(replay.stop):
                 await replay.run()
             return
-        service = Service(settings, accept_reset=accept_reset)
+        service = Service(settings, accept_reset=accept_reset, accept_shapes=accept_shapes)
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()
 
@@ -211,15 +214,15 @@ def normalize(*, file: str, strict: bool) -> None:
     normalizer normalize --strict records.ndjson.gz > events.ndjson
 
     A refused record gives {"quarantine":{"line":N,"reason":CODE,"detail":TEXT}} in its place.
-    A blank line holds no record. NORMALIZER_REDACT_KEYS is followed.
+    A blank line holds no record. NORMALIZER_REDACT_KEYS and NORMALIZER_SHAPES are followed.
     """
-    settings = load_settings()
+    normalizer = normalizer_or_exit(load_settings())
     with contextlib.ExitStack() as opened:
         source: Any = (
             sys.stdin.buffer if file == "-" else opened.enter_context(open_lines(Path(file)))
         )
         try:
-            refused = filter_lines(source, sys.stdout.buffer, redact_keys=settings.redact_keys)
+            refused = filter_lines(source, sys.stdout.buffer, normalizer)
         except BrokenPipeError:
             # The reader of stdout has closed it. Python must not fail again when it flushes at
             # exit.

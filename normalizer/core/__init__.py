@@ -5,16 +5,21 @@ In the order an event meets them:
 raw_record      a record as a log holds it
 bounds          the limits of a record, checked over its bytes
 prefilter       one fast search for secrets, unstorable text and extreme numbers
+json_in_text    finds JSON inside other text
 sanitize        removes what the search found
 unstorable      replaces text that PostgreSQL cannot hold
 samples         the beginning of a refused value that operators may see
 headers         the headers of a record without secrets, and the trace id
-decode          bytes to wire events: unwraps wrappers, splits batches
+decode          bytes to wire events: opens envelopes and wrappers, splits batches
 decode_json     decodes one JSON text
+cloudevents     writes a canonical event as a CloudEvent
+unwrap          opens the envelopes of others: CloudEvents, Kafka Connect, Debezium
+levels          one wire event of its level, its batch and what is around them
 wire_event      one wire event, decoded for the rules
 wire_fields     every field that a rule reads
 wire_values     reads single JSON values
 shapes          which producer wrote an event; provenance only
+shape_table     further shapes by a table: other names and places of fields
 normalize       applies every rule to an event
 rules/          one rule a module
 event_types     which spellings are one event type

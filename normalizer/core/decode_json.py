@@ -15,7 +15,7 @@ from normalizer.core.bounds import (
     nesting,
     too_deep,
 )
-from normalizer.core.shapes import batch_key
+from normalizer.core.shapes import batch_key, is_enveloped
 from normalizer.core.wire_values import RecordRefused
 from normalizer.jsontext import Json, NumberError, parse
 
@@ -38,11 +38,31 @@ def decode_object_or_text(text: bytes) -> dict[str, Raw] | str:
     return content
 
 
+def unframe(value: bytes) -> bytes:
+    """Give the JSON behind a schema registry's frame: a zero byte, and four of the schema's id.
+
+    Raises RecordRefused if it is no JSON, for Avro and Protobuf have the same frame. JSON that is
+    too deep is left to the decoder. Source: docs/spec/wire-shapes.md#w6.
+    """
+    text = value[_FRAME_BYTES:]
+    try:
+        _raw_decoder.decode(_SURROGATES.sub(rb"\\ufffd", text.removeprefix(BOM)))
+    except msgspec.DecodeError:
+        raise RecordRefused(
+            "unsupported_framing", "expected JSON behind the schema id, got another format"
+        ) from None
+    except RecursionError:
+        pass
+    return text
+
+
 def refuse_numbers(text: bytes) -> None:
     """Raise RecordRefused for numbers far longer written out; broken or too deep JSON first."""
     if may_be_expansive(text):
         content = decode_object_or_text(_SURROGATES.sub(rb"\\ufffd", text))
-        is_event = isinstance(content, dict) and batch_key(content) is None
+        is_event = (
+            isinstance(content, dict) and batch_key(content) is None and not is_enveloped(content)
+        )
         check_depth(text, EVENT_DEPTH if is_event else MAX_NESTING)
         check_numbers(text)
 
@@ -86,6 +106,10 @@ _raw_decoder: Final[msgspec.json.Decoder[Raw]] = msgspec.json.Decoder(Raw)
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 
 _KIND: Final = re.compile(r"got `(\w+)`")
+
+BOM: Final = b"\xef\xbb\xbf"
+
+_FRAME_BYTES: Final = 5
 
 _SURROGATES: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 

@@ -129,12 +129,12 @@ def _event_id(event: Envelope, coercions: _Coercions, recorded_ms: int | None) -
 
 
 def _id(number: int | None, name: str, coercions: _Coercions) -> Raw:
-    if number is not None:
-        opaque = coercions.originals("opaque_id", field=name)
-        texts = (_text_decoder.decode(raw) for raw in opaque)
-        return _raw(next((text for text in texts if hash_text_id(text) == number), number))
     invalid = coercions.originals("invalid_secondary_id", field=name)
-    return next((_not_an_int(raw) for raw in invalid), ABSENT)
+    if invalid or number is None:  # with both, the number is from elsewhere in the event (#k3)
+        return next((_not_an_int(raw) for raw in invalid), ABSENT)
+    opaque = coercions.originals("opaque_id", field=name)
+    texts = (_text_decoder.decode(raw) for raw in opaque)
+    return _raw(next((text for text in texts if hash_text_id(text) == number), number))
 
 
 def _not_an_int(raw: Raw) -> Raw:

@@ -84,10 +84,14 @@ class DriftFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftDetector:
-    """Inspects written batches; `take_findings` returns each new finding once."""
+    """Inspects written batches; `take_findings` returns each new finding once.
 
-    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+    `documented` are fields that a table of shapes names besides those of the rules.
+    """
+
+    def __init__(self, redact_keys: Iterable[str] = (), documented: Iterable[str] = ()) -> None:
         self._sanitizer = Sanitizer(redact_keys)
+        self._documented = frozenset(documented)
         self._second = 0
         self._inspected: Counter[str] = Counter()
         self._known: dict[str, set[tuple[str, str, str]]] = {}
@@ -142,6 +146,7 @@ class DriftDetector:
             for event in events
             if not isinstance(event, UndecodableItem)
             for field, kind, text in _drifts(event)
+            if field not in self._documented
         ]
 
     def _remember(self, finding: DriftFinding) -> None:

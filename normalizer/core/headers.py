@@ -1,6 +1,6 @@
 """Reads the headers of a record: their JSON without secrets, and the trace id.
 
-Source: docs/spec/wire-shapes.md#v6.
+Source: docs/spec/wire-shapes.md#v6, #w8.
 """
 
 import re
@@ -11,21 +11,28 @@ import msgspec
 
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.unstorable import Path
+from normalizer.core.unwrap import ATTRIBUTES, TYPE_PREFIX
 from normalizer.jsontext import Json, write
 
 _TRACE: Final = re.compile(
     "(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
+_SPECVERSION: Final = "ce_specversion"
 NOT_TEXT: Final = "base64:"
 """The prefix of a value that is not UTF-8 and is kept in base64."""
 
 
 class Headers(msgspec.Struct, frozen=True, gc=False):
-    """`json` is an object: name -> text or null, or a list of them for a repeated name."""
+    """`json` is an object: name -> text or null, or a list of them for a repeated name.
+
+    `cloudevent` are the attributes that a CloudEvent in binary mode has there, under the names of
+    an event's fields (#w8).
+    """
 
     json: bytes | None = None
     trace_id: str | None = None
     replaced: set[Path] = set()
+    cloudevent: dict[str, str] = {}
 
 
 NO_HEADERS: Final = Headers()
@@ -46,12 +53,22 @@ def read_headers(sent: tuple[tuple[str, bytes | None], ...], sanitizer: Sanitize
         if trace_id is None and text is not None and name.lower() == "traceparent":
             match = _TRACE.fullmatch(text)
             trace_id = match[1] if match else None
+    cloudevent = _cloudevent(headers) if _SPECVERSION in headers else {}
     if "".join(headers).isascii():
         json = _encode(headers)
         if json.isascii() and not sanitizer.suspects(json):
-            return Headers(json, trace_id)
+            return Headers(json, trace_id, cloudevent=cloudevent)
     cleaned, replaced = sanitizer.clean_headers(headers)
-    return Headers(write(cleaned).encode(), trace_id, replaced)
+    return Headers(write(cleaned).encode(), trace_id, replaced, cloudevent)
+
+
+def _cloudevent(headers: dict[str, Json]) -> dict[str, str]:
+    texts = {field: headers.get(f"ce_{name}") for name, field in ATTRIBUTES.items()}
+    return {
+        field: text.removeprefix(TYPE_PREFIX) if field == "event_type" else text
+        for field, text in texts.items()
+        if isinstance(text, str) and not text.startswith(NOT_TEXT)
+    }
 
 
 def header_text(value: bytes) -> str:

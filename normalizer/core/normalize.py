@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.decode import UndecodableItem, decode_events, unstorable_coercions
+from normalizer.core.decode import UndecodableItem, decode_events
 from normalizer.core.headers import NO_HEADERS, Headers, read_headers
+from normalizer.core.levels import unstorable_coercions
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules.attempt_numbers import (
     meta_has_attempts,
@@ -38,10 +39,11 @@ from normalizer.core.rules.status import resolve_status
 from normalizer.core.rules.timestamps import recorded_at, resolve_created_at
 from normalizer.core.samples import sample_of
 from normalizer.core.sanitize import Sanitizer
+from normalizer.core.shape_table import ShapeTable
 from normalizer.core.shapes import detect_shape
 from normalizer.core.wire_event import WireEvent
 from normalizer.core.wire_fields import NOTHING
-from normalizer.core.wire_values import RecordRefused
+from normalizer.core.wire_values import RecordIgnored, RecordRefused
 from normalizer.envelope import (
     RULES_VERSION,
     Envelope,
@@ -58,24 +60,35 @@ from normalizer.snowflake import derive_id
 class Normalizer:
     """All rules as one function, without state between records.
 
-    `redact_keys` are further words that make a key secret.
+    `redact_keys` are further words that make a key secret, `shapes` further shapes.
     """
 
-    def __init__(self, redact_keys: Iterable[str] = ()) -> None:
+    def __init__(self, redact_keys: Iterable[str] = (), shapes: ShapeTable | None = None) -> None:
         self._sanitizer: Final = Sanitizer(redact_keys)
+        self.shapes: Final = shapes
+        self.fingerprint: Final = "" if shapes is None else shapes.fingerprint
+
+    @property
+    def version(self) -> str:
+        """The version of the rules, with the fingerprint of a table of shapes: one of both."""
+        return f"{RULES_VERSION}+{self.fingerprint}" if self.fingerprint else str(RULES_VERSION)
 
     def normalize(self, record: RawRecord) -> tuple[Normalized, ...]:
         """Give the outcomes of a record, at least one; never raises, whatever the bytes."""
         if record.value is None:
             return (Ignored(why="tombstone"),)
+        headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
         try:
-            events = decode_events(record.value, self._sanitizer)
+            events = decode_events(record.value, self._sanitizer, headers.cloudevent)
         except RecordRefused as refusal:
             return self._sampled(record, (_rejected(record, refusal.reason, refusal.detail, ""),))
-        headers = read_headers(record.headers, self._sanitizer) if record.headers else NO_HEADERS
+        except RecordIgnored as ignored:
+            return (Ignored(why=str(ignored)),)
         recorded = recorded_at(record.recorded_ms)
         # One by one: the decoded event is freed before the next one of the batch is decoded.
-        outcomes = tuple([_outcome(record, event, headers, recorded) for event in events])
+        outcomes = tuple(
+            [_outcome(record, event, headers, recorded, self.shapes) for event in events]
+        )
         return self._sampled(record, outcomes) or (Ignored(why="a batch of no events"),)
 
     def _sampled(
@@ -95,15 +108,21 @@ def _outcome(
     event: WireEvent | UndecodableItem,
     headers: Headers,
     recorded: datetime | None,
+    shapes: ShapeTable | None,
 ) -> Normalized:
     if isinstance(event, UndecodableItem):
         return _rejected(record, event.reason, event.detail, "", event.index)
     shape = ""
+    if shapes is not None:
+        shape, event = shapes.read(event)
     try:
         event_type = resolve_event_type(event)
         layout = event.layout
         of_keys = layout.shape if event.nested.payload is NOTHING else layout.shape_with_payload
-        shape = record.shape or detect_shape(of_keys, event_type)
+        shape = record.shape or shape or detect_shape(of_keys, event_type)
+        if headers.replaced:
+            event.coercions += unstorable_coercions(headers.replaced)
+        keep_child_execution_id(event)
         return _envelope(record, event, event_type, shape, headers, recorded)
     except RecordRefused as refusal:
         return _rejected(record, refusal.reason, refusal.detail, shape, event.index)
@@ -118,21 +137,17 @@ def _envelope(
     recorded: datetime | None,
 ) -> Envelope:
     """Apply every rule, in the order in which reasons to refuse count (#l2)."""
-    if headers.replaced:
-        event.coercions += unstorable_coercions(headers.replaced)
     index = record.index + event.index
 
     command_id = resolve_command_id(event)
     step = resolve_step(event, command_id)
     worker_id = resolve_worker_id(event)
     status, status_rank = resolve_status(event, event_type)
-
     execution_id = resolve_execution_id(event)
     own_id = resolve_event_id(event)
     in_log = record.topic is not None
     created_at, created_rank = resolve_created_at(event, own_id, recorded, in_log=in_log)
     attempts, attempts_rank = resolve_attempts(event)
-    keep_child_execution_id(event)
 
     # Positional on purpose: keyword arguments cost 5 % of normalize().
     return Envelope(

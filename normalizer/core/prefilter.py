@@ -16,7 +16,7 @@ from normalizer.core.rules.secret_text import SIGNS
 from normalizer.core.rules.secret_tokens import TOKENS
 from normalizer.jsontext import MAX_DIGITS
 
-_SEPARATORS: Final = b"-_+ "
+_SEPARATORS: Final = b"-_+ \t\r\n"
 _FOLDED: Final = bytes.maketrans(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789.=", b"abcdefghijklmnopqrstuvwxyz000000000::"
 )

@@ -8,6 +8,8 @@ from normalizer.core.sanitize import Sanitizer
 
 SAMPLE_BYTES: Final = 2_048
 _LOOKED_AT_BYTES: Final = 4_096
+ENCODED: Final = b"data_base64"
+"""The key of a CloudEvent under which nothing can be seen. Source: docs/spec/wire-shapes.md#w7."""
 _BINARY: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -17,7 +19,10 @@ def sample_of(value: bytes, sanitizer: Sanitizer) -> str | None:
     Secrets are not cut out: a refused value is often no JSON, and the end of a secret is unknown.
     """
     text = _as_text(value, SAMPLE_BYTES)
-    return None if text is None or sanitizer.suspects(value[:_LOOKED_AT_BYTES]) else text
+    beginning = value[:_LOOKED_AT_BYTES]
+    if text is None or ENCODED in beginning or sanitizer.suspects(beginning):
+        return None
+    return text
 
 
 def _as_text(value: bytes, size: int) -> str | None:

@@ -11,6 +11,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from normalizer.core.json_in_text import json_spans
 from normalizer.core.prefilter import Prefilter
 from normalizer.core.rules.redaction import REDACTED, Redaction, Secrecy
 from normalizer.core.rules.secret_members import SecretMembers
@@ -40,10 +41,9 @@ added, node_name must still name the step."""
 _MAY_SAY: Final = re.compile("[=:@ ]")
 """A short key without one of these is a name, and holds no value."""
 _REMEMBERED_CHARS: Final = 500
+_MOST_TEXTS: Final = 2  # JSON is read in a text, and in a text of that JSON
 _REFERENCE: Final = "reference"
 _REFERENCE_KEYS: Final = frozenset(("ref", "uri", "locator", "sha256", "bytes"))
-
-
 _MAY_HIDE: Final = (str, list, dict)
 """Only values of these types are secrets or hold one."""
 
@@ -112,10 +112,10 @@ class _Mode(Enum):
 class _Rewriter:
     """Walks over one tree, cleans it, and records what was changed."""
 
-    def __init__(self, sanitizer: Sanitizer, *, within_text: bool = False) -> None:
+    def __init__(self, sanitizer: Sanitizer, *, within_texts: int = 0) -> None:
         self._sanitizer = sanitizer
         self._secrecy = sanitizer.texts.secrecy
-        self._within_text = within_text
+        self._within_texts = within_texts
         self._item: int | None = None
         self.changed = False
         self.redacted = False
@@ -227,14 +227,23 @@ class _Rewriter:
     def _without_secrets(self, text: str) -> str:
         if len(text) < SHORTEST_SECRET or not self._sanitizer.texts.may_hold_secret(text):
             return text
-        if not self._within_text and text.lstrip()[:1] in ("{", "["):
+        kept: str | None = None
+        if self._within_texts == 0 and text.lstrip()[:1] in ("{", "["):
             kept = self._within(text)
-            if kept is not None:
-                self.redacted |= kept != text
-                return kept
-        kept = self._sanitizer.texts.cut(text)
+        if kept is None:
+            is_outer = self._within_texts < _MOST_TEXTS
+            kept = self._sanitizer.texts.cut(self._without_json(text) if is_outer else text)
         self.redacted |= kept != text
         return kept
+
+    def _without_json(self, text: str) -> str:
+        """Give the text without the secrets of the JSON in it."""
+        kept, end = [], 0
+        for start, after in json_spans(text):
+            clean = self._within(text[start:after])
+            kept += [text[end:start], text[start:after] if clean is None else clean]
+            end = after
+        return "".join((*kept, text[end:]))
 
     def _within(self, text: str) -> str | None:
         """Give JSON in a string without its secrets; None if it cannot be cleaned as JSON."""
@@ -242,7 +251,7 @@ class _Rewriter:
             tree = parse(text)
         except (ValueError, RecursionError):
             return None
-        inner = _Rewriter(self._sanitizer, within_text=True)
+        inner = _Rewriter(self._sanitizer, within_texts=self._within_texts + 1)
         kept = inner.walk(tree, (), _Mode.PLAIN)
         if inner.redacted:
             return write(kept)

@@ -47,8 +47,15 @@ _EXECUTOR: Final = frozenset(("step", "status", "created_at", "context"))
 
 
 def is_named(fields: Collection[str]) -> bool:
-    """Tell whether a key names the event's type; then it is neither a wrapper nor a batch."""
+    """Tell whether a key names the event's type; then it is neither wrapped nor a batch."""
     return "event_type" in fields or "name" in fields
+
+
+def is_enveloped(fields: Collection[str]) -> bool:
+    """Tell whether these may be the keys of an envelope of others (W7, W9)."""
+    return not is_named(fields) and (
+        "specversion" in fields or "op" in fields or ("schema" in fields and "payload" in fields)
+    )
 
 
 def is_wrapper(fields: Collection[str]) -> bool:

@@ -27,6 +27,10 @@ class RecordRefused(Exception):  # noqa: N818 - control flow inside the core: it
         self.detail = detail
 
 
+class RecordIgnored(Exception):  # noqa: N818 - control flow inside the core: it becomes an Ignored
+    """This record correctly holds no event; the message says why."""
+
+
 def text(value: Value) -> str:
     """Give a text; '' for everything else."""
     return value if type(value) is str else ""

@@ -52,12 +52,19 @@ class Export:
             settings=READ_ONLY,
         )
 
-    async def run(self, write: Callable[[bytes], object]) -> int:
-        """Write every line. Raises StoreUnavailable and FatalError, and what `write` raises."""
+    async def run(
+        self,
+        write: Callable[[bytes], object],
+        line_of: Callable[[Envelope], bytes] = to_canonical,
+    ) -> int:
+        """Write the line of every event.
+
+        Raises StoreUnavailable and FatalError, and what `write` raises.
+        """
         events = 0
         try:
             async for rows in self._pages():
-                write(b"".join(to_canonical(Envelope(**row)) + b"\n" for row in rows))
+                write(b"".join(line_of(Envelope(**row)) + b"\n" for row in rows))
                 events += len(rows)
         finally:
             self._session.terminate()

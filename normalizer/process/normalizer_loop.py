@@ -22,8 +22,10 @@ def main() -> None:
     """Answer until standard input ends."""
     with contextlib.suppress(OSError):  # if memory runs out, the kernel must kill this process
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    normalize = Normalizer(sys.argv[1:]).normalize
     source, sink = sys.stdin.buffer, sys.stdout.buffer
+    size = int.from_bytes(source.read(FRAME))
+    redact_keys, shapes = pickle.loads(source.read(size))  # noqa: S301 - from the parent process
+    normalize = Normalizer(redact_keys, shapes).normalize
     while size := int.from_bytes(source.read(FRAME)):
         outcomes = normalize(pickle.loads(source.read(size)))  # noqa: S301 - from the parent process
         for some in messages(outcomes):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from normalizer.core.raw_record import RawRecord
+from normalizer.core.shape_table import ShapeTable
 from normalizer.envelope import Normalized
 
 FRAME: Final = 8
@@ -29,8 +30,8 @@ class NormalizerProcess:
     It exits when this process does, because the other end of its pipe is closed then.
     """
 
-    def __init__(self, redact_keys: Sequence[str] = ()) -> None:
-        self._redact_keys = tuple(redact_keys)
+    def __init__(self, redact_keys: Sequence[str] = (), shapes: ShapeTable | None = None) -> None:
+        self._rules = (tuple(redact_keys), shapes)
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
 
@@ -61,9 +62,9 @@ class NormalizerProcess:
 
     async def _start(self) -> asyncio.subprocess.Process:
         try:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-m", "normalizer.process.normalizer_loop", *self._redact_keys),
+                *("-m", "normalizer.process.normalizer_loop"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,  # a traceback is no JSON log line
@@ -72,6 +73,8 @@ class NormalizerProcess:
             )
         except OSError as error:
             raise NormalizerProcessDied(f"it cannot be started: {error.strerror}") from error
+        _write(process, pickle.dumps(self._rules))
+        return process
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -85,15 +88,19 @@ class NormalizerProcess:
                 await process.wait()
 
 
+def _write(process: asyncio.subprocess.Process, message: bytes) -> None:
+    assert process.stdin
+    process.stdin.write(len(message).to_bytes(FRAME))
+    process.stdin.write(message)
+
+
 async def _exchange(
     process: asyncio.subprocess.Process, record: RawRecord
 ) -> AsyncIterator[Normalized]:
     """Send a record, yield its outcomes as they arrive: some hundred are unpickled at a time."""
     assert process.stdin
     assert process.stdout
-    request = pickle.dumps(record)
-    process.stdin.write(len(request).to_bytes(FRAME))
-    process.stdin.write(request)
+    _write(process, pickle.dumps(record))
     await process.stdin.drain()
     while size := int.from_bytes(await process.stdout.readexactly(FRAME)):
         for outcome in pickle.loads(await process.stdout.readexactly(size)):  # noqa: S301 - from the child process

@@ -29,11 +29,9 @@ class CommitMetrics:
 
     def __init__(self, metrics: ServiceMetrics) -> None:
         self._metrics = metrics
-        self._outcomes = {
-            (shape, outcome): metrics.outcomes.labels(shape=shape, outcome=outcome)
-            for shape in (*SHAPES, NO_SHAPE)
-            for outcome in OUTCOMES
-        }
+        for shape in (*SHAPES, NO_SHAPE):  # those of a table are there once an event has one
+            for outcome in OUTCOMES:
+                metrics.outcomes.labels(shape=shape, outcome=outcome)
         self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
         self._rules = {rule: metrics.coercions.labels(rule=rule) for rule in RULES}
 
@@ -52,7 +50,7 @@ class CommitMetrics:
             if is_new:
                 self._reasons[rejected.reason].inc()
         for (shape, outcome), count in counts.items():
-            self._outcomes[shape, outcome].inc(count)
+            metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
         for coercions in [row.coercions for row in written.new if row.coercions is not None]:
             for coercion in _decoder.decode(coercions):
                 self._rules[coercion.rule].inc()

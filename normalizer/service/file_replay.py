@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from normalizer.core.normalize import Normalizer
+from normalizer.configured_rules import normalizer_of
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, RetryableError
 from normalizer.files.record_lines import open_lines, pages, record_of, topic_of
@@ -19,7 +19,7 @@ from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.read_only import read_only_connection
 from normalizer.store.retry import write_with_retry
-from normalizer.store.store import Claim, Store
+from normalizer.store.store import Claim, ShapesOfProcess, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
 CLUSTER_ID: Final = "file"
@@ -39,12 +39,13 @@ _log: Final = get_logger()
 class FileReplay:
     """One reading of one file. `run` returns at the end of the file, or soon after `stop`."""
 
-    def __init__(self, settings: Settings, file: Path) -> None:
+    def __init__(self, settings: Settings, file: Path, *, accept_shapes: bool = False) -> None:
         assert settings.database_url
         self._settings = settings
         self._database_url = settings.database_url
         self._file = file
-        self._normalizer = Normalizer(settings.redact_keys)
+        self._normalizer = normalizer_of(settings)
+        self._shapes = ShapesOfProcess(self._normalizer.fingerprint, accept_shapes)
         self._stopping = asyncio.Event()
         self._claims: dict[KafkaPartition, Claim] = {}
         self._next_offsets: dict[KafkaPartition, int] = {}
@@ -103,7 +104,9 @@ class FileReplay:
                 f"{partition} is read from Kafka cluster {cluster} into this database: "
                 "a file cannot go on with it"
             )
-        claim = await store.claim(*partition, cluster_id=CLUSTER_ID, log_start=offset)
+        claim = await store.claim(
+            *partition, cluster_id=CLUSTER_ID, log_start=offset, shapes=self._shapes
+        )
         self._claims[partition] = claim
         self._next_offsets[partition] = claim.next_offset
         return claim

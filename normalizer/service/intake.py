@@ -33,6 +33,7 @@ class Intake:
     def __init__(
         self,
         settings: Settings,
+        normalizer: Normalizer,
         membership: Membership,
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
@@ -40,8 +41,8 @@ class Intake:
         self._membership = membership
         self._ownership = membership.ownership
         self._timed = timed
-        self._normalizer = Normalizer(settings.redact_keys)
-        self.normalizer_process = NormalizerProcess(settings.redact_keys)
+        self._normalizer = normalizer
+        self.normalizer_process = NormalizerProcess(settings.redact_keys, normalizer.shapes)
         self._dying_records: dict[str, str] = {}
 
     def is_full(self, builder: BatchBuilder) -> bool:

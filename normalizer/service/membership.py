@@ -26,7 +26,7 @@ from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.ownership import Ownership
 from normalizer.service.watchdog import Watchdog
 from normalizer.settings import Settings
-from normalizer.store.store import Store
+from normalizer.store.store import ShapesOfProcess, Store
 from normalizer.telemetry import Outage, ServiceCounters, get_logger
 
 CLAIMS_EVERY_S: Final = 0.5
@@ -47,6 +47,7 @@ class Membership:
         store: Store,
         *,
         accept_reset: bool,
+        shapes: ShapesOfProcess,
         counters: ServiceCounters,
         clock: Callable[[], float],
     ) -> None:
@@ -67,6 +68,7 @@ class Membership:
             store,
             writers=settings.writers,
             accept_reset=accept_reset,
+            shapes=shapes,
             counters=counters,
             clock=clock,
         )

@@ -6,12 +6,14 @@ last owner's batch in flight, and after a check that its topic is the one that t
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final
 
 from normalizer.errors import (
     BrokerUnavailable,
     Fenced,
     PositionError,
+    ShapesChanged,
     StoreUnavailable,
     TopicReset,
 )
@@ -19,7 +21,7 @@ from normalizer.kafka import Bounds, GroupReader, KafkaPartition, TopicReader, w
 from normalizer.service.suspects import Suspects
 from normalizer.service.unreachable import UnreachablePartitions
 from normalizer.store.sqlstate import LOCK_NOT_AVAILABLE
-from normalizer.store.store import Claim, Store
+from normalizer.store.store import Claim, ShapesOfProcess, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
 _log: Final = get_logger()
@@ -36,12 +38,14 @@ class Ownership:
         *,
         writers: int,
         accept_reset: bool,
+        shapes: ShapesOfProcess,
         counters: ServiceCounters,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reader = reader
         self._kafka = log
         self._store = store
+        self._claim_position = partial(store.claim, shapes=shapes)
         self._writers: list[set[KafkaPartition]] = [set() for _ in range(writers)]
         self._accept_reset = accept_reset
         self._counters = counters
@@ -229,8 +233,8 @@ class Ownership:
         """Return None if the partition is stopped, claimed by another meanwhile, or unreachable."""
         try:
             return await self._claim(partition, cluster_id, bounds)
-        except TopicReset as reset:
-            self.stop(partition, reset)
+        except (TopicReset, ShapesChanged) as changed:
+            self.stop(partition, changed)
         except PositionError as moved:
             _log.warning("claim_superseded", partition=str(partition), why=str(moved))
         except BrokerUnavailable as error:
@@ -238,9 +242,8 @@ class Ownership:
         return None
 
     async def _claim(self, partition: KafkaPartition, cluster_id: str, bounds: Bounds) -> Claim:
-        topic, number = partition
-        claim = await self._store.claim(
-            topic, number, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
+        claim = await self._claim_position(
+            *partition, cluster_id=cluster_id, log_start=bounds.start, log_end=bounds.end
         )
         first_claim = partition not in self._claimed
         self._claimed[partition] = claim

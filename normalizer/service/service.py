@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch import Batch
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
@@ -34,7 +35,7 @@ from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import InFlightBatch, write_with_retry
-from normalizer.store.store import Claim, Store
+from normalizer.store.store import Claim, ShapesOfProcess, Store
 from normalizer.telemetry import ServiceCounters, get_logger
 
 RECORDS_A_FETCH: Final = 500
@@ -59,25 +60,29 @@ class Service:
         settings: Settings,
         *,
         accept_reset: bool = False,
+        accept_shapes: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self.metrics = ServiceMetrics()
-        self.drift_detector = DriftDetector(settings.redact_keys)
+        normalizer = normalizer_of(settings)
+        documented = normalizer.shapes.documented if normalizer.shapes else ()
+        self.drift_detector = DriftDetector(settings.redact_keys, documented)
         self._claims_store, *self._writer_stores = _stores(settings, CommitMetrics(self.metrics))
         self.counters = ServiceCounters()
         self.membership = Membership(
             settings,
             self._claims_store,
             accept_reset=accept_reset,
+            shapes=ShapesOfProcess(normalizer.fingerprint, accept_shapes),
             counters=self.counters,
             clock=clock,
         )
         self.reader = self.membership.reader
         self.ownership = self.membership.ownership
         self._stopping = self.membership.stopping
-        self.intake = Intake(settings, self.membership, self._timed)
+        self.intake = Intake(settings, normalizer, self.membership, self._timed)
         self._left: dict[int, list[tuple[Claim, FetchedChunk]]] = {}
         self._tasks = asyncio.TaskGroup()
         self._deadline = asyncio.timeout(None)
@@ -174,7 +179,7 @@ class Service:
             if self._stopping.is_set() or (is_writer_free and left_s <= 0 and fetched < room):
                 break
             wait_s = IDLE_S if due_s is None else PAUSE_S
-            if due_s is not None and fetched < FEW_RECORDS:
+            if due_s is not None and fetched < min(room, FEW_RECORDS):
                 await self._pause(writing, left_s)
                 wait_s = 0.0
             room = min(settings.batch_rows - builder.rows, RECORDS_A_FETCH)

@@ -4,12 +4,13 @@ Every function here works inside a transaction of its caller, on the connection 
 """
 
 from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import asyncpg
 import msgspec
 
 from normalizer.core.batch import LastRecord, PartitionBatch
-from normalizer.errors import PositionError
+from normalizer.errors import PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_edited
 from normalizer.store.protocol import check_protocol
@@ -20,6 +21,19 @@ from normalizer.store.source_positions import (
     move_positions,
     why_claim_lost,
 )
+
+
+class ShapesOfProcess(NamedTuple):
+    """The fingerprint of this process's table of shapes, empty without one.
+
+    `accepted`: an operator has accepted it for positions that have another.
+    """
+
+    fingerprint: str = ""
+    accepted: bool = False
+
+
+NO_TABLE: Final = ShapesOfProcess()
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,14 +71,16 @@ async def claim_partition(
     cluster_id: str,
     log_start: int,
     log_end: int | None,
+    shapes: ShapesOfProcess,
 ) -> Claim:
     """Raise the epoch of the partition's position, which the caller owns from then on.
 
     Waits for the owner's transaction in flight. Raises FatalError where the database has a schema
-    or a protocol that this code must not write to.
+    or a protocol that this code must not write to, ShapesChanged where the records are read by
+    another table of shapes.
     """
     await refuse_edited(connection)
-    claim = (store_statements.CLAIM, topic, partition, owner, log_end)
+    claim = (store_statements.CLAIM, topic, partition, owner, log_end, *shapes)
     row = await connection.fetchrow(*claim)
     if row is None:
         first = ([topic], [0], [partition])
@@ -78,9 +94,18 @@ async def claim_partition(
             cluster_id,
             owner,
             log_start,
+            shapes.fingerprint,
         ) or await connection.fetchrow(*claim)
     await check_protocol(connection)
-    return Claim(topic=topic, partition=partition, **row)
+    position = dict(row)
+    if (stored := position.pop("shapes")) != shapes.fingerprint:
+        raise ShapesChanged(
+            f"{topic}[{partition}]: its records are read by {_table(stored)}, this process has "
+            f"{_table(shapes.fingerprint)}; to go on by that, start once with --accept-shapes",
+            topic=topic,
+            partition=partition,
+        )
+    return Claim(topic=topic, partition=partition, **position)
 
 
 async def find_lost_claims(
@@ -131,6 +156,10 @@ async def move_over_gap(
         await add_gaps(connection, (part,), reason)
         await move_positions(connection, [(part, OutcomeCounts().totals(part))])
     return msgspec.structs.replace(claim, next_offset=next_offset)
+
+
+def _table(fingerprint: str) -> str:
+    return f"the table of shapes {fingerprint}" if fingerprint else "no table of shapes"
 
 
 def _gap_part(claim: Claim, next_offset: int) -> PartitionBatch:

@@ -15,6 +15,7 @@ import msgspec
 from structlog.typing import FilteringBoundLogger
 
 from normalizer.core.batch import Batch, OutcomeTotals
+from normalizer.core.samples import ENCODED
 from normalizer.core.sanitize import Sanitizer
 from normalizer.core.unstorable import replace_unstorable
 from normalizer.envelope import Rejected
@@ -171,6 +172,8 @@ def _content(kept: StoredBytes, *, raw: bool, redact_keys: Iterable[str]) -> lis
         tree = parse(text)
     except (ValueError, RecursionError):
         return [("content", "not shown: only JSON can be redacted; --raw shows it")]
+    if isinstance(tree, dict) and ENCODED.decode() in tree:
+        return [("content", "not shown: base64 cannot be redacted; --raw shows it")]
     text_shown = replace_unstorable(Sanitizer(redact_keys).clean(text, tree).text)
     if len(text_shown) > SHOWN_LETTERS:
         text_shown = (

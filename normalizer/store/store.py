@@ -15,7 +15,9 @@ from normalizer.errors import PositionError, StoreUnavailable
 from normalizer.store import store_statements
 from normalizer.store.batch_plan import BatchPlanner, WriteProgress
 from normalizer.store.claims import (
+    NO_TABLE,
     Claim,
+    ShapesOfProcess,
     begin_next_incarnation,
     claim_partition,
     find_lost_claims,
@@ -28,7 +30,7 @@ from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Sessio
 from normalizer.store.source_positions import Positions, SourcePositions
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 
-__all__ = ["Claim", "CommittedBatch", "Store"]
+__all__ = ["Claim", "CommittedBatch", "ShapesOfProcess", "Store"]
 
 _T = TypeVar("_T")
 
@@ -96,13 +98,15 @@ class Store:
         cluster_id: str,
         log_start: int,
         log_end: int | None = None,
+        shapes: ShapesOfProcess = NO_TABLE,
     ) -> Claim:
         """Claim the partition: its epoch rises, and every earlier owner is fenced.
 
         Waits for the earlier owner's transaction in flight, so the position is final. A partition
         that was never read begins incarnation 0 at `log_start`. One that was read up to `log_end`
         has nothing to read, so this claim is not counted as one that made no progress. Raises
-        FatalError where this code must not write to the database.
+        FatalError where this code must not write to the database, ShapesChanged where the
+        position's records are read by another table of shapes.
         """
         return await self._session.run_once(
             partial(
@@ -113,6 +117,7 @@ class Store:
                 cluster_id=cluster_id,
                 log_start=log_start,
                 log_end=log_end,
+                shapes=shapes,
             )
         )
 

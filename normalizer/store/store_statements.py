@@ -21,6 +21,7 @@ CLAIM: Final = """
     )
     update normalizer.source_positions as position
     set    owner = $3::text, epoch = position.epoch + 1,
+           shapes = case when $6::boolean then $5::text else position.shapes end,
            moved_epoch = case when position.next_offset >= $4::bigint then position.epoch + 1
                               else position.moved_epoch end
     from   latest
@@ -28,7 +29,7 @@ CLAIM: Final = """
          = (latest.topic, latest.incarnation, latest.partition)
     returning position.incarnation, position.epoch, position.next_offset, position.cluster_id,
               position.last_offset, position.last_recorded_ms, position.last_crc,
-              position.moved_epoch
+              position.moved_epoch, position.shapes
 """
 
 # A row to lock, so that the first claim of a partition and a job that writes its records see each
@@ -56,13 +57,14 @@ LOCK_DEDUP_HORIZON: Final = """
 BEGIN_FIRST_INCARNATION: Final = """
     insert into normalizer.source_positions
            (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset,
-            dedup_offset, last_offset, last_recorded_ms, last_crc)
+            dedup_offset, last_offset, last_recorded_ms, last_crc, shapes)
     select $1::text, 0, $2::integer, coalesce(cluster_id, $3::text), $4::text, $5::bigint,
-           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc
+           $5::bigint, next_offset, last_offset, last_recorded_ms, last_crc, $6::text
     from   normalizer.dedup_horizon
     where  topic = $1::text and incarnation = 0 and partition = $2::integer
     on conflict on constraint source_positions_pkey do nothing
-    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
+    returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc,
+              shapes
 """
 
 # Raises the epoch of the earlier incarnation too, which fences its owner.
@@ -71,11 +73,11 @@ BEGIN_NEXT_INCARNATION: Final = """
         update    normalizer.source_positions
         set       epoch = epoch + 1
         where     topic = $1::text and incarnation = $2::integer and partition = $3::integer
-        returning topic, incarnation, partition
+        returning topic, incarnation, partition, shapes
     )
     insert into normalizer.source_positions
-           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset)
-    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint
+           (topic, incarnation, partition, cluster_id, owner, start_offset, next_offset, shapes)
+    select topic, incarnation + 1, partition, $4::text, $5::text, $6::bigint, $6::bigint, shapes
     from   earlier
     returning incarnation, epoch, next_offset, cluster_id, last_offset, last_recorded_ms, last_crc
 """

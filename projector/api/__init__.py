@@ -6,7 +6,10 @@ In the order a request meets them:
     serve.py             runs the server until it is stopped
     idle_connections.py  closes connections that are slow to send a request
     middleware.py        checks host name and token, adds security headers
-    app.py               the routes
+    app.py               the endpoints as routes
+    visible_settings.py  settings that the page may show
+    own_paths.py         probes, metrics, and the description of the API
+    downloads.py         the events of an execution as a file
     static_files.py      the page and its files
     endpoints.py         every endpoint by its path
     parameters.py        parses a query string into typed parameters
@@ -15,10 +18,13 @@ In the order a request meets them:
     queries/             one function for each endpoint
     cursors.py           positions in lists
     answers.py           the fields that every answer has
+    formats.py           answers as JSON or CSV
     responses.py         answers and problems as responses
+    thresholds.py        from when on a figure is worth a warning
     api_errors.py        errors by their HTTP status
     openapi.py           the OpenAPI document
     api_page.py          the same document as a page to read
     api_metrics.py       metrics of the API itself
+    outcome_metrics.py   metrics of outcomes, for alerts
     page/                the dashboard
 """

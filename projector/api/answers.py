@@ -43,8 +43,14 @@ class GroupedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True):
 
 
 class PagedAnswer(ApiAnswer[R], Generic[R], frozen=True, kw_only=True, omit_defaults=True):
-    """A page of a list; `next` is the cursor of the following page, null on the last page."""
+    """A page of a list; `next` is the cursor of the following page, null on the last page.
+
+    total: how many rows the list has, on its first page only; at_least: it has more than that.
+    total is left out if counting takes too long.
+    """
 
     next: str | None
+    total: int | None = None
+    at_least: bool = False
     since: datetime | None = None
     until: datetime | None = None

@@ -19,11 +19,17 @@ import msgspec
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every error response."""
+    """The body of every error response, as RFC 9457 has it; `reason` is an addition.
 
+    type: where the page about the API describes this kind of error. title: the same for every error
+    of the kind. detail: what was wrong with this request.
+    """
+
+    type: str
+    title: str
     status: int
-    reason: str
     detail: str
+    reason: str
 
 
 class ApiError(Exception):
@@ -34,7 +40,18 @@ class ApiError(Exception):
 
     def problem(self) -> Problem:
         """The body of the response."""
-        return Problem(status=self.status, reason=self.reason, detail=str(self))
+        return Problem(
+            type=f"/api#{self.reason}",
+            title=title_of(type(self)),
+            status=self.status,
+            detail=str(self),
+            reason=self.reason,
+        )
+
+
+def title_of(error: type[ApiError]) -> str:
+    """What happened, in a sentence."""
+    return (error.__doc__ or "").rstrip(".")
 
 
 class InvalidParameterError(ApiError):

@@ -1,10 +1,13 @@
-"""Metrics of the API, and of the partitions, which are needed when the normalizer is dead."""
+"""Metrics of the API, of outcomes, and of the partitions: when the normalizer is dead, too."""
 
 from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from projector.api.outcome_metrics import OutcomeMetrics
+from projector.api.thresholds import DEFAULT, Thresholds
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -20,8 +23,10 @@ STATES: Final = (
 class ApiMetrics:
     """The metrics of one app, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, thresholds: Thresholds = DEFAULT) -> None:
         self._registry: Final = CollectorRegistry()
+        self._named: Final = CollectorRegistry()
+        self.outcomes: Final = OutcomeMetrics(self._registry, self._named, thresholds)
         self.requests: Final = Counter(
             "projector_api_requests",
             "Requests by endpoint and status. If 5xx rises, read `reason` of a response.",
@@ -61,6 +66,6 @@ class ApiMetrics:
         for state in STATES:
             self.partitions.labels(state).set(counts[state])
 
-    def text(self) -> bytes:
-        """The response to a scrape."""
-        return generate_latest(self._registry)
+    def text(self, *, named: bool = True) -> bytes:
+        """The response to a scrape; `named`: with metrics that have names of steps."""
+        return generate_latest(self._registry) + (generate_latest(self._named) if named else b"")

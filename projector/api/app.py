@@ -1,118 +1,115 @@
-"""Builds the ASGI app: the endpoints, the page, probes and metrics."""
+"""Builds the ASGI app from the endpoints, the page and the paths about the server itself."""
 
-import asyncio
-import contextlib
-import hashlib
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from projector.api import page
 from projector.api.answers import ApiAnswer
 from projector.api.api_errors import ApiError, InternalError, MethodNotAllowedError, NotFoundError
-from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
-from projector.api.api_page import as_html
+from projector.api.api_metrics import ApiMetrics
 from projector.api.endpoints import ENDPOINTS, ROOT, Endpoint
-from projector.api.middleware import AccessMiddleware
+from projector.api.formats import MEDIA_TYPES, as_csv, preferred, row_type
+from projector.api.middleware import AccessMiddleware, shared_with
 from projector.api.openapi import document
+from projector.api.own_paths import OwnPaths
 from projector.api.parameters import parse
-from projector.api.queries import current_state
 from projector.api.response_cache import ResponseCache
-from projector.api.responses import answer, problem
+from projector.api.responses import answer, etag_of, problem
 from projector.api.snapshots import Reader
 from projector.api.static_files import StaticFiles
+from projector.api.thresholds import Thresholds
+from projector.api.visible_settings import VisibleSettings
 
 _log = structlog.get_logger()
-_PAGE: Final = Path(page.__file__).with_name("index.html")
-
-_STATES_S: Final = 2.0
 
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def build(reader: Reader, *, token: str | None = None, host: str = "127.0.0.1") -> ASGIApp:
-    """The app. The caller opens `reader` before the app runs, and closes it afterwards."""
-    metrics = ApiMetrics()
+def build(
+    reader: Reader,
+    *,
+    token: str | None = None,
+    host: str = "127.0.0.1",
+    origins: Sequence[str] = (),
+    visible: VisibleSettings | None = None,
+) -> ASGIApp:
+    """The app. The caller opens `reader` before the app runs, and closes it afterwards.
+
+    Pages of `origins` may read the answers too, and send the token.
+    """
+    visible = visible or VisibleSettings()
+    thresholds = visible.thresholds
+    metrics = ApiMetrics(thresholds)
     metrics.connections.set_function(lambda: reader.in_use)
     answers = ResponseCache()
-    files = StaticFiles(_PAGE, page.assets())
-    described = document(ENDPOINTS, token=token is not None)
-    openapi, readable = msgspec.json.encode(described), as_html(described)
-
-    async def readyz(_request: Request) -> Response:
-        try:
-            async with reader.snapshot():
-                reasons: list[str] = []
-        except ApiError as error:
-            reasons = [str(error)]
-        return Response(
-            msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
-            status_code=503 if reasons else 200,
-            media_type="application/json",
-        )
-
-    async def livez(_request: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def own_metrics(_request: Request) -> Response:
-        with contextlib.suppress(ApiError, TimeoutError):
-            async with asyncio.timeout(_STATES_S), reader.snapshot() as snapshot:
-                metrics.set_partition_states(await current_state.states(snapshot))
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
-
-    async def own_document(request: Request) -> Response:
-        return answer(request, openapi, _etag(openapi))
-
-    async def api_page(request: Request) -> Response:
-        return answer(request, readable, _etag(readable), media_type="text/html; charset=utf-8")
-
+    files = StaticFiles(page.index(), page.assets(), page.version())
+    own = OwnPaths(reader, metrics, document(ENDPOINTS, token=token is not None), visible)
     app = Starlette(
         routes=[
             Route("/", files.page),
             Route("/assets/{name}", files.asset),
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", own_metrics),
-            Route("/openapi.json", own_document),
-            Route("/api", api_page),
+            Route("/assets/{version}/{name}", files.asset_of_version),
+            *own.routes(),
             *(
-                Route(ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics))
+                Route(
+                    ROOT + endpoint.path, _endpoint(endpoint, reader, answers, metrics, thresholds)
+                )
                 for endpoint in ENDPOINTS
             ),
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error},
     )
     app.router.redirect_slashes = False
-    return AccessMiddleware(app, token=token, host=host)
+    guarded = AccessMiddleware(app, token=token, host=host)
+    return shared_with(origins, guarded) if origins else guarded
 
 
 def _endpoint(
-    endpoint: Endpoint, reader: Reader, answers: ResponseCache, metrics: ApiMetrics
+    endpoint: Endpoint,
+    reader: Reader,
+    answers: ResponseCache,
+    metrics: ApiMetrics,
+    thresholds: Thresholds,
 ) -> _Endpoint:
+    rows = row_type(endpoint.answer)
+    settings = {"thresholds": thresholds} if endpoint.has_thresholds else {}
+
     async def respond(request: Request) -> Response:
         query: bytes = request.scope["query_string"]
         params = parse(query, endpoint.parameters)
+        form = preferred(request.headers.get("accept", ""))
 
         async def run() -> tuple[bytes, str]:
             with metrics.seconds.labels(endpoint.name).time():
                 async with reader.snapshot() as snapshot:
-                    result = await endpoint.run(snapshot, params, **request.path_params)
-            return msgspec.json.encode(result), _etag(_stable_part(result))
+                    result = await endpoint.run(snapshot, params, **request.path_params, **settings)
+            body = as_csv(result, rows) if form == "csv" else msgspec.json.encode(result)
+            return body, etag_of(form.encode() + _stable_part(result))
 
-        cached, from_cache = await answers.get(f"{request.url.path}?{query.decode('latin-1')}", run)
+        key = f"{form} {request.url.path}?{query.decode('latin-1')}"
+        cached, from_cache = await answers.get(key, run)
         if from_cache:
             metrics.cached.inc()
-        return answer(request, cached.body, cached.etag)
+        file = {"Content-Disposition": f'attachment; filename="{endpoint.name}.csv"'}
+        return answer(
+            request,
+            cached.body,
+            cached.etag,
+            packed=cached.packed,
+            media_type=MEDIA_TYPES[form],
+            headers=file if form == "csv" else None,
+        )
 
     async def counted(request: Request) -> Response:
         try:
@@ -145,10 +142,6 @@ def _stable_part(result: ApiAnswer[Any]) -> bytes:
             result.rows,
         ]
     )
-
-
-def _etag(content: bytes) -> str:
-    return f'W/"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
 
 
 async def _api_error(_request: Request, error: Exception) -> Response:

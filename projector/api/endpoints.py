@@ -9,29 +9,41 @@ import msgspec
 from projector.api.answers import ApiAnswer
 from projector.api.parameters import Parameters
 from projector.api.queries import (
+    attempts_matrix,
     call_failures,
     call_lists,
     call_rates,
     call_times,
     current_state,
+    error_groups,
+    event_detail,
     event_rates,
     execution_detail,
     execution_lists,
+    execution_tree,
     filter_choices,
     log_gaps,
     outcome_counts,
+    producer_faults,
+    quarantine_detail,
     quarantine_lists,
+    search,
     stuck_executions,
+    tiles,
 )
 
 ROOT: Final = "/api/v1"
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A path below ROOT and its function, which receives {names} of the path as strings."""
+    """A path below ROOT and its function, which receives {names} of the path as strings.
+
+    example: parameters of a request that shows what the endpoint is for.
+    """
 
     path: str
     run: Callable[..., Awaitable[ApiAnswer[Any]]]
+    example: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -42,6 +54,16 @@ class Endpoint(msgspec.Struct, frozen=True):
     def summary(self) -> str:
         """The question that the endpoint answers."""
         return " ".join((inspect.getdoc(self.run) or "").split())
+
+    @property
+    def tag(self) -> str:
+        """What the endpoint is about."""
+        return next(tag for tag, tagged in TAGS.items() if self in tagged)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether its function takes the thresholds of the settings."""
+        return "thresholds" in inspect.signature(self.run).parameters
 
     @property
     def parameters(self) -> type[Parameters]:
@@ -56,44 +78,75 @@ class Endpoint(msgspec.Struct, frozen=True):
         return get_type_hints(self.run)["return"]
 
 
-ENDPOINTS: Final = (
-    Endpoint("/execution-outcomes", outcome_counts.execution_outcomes),
-    Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
-    Endpoint("/error-rate-by-attempt", call_rates.error_rate_by_attempt),
-    Endpoint("/first-attempt-success", call_rates.first_attempt_success),
-    Endpoint("/retry-recovery", call_rates.retry_recovery),
-    Endpoint("/retry-exhaustion", call_rates.retry_exhaustion),
-    Endpoint("/attempts-per-success", call_rates.attempts_per_success),
-    Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),
-    Endpoint("/call-queue-waits", call_times.call_queue_waits),
-    Endpoint("/retry-backoffs", call_times.retry_backoffs),
-    Endpoint("/failures-by-error", call_failures.failures_by_error),
-    Endpoint("/error-groups", call_failures.error_groups),
-    Endpoint("/worker-failures", call_failures.worker_failures),
-    Endpoint("/retries-by-minute", event_rates.retries_by_minute),
-    Endpoint("/retry-storms", current_state.retry_storms),
-    Endpoint("/events-per-second", event_rates.events_per_second),
-    Endpoint("/attempts-by-status", event_rates.attempts_by_status),
-    Endpoint("/quarantine-by-reason", quarantine_lists.quarantine_by_reason),
-    Endpoint("/quarantine-records", quarantine_lists.quarantine_records),
-    Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
-    Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
-    Endpoint("/late-arrivals", event_rates.late_arrivals),
-    Endpoint("/gaps", log_gaps.gaps),
-    Endpoint("/freshness", current_state.freshness),
-    Endpoint("/agreement", current_state.agreement),
-    Endpoint("/jobs", current_state.jobs),
-    Endpoint("/choices", filter_choices.choices),
-    Endpoint("/executions", execution_lists.executions),
+_OVERVIEW: Final = (
+    Endpoint("/search", search.search, example={"q": "fetch"}),
+    Endpoint("/tiles", tiles.tiles, example={"last": "24h"}),
+    Endpoint("/attempts-matrix", attempts_matrix.attempts_matrix, example={"last": "24h"}),
+    Endpoint("/attempts-by-status", event_rates.attempts_by_status, example={"by": "attempts"}),
+    Endpoint("/choices", filter_choices.choices, example={"last": "7d"}),
+)
+_EXECUTIONS: Final = (
+    Endpoint("/execution-outcomes", outcome_counts.execution_outcomes, example={"every": "hour"}),
+    Endpoint("/executions", execution_lists.executions, example={"status": "COMPLETED"}),
+    Endpoint("/playbook-versions", execution_lists.playbook_versions, example={"last": "7d"}),
     Endpoint("/stuck-executions", stuck_executions.stuck_executions),
     Endpoint("/stuck-by-age", stuck_executions.stuck_by_age),
     Endpoint("/executions-without-end", stuck_executions.executions_without_end),
     Endpoint("/contradicting-executions", execution_lists.contradicting_executions),
     Endpoint("/completed-with-failures", execution_lists.completed_with_failures),
-    Endpoint("/calls", call_lists.calls),
-    Endpoint("/open-calls", call_lists.open_calls),
     Endpoint("/executions/{execution_id}", execution_detail.execution),
+    Endpoint("/executions/{execution_id}/tree", execution_tree.execution_tree),
     Endpoint("/executions/{execution_id}/calls", execution_detail.execution_calls),
     Endpoint("/executions/{execution_id}/events", execution_detail.execution_events),
-    Endpoint("/executions/{execution_id}/events/{event_id}", execution_detail.execution_event),
+    Endpoint("/executions/{execution_id}/events/{event_id}", event_detail.execution_event),
 )
+_CALLS: Final = (
+    Endpoint("/calls", call_lists.calls, example={"failed": "true", "attempts": "0"}),
+    Endpoint("/open-calls", call_lists.open_calls, example={"waits_for": "claim"}),
+    Endpoint("/open-calls-by-step", call_lists.open_calls_by_step),
+    Endpoint("/calls-without-command", producer_faults.calls_without_command),
+    Endpoint("/call-outcomes-by-attempt", call_rates.call_outcomes_by_attempt),
+    Endpoint("/call-durations-by-attempt", call_times.call_durations_by_attempt),
+    Endpoint("/call-queue-waits", call_times.call_queue_waits, example={"by": "step"}),
+)
+_RETRIES: Final = (
+    Endpoint("/error-rate-by-attempt", call_rates.error_rate_by_attempt),
+    Endpoint("/first-attempt-success", call_rates.first_attempt_success),
+    Endpoint("/retry-recovery", call_rates.retry_recovery),
+    Endpoint("/retry-exhaustion", call_rates.retry_exhaustion),
+    Endpoint("/attempts-per-success", call_rates.attempts_per_success),
+    Endpoint("/retry-backoffs", call_times.retry_backoffs, example={"by": "step"}),
+    Endpoint("/retries-by-minute", event_rates.retries_by_minute, example={"last": "2h"}),
+    Endpoint("/retry-storms", current_state.retry_storms),
+)
+_ERRORS: Final = (
+    Endpoint("/error-groups", error_groups.error_groups, example={"last": "1h"}),
+    Endpoint("/error-group", error_groups.error_group, example={"error_class": "HTTP 500"}),
+    Endpoint("/failures-by-error", call_failures.failures_by_error, example={"by": "error_class"}),
+    Endpoint("/worker-failures", call_failures.worker_failures, example={"last": "24h"}),
+)
+_LOG: Final = (
+    Endpoint("/freshness", current_state.freshness),
+    Endpoint("/events-per-second", event_rates.events_per_second, example={"last": "2h"}),
+    Endpoint("/gaps", log_gaps.gaps, example={"last": "30d"}),
+    Endpoint("/quarantine-by-reason", quarantine_lists.quarantine_by_reason),
+    Endpoint("/quarantine-records", quarantine_lists.quarantine_records, example={"last": "7d"}),
+    Endpoint("/quarantine-records/{quarantine_id}", quarantine_detail.quarantine_record),
+    Endpoint("/coercions-by-rule", event_rates.coercions_by_rule),
+    Endpoint("/defaults-by-shape", event_rates.defaults_by_shape),
+    Endpoint("/drift", producer_faults.drift, example={"last": "30d"}),
+    Endpoint("/late-arrivals", event_rates.late_arrivals),
+    Endpoint("/agreement", current_state.agreement),
+    Endpoint("/jobs", current_state.jobs),
+)
+TAGS: Final = {
+    "overview": _OVERVIEW,
+    "executions": _EXECUTIONS,
+    "calls": _CALLS,
+    "retries": _RETRIES,
+    "errors": _ERRORS,
+    "log and quarantine": _LOG,
+}
+"""The endpoints by what they are about."""
+
+ENDPOINTS: Final = tuple(endpoint for tagged in TAGS.values() for endpoint in tagged)

@@ -1,9 +1,11 @@
 """Adds security headers to every response, and checks the token or the host name."""
 
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from projector.api.api_errors import MisdirectedError, UnauthorisedError
@@ -26,6 +28,8 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class AccessMiddleware:
     """Adds security headers; requires the token, or a local host name if there is no token.
 
+    Open paths need neither; `request.state.trusted` tells whether the request had it.
+
     The host name matters because of DNS rebinding: a page of another site could resolve its own
     name to this server and read the answers. Its requests carry that name.
     """
@@ -47,12 +51,14 @@ class AccessMiddleware:
             await send(message)
 
         app: ASGIApp = self._app
+        trusted = self._wanted is None or self._has_token(scope)
+        scope.setdefault("state", {})["trusted"] = trusted
         if self._wanted is None:
             if _host_of(Headers(scope=scope).get("host", "")) not in self._hosts:
                 app = problem(
                     MisdirectedError("without a token, only local host names are accepted")
                 )
-        elif not (_is_open(scope["path"]) or self._has_token(scope)):
+        elif not (_is_open(scope["path"]) or trusted):
             app = problem(
                 UnauthorisedError("send the header Authorization: Bearer TOKEN"),
                 {"WWW-Authenticate": "Bearer"},
@@ -63,6 +69,17 @@ class AccessMiddleware:
         sent = Headers(scope=scope).get("authorization", "").encode("latin-1")
         assert self._wanted
         return hmac.compare_digest(sent, self._wanted)
+
+
+def shared_with(origins: Sequence[str], app: ASGIApp) -> ASGIApp:
+    """Let pages of these origins read the answers, with the headers that the API knows."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=["GET", "HEAD"],
+        allow_headers=["Accept", "Authorization", "If-None-Match"],
+        expose_headers=["ETag", "Content-Disposition"],
+    )
 
 
 def _is_open(path: str) -> bool:

@@ -1,18 +1,27 @@
 """Renders the endpoints as an OpenAPI document, from the types that requests are parsed into."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
+from projector.api import downloads
 from projector.api.api_errors import ERRORS, Problem
-from projector.api.endpoints import ROOT, Endpoint
+from projector.api.endpoints import ROOT, TAGS, Endpoint
+from projector.api.own_paths import SETTINGS_PATH
 from projector.api.parameters import Id, is_list
 
 _REF: Final = "#/components/schemas/{name}"
-_TOKEN: Final = {"token": {"type": "http", "scheme": "bearer"}}
+_TOKEN: Final = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "It is the value of PROJECTOR_TOKEN. Without that setting, the server "
+        "answers local host names only, and needs no token.",
+    }
+}
 _ETAG: Final = {
     "ETag": {
         "description": "Send it as If-None-Match: the response is 304 if the rows are the same.",
@@ -52,12 +61,17 @@ def document(endpoints: Sequence[Endpoint], *, token: bool) -> dict[str, Any]:
             "description": "Read-only answers from the views of schema projector. Each answer says "
             "how fresh it is; a query that fails returns an error and never an empty answer.",
         },
+        "tags": [{"name": tag} for tag in TAGS],
         "paths": {
-            ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
-            for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
+            **{
+                ROOT + endpoint.path: {"get": _operation(endpoint, answer)}
+                for endpoint, answer in zip(endpoints, answers[:-1], strict=True)
+            },
+            ROOT + downloads.PATH: {"get": _download()},
+            ROOT + SETTINGS_PATH: {"get": _settings()},
         },
-        "components": {"schemas": components, **({"securitySchemes": _TOKEN} if token else {})},
-        "security": [{"token": []}] if token else [],
+        "components": {"schemas": components, "securitySchemes": _TOKEN},
+        "security": [{"token": []}] if token else [{}, {"token": []}],
     }
 
 
@@ -65,44 +79,89 @@ def _operation(endpoint: Endpoint, answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "operationId": endpoint.name,
         "summary": endpoint.summary,
+        "tags": [endpoint.tag],
         "parameters": [
+            *_placeholders(endpoint.path),
             *(
-                {
-                    "name": placeholder,
-                    "in": "path",
-                    "required": True,
-                    "schema": msgspec.json.schema(Id),
-                }
-                for placeholder in re.findall(r"{(\w+)}", endpoint.path)
+                _parameter(field, endpoint.example)
+                for field in msgspec.structs.fields(endpoint.parameters)
             ),
-            *(_parameter(field) for field in msgspec.structs.fields(endpoint.parameters)),
         ],
         "responses": {
             "200": {
                 "description": "The answer.",
                 "headers": _ETAG,
-                "content": {"application/json": {"schema": answer}},
+                "content": {
+                    "application/json": {"schema": answer},
+                    "text/csv": {
+                        "schema": {"type": "string", "description": "The rows, with a header line."}
+                    },
+                },
                 "links": _LINKS.get(endpoint.name, {}),
             },
             "304": {"description": "The rows are the same as for that ETag."},
-            **{
-                str(status): {
-                    "description": " ".join(
-                        f"{error.reason}: {error.__doc__}"
-                        for error in ERRORS
-                        if error.status == status
-                    ),
-                    "content": {
-                        "application/json": {"schema": {"$ref": _REF.format(name="Problem")}}
-                    },
-                }
-                for status in sorted({error.status for error in ERRORS})
-            },
+            **_problems(),
         },
     }
 
 
-def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
+def _download() -> dict[str, Any]:
+    """The operation that is no endpoint: it streams a file."""
+    return {
+        "operationId": "download_events",
+        "summary": downloads.SUMMARY,
+        "tags": ["executions"],
+        "parameters": _placeholders(downloads.PATH),
+        "responses": {
+            "200": {
+                "description": "The file.",
+                "content": {downloads.MEDIA_TYPE: {"schema": {"type": "string"}}},
+            },
+            **_problems(),
+        },
+    }
+
+
+def _settings() -> dict[str, Any]:
+    """The operation that needs no database."""
+    return {
+        "operationId": "settings",
+        "summary": "Which thresholds are set, where is Grafana, and what is to be read from Kafka?",
+        "tags": ["overview"],
+        "parameters": [],
+        "responses": {
+            "200": {
+                "description": "thresholds: warn and critical by figure. grafana: an address, or "
+                "null. topics, brokers: of the normalizer.",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
+            **_problems(),
+        },
+    }
+
+
+def _placeholders(path: str) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": msgspec.json.schema(Id)}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+
+
+def _problems() -> dict[str, Any]:
+    return {
+        str(status): {
+            "description": " ".join(
+                f"{error.reason}: {error.__doc__}" for error in ERRORS if error.status == status
+            ),
+            "content": {
+                "application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}
+            },
+        }
+        for status in sorted({error.status for error in ERRORS})
+    }
+
+
+def _parameter(field: msgspec.structs.FieldInfo, example: Mapping[str, str]) -> dict[str, Any]:
     described = dict(_without_null(msgspec.json.schema(field.type)))
     if field.default not in (None, msgspec.NODEFAULT):
         described["default"] = field.default
@@ -114,6 +173,7 @@ def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
         "required": False,
         "description": described.pop("description", ""),
         "schema": described,
+        **({"example": example[field.name]} if field.name in example else {}),
         **({"style": "form", "explode": True} if is_list(field) else {}),
     }
 

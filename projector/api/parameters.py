@@ -9,6 +9,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
+from normalizer.envelope import Rule
+from normalizer.errors import Reason
 from projector.api.api_errors import InvalidParameterError, NotFoundError
 
 Grain = Literal["minute", "hour", "day"]
@@ -32,6 +34,37 @@ _FEW: Final = Meta(min_length=1, max_length=50, description="Any of these.")
 Texts = Annotated[tuple[Text, ...], _FEW]
 Numbers = Annotated[tuple[Attempts, ...], _FEW]
 Ids = Annotated[tuple[Id, ...], _FEW]
+CallStatus = Literal["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"]
+CallStatuses = Annotated[tuple[CallStatus, ...], _FEW]
+ExecutionStatuses = Annotated[
+    tuple[Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"], ...], _FEW
+]
+Reasons = Annotated[tuple[Reason, ...], _FEW]
+Shapes = Annotated[
+    tuple[
+        Literal[
+            "python_emit",
+            "python_request",
+            "python_row",
+            "python_legacy",
+            "rust_request",
+            "rust_row",
+            "rust_projector",
+            "worker",
+            "executor",
+            "unknown",
+            "",
+            "sql",
+        ],
+        ...,
+    ],
+    Meta(
+        min_length=1,
+        max_length=50,
+        description="Any of these: wire shapes; '' was not recognized, sql was inserted by hand.",
+    ),
+]
+Rules = Annotated[tuple[Rule, ...], _FEW]
 By: Final = Meta(min_length=1, max_length=6, description="What to group by.")
 HourOrDay = Annotated[Literal["hour", "day"], Meta(description="How wide `at` is.")]
 MinuteToDay = Annotated[
@@ -145,8 +178,16 @@ def parse(query: bytes, kind: type[_Params]) -> _Params:
 
 def parse_id(text: str) -> int:
     """An id in a path. Raises NotFoundError if it cannot be an id."""
-    if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
+    number = int64(text)
+    if number is None:
         raise NotFoundError("there is no such id")
+    return number
+
+
+def int64(text: str) -> int | None:
+    """The number from 0 that the text is, if it fits into 64 bits."""
+    if re.fullmatch("[0-9]{1,19}", text, re.ASCII) is None or int(text) > _GREATEST_ID:
+        return None
     return int(text)
 
 
@@ -154,7 +195,7 @@ def ids(texts: list[str] | None) -> list[int] | None:
     """Ids to filter by; a number above 64 bits matches nothing and is left out."""
     if texts is None:
         return None
-    return [number for number in map(int, texts) if number <= _GREATEST_ID]
+    return [number for text in texts if (number := int64(text)) is not None]
 
 
 def is_list(field: msgspec.structs.FieldInfo) -> bool:

@@ -1,6 +1,7 @@
 """Caches responses for one second, so that many open pages cost as much as one."""
 
 import asyncio
+import gzip
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -11,12 +12,16 @@ import msgspec
 FRESH_S: Final = 1.0
 """How long a response is used for identical requests."""
 MOST_BYTES: Final = 16 << 20
+LEAST_PACKED_BYTES: Final = 1_024
+"""Shorter bodies fit into one packet as they are."""
+_LEVEL: Final = 5
 
 
 class CachedResponse(msgspec.Struct, frozen=True):
-    """A response body and its ETag, which changes only if the rows change."""
+    """A response body, also compressed, and its ETag, which changes only if the rows change."""
 
     body: bytes
+    packed: bytes | None
     etag: str
     made_s: float
 
@@ -39,7 +44,7 @@ class ResponseCache:
             if known is not None and self._clock() - known.made_s < FRESH_S:
                 return known, True
             body, etag = await run()
-            made = CachedResponse(body, etag, self._clock())
+            made = CachedResponse(body, await _packed(body), etag, self._clock())
             self._keep(key, made)
             return made, False
 
@@ -47,7 +52,7 @@ class ResponseCache:
         """Drop responses older than FRESH_S, and the oldest ones above MOST_BYTES."""
         self._drop(key)
         self._answers[key] = made
-        self._bytes += len(made.body)
+        self._bytes += _size(made)
         for other, old in list(self._answers.items()):
             if made.made_s - old.made_s < FRESH_S and self._bytes <= MOST_BYTES:
                 break
@@ -56,4 +61,16 @@ class ResponseCache:
     def _drop(self, key: str) -> None:
         dropped = self._answers.pop(key, None)
         if dropped is not None:
-            self._bytes -= len(dropped.body)
+            self._bytes -= _size(dropped)
+
+
+async def _packed(body: bytes) -> bytes | None:
+    """The body compressed, once for all requests; None if that is not worth it."""
+    if len(body) < LEAST_PACKED_BYTES:
+        return None
+    # Compression releases the interpreter's lock, so other requests are answered meanwhile.
+    return await asyncio.to_thread(gzip.compress, body, compresslevel=_LEVEL, mtime=0)
+
+
+def _size(response: CachedResponse) -> int:
+    return len(response.body) + len(response.packed or b"")

@@ -21,6 +21,7 @@ from normalizer.errors import ConfigurationError
 from projector.api.app import build
 from projector.api.idle_connections import IdleConnections, LimitedConnection
 from projector.api.snapshots import Reader
+from projector.api.visible_settings import VisibleSettings
 
 LEAST_TOKEN: Final = 16
 
@@ -40,22 +41,32 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
     token: str | None = None
     connections: int = 4
     timeout_s: int = 5
+    origins: tuple[str, ...] = ()
+    visible: VisibleSettings = VisibleSettings()
 
 
 async def serve(settings: ApiSettings, print_line: Callable[[str], None]) -> None:
     """Print the address, then serve until SIGTERM or SIGINT.
 
-    Raises ConfigurationError if other machines could read without a token, or if the address cannot
-    be used.
+    Raises ConfigurationError if other machines could read without a token, if an origin is none, or
+    if the address cannot be used.
     """
     _refuse_exposure(settings)
+    _refuse_addresses(settings)
     _log_to_stderr()
     reader = Reader(
         settings.database_url, connections=settings.connections, timeout_s=settings.timeout_s
     )
     with _listening(settings.host, settings.port) as listener:
         async with reader:
-            server = Server(build(reader, token=settings.token, host=settings.host))
+            app = build(
+                reader,
+                token=settings.token,
+                host=settings.host,
+                origins=settings.origins,
+                visible=settings.visible,
+            )
+            server = Server(app)
             print_line(f"serving on {address_of(listener)}")
             await server.serve(sockets=[listener])
 
@@ -128,6 +139,17 @@ def _refuse_exposure(settings: ApiSettings) -> None:
             f"--host {settings.host} lets other machines read: set a token first: "
             "type export PROJECTOR_TOKEN=$(openssl rand -hex 32)"
         )
+
+
+def _refuse_addresses(settings: ApiSettings) -> None:
+    for origin in settings.origins:
+        if re.fullmatch(r"https?://[^/?#*@\s]+", origin) is None:
+            raise ConfigurationError(
+                f"--allow-origin {origin!r}: expected a whole origin, as https://grafana.example"
+            )
+    grafana = settings.visible.grafana
+    if grafana and re.fullmatch(r"https?://[^\s\"'<>@]+", grafana) is None:
+        raise ConfigurationError("--grafana: expected an address, as https://grafana.example")
 
 
 def _is_loopback(host: str) -> bool:

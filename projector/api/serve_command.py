@@ -4,13 +4,20 @@
 
 import asyncio
 import os
+from typing import Any, Final
 
 import click
 
 from normalizer.errors import ConfigurationError
 from projector.api.serve import ApiSettings
 from projector.api.serve import serve as run
+from projector.api.thresholds import DEFAULT, thresholds_of
+from projector.api.visible_settings import VisibleSettings
 from projector.database_session import database_url
+
+_DEFAULTS: Final = ", ".join(
+    f"{name}={limits.warn:g},{limits.critical:g}" for name, limits in DEFAULT.items()
+)
 
 
 @click.command()
@@ -51,7 +58,57 @@ from projector.database_session import database_url
     show_envvar=True,
     help="Statement timeout.",
 )
-def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
+@click.option(
+    "--threshold",
+    "thresholds",
+    envvar="PROJECTOR_THRESHOLDS",
+    multiple=True,
+    metavar="NAME=WARN,CRITICAL",
+    show_envvar=True,
+    help="From when on a figure is a warning, and critical. Repeatable; in the environment, "
+    f"separated by spaces. Defaults: {_DEFAULTS}.",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    envvar="PROJECTOR_ALLOW_ORIGINS",
+    multiple=True,
+    metavar="ORIGIN",
+    show_envvar=True,
+    help="Pages of this origin may read answers in a browser (CORS), as https://grafana.example. "
+    "Repeatable.",
+)
+@click.option(
+    "--grafana",
+    envvar="PROJECTOR_GRAFANA",
+    metavar="URL",
+    show_envvar=True,
+    help="Address of a Grafana with deploy/grafana/dashboards: the page links to it.",
+)
+@click.option(
+    "--topics",
+    envvar="KAFKA_TOPICS",
+    default="noetl.events",
+    show_default=True,
+    show_envvar=True,
+    help="Topics of the normalizer, separated by commas. The page names them until a record came.",
+)
+@click.option(
+    "--brokers",
+    envvar="KAFKA_BOOTSTRAP_SERVERS",
+    default="",
+    show_envvar=True,
+    help="Brokers of the normalizer, separated by commas: also only named.",
+)
+def serve(
+    *,
+    host: str,
+    port: int,
+    connections: int,
+    timeout_s: int,
+    origins: tuple[str, ...],
+    **shown: Any,
+) -> None:
     """Serve the dashboard and a read-only HTTP API over the views.
 
     \b
@@ -59,6 +116,7 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
     projector serve                                # http://127.0.0.1:8384
     curl -s '127.0.0.1:8384/api/v1/error-rate-by-attempt?last=24h&by=attempts'
     curl -s '127.0.0.1:8384/api/v1/calls?failed=true&step=fetch&attempts=0&limit=10'
+    curl -s -H 'Accept: text/csv' '127.0.0.1:8384/api/v1/error-groups?last=1h'
     curl -s  127.0.0.1:8384/openapi.json           # every endpoint, as OpenAPI
 
     Every answer says how fresh it is (as_of, behind_s); a query that fails returns an error with a
@@ -88,9 +146,26 @@ def serve(*, host: str, port: int, connections: int, timeout_s: int) -> None:
                     token=os.environ.get("PROJECTOR_TOKEN") or None,
                     connections=connections,
                     timeout_s=timeout_s,
+                    origins=origins,
+                    visible=_visible(**shown),
                 ),
                 print_line=click.echo,
             )
         )
     except ConfigurationError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _visible(
+    *, thresholds: tuple[str, ...], grafana: str | None, topics: str, brokers: str
+) -> VisibleSettings:
+    return VisibleSettings(
+        thresholds=thresholds_of(thresholds),
+        grafana=grafana,
+        topics=_listed(topics),
+        brokers=_listed(brokers),
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))

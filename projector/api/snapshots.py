@@ -81,6 +81,23 @@ class Snapshot:
         )
         return found
 
+    async def count(
+        self, statement: Statement, values: Mapping[str, Any], *, within_s: float
+    ) -> int | None:
+        """The number of rows of the statement; None if counting takes longer than this."""
+        try:
+            async with self._connection.transaction():
+                await self._connection.execute(
+                    f"set local statement_timeout = {within_s * 1000:.0f}"
+                )
+                counted: int = await self._connection.fetchval(
+                    f"select count(*) from ({statement.text}) as listed",  # noqa: S608 - a constant
+                    *statement.arguments(values),
+                )
+                return counted
+        except asyncpg.QueryCanceledError:
+            return None
+
     async def rows(
         self, statement: Statement, values: Mapping[str, Any], kind: type[_Row]
     ) -> list[_Row]:

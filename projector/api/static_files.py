@@ -40,8 +40,9 @@ class AssetFile(msgspec.Struct, frozen=True):
 class StaticFiles:
     """Files by name. No path of a request is ever used as a path on disk."""
 
-    def __init__(self, page: Path, assets: Mapping[str, Path]) -> None:
-        self._page = _read(page)
+    def __init__(self, page: bytes, assets: Mapping[str, Path], version: str) -> None:
+        self._version = version
+        self._page = _packed(page, ".html")
         self._assets = {name: _read(path) for name, path in assets.items()}
 
     async def page(self, request: Request) -> Response:
@@ -55,22 +56,30 @@ class StaticFiles:
             raise NotFoundError("there is no such file")
         return _sent(request, file)
 
+    async def asset_of_version(self, request: Request) -> Response:
+        """The same under an address that changes with the files, so a browser keeps it for good.
 
-@cache  # compressing the five megabytes of plotly takes a third of a second
+        Of another version, which a page has that was opened before an upgrade, it is not kept.
+        """
+        response = await self.asset(request)
+        if request.path_params["version"] == self._version:
+            response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
+        return response
+
+
+@cache  # tests build the app many times
 def _read(path: Path) -> AssetFile:
-    body = path.read_bytes()
+    return _packed(path.read_bytes(), path.suffix)
+
+
+def _packed(body: bytes, suffix: str) -> AssetFile:
     return AssetFile(
-        media_type=_TYPES[path.suffix],
+        media_type=_TYPES[suffix],
         body=body,
-        packed=gzip.compress(body, mtime=0) if path.suffix in _PACKED else None,
+        packed=gzip.compress(body, mtime=0) if suffix in _PACKED else None,
         etag=f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"',
     )
 
 
 def _sent(request: Request, file: AssetFile) -> Response:
-    headers = {"Vary": "Accept-Encoding"}
-    body = file.body
-    if file.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-        headers["Content-Encoding"] = "gzip"
-        body = file.packed
-    return answer(request, body, file.etag, media_type=file.media_type, headers=headers)
+    return answer(request, file.body, file.etag, packed=file.packed, media_type=file.media_type)

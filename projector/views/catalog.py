@@ -214,6 +214,16 @@ VIEWS: Final[tuple[View, ...]] = (
         """,
     ),
     View(
+        "failed_calls",
+        """
+        select   finished_at, execution_id, step, attempts, worker_id, error
+        from     projector.failed_calls
+        where    error_class = 'HTTP 503' and finished_at >= now() - interval '1 day'
+        order by finished_at desc
+        limit    20
+        """,
+    ),
+    View(
         "error_groups",
         """
         select   error_class, first_seen_at, last_seen_at, execution_id, error
@@ -261,6 +271,16 @@ VIEWS: Final[tuple[View, ...]] = (
         from     projector.quarantine_records
         where    quarantined_at >= now() - interval '1 day'
         order by quarantined_at desc
+        limit    20
+        """,
+    ),
+    View(
+        "redrive_attempts",
+        """
+        select   tried_at, quarantine_id, tried_by, outcome, detail
+        from     projector.redrive_attempts
+        where    hour >= now() - interval '7 days'
+        order by tried_at desc
         limit    20
         """,
     ),

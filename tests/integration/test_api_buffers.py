@@ -11,6 +11,7 @@ import pytest
 from bench.history import make_history
 from projector.api.endpoints import ENDPOINTS, Endpoint
 from projector.api.snapshots import Reader, Snapshot, Statement
+from tests.support.api_client import typed_example
 from tests.support.stack import Database, Stack
 
 EVENTS: Final = 10_000
@@ -22,10 +23,10 @@ FEW: Final = 64
 
 
 class Explained(Snapshot):
-    """A snapshot that notes the buffers its statement touches, and the tables that it scans."""
+    """A snapshot that notes the buffers its statements touch, and the tables that they scan."""
 
-    buffers: int
-    scanned: list[str]
+    buffers = 0
+    scanned: tuple[str, ...] = ()
 
     async def records(
         self, statement: Statement, values: Mapping[str, Any]
@@ -35,8 +36,8 @@ class Explained(Snapshot):
             *statement.arguments(values),
         )
         (plan,) = msgspec.json.decode(text)
-        self.buffers = plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
-        self.scanned = list(_scanned(plan["Plan"]))
+        self.buffers += plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"]
+        self.scanned += tuple(_scanned(plan["Plan"]))
         return await super().records(statement, values)
 
 
@@ -60,19 +61,30 @@ async def small_and_large(stack: Stack) -> AsyncIterator[tuple[Database, Databas
                 until=datetime.now(UTC) - timedelta(minutes=10),
                 per_day=PER_DAY,
             )
+            await connection.execute(_REFUSED)
             await connection.execute("vacuum (freeze, analyze)")
             await connection.close()
         yield small, large
 
 
+_ERROR: Final = "HTTP 503 from https://api.example.com/#"
+_REFUSED: Final = """
+    insert into normalizer.quarantine
+           (reason, detail, shape, normalizer_version, source_topic, source_incarnation,
+            source_partition, source_offset, source_index, value_bytes, batch_id)
+    values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1)
+"""
+
+
 async def _explained(database: Database, question: Endpoint) -> Explained:
     """The last hour's answer, queried a second time: hints are set then."""
-    names = {field.name for field in msgspec.structs.fields(question.parameters)}
-    parameters = question.parameters(**({"last": "1h"} if "last" in names else {}))
+    parameters = typed_example(question, last="1h", error_class=_ERROR)
     connection = await asyncpg.connect(database.admin_url)
     one = await connection.fetchrow(
         """
-        select   execution_id::text, least_event_id::text as event_id
+        select   execution_id::text, least_event_id::text as event_id,
+                 (select max(quarantine_id)::text from projector.quarantine_records)
+                     as quarantine_id
         from     projector.executions
         order by first_at desc
         limit    1 offset 20
@@ -84,10 +96,12 @@ async def _explained(database: Database, question: Endpoint) -> Explained:
         Reader(database.url, connections=1, timeout_s=30) as reader,
         reader.snapshot() as snapshot,
     ):
-        explained = Explained(snapshot._connection, snapshot.read_at, snapshot.as_of)
-        await question.run(explained, parameters, **path)
-        await question.run(explained, parameters, **path)
-    return explained
+        first, second = (
+            Explained(snapshot._connection, snapshot.read_at, snapshot.as_of) for _ in range(2)
+        )
+        await question.run(first, parameters, **path)
+        await question.run(second, parameters, **path)
+    return second
 
 
 @pytest.mark.parametrize("question", ENDPOINTS, ids=lambda question: question.name)

@@ -54,7 +54,7 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
     client: httpx.AsyncClient, question: Endpoint
 ) -> None:
     """A hostile value is refused (400, 404), or a text that nothing is called (no rows)."""
-    path = ROOT + question.path.format(execution_id=1, event_id=1)
+    path = ROOT + question.path.format(execution_id=1, event_id=1, quarantine_id=1)
     for field in msgspec.structs.fields(question.parameters):
         for value in HOSTILE:
             answer = await client.get(path, params={field.name: value})
@@ -62,6 +62,9 @@ async def test_no_value_of_a_parameter_does_more_than_be_looked_for(
             assert answer.status_code in (200, 400, 404), (field.name, value, answer.text)
             body = answer.json()
             if answer.status_code == 200 and value and field.name in _TEXTS:
+                if question.name == "tiles":
+                    assert body["calls"] == 0, (field.name, value)
+                    continue
                 assert body["rows"] == [], (field.name, value)
             if answer.status_code == 400:
                 assert body["reason"] == "invalid_parameter"

@@ -256,7 +256,8 @@ async def test_an_error_group_has_its_first_and_last_call_and_a_sample(
         (group,) = await get_rows(client, "error-groups", error_class="HTTP 503 of job #")
         calls = await get_rows(client, "calls", error_class="HTTP 503 of job #")
 
-    assert (group["execution_id"], group["attempts"]) == ("2", 0)
+    assert (group["execution_id"], group["attempt"], group["attempts"]) == ("2", 0, [0])
+    assert (group["calls"], group["share"], group["new"]) == (2, 2 / 3, True)
     first, last = (datetime.fromisoformat(group[f"{one}_seen_at"]) for one in ("first", "last"))
     assert (first, last) == (at, at + timedelta(minutes=7))
     assert group["error"] == "HTTP 503 of job 01BRZ3NDEKTSV4RRFFQ69G5FAV"

@@ -10,7 +10,7 @@ import pytest
 from normalizer.service.file_replay import FileReplay
 from simulator.mix import Mix
 from simulator.simulator_run import now_us
-from tests.support.dashboards import DASHBOARDS, Query, filled, queries
+from tests.support.dashboards import DASHBOARDS, VARIABLES, Query, filled, queries
 from tests.support.job_runs import (
     backfill_files,
     job_settings,
@@ -22,6 +22,7 @@ from tests.support.stack import Database, Stack
 from tests.support.table_rows import connected
 
 HOURS = 2
+EVERYTHING = dict.fromkeys(VARIABLES, ".*")
 SQL = [query for query in queries() if query.source == "projector"]
 
 
@@ -106,7 +107,7 @@ async def test_every_panel_shows_rows(
 ) -> None:
     until = datetime.now(UTC) + timedelta(minutes=5)
     text = filled(
-        query.text, until - timedelta(hours=HOURS + 1), until, step=".*", execution=busiest
+        query.text, until - timedelta(hours=HOURS + 1), until, execution=busiest, **EVERYTHING
     )
 
     rows = await reader.fetch(text)
@@ -120,14 +121,20 @@ async def test_every_panel_shows_rows(
         assert [row["time"] for row in rows] == sorted(row["time"] for row in rows)
 
 
-@pytest.mark.parametrize("query", [one for one in SQL if "${step" in one.text], ids=str)
-async def test_a_step_can_be_chosen(query: Query, reader: asyncpg.Connection) -> None:
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [(one, name) for one in SQL for name in VARIABLES if f"${{{name}" in one.text],
+    ids=str,
+)
+async def test_a_value_can_be_chosen(query: Query, name: str, reader: asyncpg.Connection) -> None:
+    """One that nothing has: a stat then has no value or 0, everything else no row."""
     until = datetime.now(UTC) + timedelta(minutes=5)
     since = until - timedelta(hours=HOURS + 1)
+    values = EVERYTHING | {name: r"no\.such|none"}
 
-    rows = await reader.fetch(filled(query.text, since, until, step=r"no\.such|none", execution=""))
+    rows = await reader.fetch(filled(query.text, since, until, execution="", **values))
 
-    assert rows == []
+    assert rows == [] or (query.kind == "stat" and [*rows[0].values()] in ([None], [0]))
 
 
 async def test_no_execution_chosen_is_no_error(reader: asyncpg.Connection) -> None:

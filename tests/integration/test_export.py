@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from normalizer.core.cloudevents import to_cloudevent
 from normalizer.envelope import Envelope
 from normalizer.errors import FatalError
 from normalizer.jobs import export
@@ -53,6 +54,22 @@ async def test_the_same_events_give_the_same_bytes_and_come_back_as_they_were(
     assert returned.totals.stored == returned.totals.quarantined == 0
     assert await ledger_mistakes(database) == []
     assert not list(tmp_path.glob(".*"))
+
+
+async def test_what_is_exported_as_cloudevents_comes_back_as_the_same_lines(
+    database: Database, tmp_path: Path, cluster: Any
+) -> None:
+    records = record_lines(simulated_records(1_000))
+    await backfill_files(database, write_file(tmp_path / "f.zst", records))
+    with PackedFile(tmp_path / "cloudevents.zst") as packed:
+        events = await Export(database.url, ExportSelection()).run(packed.write, to_cloudevent)
+
+    async with cluster.database() as other:
+        imported = await backfill_files(other, tmp_path / "cloudevents.zst")
+        again = await exported(other, tmp_path / "again.zst")
+
+    assert imported.totals.stored == events > 500
+    assert again == await exported(database, tmp_path / "lines.zst")
 
 
 async def test_what_comes_back_from_an_export_lacks_only_how_it_was_reported(

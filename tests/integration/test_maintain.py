@@ -119,7 +119,7 @@ def without_executions(views: dict[str, ViewRows]) -> dict[str, ViewRows]:
     gone = {
         "executions", "calls", "open_calls", "attempts_in_order", "contradicting_executions",
         "completed_with_failures", "executions_without_end", "error_groups", "loops",
-        "playbook_versions",
+        "playbook_versions", "failed_calls",
     }  # fmt: skip
     return {name: rows for name, rows in views.items() if name not in gone}
 

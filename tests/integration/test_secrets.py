@@ -412,13 +412,22 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
     """Every answer of the API about all time, page by page, and its metrics."""
     window = {"since": "2000-01-01T00:00:00Z", "limit": "500"}
     events = await connection.fetch("select execution_id, event_id from normalizer.events")
+    refused = await connection.fetchval("select max(quarantine_id) from normalizer.quarantine")
+    failed = await connection.fetchval("select max(error_class) from projector.failed_calls")
+    named = {"search": {"q": "e"}, "error_group": {"error_class": failed}}
+    missing = {"error_group": failed is None, "quarantine_record": refused is None}
     async with api_client(database.url, timeout_s=30) as client:
         for endpoint in ENDPOINTS:
+            if missing.get(endpoint.name):
+                continue
             known = set(endpoint.parameters.__struct_fields__)
             given = {name: value for name, value in window.items() if name in known}
+            given |= named.get(endpoint.name, {})
             every = _EVENTS_A_DETAIL if "{event_id}" in endpoint.path else len(events)
             for execution_id, event_id in events[::every]:
-                path = endpoint.path.format(execution_id=execution_id, event_id=event_id)
+                path = endpoint.path.format(
+                    execution_id=execution_id, event_id=event_id, quarantine_id=refused
+                )
                 cursor: str | None = ""
                 while cursor is not None:
                     answer = await client.get(
@@ -427,6 +436,8 @@ async def answers(database: Database, connection: asyncpg.Connection) -> AsyncIt
                     assert answer.status_code == 200, f"{path}: {answer.text}"
                     yield answer.text
                     cursor = answer.json().get("next")
+        for execution_id in {execution_id for execution_id, _ in events}:
+            yield (await client.get(f"{ROOT}/executions/{execution_id}/events.ndjson")).text
         yield (await client.get("/metrics")).text
 
 

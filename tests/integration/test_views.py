@@ -275,6 +275,11 @@ _REST: Final = """
             source_partition, source_offset, source_index, value_bytes, batch_id)
     values ('invalid_json', 'no JSON', '', 1, 'noetl.events', 0, 0, 4, 0, 7, 1);
 
+    insert into normalizer.redrive_attempts
+           (quarantine_id, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select quarantine_id, 'o', 1, 'refused', 'no JSON', 'job-2', 1
+    from   normalizer.quarantine;
+
     insert into normalizer.jobs (job_id, run, kind, spec, owner, lock_key, state)
     values ('job-1', 1, 'backfill', 'file a', 'o', 1, 'complete');
 

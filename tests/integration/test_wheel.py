@@ -34,11 +34,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return environment / "bin"
 
 
-def _done(folder: Path, *command: str | Path) -> str:
+def _done(folder: Path, *command: str | Path, given: str = "", **variables: str) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home())},
+        env={"PATH": "/usr/bin:/bin", "HOME": str(Path.home()), **variables},
+        input=given,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -58,6 +59,19 @@ def test_the_library_and_both_programs_run(installed: Path, tmp_path: Path) -> N
 
     assert "the same, up to level lines" in said
     assert _done(tmp_path, installed / "projector", "--version").startswith("projector")
+
+
+def test_a_shape_is_added_by_the_table_of_the_page_alone(installed: Path, tmp_path: Path) -> None:
+    page = "adding-a-shape.md"
+    (table,), (record,) = blocks(page, "toml scheduler.toml"), blocks(page, "json record")
+    (line,) = blocks(page, "json table-event")
+    (tmp_path / "scheduler.toml").write_text(table.text)
+    command = (tmp_path, installed / "normalizer", "normalize")
+
+    said = _done(*command, given=record.text, NORMALIZER_SHAPES="scheduler.toml")
+
+    assert said == line.text
+    assert _done(*command, given=record.text) != line.text
 
 
 @pytest.mark.soak

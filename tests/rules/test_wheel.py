@@ -6,6 +6,7 @@ import tomllib
 import zipfile
 from email.message import Message
 from email.parser import Parser
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -60,6 +61,22 @@ def test_it_holds_every_file_of_them(built: Built) -> None:
     migrations = {f"normalizer/{name}" for name in tracked if name.startswith("migrations/")}
     assert {"normalizer/py.typed", "projector/py.typed"} <= wanted
     assert wanted | migrations | {"normalizer/vectors/records.ndjson"} <= built.names
+
+
+def test_it_carries_the_charting_library_with_its_licence(built: Built) -> None:
+    files = ("uplot.js", "uplot.css", "LICENSE.uplot.txt")
+
+    assert {f"projector/api/page/charts/{name}" for name in files} <= built.names
+
+
+def test_without_maven_it_is_built_without_charts_and_says_so(tmp_path: Path) -> None:
+    wheel, said = build_wheel(tmp_path, PATH="", XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+    assert "The page will have no charts: Maven downloads them" in said
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+    assert "projector/api/page/assets/charts.js" in names
+    assert not any("uplot" in name for name in names)
 
 
 def test_its_metadata_is_short_and_true(built: Built) -> None:

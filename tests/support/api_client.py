@@ -4,12 +4,16 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import asyncpg
 import httpx
+import msgspec
 
 from bench.history import make_history
 from projector.api.app import build
+from projector.api.endpoints import Endpoint
+from projector.api.parameters import Parameters, parse
 from projector.api.snapshots import Reader
 from tests.support.stack import Database
 
@@ -46,7 +50,14 @@ _REST: Final = """
            (4, 2, 'playbook.started', 'flow', 'STARTED', 0, now() - interval '30 minutes', null,
             null, now(), 'executor', null, 'noetl.events', 0),
            (5, 2, 'call.done', 'fetch', 'ERROR', 1, now() - interval '20 minutes', '2:fetch', null,
-            now(), 'executor', 'HTTP 500', 'noetl.events', 0);
+            now(), 'executor', 'HTTP 500', 'noetl.events', 0),
+           (6, 2, 'call.done', 'fetch', 'COMPLETED', 0, now() - interval '25 minutes', null, null,
+            now(), 'executor', null, 'noetl.events', 0);
+
+    insert into normalizer.drift_findings
+           (shape, field, type, kind, source_topic, source_incarnation, source_partition,
+            source_offset, example)
+    values ('worker', 'brand_new', 'number', 'unknown_key', 'noetl.events', 0, 0, 4, '7');
 """
 """What a simulated history lacks: a row for every endpoint."""
 
@@ -71,6 +82,13 @@ async def api_client(
         transport = httpx.ASGITransport(app=build(reader, **options), raise_app_exceptions=True)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             yield client
+
+
+def typed_example(endpoint: Endpoint, **given: str) -> Parameters:
+    """The parameters of its example request, changed by those of `given` that it has."""
+    names = {field.name for field in msgspec.structs.fields(endpoint.parameters)}
+    wanted = endpoint.example | {name: text for name, text in given.items() if name in names}
+    return parse(urlencode(wanted).encode(), endpoint.parameters)
 
 
 async def get_rows(client: httpx.AsyncClient, path: str, **parameters: Any) -> list[dict[str, Any]]:

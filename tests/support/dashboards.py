@@ -12,6 +12,12 @@ import msgspec
 ROOT: Final = Path(__file__).parents[2]
 DASHBOARDS: Final = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
+_SOURCES: Final = {"grafana-postgresql-datasource": "projector", "prometheus": "prometheus"}
+"""The provisioned data source of each type."""
+
+VARIABLES: Final = ("playbook", "step", "attempts", "status", "worker", "source")
+"""What a reader of a dashboard can choose."""
+
 _MACRO: Final = re.compile(r"\$__\w+(?:\(\w*\))?")
 _VARIABLE: Final = re.compile(r"\$\{(\w+)(?::(\w+))?\}")
 
@@ -23,6 +29,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     panel: str
     source: str
     text: str
+    kind: str = ""
     format: str = "table"
     named: tuple[str, ...] = ()
     """Columns that the panel's overrides and transformations name."""
@@ -40,8 +47,9 @@ def queries() -> Iterator[Query]:
                 yield Query(
                     dashboard=path.stem,
                     panel=panel["title"],
-                    source=target["datasource"]["uid"],
+                    source=_SOURCES[target["datasource"]["type"]],
                     text=target.get("rawSql") or target["expr"],
+                    kind=panel["type"],
                     format=target.get("format", "table"),
                     named=_named(panel) if target.get("format") == "table" else (),
                 )
@@ -50,7 +58,7 @@ def queries() -> Iterator[Query]:
                 yield Query(
                     dashboard=path.stem,
                     panel="",
-                    source=variable["datasource"]["uid"],
+                    source=_SOURCES[variable["datasource"]["type"]],
                     text=variable["query"],
                 )
 

@@ -1,5 +1,6 @@
 """The poison list: records that may only fail themselves, each with its expected outcome."""
 
+from base64 import b64encode
 from itertools import count
 from typing import Any, Final
 
@@ -107,6 +108,17 @@ POISON: Final[tuple[Poison, ...]] = (
     refused("a value of 20 MB", "too_large", BIG),
     refused("a step of 1,001 bytes", "too_large", raw_event(step="s" * 1_001)),
     refused("Arrow", "invalid_utf8", ARROW),
+    refused("Avro behind a schema id", "unsupported_framing", b"\0\0\0\0\7\2\n1001"),
+    stored("JSON behind a schema id", b"\0\0\0\0\7" + event(b"1"), context=1),
+    stored(
+        "a CloudEvent in base64",
+        {"specversion": "1.0", "data_base64": b64encode(event(b"1")).decode()},
+        context=1,
+    ),
+    Poison(
+        name="a deleted row",
+        record=raw_record(value={"op": "d", "source": {}, "before": {"event_id": 1}}),
+    ),
     Poison(
         name="a key that is not UTF-8",
         record=raw_record(value=raw_event(), key=b"\xff\0"),

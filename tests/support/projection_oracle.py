@@ -439,6 +439,7 @@ def _of_calls(calls: Sequence[Row]) -> dict[str, ViewRows]:
     views["call_time_histogram"] = _counted(times)
     views["failures_by_error"] = _counted(errors)
     views["error_groups"] = list(_error_groups(finished))
+    views["failed_calls"] = list(_failed_calls(finished))
     views["worker_failures"] = [(*key, *_of_worker(done)) for key, done in workers.items()]
     views["retries_by_minute"] = [(*key, *counts) for key, counts in minutes.items()]
     views["attempts_in_order"] = list(_in_order(calls))
@@ -454,6 +455,16 @@ def _error_groups(finished: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
     for kind, calls in groups.items():
         times = [call["finished_at"] for call in calls]
         yield kind, min(times), max(times)
+
+
+def _failed_calls(finished: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
+    for call in finished:
+        if call["status"] != "COMPLETED":
+            yield (
+                hour(call["finished_at"]), call["finished_at"], _error_class(call["error"] or ""),
+                call["error"], call["execution_id"], call["playbook"], call["step"],
+                call["command_id"], call["attempts"], call["status"], call["worker_id"],
+            )  # fmt: skip
 
 
 def _call_row(call: Row) -> tuple[Any, ...]:

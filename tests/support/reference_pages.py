@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from normalizer.cli import main as normalizer
+from projector.api.api_page import example_of
 from projector.api.endpoints import ENDPOINTS
 from projector.api.openapi import document
 from projector.cli import main as projector
@@ -74,11 +75,18 @@ def _api() -> Iterator[str]:
         "is an OpenAPI document (`/openapi.json`) and a page (`/api`). Only GET and HEAD are\n"
         "served. With a token, each request needs the header `Authorization: Bearer TOKEN`.\n\n"
     )
-    yield openapi["info"]["description"] + "\n\n"
-    yield "| path | question |\n|---|---|\n"
-    for path, one in paths.items():
-        yield f"| [{path}](#{_anchor(path)}) | {_cell(one['summary'])} |\n"
-    yield "\n## Every answer\n\nJSON. An id is a 64-bit number, written as a string.\n\n"
+    yield openapi["info"]["description"] + "\n"
+    for tag in openapi["tags"]:
+        yield f"\n### {tag['name'].capitalize()}\n\n| path | question |\n|---|---|\n"
+        for path, one in paths.items():
+            if tag["name"] in one["tags"]:
+                yield f"| [{path}](#{_anchor(path)}) | {_cell(one['summary'])} |\n"
+    yield (
+        "\n## Every answer\n\nJSON. An id is a 64-bit number, written as a string. With the\n"
+        "header `Accept: text/csv` the rows come as CSV, with `Accept-Encoding: gzip` compressed.\n"
+        "An error is `application/problem+json` (RFC 9457): `type`, `title`, `status`, `detail`,\n"
+        "and `reason`, which is the word in this table:\n\n"
+    )
     yield "| status | when |\n|---|---|\n"
     for status, response in first["responses"].items():
         yield f"| {status} | {_cell(response['description'])} |\n"
@@ -93,12 +101,17 @@ def _endpoint(path: str, one: dict[str, Any], schemas: dict[str, Any]) -> Iterat
     for parameter in one["parameters"]:
         meaning = parameter.get("description") or parameter["schema"].get("description", "")
         default = parameter["schema"].get("default")
-        if default is not None:
+        if default not in (None, ""):
             given = ", ".join(default) if isinstance(default, tuple) else default
             meaning = f"{meaning} Default: {given}."
         cells = (f"`{parameter['name']}`", _type(parameter["schema"]), meaning)
         yield f"| {' | '.join(_cell(one) for one in cells)} |\n"
-    answer = _resolved(one["responses"]["200"]["content"]["application/json"]["schema"], schemas)
+    yield f"\n```\n{example_of(path, one)}\n```\n"
+    content = one["responses"]["200"]["content"]
+    if "text/csv" not in content:
+        yield f"\nAnswer, as {', '.join(content)}: {one['responses']['200']['description']}\n"
+        return
+    answer = _resolved(content["application/json"]["schema"], schemas)
     row = _resolved(answer["properties"]["rows"]["items"], schemas)
     outer = ", ".join(f"`{name}`" for name in answer["properties"])
     yield f"\nAnswer: {outer}. {_line(answer['description'])}\n"

@@ -47,7 +47,8 @@ NOT_EXPECTED: Final = {
 }
 OTHER_SOURCES: Final = {
     "counted_calls", "stuck_executions", "retry_storms", "execution_timeline",
-    "quarantine_by_reason", "quarantine_records", "freshness", "gaps", "drift", "agreement", "jobs",
+    "quarantine_by_reason", "quarantine_records", "redrive_attempts", "freshness",
+    "gaps", "drift", "agreement", "jobs",
 }  # fmt: skip
 """Views that are not made from events, or only from those of some time."""
 

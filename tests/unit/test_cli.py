@@ -18,6 +18,7 @@ from normalizer.cli.filter import filter_lines
 from normalizer.errors import ConfigurationError
 from normalizer.files.record_lines import LONGEST_BYTES, pages, record_of
 
+SHAPES_MISSING = "Expected object of length >= 1 - at $.shapes"
 GOOD = '{"execution_id":"7","name":"call.done","step":"s","payload":{}}'
 
 
@@ -102,6 +103,16 @@ def test_added_words_are_redacted() -> None:
     given = '{"execution_id":"7","name":"x","payload":{"iban":"DE00"}}'
 
     assert "DE00" not in run("normalize", given=given, NORMALIZER_REDACT_KEYS="iban").output
+
+
+def test_a_table_of_shapes_that_does_not_hold_ends_with_3_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.toml"
+    path.write_text("[shapes]")
+
+    result = run("normalize", given=GOOD, NORMALIZER_SHAPES=str(path))
+
+    assert result.exit_code == 3
+    assert result.output == f"error: NORMALIZER_SHAPES: {path}: {SHAPES_MISSING}\n"
 
 
 def test_what_was_read_is_written_before_more_is_waited_for() -> None:

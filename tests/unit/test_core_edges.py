@@ -8,7 +8,7 @@ import pytest
 
 from normalizer.core import wire_event
 from normalizer.core.bounds import check_depth
-from normalizer.core.decode import MAX_COERCIONS
+from normalizer.core.levels import MAX_COERCIONS
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.wire_values import RecordRefused

@@ -44,6 +44,7 @@ SINGLE: Final = (
     "aliases",
     "shapes",
     "wrappers",
+    "envelopes",
     "payloads",
     "redaction",
     "text",

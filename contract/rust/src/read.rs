@@ -110,11 +110,10 @@ pub(crate) fn gather(top: &Object<'_>, execution_id: i64, event_type: String) ->
     event.catalog_id = secondary_id(top.get("catalog_id"));
     event.node_type = word(top.get("node_type"));
     event.parent_event_id = secondary_id(top.get("parent_event_id"));
-    event.parent_execution_id = match top.get("parent_execution_id") {
-        Some(sent) => secondary_id(Some(sent)),
-        None if BEGINS.contains(&event.event_type.as_str()) => places.parent(execution_id),
-        None => None,
-    };
+    event.parent_execution_id = secondary_id(top.get("parent_execution_id")).or_else(|| {
+        let begins = BEGINS.contains(&event.event_type.as_str());
+        begins.then(|| places.parent(execution_id)).flatten()
+    });
     event.result = top.get("result").map(ToOwned::to_owned);
     event.error = places.error();
     event.duration = places.duration(&event.event_type);

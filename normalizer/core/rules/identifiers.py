@@ -75,14 +75,11 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) -> int | None:
     """Give the execution that began this one; a begin may name it in its context (#k3)."""
+    named = resolve_secondary_id(event, "parent_execution_id")
     nested = event.nested
     value = nested.payload.parent_execution_id or nested.result_context.parent_execution_id
-    if (
-        value is None
-        or event.sent.parent_execution_id is not None
-        or event_class(event_type) != BEGIN_CLASS
-    ):
-        return resolve_secondary_id(event, "parent_execution_id")
+    if named is not None or value is None or event_class(event_type) != BEGIN_CLASS:
+        return named
     sent = parse_id_value(value)
     if isinstance(sent, int):
         return None if sent == own_id else sent

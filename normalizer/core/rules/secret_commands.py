@@ -99,7 +99,7 @@ _PROGRAM: Final = re.compile(rf"""(?<![\w.\-=@:])(?:{_ANY})(?=["',\s])""")
 _MOST_PROGRAMS: Final = 4
 """Of one command line, as in `sudo docker login`: more would make a long one expensive."""
 _WORD: Final = re.compile(
-    r"""(?:"(?=\S)(?:[^"\\\n]|\\.)*+"|'(?=\S)[^'\n]*+'|[^\s"'|;&\\]|&(?=[^\s&])|\\(?!\n)|["'])++"""
+    r"""(?:"(?=[^\s,\])])(?:[^"\\\n]|\\.)*+"|'(?=[^\s,\])])[^'\n]*+'|[^\s"'|;&\\]|&(?=[^\s&])|\\(?!\n)|["'])++"""
 )
 """A word of a shell. A quote before a blank closes what the whole command stands in."""
 _BLANKS: Final = re.compile(r"(?:[ \t]|\\\n)*+")

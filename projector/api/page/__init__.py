@@ -1,32 +1,52 @@
 """The dashboard: index.html and the files that it loads.
 
-index.html loads theme.js, page.css and page.js; page.js imports:
+index.html loads theme.js, page.css and page.js; page.js opens a screen and draws:
 
-    router.js        the address of the page: window, filters, the open screen
-    api.js           polls the API
-    dashboard.js     the panels of the dashboard and their queries
-    headline.js      the row of figures above the panels
-    *_panel.js       one panel or a few similar ones; panel_parts.js is what they share
-    lists.js         the lists of calls and executions behind a figure
-    execution.js     one execution; coercions.js explains a coercion
-    format.js        numbers and times as text
-    dom.js charts.js HTML nodes, charts
+    router.js windows.js   the address of the page: screen, filters; its window of time
+    api.js state.js        polls the API; what the page knows while it is open
+    header.js search.js banner.js actions.js    the bars at the top, and what the reader does
+    dashboard.js           the panels of the dashboard; headline.js the tiles above
+    *_panel.js             one panel or a few similar ones; panel_parts.js is what they share
+    lists.js errors.js quarantine.js retries.js wall.js first_run.js    the other screens
+    execution.js           one execution: timeline.js, event_view.js, json_tree.js, coercions.js
+    format.js              numbers and times as text
+    dom.js tables.js spark.js charts.js         HTML nodes, tables, small trends, charts
 """
 
-from importlib.util import find_spec
+import hashlib
 from pathlib import Path
+from typing import Final
+
+_FOLDER: Final = Path(__file__).parent
+_LIBRARY: Final = ("uplot.js", "uplot.css")
+_LOADED_BY_ITSELF: Final = ("theme.js", "page.js", "uplot.js")
+
+
+def index() -> bytes:
+    """index.html, which names its files by version and preloads each module.
+
+    A browser keeps the files of a version for good, and has all of them in one round trip.
+    """
+    at = f"/assets/{version()}/"
+    modules = (n for n in assets() if n.endswith(".js") and n not in _LOADED_BY_ITSELF)
+    lines = [f'<link rel="modulepreload" href="{at}{name}">' for name in modules]
+    page = (_FOLDER / "index.html").read_text().replace('"/assets/', f'"{at}')
+    return page.replace("</head>", "\n".join([*lines, "</head>"])).encode()
 
 
 def assets() -> dict[str, Path]:
-    """Every file that index.html and its scripts load, by its name under /assets/."""
-    folder = Path(__file__).with_name("assets")
-    own = {path.name: path for path in sorted(folder.iterdir())}
-    return own | {"plotly.min.js": _of_package("plotly") / "package_data" / "plotly.min.js"}
+    """Every file that index.html and its scripts load, by its name under /assets/.
+
+    Without the charting library if it was installed without Maven: see setup.py.
+    """
+    library = (_FOLDER / "charts" / name for name in _LIBRARY)
+    files = [*sorted((_FOLDER / "assets").iterdir()), *(path for path in library if path.exists())]
+    return {path.name: path for path in files}
 
 
-def _of_package(name: str) -> Path:
-    """The folder of a package, found without importing it."""
-    spec = find_spec(name)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
+def version() -> str:
+    """A hash of all files: another one as soon as one of them changes."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, path in assets().items():
+        digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()

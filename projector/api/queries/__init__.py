@@ -2,15 +2,23 @@
 
 run_query.py          runs a statement: rows of now, grouped counts, a page of a list
 grouping.py           statements that group by time and by keys
+search.py             finds what a pasted text names
+trends.py             sums of a window, of the one before it, and of intervals
+tiles.py              the figures at the top of the dashboard
+attempts_matrix.py    calls by attempt and status
+error_groups.py       failed calls in groups of one error text
 current_state.py      freshness, retry storms, agreement, jobs
 outcome_counts.py     how executions ended
+recent_outcomes.py    how calls and executions ended lately, for metrics
 call_rates.py         how calls ended: rates by attempt and step
 call_failures.py      failed calls by error and by worker
 call_times.py         percentiles of durations, queue waits and backoffs
+producer_faults.py    what producers leave out, or send beyond what is documented
 event_rates.py        events per second, retries, coercions, late arrivals
 log_gaps.py           gaps of the log
 filter_choices.py     the values that a reader can filter by
 quarantine_lists.py   refused records
+quarantine_detail.py  one refused record
 execution_lists.py    lists of executions
 stuck_executions.py   executions that are silent or have no end
 call_lists.py         lists of calls

@@ -1,14 +1,21 @@
-"""Failed calls: by error, by worker, and a sample of each error."""
+"""Failed calls: by error, and by worker."""
 
 from datetime import datetime
 from typing import Annotated, Literal
 
-from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer
-from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Parameters, Texts
+from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.parameters import (
+    By,
+    CallStatuses,
+    GroupedParams,
+    MinuteToDay,
+    Numbers,
+    Texts,
+)
 from projector.api.queries.call_rates import of_calls
 from projector.api.queries.grouping import ratio, total
-from projector.api.queries.run_query import run_grouped, run_query
-from projector.api.snapshots import Snapshot, Statement
+from projector.api.queries.run_query import run_grouped
+from projector.api.snapshots import Snapshot
 
 
 class FailuresParams(GroupedParams, frozen=True, kw_only=True):
@@ -21,7 +28,7 @@ class FailuresParams(GroupedParams, frozen=True, kw_only=True):
     every: MinuteToDay = "hour"
     step: Texts | None = None
     attempts: Numbers | None = None
-    status: Texts | None = None
+    status: CallStatuses | None = None
     error_class: Texts | None = None
 
 
@@ -47,38 +54,6 @@ _FAILURES = of_calls(
 async def failures_by_error(snapshot: Snapshot, params: FailuresParams) -> GroupedAnswer[Failures]:
     """Which errors are the most frequent, by step and attempt?"""
     return await run_grouped(snapshot, _FAILURES, params, Failures)
-
-
-class ErrorGroupsParams(Parameters, frozen=True, kw_only=True):
-    """Parameters."""
-
-    error_class: Texts | None = None
-
-
-class ErrorGroup(ApiRow, frozen=True, kw_only=True):
-    """An error class with its first and last failure; the sample is the last one."""
-
-    error_class: str
-    first_seen_at: datetime
-    last_seen_at: datetime
-    execution_id: str
-    step: str
-    attempts: int
-    error: str | None
-
-
-_ERROR_GROUPS = Statement("""
-    select   error_class, first_seen_at, last_seen_at, execution_id::text, step, attempts, error
-    from     projector.error_groups
-    where    (:error_class::text[] is null or error_class = any(:error_class))
-    order by last_seen_at desc, error_class
-    limit    500
-""")
-
-
-async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ApiAnswer[ErrorGroup]:
-    """Which error classes are there, when were they first and last seen, and what is a sample?"""
-    return await run_query(snapshot, _ERROR_GROUPS, {"error_class": params.error_class}, ErrorGroup)
 
 
 class WorkersParams(GroupedParams, frozen=True, kw_only=True):

@@ -5,9 +5,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from projector.api.answers import ApiRow, PagedAnswer
-from projector.api.parameters import Ids, Numbers, PagedWindowParams, Texts
-from projector.api.queries.run_query import run_paged
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.parameters import (
+    CallStatuses,
+    Ids,
+    Numbers,
+    PagedWindowParams,
+    Texts,
+    WindowParams,
+)
+from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
@@ -17,7 +24,7 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
-    status: Texts | None = None
+    status: CallStatuses | None = None
     worker: Texts | None = None
     execution: Ids | None = None
     command: Texts | None = None
@@ -200,3 +207,43 @@ async def open_calls(snapshot: Snapshot, params: OpenCallsParams) -> PagedAnswer
             "after_attempts": int,
         },
     )
+
+
+class OpenByStepParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. The window is of the begin of the calls."""
+
+    playbook: Texts | None = None
+    step: Texts | None = None
+
+
+class OpenByStep(ApiRow, frozen=True, kw_only=True):
+    """Open calls of a step that wait for the same; longest_s: null if nobody reads the log."""
+
+    waits_for: Literal["claim", "start", "finish"]
+    step: str
+    calls: int
+    retries: int
+    longest_s: float | None
+    since: datetime
+
+
+_OPEN = Statement("""
+    select   waits_for, step, count(*)::integer as calls,
+             (count(*) filter (where attempts > 0))::integer as retries,
+             max(waiting_s) as longest_s, min(since) as since
+    from     projector.open_calls
+    where    hour >= projector.hour_of(:since::timestamptz) and hour < :until::timestamptz
+    and      begun_at >= :since and begun_at < :until
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    and      (:step::text[] is null or step = any(:step))
+    group by waits_for, step
+    order by calls desc, waits_for, step
+    limit    500
+""")
+
+
+async def open_calls_by_step(snapshot: Snapshot, params: OpenByStepParams) -> ApiAnswer[OpenByStep]:
+    """What do unfinished calls wait for, by step, and how long does the longest wait?"""
+    since, until = params.bounds(snapshot.read_at)
+    filters = {"playbook": params.playbook, "step": params.step}
+    return await run_query(snapshot, _OPEN, {"since": since, "until": until, **filters}, OpenByStep)

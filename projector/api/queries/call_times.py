@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer
-from projector.api.parameters import By, GroupedParams, MinuteToDay, Numbers, Texts
+from projector.api.parameters import By, CallStatuses, GroupedParams, MinuteToDay, Numbers, Texts
 from projector.api.queries.grouping import FINISHED, Grains, columns, conditions, ordinals
 from projector.api.queries.run_query import run_grouped
 from projector.api.snapshots import Snapshot, Statement
@@ -19,7 +19,7 @@ class PercentileParams(GroupedParams, frozen=True, kw_only=True):
     playbook: Texts | None = None
     step: Texts | None = None
     attempts: Numbers | None = None
-    status: Texts | None = None
+    status: CallStatuses | None = None
 
 
 class DurationsParams(PercentileParams, frozen=True, kw_only=True):

@@ -12,6 +12,8 @@ from projector.api.parameters import (
     HourOrDay,
     MinuteToDay,
     Numbers,
+    Rules,
+    Shapes,
     Texts,
 )
 from projector.api.queries.grouping import Grains, bin_of, grouped, total
@@ -153,8 +155,8 @@ class CoercionsParams(GroupedParams, frozen=True, kw_only=True):
 
     by: Annotated[tuple[Literal["at", "rule", "shape"], ...], By] = ("rule", "shape")
     every: HourOrDay = "hour"
-    rule: Texts | None = None
-    shape: Texts | None = None
+    rule: Rules | None = None
+    shape: Shapes | None = None
 
 
 class Coercions(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
@@ -183,7 +185,7 @@ class ShapesParams(GroupedParams, frozen=True, kw_only=True):
 
     by: Annotated[tuple[Literal["at", "shape"], ...], By] = ("shape",)
     every: HourOrDay = "hour"
-    shape: Texts | None = None
+    shape: Shapes | None = None
 
 
 class ShapeDefaults(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
@@ -216,13 +218,32 @@ async def defaults_by_shape(
     return await run_grouped(snapshot, _DEFAULTS, params, ShapeDefaults)
 
 
+Latenesses = Annotated[
+    tuple[
+        Literal[
+            "unknown",
+            "clock ahead",
+            "under 1 s",
+            "under 10 s",
+            "under 1 min",
+            "under 10 min",
+            "under 1 h",
+            "under 1 day",
+            "over 1 day",
+        ],
+        ...,
+    ],
+    Meta(min_length=1, max_length=50, description="Any of these."),
+]
+
+
 class LateArrivalsParams(GroupedParams, frozen=True, kw_only=True):
     """Parameters."""
 
     by: Annotated[tuple[Literal["at", "shape", "lateness"], ...], By] = ("shape", "lateness")
     every: HourOrDay = "hour"
-    shape: Texts | None = None
-    lateness: Texts | None = None
+    shape: Shapes | None = None
+    lateness: Latenesses | None = None
 
 
 class LateArrivals(ApiRow, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,9 +2,16 @@
 
 from datetime import datetime
 
-from projector.api.answers import ApiRow, PagedAnswer
-from projector.api.parameters import Ids, PagedWindowParams, Texts
-from projector.api.queries.run_query import run_paged
+from projector.api.answers import ApiAnswer, ApiRow, PagedAnswer
+from projector.api.parameters import (
+    ExecutionStatuses,
+    Ids,
+    PagedWindowParams,
+    Texts,
+    WindowParams,
+    floor,
+)
+from projector.api.queries.run_query import run_paged, run_query
 from projector.api.snapshots import Snapshot, Statement
 
 
@@ -13,7 +20,7 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
 
     playbook: Texts | None = None
     version: Texts | None = None
-    status: Texts | None = None
+    status: ExecutionStatuses | None = None
     execution: Ids | None = None
     parent: Ids | None = None
     command: Texts | None = None
@@ -180,3 +187,49 @@ async def completed_with_failures(
         CompletedWithFailures,
         after={"after_at": datetime, "after_id": int},
     )
+
+
+class VersionsParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. The window is of the first event, in whole hours."""
+
+    playbook: Texts | None = None
+
+
+class PlaybookVersion(ApiRow, frozen=True, kw_only=True):
+    """Executions of one version; mean_duration_s: of those that ended."""
+
+    playbook: str
+    version: str | None
+    executions: int
+    completed: int
+    failed: int
+    cancelled: int
+    mean_duration_s: float | None
+    first_hour: datetime
+    last_hour: datetime
+
+
+_VERSIONS = Statement("""
+    select   playbook, version, sum(executions)::bigint as executions,
+             sum(completed)::bigint as completed, sum(failed)::bigint as failed,
+             sum(cancelled)::bigint as cancelled,
+             sum(total_duration_s)
+                 / nullif(sum(completed + failed + cancelled), 0)::double precision
+                 as mean_duration_s,
+             min(hour) as first_hour, max(hour) as last_hour
+    from     projector.playbook_versions
+    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    and      (:playbook::text[] is null or playbook = any(:playbook))
+    group by playbook, version
+    order by last_hour desc, playbook, version
+    limit    500
+""")
+
+
+async def playbook_versions(
+    snapshot: Snapshot, params: VersionsParams
+) -> ApiAnswer[PlaybookVersion]:
+    """How do the versions of a playbook compare? The latest first."""
+    since, until = params.bounds(snapshot.read_at)
+    values = {"since": floor(since, "hour"), "until": until, "playbook": params.playbook}
+    return await run_query(snapshot, _VERSIONS, values, PlaybookVersion)

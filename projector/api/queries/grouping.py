@@ -75,8 +75,8 @@ def columns(keys: Sequence[str], time: str) -> str:
         [
             f"case when 'at' = any(:by::text[]) then {bin_of(time)} end as at",
             *(
-                f"case when '{key}' = any(:by::text[]) then {_column(key)} end as {_column(key)}"
-                for key in keys
+                f"case when '{key}' = any(:by::text[]) then {column} end as {column}"
+                for key, column in zip(keys, map(column_of, keys), strict=True)
             ),
         ]
     )
@@ -93,7 +93,7 @@ def conditions(keys: Sequence[str], time: str) -> str:
         [
             f"{time} >= :since::timestamptz and {time} < :until::timestamptz",
             *(
-                f"(:{key}::{_TYPES.get(key, 'text')}[] is null or {_column(key)} = any(:{key}))"
+                f"(:{key}::{_TYPES.get(key, 'text')}[] is null or {column_of(key)} = any(:{key}))"
                 for key in keys
             ),
         ]
@@ -115,5 +115,6 @@ def total(column: str, name: str | None = None) -> str:
     return f"sum({column})::bigint as {name or column}"
 
 
-def _column(key: str) -> str:
+def column_of(key: str) -> str:
+    """The column of a key."""
     return _COLUMNS.get(key, key)

@@ -1,7 +1,7 @@
 """How executions ended, over time."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer
 from projector.api.parameters import By, GroupedParams, MinuteToDay, Texts
@@ -47,7 +47,7 @@ def _outcomes(source: str, time: str) -> Statement:
     """)  # noqa: S608 - constants of this package
 
 
-_ONE_BY_ONE = """
+ONE_BY_ONE: Final = """
     (
         select begun_at as moment, playbook, 'BEGUN' as outcome, 1 as executions
         from   projector.executions
@@ -60,9 +60,10 @@ _ONE_BY_ONE = """
         and    projector.hour_of(ended_at) < :until::timestamptz
     ) as moved
 """
+"""Begins and ends of executions, to count them to the minute."""
 _OUTCOMES = Grains(
     hours=_outcomes("projector.execution_outcomes", "hour"),
-    minutes=_outcomes(_ONE_BY_ONE, "moment"),
+    minutes=_outcomes(ONE_BY_ONE, "moment"),
     slow_minutes=True,
 )
 

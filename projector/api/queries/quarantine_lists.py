@@ -4,7 +4,15 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from projector.api.answers import ApiRow, GroupedAnswer, PagedAnswer
-from projector.api.parameters import By, GroupedParams, HourOrDay, PagedWindowParams, Texts
+from projector.api.parameters import (
+    By,
+    GroupedParams,
+    HourOrDay,
+    PagedWindowParams,
+    Reasons,
+    Shapes,
+    Texts,
+)
 from projector.api.queries.grouping import grouped, total
 from projector.api.queries.run_query import run_grouped, run_paged
 from projector.api.snapshots import Snapshot, Statement
@@ -15,8 +23,8 @@ class QuarantineParams(GroupedParams, frozen=True, kw_only=True):
 
     by: Annotated[tuple[Literal["at", "reason", "shape"], ...], By] = ("reason", "shape")
     every: HourOrDay = "hour"
-    reason: Texts | None = None
-    shape: Texts | None = None
+    reason: Reasons | None = None
+    shape: Shapes | None = None
 
 
 class Quarantine(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,8 +51,8 @@ async def quarantine_by_reason(
 class QuarantineRecordsParams(PagedWindowParams, frozen=True, kw_only=True):
     """Parameters."""
 
-    reason: Texts | None = None
-    shape: Texts | None = None
+    reason: Reasons | None = None
+    shape: Shapes | None = None
     topic: Texts | None = None
 
 
@@ -73,11 +81,13 @@ class QuarantinedRecord(ApiRow, frozen=True, kw_only=True):
     sample: str | None
 
 
-_REFUSED = Statement("""
-    select   quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape,
-             normalizer_version, topic, incarnation, partition, source_offset::text, source_index,
-             recorded_at, value_bytes, redriven_at, sample, quarantined_at as after_at,
-             quarantine_id as after_id
+RECORD_COLUMNS = """
+    quarantine_id::text, quarantined_at, reason, detail, sqlstate, shape, normalizer_version, topic,
+    incarnation, partition, source_offset::text, source_index, recorded_at, value_bytes,
+    redriven_at, sample
+"""
+_REFUSED = Statement(f"""
+    select   {RECORD_COLUMNS}, quarantined_at as after_at, quarantine_id as after_id
     from     projector.quarantine_records
     where    quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
     and      (:reason::text[] is null or reason = any(:reason))
@@ -90,7 +100,7 @@ _REFUSED = Statement("""
              )
     order by quarantined_at desc, quarantine_records.quarantine_id desc
     limit    :limit::integer
-""")
+""")  # noqa: S608 - constants of this package
 
 
 async def quarantine_records(

@@ -1,7 +1,7 @@
 """Runs a statement on a snapshot: for all rows, for counts in groups, or for a page of a list."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -18,6 +18,10 @@ from projector.api.parameters import (
 from projector.api.queries.grouping import Grains
 from projector.api.snapshots import Snapshot, Statement
 
+MOST_COUNTED: Final = 1_000
+"""Rows of a list that are counted."""
+_COUNT_WITHIN_S: Final = 0.3
+
 R = TypeVar("R", bound=ApiRow)
 
 
@@ -25,8 +29,13 @@ async def run_query(
     snapshot: Snapshot, statement: Statement, values: Mapping[str, Any], kind: type[R]
 ) -> ApiAnswer[R]:
     """An answer with all rows of the statement."""
+    return answer_of(snapshot, await snapshot.rows(statement, values, kind))
+
+
+def answer_of(snapshot: Snapshot, rows: list[R]) -> ApiAnswer[R]:
+    """An answer with these rows."""
     return ApiAnswer[R](
-        rows=await snapshot.rows(statement, values, kind),
+        rows=rows,
         as_of=snapshot.as_of,
         behind_s=snapshot.behind_s,
         read_at=snapshot.read_at,
@@ -82,25 +91,25 @@ async def run_paged(
     if isinstance(params, PagedWindowParams):
         since, until = params.bounds(snapshot.read_at)
     keyset = decode(params.cursor, after)
-    records = await snapshot.records(
-        statement,
-        {
-            **_values(params),
-            **values,
-            **keyset,
-            "since": since,
-            "until": until,
-            "limit": params.limit + 1,
-        },
-    )
+    values = {**_values(params), **values, **keyset, "since": since, "until": until}
+    records = await snapshot.records(statement, values | {"limit": params.limit + 1})
     visible = records[: params.limit]
     more = len(records) > params.limit
+    total: int | None = None
+    if params.cursor is None:
+        total = len(records)
+        if more:
+            total = await snapshot.count(
+                statement, values | {"limit": MOST_COUNTED + 1}, within_s=_COUNT_WITHIN_S
+            )
     return PagedAnswer[R](
         rows=[
             kind(**{name: value for name, value in record.items() if name not in after})
             for record in visible
         ],
         next=encode([visible[-1][name] for name in after]) if more else None,
+        total=None if total is None else min(total, MOST_COUNTED),
+        at_least=total is not None and total > MOST_COUNTED,
         since=since,
         until=until,
         as_of=snapshot.as_of,

@@ -22,7 +22,13 @@ class StuckExecutionsParams(PagedParams, frozen=True, kw_only=True):
 
     playbook: Texts | None = None
     execution: Ids | None = None
-    silent_for: Texts | None = None
+    silent_for: (
+        Annotated[
+            tuple[Literal["under 1 h", "under 1 day", "under 7 days", "7 days and more"], ...],
+            Meta(min_length=1, max_length=4, description="Any of these."),
+        ]
+        | None
+    ) = None
     begun: (
         Annotated[
             Literal["true", "false"],

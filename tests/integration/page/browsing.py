@@ -87,7 +87,7 @@ async def fully_drawn(page: Page) -> None:
             const drawn = [...document.querySelectorAll(".chart")];
             return panels.length > 0
                 && panels.every((panel) => panel.getAttribute("aria-busy") === "false")
-                && drawn.every((chart) => chart.querySelector(".main-svg"));
+                && drawn.every((chart) => chart.querySelector("canvas"));
         }"""
     )
 
@@ -134,7 +134,7 @@ async def serving(database_url: str, **variables: str) -> AsyncIterator[str]:
 
 async def axe(page: Page) -> list[dict[str, Any]]:
     """What axe-core finds wrong, each with where."""
-    found = await Axe().run(page)
+    found = await Axe().run(page, options={"resultTypes": ["violations"]})
     return [
         {"rule": one["id"], "help": one["help"], "where": [node["target"] for node in one["nodes"]]}
         for one in found.response["violations"]

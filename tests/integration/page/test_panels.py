@@ -8,10 +8,11 @@ import pytest
 from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import cells, fully_drawn, looking, texts
-from tests.integration.page.conftest import Platform
+from tests.integration.page.platform import Platform
 from tests.support.service_runs import until
 
 Shown = list[list[str]]
+STATUSES: Final = ("COMPLETED", "FAILED", "ERROR", "CANCELLED")
 _DAY: Final = "date_trunc('hour', now() - interval '24 hours')"
 
 
@@ -95,6 +96,34 @@ async def errors(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Sho
     ]
     expected.append(["all steps", *(cell(*one) for one in totals)])
     return sorted(await cells(page, "#errors")), sorted(expected)
+
+
+async def matrix(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
+    rows = await _rows(
+        connection,
+        f"""
+        select   attempts, status, sum(calls)::bigint as calls
+        from     projector.call_outcomes_by_attempt
+        where    hour >= {_DAY} and hour < now()
+        group by attempts, status
+        """,
+    )
+    calls = {(row["attempts"], row["status"]): row["calls"] for row in rows}
+    everything = sum(calls.values())
+
+    def cell(one: int, of: int) -> str:
+        return f"{count(one)}{percent(one / of)}" if one else "0"
+
+    expected = []
+    for number in sorted({row["attempts"] for row in rows}):
+        of = sum(value for (attempts, _), value in calls.items() if attempts == number)
+        own = [cell(calls.get((number, status), 0), of) for status in STATUSES]
+        expected.append([attempt(number), *own, cell(of, everything)])
+    totals = [sum(n for (_, status), n in calls.items() if status == one) for one in STATUSES]
+    expected.append(
+        ["all attempts", *(cell(one, everything) for one in totals), cell(everything, everything)]
+    )
+    return await cells(page, "#matrix"), expected
 
 
 async def first(page: Page, connection: asyncpg.Connection) -> tuple[Shown, Shown]:
@@ -267,8 +296,8 @@ Panel = Callable[[Page, asyncpg.Connection], Awaitable[tuple[Shown, Shown]]]
 PANELS: Final[Mapping[str, Panel]] = {
     panel.__name__: panel
     for panel in (
-        outcomes, errors, first, storms, stuck, durations, rates, why, quarantine, coercions,
-        freshness,
+        matrix, outcomes, errors, first, storms, stuck, durations, rates, why, quarantine,
+        coercions, freshness,
     )
 }  # fmt: skip
 
@@ -314,7 +343,7 @@ async def test_every_panel_agrees_with_sql_and_goes_on_doing_so(
         after = {panel: await agrees(panel, page, platform) for panel in PANELS}
         assert await page.evaluate("window.never") == "reloaded"
         # Two minutes of traffic move at least these.
-        for panel in ("outcomes", "errors", "first", "durations", "freshness"):
+        for panel in ("matrix", "outcomes", "errors", "first", "durations", "freshness"):
             assert after[panel] != before[panel], panel
 
 
@@ -323,9 +352,11 @@ async def test_every_chart_draws_what_its_table_says(browser: Browser, platform:
         await fully_drawn(page)
 
         begun, bars = await page.evaluate(
-            """() => {
-                const { data } = document.getElementById("chart-outcomes");
-                const total = (name) => data.find((one) => one.name === name).y
+            """async () => {
+                const module = document.querySelector("link[href$='charts.js']").href;
+                const { drawn } = await import(module);
+                const { traces } = drawn.get(document.getElementById("chart-outcomes")).spec;
+                const total = (name) => traces.find((one) => one.name === name).y
                     .reduce((sum, one) => sum + one, 0);
                 return [total("begun"), ["completed", "failed", "cancelled"].map(total)];
             }"""

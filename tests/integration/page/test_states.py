@@ -10,13 +10,15 @@ import pytest
 from playwright.async_api import Browser, Route
 
 from tests.integration.page.browsing import fully_drawn, looking, serving
-from tests.integration.page.conftest import Platform
+from tests.integration.page.platform import Platform
 from tests.support.lossy_proxy import Proxy
 from tests.support.stack import Database
 from tests.support.waiting import until
 
 _ALL_POLLED_MS: Final = 40_000
-"""By then the page has polled every path again: some wait 15 seconds, and answers take time."""
+"""By then each query has failed: an answer may take its time."""
+_EVERY_QUERY_NOW: Final = "dispatchEvent(new Event('live'))"
+"""What the end of a pause does."""
 _TOKEN: Final = "a-token-that-only-this-test-knows"
 
 
@@ -31,14 +33,17 @@ async def test_an_empty_database_is_said_to_be_empty(browser: Browser, empty: st
         await fully_drawn(page)
 
         said = await page.evaluate(
-            "() => [...document.querySelectorAll('.panel .body')].map((body) => body.textContent)"
+            """() => [...document.querySelectorAll(".grid .panel .body")]
+                .map((one) => one.textContent)"""
         )
 
-        assert len(said) == 11
+        assert len(said) == 12
         for words in said:
             assert words.startswith(("No ", "Nothing ")), words
         assert await page.inner_text("#banner") == ""
         assert "0%" not in await page.inner_text(".headline")
+        assert "Nothing received yet" in await page.inner_text(".first-run")
+        assert await page.inner_text(".first-run pre") == "normalizer run"
 
 
 async def test_a_database_that_stops_is_said_and_its_figures_stay(
@@ -51,12 +56,13 @@ async def test_a_database_that_stops_is_said_and_its_figures_stay(
             figures = await page.inner_text("#errors table")
 
             await reachable.aclose()
+            await page.evaluate(_EVERY_QUERY_NOW)
 
             await page.wait_for_selector(
                 "#banner >> text=The database has not answered for", timeout=_ALL_POLLED_MS
             )
             assert "figures are of" in await page.inner_text("#banner")
-            assert await page.locator(".panel[data-state=bad]").count() == 11
+            assert await page.locator(".panel[data-state=bad]").count() == 12
             assert await page.inner_text("#errors table") == figures
             assert "figures of" in await page.inner_text("#errors header")
 
@@ -66,6 +72,7 @@ async def test_a_server_that_is_gone_is_said(browser: Browser, platform: Platfor
         await fully_drawn(page)
 
         await page.context.set_offline(offline=True)
+        await page.evaluate(_EVERY_QUERY_NOW)
         await page.wait_for_selector(
             "#banner >> text=The server has not answered for", timeout=_ALL_POLLED_MS
         )
@@ -104,9 +111,12 @@ async def test_what_adds_up_many_days_is_polled_less_often(
         await route.continue_()
 
     async with looking(browser, platform.url, visit=False) as page:
+        await page.clock.install()
         await page.route("**/api/v1/*", noted)
         await page.goto(f"{platform.url}/?last=30d")
-        await until(partial(_times, requested, "stuck-executions"), is_so=lambda times: times == 3)
+        for times in (1, 2, 3):
+            await until(partial(_times, requested, "stuck-executions"), is_so=times.__le__)
+            await page.clock.fast_forward(5_000)
 
         assert requested.count("error-rate-by-attempt") == 1
         await page.unroute_all(behavior="ignoreErrors")
@@ -146,3 +156,63 @@ async def test_a_token_is_requested_and_used(browser: Browser, platform: Platfor
         await fully_drawn(page)
         assert _TOKEN not in page.url
         assert await page.inner_text("#banner") == ""
+
+
+async def test_what_is_refused_is_not_sent_again_until_the_reader_says_so(
+    browser: Browser, platform: Platform
+) -> None:
+    requested: list[str] = []
+    address = f"{platform.url}/?show=execution&execution=1&colour=red"
+    async with looking(browser, address, answers_fail=True, visit=False) as page:
+        await page.clock.install()
+        page.on("request", lambda one: requested.append(one.url.rpartition("/")[2]))
+        await page.goto(address)
+        await page.wait_for_selector("#execution >> text=There is no such execution")
+
+        await page.clock.fast_forward(60_000)
+        assert requested.count("1") == 1
+
+        await page.click("#again")
+        await until(partial(_times, requested, "1"), is_so=lambda times: times == 2)
+
+
+async def test_a_wrong_address_falls_back_and_says_so(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, f"{platform.url}/?last=forever&show=nothing&step=a") as page:
+        await page.wait_for_selector("#matrix")
+
+        assert "last=forever, show=nothing" in await page.inner_text("#banner")
+        assert await page.input_value("select[name=step]") == "a"
+
+
+async def test_without_the_library_there_are_figures_and_a_word_about_charts(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url, answers_fail=True, visit=False) as page:
+        await page.route("**/uplot.*", lambda route: route.fulfill(status=404))
+        await page.goto(platform.url)
+
+        await page.wait_for_selector("#outcomes >> text=installed without Maven")
+        await page.click("#outcomes summary")
+        assert await page.locator("#outcomes tbody tr").count() > 0
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [("dead", "No reader"), ("caught_up", "Caught up"), ("broker_away", "Broker away")],
+)
+async def test_the_state_of_the_log_is_said_in_a_word(
+    browser: Browser, platform: Platform, state: str, word: str
+) -> None:
+    async def as_if(route: Route) -> None:
+        answer = await route.fetch()
+        content = await answer.json()
+        for row in content["rows"]:
+            row["state"] = state
+        await route.fulfill(response=answer, json=content)
+
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.route("**/api/v1/freshness", as_if)
+        await page.goto(platform.url)
+
+        await page.wait_for_selector(f".headline a[href='#freshness'] b >> text={word}")
+        await page.unroute_all(behavior="ignoreErrors")

@@ -6,7 +6,7 @@ from typing import Final
 from playwright.async_api import Browser, Page
 
 from tests.integration.page.browsing import PHONE, fully_drawn, looking, texts
-from tests.integration.page.conftest import Platform
+from tests.integration.page.platform import Platform
 
 _RED: Final = '#errors td[data-heat="4"]:not([data-few]) a, #errors td[data-heat="3"] a'
 
@@ -37,13 +37,13 @@ async def test_a_red_cell_leads_to_the_error_text_in_one_click_and_to_the_event_
         assert error in {row["error"] for row in failed}
 
         await call.locator("a.id").click()
-        await page.wait_for_selector("#as-sent pre")
+        await page.wait_for_selector("#as-sent .json")
 
         assert f"execution={execution}" in page.url
         assert error in await page.locator("#event .error").inner_text()
         assert await page.locator(".timeline .run").count() > 0
-        sent = await page.inner_text("#as-sent pre")
-        kept = await page.inner_text("#canonical pre")
+        sent = await page.inner_text("#as-sent .json")
+        kept = await page.inner_text("#canonical .json")
         assert execution in sent
         assert execution in kept
         assert sent != kept
@@ -71,7 +71,7 @@ async def test_each_try_of_an_execution_has_a_row_and_each_event_a_mark(
     address = f"{platform.url}/?show=execution&execution={row['execution_id']}"
 
     async with looking(browser, address) as page:
-        await page.wait_for_selector("#as-sent pre")
+        await page.wait_for_selector("#as-sent .json")
 
         rows = await texts(page, ".timeline li", "b")
         marks = await page.locator(".mark").count()
@@ -122,7 +122,7 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
         assert await page.evaluate("document.activeElement.id") == "main"
 
         # The way down from there to the first cell of the heat, over what can be focused.
-        for _ in range(60):
+        for _ in range(200):
             await page.keyboard.press("Tab")
             if await page.evaluate("!!document.activeElement.closest('#errors td')"):
                 break
@@ -145,19 +145,21 @@ async def test_all_of_it_can_be_walked_by_keyboard(browser: Browser, platform: P
             if await page.evaluate("document.activeElement.classList.contains('id')"):
                 break
         await page.keyboard.press("Enter")
-        await page.wait_for_selector("#as-sent pre")
+        await page.wait_for_selector("#as-sent .json")
         assert "show=execution" in page.url
 
 
 async def test_figures_can_be_held_and_let_go(browser: Browser, platform: Platform) -> None:
-    async with looking(browser, platform.url) as page:
+    async with looking(browser, platform.url, visit=False) as page:
+        await page.clock.install()
+        await page.goto(platform.url)
         await fully_drawn(page)
 
         await page.click("#pause")
         assert "do not change" in await page.inner_text("#banner")
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
-        await page.wait_for_timeout(6_000)
+        await page.clock.fast_forward(60_000)
         assert requested == []
 
         await page.click("#pause")
@@ -172,3 +174,16 @@ async def test_nothing_is_wider_than_a_phone(browser: Browser, platform: Platfor
         assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0]
         await page.click("#filters")
         assert await page.is_visible("select[name=playbook]")
+        # A row of a table is a card, and nothing of it is left out.
+        assert await page.is_visible("#durations td[data-label=p99]")
+
+        for screen in (
+            "show=errors",
+            "show=quarantine",
+            "show=retries",
+            "show=executions",
+            "view=wall",
+        ):
+            await page.goto(f"{platform.url}/?{screen}")
+            await fully_drawn(page)
+            assert await page.evaluate("document.documentElement.scrollWidth") == PHONE[0], screen

@@ -2,6 +2,10 @@
 
 const EVERY_MS = 5000;
 const TIMEOUT_MS = 30000;
+/** An answer that took longer than this ends a note that the page still waits. */
+const LATE_MS = 2500;
+/** What the server refuses is refused again: such a query is sent once. */
+const REFUSED = [400, 401, 403, 404, 421];
 
 const MESSAGES = {
   database_unavailable: "The database has not answered",
@@ -11,7 +15,7 @@ const MESSAGES = {
   unauthorised: "The server needs a token",
   server_unavailable: "The server has not answered",
   internal_error: "The server has failed; its log says why",
-  not_found: "There is no such execution, event or page",
+  not_found: "There is no such execution, event or record",
 };
 
 export class ApiError extends Error {
@@ -21,24 +25,34 @@ export class ApiError extends Error {
     this.reason = reason;
     this.detail = detail;
   }
+
+  get refused() {
+    return REFUSED.includes(this.status);
+  }
 }
 
-async function fetchAnswer(path, query, signal) {
+/** A GET of the API with the token; null if the rows are those of the known ETag. Throws ApiError. */
+export async function get(path, query, signal, { accept = "application/json", known = null } = {}) {
   const token = sessionStorage.getItem("token");
-  let response, body;
+  let response;
   try {
     response = await fetch(`/api/v1/${path}${query.size ? `?${query}` : ""}`, {
       cache: "no-cache",
-      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      headers: { Accept: accept, ...(token ? { Authorization: `Bearer ${token}` } : {}) },
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
     });
-    body = await response.json();
+    if (response.ok && accept !== "application/json") return await response.blob();
+    if (response.ok) {
+      const etag = response.headers.get("etag");
+      if (etag && etag === known) return await response.body.cancel().then(() => null);
+      return { ...(await response.json()), etag };
+    }
   } catch (error) {
     if (signal.aborted) throw error;
     throw new ApiError(0, "server_unavailable", String(error));
   }
-  if (!response.ok) throw new ApiError(response.status, body.reason, body.detail);
-  return body;
+  const body = await response.json().catch(() => ({}));
+  throw new ApiError(response.status, body.reason ?? `status ${response.status}`, body.detail);
 }
 
 /** Answers stay when the reader leaves a screen, so that going back shows them at once. */
@@ -61,18 +75,22 @@ export class Query {
   async follow(signal, onAnswer, paused) {
     while (!signal.aborted) {
       if (!(document.hidden || paused()) || (!this.answer && !this.error)) {
-        await this.once(signal);
+        const changed = await this.once(signal);
         if (signal.aborted) return;
-        onAnswer(this);
+        if (changed) onAnswer(this);
       }
-      await pause(this.error ? EVERY_MS : this.every, signal);
+      await (this.error?.refused ? untilLive(signal) : pause(this.error ? EVERY_MS : this.every, signal));
     }
   }
 
+  /** Gives whether there is something to draw again: other rows, an error, or the end of one. */
   async once(signal) {
     this.waitingSince = Date.now();
+    let changed = this.error !== null;
     try {
-      this.answer = await fetchAnswer(this.path, this.query, signal);
+      const answer = await get(this.path, this.query, signal, { known: this.answer?.etag });
+      changed ||= answer !== null;
+      this.answer = answer ?? this.answer;
       this.answeredAt = Date.now();
       answerCache.set(this.address, this.answer);
       if (answerCache.size > 200) answerCache.delete(answerCache.keys().next().value);
@@ -80,9 +98,13 @@ export class Query {
     } catch (error) {
       if (signal.aborted) return;
       this.error = error;
+      changed = true;
+      if (error.refused) this.answer = null;
       this.failingSince ??= this.waitingSince;
     }
+    const late = Date.now() - this.waitingSince > LATE_MS;
     this.waitingSince = null;
+    return changed || late;
   }
 }
 
@@ -100,6 +122,19 @@ function pause(ms, signal) {
     const timer = setTimeout(end, ms);
     signal.addEventListener("abort", end);
     document.addEventListener("visibilitychange", shown);
+    addEventListener("live", end);
+  });
+}
+
+/** Waits for the reader: the button "Try again", or the end of a pause. */
+function untilLive(signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      signal.removeEventListener("abort", end);
+      removeEventListener("live", end);
+      resolve();
+    };
+    signal.addEventListener("abort", end);
     addEventListener("live", end);
   });
 }

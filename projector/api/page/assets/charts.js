@@ -1,25 +1,24 @@
-// Draws series with plotly.js in the colours of the theme.
+// Draws series over time with uPlot, in the colours of the theme; loaded after the first figures.
+
+import { clock, day, tick } from "./format.js";
 
 const FONT = "Inter, ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
-// The bundle adds the style sheet of its maps to the page, which the Content-Security-Policy blocks
-// with a line in the console. It does not if an element with this id exists.
-const MAP_STYLES = "9f215cf04c5486422605d13261cb87401f4e7763b6296af81e98efbc0130da53";
+const DAY_MS = 86400000;
+const DRAG_PX = 8;
 
 let loading;
 
-/** Called before the first query too, because slow answers can occupy all connections of a browser. */
-export function plotly() {
-  loading ??= new Promise((resolve, reject) => {
+/** The library, or null if this server was installed without it. */
+function library() {
+  loading ??= new Promise((resolve) => {
+    const style = document.createElement("link");
+    style.rel = "stylesheet";
+    style.href = new URL("uplot.css", import.meta.url);
     const script = document.createElement("script");
-    script.id = MAP_STYLES;
-    script.src = "/assets/plotly.min.js";
-    script.onload = () => resolve(window.Plotly);
-    script.onerror = () => {
-      loading = undefined;
-      script.remove();
-      reject(new Error("the charts did not load"));
-    };
-    document.head.append(script);
+    script.src = new URL("uplot.js", import.meta.url);
+    script.onload = () => resolve(window.uPlot);
+    script.onerror = () => resolve(null);
+    document.head.append(style, script);
   });
   return loading;
 }
@@ -27,75 +26,191 @@ export function plotly() {
 const colour = (name) =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** The charts on the page, to draw them again after a change of theme or width. */
-const drawn = new Map();
+/** The charts on the page by their element: the spec, and uPlot's object. */
+export const drawn = new Map();
 
 /**
- * traces: { name, colour, x, y, as: "bar" | "area" | "line" } with x in local time; unit: for the
- * hover text; clicked: called with the index of the bin.
+ * traces: { name, colour, y, as: "bar" | "area" | "line" } over x, times in ms; step: ms between
+ * them; unit: for the tip; clicked(n): a bin; zoomed(from, to): a range, in ms; height: in rem;
+ * now: a bin that ends after it is not complete, and drawn paler.
  */
 export async function chart(element, spec) {
-  const seen = JSON.stringify([spec.traces, document.documentElement.dataset.theme, spec.range]);
+  const seen = JSON.stringify([spec.x, spec.traces, spec.height, document.documentElement.dataset.theme]);
   if (element.dataset.seen === seen) return;
   element.dataset.seen = seen;
-  let library;
-  try {
-    library = await plotly();
-  } catch {
-    delete element.dataset.seen;
+  const uPlot = await library();
+  if (!element.isConnected || element.dataset.seen !== seen) return;
+  forget();
+  if (!uPlot) return element.replaceChildren(missing());
+  const before = drawn.get(element);
+  const { options, data } = plan(uPlot, element, spec);
+  if (before && before.shape === shapeOf(spec)) {
+    before.spec = spec;
+    before.plot.setData(data);
     return;
   }
-  if (!element.isConnected) return;
-  drawn.set(element, spec);
-  for (const one of drawn.keys()) if (!one.isConnected) drawn.delete(one);
-  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
-  const ink = colour("ink-2");
-  const axis = {
-    gridcolor: colour("line"), zerolinecolor: colour("line-2"), linecolor: colour("line-2"),
-    tickfont: { size: rem * 0.786, color: ink }, fixedrange: true, automargin: false,
-  };
-  await library.react(
-    element,
-    spec.traces.map((trace) => ({
-      name: trace.name, x: trace.x, y: trace.y,
-      type: trace.as === "bar" ? "bar" : "scatter",
-      mode: "lines",
-      stackgroup: trace.as === "area" ? "one" : undefined,
-      fillcolor: trace.as === "area" ? colour(trace.colour) : undefined,
-      line: { color: colour(trace.colour), width: trace.as === "line" ? 1.5 : 0,
-        shape: trace.as === "line" ? "hvh" : "linear" },
-      marker: { color: colour(trace.colour), line: { width: 0 } },
-      hovertemplate: `%{y:,.3~f} ${spec.unit ?? ""}`.trim(),
-    })),
-    {
-      barmode: "stack", bargap: 0.18, height: rem * (spec.height ?? 13),
-      margin: { l: rem * 3.1, r: rem * 0.4, t: rem * 0.4, b: rem * 1.7 },
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: FONT, size: rem * 0.857, color: colour("ink") },
-      showlegend: false, hovermode: "x unified", dragmode: false,
-      hoverlabel: { bgcolor: colour("panel"), bordercolor: colour("line-2"),
-        font: { family: FONT, size: rem * 0.857, color: colour("ink") } },
-      xaxis: { ...axis, type: "date", range: spec.range, showgrid: false, ticks: "outside",
-        ticklen: 4, tickcolor: colour("line-2"), nticks: Math.max(3, Math.round(element.clientWidth / (rem * 7))),
-        hoverformat: spec.hover ?? "%d %b %H:%M",
-        tickformatstops: [
-          { dtickrange: [null, 59999], value: "%H:%M:%S" },
-          { dtickrange: [60000, 86399999], value: "%H:%M" },
-          { dtickrange: [86400000, null], value: "%d %b" } ] },
-      yaxis: { ...axis, rangemode: "tozero", nticks: 5, separatethousands: true, exponentformat: "SI" },
-    },
-    { displayModeBar: false, responsive: true, doubleClick: false, showTips: false },
-  );
-  if (spec.clicked && !element.dataset.clickable) {
-    element.dataset.clickable = "";
-    element.on("plotly_click", (event) => drawn.get(element).clicked(event.points[0].pointIndex));
+  before?.plot.destroy();
+  element.replaceChildren();
+  const entry = { spec, shape: shapeOf(spec) };
+  // Known before it is drawn: hooks ask for it.
+  drawn.set(element, entry);
+  entry.plot = new uPlot(options, data, element);
+  widths.observe(element);
+}
+
+const shapeOf = (spec) => JSON.stringify([spec.traces.map(({ name, colour: one, as }) => [name, one, as]),
+  spec.height, spec.step, document.documentElement.dataset.theme]);
+
+function forget() {
+  for (const [element, { plot }] of drawn) {
+    if (element.isConnected) continue;
+    widths.unobserve(element);
+    plot.destroy();
+    drawn.delete(element);
   }
+}
+
+const widths = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    const plot = drawn.get(target)?.plot;
+    if (plot && contentRect.width && Math.abs(plot.width - contentRect.width) > 1) {
+      plot.setSize({ width: contentRect.width, height: plot.height });
+    }
+  }
+});
+
+function missing() {
+  const words = document.createElement("p");
+  words.className = "empty";
+  words.textContent = "No charts: this server was installed without Maven. All figures are in the table below.";
+  return words;
+}
+
+/** Stacked series as uPlot wants them: the highest total first, so that lower ones are drawn over it. */
+function plan(uPlot, element, spec) {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  const stacked = spec.traces.filter((trace) => trace.as !== "line");
+  const lines = spec.traces.filter((trace) => trace.as === "line");
+  const sums = spec.x.map(() => 0);
+  const totals = stacked.map((trace) => trace.y.map((value, n) => (sums[n] += value ?? 0)));
+  const series = [
+    ...stacked.map((trace, n) => ({ trace, y: totals[n] })).reverse(),
+    ...lines.map((trace) => ({ trace, y: trace.y })),
+  ];
+  const options = {
+    width: element.clientWidth, height: Math.round(rem * (spec.height ?? 13)), ms: 1,
+    padding: [rem * 0.5, rem * 1.2, 0, 0],
+    series: [{}, ...series.map(({ trace }) => drawAs(uPlot, trace, spec))],
+    scales: { x: { time: true, range: (_, least, most) => edges(spec, least, most) },
+      y: { range: (_, least, most) => [0, Math.max(most ?? 0, 1e-9) * 1.06] } },
+    axes: axes(rem, element),
+    legend: { show: false },
+    cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
+    hooks: { setCursor: [(plot) => tip(plot, element)], setSelect: [(plot) => zoom(plot, element)], draw: [(plot) => unfinished(plot, element)], ready: [(plot) => clicks(plot, element)] },
+  };
+  return { options, data: [spec.x, ...series.map(({ y }) => y)] };
+}
+
+/** Bars stand in the middle of their interval, so the scale begins and ends at its edges. */
+function edges(spec, least, most) {
+  const half = spec.traces.some((trace) => trace.as === "bar") ? (spec.step ?? 0) / 2 : 0;
+  return [least - half, Math.max(most + half, least - half + 1)];
+}
+
+function drawAs(uPlot, trace, spec) {
+  const ink = colour(trace.colour);
+  if (trace.as === "line") {
+    return { stroke: ink, width: 1.5, points: { show: false }, paths: uPlot.paths.stepped({ align: 0 }) };
+  }
+  if (trace.as === "bar") {
+    return { stroke: ink, fill: ink, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.84, 60] }) };
+  }
+  return { stroke: ink, fill: ink, width: 0.5, points: { show: spec.x.length < 2 } };
+}
+
+function axes(rem, element) {
+  const common = { stroke: colour("ink-2"), font: `${rem * 0.786}px ${FONT}` };
+  const line = { stroke: colour("line"), width: 1 };
+  return [
+    { ...common, grid: { show: false }, ticks: { ...line, stroke: colour("line-2"), size: 4 }, size: rem * 1.7,
+      space: Math.min(rem * 6, element.clientWidth / 4), gap: 3,
+      values: (_, splits, __, ___, step) => splits.map((at, n) => time(at, step, splits[n - 1])) },
+    { ...common, grid: line, ticks: { show: false }, size: rem * 3.1, space: rem * 2.4, gap: 6,
+      values: (_, splits) => splits.map(tick) },
+  ];
+}
+
+/** 14:00, and the day where a new one begins. */
+function time(at, step, before) {
+  const moment = new Date(at);
+  if (step >= DAY_MS) return day(moment);
+  const text = clock(at, { always: true });
+  const newDay = before !== undefined && new Date(before).getDate() !== moment.getDate();
+  return newDay ? day(moment) : step < 60000 ? text : text.slice(0, 5);
+}
+
+/** The last bin is still being counted: what is drawn of it becomes paler. */
+function unfinished(plot, element) {
+  const { spec } = drawn.get(element) ?? {};
+  const last = spec?.x.at(-1);
+  if (!last || !spec.now || last + spec.step <= spec.now) return;
+  const half = spec.traces.some((trace) => trace.as === "bar") ? spec.step / 2 : spec.step;
+  const left = Math.max(plot.bbox.left, plot.valToPos(last - half, "x", true));
+  plot.ctx.save();
+  plot.ctx.globalAlpha = 0.55;
+  plot.ctx.fillStyle = colour("panel");
+  plot.ctx.fillRect(left, plot.bbox.top, plot.bbox.left + plot.bbox.width - left, plot.bbox.height);
+  plot.ctx.restore();
+}
+
+// ---- What the pointer does --------------------------------------------------------------------
+
+function tip(plot, element) {
+  const entry = drawn.get(element);
+  let box = element.querySelector(".tip");
+  const n = plot.cursor.idx;
+  if (!entry || n === null || n === undefined || plot.cursor.left < 0) return box?.remove();
+  if (!box) {
+    box = document.createElement("div");
+    box.className = "tip";
+    box.setAttribute("aria-hidden", "true");
+    plot.over.append(box);
+  }
+  const { spec } = entry;
+  const head = document.createElement("b");
+  head.textContent = spec.hover ? spec.hover(spec.x[n]) : clock(spec.x[n]);
+  box.replaceChildren(head, ...spec.traces.map((trace) => {
+    const line = document.createElement("span");
+    line.dataset.colour = trace.colour;
+    line.textContent = `${trace.name} ${tick(trace.y[n])}${spec.unit ?? ""}`;
+    return line;
+  }));
+  const right = plot.cursor.left > plot.over.clientWidth / 2;
+  box.style.left = right ? "auto" : `${plot.cursor.left + 12}px`;
+  box.style.right = right ? `${plot.over.clientWidth - plot.cursor.left + 12}px` : "auto";
+}
+
+function zoom(plot, element) {
+  const { left, width } = plot.select;
+  if (width < DRAG_PX) return;
+  const range = [plot.posToVal(left, "x"), plot.posToVal(left + width, "x")];
+  plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+  drawn.get(element)?.spec.zoomed?.(...range);
+}
+
+function clicks(plot, element) {
+  let from = null;
+  plot.over.addEventListener("pointerdown", (event) => { from = event.clientX; });
+  plot.over.addEventListener("click", (event) => {
+    const { spec } = drawn.get(element) ?? {};
+    const still = from !== null && Math.abs(event.clientX - from) < DRAG_PX;
+    if (still && spec?.clicked && plot.cursor.idx !== null) spec.clicked(plot.cursor.idx);
+  });
 }
 
 /** Draws every chart again, after a change of theme or font size. */
 export function redraw() {
-  for (const [element, spec] of drawn) {
-    if (!element.isConnected) continue;
+  for (const [element, { spec }] of drawn) {
     delete element.dataset.seen;
     chart(element, spec);
   }

@@ -1,8 +1,7 @@
 // The panels of the dashboard: the queries of each, and the function that renders their answers.
 
-import { parameters } from "./router.js";
-import { chart } from "./charts.js";
-import { grain, only, pace } from "./panel_parts.js";
+import { FILTERS, only, parameters } from "./router.js";
+import { drawMatrix } from "./matrix_panel.js";
 import { drawOutcomes } from "./outcome_panel.js";
 import { drawFreshness } from "./freshness_panel.js";
 import { drawErrors, drawFirst, drawWhy } from "./error_panels.js";
@@ -11,6 +10,10 @@ import { drawStuck } from "./stuck_panel.js";
 import { drawDurations } from "./duration_panel.js";
 import { drawCoercions, drawQuarantine, drawRates } from "./event_panels.js";
 import { drawJobs } from "./job_panel.js";
+import { grain, pace } from "./windows.js";
+
+const OF_CALLS = ["playbook", "step", "attempts", "status"];
+const OF_ERRORS = ["playbook", "step", "attempts", "status", "worker"];
 
 /**
  * A panel: id, title, subtitle, width; filters: those that its queries have (null: it ignores all);
@@ -18,12 +21,24 @@ import { drawJobs } from "./job_panel.js";
  */
 export const PANELS = [
   {
-    id: "outcomes", title: "Outcome over time", width: "wide", filters: ["playbook"],
-    subtitle: "How executions ended, by time; click a bar for the list",
+    id: "matrix", title: "Attempts by status", width: "wide", filters: OF_CALLS,
+    subtitle: "Finished calls and their share of the attempt, with the trend; click a cell for the calls",
+    queries: (address) => ({ matrix: ["attempts-matrix", parameters(address, OF_CALLS), pace(address)] }),
+    render: drawMatrix,
+  },
+  {
+    id: "outcomes", title: "Outcome over time", width: "narrow", filters: ["playbook"],
+    subtitle: "How executions ended; click a bar for the list, drag to zoom",
     queries: (address) => ({
       outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
     }),
     render: drawOutcomes,
+  },
+  {
+    id: "why", title: "Top errors", width: "wide", filters: OF_ERRORS, truncated: "the most frequent only",
+    subtitle: "Failed calls by error text, without ids",
+    queries: (address) => ({ why: ["error-groups", parameters(address, OF_ERRORS, { limit: 100 }), pace(address)] }),
+    render: drawWhy,
   },
   {
     id: "freshness", title: "Freshness", width: "narrow", filters: null,
@@ -71,13 +86,9 @@ export const PANELS = [
     render: drawStuck,
   },
   {
-    id: "durations", title: "Duration by attempt", width: "half",
-    filters: ["playbook", "step", "attempts", "status"],
+    id: "durations", title: "Duration by attempt", width: "half", filters: OF_CALLS,
     subtitle: "Median, 95th and 99th percentile, log scale",
-    queries: (address) => ({
-      durations: ["call-durations-by-attempt",
-        parameters(address, ["playbook", "step", "attempts", "status"]), pace(address)],
-    }),
+    queries: (address) => ({ durations: ["call-durations-by-attempt", parameters(address, OF_CALLS), pace(address)] }),
     render: drawDurations,
   },
   {
@@ -91,27 +102,19 @@ export const PANELS = [
     render: drawRates,
   },
   {
-    id: "why", title: "Top errors", width: "third", filters: ["step", "attempts", "status"],
-    subtitle: "Failed calls by error text, without ids",
-    queries: (address) => ({
-      why: ["failures-by-error", parameters(address, ["step", "attempts", "status"], { by: "error_class" })],
-    }),
-    render: drawWhy,
-  },
-  {
-    id: "quarantine", title: "Quarantine by reason", width: "third", filters: [],
+    id: "quarantine", title: "Quarantine by reason", width: "half", filters: [],
     subtitle: "Refused records, kept in the dead-letter queue",
     queries: (address) => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
     render: drawQuarantine,
   },
   {
-    id: "coercions", title: "Coercions", width: "third", filters: [],
+    id: "coercions", title: "Coercions", width: "half", filters: [],
     subtitle: "Values that a rule changed or guessed, by rule and shape",
     queries: (address) => ({ coercions: ["coercions-by-rule", parameters(address, [])] }),
     render: drawCoercions,
   },
   {
-    id: "jobs", title: "Backfill and other jobs", width: "full", filters: null, onlyIfAny: "jobs",
+    id: "jobs", title: "Backfill and other jobs", width: "full", filters: null, shownIf: ({ jobs }) => jobs?.rows.length > 0,
     subtitle: "Jobs that read or rewrite stored history",
     queries: () => ({ jobs: ["jobs", new URLSearchParams()] }),
     render: drawJobs,
@@ -121,13 +124,5 @@ export const PANELS = [
 /** The filters that are set but that the queries of a panel do not have. */
 export function ignoredFilters(panel, address) {
   if (panel.filters === null) return [];
-  const set = ["playbook", "step", "attempts", "status", "worker", "event_type"];
-  return set.filter((name) => address[name] && !panel.filters.includes(name));
-}
-
-export async function drawCharts(charts) {
-  for (const [id, spec] of Object.entries(charts ?? {})) {
-    const element = document.getElementById(`chart-${id}`);
-    if (element) await chart(element, spec);
-  }
+  return FILTERS.filter((name) => address[name] !== undefined && !panel.filters.includes(name));
 }

@@ -1,8 +1,13 @@
 // Creates nodes, and patches the page so that focus, selection and scroll position stay.
 
 /** h("a", { class: "x", href }, "text", node, null): strings become text nodes, never markup. */
-export function h(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+export const h = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
+
+/** The same for SVG. */
+export const svg = (tag, attributes = {}, ...children) =>
+  fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
+
+function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (name === "vars") {
@@ -10,7 +15,7 @@ export function h(tag, attributes = {}, ...children) {
       for (const [key, one] of Object.entries(value)) node.style.setProperty(key, one);
     } else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(3).filter((one) => one !== null && one !== undefined && one !== false));
+  node.append(...children.flat(4).filter((one) => one !== null && one !== undefined && one !== false));
   return node;
 }
 
@@ -38,40 +43,32 @@ export function patch(parent, wanted) {
 const alike = (a, b) =>
   a.nodeType === b.nodeType && a.nodeName === b.nodeName && a.dataset?.key === b.dataset?.key;
 
+/** Stands for a node with this key that stays as it is. */
+export const kept = (tag, key) => h(tag, { "data-key": key, "data-kept": "" });
+
 function update(node, next) {
+  if (next.dataset?.kept !== undefined) return;
   if (node.nodeType !== Node.ELEMENT_NODE) {
     if (node.data !== next.data) node.data = next.data;
     return;
   }
   for (const { name } of [...node.attributes]) {
-    // Details that a reader opened stay open; plotly sets attributes of its own element.
+    // Details that a reader opened or closed stay so; a chart sets attributes of its own element.
     if (name !== "open" && !next.hasAttribute(name) && node.dataset.own === undefined) {
       node.removeAttribute(name);
     }
   }
   for (const { name, value } of next.attributes) {
-    if (name === "style") node.style.cssText = next.style.cssText;
-    else if (name === "class" && node.dataset.own !== undefined) continue;
+    if (name === "open") continue;
+    if (name === "style") {
+      if (node.style.cssText !== next.style.cssText) node.style.cssText = next.style.cssText;
+    } else if (name === "class" && node.dataset.own !== undefined) continue;
     else if (node.getAttribute(name) !== value) node.setAttribute(name, value);
   }
   // Read before patching, which may move the options to the other node.
   const { value } = next;
   if (node.dataset.own === undefined) patch(node, [...next.childNodes]);
-  if (node.nodeName === "SELECT") node.value = value;
-}
-
-/** Columns are { name, cell(row), number?, wide? }; the table scrolls inside its frame. */
-export function table(label, columns, rows, key) {
-  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
-    h("table", {},
-      h("thead", {}, h("tr", {}, columns.map((column) =>
-        h("th", { scope: "col", class: column.number ? "number" : null }, column.name)))),
-      h("tbody", {}, rows.map((row) =>
-        h("tr", { "data-key": key ? key(row) : null }, columns.map((column, n) =>
-          h(n === 0 ? "th" : "td",
-            { scope: n === 0 ? "row" : null,
-              class: [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || null },
-            column.cell(row))))))));
+  if (node.nodeName === "SELECT" && node.value !== value) node.value = value;
 }
 
 const GLYPHS = { COMPLETED: "✓", FAILED: "✕", ERROR: "!", CANCELLED: "⊘" };
@@ -81,3 +78,17 @@ export function status(word) {
   return h("span", { class: "status", "data-status": word },
     h("span", { class: "glyph", "aria-hidden": "true" }, GLYPHS[word] ?? "▸"), word);
 }
+
+export const flag = (state, word, first = false) =>
+  h("span", { class: first ? "flag first" : "flag", "data-state": state }, word);
+
+/** Facts by name; those without a value are left out. */
+export function facts(entries) {
+  return h("dl", { class: "facts" }, Object.entries(entries)
+    .filter(([, value]) => value !== null && value !== undefined && value !== "")
+    .map(([name, value]) => h("div", { "data-key": `fact-${name}` }, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** A text that a button copies. */
+export const command = (text, label) => h("div", { class: "command" }, h("pre", { tabindex: "0", role: "region", "aria-label": label }, text),
+  h("button", { type: "button", class: "button", "data-copy": text, "aria-label": `Copy: ${label}` }, "Copy"));

@@ -1,9 +1,10 @@
 // Percentiles of call durations on a logarithmic scale.
 
 import { link } from "./router.js";
-import { h, table } from "./dom.js";
+import { h } from "./dom.js";
 import { attempt, count, span, windowText } from "./format.js";
-import { empty, expandButton, some } from "./panel_parts.js";
+import { empty, expandButton, limit } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
 
 const TICKS = [[0.001, "1 ms"], [0.01, "10 ms"], [0.1, "100 ms"], [1, "1 s"], [10, "10 s"], [60, "1 min"],
   [600, "10 min"], [3600, "1 h"], [36000, "10 h"], [86400, "1 d"]];
@@ -19,24 +20,28 @@ export function drawDurations({ durations }, { address, expanded }) {
   const rows = [...durations.rows].filter((row) => row.p50_s !== null)
     .sort((a, b) => (a.step < b.step ? -1 : a.step > b.step ? 1 : a.attempts - b.attempts));
   if (!rows.length) return empty(`No call with a duration ended ${windowText(address)}.`);
+  return [
+    table("Duration of calls by step and attempt", [
+      { name: "Step", value: (row) => row.step, cell: (row) => h("a", { href: link(address, { show: "calls",
+        step: row.step, attempts: row.attempts }) }, row.step || "(no step)") },
+      { name: "Attempt", value: (row) => row.attempts, cell: (row) => attempt(row.attempts) },
+      percentiles(rows),
+      ...["p50", "p95", "p99"].map((name) =>
+        ({ name, number: true, value: (row) => row[`${name}_s`], cell: (row) => span(row[`${name}_s`]) })),
+      { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
+    ], rows, (row) => `duration-${row.step}-${row.attempts}`, { id: "durations", ...limit(rows, expanded) }),
+    h("div", { class: "under" }, tools("durations"), expandButton("durations", rows, expanded, "row")),
+  ];
+}
+
+/** A column that draws p50, p95 and p99 of each row on one logarithmic scale, with its ticks as its head. */
+export function percentiles(rows) {
   const log = (s) => Math.log10(Math.max(s, 1e-4));
   const low = Math.floor(Math.min(...rows.map((row) => log(row.p50_s))));
   const high = Math.max(low + 1, Math.ceil(Math.max(...rows.map((row) => log(row.p99_s)))));
   const position = (s) => (log(s) - low) / (high - low);
-  return [
-    table("Duration of calls by step and attempt", [
-      { name: "Step", cell: (row) => h("a", { href: link(address, { show: "calls", failed: null,
-        step: row.step, attempts: row.attempts }) }, row.step || "(no step)") },
-      { name: "Attempt", cell: (row) => attempt(row.attempts) },
-      { name: ticks(low, high, position), wide: true, cell: (row) =>
-        h("span", { class: "range", "aria-hidden": "true", vars: { "--from": position(row.p50_s),
-          "--mid": position(row.p95_s), "--to": position(row.p99_s) } },
-        h("i", {}), h("i", {}), h("i", {})) },
-      { name: "p50", number: true, cell: (row) => span(row.p50_s) },
-      { name: "p95", number: true, cell: (row) => span(row.p95_s) },
-      { name: "p99", number: true, cell: (row) => span(row.p99_s) },
-      { name: "Calls", number: true, cell: (row) => count(row.calls) },
-    ], some(rows, expanded), (row) => `duration-${row.step}-${row.attempts}`),
-    h("div", { class: "under" }, expandButton("durations", rows, expanded, "row")),
-  ];
+  return { name: ticks(low, high, position), wide: true, cell: (row) =>
+    h("span", { class: "range", "aria-hidden": "true", vars: { "--from": position(row.p50_s),
+      "--mid": position(row.p95_s), "--to": position(row.p99_s) } },
+    h("i", {}), h("i", {}), h("i", {})) };
 }

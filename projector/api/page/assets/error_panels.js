@@ -1,8 +1,10 @@
-// Failed calls: rates by step and attempt, first-attempt success, and errors by class.
+// Failed calls: rates by step and attempt, first-attempt success, and the most frequent errors.
 
-import { h } from "./dom.js";
+import { link } from "./router.js";
+import { flag, h } from "./dom.js";
 import { attempt, count, percent, plural, windowText } from "./format.js";
-import { FEW_CALLS, empty, expandButton, failedCalls, some, sum, tally } from "./panel_parts.js";
+import { FEW_CALLS, empty, expandButton, failedCalls, some, sum } from "./panel_parts.js";
+import { spark } from "./spark.js";
 
 function heat(row) {
   if (!row || !row.calls) return null;
@@ -71,9 +73,17 @@ export function drawFirst({ first }, { address, expanded }) {
 }
 
 export function drawWhy({ why }, { address, expanded }) {
-  const entries = why.rows.map((row) => ({ key: `why-${row.error_class}`, what: row.error_class || "(no text)",
-    n: row.calls, detail: "" }));
-  if (!entries.length) return empty(`No call failed ${windowText(address)}.`);
-  return [tally(entries, expanded), h("div", { class: "under" },
-    h("a", { href: failedCalls(address, {}) }, "The failed calls"), expandButton("why", entries, expanded, "kind"))];
+  const { rows } = why;
+  if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
+  return [
+    h("ol", { class: "bars groups" }, some(rows, expanded).map((row) =>
+      h("li", { "data-key": `why-${row.error_class}` },
+        h("a", { href: link(address, { show: "error", error_class: row.error_class }) },
+          h("span", { class: "what" }, row.error_class || "(no text)"), row.new ? flag("bad", "new") : null,
+          spark(row.trend, { unfinished: why.unfinished }),
+          h("b", {}, count(row.calls)), h("small", {}, percent(row.share)))))),
+    h("div", { class: "under" },
+      h("a", { href: link(address, { show: "errors" }) }, "All errors"),
+      h("a", { href: failedCalls(address) }, "The failed calls"), expandButton("why", rows, expanded, "kind")),
+  ];
 }

@@ -1,5 +1,6 @@
 // Events per second, refused records and coercions.
 
+import { link } from "./router.js";
 import { h } from "./dom.js";
 import { clock, count, rate, windowText } from "./format.js";
 import { empty, expandButton, figures, grouped, stacked, sum, tally } from "./panel_parts.js";
@@ -15,10 +16,10 @@ export function drawRates({ rates }) {
   return {
     nodes: figures("rates",
       `events per second, ${rate(sum(last, "events_per_s"))} in the minute of ${clock(rows[0].at)}`, drawn.entries, [
-        { name: "Minute", cell: (row) => clock(row.at) },
-        { name: "Type", cell: (row) => row.event_type },
-        { name: "Events", number: true, cell: (row) => count(row.events) },
-        { name: "Per second", number: true, cell: (row) => rate(row.events_per_s) },
+        { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
+        { name: "Type", cell: (row) => row.event_type, value: (row) => row.event_type },
+        { name: "Events", number: true, cell: (row) => count(row.events), value: (row) => row.events },
+        { name: "Per second", number: true, cell: (row) => rate(row.events_per_s), value: (row) => row.events_per_s },
       ], rows.slice(0, 120)),
     charts: { rates: { ...drawn.spec, unit: "/s", height: 14 } },
   };
@@ -27,8 +28,9 @@ export function drawRates({ rates }) {
 export function drawQuarantine({ refused }, { address, expanded }) {
   const entries = grouped(refused.rows, "reason", "shape", "refused");
   if (!entries.length) return empty(`No record was refused ${windowText(address)}.`);
-  return [tally(entries, expanded), h("div", { class: "under" },
-    h("span", {}, h("code", {}, "normalizer quarantine list"), " lists them"),
+  const linked = entries.map((one) => ({ ...one, href: link(address, { show: "quarantine", reason: one.what }) }));
+  return [tally(linked, expanded), h("div", { class: "under" },
+    h("a", { href: link(address, { show: "quarantine" }) }, "The refused records"),
     expandButton("quarantine", entries, expanded, "reason"))];
 }
 

@@ -4,6 +4,7 @@ export const STATUSES = ["COMPLETED", "FAILED", "ERROR", "CANCELLED"];
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 2 });
+const exact = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 
 /** 1,234 in full; from a million on with three digits: 1.23M. */
@@ -42,25 +43,22 @@ export function span(seconds) {
 
 const pad = (value) => String(value).padStart(2, "0");
 
-/** Local time; with the day if it is not today. */
-export function clock(iso, { millis = false } = {}) {
+/** A number at an axis: 125, 12.5K, 0.05. */
+export function tick(value) {
+  if (value === null || value === undefined) return "–";
+  return Math.abs(value) >= 10000 ? compact.format(value) : exact.format(value);
+}
+
+/** Local time of a text or of milliseconds; with the day if it is not today, unless `always` without. */
+export function clock(iso, { millis = false, always = false } = {}) {
   if (!iso) return "–";
   const at = new Date(iso);
   let text = `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`;
   if (millis) text += `.${String(at.getMilliseconds()).padStart(3, "0")}`;
-  return at.toDateString() === new Date().toDateString() ? text : `${day(at)} ${text}`;
+  return always || at.toDateString() === new Date().toDateString() ? text : `${day(at)} ${text}`;
 }
 
 export const day = (at) => `${pad(at.getDate())} ${at.toLocaleString("en", { month: "short" })}`;
-
-/** Local time in the format of plotly, which has no time zones. */
-export function local(iso) {
-  const at = new Date(iso);
-  return (
-    `${at.getFullYear()}-${pad(at.getMonth() + 1)}-${pad(at.getDate())} ` +
-    `${pad(at.getHours())}:${pad(at.getMinutes())}:${pad(at.getSeconds())}`
-  );
-}
 
 export const attempt = (n) => (Number(n) === 0 ? "first attempt" : `retry ${n}`);
 
@@ -76,10 +74,11 @@ export function between(since, until) {
   return day(a) === day(b) ? `${day(a)} ${time(a)}–${time(b)}` : `${day(a)} ${time(a)} – ${day(b)} ${time(b)}`;
 }
 
-/** Time since a commit; recent ones in one word, so that the text does not flicker. */
+/** Time since a commit; recent ones in one word, others without seconds, so that the text does not flicker. */
 export function ago(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  return seconds < 10 ? "just now" : `${span(seconds)} ago`;
+  if (seconds < 10) return "just now";
+  return seconds < 90 ? `${span(seconds)} ago` : seconds < 5400 ? `${Math.round(seconds / 60)} min ago` : `${span(seconds)} ago`;
 }
 
 const WINDOW_NAMES = { "15m": "15 minutes", "1h": "hour", "6h": "6 hours", "24h": "24 hours",

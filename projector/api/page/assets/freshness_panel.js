@@ -1,8 +1,9 @@
 // How far each partition was read, and whether the projections agree with the events.
 
-import { h, table } from "./dom.js";
+import { flag, h } from "./dom.js";
 import { ago, count, plural, span } from "./format.js";
 import { empty, stamp } from "./panel_parts.js";
+import { table } from "./tables.js";
 
 /** How long ago all projections were last compared completely, by range and by sample. */
 function scopesText(verdicts) {
@@ -19,13 +20,14 @@ export function drawFreshness({ freshness, agreement }) {
   const apart = verdicts.filter((row) => row.verdict === "divergent");
   return [
     table("Partitions", [
-      { name: "Partition", cell: (row) => [row.topic, h("b", {}, ` ${row.partition}`)] },
-      { name: "Read up to offset", number: true, cell: (row) => row.next_offset === null ? "–" : count(Number(row.next_offset)) },
-      { name: "State", cell: (row) => h("span", { class: "flag first", "data-state": logState([row]).state }, logState([row]).word) },
-      { name: "Waiting", number: true, cell: (row) => row.unread === null ? "–" : count(row.unread) },
-      { name: "Delay", number: true, cell: (row) => span(row.delay_s) },
-      { name: "Last commit", number: true, cell: (row) => ago(row.silent_s) },
-    ], freshness.rows, (row) => `${row.topic}-${row.partition}`),
+      { name: "Partition", value: (row) => `${row.topic} ${row.partition}`, cell: (row) => [row.topic, h("b", {}, ` ${row.partition}`)] },
+      { name: "Read up to offset", number: true, value: (row) => row.next_offset === null ? null : Number(row.next_offset),
+        cell: (row) => row.next_offset === null ? "–" : count(Number(row.next_offset)) },
+      { name: "State", value: (row) => row.state, cell: (row) => flag(logState([row]).state, logState([row]).word, true) },
+      { name: "Waiting", number: true, value: (row) => row.unread, cell: (row) => row.unread === null ? "–" : count(row.unread) },
+      { name: "Delay", number: true, value: (row) => row.delay_s, cell: (row) => span(row.delay_s) },
+      { name: "Last commit", number: true, value: (row) => row.silent_s, cell: (row) => ago(row.silent_s) },
+    ], freshness.rows, (row) => `${row.topic}-${row.partition}`, { id: "freshness" }),
     h("p", { class: "verdict", "data-state": apart.length ? "bad" : verdicts.length ? "good" : "none" },
       verdicts.length === 0
         ? ["Not compared with the log yet: ", h("code", {}, "projector verify"), "."]

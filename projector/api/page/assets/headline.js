@@ -1,42 +1,80 @@
-// The row of figures above the panels.
+// The row of figures above the panels: value, trend, and change against the window before.
 
 import { count, percent, plural, rate, span, windowText } from "./format.js";
 import { sum } from "./panel_parts.js";
 import { logState } from "./freshness_panel.js";
+import { spark, trendOf } from "./spark.js";
 import { stuckInAll } from "./stuck_panel.js";
+
+const STATES = { warn: "warn", critical: "bad" };
+
+export const tileOf = (answer, name) => answer?.rows.find((row) => row.tile === name) ?? null;
+
+/** +1.3 points, -12: against the window of the same length before. */
+export function change(tile, { ratio = false } = {}) {
+  if (!tile || tile.change === null || tile.change === undefined) return "";
+  const sign = tile.change > 0 ? "+" : "−";
+  const size = Math.abs(tile.change);
+  if (size < (ratio ? 0.0005 : 1)) return "as before";
+  return `${sign}${ratio ? `${(size * 100).toFixed(1)} points` : count(size)} vs before`;
+}
+
+const versus = (tile, options) => (change(tile, options) ? `, ${change(tile, options)}` : "");
+const trend = (tile, answer) => tile && spark(tile.trend ?? [], { unfinished: answer.unfinished, level: tile.level });
 
 /** The most important figures; `live`: age of the data in seconds, records per second. */
 export function headline(answers, address, live) {
-  const { outcomes, first, storms: now, refused } = answers;
-  const ages = answers.stuck && answers.ages;
-  const ended = outcomes && sum(outcomes.rows, "completed") + sum(outcomes.rows, "failed") +
-    sum(outcomes.rows, "cancelled");
-  const failed = outcomes && sum(outcomes.rows, "failed");
-  const calls = first && sum(first.rows, "calls");
-  const succeeded = first && sum(first.rows, "succeeded");
-  const inStorm = now && now.rows.filter((row) => row.storm);
-  const log = logState(answers.freshness?.rows ?? []);
-  const state = (bad, warn) => (bad ? "bad" : warn ? "warn" : null);
+  const { tiles, storms: now, retries, rates } = answers;
+  const done = tileOf(tiles, "executions_completed");
+  const first = tileOf(tiles, "first_attempt_success");
+  const refused = tileOf(tiles, "refused");
   return [
-    { to: "freshness", name: "The log", value: log.word,
-      detail: live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
-        : live.perSecond === null ? "every record is included" : `${rate(live.perSecond)} records/s`,
-      state: log.state },
-    { to: "outcomes", name: "Executions completed",
-      value: outcomes ? percent(ended ? sum(outcomes.rows, "completed") / ended : null) : "…",
-      detail: outcomes ? `${count(failed)} failed of ${count(ended)} ended` : "", state: null },
-    { to: "first", name: "First-attempt success",
-      value: first ? percent(calls ? succeeded / calls : null) : "…",
-      detail: first ? `${count(calls - succeeded)} of ${count(calls)} needed a retry or failed` : "", state: null },
-    { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
-      detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
-        `${rate(sum(now.rows, "per_minute_baseline"))} in the hour before`, state: state(inStorm?.length, false) },
-    { to: "stuck", name: "Stuck executions, now", value: ages ? count(stuckInAll(ages)) : "…",
-      detail: ages && stuckInAll(ages)
-        ? `latest one silent for ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
-        : "not ended, silent for 5 minutes",
-      state: state(false, ages && stuckInAll(ages)) },
-    { to: "quarantine", name: "Records refused", value: refused ? count(sum(refused.rows, "refused")) : "…",
-      detail: windowText(address), state: state(false, refused && sum(refused.rows, "refused")) },
+    theLog(answers.freshness, live, rates),
+    { to: "outcomes", name: "Executions completed", value: tiles ? percent(done?.value ?? null) : "…",
+      detail: done ? `${count(done.numerator)} of ${count(done.denominator)} ended${versus(done, { ratio: true })}` : "",
+      trend: trend(done, tiles), state: STATES[done?.level] ?? null },
+    { to: "first", name: "First-attempt success", value: tiles ? percent(first?.value ?? null) : "…",
+      detail: first ? `${count(first.denominator - first.numerator)} of ${count(first.denominator)} needed a retry or failed${versus(first, { ratio: true })}` : "",
+      trend: trend(first, tiles), state: STATES[first?.level] ?? null },
+    retriesNow(now, retries),
+    stuckNow(answers, tiles),
+    { to: "quarantine", name: "Records refused", value: tiles ? count(refused?.value ?? null) : "…",
+      detail: refused ? `${windowText(address)}${versus(refused)}` : "", trend: trend(refused, tiles),
+      state: STATES[refused?.level] ?? (refused?.value ? "warn" : null) },
   ];
+}
+
+export function theLog(freshness, live, rates) {
+  const log = logState(freshness?.rows ?? []);
+  return { to: "freshness", name: "The log", value: log.word,
+    detail: live.age === null ? "no record has been read yet" : log.state ? `data are ${span(live.age)} old`
+      : live.perSecond === null ? "every record is included" : `${rate(live.perSecond)} records/s`,
+    trend: rates?.rows.length ? spark(byMinute(rates, "events")) : null, state: log.state };
+}
+
+/** One value for each full minute of a window. */
+export function byMinute(answer, name) {
+  const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
+  const totals = new Map();
+  for (const row of answer.rows) totals.set(row.at, (totals.get(row.at) ?? 0) + Number(row[name]));
+  const bins = [];
+  for (let at = Math.ceil(new Date(answer.since) / 60000) * 60000; at < until; at += 60000) bins.push(at);
+  return trendOf([...totals].map(([at, n]) => ({ at, n })), bins, (row) => row.n);
+}
+
+export function retriesNow(now, retries) {
+  const inStorm = now && now.rows.filter((row) => row.storm);
+  return { to: "storms", name: "Retries/min, last 5 min", value: now ? rate(sum(now.rows, "per_minute_now")) : "…",
+    detail: !now ? "" : inStorm.length ? `${plural(inStorm.length, "step")} in a storm` :
+      `${rate(sum(now.rows, "per_minute_baseline"))} in the hour before`,
+    trend: retries?.rows.length ? spark(byMinute(retries, "retries")) : null, state: inStorm?.length ? "bad" : null };
+}
+
+export function stuckNow(answers, tiles) {
+  const ages = answers.stuck && answers.ages;
+  const n = ages && stuckInAll(ages);
+  return { to: "stuck", name: "Stuck executions, now", value: ages ? count(n) : "…",
+    detail: n ? `latest one silent for ${span(Math.min(...ages.rows.filter((row) => row.begun).map((row) => row.shortest_s)))}`
+      : "not ended, silent for 5 minutes",
+    state: STATES[tileOf(tiles, "stuck")?.level] ?? (n ? "warn" : null) };
 }

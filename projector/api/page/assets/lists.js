@@ -1,70 +1,81 @@
 // The lists of calls and of executions behind a figure.
 
 import { link, parameters } from "./router.js";
-import { execution } from "./panel_parts.js";
-import { h, status, table } from "./dom.js";
+import { flag, h, status } from "./dom.js";
 import { attempt, clock, count, span, windowText } from "./format.js";
+import { execution, showing, turn } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
+
+const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
+/** A call has more statuses than an execution, so one filter does not fit both. */
+const OF_EXECUTIONS = ["RUNNING", "COMPLETED", "FAILED", "CANCELLED"];
 
 export function calls(address) {
   const failed = address.failed === "true";
+  const title = [failed ? "Failed calls" : "Calls", address.step && `of ${address.step}`,
+    address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`),
+    address.error_class !== undefined && `with the error ${address.error_class || "(no text)"}`];
+  return { title: title.filter(Boolean).join(" "), panels: [callList(address)] };
+}
+
+/** The calls of the window and filters, newest first. */
+export function callList(address, more = {}) {
+  const failed = address.failed === "true";
   return {
-    title: [failed ? "Failed calls" : "Calls",
-      address.step && `of ${address.step}`,
-      address.attempts !== undefined && (Number(address.attempts) === 0 ? "on the first attempt" : `on ${attempt(address.attempts)}`)].filter(Boolean).join(" "),
-    panels: [{
-      id: "calls", title: "Newest first", width: "full",
-      filters: ["playbook", "step", "attempts", "status", "worker"],
-      subtitle: `by the end of the call, ${windowText(address)}`,
-      queries: () => ({ calls: ["calls", parameters(address,
-        ["playbook", "step", "attempts", "status", "worker", "failed", "cursor"], { limit: 50 })] }),
-      render: ({ calls: { rows, next } }) => rows.length ? [
-        h("ol", { class: "calls" }, rows.map((row) =>
-          h("li", { "data-key": `${row.execution_id}-${row.command_id ?? row.step}-${row.iteration}-${row.attempts}-${row.begun_at}` },
-            status(row.status),
-            h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
-              row.iteration !== null ? h("small", {}, ` iteration ${row.iteration}`) : null,
-              row.exhausted ? h("span", { class: "flag", "data-state": "bad" }, "last attempt") : null),
-            h("span", { class: "when" }, clock(row.finished_at ?? row.begun_at)),
-            h("span", { class: "took" }, span(row.duration_s)),
-            h("span", { class: "by" }, row.worker_id ?? "unknown worker"),
-            h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
-            row.status === "COMPLETED" ? null :
-              h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent.")))),
-        turn(address, next),
-      ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`)],
-    }],
+    id: "calls", title: "Newest first", width: "full", filters: FILTERS,
+    subtitle: `by the end of the call, ${windowText(address)}`,
+    queries: () => ({ calls: ["calls", parameters({ ...address, ...more }, [...FILTERS, "failed", "error_class", "cursor"], { limit: 50 })] }),
+    render: ({ calls: answer }) => answer.rows.length ? [
+      h("ol", { class: "calls" }, answer.rows.map((row) => call(row, address))),
+      h("div", { class: "under" }, showing(answer)),
+      turn(address, answer.next),
+    ] : [h("p", { class: "empty" }, `No ${failed ? "call failed" : "call"} ${windowText(address)} with these filters.`)],
   };
 }
 
+function call(row, address) {
+  return h("li", { "data-key": `${row.execution_id}-${row.command_id ?? row.step}-${row.iteration}-${row.attempts}-${row.begun_at}` },
+    status(row.status),
+    h("span", { class: "where" }, h("b", {}, row.step || "(no step)"), ` ${attempt(row.attempts)}`,
+      row.iteration !== null ? h("small", {}, ` iteration ${row.iteration}`) : null,
+      row.exhausted ? flag("bad", "last attempt") : null),
+    h("span", { class: "when" }, clock(row.finished_at ?? row.begun_at)),
+    h("span", { class: "took" }, span(row.duration_s)),
+    h("span", { class: "by" }, row.worker_id ?? "unknown worker"),
+    h("span", { class: "of" }, h("small", {}, `${row.playbook || "unknown playbook"} `), execution(address, row.execution_id, row.command_id)),
+    row.status === "COMPLETED" || !row.finished_at ? null :
+      h("p", { class: row.error ? "error" : "error none" }, row.error ?? "No error text was sent."));
+}
+
 export function executions(address) {
+  const filters = OF_EXECUTIONS.includes(address.status ?? "RUNNING") ? ["playbook", "status"] : ["playbook"];
   return {
     title: "Executions",
     panels: [{
-      id: "executions", title: "Newest first", width: "full", filters: ["playbook", "status"],
+      id: "executions", title: "Newest first", width: "full", filters,
       subtitle: `by their first event, ${windowText(address)}`,
-      queries: () => ({ executions: ["executions", parameters(address, ["playbook", "status", "cursor"], { limit: 50 })] }),
-      render: ({ executions: { rows, next } }) => rows.length ? [
+      queries: () => ({ executions: ["executions", parameters(address, [...filters, "cursor"], { limit: 50 })] }),
+      render: ({ executions: answer }) => answer.rows.length ? [
         table("Executions", [
-          { name: "Execution", cell: (row) => execution(address, row.execution_id) },
-          { name: "Status", cell: (row) => [status(row.status),
-            row.contradicting ? h("span", { class: "flag", "data-state": "bad" }, "contradicted") : null,
-            row.active_after_end ? h("span", { class: "flag", "data-state": "warn" }, "active after end") : null] },
-          { name: "Playbook", cell: (row) => row.playbook || "(unknown)" },
-          { name: "Begun", number: true, cell: (row) => clock(row.first_at) },
-          { name: "Took", number: true, cell: (row) => span(row.duration_s) },
-          { name: "Events", number: true, cell: (row) => count(row.events) },
-          { name: "Most attempts", number: true, cell: (row) => row.highest_attempts === null ? "–" : count(row.highest_attempts + 1) },
-          { name: "Failed calls", number: true, cell: (row) => count(row.failed_calls) },
-        ], rows, (row) => `execution-${row.execution_id}`),
-        turn(address, next),
+          { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
+          { name: "Status", value: (row) => row.status, cell: (row) => ended(row) },
+          { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("a", { href: link(address, { playbook: row.playbook }) }, row.playbook || "(unknown)") },
+          { name: "Begun", number: true, value: (row) => row.first_at, cell: (row) => clock(row.first_at) },
+          { name: "Took", number: true, value: (row) => row.duration_s, cell: (row) => span(row.duration_s) },
+          { name: "Events", number: true, value: (row) => row.events, cell: (row) => count(row.events) },
+          { name: "Most attempts", number: true, value: (row) => row.highest_attempts === null ? null : row.highest_attempts + 1,
+            cell: (row) => row.highest_attempts === null ? "–" : count(row.highest_attempts + 1) },
+          { name: "Failed calls", number: true, value: (row) => row.failed_calls, cell: (row) => count(row.failed_calls) },
+        ], answer.rows, (row) => `execution-${row.execution_id}`, { id: "executions" }),
+        h("div", { class: "under" }, showing(answer), tools("executions")),
+        turn(address, answer.next),
       ] : [h("p", { class: "empty" }, `No execution began ${windowText(address)} with these filters.`)],
     }],
   };
 }
 
-function turn(address, next) {
-  if (!next && !address.cursor) return null;
-  return h("nav", { class: "turn", "aria-label": "Pages" },
-    address.cursor ? h("a", { href: link(address, { cursor: null }) }, "Newest") : null,
-    next ? h("a", { href: link(address, { cursor: next }) }, "Older") : null);
+/** The status of an execution, and what contradicts it. */
+export function ended(row) {
+  return [status(row.status), row.contradicting ? flag("bad", "contradicted") : null,
+    row.active_after_end ? flag("warn", "active after end") : null];
 }

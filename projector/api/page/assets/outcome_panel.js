@@ -2,7 +2,7 @@
 
 import { link } from "./router.js";
 import { h } from "./dom.js";
-import { count, local, windowText } from "./format.js";
+import { between, count, windowText } from "./format.js";
 import { STEP_MS, bins, empty, figures, stamp, sum } from "./panel_parts.js";
 
 export function drawOutcomes({ outcomes }, { address, go }) {
@@ -11,18 +11,15 @@ export function drawOutcomes({ outcomes }, { address, go }) {
   const at = new Map(rows.map((row) => [new Date(row.at).getTime(), row]));
   const x = bins(outcomes, 12);
   const step = STEP_MS[outcomes.every];
-  const half = step / 2;
   const series = (name) => x.map((one) => at.get(one)?.[name] ?? 0);
-  const middle = x.map((one) => local(one + half));
   const entries = [["failed", "failed"], ["cancelled", "cancelled"], ["completed", "completed"]];
   const spec = {
-    unit: "", height: 14,
-    hover: { day: "%d %b", hour: "%d %b %H:00–%H:59", minute: "%d %b %H:%M" }[outcomes.every],
-    range: [local(x[0]), local(x.at(-1) + step)],
+    x, step, height: 17, now: new Date(outcomes.read_at).getTime(),
+    hover: (one) => (outcomes.every === "minute" ? stamp(one, "minute") : between(one, one + step)),
     // Failures are at the bottom, because only bars with a common base can be compared.
     traces: [
-      ...entries.map(([name, colour]) => ({ name, colour, as: "bar", x: middle, y: series(name) })),
-      { name: "begun", colour: "ink-2", as: "line", x: middle, y: series("begun") },
+      ...entries.map(([name, colour]) => ({ name, colour, as: "bar", y: series(name) })),
+      { name: "begun", colour: "ink-2", as: "line", y: series("begun") },
     ],
     clicked: (n) => go(link(address, { show: "executions", since: new Date(x[n]).toISOString(),
       until: new Date(x[n] + step).toISOString() })),
@@ -32,12 +29,13 @@ export function drawOutcomes({ outcomes }, { address, go }) {
     `${count(sum(rows, "begun"))} begun`;
   return {
     nodes: figures("outcomes", words, [...entries, ["begun", "begun"]], [
-      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], cell: (row) =>
+      { name: { day: "Day", hour: "Hour from", minute: "Minute" }[outcomes.every], value: (row) => row.at, cell: (row) =>
         h("a", { href: link(address, { show: "executions", since: row.at,
           until: new Date(new Date(row.at).getTime() + step).toISOString() }) }, stamp(row.at, outcomes.every)) },
       ...["completed", "failed", "cancelled", "begun"].map((name) =>
-        ({ name, number: true, cell: (row) => count(row[name]) })),
-    ], rows),
+        ({ name, number: true, value: (row) => row[name], cell: (row) => count(row[name]) })),
+    ], rows, x.at(-1) + step > new Date(outcomes.read_at).getTime()
+      ? h("p", { class: "under" }, "The paler bar is not complete yet.") : null),
     charts: { outcomes: spec },
   };
 }

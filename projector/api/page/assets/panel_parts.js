@@ -1,32 +1,16 @@
-// Parts that several panels share: queries, lists, legends, charts with a table, and bins of time.
+// Parts that several panels share: lists, legends, charts with a table, and bins of time.
 
-import { link } from "./router.js";
-import { h, table } from "./dom.js";
-import { clock, count, day, local, plural } from "./format.js";
+import { current, link } from "./router.js";
+import { h } from "./dom.js";
+import { clock, count, day, plural } from "./format.js";
+import { table, tools } from "./tables.js";
 
 const ROWS_SHOWN = 10;
 export const FEW_CALLS = 5;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);
 
-export function only(address, filters, more = {}) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(more)) for (const one of [value].flat()) query.append(name, one);
-  for (const name of filters) if (address[name]) query.append(name, address[name]);
-  return query;
-}
-
-function hours(address) {
-  return address.since
-    ? (new Date(address.until ?? Date.now()) - new Date(address.since)) / 3600000
-    : { "15m": 0.25, "1h": 1, "6h": 6, "24h": 24, "7d": 168, "30d": 720 }[address.last] ?? 24;
-}
-
-export const grain = (address) => (hours(address) > 200 ? "day" : hours(address) > 2 ? "hour" : "minute");
-
-/** A query over many days is slow and its result changes slowly, so it runs less often. */
-export const pace = (address) => (hours(address) > 25 ? { every: 30000 } : {});
-export const failedCalls = (address, changes) =>
+export const failedCalls = (address, changes = {}) =>
   link(address, { show: "calls", failed: "true", status: null, ...changes });
 
 export const empty = (...words) => [h("p", { class: "empty" }, words)];
@@ -36,25 +20,43 @@ export function some(rows, expanded, shown = ROWS_SHOWN) {
   return expanded ? rows : rows.slice(0, shown);
 }
 
+/** How many rows of a table are shown. */
+export const limit = (rows, expanded, shown = ROWS_SHOWN) => ({ limit: expanded ? rows.length : shown });
+
 export function expandButton(panel, rows, expanded, name, shown = ROWS_SHOWN) {
   if (rows.length <= shown) return null;
   return h("button", { class: "more", type: "button", "data-expand": panel, "aria-expanded": String(expanded) },
     expanded ? `First ${shown} only` : `All ${plural(rows.length, name)}`);
 }
 
-function legend(entries) {
-  return h("ul", { class: "legend", "aria-hidden": "true" }, entries.map(([word, colour]) =>
-    h("li", { "data-colour": colour }, word)));
+// ---- Charts -----------------------------------------------------------------------------------
+
+const hiddenSeries = () => (current.hide ?? "").split("~").filter(Boolean);
+
+/** Whether the reader has switched a series of a chart off. */
+export const isHidden = (id, name) => hiddenSeries().includes(`${id}.${name}`);
+
+/** Switches: a click hides a series or shows it again. */
+function legend(id, entries) {
+  return h("ul", { class: "legend", "aria-label": "Series" }, entries.map(([word, colour]) => {
+    const hidden = hiddenSeries();
+    const one = `${id}.${word}`;
+    const off = hidden.includes(one);
+    const next = off ? hidden.filter((other) => other !== one) : [...hidden, one];
+    return h("li", { "data-key": one }, h("a", { href: link(current, { hide: next.join("~") || null }), "data-colour": colour,
+      "data-off": off ? "" : null, "aria-label": off ? `Show ${word}` : `Hide ${word}` }, word));
+  }));
 }
 
 /** A chart, its legend, and a table with its numbers for those who cannot see it. */
 export function figures(id, words, legendEntries, columns, rows, after) {
+  const list = table(`Figures of ${words}`, columns, rows, null, { id: `figures-${id}` });
   return [
-    legend(legendEntries),
+    legend(id, legendEntries),
     h("div", { class: "chart", id: `chart-${id}`, "data-key": `chart-${id}`, "data-own": "",
       role: "img", "aria-label": words }),
-    h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"),
-      table(`Figures of ${words}`, columns, rows)),
+    h("details", { class: "figures", "data-key": `figures-${id}` }, h("summary", {}, "Figures"), list,
+      h("div", { class: "under" }, tools(`figures-${id}`))),
     after,
   ];
 }
@@ -77,7 +79,7 @@ export function bins(answer, least) {
 }
 
 export const stamp = (iso, every) =>
-  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(local(iso)).slice(-8, -3)}`;
+  every === "day" ? day(new Date(iso)) : `${day(new Date(iso))} ${clock(iso, { always: true }).slice(0, 5)}`;
 
 /** Rows of (at, name, value) as stacked series: the greatest ones, and all others as one. */
 export function stacked(answer, name, value, as, { full = false } = {}) {
@@ -96,25 +98,28 @@ export function stacked(answer, name, value, as, { full = false } = {}) {
     const n = index.get(new Date(row.at).getTime());
     if (n !== undefined) y[position.get(row[name]) ?? own.length][n] += Number(row[value]);
   }
-  const offset = as === "bar" ? step / 2 : 0;
-  const middle = x.map((at) => local(at + offset));
   const word = (one) => one || "(none)";
   return {
     entries: names.map((one, n) => [word(one), SERIES[n]]),
-    spec: {
-      hover: "%H:%M",
-      range: x.length ? [local(x[0]), local(x.at(-1) + (as === "bar" ? step : 0))] : undefined,
-      traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, x: middle, y: y[n] })),
-    },
+    spec: { x, step, now, traces: names.map((one, n) => ({ name: word(one), colour: SERIES[n], as, y: y[n] })) },
   };
 }
 
-/** A list of numbers, each with a bar relative to the greatest. */
+/** The times of an answer's trend, and the label of one of them. */
+export function trendTimes(answer) {
+  const from = new Date(answer.trend_from).getTime();
+  const step = answer.trend_every_s * 1000;
+  return { x: Array.from({ length: answer.trend_intervals }, (_, n) => from + n * step), step };
+}
+
+// ---- Lists ------------------------------------------------------------------------------------
+
+/** A list of numbers, each with a bar relative to the greatest; href(entry) links an entry. */
 export function tally(entries, expanded) {
   const most = Math.max(...entries.map((one) => one.n));
   return h("ol", { class: "bars plain" }, some(entries, expanded).map((one) =>
     h("li", { "data-key": one.key },
-      h("div", {}, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
+      h(one.href ? "a" : "div", { href: one.href }, h("span", { class: "what" }, one.what), h("b", {}, count(one.n)),
         h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": one.n / most } }),
         h("small", {}, one.detail)))));
 }
@@ -137,4 +142,17 @@ export function grouped(rows, name, detail, value) {
 
 /** A link to an execution; `command` is the call from which the reader comes. */
 export const execution = (address, id, command = null) =>
-  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command, failed: null }) }, id);
+  h("a", { class: "id", href: link(address, { show: "execution", execution: id, command }) }, id);
+
+export function turn(address, next) {
+  if (!next && !address.cursor) return null;
+  return h("nav", { class: "turn", "aria-label": "Pages" },
+    address.cursor ? h("a", { href: link(address, { cursor: null }) }, "Newest") : null,
+    next ? h("a", { href: link(address, { cursor: next }) }, "Older") : null);
+}
+
+/** showing 50 of 1,204 */
+export function showing(answer) {
+  if (answer.total === undefined || answer.total === null || answer.total <= answer.rows.length) return null;
+  return h("span", {}, `showing ${count(answer.rows.length)} of ${answer.at_least ? "more than " : ""}${count(answer.total)}`);
+}

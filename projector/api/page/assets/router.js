@@ -3,23 +3,67 @@
 export const FILTERS = ["playbook", "step", "attempts", "status", "worker", "event_type"];
 export const WINDOWS = ["15m", "1h", "6h", "24h", "7d", "30d"];
 
-const KNOWN = ["last", "since", "until", ...FILTERS, "show", "failed", "execution", "command", "event", "cursor"];
+/** Every status that a call can have; events have more, but no filter is for them. */
+export const CALL_STATUSES = ["PENDING", "CLAIMED", "RUNNING", "COMPLETED", "FAILED", "ERROR", "CANCELLED"];
+
+const SCREENS = ["dashboard", "calls", "executions", "execution", "errors", "error", "quarantine", "record", "retries"];
+/** Parts that belong to one screen: a link to another one drops them. */
+const OF_SCREEN = ["failed", "error_class", "reason", "shape", "execution", "command", "event", "record",
+  "zoom", "hide", "sort", "cursor"];
+const KNOWN = ["view", "last", "since", "until", ...FILTERS, "show", ...OF_SCREEN];
+
+const isTime = (text) => !Number.isNaN(new Date(text).getTime());
+const VALID = {
+  view: (text) => text === "wall",
+  last: (text) => /^[1-9]\d{0,4}[mhd]$/.test(text),
+  since: isTime,
+  until: isTime,
+  attempts: (text) => /^\d{1,9}$/.test(text),
+  status: (text) => CALL_STATUSES.includes(text),
+  show: (text) => SCREENS.includes(text),
+  execution: (text) => /^-?\d{1,19}$/.test(text),
+  event: (text) => /^-?\d{1,19}$/.test(text),
+  record: (text) => /^\d{1,19}$/.test(text),
+};
+const NEEDS = { execution: "execution", error: "error_class", record: "record" };
+
+/** The address that is shown, and the parts of it that nothing could be made of. */
+export let current = { last: "24h", show: "dashboard" };
+export let ignored = [];
 
 export function read() {
   const query = new URLSearchParams(location.search);
   const address = { last: "24h", show: "dashboard" };
-  for (const name of KNOWN) if (query.get(name)) address[name] = query.get(name);
+  ignored = [];
+  for (const [name, value] of query) {
+    if (!KNOWN.includes(name) || (VALID[name] && !VALID[name](value))) ignored.push(`${name}=${value}`);
+    else if (value || name === "error_class") address[name] = value;
+  }
+  const needed = NEEDS[address.show];
+  if (needed && address[needed] === undefined) {
+    ignored.push(`show=${address.show} without ${needed}`);
+    address.show = "dashboard";
+  }
+  if (address.since && address.until && new Date(address.since) >= new Date(address.until)) {
+    ignored.push("since is not before until");
+    delete address.since;
+    delete address.until;
+  }
+  if (address.until && !address.since) delete address.until;
+  current = address;
   return address;
 }
 
 /** An address with changes; null removes a part. The order is fixed, so a view has one address. */
 export function link(address, changes) {
-  const next = { ...address, cursor: null, ...changes };
+  const next = { ...address, cursor: null };
+  if ("show" in changes) for (const name of [...OF_SCREEN, "view"]) next[name] = null;
+  Object.assign(next, changes);
   if (changes.last) next.since = next.until = null;
   const query = new URLSearchParams();
   for (const name of KNOWN) {
     const value = next[name];
-    if (value === null || value === undefined || value === "") continue;
+    if (value === null || value === undefined || (value === "" && name !== "error_class")) continue;
     if (name === "last" && (next.since || value === "24h")) continue;
     if (name === "show" && value === "dashboard") continue;
     query.append(name, value);
@@ -29,9 +73,7 @@ export function link(address, changes) {
 }
 
 /** The address of the dashboard with the same window and filters. */
-export function home(address) {
-  return link(address, { show: null, failed: null, execution: null, command: null, event: null });
-}
+export const home = (address) => link(address, { show: null });
 
 /** The parameters of a query: the window, and the filters that it has. */
 export function parameters(address, filters, more = {}) {
@@ -40,7 +82,14 @@ export function parameters(address, filters, more = {}) {
     query.append("since", address.since);
     if (address.until) query.append("until", address.until);
   } else query.append("last", address.last);
-  for (const name of filters) if (address[name]) query.append(name, address[name]);
+  return add(query, address, filters, more);
+}
+
+/** The same without the window. */
+export const only = (address, filters, more = {}) => add(new URLSearchParams(), address, filters, more);
+
+function add(query, address, filters, more) {
+  for (const name of filters) if (address[name] !== undefined && address[name] !== null) query.append(name, address[name]);
   for (const [name, value] of Object.entries(more)) {
     for (const one of [value].flat()) if (one !== null && one !== undefined) query.append(name, one);
   }

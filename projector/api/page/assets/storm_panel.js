@@ -1,8 +1,9 @@
 // Retries by minute, and steps that retry more than in the hour before.
 
-import { h, table } from "./dom.js";
+import { flag, h } from "./dom.js";
 import { clock, count, percent } from "./format.js";
-import { empty, expandButton, figures, some, stacked, sum } from "./panel_parts.js";
+import { empty, expandButton, figures, limit, stacked, sum } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
 
 export function drawStorms({ storms: now, retries }, { address, expanded }) {
   const rows = [...now.rows].sort((a, b) => b.storm - a.storm || b.retries_now - a.retries_now);
@@ -12,19 +13,19 @@ export function drawStorms({ storms: now, retries }, { address, expanded }) {
   return {
     nodes: [
       ...figures("storms", `retries per minute, ${count(total)} in the last two hours`, drawn.entries, [
-        { name: "Minute", cell: (row) => clock(row.at) },
-        { name: "Step", cell: (row) => row.step || "(no step)" },
-        { name: "Retries", number: true, cell: (row) => count(row.retries) },
+        { name: "Minute", cell: (row) => clock(row.at), value: (row) => row.at },
+        { name: "Step", cell: (row) => row.step || "(no step)", value: (row) => row.step },
+        { name: "Retries", number: true, cell: (row) => count(row.retries), value: (row) => row.retries },
       ], retries.rows.slice(0, 120)),
       rows.length ? table("Retries by step, now and before", [
-        { name: "Step", cell: (row) => [row.step || "(no step)",
-          row.storm ? h("span", { class: "flag", "data-state": "bad" }, "storm") : null] },
-        { name: "Retries, last 5 min", number: true, cell: (row) => count(row.retries_now) },
-        { name: "Per first attempt", number: true, cell: (row) => percent(row.ratio_now) },
-        { name: "Baseline (hour before)", number: true, cell: (row) => row.ratio_baseline === null ? "no baseline" : percent(row.ratio_baseline) },
-      ], some(rows, expanded, 5), (row) => `storm-${row.step}`) : null,
-      h("div", { class: "under" }, expandButton("storms", rows, expanded, "step", 5)),
+        { name: "Step", value: (row) => row.step, cell: (row) => [row.step || "(no step)", row.storm ? flag("bad", "storm") : null] },
+        { name: "Retries, last 5 min", number: true, value: (row) => row.retries_now, cell: (row) => count(row.retries_now) },
+        { name: "Per first attempt", number: true, value: (row) => row.ratio_now, cell: (row) => percent(row.ratio_now) },
+        { name: "Baseline (hour before)", number: true, value: (row) => row.ratio_baseline,
+          cell: (row) => row.ratio_baseline === null ? "no baseline" : percent(row.ratio_baseline) },
+      ], rows, (row) => `storm-${row.step}`, { id: "storms", ...limit(rows, expanded, 5) }) : null,
+      h("div", { class: "under" }, rows.length ? tools("storms") : null, expandButton("storms", rows, expanded, "step", 5)),
     ],
-    charts: { storms: { ...drawn.spec, unit: "", height: 9 } },
+    charts: { storms: { ...drawn.spec, height: 9 } },
   };
 }

@@ -1,8 +1,9 @@
 // Executions that are not ended and silent.
 
-import { h, table } from "./dom.js";
+import { h } from "./dom.js";
 import { count, plural, span } from "./format.js";
-import { empty, execution, expandButton, some, sum } from "./panel_parts.js";
+import { empty, execution, expandButton, limit, sum } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
 
 const strays = (ages) => sum(ages.rows.filter((row) => !row.begun), "executions");
 export const stuckInAll = (ages) => sum(ages.rows.filter((row) => row.begun), "executions");
@@ -16,13 +17,13 @@ export function drawStuck({ stuck, ages }, { address, expanded }) {
     h("p", {}, `${plural(stuckInAll(ages), "execution")}: `, ages.rows.filter((row) => row.begun)
       .map((row) => `${count(row.executions)} silent for ${row.silent_for}`).join(", ")),
     table("Stuck executions, latest silent first", [
-      { name: "Execution", cell: (row) => execution(address, row.execution_id) },
-      { name: "Silent", number: true, cell: (row) => span(row.silent_s) },
-      { name: "Last event", cell: (row) => [row.last_event_type, h("small", {}, ` ${row.last_step ?? ""}`)] },
-      { name: "Playbook", cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
-      { name: "Age", number: true, cell: (row) => span(row.age_s) },
-    ], some(rows, expanded), (row) => `stuck-${row.execution_id}`),
-    h("div", { class: "under" }, expandButton("stuck", rows, expanded, "execution"),
+      { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(address, row.execution_id) },
+      { name: "Silent", number: true, value: (row) => row.silent_s, cell: (row) => span(row.silent_s) },
+      { name: "Last event", value: (row) => row.last_event_type, cell: (row) => [row.last_event_type, h("small", {}, ` ${row.last_step ?? ""}`)] },
+      { name: "Playbook", value: (row) => row.playbook, cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") },
+      { name: "Age", number: true, value: (row) => row.age_s, cell: (row) => span(row.age_s) },
+    ], rows, (row) => `stuck-${row.execution_id}`, { id: "stuck", ...limit(rows, expanded) }),
+    h("div", { class: "under" }, tools("stuck"), expandButton("stuck", rows, expanded, "execution"),
       stuck.next ? h("span", {}, `showing ${rows.length} of ${count(stuckInAll(ages))}`) : null),
     straysNote,
   ];

@@ -1,0 +1,43 @@
+"""Writes a canonical event as a CloudEvent 1.0 in its JSON format. docs/cloudevents.md maps it.
+
+Source: docs/spec/wire-shapes.md#w7, which reads it.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+
+from normalizer.core.unwrap import TYPE_PREFIX
+from normalizer.envelope import Envelope, to_canonical
+
+
+def to_cloudevent(event: Envelope) -> bytes:
+    """Give the CloudEvent of an event that has an id, as one line without a line feed.
+
+    The canonical line is its data; the filter makes the same line of it again.
+    """
+    assert event.event_id is not None
+    attributes: dict[str, object] = {
+        "specversion": "1.0",
+        "id": str(event.event_id),
+        "source": f"/executions/{event.execution_id}",
+        "type": f"{TYPE_PREFIX}{event.event_type}",
+        "subject": event.step or None,
+        "time": _time(event.created_at),
+        "datacontenttype": "application/json",
+        "partitionkey": str(event.execution_id),
+        "data": msgspec.Raw(to_canonical(event)),
+    }
+    return _encode({name: value for name, value in attributes.items() if value is not None})
+
+
+def _time(time: datetime | None) -> str | None:
+    """Give RFC 3339 with microseconds, as the canonical line has it."""
+    if time is None:
+        return None
+    utc = time.astimezone(UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='microseconds')}Z"
+
+
+_encode: Final = msgspec.json.Encoder().encode

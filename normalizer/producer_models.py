@@ -1,0 +1,164 @@
+"""The two requests of the Python server as pydantic models: they read leniently, write canonically.
+
+    class EventRequest(producer_models.EventRequest): ...
+
+    request = EventRequest.model_validate_json(body)
+    line = request.to_canonical()
+
+Both accept canonical lines whole, and events of every other shape: each name of a field
+(`event_type` or `name`, `payload` or `context`, ...), ids as numbers or text, any JSON as context,
+fields that nobody has named. Attributes have the names and types that the server's handlers use.
+`to_canonical` applies the rules of `Normalizer`, redaction included.
+
+Needs the extra `pydantic`. Source: docs/spec/wire-shapes.md#a1, #a2, #i1.
+"""
+
+import json
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SkipValidation,
+    model_validator,
+)
+from pydantic_core import to_jsonable_python
+
+from normalizer.core.normalize import Normalizer
+from normalizer.core.raw_record import RawRecord
+from normalizer.core.wire_fields import PAIRS
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
+from normalizer.jsontext import Json, Number, write
+
+
+class WrittenFloat(float):
+    """A float that remembers its digits as they were written: 1.50, or more than a double holds."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+
+def _id_text(value: object) -> object:
+    """Give an id as text: `int` and its digits are one id (#i1)."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return str(value)
+    return value
+
+
+Id = Annotated[str, BeforeValidator(_id_text)]
+
+
+class ProducerModel(BaseModel):
+    """What both models can do. Fields that no model names are kept in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    normalizer: ClassVar[Normalizer] = Normalizer()
+    """A subclass may set one with further words that make a key secret."""
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Read JSON; a float in it keeps its digits. Raises ValueError."""
+        try:
+            sent = json.loads(json_data, parse_float=WrittenFloat)
+        except RecursionError:
+            raise ValueError("too_deep: expected JSON of fewer levels") from None
+        return cls.model_validate(sent, **options)
+
+    def to_canonical(self) -> bytes:
+        """Give the canonical line, without a line feed.
+
+        Raises ValueError with the reason if the rules refuse the event.
+        """
+        sent = {name: _tree(value) for name, value in self if value is not None}
+        # A lone surrogate is written as its escape, for the rules to replace.
+        value = write(sent).encode(errors="backslashreplace")
+        (outcome,) = self.normalizer.normalize(RawRecord(value=value))
+        match outcome:
+            case Envelope():
+                return to_canonical(outcome)
+            case Rejected(reason=reason, detail=detail):
+                raise ValueError(f"{reason}: {detail}")
+            case Ignored(why=why):
+                raise ValueError(why)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_names_of_fields(cls, sent: Any) -> Any:
+        """Give what was sent under the model's names: the strongest name of each pair counts.
+
+        Null is absent (#a1). Aliases of the fields would be lost where a subclass declares a field
+        again.
+        """
+        if not isinstance(sent, dict):
+            return sent
+        sent = {name: value for name, value in sent.items() if value is not None}
+        for names in PAIRS:
+            own: str | None = next((name for name in names if name in cls.model_fields), None)
+            given = [name for name in names if name in sent]
+            if own and given and own != "created_at":
+                values = [sent.pop(name) for name in given]
+                sent[own] = values[0]
+        return sent
+
+
+class EventRequest(ProducerModel):
+    """What the Python server's `/api/events` takes."""
+
+    execution_id: Id
+    step: str = ""
+    name: str
+    payload: Any = None
+    meta: dict[str, Any] | None = None
+    worker_id: str | None = None
+    actionable: bool = True
+    informative: bool = True
+    event_id: Id | None = None
+    status: str | None = None
+    created_at: SkipValidation[datetime | float | str | None] = None
+
+
+class EventEmitRequest(ProducerModel):
+    """What the Python server's broker takes."""
+
+    execution_id: Id
+    event_type: str
+    event_id: Id | None = None
+    catalog_id: Id | None = None
+    parent_event_id: Id | None = None
+    parent_execution_id: Id | None = None
+    node_id: Id | None = None
+    node_name: str | None = None
+    node_type: str | None = None
+    status: str | None = None
+    duration: SkipValidation[float | None] = None
+    context: Any = None
+    result: Any = None
+    error: Any = None
+    stack_trace: str | None = None
+    meta: dict[str, Any] | None = None
+    worker_id: str | None = None
+    created_at: SkipValidation[datetime | float | str | None] = None
+
+
+def _tree(value: Any) -> Json:
+    """Give the JSON tree of a value; numbers as they were written."""
+    match value:
+        case None | bool() | str():
+            return value
+        case WrittenFloat(text=text):
+            return Number(text)
+        case int() | float() | Decimal():
+            return Number(value)
+        case dict():
+            return {str(key): _tree(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_tree(item) for item in value]
+        case _:
+            return _tree(to_jsonable_python(value))

@@ -1,0 +1,121 @@
+"""Metrics about outcomes, which alerts compare with the thresholds; at most 200 series."""
+
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from projector.api.queries.recent_outcomes import (
+    RecentOutcomes,
+    recent_outcomes,
+    success_of_last_week,
+)
+from projector.api.snapshots import Snapshot
+from projector.api.thresholds import Thresholds
+
+MOST_STEPS: Final = 40
+OTHER: Final = "(other)"
+SILENT_FOR: Final = ("under 1 h", "under 1 day", "under 7 days", "7 days and more")
+
+_RECENT_S: Final = 10.0
+_WEEK_S: Final = 600.0
+
+
+class OutcomeMetrics:
+    """Gauges that are read from the views at a scrape, but not more often than it helps.
+
+    Those in the registry `named` have names of steps, which not everybody may read.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        named: CollectorRegistry,
+        thresholds: Thresholds,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._recent_at: float | None = None
+        self._week_at: float | None = None
+        self._calls: Final = Gauge(
+            "projector_recent_calls",
+            "Calls that ended in the running hour and in the one before it, by first attempt or "
+            "retry and by outcome; the last known ones if the database does not answer.",
+            ["attempts", "outcome"],
+            registry=registry,
+        )
+        self._steps: Final = Gauge(
+            "projector_recent_step_calls",
+            f"The same calls by step: the {MOST_STEPS} steps with most calls, and {OTHER}. If "
+            "there is a token, only for scrapes that send it.",
+            ["step", "outcome"],
+            registry=named,
+        )
+        self._stuck: Final = Gauge(
+            "projector_stuck_executions",
+            "Executions that began, did not end, and are silent for 5 minutes, by how long they "
+            "have been silent. projector.stuck_executions lists them.",
+            ["silent_for"],
+            registry=registry,
+        )
+        self._success: Final = Gauge(
+            "projector_first_attempt_success_ratio",
+            "Share of first attempts that succeeded: recent, as projector_recent_calls; last_week, "
+            "in the seven days before, left out while there are fewer days of history.",
+            ["window"],
+            registry=registry,
+        )
+        limits = Gauge(
+            "projector_threshold",
+            "The thresholds of `projector serve --threshold`, by figure and level.",
+            ["figure", "level"],
+            registry=registry,
+        )
+        for figure, threshold in thresholds.items():
+            limits.labels(figure, "warn").set(threshold.warn)
+            limits.labels(figure, "critical").set(threshold.critical)
+
+    async def refresh(self, snapshot: Snapshot) -> None:
+        """Read what is older than ten seconds, and the last week if older than ten minutes."""
+        now = self._clock()
+        if self._recent_at is None or now - self._recent_at >= _RECENT_S:
+            self.set_recent(await recent_outcomes(snapshot))
+            self._recent_at = now
+        if self._week_at is None or now - self._week_at >= _WEEK_S:
+            self.set_last_week(await success_of_last_week(snapshot))
+            self._week_at = now
+
+    def set_recent(self, outcomes: RecentOutcomes) -> None:
+        """Replace the gauges of the recent hours and of now."""
+        by_attempt: defaultdict[tuple[str, str], int] = defaultdict(int)
+        by_step: defaultdict[tuple[str, str], int] = defaultdict(int)
+        listed = set(outcomes.busiest_steps(MOST_STEPS))
+        for row in outcomes.calls:
+            attempts = "first" if row.first else "retry"
+            step = row.step if row.step in listed else OTHER
+            for outcome, calls in (("succeeded", row.succeeded), ("failed", row.failed)):
+                by_attempt[attempts, outcome] += calls
+                by_step[step, outcome] += calls
+        for attempts in ("first", "retry"):
+            for outcome in ("succeeded", "failed"):
+                self._calls.labels(attempts, outcome).set(by_attempt[attempts, outcome])
+        self._steps.clear()
+        for labels, calls in by_step.items():
+            self._steps.labels(*labels).set(calls)
+        for silent_for in SILENT_FOR:
+            self._stuck.labels(silent_for).set(outcomes.stuck.get(silent_for, 0))
+        self._set_success("recent", outcomes.first_attempt_success())
+
+    def set_last_week(self, success: float | None) -> None:
+        """Replace the success of first attempts of the last week; None leaves it out."""
+        self._set_success("last_week", success)
+
+    def _set_success(self, window: str, success: float | None) -> None:
+        if success is None:
+            with contextlib.suppress(KeyError):
+                self._success.remove(window)
+        else:
+            self._success.labels(window).set(success)

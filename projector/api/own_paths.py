@@ -1,0 +1,89 @@
+"""The paths about the server itself: probes, metrics, the description of the API; and downloads."""
+
+import asyncio
+import contextlib
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from projector.api.api_errors import ApiError
+from projector.api.api_metrics import CONTENT_TYPE, ApiMetrics
+from projector.api.api_page import as_html
+from projector.api.downloads import PATH, download_events
+from projector.api.endpoints import ROOT
+from projector.api.queries import current_state
+from projector.api.responses import answer, etag_of
+from projector.api.snapshots import Reader
+from projector.api.visible_settings import VisibleSettings
+
+SETTINGS_PATH: Final = "/settings"
+_SCRAPE_S: Final = 2.0
+
+
+class OwnPaths:
+    """Handlers of the paths that are no endpoint. `described` is the OpenAPI document."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        metrics: ApiMetrics,
+        described: dict[str, Any],
+        settings: VisibleSettings,
+    ) -> None:
+        self._reader: Final = reader
+        self._visible: Final = msgspec.json.encode(settings)
+        self._metrics: Final = metrics
+        self._document: Final = msgspec.json.encode(described)
+        self._page: Final = as_html(described)
+
+    def routes(self) -> list[Route]:
+        """Each path with its handler."""
+        return [
+            Route("/livez", self._livez),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._own_metrics),
+            Route("/openapi.json", self._openapi),
+            Route("/api", self._api_page),
+            Route(ROOT + PATH, self._download),
+            Route(ROOT + SETTINGS_PATH, self._settings),
+        ]
+
+    async def _livez(self, _request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def _readyz(self, _request: Request) -> Response:
+        try:
+            async with self._reader.snapshot():
+                reasons: list[str] = []
+        except ApiError as error:
+            reasons = [str(error)]
+        return Response(
+            msgspec.json.encode({"ready": not reasons, "reasons": reasons}),
+            status_code=503 if reasons else 200,
+            media_type="application/json",
+        )
+
+    async def _own_metrics(self, request: Request) -> Response:
+        with contextlib.suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(_SCRAPE_S), self._reader.snapshot() as snapshot:
+                self._metrics.set_partition_states(await current_state.states(snapshot))
+                await self._metrics.outcomes.refresh(snapshot)
+        text = self._metrics.text(named=request.state.trusted)
+        return Response(text, media_type=CONTENT_TYPE)
+
+    async def _openapi(self, request: Request) -> Response:
+        return answer(request, self._document, etag_of(self._document))
+
+    async def _api_page(self, request: Request) -> Response:
+        return answer(
+            request, self._page, etag_of(self._page), media_type="text/html; charset=utf-8"
+        )
+
+    async def _settings(self, request: Request) -> Response:
+        return answer(request, self._visible, etag_of(self._visible))
+
+    async def _download(self, request: Request) -> Response:
+        return await download_events(request, self._reader)

@@ -1,0 +1,109 @@
+// What the reader does: clicks, changes and keys.
+
+import { copyText, exportTable, save } from "./tables.js";
+import { get } from "./api.js";
+import { redraw } from "./charts.js";
+import { FILTERS, link } from "./router.js";
+import { listenToSearch } from "./search.js";
+import { page } from "./state.js";
+import { listenToTimeline } from "./timeline.js";
+import { typed } from "./windows.js";
+
+/** go(href, options) follows a link, draw() draws the page again, open() queries again. */
+export function listen({ go, draw, open }) {
+  listenToSearch(go);
+  listenToTimeline(() => page.address, go);
+  document.addEventListener("click", (event) => {
+    const anchor = event.target.closest?.("a[href]");
+    if (anchor && !event.ctrlKey && !event.metaKey && !event.shiftKey && event.button === 0) {
+      const href = anchor.getAttribute("href");
+      if (href === "/" || href.startsWith("/?")) {
+        event.preventDefault();
+        go(href);
+      }
+      return;
+    }
+    const button = event.target.closest?.("button");
+    if (button) press(button, draw);
+  });
+  document.addEventListener("change", (event) => {
+    const { name, value } = event.target;
+    if (FILTERS.includes(name)) go(link(page.address, { [name]: value === "" ? null : value }));
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "range") return;
+    event.preventDefault();
+    const { from, until } = event.target.elements;
+    const changes = typed(from.value, until.value);
+    until.setCustomValidity(changes ? "" : "The end must be after the begin.");
+    if (!changes) return until.reportValidity();
+    event.target.closest("details").open = false;
+    go(link(page.address, changes));
+  });
+  document.addEventListener("pointerdown", (event) => event.target.closest?.(".picker") || closePicker());
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && closePicker()) document.querySelector(".picker summary").focus();
+  });
+  const token = document.getElementById("token");
+  token.addEventListener("close", () => {
+    const value = document.getElementById("token-value");
+    if (value.value) sessionStorage.setItem("token", value.value);
+    value.value = "";
+    open();
+  });
+}
+
+/** Gives whether it was open. */
+function closePicker() {
+  const picker = document.querySelector(".picker[open]");
+  if (picker) picker.open = false;
+  return picker !== null;
+}
+
+function press(button, draw) {
+  const { expand, copy, table, as, download } = button.dataset;
+  if (expand) {
+    if (!page.expanded.delete(expand)) page.expanded.add(expand);
+    draw();
+  } else if (copy !== undefined) done(button, copyText(copy));
+  else if (table) done(button, exportTable(table, as));
+  else if (download) done(button, saved(download, button.dataset.name));
+  else if (button.id === "pause") {
+    page.paused = !page.paused;
+    draw();
+    if (!page.paused) dispatchEvent(new Event("live"));
+  } else if (button.id === "again") dispatchEvent(new Event("live"));
+  else if (button.id === "filters") {
+    document.body.dataset.filters = document.body.dataset.filters === "open" ? "" : "open";
+    draw();
+  } else if (button.id === "theme") theme(draw);
+}
+
+/** A file of the API, requested with the token that the page has. */
+async function saved(path, name) {
+  const blob = await get(path, new URLSearchParams(), new AbortController().signal, { accept: "application/x-ndjson" });
+  save(name, blob, "application/x-ndjson");
+}
+
+/** Says on the button, for two seconds, how it went. */
+async function done(button, work) {
+  let word = "Done";
+  try {
+    await work;
+  } catch {
+    word = "Failed";
+  }
+  button.dataset.done = word;
+  setTimeout(() => delete button.dataset.done, 2000);
+}
+
+function theme(draw) {
+  const order = ["auto", "light", "dark"];
+  const next = order[(order.indexOf(document.documentElement.dataset.theme ?? "auto") + 1) % order.length];
+  if (next === "auto") {
+    delete document.documentElement.dataset.theme;
+    localStorage.removeItem("theme");
+  } else localStorage.setItem("theme", (document.documentElement.dataset.theme = next));
+  draw();
+  redraw();
+}

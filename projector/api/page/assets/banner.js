@@ -1,0 +1,48 @@
+// One sentence about errors, slow queries, a pause or a wrong address; screen readers skip the seconds.
+
+import { ignored } from "./router.js";
+import { h } from "./dom.js";
+import { clock, span } from "./format.js";
+import { page } from "./state.js";
+
+export const SLOW_MS = 3000;
+
+export const since = (ms) => span(Math.max(0, (Date.now() - ms) / 1000));
+
+const newest = (some) => some.map((one) => one.answer?.read_at).filter(Boolean).sort().at(-1);
+const ofFigures = (some) => {
+  const figures = newest(some);
+  return figures ? `; figures are of ${clock(figures)}.` : "; there are no figures yet.";
+};
+
+export function banner() {
+  const all = [...page.queries.values()].filter((one) => one !== page.choices && one !== page.settings);
+  const failing = all.filter((one) => one.error);
+  const waiting = all.filter((one) => one.waitingSince && Date.now() - one.waitingSince > SLOW_MS);
+  if (failing.length) return outage(failing, all);
+  if (waiting.length) {
+    return h("p", { "data-state": "warn" }, "Still waiting for the server",
+      h("span", { "aria-hidden": "true" }, ` (${since(Math.min(...waiting.map((one) => one.waitingSince)))})`), ofFigures(waiting));
+  }
+  if (page.paused) {
+    return h("p", { "data-state": "warn" }, `Paused: the figures of ${clock(newest(all))} do not change.`);
+  }
+  if (ignored.length) {
+    return h("p", { "data-state": "warn" }, `This part of the address is unknown and was ignored: ${ignored.join(", ").slice(0, 200)}.`);
+  }
+  return null;
+}
+
+function outage(failing, all) {
+  const refused = failing.filter((one) => one.error.refused);
+  const lasting = failing.filter((one) => !one.error.refused);
+  const words = [...new Set(failing.map((one) => one.error.message))].join(". ");
+  const some = failing.length < all.length ? ` (${failing.length} of ${all.length} queries)` : "";
+  if (!lasting.length) {
+    return h("p", { "data-state": "bad" }, `${words}${some}. `,
+      h("button", { type: "button", class: "button", id: "again" }, "Try again"));
+  }
+  return h("p", { "data-state": "bad" }, `${words}${some}`,
+    h("span", { "aria-hidden": "true" }, ` for ${since(Math.min(...lasting.map((one) => one.failingSince)))}`),
+    ofFigures(refused.length ? lasting : failing));
+}

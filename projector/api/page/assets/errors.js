@@ -1,0 +1,121 @@
+// Errors as objects: the list of groups, and the page of one.
+
+import { link, parameters } from "./router.js";
+import { facts, flag, h, status } from "./dom.js";
+import { attempt, between, clock, count, percent, plural, windowText } from "./format.js";
+import { callList } from "./lists.js";
+import { empty, execution, expandButton, figures, limit, some, trendTimes } from "./panel_parts.js";
+import { spark } from "./spark.js";
+import { table, tools } from "./tables.js";
+import { pace } from "./windows.js";
+
+const FILTERS = ["playbook", "step", "attempts", "status", "worker"];
+const few = (values, word) => {
+  const shown = values.slice(0, 3).map((one) => word(one));
+  return shown.join(", ") + (values.length > 3 ? ` and ${values.length - 3} more` : "");
+};
+
+export function errors(address) {
+  return {
+    title: "Errors",
+    panels: [{
+      id: "groups", title: "Groups", width: "full", filters: FILTERS, truncated: "the most frequent only",
+      subtitle: `failed calls by error text, without ids; ${windowText(address)}`,
+      queries: () => ({ groups: ["error-groups", parameters(address, FILTERS, { limit: 500 }), pace(address)] }),
+      render: drawGroups,
+    }],
+  };
+}
+
+function drawGroups({ groups }, { address, expanded }) {
+  const { rows } = groups;
+  if (!rows.length) return empty(`No call failed ${windowText(address)}.`);
+  const fresh = rows.filter((row) => row.new).length;
+  return [
+    h("p", {}, `${plural(groups.calls, "failed call")} in ${plural(groups.groups, "group")}; `,
+      h("b", {}, `${count(fresh)} new`), " since the window before"),
+    table("Error groups", [
+      { name: "Error", value: (row) => row.error_class, cell: (row) => h("a", { class: "text-cell", href: link(address, { show: "error", error_class: row.error_class }) },
+        row.error_class || "(no text)") },
+      { name: "New", value: (row) => (row.new ? 1 : 0), cell: (row) => row.new ? flag("bad", "new", true) : "" },
+      { name: "Calls", number: true, value: (row) => row.calls, cell: (row) => count(row.calls) },
+      { name: "Share", number: true, value: (row) => row.share, cell: (row) => percent(row.share) },
+      { name: "Before", number: true, value: (row) => row.calls_before, cell: (row) => count(row.calls_before) },
+      { name: "Trend", cell: (row) => spark(row.trend, { unfinished: groups.unfinished }) },
+      { name: "First seen", number: true, value: (row) => row.first_seen_at, cell: (row) => clock(row.first_seen_at) },
+      { name: "Last seen", number: true, value: (row) => row.last_seen_at, cell: (row) => clock(row.last_seen_at) },
+      { name: "Steps", value: (row) => row.steps.join(" "), cell: (row) => few(row.steps, (one) => one || "(no step)") },
+      { name: "Attempts", value: (row) => row.attempts.join(" "), cell: (row) => few(row.attempts, attempt) },
+    ], rows, (row) => `group-${row.error_class}`, { id: "groups", ...limit(rows, expanded, 50) }),
+    h("div", { class: "under" }, tools("groups"), expandButton("groups", rows, expanded, "group", 50)),
+  ];
+}
+
+export function errorGroup(address) {
+  const { error_class } = address;
+  return {
+    title: error_class || "Error without a text",
+    panels: [
+      {
+        id: "group", title: "Summary", width: "full", filters: [],
+        queries: () => ({ group: ["error-group", parameters(address, [], { error_class }), pace(address)] }),
+        render: ({ group }) => drawGroup(group, address),
+      },
+      {
+        id: "where", title: "Where it happens", width: "full", filters: [],
+        subtitle: "click one for its calls",
+        queries: () => ({ group: ["error-group", parameters(address, [], { error_class }), pace(address)] }),
+        render: ({ group }, context) => drawWhere(group, address, context),
+      },
+      callList(address, { error_class, status: address.status ?? null }),
+    ],
+  };
+}
+
+function drawGroup(group, address) {
+  const [row] = group.rows;
+  const { x, step } = trendTimes(group);
+  const steps = x.map((at, n) => ({ at, calls: row.trend[n] ?? 0 }));
+  const words = `calls that failed of it ${windowText(address)}: ${count(row.calls)}`;
+  return {
+    nodes: [
+      facts({
+        Calls: [h("b", {}, count(row.calls)), row.new ? flag("bad", "new") : null],
+        Share: `${percent(row.share)} of all failed calls`,
+        "Window before": count(row.calls_before),
+        "First seen": clock(row.first_seen_at),
+        "Last seen": clock(row.last_seen_at),
+        "Latest call": row.execution_id
+          ? [execution(address, row.execution_id), ` ${row.step || "(no step)"}, ${attempt(row.attempt)}`] : null,
+      }),
+      row.error ? h("p", { class: "error sample" }, row.error) : null,
+      ...figures("group", words, [["calls", "failed"]], [
+        { name: "From", value: (one) => new Date(one.at).toISOString(), cell: (one) => between(one.at, one.at + step) },
+        { name: "Calls", number: true, value: (one) => one.calls, cell: (one) => count(one.calls) },
+      ], [...steps].reverse()),
+    ],
+    charts: { group: { x, step, height: 9, hover: (at) => between(at, at + step),
+      traces: [{ name: "calls", colour: "failed", as: "bar", y: steps.map((one) => one.calls) }] } },
+  };
+}
+
+function drawWhere(group, address, { expanded }) {
+  const [row] = group.rows;
+  const lists = [
+    ["Steps", row.by_step, (value) => ({ step: value }), (value) => value || "(no step)"],
+    ["Attempts", row.by_attempts, (value) => ({ attempts: value }), (value) => attempt(value)],
+    ["Statuses", row.by_status, (value) => ({ status: value }), (value) => status(value)],
+    ["Playbooks", row.by_playbook, (value) => ({ playbook: value }), (value) => value || "(unknown)"],
+    ["Workers", row.by_worker, (value) => ({ worker: value }), (value) => value || "(unknown)"],
+  ];
+  return [
+    h("div", { class: "columns" }, lists.map(([title, values, changes, word]) => h("section", { "data-key": title },
+      h("h3", {}, title),
+      h("ol", { class: "bars plain" }, some(values ?? [], expanded, 5).map((one) => h("li", { "data-key": `${title}-${one.value}` },
+        h("a", { href: link(address, { show: "calls", error_class: row.error_class, ...changes(one.value) }) },
+          h("span", { class: "what" }, word(one.value)), h("b", {}, count(one.calls)),
+          h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": one.calls / values[0].calls } })))))))),
+    h("div", { class: "under" }, row.counted < row.calls ? h("span", {}, `of the latest ${count(row.counted)} calls`) : null,
+      expandButton("where", lists.reduce((longest, [, values]) => (values?.length > longest.length ? values : longest), []), expanded, "value", 5)),
+  ];
+}

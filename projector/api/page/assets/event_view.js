@@ -1,0 +1,54 @@
+// One event: its facts, what was changed, and the record as sent beside its canonical form.
+
+import { coercion } from "./coercions.js";
+import { facts, h, status } from "./dom.js";
+import { clock, plural, span } from "./format.js";
+import { difference, tree } from "./json_tree.js";
+
+const DECLARED = ["not declared: the default", "counted from one by the producer", "declared by the producer"];
+
+export function drawEvent(row, address) {
+  return [
+    h("p", { class: "event" }, h("b", {}, row.event_type), h("small", {}, ` ${row.step} `), status(row.status)),
+    row.error ? h("p", { class: "error" }, row.error) : null,
+    facts({
+      Event: h("span", { class: "id" }, row.event_id),
+      Happened: clock(row.created_at, { millis: true }),
+      Logged: clock(row.recorded_at, { millis: true }),
+      "Source shape": row.shape,
+      Record: row.source_topic ? h("span", { class: "id" }, `${row.source_topic}:${row.source_partition}:${row.source_offset}`) : null,
+      Attempt: `${row.attempts} (${DECLARED[Math.floor((row.evidence ?? 0) / 100)] ?? DECLARED[2]})`,
+      Worker: row.worker_id,
+      Command: row.command_id ? h("span", { class: "id" }, row.command_id) : null,
+      Took: row.duration === null ? null : span(row.duration),
+      Trace: row.trace_id ? h("span", { class: "id" }, row.trace_id) : null,
+    }),
+    row.coercions?.length ? h("ul", { class: "coercions", "aria-label": "What was changed" },
+      row.coercions.map((one) => coercion(one, row, address))) : null,
+    changes(row),
+    text("as-sent", "As sent (rebuilt)", row.as_sent),
+    text("canonical", "Canonical", row.canonical),
+    row.headers?.length ? h("section", { class: "text", id: "headers", "data-key": "headers" }, h("h3", {}, "Headers"),
+      h("pre", { tabindex: "0", role: "region", "aria-label": "Headers" }, row.headers.map(([name, value]) => `${name}: ${value}`).join("\n"))) : null,
+  ];
+}
+
+function text(id, title, value) {
+  return h("section", { class: "text", id, "data-key": id },
+    h("h3", { id: `${id}-title` }, title,
+      h("button", { type: "button", class: "more", "data-copy": value ?? "", "aria-label": `Copy as JSON: ${title}` }, "Copy as JSON")),
+    h("div", { class: "json", tabindex: "0", role: "region", "aria-labelledby": `${id}-title` }, tree(value)));
+}
+
+/** What differs between the two texts, field by field. */
+function changes(row) {
+  const found = difference(row.as_sent, row.canonical);
+  if (!found) return null;
+  const cell = (value, word) => value === null ? h("td", { class: "absent" }, word) : h("td", {}, h("code", {}, value));
+  return h("details", { class: "text", id: "difference", "data-key": "difference" },
+    h("summary", {}, `${plural(found.rows.length, "difference")} between sent and canonical; ${plural(found.equal, "value")} equal`),
+    found.rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Differences" }, h("table", { class: "diff" },
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Field"), h("th", { scope: "col" }, "As sent"), h("th", { scope: "col" }, "Canonical"))),
+      h("tbody", {}, found.rows.map((one) => h("tr", { "data-key": `diff-${one.path}`, "data-change": one.before === null ? "added" : one.after === null ? "removed" : "changed" },
+        h("th", { scope: "row" }, one.path), cell(one.before, "not sent"), cell(one.after, "not kept here")))))) : null);
+}

@@ -1,0 +1,100 @@
+// The bar at the top: screens, search, window and filters.
+
+import { CALL_STATUSES, FILTERS, WINDOWS, home, link } from "./router.js";
+import { h } from "./dom.js";
+import { attempt, between, clock } from "./format.js";
+import { searchBox } from "./search.js";
+import { page } from "./state.js";
+import { bounds, forInput, moved, now } from "./windows.js";
+
+export const LABELS = { playbook: "Playbook", step: "Step", attempts: "Attempt", status: "Status",
+  worker: "Worker", event_type: "Event type" };
+const CHOICES = { playbook: "playbooks", step: "steps", attempts: "attempts", status: "statuses",
+  worker: "workers", event_type: "event_types" };
+const SCREENS = [["dashboard", "Dashboard"], ["executions", "Executions"], ["calls", "Calls"], ["errors", "Errors"],
+  ["quarantine", "Quarantine"], ["retries", "Retries and workers"]];
+/** Which entry of the list is marked on a screen that has none. */
+const PART_OF = { execution: "executions", error: "errors", record: "quarantine" };
+
+export function header() {
+  const { address, screen } = page;
+  const set = FILTERS.filter((name) => address[name] !== undefined);
+  const open = document.body.dataset.filters === "open";
+  const theme = document.documentElement.dataset.theme ?? "auto";
+  return [
+    h("div", { class: "row", "data-key": "bar" },
+      h("a", { class: "name", href: home(address) }, "Projector"),
+      screens(address),
+      searchBox(),
+      h("div", { class: "self" },
+        h("button", { type: "button", class: "button", id: "filters", "aria-expanded": String(open) },
+          set.length ? `Filters (${set.length})` : "Filters"),
+        h("button", { type: "button", class: "button live", id: "pause", "aria-pressed": String(page.paused) }, page.paused ? "Paused" : "Live"),
+        h("a", { class: "button", id: "wall", href: link(address, { show: null, view: "wall" }), title: "Six figures for a screen on the wall" }, "Wall"),
+        h("button", { type: "button", class: "button theme", id: "theme", "data-theme": theme, "aria-label": `Theme: ${theme}`,
+          title: `Theme: ${theme}` }))),
+    screen.timeless ? null : h("div", { class: "row second", "data-key": "window" },
+      windows(address),
+      h("div", { class: "filters", role: "group", "aria-label": "Filters" }, FILTERS.map((name) => select(name, options(name))),
+        set.length ? h("a", { class: "clear", href: link(address, Object.fromEntries(FILTERS.map((name) => [name, null]))) }, "Clear") : null)),
+  ];
+}
+
+function screens(address) {
+  const shown = PART_OF[address.show] ?? address.show;
+  return h("nav", { class: "screens", "aria-label": "Screens" }, SCREENS.map(([show, word]) =>
+    h("a", { href: link(address, { show: show === "dashboard" ? null : show }), "aria-current": show === shown ? "page" : null }, word)));
+}
+
+function windows(address) {
+  const [from, until] = bounds(address);
+  const words = address.since ? (address.until ? between(from, until) : `since ${clock(address.since)}`) : "Range";
+  return h("nav", { class: "windows", "aria-label": "Window" },
+    h("a", { href: link(address, moved(address, -1)), "aria-label": "Step back by the window's length", title: "Step back" }, "‹"),
+    WINDOWS.map((last) =>
+      h("a", { href: link(address, { last }), "aria-current": !address.since && address.last === last ? "true" : null }, last)),
+    h("details", { class: "picker", "data-key": "picker" },
+      h("summary", { "data-set": address.since ? "" : null }, words),
+      h("form", { id: "range" },
+        h("label", {}, "From ", h("input", { type: "datetime-local", name: "from", required: true, value: forInput(from) })),
+        h("label", {}, "Until ", h("input", { type: "datetime-local", name: "until", value: address.until ? forInput(until) : "" })),
+        h("p", {}, "Without an end: up to now. Or drag over a chart."),
+        h("button", { class: "button" }, "Show"))),
+    address.since ? h("a", { href: link(address, moved(address, 1)), "aria-label": "Step forward by the window's length", title: "Step forward" }, "›") : null,
+    address.since ? h("a", { href: link(address, now(address)), id: "now" }, "Now") : null);
+}
+
+function options(name) {
+  const known = (page.choices?.answer?.rows[0]?.[CHOICES[name]] ?? []).map(String);
+  if (name === "status") return CALL_STATUSES;
+  const set = page.address[name];
+  return set !== undefined && !known.includes(set) ? [set, ...known] : known;
+}
+
+function select(name, known) {
+  const set = page.address[name];
+  const node = h("select", { name, "aria-label": LABELS[name], "data-set": set === undefined ? null : "" },
+    h("option", { value: "" }, `All ${CHOICES[name].replace("_", " ")}`),
+    known.map((one) => h("option", { value: one, selected: one === set }, name === "attempts" ? attempt(one) : one || "(none)")));
+  node.value = set ?? "";
+  return node;
+}
+
+/** The dashboard of Grafana with the same window and filters; null if no Grafana is set. */
+function inGrafana() {
+  const { grafana } = page.settings?.answer ?? {};
+  if (!grafana) return null;
+  const { address } = page;
+  if (address.execution) return `${grafana}/d/execution?var-execution=${encodeURIComponent(address.execution)}`;
+  const [from, until] = bounds(address);
+  const query = new URLSearchParams({ from, to: until });
+  for (const name of ["step", "playbook", "attempts", "status", "worker"]) if (address[name]) query.append(`var-${name}`, address[name]);
+  return `${grafana}/d/workflows?${query}`;
+}
+
+export function footer() {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const grafana = inGrafana();
+  return [h("p", {}, `Times are ${zone}. Press / to search. `, h("a", { href: "/api" }, "API"),
+    grafana ? [", ", h("a", { href: grafana }, "the same in Grafana")] : null, ".")];
+}

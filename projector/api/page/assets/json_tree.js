@@ -1,0 +1,79 @@
+// JSON text as a tree that folds, and the difference of two texts. Numbers stay as written: ids are
+// greater than a JavaScript number can be.
+
+import { h } from "./dom.js";
+import { plural } from "./format.js";
+
+const TOKEN = /\s*([{}[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}[\],:"]+)/gy;
+const OPEN_BELOW = 2;
+const OPEN_ITEMS = 40;
+
+/** { kind: "object", entries } | { kind: "list", entries } | { kind: "value", text }; null if it is no JSON. */
+export function parse(text) {
+  const tokens = [...(text ?? "").matchAll(TOKEN)].map((found) => found[1]);
+  let n = 0;
+  const value = () => {
+    const token = tokens[n++];
+    if (token === "{" || token === "[") return collection(token === "{");
+    if (token === undefined || "}],:".includes(token)) throw new SyntaxError("no JSON");
+    return { kind: "value", text: token };
+  };
+  const collection = (named) => {
+    const entries = [];
+    const end = named ? "}" : "]";
+    while (tokens[n] !== end) {
+      const name = named ? JSON.parse(tokens[n++]) : entries.length;
+      if (named && tokens[n++] !== ":") throw new SyntaxError("no JSON");
+      entries.push([name, value()]);
+      if (tokens[n] === ",") n += 1;
+      else if (tokens[n] !== end) throw new SyntaxError("no JSON");
+    }
+    n += 1;
+    return { kind: named ? "object" : "list", entries };
+  };
+  try {
+    const root = value();
+    return n === tokens.length ? root : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The text as nodes: what is deep or long is folded. */
+export function tree(text) {
+  const root = parse(text);
+  return root ? node(null, root, 0, true) : h("span", {}, text ?? "–");
+}
+
+function node(name, one, depth, last) {
+  const label = typeof name === "string" ? [h("span", { class: "name-of" }, JSON.stringify(name)), ": "] : null;
+  const comma = last ? "" : ",";
+  if (one.kind === "value" || !one.entries.length) {
+    const text = one.kind === "value" ? one.text : one.kind === "object" ? "{}" : "[]";
+    return h("div", {}, label, h("span", { class: text[0] === "\"" ? "string" : "literal" }, text), comma);
+  }
+  const [open, close] = one.kind === "object" ? "{}" : "[]";
+  return h("details", { open: depth < OPEN_BELOW && one.entries.length <= OPEN_ITEMS },
+    h("summary", {}, label, open, h("small", {}, ` ${plural(one.entries.length, one.kind === "object" ? "field" : "item")} `)),
+    h("div", { class: "in" }, one.entries.map(([key, item], n) => node(key, item, depth + 1, n === one.entries.length - 1))),
+    h("div", {}, close, comma));
+}
+
+/** Every value by its path. */
+function flat(one, path = "", into = new Map()) {
+  if (one.kind === "value") into.set(path, one.text);
+  else if (!one.entries.length) into.set(path, one.kind === "object" ? "{}" : "[]");
+  else for (const [name, item] of one.entries) flat(item, one.kind === "object" ? (path ? `${path}.${name}` : name) : `${path}[${name}]`, into);
+  return into;
+}
+
+/** Rows { path, before, after } where the two differ, and how many paths are equal; null if one is no JSON. */
+export function difference(before, after) {
+  const [a, b] = [parse(before), parse(after)];
+  if (!a || !b) return null;
+  const [x, y] = [flat(a), flat(b)];
+  const paths = [...new Set([...x.keys(), ...y.keys()])];
+  const rows = paths.filter((path) => x.get(path) !== y.get(path))
+    .map((path) => ({ path, before: x.get(path) ?? null, after: y.get(path) ?? null }));
+  return { rows, equal: paths.length - rows.length };
+}

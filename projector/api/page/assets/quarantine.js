@@ -1,0 +1,114 @@
+// Refused records: the list by reason, shape and time, and the page of one.
+
+import { link, parameters } from "./router.js";
+import { command, facts, h } from "./dom.js";
+import { clock, count, plural, windowText } from "./format.js";
+import { empty, grouped, showing, tally, turn } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
+
+export function quarantine(address) {
+  const set = ["reason", "shape"].filter((name) => address[name] !== undefined);
+  return {
+    title: "Quarantine",
+    panels: [
+      {
+        id: "reasons", title: "By reason", width: "half", filters: [], subtitle: windowText(address),
+        queries: () => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
+        render: ({ refused }) => sums(refused, "reason", "shape", address),
+      },
+      {
+        id: "shapes", title: "By shape", width: "half", filters: [], subtitle: "which producer's form it had",
+        queries: () => ({ refused: ["quarantine-by-reason", parameters(address, [])] }),
+        render: ({ refused }) => sums(refused, "shape", "reason", address),
+      },
+      {
+        id: "records", title: set.length ? `Records with ${set.map((name) => `${name} ${address[name] || "(unknown)"}`).join(" and ")}` : "Records",
+        width: "full", filters: [], subtitle: `newest first, ${windowText(address)}; our dead-letter queue`,
+        queries: () => ({ records: ["quarantine-records", parameters(address, ["reason", "shape", "cursor"], { limit: 50 })] }),
+        render: ({ records }) => drawRecords(records, address, set),
+      },
+    ],
+  };
+}
+
+function sums(refused, name, detail, address) {
+  const entries = grouped(refused.rows, name, detail, "refused").map((one) => ({
+    ...one, key: `${name}-${one.what}`, what: one.what || "shape unknown",
+    href: link(address, { [name]: address[name] === one.what ? null : one.what }),
+  }));
+  return entries.length ? [tally(entries, true)] : empty(`No record was refused ${windowText(address)}.`);
+}
+
+function drawRecords(records, address, set) {
+  const clear = set.length ? h("a", { href: link(address, { reason: null, shape: null }) }, "All records") : null;
+  if (!records.rows.length) return [...empty(`No record was refused ${windowText(address)}${set.length ? " with these filters" : ""}.`), clear];
+  const place = (row) => `${row.topic}:${row.partition}:${row.source_offset}`;
+  return [
+    table("Refused records", [
+      { name: "Record", value: place, cell: (row) => h("a", { class: "id", href: link(address, { show: "record", record: row.quarantine_id }) },
+        place(row), row.source_index > 0 ? ` [${row.source_index}]` : "") },
+      { name: "Reason", value: (row) => row.reason, cell: (row) => row.reason },
+      { name: "Detail", value: (row) => row.detail, cell: (row) => h("span", { class: "text-cell" }, row.detail) },
+      { name: "Shape", value: (row) => row.shape, cell: (row) => row.shape || "unknown" },
+      { name: "Refused", number: true, value: (row) => row.quarantined_at, cell: (row) => clock(row.quarantined_at) },
+      { name: "Redriven", number: true, value: (row) => row.redriven_at, cell: (row) => row.redriven_at ? clock(row.redriven_at) : "no" },
+      { name: "Bytes", number: true, value: (row) => row.value_bytes, cell: (row) => count(row.value_bytes) },
+    ], records.rows, (row) => `record-${row.quarantine_id}`, { id: "records" }),
+    h("div", { class: "under" }, showing(records), clear, tools("records")),
+    turn(address, records.next),
+  ];
+}
+
+export function record(address) {
+  const queries = () => ({ record: [`quarantine-records/${encodeURIComponent(address.record)}`, new URLSearchParams()] });
+  const panel = (id, title, width, subtitle, render) =>
+    ({ id, title, width, subtitle, filters: null, queries, render: ({ record: { rows: [row] } }) => render(row, address) });
+  return {
+    title: `Refused record ${address.record}`, timeless: true,
+    panels: [
+      panel("refusal", "Why it was refused", "full", null, drawRefusal),
+      panel("commands", "What to type", "half", "this page changes nothing: the commands do", drawCommands),
+      panel("tries", "Tries to redrive", "half", "newest first", drawTries),
+      panel("sent", "As received", "full", "the first bytes, with secrets redacted", (row) => [
+        row.sample === null
+          ? h("p", { class: "empty" }, "The bytes are not text, or a secret may be among them: ", h("code", {}, `normalizer quarantine show ${row.quarantine_id}`), " has them.")
+          : h("pre", { class: "sample", tabindex: "0", role: "region", "aria-label": "First bytes" }, row.sample)]),
+    ],
+  };
+}
+
+function drawRefusal(row, address) {
+  return [
+    h("p", { class: "error" }, row.detail),
+    row.rule ? h("p", {}, `Refused because ${row.rule}.`) : null,
+    facts({
+      Record: h("span", { class: "id" }, row.coordinates),
+      "Item of the batch": row.source_index > 0 ? row.source_index : null,
+      Reason: h("a", { href: link(address, { show: "quarantine", reason: row.reason }) }, row.reason),
+      SQLSTATE: row.sqlstate,
+      Shape: row.shape || "unknown",
+      Logged: clock(row.recorded_at, { millis: true }),
+      Refused: clock(row.quarantined_at, { millis: true }),
+      Redriven: row.redriven_at ? clock(row.redriven_at) : "not yet",
+      Size: `${plural(row.value_bytes, "byte")}`,
+      "Rules version": row.normalizer_version,
+    }),
+  ];
+}
+
+function drawCommands(row) {
+  return row.commands.flatMap((one) => [h("h3", {}, one.purpose), command(one.command, one.purpose)]);
+}
+
+function drawTries(row) {
+  if (!row.tries?.length) {
+    return empty("Nothing has been tried. A dry run writes nothing, not even here: type it to see what a redrive would do now.");
+  }
+  return [table("Each try", [
+    { name: "Tried", value: (one) => one.tried_at, cell: (one) => clock(one.tried_at) },
+    { name: "Outcome", value: (one) => one.outcome, cell: (one) => one.outcome },
+    { name: "Detail", value: (one) => one.detail, cell: (one) => h("span", { class: "text-cell" }, one.detail ?? "") },
+    { name: "By", value: (one) => one.tried_by, cell: (one) => one.tried_by ?? "–" },
+    { name: "Rules", number: true, value: (one) => one.normalizer_version, cell: (one) => one.normalizer_version ?? "–" },
+  ], row.tries, (one) => `try-${one.tried_at}`, { id: "tries" })];
+}

@@ -1,0 +1,138 @@
+// The second screen: what retrying brings, how workers do, and what does not fit together.
+
+import { link, only, parameters } from "./router.js";
+import { h } from "./dom.js";
+import { attempt, clock, count, percent, span, windowText } from "./format.js";
+import { percentiles } from "./duration_panel.js";
+import { ended } from "./lists.js";
+import { empty, execution, expandButton, limit, showing } from "./panel_parts.js";
+import { table, tools } from "./tables.js";
+import { pace } from "./windows.js";
+
+// ---- Columns that several tables have ---------------------------------------------------------
+
+const step = { name: "Step", value: (row) => row.step, cell: (row) =>
+  h("a", { href: link(page(), { show: "calls", step: row.step, attempts: row.attempts ?? null }) }, row.step || "(no step)") };
+const tries = { name: "Attempt", value: (row) => row.attempts, cell: (row) => attempt(row.attempts) };
+const id = { name: "Execution", value: (row) => row.execution_id, cell: (row) => execution(page(), row.execution_id) };
+const playbook = { name: "Playbook", value: (row) => row.playbook,
+  cell: (row) => h("span", { class: "cut", title: row.playbook }, row.playbook || "(unknown)") };
+const number = (name, field, words = count) =>
+  ({ name, number: true, value: (row) => row[field], cell: (row) => words(row[field]) });
+const time = (name, field) => number(name, field, clock);
+const text = (name, field, missing = "–") => ({ name, value: (row) => row[field], cell: (row) => row[field] ?? missing });
+
+let address_ = {};
+const page = () => address_;
+
+/** columns may be a function of the rows; timeless: the query has no window. */
+function panel({ id: name, title, subtitle, path, filters = [], query = {}, columns, none, width = "half", order, timeless = false, key }) {
+  return {
+    id: name, title, subtitle, width, filters,
+    queries: (address) => ({ [name]: [path, (timeless ? only : parameters)(address, filters, query), timeless ? {} : pace(address)] }),
+    render: (answers, { address, expanded }) => {
+      const answer = answers[name];
+      const rows = order ? [...answer.rows].sort(order) : answer.rows;
+      if (!rows.length) return empty(timeless ? `${none}.` : `${none} ${windowText(address)}.`);
+      return [
+        table(`${title} as a table`, typeof columns === "function" ? columns(rows) : columns, rows, (row) => `${name}-${key(row)}`, { id: name, ...limit(rows, expanded) }),
+        h("div", { class: "under" }, showing(answer), tools(name), expandButton(name, rows, expanded, "row")),
+      ];
+    },
+  };
+}
+
+const byStepAndTry = (row) => `${row.step}-${row.attempts}`;
+const OF_CALLS = ["playbook", "step", "attempts", "status"];
+const waits = (rows) => [step, tries, percentiles(rows), number("p50", "p50_s", span), number("p95", "p95_s", span),
+  number("p99", "p99_s", span), number("Calls", "calls")];
+
+function ofRetries() {
+  return [
+    panel({ id: "recovery", title: "Recovery", subtitle: "How likely a retry succeeds after the attempt before it failed",
+      path: "retry-recovery", filters: ["playbook", "step", "attempts"], none: "No call was retried", key: byStepAndTry,
+      order: (a, b) => b.retries - a.retries,
+      columns: [step, tries, number("Retries", "retries"), number("Recovered", "recovered"), number("Rate", "recovery_rate", percent)] }),
+    panel({ id: "exhaustion", title: "Exhaustion", subtitle: "Failed calls that were the last attempt allowed",
+      path: "retry-exhaustion", filters: ["playbook", "step"], none: "No call failed", key: (row) => row.step,
+      order: (a, b) => b.exhausted - a.exhausted,
+      columns: [step, number("Failed", "failed"), number("Last attempt", "exhausted"), number("Share", "exhausted_rate", percent)] }),
+    panel({ id: "per-success", title: "Attempts per success", subtitle: "All attempts for each call that succeeded",
+      path: "attempts-per-success", filters: ["playbook", "step"], none: "No call succeeded", key: (row) => row.step,
+      order: (a, b) => b.attempts_per_success - a.attempts_per_success,
+      columns: [step, number("Attempts", "tries"), number("Successes", "succeeded"),
+        number("Per success", "attempts_per_success", (value) => (value === null ? "–" : value.toFixed(2)))] }),
+    panel({ id: "backoffs", title: "Backoff", subtitle: "Between a failure and its retry; median, 95th and 99th percentile, log scale",
+      path: "retry-backoffs", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No call was retried", key: byStepAndTry,
+      columns: waits }),
+    panel({ id: "queue", title: "Queue waits", subtitle: "From issued to claimed; median, 95th and 99th percentile, log scale",
+      path: "call-queue-waits", filters: OF_CALLS, query: { by: ["step", "attempts"] }, none: "No command was claimed", key: byStepAndTry,
+      columns: waits }),
+    panel({ id: "workers", title: "Worker failures", subtitle: "Share of the calls of each worker that failed; click one for its calls",
+      path: "worker-failures", filters: ["worker"], none: "No call finished", key: (row) => row.worker_id,
+      order: (a, b) => b.error_rate - a.error_rate,
+      columns: [{ name: "Worker", value: (row) => row.worker_id, cell: (row) => row.worker_id
+        ? h("a", { href: link(page(), { show: "calls", worker: row.worker_id, failed: "true" }) }, row.worker_id) : "(unknown)" },
+      number("Calls", "calls"), number("Failed", "failed"), number("Error rate", "error_rate", percent)] }),
+  ];
+}
+
+function ofExecutions() {
+  return [
+    panel({ id: "open-by-step", title: "Open calls by step", subtitle: "What calls wait for, and the longest wait",
+      path: "open-calls-by-step", filters: ["playbook", "step"], none: "No call is open", key: (row) => `${row.waits_for}-${row.step}`,
+      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Waits for", "waits_for"), number("Calls", "calls"),
+        number("Retries", "retries"), number("Longest", "longest_s", span)] }),
+    panel({ id: "open", title: "Open calls", subtitle: "Not claimed, started or finished yet",
+      path: "open-calls", filters: ["playbook", "step", "attempts", "worker"], query: { limit: 100 }, none: "No call is open",
+      key: (row) => `${row.execution_id}-${row.command_id}-${row.step}-${row.iteration}-${row.attempts}`,
+      columns: [{ ...id, cell: (row) => execution(page(), row.execution_id, row.command_id) }, text("Step", "step"), tries,
+        text("Waits for", "waits_for"), number("Waiting", "waiting_s", span), text("Worker", "worker_id")] }),
+    panel({ id: "with-failures", title: "Completed with failures", subtitle: "Executions that completed although a call failed",
+      path: "completed-with-failures", filters: ["playbook"], query: { limit: 100 }, none: "No execution completed with a failed call",
+      key: (row) => row.execution_id,
+      columns: [id, playbook, number("Failed calls", "failed_calls"), time("Last failure", "last_failed_at"), time("Ended", "ended_at")] }),
+    panel({ id: "without-end", title: "Executions without an end", subtitle: "All calls finished, no end event; oldest first",
+      path: "executions-without-end", filters: ["playbook"], query: { limit: 100 }, timeless: true, none: "No execution lacks its end",
+      key: (row) => row.execution_id,
+      columns: [id, playbook, number("Calls", "calls"), time("Last call", "last_finished_at"), number("Silent", "silent_s", span)] }),
+    panel({ id: "contradicting", title: "Contradicting executions", subtitle: "Two different ends, or active after the end",
+      path: "contradicting-executions", filters: ["playbook"], query: { limit: 100 }, none: "No execution contradicts itself", width: "wide",
+      key: (row) => row.execution_id,
+      columns: [id, { name: "Status", value: (row) => row.status, cell: ended }, playbook, time("Ended", "ended_at"), time("Last activity", "last_activity_at")] }),
+    panel({ id: "versions", title: "Versions of playbooks", subtitle: "How executions of each version ended",
+      path: "playbook-versions", filters: ["playbook"], none: "No execution began", width: "narrow",
+      key: (row) => `${row.playbook}-${row.version}`,
+      columns: [playbook, text("Version", "version"), number("Executions", "executions"), number("Failed", "failed"),
+        number("Mean", "mean_duration_s", span)] }),
+  ];
+}
+
+function ofTheLog() {
+  return [
+    panel({ id: "late", title: "Late arrivals", subtitle: "Time between an event and its arrival in the log",
+      path: "late-arrivals", none: "No event arrived", key: (row) => `${row.shape}-${row.lateness}`, width: "third",
+      columns: [text("Shape", "shape"), text("Lateness", "lateness"), number("Events", "events")] }),
+    panel({ id: "defaults", title: "Defaults", subtitle: "Events whose producer sent no attempt, status or time",
+      path: "defaults-by-shape", none: "No event was stored", key: (row) => row.shape, width: "third",
+      columns: [text("Shape", "shape"), number("Events", "events"), number("No attempt", "attempts_defaulted"),
+        number("No status", "status_from_name"), number("No time", "time_from_log")] }),
+    panel({ id: "gaps", title: "Gaps", subtitle: "Offsets without a record, and why",
+      path: "gaps", query: { limit: 100 }, none: "No offset was skipped", key: (row) => `${row.topic}-${row.partition}-${row.incarnation}-${row.first_offset}`, width: "third",
+      columns: [{ name: "From", value: (row) => `${row.topic}:${row.partition}:${row.first_offset}`, cell: (row) => `${row.topic}:${row.partition}:${row.first_offset}` },
+        number("Offsets", "offsets"), text("Reason", "reason"), time("Found", "found_at")] }),
+    panel({ id: "without-command", title: "Calls without a command", subtitle: "Events that name no command, and so belong to no call",
+      path: "calls-without-command", filters: ["step", "event_type"], none: "Every event names its command", key: (row) => `${row.step}-${row.event_type}`,
+      order: (a, b) => b.events - a.events,
+      columns: [{ ...text("Step", "step"), cell: (row) => row.step || "(no step)" }, text("Event type", "event_type"), number("Events", "events")] }),
+    panel({ id: "drift", title: "Drift", subtitle: "Fields that are not documented, or have another type than documented",
+      path: "drift", none: "No producer sent anything undocumented", key: (row) => `${row.shape}-${row.field}-${row.type}`,
+      columns: [text("Field", "field"), text("Shape", "shape"), text("Type", "type"), text("Kind", "kind"), text("First record", "coordinates"),
+        time("Found", "found_at")] }),
+  ];
+}
+
+export function retries(address) {
+  address_ = address;
+  return { title: "Retries and workers", panels: [...ofRetries(), ...ofExecutions(), ...ofTheLog()] };
+}

@@ -1,0 +1,141 @@
+// Search: an id leads to what it names, a word to a list of what has it.
+
+import { ApiError, get } from "./api.js";
+import { current, link, parameters } from "./router.js";
+import { h } from "./dom.js";
+
+const WAIT_MS = 150;
+const KINDS = { execution: "Execution", event: "Event", command: "Command", trace: "Trace", quarantine: "Refused record",
+  gap: "Gap", playbook: "Playbook", step: "Step", worker: "Worker", error: "Error" };
+
+let text = "";
+let rows = null;
+let failure = null;
+let chosen = 0;
+let open = false;
+let asking = null;
+let pending = Promise.resolve();
+let redraw = () => {};
+
+export const onSearch = (draw) => { redraw = draw; };
+
+/** Changes whenever the box must be drawn again. */
+export const searchState = () => JSON.stringify([text, rows, failure, chosen, open]);
+
+export function searchBox() {
+  const shown = open && text.trim() !== "" && (rows !== null || failure);
+  return h("div", { class: "search", role: "search", "data-key": "search" },
+    h("input", { type: "search", id: "search", placeholder: "Search (press /)", autocomplete: "off", spellcheck: "false",
+      role: "combobox", "aria-label": "Search executions, events, commands, traces, workers, playbooks, steps, errors, or topic:partition:offset",
+      "aria-expanded": String(Boolean(shown)), "aria-controls": "found", "aria-autocomplete": "list",
+      "aria-activedescendant": shown && rows?.length ? `found-${chosen}` : null }),
+    h("ul", { id: "found", role: "listbox", "aria-label": "Found", hidden: !shown }, shown ? list() : null));
+}
+
+function list() {
+  if (failure) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, failure);
+  if (!rows.length) return h("li", { role: "option", "aria-disabled": "true", class: "none" }, "Nothing has this id, name or error text.");
+  return rows.map((row, n) => h("li", { role: "option", id: `found-${n}`, "aria-selected": String(n === chosen), "data-found": n, "data-key": `found-${row.kind}-${row.label}-${n}` },
+    h("small", {}, KINDS[row.kind] ?? row.kind), h("b", {}, row.label), h("small", {}, row.detail)));
+}
+
+/** The address of what was found. */
+function target({ kind, params }) {
+  const show = { execution: "execution", event: "execution", command: "execution", trace: "execution", quarantine: "record",
+    error: "error", gap: "retries" }[kind];
+  switch (kind) {
+    case "quarantine": return link(current, { show, record: params.quarantine });
+    case "playbook": return link(current, { show: "executions", playbook: params.playbook });
+    case "step": return link(current, { show: "calls", step: params.step });
+    case "worker": return link(current, { show: "calls", worker: params.worker });
+    case "trace": return link(current, { show, execution: params.execution });
+    case "gap": return `${link(current, { show })}#gaps`;
+    default: return link(current, { show, ...params });
+  }
+}
+
+async function ask() {
+  asking?.abort();
+  const mine = (asking = new AbortController());
+  const wanted = text.trim();
+  if (!wanted) return;
+  try {
+    const answer = await get("search", parameters(current, [], { q: wanted.slice(0, 400) }), mine.signal);
+    if (mine.signal.aborted) return;
+    rows = answer.rows;
+    failure = null;
+  } catch (error) {
+    if (mine.signal.aborted) return;
+    rows = null;
+    failure = error instanceof ApiError ? `${error.message}.` : "The search has failed.";
+  }
+  chosen = 0;
+  redraw();
+}
+
+function leave(input) {
+  open = false;
+  text = input.value = "";
+  rows = null;
+  input.blur();
+  redraw();
+}
+
+/** Listens to the box; go(href) follows what was chosen. */
+export function listenToSearch(go) {
+  const input = () => document.getElementById("search");
+  let timer;
+  const later = (ms) => {
+    clearTimeout(timer);
+    pending = new Promise((resolve) => { timer = setTimeout(() => ask().then(resolve), ms); });
+  };
+  const follow = (row) => {
+    const href = target(row);
+    leave(input());
+    go(href);
+  };
+  document.addEventListener("input", (event) => {
+    if (event.target.id !== "search") return;
+    text = event.target.value;
+    open = true;
+    rows = null;
+    later(WAIT_MS);
+    redraw();
+  });
+  document.addEventListener("keydown", async (event) => {
+    if (event.target.id !== "search") {
+      const typing = event.target.closest?.("input, textarea, select");
+      if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+        event.preventDefault();
+        input()?.focus();
+        input()?.select();
+      }
+      return;
+    }
+    if (event.key === "Escape") return leave(input());
+    if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault();
+      if (rows?.length) chosen = (chosen + (event.key === "ArrowDown" ? 1 : rows.length - 1)) % rows.length;
+      open = true;
+      redraw();
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      if (rows === null) {
+        later(0);
+        await pending;
+      }
+      // One exact hit, or the one that was chosen; else the list stays open to choose from.
+      if (rows?.length) follow(rows[chosen]);
+    }
+  });
+  document.addEventListener("pointerdown", (event) => {
+    const option = event.target.closest?.("[data-found]");
+    if (option) {
+      event.preventDefault();
+      follow(rows[Number(option.dataset.found)]);
+    } else if (open && !event.target.closest?.(".search")) {
+      open = false;
+      redraw();
+    }
+  });
+}

@@ -1,0 +1,103 @@
+// Tables that sort, and that can be copied or saved as CSV.
+
+import { current, link } from "./router.js";
+import { h } from "./dom.js";
+
+/** The tables on the page by id, with all their rows. */
+const tables = new Map();
+
+/**
+ * Columns are { name, cell(row), value(row)?, number?, wide? }; one with a value sorts, and stands
+ * in the CSV. id names the table in the address; limit: how many rows are shown.
+ */
+export function table(label, columns, rows, key, { id = null, limit = rows.length } = {}) {
+  const order = sorted(id, columns, rows);
+  if (id) tables.set(id, { label, columns, rows: order });
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label },
+    h("table", { class: "cards" },
+      h("thead", {}, h("tr", {}, columns.map((column) => head(id, column)))),
+      h("tbody", {}, order.slice(0, limit).map((row) =>
+        h("tr", { "data-key": key ? key(row) : null }, columns.map((column, n) =>
+          h(n === 0 ? "th" : "td",
+            { scope: n === 0 ? "row" : null, "data-label": n === 0 ? null : nameOf(column),
+              class: [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || null },
+            column.cell(row))))))));
+}
+
+const nameOf = (column) => column.label ?? (typeof column.name === "string" ? column.name : "");
+
+function head(id, column) {
+  const cls = column.number ? "number" : null;
+  if (!id || !column.value) return h("th", { scope: "col", class: cls }, column.name);
+  const [table_, name, direction] = (current.sort ?? "").split(":");
+  const on = table_ === id && name === nameOf(column) ? direction : null;
+  const next = on === "up" ? "down" : on === "down" ? "up" : column.number ? "down" : "up";
+  return h("th", { scope: "col", class: cls, "aria-sort": on ? (on === "up" ? "ascending" : "descending") : null },
+    h("a", { class: "sort", href: link(current, { sort: `${id}:${nameOf(column)}:${next}` }) }, column.name,
+      h("span", { "aria-hidden": "true" }, on === "up" ? " ↑" : on === "down" ? " ↓" : "")));
+}
+
+function sorted(id, columns, rows) {
+  const [table_, name, direction] = (current.sort ?? "").split(":");
+  const column = table_ === id && columns.find((one) => one.value && nameOf(one) === name);
+  if (!column) return rows;
+  const sign = direction === "up" ? 1 : -1;
+  const rank = (row) => column.value(row);
+  return [...rows].sort((a, b) => {
+    const [x, y] = [rank(a), rank(b)];
+    if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
+    if (y === null || y === undefined) return -1;
+    return sign * (typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y), "en", { numeric: true }));
+  });
+}
+
+/** Buttons for all rows of a table. */
+export function tools(id) {
+  return h("span", { class: "tools" },
+    h("button", { type: "button", class: "more", "data-table": id, "data-as": "copy", "aria-label": `Copy the table ${labelOf(id)}` }, "Copy"),
+    h("button", { type: "button", class: "more", "data-table": id, "data-as": "csv", "aria-label": `Save the table ${labelOf(id)} as CSV` }, "CSV"));
+}
+
+const labelOf = (id) => tables.get(id)?.label ?? id;
+
+/** A text that a spreadsheet would run as a formula gets an apostrophe before it. */
+const quoted = (value) => {
+  const text = value === null || value === undefined ? "" : String(value).replace(/^[=+@]/, "'$&");
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+};
+
+/** Lines of a table; what has no value has no column. */
+function lines(id, join, clean) {
+  const { columns, rows } = tables.get(id);
+  const kept = columns.filter((column) => column.value);
+  return [kept.map(nameOf), ...rows.map((row) => kept.map((column) => column.value(row)))]
+    .map((cells) => cells.map(clean).join(join)).join("\n");
+}
+
+/** Copies as text that a spreadsheet takes, or saves as CSV. */
+export async function exportTable(id, as) {
+  if (as === "copy") return copyText(lines(id, "\t", (one) => String(one ?? "").replace(/[\t\n\r]+/g, " ")));
+  save(`${id}.csv`, `${lines(id, ",", quoted)}\n`, "text/csv");
+}
+
+/** Browsers give the clipboard to pages of https and of this machine only: the others select and copy. */
+export async function copyText(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = document.createElement("textarea");
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const copied = document.execCommand("copy");
+  area.remove();
+  if (!copied) throw new Error("the browser does not let this page copy");
+}
+
+export function save(name, content, type) {
+  const anchor = document.createElement("a");
+  anchor.href = URL.createObjectURL(content instanceof Blob ? content : new Blob([content], { type }));
+  anchor.download = name;
+  document.body.append(anchor);
+  anchor.click();
+  anchor.remove();
+  setTimeout(() => URL.revokeObjectURL(anchor.href), 10000);
+}

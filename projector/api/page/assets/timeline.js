@@ -1,0 +1,150 @@
+// The timeline of an execution: a row for each call, a mark for each event; a range of it can be shown.
+
+import { link } from "./router.js";
+import { h, status } from "./dom.js";
+import { attempt, clock, span } from "./format.js";
+
+const CALL_EVENTS = ["command.", "call.", "action_"];
+const DRAG_PX = 8;
+
+// If the claim is reported late, the wait still ends with the call.
+const earliest = (...times) => times.filter(Boolean).sort()[0];
+export const millis = (iso) => new Date(iso).getTime();
+
+export const ofCall = (event) => CALL_EVENTS.some((start) => event.event_type.startsWith(start));
+
+export function callOf(event, callRows) {
+  if (!ofCall(event)) return null;
+  const here = (call) => call.step === event.step && call.iteration === event.iteration;
+  const sameCommand = callRows.filter((call) => event.command_id && call.command_id === event.command_id);
+  // A worker that sends no attempt number reports the attempt of its command.
+  return sameCommand.find((call) => call.attempts === event.attempts) ??
+    sameCommand.at(-1) ?? callRows.find((call) => call.attempts === event.attempts && here(call)) ?? null;
+}
+
+const cameFrom = (call, { command, step, attempts }) => call !== null &&
+  (!command || call.command_id === command) && (!step || call.step === step) && (attempts === undefined || call.attempts === Number(attempts));
+
+export function drawTimeline({ calls, events }, { address, go }) {
+  const callRows = calls.rows;
+  if (!events.rows.length) return [h("p", { class: "empty" }, "The events of this execution are deleted.")];
+  if (!address.event) openFirstError(events.rows, callRows, address, go);
+  const whole = wholeRange(events.rows, callRows);
+  const [from, to] = shownRange(address, whole);
+  const position = (iso) => (millis(iso) - from) / (to - from);
+  const scale = { from, to, position, begin: whole[0] };
+  const marks = new Map();
+  for (const event of events.rows) {
+    const call = callOf(event, callRows);
+    if (!marks.has(call)) marks.set(call, []);
+    marks.get(call).push(mark(event, address, scale));
+  }
+  const row = (key, label, bars, own) => h("li", { "data-key": key },
+    h("div", { class: "label" }, label), h("div", { class: "track" }, bars, own));
+  return [
+    zooms(address, whole, [from, to]),
+    h("ol", { class: "timeline", "data-from": from, "data-to": to },
+      row("row-workflow", [h("b", {}, "workflow"), h("small", {}, "steps and lifecycle")], [], marks.get(null) ?? []),
+      callRows.map((call) => row(
+        `row-${call.command_id ?? call.step}-${call.iteration}-${call.attempts}-${call.begun_at}`,
+        [h("b", {}, call.step || "(no step)"),
+          h("small", {}, [attempt(call.attempts), call.iteration !== null ? `, iteration ${call.iteration}` : ""]),
+          h("small", { class: "out" }, status(call.status), ` ${span(call.duration_s)}`)],
+        bars(call, scale), marks.get(call) ?? []))),
+    h("p", { class: "scale", "aria-hidden": "true" }, h("span", {}, clock(from, { millis: true })),
+      h("span", {}, span((to - from) / 1000)), h("span", {}, clock(to, { millis: true }))),
+    calls.next ? h("p", { class: "under" }, `showing the first ${callRows.length} calls`) : null,
+  ];
+}
+
+/** Open the first error, preferably of the call that the reader came from. */
+function openFirstError(events, callRows, address, go) {
+  const wrong = events.filter((row) => row.error);
+  const first = wrong.find((row) => cameFrom(callOf(row, callRows), address)) ?? wrong[0] ?? events.at(-1);
+  queueMicrotask(() => go(link(address, { event: first.event_id, cursor: address.cursor ?? null }), { replace: true }));
+}
+
+function wholeRange(events, callRows) {
+  const times = [
+    ...events.map((row) => row.created_at),
+    ...callRows.flatMap((row) => [row.begun_at, row.finished_at]),
+  ].filter(Boolean).map(millis);
+  const from = Math.min(...times);
+  return [from, Math.max(...times, from + 1)];
+}
+
+/** The range of the address, in ms since the epoch: 1783674000041~1783674000123. */
+function shownRange(address, whole) {
+  const [a, b] = (address.zoom ?? "").split("~").map(Number);
+  return a && b && a < b ? [a, b] : whole;
+}
+
+function mark(event, address, { from, to, position, begin }) {
+  const at = millis(event.created_at);
+  if (at < from || at > to) return null;
+  return h("a", {
+    class: "mark", href: link(address, { event: event.event_id, cursor: address.cursor ?? null }),
+    "data-key": `mark-${event.event_id}`, "data-status": event.status, vars: { "--at": position(event.created_at) },
+    "aria-current": event.event_id === address.event ? "true" : null, draggable: "false",
+    "aria-label": `${event.event_type} ${event.status}, ${span((at - begin) / 1000)} after the start`,
+    title: `${event.event_type} · ${event.status} · ${clock(event.created_at, { millis: true })}`,
+  });
+}
+
+function bars(call, { to, position }) {
+  const bar = (kind, a, b, word) => a && b && millis(b) >= millis(a)
+    ? h("i", { class: kind, "data-status": word, vars: { "--at": position(a), "--for": position(b) - position(a) } }) : null;
+  return [
+    bar("wait", call.issued_at ?? call.begun_at, earliest(call.claimed_at, call.started_at, call.finished_at)),
+    bar("claim", call.claimed_at, call.started_at ?? call.finished_at),
+    bar("run", call.started_at ?? call.claimed_at, call.finished_at ?? new Date(to).toISOString(), call.status),
+  ];
+}
+
+// ---- Zoom -------------------------------------------------------------------------------------
+
+const toward = (address, from, to) => link(address, { zoom: `${Math.floor(from)}~${Math.max(Math.ceil(to), Math.floor(from) + 1)}`,
+  cursor: address.cursor ?? null });
+
+function zooms(address, whole, [from, to]) {
+  const [length, middle] = [to - from, (from + to) / 2];
+  const within = (a, b) => toward(address, Math.max(whole[0], a), Math.min(whole[1], b));
+  const one = (word, label, href) => h("a", { class: "button", href, "aria-label": label, title: label }, word);
+  const zoomedIn = from > whole[0] || to < whole[1];
+  return h("nav", { class: "zooms", "aria-label": "Zoom" },
+    one("+", "Zoom in", within(middle - length / 4, middle + length / 4)),
+    zoomedIn ? [one("−", "Zoom out", within(middle - length, middle + length)),
+      one("‹", "Earlier", toward(address, from - length / 2, to - length / 2)), one("›", "Later", toward(address, from + length / 2, to + length / 2)),
+      one("Whole", "Show the whole execution", link(address, { zoom: null, cursor: address.cursor ?? null }))] : null);
+}
+
+/** Dragging over the tracks shows that range; go(href) follows it. */
+export function listenToTimeline(address, go) {
+  let start = null;
+  const shade = () => document.getElementById("zoom-range");
+  document.addEventListener("pointerdown", (event) => {
+    const track = event.button === 0 && event.target.closest?.(".track");
+    if (track) start = { x: event.clientX, box: track.getBoundingClientRect(), list: track.closest(".timeline") };
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!start || Math.abs(event.clientX - start.x) < DRAG_PX) return;
+    getSelection()?.removeAllRanges();
+    const range = shade() ?? start.list.appendChild(h("div", { id: "zoom-range" }));
+    const left = start.list.getBoundingClientRect().left;
+    range.style.left = `${Math.min(start.x, event.clientX) - left}px`;
+    range.style.width = `${Math.abs(event.clientX - start.x)}px`;
+  });
+  document.addEventListener("pointerup", (event) => {
+    if (!start) return;
+    const { x, box, list } = start;
+    start = null;
+    shade()?.remove();
+    if (Math.abs(event.clientX - x) < DRAG_PX) return;
+    const [from, to] = [Number(list.dataset.from), Number(list.dataset.to)];
+    const at = (px) => from + Math.min(1, Math.max(0, (px - box.left) / box.width)) * (to - from);
+    const [a, b] = [at(x), at(event.clientX)].sort((one, other) => one - other);
+    // The click that ends a drag over a mark does not open it.
+    addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
+    setTimeout(() => go(toward(address(), a, b)));
+  });
+}

@@ -1,0 +1,109 @@
+// The wall: six figures and six small charts on one screen, to be read from afar.
+
+import { failedCalls, isHidden, STEP_MS, bins, sum } from "./panel_parts.js";
+import { link, only, parameters } from "./router.js";
+import { h } from "./dom.js";
+import { between, clock, count, percent, windowText } from "./format.js";
+import { change, retriesNow, stuckNow, theLog, tileOf } from "./headline.js";
+import { liveFigures } from "./state.js";
+import { trendTimes } from "./panel_parts.js";
+import { grain, pace } from "./windows.js";
+
+const STATES = { warn: "warn", critical: "bad" };
+const TWO_HOURS = { last: "2h", every: "minute", by: "at", limit: 1000 };
+
+export function wall(address) {
+  const tiles = () => ["tiles", parameters(address, ["playbook", "step"])];
+  const cell = (id, title, to, queries, render) => ({ id, title, width: "cell", filters: null, queries,
+    render: (answers) => figure(id, to, render(answers)) });
+  return {
+    title: `Wall, ${windowText(address)}`, layout: "wall", timeless: true,
+    panels: [
+      cell("log", "The log", link(address, { show: null }), () => ({
+        freshness: ["freshness", new URLSearchParams()],
+        rates: ["events-per-second", only({}, [], TWO_HOURS), { every: 15000 }],
+      }), ({ freshness, rates }) => ({ ...theLog(freshness, liveFigures()), chart: minutes(rates, "events", "events/min", "s1", "area") })),
+      cell("completed", "Executions completed", link(address, { show: "executions", status: "FAILED" }), () => ({
+        tiles: tiles(),
+        outcomes: ["execution-outcomes", parameters(address, ["playbook"], { every: grain(address) }), pace(address)],
+      }), ({ tiles: answer, outcomes }) => ({ ...ratio(answer, "executions_completed", (tile) => `${count(tile.numerator)} of ${count(tile.denominator)} ended`),
+        chart: ends(outcomes) })),
+      cell("first-attempt", "First-attempt success", failedCalls(address, { attempts: 0 }), () => ({ tiles: tiles() }),
+        ({ tiles: answer }) => ({ ...ratio(answer, "first_attempt_success", (tile) => `${count(tile.denominator - tile.numerator)} needed a retry or failed`),
+          chart: trend(answer, "first_attempt_success", "success", "completed") })),
+      cell("storm", "Retries/min, last 5 min", failedCalls(address), () => ({
+        storms: ["retry-storms", only(address, ["step"])],
+        retries: ["retries-by-minute", only(address, ["step"], TWO_HOURS)],
+      }), ({ storms, retries }) => ({ ...retriesNow(storms), chart: minutes(retries, "retries", "retries/min", "s2", "bar") })),
+      cell("silent", "Stuck executions, now", link(address, { show: null }), () => ({
+        stuck: ["stuck-executions", only(address, ["playbook"], { limit: 100, begun: "true" })],
+        ages: ["stuck-by-age", only(address, ["playbook"])],
+        tiles: tiles(),
+      }), (answers) => ({ ...stuckNow(answers, answers.tiles), nodes: byAge(answers.ages) })),
+      cell("refused", "Records refused", link(address, { show: "quarantine" }), () => ({ tiles: tiles() }),
+        ({ tiles: answer }) => {
+          const tile = tileOf(answer, "refused");
+          return { value: count(tile?.value ?? null), detail: [windowText(address), change(tile)].filter(Boolean).join(", "),
+            state: STATES[tile?.level] ?? (tile?.value ? "warn" : null), chart: trend(answer, "refused", "refused", "error", "bar") };
+        }),
+    ],
+  };
+}
+
+function ratio(answer, name, detail) {
+  const tile = tileOf(answer, name);
+  const moved = change(tile, { ratio: true });
+  return { value: percent(tile?.value ?? null), state: STATES[tile?.level] ?? null,
+    detail: tile ? `${detail(tile)}${moved ? `, ${moved}` : ""}` : "" };
+}
+
+/** The height that is left for a chart, in rem: two rows of cells on one screen. */
+function height() {
+  const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
+  return Math.max(6, Math.floor((innerHeight / rem - 5) / 2 - 10.8));
+}
+
+function figure(id, href, { value, detail, state, chart, nodes }) {
+  const chartId = `wall-${id}`;
+  return {
+    nodes: [
+      h("a", { class: "big", href, "data-state": state }, h("b", {}, value), h("small", {}, detail)),
+      chart ? h("div", { class: "chart", id: `chart-${chartId}`, "data-key": `chart-${chartId}`, "data-own": "", role: "img", "aria-label": `${id}: ${value}, ${detail}` }) : nodes,
+    ],
+    charts: chart ? { [chartId]: { ...chart, height: height(), traces: chart.traces.filter((one) => !isHidden(chartId, one.name)) } } : {},
+  };
+}
+
+function minutes(answer, name, word, colour, as) {
+  const at = new Map(answer.rows.map((row) => [new Date(row.at).getTime(), Number(row[name])]));
+  const until = Math.floor(new Date(answer.read_at) / 60000) * 60000;
+  const x = Array.from({ length: 120 }, (_, n) => until - (120 - n) * 60000);
+  return { x, step: 60000, traces: [{ name: word, colour, as, y: x.map((one) => at.get(one) ?? 0) }] };
+}
+
+function ends(outcomes) {
+  if (!outcomes.rows.length) return null;
+  const x = bins(outcomes, 12);
+  const step = STEP_MS[outcomes.every];
+  const at = new Map(outcomes.rows.map((row) => [new Date(row.at).getTime(), row]));
+  return { x, step, now: new Date(outcomes.read_at).getTime(), hover: (one) => between(one, one + step),
+    traces: ["failed", "cancelled", "completed"].map((name) => ({ name, colour: name, as: "bar", y: x.map((one) => at.get(one)?.[name] ?? 0) })) };
+}
+
+function trend(answer, name, word, colour, as = "line") {
+  const tile = tileOf(answer, name);
+  if (!tile?.trend?.length) return null;
+  const { x, step } = trendTimes(answer);
+  const factor = as === "line" ? 100 : 1;
+  return { x, step, unit: as === "line" ? "%" : "", hover: (one) => (step < 86400000 ? between(one, one + step) : clock(one)),
+    traces: [{ name: word, colour, as, y: tile.trend.map((one) => (one === null ? null : one * factor)) }] };
+}
+
+function byAge(ages) {
+  const rows = ages.rows.filter((row) => row.begun);
+  if (!rows.length) return [h("p", { class: "empty" }, "No execution is stuck.")];
+  const most = Math.max(...rows.map((row) => row.executions));
+  return [h("p", { class: "hidden" }, `${count(sum(rows, "executions"))} in all`), h("ol", { class: "bars plain ages" }, rows.map((row) => h("li", { "data-key": row.silent_for }, h("div", {},
+    h("span", { class: "what" }, `silent for ${row.silent_for}`), h("b", {}, count(row.executions)),
+    h("span", { class: "bar", "aria-hidden": "true", vars: { "--share": row.executions / most } })))))];
+}

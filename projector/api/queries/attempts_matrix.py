@@ -1,0 +1,95 @@
+"""Finished calls by attempt and status, each cell with its share and a trend."""
+
+from collections import Counter
+from typing import Final
+
+import msgspec
+
+from projector.api.answers import ApiRow
+from projector.api.parameters import CallStatuses, GroupedParams, Numbers, Texts
+from projector.api.queries.grouping import FINISHED, Grains
+from projector.api.queries.trends import TrendAnswer, trended, window_of
+from projector.api.snapshots import Snapshot
+
+
+class MatrixParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    playbook: Texts | None = None
+    step: Texts | None = None
+    attempts: Numbers | None = None
+    status: CallStatuses | None = None
+
+
+class MatrixCell(ApiRow, frozen=True, kw_only=True):
+    """Finished calls of one attempt (0 is the first) that ended in one status.
+
+    share: of all calls of the answer. share_of_attempt: of those with the same attempt.
+    share_before is null if no call finished in the window before.
+    """
+
+    attempts: int
+    status: str
+    calls: int
+    calls_before: int
+    share: float
+    share_of_attempt: float
+    share_before: float | None
+    trend: list[int]
+
+
+async def attempts_matrix(snapshot: Snapshot, params: MatrixParams) -> TrendAnswer[MatrixCell]:
+    """How many calls ended in which status, by attempt: the share of each, and its trend?"""
+    window = window_of(params, snapshot.read_at, finest="minute")
+    statement = _MATRIX.minutes if window.every == "minute" else _MATRIX.hours
+    records = await snapshot.records(statement, msgspec.structs.asdict(params) | window.values())
+    calls, before, of_attempt = 0, 0, Counter[int]()
+    for record in records:
+        calls = record["in_all"]
+        before += record["calls_before"]
+        of_attempt[record["attempts"]] += record["calls"]
+    return TrendAnswer[MatrixCell](
+        rows=[
+            MatrixCell(
+                attempts=record["attempts"],
+                status=record["status"],
+                calls=record["calls"],
+                calls_before=record["calls_before"],
+                share=record["calls"] / calls if calls else 0.0,
+                share_of_attempt=record["calls"] / (of_attempt[record["attempts"]] or 1),
+                share_before=record["calls_before"] / before if before else None,
+                trend=window.trend(record, "calls"),
+            )
+            for record in sorted(records, key=lambda record: (record["attempts"], record["status"]))
+        ],
+        calls=calls,
+        truncated=bool(records) and len(records) < records[0]["groups"],
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+        **window.fields(),
+    )
+
+
+_KEYS: Final = ("attempts", "status")
+_FILTERS: Final = ("playbook", "step", "attempts", "status")
+_CALLS: Final = {"calls": "calls"}
+_CHOSEN: Final = "calls > 0 or calls_before > 0"
+_MATRIX: Final = Grains(
+    hours=trended(
+        "projector.call_outcomes_by_attempt",
+        keys=_KEYS,
+        filters=_FILTERS,
+        measures=_CALLS,
+        chosen=_CHOSEN,
+    ),
+    minutes=trended(
+        FINISHED,
+        keys=_KEYS,
+        filters=_FILTERS,
+        measures=_CALLS,
+        time="finished_at",
+        chosen=_CHOSEN,
+    ),
+    slow_minutes=True,
+)

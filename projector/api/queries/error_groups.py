@@ -1,0 +1,295 @@
+"""Failed calls in groups of one error text: lists of groups, and one group as a whole."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+
+from projector.api.answers import ApiRow
+from projector.api.api_errors import NotFoundError
+from projector.api.parameters import (
+    CallStatuses,
+    GroupedParams,
+    Numbers,
+    Text,
+    Texts,
+    WindowParams,
+    floor,
+)
+from projector.api.queries.grouping import FINISHED
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
+from projector.api.snapshots import Snapshot, Statement
+
+LISTED: Final = 50
+"""Values of a key of a group."""
+COUNTED: Final = 1_000
+"""Calls that are counted for the page of a group."""
+
+
+class ErrorGroupsParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters. A filter of playbook or worker reads single calls, which is slower."""
+
+    limit: Annotated[int, Meta(ge=1, le=500, description="Maximum number of groups.")] = 100
+    q: Annotated[Text, Meta(description="A part of the error text.")] | None = None
+    playbook: Texts | None = None
+    step: Texts | None = None
+    attempts: Numbers | None = None
+    status: CallStatuses | None = None
+    worker: Texts | None = None
+    error_class: Texts | None = None
+
+
+class ErrorGroup(ApiRow, frozen=True, kw_only=True):
+    """Failed calls with one error text: without ids and quoted parts, but with codes.
+
+    share: of all failed calls of the window. new: there was none in the window before. steps,
+    attempts and statuses: most calls first. Of all stored calls are first_seen_at, last_seen_at and
+    the sample, which is the last one; null if retention deleted its calls.
+    """
+
+    error_class: str
+    calls: int
+    calls_before: int
+    share: float
+    new: bool
+    trend: list[int]
+    first_seen_at: datetime | None
+    last_seen_at: datetime | None
+    steps: list[str]
+    attempts: list[int]
+    statuses: list[str]
+    execution_id: str | None
+    step: str | None
+    attempt: int | None
+    error: str | None
+
+
+class ErrorGroupsAnswer(TrendAnswer[ErrorGroup], frozen=True, kw_only=True):
+    """Error groups. groups: their number; calls: of all of them."""
+
+    groups: int
+
+
+async def error_groups(snapshot: Snapshot, params: ErrorGroupsParams) -> ErrorGroupsAnswer:
+    """Which errors do calls fail with, how often, since when, where, and which are new?"""
+    window = window_of(params, snapshot.read_at, finest="minute")
+    records = await _records(snapshot, params, window, least=1)
+    found = await _found(snapshot, window, records)
+    groups = records[0]["groups"] if records else 0
+    return ErrorGroupsAnswer(
+        rows=[ErrorGroup(**_group(record, window, found)) for record in records],
+        groups=groups,
+        calls=records[0]["in_all"] if records else 0,
+        truncated=len(records) < groups,
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+        **window.fields(),
+    )
+
+
+class ErrorGroupParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    error_class: Annotated[Text, Meta(description="The error text of the group.")] = ""
+
+
+class CallsOf(msgspec.Struct, frozen=True, kw_only=True):
+    """calls: how many of the counted calls have this value."""
+
+    value: str
+    calls: int
+
+
+class ErrorGroupDetail(ErrorGroup, frozen=True, kw_only=True):
+    """A group, and what its calls have in common.
+
+    counted: the calls behind the lists by_step, by_playbook, by_attempts, by_status and by_worker:
+    the latest 1,000 of the group in the window.
+    """
+
+    counted: int
+    by_step: list[CallsOf]
+    by_playbook: list[CallsOf]
+    by_attempts: list[CallsOf]
+    by_status: list[CallsOf]
+    by_worker: list[CallsOf]
+
+
+async def error_group(
+    snapshot: Snapshot, params: ErrorGroupParams
+) -> TrendAnswer[ErrorGroupDetail]:
+    """One error: how often, since when, and at which steps, playbooks, attempts and workers?"""
+    groups = ErrorGroupsParams(
+        last=params.last,
+        since=params.since,
+        until=params.until,
+        error_class=(params.error_class,),
+        limit=1,
+    )
+    window = window_of(groups, snapshot.read_at, finest="minute")
+    records = await _records(snapshot, groups, window, least=0)
+    found = await _found(snapshot, window, records or [{"error_class": params.error_class}])
+    if not found.samples:
+        raise NotFoundError("there is no such error")
+    record = records[0] if records else _NO_CALLS | {"error_class": params.error_class}
+    calls = await snapshot.records(
+        _LATEST,
+        {
+            "error_class": params.error_class,
+            "since": window.since,
+            "until": window.until,
+            "limit": COUNTED,
+        },
+    )
+    row = ErrorGroupDetail(
+        **_group(record, window, found),
+        counted=len(calls),
+        by_step=_calls_of(calls, "step"),
+        by_playbook=_calls_of(calls, "playbook"),
+        by_attempts=_calls_of(calls, "attempts"),
+        by_status=_calls_of(calls, "status"),
+        by_worker=_calls_of(calls, "worker"),
+    )
+    return TrendAnswer[ErrorGroupDetail](
+        rows=[row],
+        calls=record["calls"],
+        truncated=False,
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+        **window.fields(),
+    )
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """Where the calls of some groups failed, and the first and last call of each group."""
+
+    where: list[Any]
+    samples: dict[str, Mapping[str, Any]]
+
+
+async def _records(
+    snapshot: Snapshot, params: ErrorGroupsParams, window: TrendWindow, *, least: int
+) -> list[Any]:
+    """The sums of each group that had at least this many calls in the window."""
+    by_call = window.every == "minute" or params.playbook is not None or params.worker is not None
+    return await snapshot.records(
+        _BY_CALL if by_call else _BY_HOUR,
+        msgspec.structs.asdict(params) | window.values() | {"least": least},
+    )
+
+
+async def _found(
+    snapshot: Snapshot, window: TrendWindow, records: Sequence[Mapping[str, Any]]
+) -> _Found:
+    classes = {"error_class": [record["error_class"] for record in records]}
+    where = await snapshot.records(
+        _WHERE, classes | {"since": floor(window.since, "hour"), "until": window.until}
+    )
+    samples = await snapshot.records(_SAMPLES, classes)
+    return _Found(where, {row["error_class"]: row for row in samples})
+
+
+def _group(record: Mapping[str, Any], window: TrendWindow, found: _Found) -> dict[str, Any]:
+    """The fields of a group."""
+    error_class = record["error_class"]
+    sample = found.samples.get(error_class, {})
+    return {
+        "error_class": error_class,
+        "calls": record["calls"],
+        "calls_before": record["calls_before"],
+        "share": record["calls"] / record["in_all"] if record["in_all"] else 0.0,
+        "new": record["calls"] > 0 and record["calls_before"] == 0,
+        "trend": window.trend(record, "calls"),
+        "steps": _most(found.where, error_class, "step"),
+        "attempts": _most(found.where, error_class, "attempts"),
+        "statuses": _most(found.where, error_class, "status"),
+        **{name: sample.get(name) for name in _SAMPLED},
+    }
+
+
+def _most(where: Iterable[Mapping[str, Any]], error_class: str, key: str) -> list[Any]:
+    """The values of a key in this group, most calls first."""
+    calls: Counter[Any] = Counter()
+    for row in where:
+        if row["error_class"] == error_class:
+            calls[row[key]] += row["calls"]
+    return [value for value, times in calls.most_common(LISTED) if times > 0]
+
+
+def _calls_of(calls: Iterable[Mapping[str, Any]], key: str) -> list[CallsOf]:
+    counted = Counter("" if row[key] is None else str(row[key]) for row in calls)
+    return [CallsOf(value=value, calls=times) for value, times in counted.most_common(LISTED)]
+
+
+_MEASURES: Final = {"calls": "calls"}
+_CHOSEN: Final = """
+            calls >= :least::integer
+            and (:error_class::text[] is null or error_class = any(:error_class))
+            and (:q::text is null or strpos(lower(error_class), lower(:q)) > 0)
+"""
+_BY_HOUR: Final = trended(
+    "projector.failures_by_error",
+    keys=("error_class",),
+    filters=("step", "attempts", "status"),
+    measures=_MEASURES,
+    chosen=_CHOSEN,
+)
+_BY_CALL: Final = trended(
+    FINISHED,
+    keys=("error_class",),
+    filters=("playbook", "step", "attempts", "status", "worker"),
+    measures=_MEASURES,
+    time="finished_at",
+    where="status <> 'COMPLETED'",
+    chosen=_CHOSEN,
+)
+_WHERE: Final = Statement("""
+    select   error_class, step, attempts, status, sum(calls)::bigint as calls
+    from     projector.failures_by_error
+    where    hour >= :since::timestamptz and hour < :until::timestamptz
+    and      error_class = any(:error_class::text[])
+    group by error_class, step, attempts, status
+    order by error_class, calls desc, step, attempts, status
+""")
+_SAMPLED: Final = (*("first_seen_at", "last_seen_at", "execution_id", "step", "attempt", "error"),)
+_SAMPLES: Final = Statement("""
+    select   wanted.error_class, first.finished_at as first_seen_at,
+             last.finished_at as last_seen_at, last.execution_id::text, last.step,
+             last.attempts as attempt, last.error
+    from     unnest(:error_class::text[]) as wanted (error_class)
+    cross join lateral (
+        select   finished_at
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at
+        limit    1
+    ) as first
+    cross join lateral (
+        select   finished_at, execution_id, step, attempts, error
+        from     projector.failed_calls
+        where    failed_calls.error_class = wanted.error_class
+        order by finished_at desc
+        limit    1
+    ) as last
+    order by wanted.error_class
+""")
+_LATEST: Final = Statement("""
+    select   step, playbook, attempts, status, worker_id as worker
+    from     projector.failed_calls
+    where    error_class = :error_class::text
+    and      finished_at >= :since::timestamptz and finished_at < :until::timestamptz
+    order by finished_at desc
+    limit    :limit::integer
+""")
+_NO_CALLS: Final[dict[str, Any]] = {
+    "calls": 0,
+    "calls_before": 0,
+    "in_all": 0,
+    "bins": None,
+    "calls_trend": None,
+}

@@ -1,0 +1,156 @@
+"""One event: its columns, as it was sent, and as canonical."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from normalizer.core.denormalize import denormalize
+from normalizer.envelope import Envelope, to_canonical
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.api_errors import NotFoundError
+from projector.api.parameters import Parameters, parse_id
+from projector.api.queries.run_query import answer_of
+from projector.api.snapshots import Snapshot, Statement
+
+
+class EventParams(Parameters, frozen=True, kw_only=True):
+    """No parameters except those in the path."""
+
+
+class CoercionDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """original: the value that was sent, as JSON text; null if it is in `extra`."""
+
+    rule: str
+    field: str
+    original: str | None
+
+
+class EventDetail(ApiRow, frozen=True, kw_only=True):
+    """canonical and as_sent are JSON texts, because a JSON parser may round ids in a payload.
+
+    as_sent is the record rebuilt from the row; values that were redacted stay redacted.
+    """
+
+    event_id: str
+    execution_id: str
+    event_type: str
+    step: str
+    status: str
+    attempts: int
+    max_attempts: int | None
+    created_at: datetime
+    worker_id: str | None
+    command_id: str | None
+    iteration: int | None
+    node_type: str | None
+    catalog_id: str | None
+    parent_event_id: str | None
+    parent_execution_id: str | None
+    duration: float | None
+    error: str | None
+    evidence: int
+    shape: str
+    normalizer_version: int
+    source_topic: str
+    source_incarnation: int
+    source_partition: int
+    source_offset: str
+    source_index: int
+    trace_id: str | None
+    recorded_at: datetime | None
+    ingested_at: datetime
+    coercions: list[CoercionDetail]
+    headers: list[tuple[str, str | None]]
+    canonical: str
+    as_sent: str
+
+
+ENVELOPE_COLUMNS = """
+    event_id, execution_id, event_type, step, status, attempts, max_attempts, created_at, worker_id,
+    command_id, iteration, node_type, catalog_id, parent_event_id, parent_execution_id, duration,
+    error, context, result, meta, extra, coercions, evidence, shape, normalizer_version,
+    source_topic, source_incarnation, source_partition, source_offset, source_index, headers,
+    trace_id, recorded_at
+"""
+_EVENT = Statement(f"""
+    select {ENVELOPE_COLUMNS}, ingested_at
+    from   projector.execution_timeline
+    where  execution_id = :execution::bigint
+    and    event_id = :event::bigint
+""")  # noqa: S608 - constants of this package
+_JSON = ("context", "result", "meta", "extra", "coercions", "headers")
+_IDS = (
+    "event_id",
+    "execution_id",
+    "catalog_id",
+    "parent_event_id",
+    "parent_execution_id",
+    "source_offset",
+)
+
+
+async def execution_event(
+    snapshot: Snapshot, _params: EventParams, execution_id: str, event_id: str
+) -> ApiAnswer[EventDetail]:
+    """What are the columns, the sent record and the canonical form of one event?"""
+    keyset = {"execution": parse_id(execution_id), "event": parse_id(event_id)}
+    records = await snapshot.records(_EVENT, keyset)
+    if not records:
+        raise NotFoundError("there is no such event in this execution")
+    stored = dict(records[0])
+    ingested_at = stored.pop("ingested_at")
+    envelope = envelope_of(stored)
+    sent = denormalize(envelope)
+    visible = {name: value for name, value in stored.items() if name not in _JSON}
+    for name in _IDS:
+        visible[name] = None if visible[name] is None else str(visible[name])
+    row = EventDetail(
+        **visible,
+        ingested_at=ingested_at,
+        coercions=_coercions(envelope.coercions),
+        headers=[
+            (name, None if value is None else value.decode(errors="replace"))
+            for name, value in sent.headers
+        ],
+        canonical=_indented(to_canonical(envelope)),
+        as_sent=_indented(sent.value or b""),
+    )
+    return answer_of(snapshot, [row])
+
+
+def envelope_of(record: Mapping[str, Any]) -> Envelope:
+    """The canonical event of a record with ENVELOPE_COLUMNS."""
+    stored = dict(record)
+    for name in _JSON:
+        stored[name] = None if stored[name] is None else stored[name].encode()
+    return Envelope(**stored)
+
+
+class _StoredCoercion(msgspec.Struct, frozen=True):
+    rule: str = ""
+    field: str = ""
+    original: Raw = msgspec.field(name="from", default_factory=Raw)
+
+
+_coercions_decoder: msgspec.json.Decoder[list[_StoredCoercion]] = msgspec.json.Decoder(
+    list[_StoredCoercion]
+)
+
+
+def _coercions(stored: bytes | None) -> list[CoercionDetail]:
+    return [
+        CoercionDetail(
+            rule=each.rule,
+            field=each.field,
+            original=bytes(each.original).decode() if each.original else None,
+        )
+        for each in (_coercions_decoder.decode(stored) if stored else [])
+    ]
+
+
+def _indented(json: bytes) -> str:
+    """The JSON with indentation, without a byte order mark, which the coercions mention."""
+    return msgspec.json.format(json.removeprefix(b"\xef\xbb\xbf"), indent=2).decode()

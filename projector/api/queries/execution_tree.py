@@ -1,0 +1,124 @@
+"""The executions that started an execution, and those that it started."""
+
+from datetime import datetime
+from typing import Final
+
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.api_errors import NotFoundError
+from projector.api.parameters import Parameters, parse_id
+from projector.api.queries.run_query import answer_of
+from projector.api.snapshots import Snapshot, Statement
+
+MOST_ABOVE: Final = 20
+MOST_BELOW: Final = 8
+"""Levels of the tree, above and below the execution."""
+MOST_NODES: Final = 500
+
+
+class TreeParams(Parameters, frozen=True, kw_only=True):
+    """No parameters except those in the path."""
+
+
+class TreeNode(ApiRow, frozen=True, kw_only=True):
+    """depth: 0 is the execution itself, -1 its parent, 1 its children. children: how many it has.
+
+    Its parents come first, the furthest on top; then each execution before those that it started.
+    """
+
+    execution_id: str
+    parent_execution_id: str | None
+    depth: int
+    playbook: str
+    status: str
+    first_at: datetime
+    last_at: datetime
+    ended_at: datetime | None
+    duration_s: float | None
+    events: int
+    failed_calls: int
+    children: int
+
+
+class TreeAnswer(ApiAnswer[TreeNode], frozen=True, kw_only=True):
+    """At most 500 executions, 20 levels above and 8 below; truncated: there are more."""
+
+    truncated: bool
+
+
+async def execution_tree(snapshot: Snapshot, _params: TreeParams, execution_id: str) -> TreeAnswer:
+    """Which executions started this one, and which did it start?"""
+    nodes = await snapshot.rows(
+        _TREE,
+        {
+            "id": parse_id(execution_id),
+            "above": MOST_ABOVE,
+            "below": MOST_BELOW,
+            "limit": MOST_NODES + 1,
+        },
+        TreeNode,
+    )
+    if not nodes:
+        raise NotFoundError("there is no such execution")
+    below = [node for node in nodes if node.depth == MOST_BELOW]
+    plain = answer_of(snapshot, nodes[:MOST_NODES])
+    return TreeAnswer(
+        rows=plain.rows,
+        as_of=plain.as_of,
+        behind_s=plain.behind_s,
+        read_at=plain.read_at,
+        truncated=len(nodes) > MOST_NODES or any(node.children for node in below),
+    )
+
+
+# An execution that is among its own parents ends the walk: its path holds it already.
+_TREE: Final = Statement("""
+    with recursive above (execution_id, parent_execution_id, depth, path) as (
+        select execution_id, parent_execution_id, 0, array[execution_id]
+        from   projector.executions
+        where  execution_id = :id::bigint
+        union all
+        select parent.execution_id, parent.parent_execution_id, above.depth - 1,
+               above.path || parent.execution_id
+        from   above
+        join   projector.executions as parent
+               on  parent.execution_id = above.parent_execution_id
+        where  above.depth > -(:above::integer)
+        and    parent.execution_id <> all (above.path)
+    ),
+    below (execution_id, depth, path) as (
+        select :id, 0, array[]::text[]
+        union all
+        select child.execution_id, below.depth + 1,
+               below.path || (extract(epoch from child.first_at)::text || ' ' || child.execution_id)
+        from   below
+        join   projector.executions as child on child.parent_execution_id = below.execution_id
+        where  below.depth < :below::integer
+        and    child.execution_id not in (select execution_id from above)
+    ),
+    node as (
+        (
+            select   execution_id, depth, array[]::text[] as path
+            from     above
+        )
+        union all
+        (
+            select   execution_id, depth, path
+            from     below
+            where    depth > 0
+            limit    :limit::integer
+        )
+    )
+    select   one.execution_id::text, one.parent_execution_id::text, node.depth, one.playbook,
+             one.status, one.first_at, one.last_at, one.ended_at, one.duration_s, one.events,
+             one.failed_calls,
+             (
+                 select count(*)::integer
+                 from   projector.executions as child
+                 where  child.parent_execution_id = one.execution_id
+             ) as children
+    from     node
+    join     projector.executions as one using (execution_id)
+    order by node.depth >= 0, case when node.depth < 0 then node.depth end, node.path,
+             one.execution_id
+    limit    :limit
+""")

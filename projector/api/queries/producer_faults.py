@@ -1,0 +1,100 @@
+"""What producers leave out, or send beyond what is documented."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from projector.api.answers import ApiAnswer, ApiRow, GroupedAnswer
+from projector.api.parameters import (
+    By,
+    GroupedParams,
+    HourOrDay,
+    Shapes,
+    Texts,
+    WindowParams,
+)
+from projector.api.queries.grouping import grouped, total
+from projector.api.queries.run_query import run_grouped, run_query
+from projector.api.snapshots import Snapshot, Statement
+
+
+class WithoutCommandParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters."""
+
+    by: Annotated[tuple[Literal["at", "step", "event_type", "status"], ...], By] = (
+        "step",
+        "event_type",
+    )
+    every: HourOrDay = "hour"
+    step: Texts | None = None
+    event_type: Texts | None = None
+    status: Texts | None = None
+
+
+class WithoutCommand(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """events: of calls, but without a command_id."""
+
+    at: datetime | None = None
+    step: str | None = None
+    event_type: str | None = None
+    status: str | None = None
+    events: int
+
+
+_WITHOUT_COMMAND = grouped(
+    "projector.calls_without_command",
+    keys=("step", "event_type", "status"),
+    measures=(total("events"),),
+)
+
+
+async def calls_without_command(
+    snapshot: Snapshot, params: WithoutCommandParams
+) -> GroupedAnswer[WithoutCommand]:
+    """How many events of calls name no command, and so belong to no call?"""
+    return await run_grouped(snapshot, _WITHOUT_COMMAND, params, WithoutCommand)
+
+
+class DriftParams(WindowParams, frozen=True, kw_only=True):
+    """Parameters. The window is of found_at."""
+
+    shape: Shapes | None = None
+    kind: (
+        Annotated[
+            tuple[Literal["unknown_key", "changed_type"], ...],
+            Meta(min_length=1, max_length=2, description="Any of these."),
+        ]
+        | None
+    ) = None
+
+
+class DriftRow(ApiRow, frozen=True, kw_only=True):
+    """A top-level key that is not documented, or not with this type; example: redacted."""
+
+    shape: str
+    field: str
+    type: str
+    kind: str
+    coordinates: str
+    example: str
+    found_at: datetime
+
+
+_DRIFT = Statement("""
+    select   shape, field, type, kind,
+             topic || ':' || partition || ':' || source_offset as coordinates, example, found_at
+    from     projector.drift
+    where    found_at >= :since::timestamptz and found_at < :until::timestamptz
+    and      (:shape::text[] is null or shape = any(:shape))
+    and      (:kind::text[] is null or kind = any(:kind))
+    order by found_at desc, shape, field, type
+    limit    500
+""")
+
+
+async def drift(snapshot: Snapshot, params: DriftParams) -> ApiAnswer[DriftRow]:
+    """What do producers send that is not documented, or with another type than documented?"""
+    since, until = params.bounds(snapshot.read_at)
+    filters = {"shape": params.shape, "kind": params.kind}
+    return await run_query(snapshot, _DRIFT, {"since": since, "until": until, **filters}, DriftRow)

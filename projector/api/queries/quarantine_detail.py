@@ -1,0 +1,116 @@
+"""One refused record: coordinates, sample, rule, tries to redrive it, and commands to type."""
+
+import shlex
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from normalizer.errors import Reason
+from projector.api.answers import ApiAnswer
+from projector.api.api_errors import NotFoundError
+from projector.api.parameters import Parameters, parse_id
+from projector.api.queries.quarantine_lists import RECORD_COLUMNS, QuarantinedRecord
+from projector.api.queries.run_query import answer_of
+from projector.api.snapshots import Snapshot, Statement
+
+RULES: Final[dict[Reason, str]] = {
+    "too_large": "exceeds a limit of size",
+    "unsupported_framing": "has the frame of a schema registry around something else than JSON",
+    "invalid_utf8": "is not UTF-8",
+    "invalid_json": "is no JSON value, or holds a number beyond the limits",
+    "too_deep": "nests too deep",
+    "not_an_event": "is no object, or has no event type",
+    "missing_execution_id": "names no execution",
+    "invalid_id": "has an execution_id or event_id that cannot be one",
+    "missing_time": "has no time, nor has the log",
+    "rejected_by_database": "was refused by PostgreSQL for a reason that lies in the row",
+    "skipped": "was skipped by an operator",
+}
+"""What a record does to be refused for a reason. Source: docs/spec/wire-shapes.md#l2."""
+
+
+class QuarantineRecordParams(Parameters, frozen=True, kw_only=True):
+    """No parameters except those in the path."""
+
+
+class RedriveTry(msgspec.Struct, frozen=True, kw_only=True):
+    """outcome: redriven, refused again, or gone (its bytes were deleted by retention)."""
+
+    tried_at: datetime
+    tried_by: str
+    outcome: str
+    detail: str
+    normalizer_version: int
+    job_id: str
+    run: int
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A command for a shell. Nothing of the API runs it."""
+
+    purpose: str
+    command: str
+
+
+class QuarantinedRecordDetail(QuarantinedRecord, frozen=True, kw_only=True):
+    """A refused record with what an operator needs to act on it.
+
+    rule: what the record does to be refused for its reason. tries: to redrive it, newest first; a
+    dry run writes nothing and is not among them.
+    """
+
+    coordinates: str
+    rule: str
+    tries: list[RedriveTry]
+    commands: list[Command]
+
+
+async def quarantine_record(
+    snapshot: Snapshot, _params: QuarantineRecordParams, quarantine_id: str
+) -> ApiAnswer[QuarantinedRecordDetail]:
+    """Why was this record refused, which tries to redrive it failed, and what can be typed?"""
+    key = {"id": parse_id(quarantine_id)}
+    records = await snapshot.records(_RECORD, key)
+    if not records:
+        raise NotFoundError("there is no such quarantined record")
+    (record,) = records
+    coordinates = f"{record['topic']}:{record['partition']}:{record['source_offset']}"
+    row = QuarantinedRecordDetail(
+        **record,
+        coordinates=coordinates,
+        rule=f"the record {RULES[record['reason']]}",
+        tries=await snapshot.rows(_TRIES, key, RedriveTry),
+        commands=_commands(record, coordinates),
+    )
+    return answer_of(snapshot, [row])
+
+
+def _commands(record: Any, coordinates: str) -> list[Command]:
+    entry = record["quarantine_id"]
+    redrive = f"normalizer quarantine redrive --id {entry}"
+    commands = {
+        "show the whole record, redacted": f"normalizer quarantine show {entry}",
+        "explain what became of it": f"normalizer explain {shlex.quote(coordinates)}",
+        "try the rules of today, write nothing": f"{redrive} --dry-run",
+        "redrive it": redrive,
+        "list all of this reason": f"normalizer quarantine list --reason {record['reason']}",
+        "try all of this reason, write nothing": (
+            f"normalizer quarantine redrive --reason {record['reason']} --dry-run"
+        ),
+    }
+    return [Command(purpose=purpose, command=text) for purpose, text in commands.items()]
+
+
+_RECORD: Final = Statement(f"""
+    select {RECORD_COLUMNS}
+    from   projector.quarantine_records
+    where  quarantine_id = :id::bigint
+""")  # noqa: S608 - constants of this package
+_TRIES: Final = Statement("""
+    select   tried_at, tried_by, outcome, detail, normalizer_version, job_id, run
+    from     projector.redrive_attempts
+    where    quarantine_id = :id::bigint
+    order by tried_at desc
+    limit    50
+""")

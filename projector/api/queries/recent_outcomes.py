@@ -1,0 +1,96 @@
+"""How calls and executions ended lately, for metrics: a few sums, whatever the traffic."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from projector.api.snapshots import Snapshot, Statement
+
+CALLS_HOURS: Final = 2
+"""Calls that ended in the running hour and in the one before it."""
+
+
+class CallSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Calls of one step that ended lately, first attempts or retries."""
+
+    step: str
+    first: bool
+    succeeded: int
+    failed: int
+
+
+class RecentOutcomes(msgspec.Struct, frozen=True, kw_only=True):
+    """calls: by step; stuck: executions that began, by how long they are silent."""
+
+    calls: list[CallSums]
+    stuck: dict[str, int]
+
+    def first_attempt_success(self) -> float | None:
+        """The share of first attempts that succeeded; None without one."""
+        succeeded = sum(row.succeeded for row in self.calls if row.first)
+        failed = sum(row.failed for row in self.calls if row.first)
+        return succeeded / (succeeded + failed) if succeeded + failed else None
+
+    def busiest_steps(self, most: int) -> list[str]:
+        """The steps with most calls."""
+        calls: Counter[str] = Counter()
+        for row in self.calls:
+            calls[row.step] += row.succeeded + row.failed
+        return [step for step, _ in calls.most_common(most)]
+
+
+async def recent_outcomes(snapshot: Snapshot) -> RecentOutcomes:
+    """How did calls end lately, and how many executions are stuck?"""
+    calls = await snapshot.rows(_CALLS, {"hours": CALLS_HOURS - 1}, CallSums)
+    stuck = await snapshot.records(_STUCK, {})
+    return RecentOutcomes(
+        calls=calls, stuck={row["silent_for"]: row["executions"] for row in stuck}
+    )
+
+
+async def success_of_last_week(snapshot: Snapshot) -> float | None:
+    """The share of first attempts that succeeded in the seven days before the recent hours.
+
+    None if the counters do not reach back that far, or if no call ended.
+    """
+    (row,) = await snapshot.records(_WEEK, {"hours": CALLS_HOURS - 1})
+    since: datetime | None = row["oldest"]
+    if since is None or since > row["since"] or not row["calls"]:
+        return None
+    return float(row["succeeded"] / row["calls"])
+
+
+_CALLS: Final = Statement("""
+    select   step, attempts = 0 as first, sum(succeeded)::bigint as succeeded,
+             sum(failed)::bigint as failed
+    from     projector.call_outcomes_by_attempt
+    where    hour >= projector.hour_of(now()) - make_interval(hours => :hours::integer)
+    and      hour <= now()
+    group by step, attempts = 0
+    having   sum(calls) > 0
+    order by step, first
+""")
+_STUCK: Final = Statement("""
+    select   silent_for, count(*)::integer as executions
+    from     projector.stuck_executions
+    where    begun
+    group by silent_for
+    order by silent_for
+""")
+_WEEK: Final = Statement("""
+    with span as (
+        select until - interval '7 days' as since, until
+        from   (
+                   select projector.hour_of(now()) - make_interval(hours => :hours::integer)
+               ) as recent (until)
+    )
+    select span.since,
+           (select min(hour) from projector.call_outcomes_by_attempt) as oldest,
+           sum(counted.calls)::bigint as calls, sum(counted.succeeded)::bigint as succeeded
+    from   span
+    left join projector.call_outcomes_by_attempt as counted
+           on  counted.hour >= span.since and counted.hour < span.until and counted.attempts = 0
+    group by span.since
+""")

@@ -1,0 +1,240 @@
+"""Finds what a pasted text names: an id, the coordinates of a record, a name, or an error."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.parameters import WindowParams, floor, int64
+from projector.api.queries.run_query import answer_of
+from projector.api.snapshots import Snapshot, Statement
+
+HITS_OF_A_KIND: Final = 10
+
+_TRACE: Final = re.compile("(?:00-)?([0-9a-fA-F]{32})(?:-[0-9a-fA-F]{16}-[0-9a-fA-F]{2})?")
+"""A trace id, or a whole traceparent."""
+_COORDINATES: Final = re.compile("(.{1,249}):([0-9]{1,9}):([0-9]{1,18})")
+
+Kind = Literal[
+    "execution",
+    "event",
+    "command",
+    "trace",
+    "quarantine",
+    "gap",
+    "playbook",
+    "step",
+    "worker",
+    "error",
+]
+
+
+class SearchParams(WindowParams, frozen=True, kw_only=True):
+    """Names and error texts are searched within the window, ids in everything that is stored."""
+
+    q: Annotated[
+        str,
+        Meta(
+            max_length=400,
+            pattern=r"^[^\x00]*$",
+            description="An id of an execution, event, command or trace; TOPIC:PARTITION:OFFSET; "
+            "or a part of the name of a playbook, step or worker, or of an error text.",
+        ),
+    ] = ""
+
+
+class SearchHit(ApiRow, frozen=True, kw_only=True):
+    """params: the values that select it, by the name of the parameter or of the part of a path."""
+
+    kind: Kind
+    label: str
+    detail: str
+    exact: bool
+    params: dict[str, str]
+
+
+async def search(snapshot: Snapshot, params: SearchParams) -> ApiAnswer[SearchHit]:
+    """What does this text name? Exact hits first, then names that begin with it or contain it."""
+    text = params.q.strip()
+    hits: list[SearchHit] = []
+    if text:
+        number = int64(text)
+        if number is not None:
+            hits += await _hits(snapshot, _BY_NUMBER, {"id": number})
+        coordinates = _COORDINATES.fullmatch(text)
+        if coordinates is not None:
+            topic, partition, offset = coordinates.groups()
+            place = {"topic": topic, "partition": int(partition), "offset": int(offset)}
+            hits += await _hits(snapshot, _BY_COORDINATES, place)
+        trace = _TRACE.fullmatch(text)
+        if trace is not None:
+            hits += await _hits(snapshot, _BY_TRACE, {"trace": trace[1].lower()})
+        execution = int64(text.partition(":")[0])
+        if execution is not None and ":" in text:
+            hits += await _hits(snapshot, _BY_COMMAND, {"execution": execution, "command": text})
+        if not hits:
+            hits += await _hits(snapshot, _NAMES, _names_values(text, params, snapshot.read_at))
+    return answer_of(snapshot, hits)
+
+
+async def _hits(
+    snapshot: Snapshot, statement: Statement, values: Mapping[str, Any]
+) -> list[SearchHit]:
+    return [
+        msgspec.convert(
+            dict(record) | {"params": dict(zip(record["names"], record["texts"], strict=True))},
+            SearchHit,
+        )
+        for record in await snapshot.records(statement, values)
+    ]
+
+
+def _names_values(text: str, params: SearchParams, now: datetime) -> dict[str, Any]:
+    since, until = params.bounds(now)
+    return {
+        "text": text.lower(),
+        "since": floor(since, "hour"),
+        "until": until,
+        "limit": HITS_OF_A_KIND,
+    }
+
+
+_BY_NUMBER: Final = Statement("""
+    select   'execution' as kind, execution_id::text as label,
+             concat_ws(', ', nullif(playbook, ''), status) as detail, true as exact,
+             array['execution'] as names, array[execution_id::text] as texts
+    from     projector.executions
+    where    execution_id = :id::bigint
+    union all
+    select   'event', event_id::text, concat_ws(', ', event_type, nullif(step, ''), status), true,
+             array['execution', 'event'], array[execution_id::text, event_id::text]
+    from     projector.locate_event(:id)
+    union all
+    select   'command', command.command_id, concat_ws(', ', command.step, command.status), true,
+             array['execution', 'command'],
+             array[command.execution_id::text, command.command_id]
+    from     projector.locate_event(:id) as issued
+    cross join lateral (
+        select   execution_id, command_id, step, status
+        from     projector.calls
+        where    execution_id = issued.execution_id and command_id = :id::text
+        order by attempts desc
+        limit    1
+    ) as command
+""")
+
+_BY_COORDINATES: Final = Statement("""
+    select   'event' as kind, event_id::text as label,
+             concat_ws(
+                 ', ', event_type, nullif(step, ''), status,
+                 case when merged then 'merged into the row of another record' end
+             ) as detail,
+             true as exact, array['execution', 'event'] as names,
+             array[execution_id::text, event_id::text] as texts
+    from     (
+                 select   *
+                 from     projector.locate_record(
+                              :topic::text, :partition::integer, :offset::bigint
+                          )
+                 order by source_index, event_id
+                 limit    50
+             ) as found
+    union all
+    (
+        select   'quarantine', quarantine_id::text, concat_ws(', ', reason, nullif(detail, '')),
+                 true, array['quarantine'], array[quarantine_id::text]
+        from     projector.quarantine_records
+        where    topic = :topic and partition = :partition and source_offset = :offset
+        order by incarnation desc, source_index
+        limit    50
+    )
+    union all
+    (
+        select   'gap', concat_ws(':', topic, partition, first_offset), reason, true,
+                 array['topic'], array[topic]
+        from     projector.gaps
+        where    topic = :topic and partition = :partition
+        and      first_offset <= :offset and next_offset > :offset
+        order by incarnation desc, found_at desc
+        limit    5
+    )
+""")
+
+# A command_id begins with its execution. One that does not is the id of the event that issued it,
+# and found by that.
+_BY_COMMAND: Final = Statement("""
+    select   'command' as kind, command_id as label, concat_ws(', ', step, status) as detail,
+             true as exact, array['execution', 'command'] as names,
+             array[execution_id::text, command_id] as texts
+    from     projector.calls
+    where    execution_id = :execution::bigint and command_id = :command::text
+    order by attempts desc
+    limit    1
+""")
+
+_BY_TRACE: Final = Statement("""
+    select   'trace' as kind, :trace::text as label,
+             concat_ws(
+                 ', ', found.execution_id, nullif(execution.playbook, ''), execution.status,
+                 found.events || ' events'
+             ) as detail,
+             true as exact, array['execution', 'trace'] as names,
+             array[found.execution_id::text, :trace] as texts
+    from     (
+                 select   execution_id, count(*) as events, min(created_at) as first_at
+                 from     projector.locate_trace(:trace)
+                 group by execution_id
+                 order by first_at desc
+                 limit    10
+             ) as found
+    join     projector.executions as execution using (execution_id)
+    order by found.first_at desc, found.execution_id
+""")
+
+# Names and error classes as roll-ups have them: their number is bounded, that of events is not.
+_NAMES: Final = Statement("""
+    with named as (
+        select   'playbook' as kind, 'playbook' as parameter, playbook as name,
+                 sum(executions) as times, 'executions' as what
+        from     projector.execution_outcomes
+        where    hour >= :since::timestamptz and hour < :until::timestamptz
+        group by playbook
+        union all
+        select   'step', 'step', step, sum(calls), 'calls'
+        from     projector.call_outcomes_by_attempt
+        where    hour >= :since and hour < :until
+        group by step
+        union all
+        select   'worker', 'worker', worker_id, sum(calls), 'calls'
+        from     projector.worker_failures
+        where    hour >= :since and hour < :until
+        group by worker_id
+        union all
+        select   'error', 'error_class', error_class, sum(calls), 'failed calls'
+        from     projector.failures_by_error
+        where    hour >= :since and hour < :until
+        group by error_class
+    ),
+    found as (
+        select kind, parameter, name, times, what, lower(name) = :text::text as exact,
+               starts_with(lower(name), :text) as begins,
+               row_number() over (
+                   partition by kind
+                   order by lower(name) = :text desc, starts_with(lower(name), :text) desc,
+                            times desc, name
+               ) as rank
+        from   named
+        where  times <> 0
+        and    strpos(lower(name), :text) > 0
+    )
+    select   kind, name as label,
+             concat_ws(' ', to_char(times, 'FM999,999,999,999'), what) as detail, exact,
+             array[parameter] as names, array[name] as texts
+    from     found
+    where    rank <= :limit::integer
+    order by exact desc, begins desc, times desc, kind, name
+""")

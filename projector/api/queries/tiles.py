@@ -1,0 +1,180 @@
+"""The figures at the top of the dashboard, with trend, change and threshold."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from projector.api.answers import ApiRow
+from projector.api.parameters import GroupedParams, Texts
+from projector.api.queries.grouping import FINISHED, Grains
+from projector.api.queries.outcome_counts import ONE_BY_ONE
+from projector.api.queries.trends import TrendAnswer, TrendWindow, trended, window_of
+from projector.api.snapshots import Snapshot, Statement
+from projector.api.thresholds import DEFAULT, Level, Thresholds, Tile, level_of
+
+
+class TilesParams(GroupedParams, frozen=True, kw_only=True):
+    """Parameters. A step is of no figure about executions, and neither is of refused."""
+
+    playbook: Texts | None = None
+    step: Texts | None = None
+
+
+class TileRow(ApiRow, frozen=True, kw_only=True):
+    """One figure.
+
+    value: numerator / denominator, null if that is 0; for stuck (now) and refused a number.
+    before: the value of the window before; change: value - before. trend: a value for each
+    interval, null without a call in it. level: ok, warn or critical, by the thresholds.
+    """
+
+    tile: Tile
+    value: float | None
+    numerator: int
+    denominator: int | None
+    before: float | None
+    change: float | None
+    trend: list[float | None]
+    warn: float
+    critical: float
+    level: Level | None
+
+
+async def tiles(
+    snapshot: Snapshot, params: TilesParams, *, thresholds: Thresholds = DEFAULT
+) -> TrendAnswer[TileRow]:
+    """How are things: completed, first attempts, error rate, retries, stuck and refused?"""
+    window = window_of(params, snapshot.read_at, finest="minute")
+    calls = await _sums(snapshot, _CALLS, params, window)
+    ended = await _sums(snapshot, _ENDED, params, window)
+    refused = await _sums(snapshot, _REFUSED, params, window)
+    (stuck,) = await snapshot.records(_STUCK, {"playbook": params.playbook})
+    figures = (
+        _ratio("executions_completed", ended, window, "completed", "ended"),
+        _ratio("first_attempt_success", calls, window, "first_succeeded", "first"),
+        _ratio("error_rate", calls, window, "failed", "calls"),
+        _ratio("retry_ratio", calls, window, "retries", "first"),
+        _number("stuck", stuck["executions"]),
+        _number("refused", refused["refused"], refused, window),
+    )
+    return TrendAnswer[TileRow](
+        rows=[_row(figure, thresholds) for figure in figures],
+        calls=calls["calls"],
+        truncated=False,
+        as_of=snapshot.as_of,
+        behind_s=snapshot.behind_s,
+        read_at=snapshot.read_at,
+        **window.fields(),
+    )
+
+
+class _Figure(msgspec.Struct, frozen=True, kw_only=True):
+    tile: Tile
+    value: float | None
+    numerator: int
+    denominator: int | None
+    before: float | None
+    trend: list[float | None]
+
+
+def _ratio(
+    tile: Tile, sums: Mapping[str, Any], window: TrendWindow, part: str, whole: str
+) -> _Figure:
+    parts, wholes = window.trend(sums, part), window.trend(sums, whole)
+    return _Figure(
+        tile=tile,
+        value=_share(sums[part], sums[whole]),
+        numerator=sums[part],
+        denominator=sums[whole],
+        before=_share(sums[f"{part}_before"], sums[f"{whole}_before"]),
+        trend=[_share(*pair) for pair in zip(parts, wholes, strict=True)],
+    )
+
+
+def _number(
+    tile: Tile,
+    number: int,
+    sums: Mapping[str, Any] | None = None,
+    window: TrendWindow | None = None,
+) -> _Figure:
+    """A count: of the window, or of now if there are no sums."""
+    return _Figure(
+        tile=tile,
+        value=float(number),
+        numerator=number,
+        denominator=None,
+        before=None if sums is None else float(sums[f"{tile}_before"]),
+        trend=[] if sums is None or window is None else [*map(float, window.trend(sums, tile))],
+    )
+
+
+def _row(figure: _Figure, thresholds: Thresholds) -> TileRow:
+    missing = figure.value is None or figure.before is None
+    return TileRow(
+        **msgspec.structs.asdict(figure),
+        change=None if missing else (figure.value or 0.0) - (figure.before or 0.0),
+        warn=thresholds[figure.tile].warn,
+        critical=thresholds[figure.tile].critical,
+        level=level_of(figure.tile, figure.value, thresholds),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+async def _sums(
+    snapshot: Snapshot, statements: Grains, params: TilesParams, window: TrendWindow
+) -> Any:
+    statement = statements.minutes if window.every == "minute" else statements.hours
+    (record,) = await snapshot.records(statement, msgspec.structs.asdict(params) | window.values())
+    return record
+
+
+def _both(hours: str, minutes: str, time: str, *filters: str, **measures: str) -> Grains:
+    return Grains(
+        hours=trended(hours, keys=(), filters=filters, measures=measures),
+        minutes=trended(minutes, keys=(), filters=filters, measures=measures, time=time),
+        slow_minutes=True,
+    )
+
+
+_CALLS: Final = _both(
+    "projector.call_outcomes_by_attempt",
+    FINISHED,
+    "finished_at",
+    "playbook",
+    "step",
+    calls="calls",
+    failed="failed",
+    first="case when attempts = 0 then calls else 0 end",
+    first_succeeded="case when attempts = 0 then succeeded else 0 end",
+    retries="case when attempts > 0 then calls else 0 end",
+)
+_ENDED: Final = _both(
+    "projector.execution_outcomes",
+    ONE_BY_ONE,
+    "moment",
+    "playbook",
+    ended="case when outcome <> 'BEGUN' then executions else 0 end",
+    completed="case when outcome = 'COMPLETED' then executions else 0 end",
+)
+_REFUSED: Final = _both(
+    "projector.quarantine_by_reason",
+    """
+    (
+        select quarantined_at, 1 as refused
+        from   projector.quarantine_records
+        where  quarantined_at >= :since::timestamptz and quarantined_at < :until::timestamptz
+    ) as refusals
+    """,
+    "quarantined_at",
+    refused="refused",
+)
+_STUCK: Final = Statement("""
+    select count(*)::integer as executions
+    from   projector.stuck_executions
+    where  begun
+    and    (:playbook::text[] is null or playbook = any(:playbook))
+""")

@@ -1,0 +1,161 @@
+"""Sums of a window with those of the window before it, and with a trend of equal intervals."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+from projector.api.answers import ApiRow, GroupedAnswer
+from projector.api.parameters import SECONDS, Grain, GroupedParams
+from projector.api.queries.grouping import column_of, conditions
+from projector.api.snapshots import Statement
+
+MOST_INTERVALS: Final = 31
+_WIDTHS_S: Final = (60, 300, 900, 3_600, 21_600, 86_400, 604_800, 31 * 86_400, 366 * 86_400)
+
+R = TypeVar("R", bound=ApiRow)
+
+
+class TrendAnswer(GroupedAnswer[R], Generic[R], frozen=True, kw_only=True):
+    """Groups, each with a trend: one value for each of trend_intervals intervals.
+
+    The first interval begins at trend_from, and each is trend_every_s seconds long. calls: of all
+    groups. unfinished: the last interval is not over yet, so its sums will grow. Values `_before`
+    are of the window of the same length that ends at `since`.
+    """
+
+    trend_from: datetime
+    trend_every_s: int
+    trend_intervals: int
+    unfinished: bool
+    calls: int
+
+
+class TrendWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A window, rounded outwards to whole hours (or minutes), and its intervals."""
+
+    every: Grain
+    since: datetime
+    until: datetime
+    interval_s: int
+    intervals: int
+    unfinished: bool
+
+    @property
+    def before(self) -> datetime:
+        """Begin of the window before it."""
+        return self.since - (self.until - self.since)
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of a statement of `trended`, without those of its filters."""
+        return {
+            "since": self.before,
+            "trend_from": self.since,
+            "until": self.until,
+            "interval_s": self.interval_s,
+        }
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of an answer that describe the window."""
+        return {
+            "since": self.since,
+            "until": self.until,
+            "every": self.every,
+            "trend_from": self.since,
+            "trend_every_s": self.interval_s,
+            "trend_intervals": self.intervals,
+            "unfinished": self.unfinished,
+        }
+
+    def trend(self, record: Mapping[str, Any], measure: str) -> list[int]:
+        """The sum of each interval, 0 where there is none."""
+        trend = [0] * self.intervals
+        for number, added in zip(
+            record["bins"] or (), record[f"{measure}_trend"] or (), strict=True
+        ):
+            trend[number] = added or 0
+        return trend
+
+
+def window_of(params: GroupedParams, now: datetime, *, finest: Grain = "hour") -> TrendWindow:
+    """The window of a request; by minutes if it is short and `finest` allows it."""
+    finest = "minute" if finest == "minute" and params.needs_minutes(now) else "hour"
+    every, since, until = params.buckets(now, finest)
+    length_s = max(int((until - since).total_seconds()), 0)
+    widths = (width for width in _WIDTHS_S if width >= SECONDS[every])
+    interval_s = next(
+        (width for width in widths if length_s <= width * MOST_INTERVALS), _WIDTHS_S[-1]
+    )
+    return TrendWindow(
+        every=every,
+        since=since,
+        until=until,
+        interval_s=interval_s,
+        intervals=-(-length_s // interval_s),
+        unfinished=since < now < until,
+    )
+
+
+def trended(
+    source: str,
+    *,
+    keys: Sequence[str],
+    filters: Sequence[str],
+    measures: Mapping[str, str],
+    time: str = "hour",
+    where: str = "true",
+    chosen: str = "true",
+) -> Statement:
+    """A statement that sums measures over the window, the window before it, and each interval.
+
+    A measure `calls` gives the columns calls, calls_before and calls_trend; `bins` are the numbers
+    of the intervals of the trend. in_all is the sum of the first measure over all groups, groups is
+    the number of those that `chosen` keeps; they are in every row. The greatest come first. Without
+    keys there is exactly one row.
+    """
+    first = next(iter(measures))
+    named = [column_of(key) for key in keys]
+    listed = "".join(f"{name}, " for name in named)
+    return Statement(
+        f"""
+        with counted as (
+            select   {listed}
+                     case
+                         when {time} >= :trend_from::timestamptz
+                         then floor(
+                                  extract(epoch from {time} - :trend_from) / :interval_s::integer
+                              )
+                         else -1
+                     end::integer as bin,
+                     {", ".join(f"sum({sql})::bigint as {name}" for name, sql in measures.items())}
+            from     {source}
+            where    {conditions(filters, time)}
+            and      {where}
+            group by {listed}bin
+        ),
+        summed as (
+            select   {listed}
+                     {_sums(measures)},
+                     array_agg(bin) filter (where bin >= 0) as bins,
+                     coalesce(sum(sum({first}) filter (where bin >= 0)) over (), 0)::bigint
+                         as in_all
+            from     counted
+            {f"group by {', '.join(named)}" if named else ""}
+        )
+        select   *, count(*) over () as groups
+        from     summed
+        where    {chosen}
+        order by {", ".join([f"{first} desc", *named])}
+        limit    :limit::integer
+        """  # noqa: S608 - constants of this package
+    )
+
+
+def _sums(measures: Mapping[str, str]) -> str:
+    return ",\n                     ".join(
+        f"coalesce(sum({name}) filter (where bin >= 0), 0)::bigint as {name}, "
+        f"coalesce(sum({name}) filter (where bin < 0), 0)::bigint as {name}_before, "
+        f"array_agg({name}) filter (where bin >= 0) as {name}_trend"
+        for name in measures
+    )

@@ -1,0 +1,76 @@
+"""The values from which a figure is worth a warning, as settings."""
+
+import re
+from collections.abc import Iterable
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from normalizer.errors import ConfigurationError
+
+Tile = Literal[
+    "executions_completed",
+    "first_attempt_success",
+    "error_rate",
+    "retry_ratio",
+    "stuck",
+    "refused",
+]
+TILES: Final[tuple[Tile, ...]] = get_args(Tile)
+LOWER_IS_WORSE: Final = frozenset({"executions_completed", "first_attempt_success"})
+
+Level = Literal["ok", "warn", "critical"]
+
+_FORM: Final = re.compile(r"([a-z_]+)=([0-9]+(?:\.[0-9]+)?),([0-9]+(?:\.[0-9]+)?)")
+
+
+class Threshold(msgspec.Struct, frozen=True):
+    """A figure at `warn` or beyond is worth a look, at `critical` or beyond it is an alert."""
+
+    warn: float
+    critical: float
+
+
+Thresholds = dict[Tile, Threshold]
+
+DEFAULT: Final[Thresholds] = {
+    "executions_completed": Threshold(0.95, 0.8),
+    "first_attempt_success": Threshold(0.9, 0.75),
+    "error_rate": Threshold(0.1, 0.25),
+    "retry_ratio": Threshold(0.2, 0.5),
+    "stuck": Threshold(1, 20),
+    "refused": Threshold(1, 100),
+}
+
+
+def thresholds_of(texts: Iterable[str]) -> Thresholds:
+    """The defaults, changed by settings such as `error_rate=0.1,0.25` (warn, critical).
+
+    Raises ConfigurationError.
+    """
+    thresholds = dict(DEFAULT)
+    for text in texts:
+        match = _FORM.fullmatch(text)
+        if match is None or match[1] not in TILES:
+            raise ConfigurationError(
+                f"threshold {text!r}: expected NAME=WARN,CRITICAL, as error_rate=0.1,0.25; "
+                f"names: {', '.join(TILES)}"
+            )
+        warn, critical = float(match[2]), float(match[3])
+        tile = next(one for one in TILES if one == match[1])
+        if warn == critical or (critical < warn) != (tile in LOWER_IS_WORSE):
+            worse = "below" if tile in LOWER_IS_WORSE else "above"
+            raise ConfigurationError(f"threshold {text!r}: critical must be {worse} warn")
+        thresholds[tile] = Threshold(warn, critical)
+    return thresholds
+
+
+def level_of(tile: Tile, value: float | None, thresholds: Thresholds) -> Level | None:
+    """How bad a value is; None without a value."""
+    if value is None:
+        return None
+    limits = thresholds[tile]
+    sign = -1 if tile in LOWER_IS_WORSE else 1
+    if sign * value >= sign * limits.critical:
+        return "critical"
+    return "warn" if sign * value >= sign * limits.warn else "ok"

@@ -1,0 +1,18 @@
+"""The settings that the page may show."""
+
+import msgspec
+
+from projector.api.thresholds import DEFAULT, Thresholds
+
+
+class VisibleSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """thresholds: of the tiles. grafana: the address of a Grafana with our dashboards, or null.
+
+    topics, brokers: what the normalizer is to read, for a page without a record; the projector
+    connects to none of them.
+    """
+
+    thresholds: Thresholds = msgspec.field(default_factory=lambda: dict(DEFAULT))
+    grafana: str | None = None
+    topics: tuple[str, ...] = ()
+    brokers: tuple[str, ...] = ()

@@ -1,0 +1,288 @@
+"""The screens behind the dashboard, the wall, search, and windows by hand."""
+
+import re
+from typing import Final
+
+from playwright.async_api import Browser, Page, Response
+
+from projector.api.endpoints import ENDPOINTS
+from tests.integration.page.browsing import cells, fully_drawn, looking
+from tests.integration.page.platform import Platform
+
+WALL: Final = (1920, 1080)
+ELSEWHERE: Final = {
+    *("calls", "executions", "search", "error-group", "quarantine-records"),
+    # The matrix and the error groups answer them in more detail.
+    *("call-outcomes-by-attempt", "failures-by-error", "attempts-by-status"),
+}
+"""Endpoints of a list, a search or one object, and those that another one contains."""
+
+
+async def test_from_the_wall_to_a_failing_event_as_it_was_sent_in_three_clicks(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?view=wall", size=WALL) as page:
+        await fully_drawn(page)
+        figures = await page.evaluate(
+            """() => [...document.querySelectorAll(".big b")]
+                .map((one) => parseFloat(getComputedStyle(one).fontSize))"""
+        )
+        assert len(figures) == 6
+        assert min(figures) >= 64
+        assert await page.evaluate("document.documentElement.scrollHeight") <= WALL[1]
+        assert await page.evaluate("document.documentElement.scrollWidth") <= WALL[0]
+
+        await page.click("#first-attempt a.big")
+        call = page.locator(".calls li", has=page.locator(".error:not(.none)")).first
+        error = await call.locator(".error").inner_text()
+        await call.locator("a.id").click()
+        await page.wait_for_selector("#as-sent .json")
+
+        assert error in await page.inner_text("#event .error")
+
+
+async def test_a_pasted_id_leads_to_the_first_error_of_its_execution(
+    browser: Browser, platform: Platform
+) -> None:
+    execution = await platform.connection.fetchval(
+        "select max(execution_id) from projector.calls where error <> '' and status <> 'COMPLETED'"
+    )
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+
+        await page.keyboard.press("/")
+        await page.keyboard.insert_text(str(execution))
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("#event .error")
+
+        assert f"execution={execution}" in page.url
+        assert await page.input_value("#search") == ""
+
+
+async def test_a_word_is_found_among_names_and_chosen_by_keyboard(
+    browser: Browser, platform: Platform
+) -> None:
+    step = await platform.connection.fetchval(
+        "select step from projector.calls where step <> '' group by step order by count(*) desc"
+    )
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+
+        await page.fill("#search", step)
+        hit = page.locator("#found li", has_text="Step").first
+        await hit.wait_for()
+        assert step in await hit.inner_text()
+        await page.keyboard.press("ArrowDown")
+        assert await page.locator("#found li[aria-selected=true]").count() == 1
+        await hit.click()
+
+        await page.wait_for_selector(".calls li")
+        assert re.search(r"[?&]step=", page.url)
+
+
+async def test_what_is_new_in_the_last_hour_and_where_it_happens(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?last=1h&show=errors") as page:
+        await fully_drawn(page)
+        rows = await cells(page, "#groups")
+        new = sum(row[1] == "new" for row in rows)
+        assert f"{new} new" in await page.inner_text("#groups p >> nth=1")
+
+        text, _, calls, *_ = rows[0]
+        await page.click("#groups tbody tr:first-child a")
+        await fully_drawn(page)
+
+        assert await page.inner_text("h1") == text
+        summary = await page.inner_text("#group .facts")
+        assert re.search(rf"Calls\s+{calls}", summary)
+        assert await page.locator("#where li").count() >= 5
+        assert await page.locator(".calls li").count() > 0
+
+
+async def test_which_records_were_refused_and_what_to_type(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        await page.click("#quarantine li a")
+        await page.wait_for_selector("#records tbody tr")
+        (first, *_) = await cells(page, "#records")
+
+        await page.click("#records tbody tr:first-child a")
+        await page.wait_for_selector("#commands pre")
+
+        assert first[0].split(" ")[0] in await page.inner_text("#refusal")
+        commands = await page.inner_text("#commands")
+        assert "normalizer quarantine redrive" in commands
+        assert "--dry-run" in commands
+        await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        await page.click("#commands button >> nth=0")
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        assert copied == await page.inner_text("#commands pre >> nth=0")
+
+
+async def test_every_other_question_is_on_the_second_screen(
+    browser: Browser, platform: Platform
+) -> None:
+    requested: set[str] = set()
+    async with looking(browser, platform.url, visit=False) as page:
+        page.on("response", lambda one: requested.add(_endpoint(one)))
+        await page.goto(platform.url)
+        await fully_drawn(page)
+        await page.goto(f"{platform.url}/?show=retries")
+        await fully_drawn(page)
+
+        assert await page.locator(".panel[data-state=bad]").count() == 0
+        assert await page.locator("#recovery tbody tr").count() > 0
+        assert await page.locator("#workers tbody tr").count() > 0
+    every = {one.path.strip("/") for one in ENDPOINTS if "{" not in one.path}
+    assert every - requested <= ELSEWHERE
+
+
+async def test_the_lists_behind_the_dashboard_agree_with_sql(
+    browser: Browser, platform: Platform
+) -> None:
+    fetch = platform.connection.fetch
+    async with looking(browser, f"{platform.url}/?last=30d&show=errors") as page:
+        await fully_drawn(page)
+        groups = await cells(page, "#groups")
+        rows = await fetch(
+            """
+            select   error_class, sum(calls)::bigint as n
+            from     projector.failures_by_error
+            group by error_class
+            """
+        )
+        assert {row[0]: row[2] for row in groups} == {
+            row["error_class"].strip() or "(no text)": f"{row['n']:,}" for row in rows
+        }
+
+        await page.goto(f"{platform.url}/?last=30d&show=retries")
+        await fully_drawn(page)
+        while await page.locator(".more[aria-expanded=false]").count():
+            await page.locator(".more[aria-expanded=false]").first.click()
+        workers = await cells(page, "#workers")
+        rows = await fetch(
+            """
+            select   worker_id, sum(calls)::bigint as calls, sum(failed)::bigint as failed
+            from     projector.worker_failures
+            group by worker_id
+            """
+        )
+        assert {row[0]: row[1:3] for row in workers} == {
+            row["worker_id"] or "(unknown)": [f"{row['calls']:,}", f"{row['failed']:,}"]
+            for row in rows
+        }
+
+        await page.goto(f"{platform.url}/?last=30d&show=quarantine")
+        await fully_drawn(page)
+        refused = await platform.connection.fetchval(
+            "select sum(refused) from projector.quarantine_by_reason"
+        )
+        shown = await page.locator("#reasons b").all_inner_texts()
+        assert sum(int(one.replace(",", "")) for one in shown) == refused
+
+
+def _endpoint(response: Response) -> str:
+    return response.url.partition("/api/v1/")[2].partition("?")[0]
+
+
+async def test_a_window_is_dragged_typed_and_moved(browser: Browser, platform: Platform) -> None:
+    async with looking(browser, platform.url) as page:
+        await fully_drawn(page)
+        box = await page.locator("#chart-outcomes .u-over").bounding_box()
+        assert box is not None
+        await _drag(
+            page, box["x"] + box["width"] * 0.5, box["x"] + box["width"] * 0.7, box["y"] + 20
+        )
+        await page.wait_for_url("**/?since=*&until=*")
+
+        since = _since(page)
+        await page.click("nav.windows a[title='Step back']")
+        assert _since(page) < since
+        await page.click("nav.windows a[title='Step forward']")
+        assert _since(page) == since
+        await page.click("#now")
+        assert "since" not in page.url
+
+        await page.click(".picker summary")
+        await page.fill("#range input[name=from]", "2026-01-02T03:04")
+        await page.fill("#range input[name=until]", "2026-01-02T05:00")
+        await page.click("#range button")
+        assert "since=2026-01-02T03%3A04%3A00.000Z&until=2026-01-02T05%3A00" in page.url
+        await page.wait_for_selector("#matrix >> text=No call finished on 02 Jan 03:04")
+
+
+def _since(page: Page) -> str:
+    found = re.search(r"since=([^&]+)", page.url)
+    assert found is not None
+    return found[1]
+
+
+async def _drag(page: Page, start: float, end: float, y: float) -> None:
+    await page.mouse.move(start, y)
+    await page.mouse.down()
+    await page.mouse.move((start + end) / 2, y)
+    await page.mouse.move(end, y)
+    await page.mouse.up()
+
+
+async def test_tables_sort_and_are_saved_and_legends_hide(
+    browser: Browser, platform: Platform
+) -> None:
+    async with looking(browser, f"{platform.url}/?show=executions") as page:
+        await fully_drawn(page)
+        await page.click("#executions thead >> text=Events")
+        events = [int(row[5].replace(",", "")) for row in await cells(page, "#executions")]
+        assert events == sorted(events, reverse=True)
+        assert page.url.endswith("sort=executions%3AEvents%3Adown")
+
+        async with page.expect_download() as started:
+            await page.click("#executions button[data-as=csv]")
+        saved = (await (await started.value).path()).read_text().splitlines()
+        assert saved[0].startswith("Execution,Status,Playbook,Begun,Took,Events")
+        assert [int(line.split(",")[5]) for line in saved[1:]] == events
+
+        await page.goto(platform.url)
+        await fully_drawn(page)
+        await page.click("#outcomes .legend >> text=completed")
+        drawn = await page.evaluate(
+            """async () => {
+                const module = document.querySelector("link[href$='charts.js']").href;
+                const { drawn } = await import(module);
+                const { spec } = drawn.get(document.getElementById("chart-outcomes"));
+                return spec.traces.map((one) => one.name);
+            }"""
+        )
+        assert drawn == ["failed", "cancelled", "begun"]
+        assert "hide=outcomes.completed" in page.url
+
+
+async def test_an_execution_is_zoomed_compared_and_downloaded(
+    browser: Browser, platform: Platform
+) -> None:
+    execution = await platform.connection.fetchval(
+        "select execution_id from projector.calls where attempts > 0 order by execution_id limit 1"
+    )
+    address = f"{platform.url}/?show=execution&execution={execution}"
+    async with looking(browser, address) as page:
+        await page.wait_for_selector("#as-sent .json")
+        marks = await page.locator(".mark").count()
+
+        box = await page.locator(".track").first.bounding_box()
+        assert box is not None
+        await _drag(page, box["x"] + 3, box["x"] + box["width"] * 0.4, box["y"] + 3)
+        await page.wait_for_url("**zoom=*")
+        assert await page.locator(".mark").count() < marks
+        await page.click(".zooms >> text=Whole")
+        assert await page.locator(".mark").count() == marks
+
+        await page.click("#difference summary")
+        assert await page.locator("#difference tbody tr").count() > 0
+
+        async with page.expect_download() as started:
+            await page.click("text=Download its events")
+        lines = (await (await started.value).path()).read_text().splitlines()
+        assert len(lines) == marks
+        assert all(str(execution) in line for line in lines)

@@ -1,0 +1,443 @@
+"""Search, errors as groups, the matrix, tiles, one refused record, trees and files of the API."""
+
+import csv
+import gzip
+import io
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import httpx
+import pytest
+
+from projector.api.thresholds import Threshold, Thresholds
+from projector.api.visible_settings import VisibleSettings
+from tests.support.api_client import api_client, get_rows, insert_events
+from tests.support.stack import Database, Stack
+
+DAY: Final = {"last": "24h"}
+FAILED: Final = ("FAILED", "ERROR", "CANCELLED")
+
+_FAMILY: Final = """
+    insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
+                                   parent_execution_id, source_topic, source_partition,
+                                   source_offset, context, trace_id)
+    select 900 + number, 90 + number, 'playbook.started', 'flow', 'STARTED',
+           now() - make_interval(mins => 100 - number), parent, 'noetl.events', 2, 70 + number,
+           '{}',
+           case when number < 2 then '4bf92f3577b34da6a3ce929d0e0e4736' end
+    from   (values (0, null), (1, 90), (2, 90), (3, 91), (4, 93)) as child (number, parent);
+
+    insert into normalizer.redrive_attempts
+           (quarantine_id, tried_at, tried_by, normalizer_version, outcome, detail, job_id, run)
+    select quarantine_id, now() - interval '2 minutes', 'operator', 1, 'refused', 'no JSON', 'j', 1
+    from   normalizer.quarantine;
+"""
+"""An execution 90 with children, grandchildren and below; a try to redrive the refused record."""
+
+
+@pytest.fixture(scope="module")
+async def filled(stack: Stack) -> AsyncIterator[Database]:
+    """Three hours of history, read only."""
+    cluster = await stack.cluster("current")
+    async with cluster.database() as made:
+        await insert_events(made, 3_000)
+        connection = await asyncpg.connect(made.admin_url)
+        await connection.execute(_FAMILY)
+        await connection.close()
+        yield made
+
+
+@pytest.fixture
+async def client(filled: Database) -> AsyncIterator[httpx.AsyncClient]:
+    async with api_client(filled.url) as made:
+        yield made
+
+
+@pytest.fixture
+async def connection(filled: Database) -> AsyncIterator[asyncpg.Connection]:
+    made = await asyncpg.connect(filled.admin_url)
+    yield made
+    await made.close()
+
+
+async def found(client: httpx.AsyncClient, text: str) -> list[tuple[str, dict[str, str]]]:
+    return [(hit["kind"], hit["params"]) for hit in await get_rows(client, "search", q=text)]
+
+
+async def test_a_pasted_id_is_found_whatever_it_is_of(client: httpx.AsyncClient) -> None:
+    call = (await get_rows(client, "calls", failed="true", limit=1))[0]
+    execution, command = call["execution_id"], call["command_id"]
+    event = (await get_rows(client, f"executions/{execution}/events"))[0]["event_id"]
+
+    assert await found(client, execution) == [("execution", {"execution": execution})]
+    assert await found(client, f" {event} ") == [
+        ("event", {"execution": execution, "event": event})
+    ]
+    assert await found(client, command) == [
+        ("command", {"execution": execution, "command": command})
+    ]
+    assert await found(client, "noetl.events:2:71") == [
+        ("event", {"execution": "91", "event": "901"})
+    ]
+    ((kind, params),) = await found(client, "noetl.events:0:4")
+    assert kind == "quarantine"
+    refused = (await client.get(f"/api/v1/quarantine-records/{params['quarantine']}")).json()
+    assert refused["rows"][0]["source_offset"] == "4"
+    assert [kind for kind, _ in await found(client, "noetl.events:1:2")] == ["gap"]
+    for nothing in ("", "  ", "no such thing", "9" * 19, "9" * 30, "noetl.events:7:1", "a:b:c"):
+        assert await found(client, nothing) == [], nothing
+
+
+async def test_a_trace_is_found_by_its_id_or_a_whole_header(client: httpx.AsyncClient) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    expected = [("trace", {"execution": one, "trace": trace}) for one in ("91", "90")]
+
+    for text in (trace, trace.upper(), f"00-{trace}-00f067aa0ba902b7-01"):
+        assert await found(client, text) == expected
+    assert await found(client, trace.replace("4", "5")) == []
+
+
+async def test_names_are_found_exact_ones_first(client: httpx.AsyncClient) -> None:
+    hits = await get_rows(client, "search", q="FETCH")
+    errors = await get_rows(client, "search", q="http 503")
+    team = await get_rows(client, "search", q="team1/")
+    worker = await get_rows(client, "search", q="worker-1")
+
+    assert (hits[0]["kind"], hits[0]["label"], hits[0]["exact"]) == ("step", "fetch", True)
+    assert hits[0]["params"] == {"step": "fetch"}
+    assert {hit["kind"] for hit in errors} == {"error"}
+    assert errors[0]["params"] == {"error_class": errors[0]["label"]}
+    assert {hit["kind"] for hit in team} == {"playbook"}
+    assert all(hit["label"].startswith("team1/") for hit in team)
+    assert worker[0]["params"] == {"worker": "worker-1"}
+    old = {"since": "2001-01-01T00:00:00Z", "until": "2001-02-01T00:00:00Z"}
+    assert await get_rows(client, "search", q="fetch", **old) == []
+
+
+async def test_error_groups_are_the_failed_calls_once(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    expected = await connection.fetch(
+        "select error_class, count(*) as calls, min(finished_at) as first, "
+        "max(finished_at) as last, array_agg(distinct step order by step) as steps "
+        "from projector.failed_calls group by 1"
+    )
+
+    answer = (await client.get("/api/v1/error-groups", params=DAY)).json()
+
+    rows = {row["error_class"]: row for row in answer["rows"]}
+    assert {name: row["calls"] for name, row in rows.items()} == {
+        row["error_class"]: row["calls"] for row in expected
+    }
+    assert answer["calls"] == sum(row["calls"] for row in rows.values())
+    assert answer["groups"] == len(rows)
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1.0)
+    for one in expected:
+        row = rows[one["error_class"]]
+        assert datetime.fromisoformat(row["first_seen_at"]) == one["first"]
+        assert datetime.fromisoformat(row["last_seen_at"]) == one["last"]
+        assert sorted(row["steps"]) == one["steps"]
+        assert len(row["trend"]) == answer["trend_intervals"]
+        assert sum(row["trend"]) == row["calls"]
+        assert row["new"] is (row["calls_before"] == 0) is True
+
+
+async def test_an_error_is_new_if_the_window_before_had_none(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    latest = await connection.fetchval("select max(finished_at) from projector.failed_calls")
+    since = latest - timedelta(minutes=61)
+    window = {"since": since.isoformat(), "until": (latest + timedelta(seconds=60)).isoformat()}
+
+    by_call = await get_rows(client, "error-groups", **window)
+    by_step = await get_rows(client, "error-groups", **window, worker="worker-1")
+
+    before = since.replace(second=0, microsecond=0) - (latest - since + timedelta(minutes=2))
+    for row in by_call:
+        had = await connection.fetchval(
+            "select count(*) from projector.failed_calls where error_class = $1 "
+            "and finished_at >= $2 and finished_at < $3",
+            row["error_class"], before, since.replace(second=0, microsecond=0),
+        )  # fmt: skip
+        assert row["new"] is (row["calls_before"] == 0)
+        assert row["calls_before"] <= had
+    assert {row["error_class"] for row in by_step} <= {row["error_class"] for row in by_call}
+    assert sum(row["calls"] for row in by_step) < sum(row["calls"] for row in by_call)
+
+
+async def test_one_error_says_what_its_calls_have_in_common(client: httpx.AsyncClient) -> None:
+    group = max(await get_rows(client, "error-groups", **DAY), key=lambda row: row["calls"])
+    name = group["error_class"]
+
+    (detail,) = await get_rows(client, "error-group", error_class=name, **DAY)
+    calls = await get_rows(client, "calls", error_class=name, limit=500, **DAY)
+    (gone,) = await get_rows(
+        client, "error-group", error_class=name, since="2001-01-01T00:00:00Z",
+        until="2001-01-02T00:00:00Z",
+    )  # fmt: skip
+    unknown = await client.get("/api/v1/error-group", params={"error_class": "never seen"})
+
+    assert {key: detail[key] for key in group} == group
+    assert detail["counted"] == group["calls"] == len(calls)
+    for key, column in (("step", "step"), ("playbook", "playbook"), ("attempts", "attempts"),
+                        ("status", "status"), ("worker", "worker_id")):  # fmt: skip
+        counted = {one["value"]: one["calls"] for one in detail[f"by_{key}"]}
+        values = [str(row[column]) for row in calls]
+        assert counted == {value: values.count(value) for value in values}
+    assert (gone["calls"], gone["last_seen_at"]) == (0, group["last_seen_at"])
+    assert unknown.status_code == 404
+
+
+async def test_the_matrix_is_the_calls_by_attempt_and_status(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    expected = await connection.fetch(
+        "select attempts, status, count(*) as calls from projector.calls "
+        "where finished_at is not null group by 1, 2 order by 1, 2"
+    )
+
+    answer = (await client.get("/api/v1/attempts-matrix", params=DAY)).json()
+    failed = await get_rows(client, "attempts-matrix", status=FAILED, step="fetch", last="2h")
+
+    cells = [(cell["attempts"], cell["status"], cell["calls"]) for cell in answer["rows"]]
+    assert cells == [tuple(row) for row in expected]
+    assert answer["calls"] == sum(row["calls"] for row in expected)
+    assert sum(cell["share"] for cell in answer["rows"]) == pytest.approx(1.0)
+    first = [cell for cell in answer["rows"] if cell["attempts"] == 0]
+    assert sum(cell["share_of_attempt"] for cell in first) == pytest.approx(1.0)
+    assert all(sum(cell["trend"]) == cell["calls"] for cell in answer["rows"])
+    assert answer["unfinished"] is True
+    assert failed
+    assert {cell["status"] for cell in failed} <= set(FAILED)
+
+
+async def test_tiles_are_what_the_views_say(
+    filled: Database, connection: asyncpg.Connection
+) -> None:
+    calls, succeeded, first, retries = await connection.fetchrow(
+        "select sum(calls)::bigint, "
+        "(sum(succeeded) filter (where attempts = 0))::bigint, "
+        "(sum(calls) filter (where attempts = 0))::bigint, "
+        "(sum(calls) filter (where attempts > 0))::bigint "
+        "from projector.call_outcomes_by_attempt"
+    )
+    stuck = await connection.fetchval("select count(*) from projector.stuck_executions where begun")
+    thresholds: Thresholds = {
+        "executions_completed": Threshold(0.9, 0.5), "first_attempt_success": Threshold(1.0, 0.99),
+        "error_rate": Threshold(0.5, 0.9), "retry_ratio": Threshold(0.5, 0.9),
+        "stuck": Threshold(1, 10_000), "refused": Threshold(1, 2),
+    }  # fmt: skip
+    async with api_client(
+        filled.url, visible=VisibleSettings(thresholds=thresholds, brokers=("kafka:9092",))
+    ) as client:
+        answer = (await client.get("/api/v1/tiles", params=DAY)).json()
+        short = (await client.get("/api/v1/tiles", params={"last": "15m"})).json()
+        settings = (await client.get("/api/v1/settings")).json()
+
+    tiles = {tile["tile"]: tile for tile in answer["rows"]}
+    assert set(tiles) == set(thresholds) == set(settings["thresholds"])
+    assert (settings["topics"], settings["brokers"]) == ([], ["kafka:9092"])
+    assert tiles["first_attempt_success"]["value"] == succeeded / first
+    assert tiles["first_attempt_success"]["level"] == "critical"
+    assert tiles["retry_ratio"]["value"] == retries / first
+    assert tiles["error_rate"]["denominator"] == calls == answer["calls"]
+    assert tiles["error_rate"]["level"] == "ok"
+    assert (tiles["stuck"]["value"], tiles["stuck"]["trend"]) == (stuck, [])
+    assert (tiles["refused"]["value"], tiles["refused"]["level"]) == (1, "warn")
+    for name in ("executions_completed", "first_attempt_success", "error_rate", "refused"):
+        assert len(tiles[name]["trend"]) == answer["trend_intervals"]
+        assert tiles[name]["change"] == (None if name != "refused" else 1.0)
+    assert short["every"] == "minute"
+    assert short["calls"] < calls
+
+
+async def test_a_refused_record_says_why_and_what_to_type(client: httpx.AsyncClient) -> None:
+    listed = (await get_rows(client, "quarantine-records"))[0]
+
+    (record,) = await get_rows(client, f"quarantine-records/{listed['quarantine_id']}")
+
+    assert {name: record[name] for name in listed} == listed
+    assert record["coordinates"] == "noetl.events:0:4"
+    assert record["rule"] == "the record is no JSON value, or holds a number beyond the limits"
+    assert [(one["outcome"], one["tried_by"]) for one in record["tries"]] == [
+        ("refused", "operator")
+    ]
+    commands = [one["command"] for one in record["commands"]]
+    entry = listed["quarantine_id"]
+    assert f"normalizer quarantine show {entry}" in commands
+    assert f"normalizer quarantine redrive --id {entry} --dry-run" in commands
+    assert "normalizer explain noetl.events:0:4" in commands
+    for path in ("999999", "x"):
+        assert (await client.get(f"/api/v1/quarantine-records/{path}")).status_code == 404
+
+
+async def test_an_execution_has_its_parents_above_and_its_children_below(
+    client: httpx.AsyncClient,
+) -> None:
+    async def tree(execution_id: int) -> list[tuple[str, int, int]]:
+        rows = await get_rows(client, f"executions/{execution_id}/tree")
+        return [(row["execution_id"], row["depth"], row["children"]) for row in rows]
+
+    assert await tree(90) == [
+        ("90", 0, 2), ("91", 1, 1), ("93", 2, 1), ("94", 3, 0), ("92", 1, 0),
+    ]  # fmt: skip
+    assert await tree(93) == [("90", -2, 2), ("91", -1, 1), ("93", 0, 1), ("94", 1, 0)]
+    assert (await client.get("/api/v1/executions/1234567/tree")).status_code == 404
+
+
+async def test_the_events_of_an_execution_are_a_file_of_canonical_lines(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projector.api.downloads._EVENTS_A_PAGE", 3)
+    execution = (await get_rows(client, "executions", status="COMPLETED"))[-1]["execution_id"]
+    events = await get_rows(client, f"executions/{execution}/events", limit=500)
+
+    answer = await client.get(f"/api/v1/executions/{execution}/events.ndjson")
+    (one,) = await get_rows(client, f"executions/{execution}/events/{events[4]['event_id']}")
+    none = await client.get("/api/v1/executions/1234567/events.ndjson")
+    wrong = await client.get(f"/api/v1/executions/{execution}/events.ndjson?limit=1")
+
+    lines = answer.text.splitlines()
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert f'filename="execution-{execution}.ndjson"' in answer.headers["content-disposition"]
+    assert [f'"event_id":{event["event_id"]},' in line
+            for event, line in zip(events, lines, strict=True)] == [True] * len(events)  # fmt: skip
+    assert "".join(one["canonical"].split()) == "".join(lines[4].split())
+    assert (none.status_code, wrong.status_code) == (404, 400)
+
+
+async def test_rows_come_as_csv_and_answers_compressed(client: httpx.AsyncClient) -> None:
+    params: dict[str, str] = {"limit": "50", **DAY}
+    rows = await get_rows(client, "calls", **params)
+
+    answer = await client.get("/api/v1/calls", params=params, headers={"Accept": "text/csv"})
+    plain = await client.get(
+        "/api/v1/calls", params=params, headers={"Accept-Encoding": "identity"}
+    )
+    async with client.stream(
+        "GET", "/api/v1/calls", params=params, headers={"Accept-Encoding": "gzip"}
+    ) as packed:
+        raw = b"".join([part async for part in packed.aiter_raw()])
+
+    read: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(answer.text)))
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert [row["execution_id"] for row in read] == [row["execution_id"] for row in rows]
+    assert [row["command_id"] for row in read] == [row["command_id"] or "" for row in rows]
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(raw) == plain.content
+    assert len(raw) < len(plain.content) / 3
+    assert "content-encoding" not in plain.headers
+    assert answer.headers["etag"] != plain.headers["etag"]
+    assert "Accept-Encoding" in plain.headers["vary"]
+
+
+async def test_the_first_page_of_a_list_says_how_long_it_is(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = (await client.get("/api/v1/executions", params={"limit": 500, **DAY})).json()
+    first = (await client.get("/api/v1/executions", params={"limit": 7, **DAY})).json()
+    second = (
+        await client.get("/api/v1/executions", params={"limit": 7, "cursor": first["next"], **DAY})
+    ).json()
+    monkeypatch.setattr("projector.api.queries.run_query.MOST_COUNTED", 20)
+    capped = (await client.get("/api/v1/executions", params={"limit": 8, **DAY})).json()
+    monkeypatch.setattr("projector.api.queries.run_query._COUNT_WITHIN_S", 0.001)
+    slow = (await client.get("/api/v1/calls", params={"limit": 9, **DAY})).json()
+
+    assert first["total"] == whole["total"] == len(whole["rows"])
+    assert "at_least" not in first
+    assert "total" not in second
+    assert (capped["total"], capped["at_least"]) == (20, True)
+    assert len(slow["rows"]) == 9
+
+
+async def test_only_pages_of_allowed_origins_may_read_and_only_the_token_shows_names(
+    filled: Database,
+) -> None:
+    async with api_client(
+        filled.url, token="a-token-of-some-length", origins=["https://grafana.example"]
+    ) as client:
+        allowed = {"Origin": "https://grafana.example"}
+        asks = {
+            **allowed,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        before = await client.options("/api/v1/jobs", headers=asks)
+        read = await client.get(
+            "/api/v1/jobs",
+            headers={**allowed, "Authorization": "Bearer a-token-of-some-length"},
+        )
+        closed = (await client.get("/metrics")).text
+        named = (
+            await client.get("/metrics", headers={"Authorization": "Bearer a-token-of-some-length"})
+        ).text
+        other = await client.get("/api/v1/jobs", headers={"Origin": "https://other.example"})
+        writes = await client.options(
+            "/api/v1/jobs", headers={**asks, "Access-Control-Request-Method": "DELETE"}
+        )
+
+    assert before.status_code == read.status_code == 200
+    for answer in (before, read):
+        assert answer.headers["access-control-allow-origin"] == "https://grafana.example"
+    assert (other.status_code, writes.status_code) == (401, 400)
+    assert 'step="fetch"' in named
+    assert "step=" not in closed
+    assert "projector_recent_calls{" in closed
+    assert "access-control-allow-origin" not in other.headers
+
+
+async def test_an_unknown_word_of_a_closed_list_is_refused(client: httpx.AsyncClient) -> None:
+    for path, params in (
+        ("calls", {"status": "DONE"}), ("executions", {"status": "ERROR"}),
+        ("quarantine-records", {"reason": "none"}), ("late-arrivals", {"shape": "martian"}),
+        ("coercions-by-rule", {"rule": "none"}), ("stuck-executions", {"silent_for": "ever"}),
+        ("late-arrivals", {"lateness": "soon"}), ("attempts-matrix", {"status": ["FAILED", "x"]}),
+    ):  # fmt: skip
+        answer = await client.get(f"/api/v1/{path}", params=params)
+
+        assert answer.status_code == 400, (path, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "expected one of" in answer.json()["detail"]
+
+
+async def test_metrics_of_outcomes_are_what_the_views_say(
+    client: httpx.AsyncClient, connection: asyncpg.Connection
+) -> None:
+    calls = await connection.fetchval(
+        "select sum(calls)::bigint from projector.call_outcomes_by_attempt "
+        "where hour >= projector.hour_of(now()) - interval '1 hour' and attempts > 0"
+    )
+
+    text = (await client.get("/metrics")).text
+
+    retries = [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith('projector_recent_calls{attempts="retry"')
+    ]
+    assert sum(retries) == calls > 0
+    assert 'projector_threshold{figure="stuck",level="critical"} 20.0' in text
+    assert 'projector_first_attempt_success_ratio{window="recent"}' in text
+    assert 'projector_first_attempt_success_ratio{window="last_week"}' not in text
+
+
+async def test_the_last_week_counts_only_if_it_is_whole(database: Database) -> None:
+    connection = await asyncpg.connect(database.admin_url)
+    insert = (
+        "insert into projector.call_hours values (projector.hour_of($1::timestamptz), '', 'load', "
+        "0, $2::text, 0, 1, 0, 0, 0)"
+    )
+    ratios = []
+    for days, status in ((6, "FAILED"), (3, "COMPLETED"), (8, "COMPLETED")):
+        await connection.execute(insert, datetime.now(UTC) - timedelta(days=days), status)
+        async with api_client(database.url) as client:
+            text = (await client.get("/metrics")).text
+        ratios.append(
+            [line[-3:] for line in text.splitlines() if 'ratio{window="last_week"}' in line]
+        )
+    await connection.close()
+
+    assert ratios == [[], [], ["0.5"]]

@@ -1,0 +1,81 @@
+"""What Grafana's dashboards must have, whatever their panels show."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projector.api.thresholds import DEFAULT, LOWER_IS_WORSE, Tile
+from tests.support.dashboards import DASHBOARDS, VARIABLES
+
+STATS: dict[str, Tile] = {
+    "Executions completed": "executions_completed",
+    "First-attempt success": "first_attempt_success",
+    "Error rate": "error_rate",
+    "Retries per first attempt": "retry_ratio",
+    "Stuck executions, now": "stuck",
+    "Records refused": "refused",
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_each_works_with_any_data_source_and_leads_to_the_page(path: Path) -> None:
+    dashboard = read(path)
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    sources = [
+        used["datasource"]["uid"]
+        for panel in dashboard["panels"]
+        for used in (panel, *panel.get("targets", ()))
+        if "datasource" in used
+    ]
+
+    assert set(sources) == {"${datasource}"}
+    assert variables["datasource"]["type"] == "datasource"
+    assert variables["page"]["type"] == "constant"
+    assert any(link["url"].startswith("${page}/?") for link in dashboard["links"] if "url" in link)
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def test_the_first_dashboard_can_be_filtered_by_everything() -> None:
+    dashboard = read(next(path for path in DASHBOARDS if path.stem == "workflows"))
+
+    names = [one["name"] for one in dashboard["templating"]["list"]]
+
+    assert names == ["datasource", *VARIABLES, "page"]
+
+
+def test_the_first_row_has_the_figures_and_thresholds_of_the_page() -> None:
+    dashboard = read(next(path for path in DASHBOARDS if path.stem == "workflows"))
+    stats = {panel["title"]: panel for panel in dashboard["panels"] if panel["type"] == "stat"}
+
+    assert stats.keys() == STATS.keys()
+    for title, tile in STATS.items():
+        limits = DEFAULT[tile]
+        steps = [
+            step["value"] for step in stats[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        ]
+        expected = [limits.warn, limits.critical]
+        if tile in LOWER_IS_WORSE:
+            expected.reverse()
+        assert steps == [None, *expected]
+        assert stats[title]["gridPos"]["y"] == 0
+
+
+def test_no_two_panels_lie_on_each_other() -> None:
+    for path in DASHBOARDS:
+        taken: set[tuple[int, int]] = set()
+        for panel in read(path)["panels"]:
+            at = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(at["x"], at["x"] + at["w"])
+                for y in range(at["y"], at["y"] + at["h"])
+            }
+            assert not cells & taken, panel["title"]
+            taken |= cells

@@ -1,0 +1,286 @@
+"""Parts of the HTTP API that need no database: windows of trends, CSV, thresholds, closed lists."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from normalizer.core.shapes import SHAPES
+from normalizer.errors import REASONS, ConfigurationError
+from projector.api import serve_command
+from projector.api.answers import ApiAnswer, ApiRow
+from projector.api.api_errors import ERRORS, ApiError, InvalidParameterError
+from projector.api.api_metrics import ApiMetrics
+from projector.api.api_page import as_html
+from projector.api.endpoints import ENDPOINTS, TAGS
+from projector.api.formats import as_csv, preferred, row_type
+from projector.api.openapi import document
+from projector.api.parameters import GroupedParams, Shapes, parse
+from projector.api.queries.call_lists import CallsParams
+from projector.api.queries.quarantine_detail import RULES
+from projector.api.queries.recent_outcomes import CallSums, RecentOutcomes
+from projector.api.queries.trends import MOST_INTERVALS, window_of
+from projector.api.responses import problem
+from projector.api.serve import ApiSettings
+from projector.api.thresholds import (
+    DEFAULT,
+    LOWER_IS_WORSE,
+    TILES,
+    Threshold,
+    level_of,
+    thresholds_of,
+)
+
+NOW: Final = datetime(2026, 7, 10, 9, 20, 30, tzinfo=UTC)
+SPEC: Final = Path(__file__).parents[2] / "docs" / "spec" / "wire-shapes.md"
+
+
+class Cell(ApiRow, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of the tests below."""
+
+    step: str | None = None
+    calls: int = 0
+    share: float = 0.0
+    new: bool | None = None
+    steps: list[str] | None = None
+
+
+def answer(*rows: Cell) -> ApiAnswer[Cell]:
+    return ApiAnswer[Cell](as_of=None, behind_s=None, read_at=NOW, rows=list(rows))
+
+
+@pytest.mark.parametrize(
+    ("last", "width_s", "intervals"),
+    [
+        ("1h", 300, 13), ("2h", 300, 25), ("24h", 3_600, 25), ("7d", 21_600, 29),
+        ("30d", 86_400, 31), ("3000h", 604_800, 18),
+    ],
+)  # fmt: skip
+def test_a_trend_has_few_intervals_that_cover_the_window(
+    last: str, width_s: int, intervals: int
+) -> None:
+    window = window_of(GroupedParams(last=last), NOW, finest="minute")
+
+    assert (window.interval_s, window.intervals) == (width_s, intervals)
+    assert window.intervals <= MOST_INTERVALS
+    assert window.unfinished
+    assert window.since - window.before == window.until - window.since
+
+
+def test_a_window_without_time_has_no_intervals() -> None:
+    window = window_of(GroupedParams(since=NOW, until=NOW), NOW)
+
+    assert (window.intervals, window.unfinished) == (1, True)
+    backwards = GroupedParams(since=NOW, until=datetime(2026, 7, 1, tzinfo=UTC))
+    assert window_of(backwards, NOW).intervals == 0
+
+
+def test_a_trend_has_zeros_where_nothing_was_counted() -> None:
+    window = window_of(GroupedParams(last="24h"), NOW)
+
+    trend = window.trend({"bins": [3, 0], "calls_trend": [7, None]}, "calls")
+
+    assert (len(trend), trend[0], trend[3], sum(trend)) == (25, 0, 7, 7)
+    assert sum(window.trend({"bins": None, "calls_trend": None}, "calls")) == 0
+
+
+def test_rows_as_csv_are_read_back() -> None:
+    rows = answer(
+        Cell(step='load, "fast"\nor slow', calls=3, share=0.5, new=True, steps=["a", "b"]), Cell()
+    )
+
+    read = list(csv.DictReader(io.StringIO(as_csv(rows, Cell).decode())))
+
+    assert read == [
+        {"step": 'load, "fast"\nor slow', "calls": "3", "share": "0.5", "new": "true",
+         "steps": '["a","b"]'},
+        {"step": "", "calls": "", "share": "", "new": "", "steps": ""},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\tx", "\rx"])
+def test_no_cell_of_text_is_a_formula(text: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv(answer(Cell(step=text)), Cell).decode(), newline=""))
+
+    assert row["step"] == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "json"), ("*/*", "json"), ("text/csv", "csv"), ("text/csv;q=0.9, */*", "csv"),
+        ("application/json, text/csv", "json"), ("text/html, text/csv", "csv"),
+        ("image/png", "json"),
+    ],
+)  # fmt: skip
+def test_the_first_known_format_is_sent(accept: str, form: str) -> None:
+    assert preferred(accept) == form
+
+
+def test_every_endpoint_has_rows_and_a_tag() -> None:
+    for endpoint in ENDPOINTS:
+        assert issubclass(row_type(endpoint.answer), ApiRow)
+        assert endpoint.tag in TAGS
+        parse(
+            "&".join(f"{k}={v}" for k, v in endpoint.example.items()).encode(), endpoint.parameters
+        )
+    assert len({endpoint.name for endpoint in ENDPOINTS}) == len(ENDPOINTS)
+
+
+def test_thresholds_are_settings_that_replace_the_defaults() -> None:
+    changed = thresholds_of(["error_rate=0.01,0.5", "first_attempt_success=0.99,0.5"])
+
+    assert set(changed) == set(DEFAULT) == set(TILES)
+    assert [level_of("error_rate", value, changed) for value in (0.001, 0.01, 0.5, None)] == [
+        "ok", "warn", "critical", None,
+    ]  # fmt: skip
+    assert [level_of("first_attempt_success", value, changed) for value in (1.0, 0.9, 0.5)] == [
+        "ok", "warn", "critical",
+    ]  # fmt: skip
+    assert changed["stuck"] == DEFAULT["stuck"]
+    assert set(TILES) > LOWER_IS_WORSE
+
+
+@pytest.mark.parametrize(
+    "text", ["", "error_rate", "error_rate=1", "no=1,2", "error_rate=2,1", "error_rate=1,1",
+             "first_attempt_success=0.5,0.9", "stuck=1,2,3", "stuck=-1,2"],
+)  # fmt: skip
+def test_a_threshold_that_makes_no_sense_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"threshold {re.escape(repr(text))}"):
+        thresholds_of([text])
+
+
+def test_an_unknown_word_in_a_closed_list_is_refused_with_the_words() -> None:
+    with pytest.raises(InvalidParameterError, match="status: expected one of PENDING, CLAIMED"):
+        parse(b"status=DONE", CallsParams)
+    assert parse(b"status=ERROR&status=FAILED", CallsParams).status == ("ERROR", "FAILED")
+
+
+def test_the_shapes_of_a_filter_are_those_of_the_rules() -> None:
+    words = get_args(get_args(get_args(Shapes)[0])[0])
+
+    assert set(words) == {*SHAPES, "", "sql"}
+
+
+def test_what_a_reason_means_is_what_the_specification_says() -> None:
+    assert set(RULES) == set(REASONS)
+    table = SPEC.read_text()
+    missing = [one for one in REASONS if f"| `{one}` | {RULES[one]} |" not in table]
+    assert missing == []
+
+
+def test_metrics_of_outcomes_are_at_most_two_hundred_series() -> None:
+    metrics = ApiMetrics()
+    calls = [
+        CallSums(step=f"step {number}", first=first, succeeded=number, failed=1)
+        for number in range(1_000)
+        for first in (True, False)
+    ]
+
+    metrics.outcomes.set_recent(RecentOutcomes(calls=calls, stuck={"under 1 h": 3}))
+    metrics.outcomes.set_last_week(0.5)
+
+    text = metrics.text().decode()
+    series = [line for line in text.splitlines() if line.startswith(_OUTCOMES)]
+    assert len(series) <= 200
+    of_steps = [line for line in series if line.startswith("projector_recent_step_calls")]
+    assert sum(float(line.rpartition(" ")[2]) for line in of_steps) == 2 * (499_500 + 1_000)
+    assert 'projector_recent_step_calls{outcome="failed",step="step 999"} 2.0' in text
+    assert 'projector_stuck_executions{silent_for="under 1 h"} 3.0' in text
+
+
+def test_what_is_not_known_is_no_series() -> None:
+    metrics = ApiMetrics()
+    name = "projector_first_attempt_success_ratio{window="
+
+    metrics.outcomes.set_recent(
+        RecentOutcomes(calls=[CallSums(step="load", first=True, succeeded=3, failed=1)], stuck={})
+    )
+    metrics.outcomes.set_last_week(None)
+    some = metrics.text().decode()
+    metrics.outcomes.set_recent(RecentOutcomes(calls=[], stuck={}))
+    metrics.outcomes.set_last_week(None)
+
+    assert f'{name}"recent"}} 0.75' in some
+    assert f'{name}"last_week"' not in some
+    assert name not in metrics.text().decode()
+    assert 'step="load"' not in metrics.text().decode()
+
+
+_OUTCOMES: Final = (
+    "projector_recent",
+    "projector_stuck",
+    "projector_first_attempt",
+    "projector_threshold",
+)
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.reason)
+def test_every_error_is_a_problem_that_the_page_describes(kind: type[ApiError]) -> None:
+    response = problem(kind("what was wrong"))
+    body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+
+    page = as_html(document(ENDPOINTS, token=True)).decode()
+
+    assert response.headers["content-type"] == "application/problem+json"
+    assert body.keys() == {"type", "title", "status", "detail", "reason"}
+    assert (body["status"], body["detail"]) == (kind.status, "what was wrong")
+    address, _, anchor = body["type"].partition("#")
+    assert address == "/api"
+    assert f'id="{anchor}"' in page
+    assert body["title"] in page
+
+
+def test_settings_of_serve_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[ApiSettings] = []
+
+    async def start(settings: ApiSettings, **_: object) -> None:
+        started.append(settings)
+
+    monkeypatch.setattr("projector.api.serve_command.run", start)
+    environment = {
+        "DATABASE_URL": "postgresql://u@host/none",
+        "PROJECTOR_THRESHOLDS": "error_rate=0.01,0.5 stuck=3,9",
+        "PROJECTOR_ALLOW_ORIGINS": "https://a.example https://b.example:3000",
+        "PROJECTOR_GRAFANA": "https://grafana.example/sub",
+        "KAFKA_TOPICS": "noetl.events, more.events",
+        "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092",
+    }
+
+    done = CliRunner().invoke(serve_command.serve, [], env=environment)
+
+    assert (done.exit_code, done.output) == (0, "")
+    (settings,) = started
+    assert settings.origins == ("https://a.example", "https://b.example:3000")
+    visible = settings.visible
+    assert visible.grafana == "https://grafana.example/sub"
+    assert visible.thresholds["error_rate"] == Threshold(0.01, 0.5)
+    assert visible.thresholds["refused"] == DEFAULT["refused"]
+    assert (visible.topics, visible.brokers) == (("noetl.events", "more.events"), ("kafka:9092",))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("--threshold", "error_rate=1"), "expected NAME=WARN,CRITICAL"),
+        (("--allow-origin", "*"), "expected a whole origin"),
+        (("--allow-origin", "https://a.example/path"), "expected a whole origin"),
+        (("--allow-origin", "https://u:p@a.example"), "expected a whole origin"),
+        (("--grafana", "javascript:alert(1)"), "expected an address"),
+        (("--grafana", 'https://a.example/"onclick='), "expected an address"),
+    ],
+)
+def test_serve_refuses_settings_that_are_none(arguments: tuple[str, ...], why: str) -> None:
+    done = CliRunner().invoke(
+        serve_command.serve, arguments, env={"DATABASE_URL": "postgresql://u:secret@host/none"}
+    )
+
+    assert done.exit_code == 2
+    assert why in done.output
+    assert "secret" not in done.output

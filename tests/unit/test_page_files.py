@@ -1,0 +1,66 @@
+"""The files of the dashboard: what they weigh, and how long a browser keeps them."""
+
+import re
+
+import httpx
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from projector.api import page
+from projector.api.static_files import StaticFiles
+
+
+def _client() -> httpx.AsyncClient:
+    files = StaticFiles(page.index(), page.assets(), page.version())
+    app = Starlette(
+        routes=[
+            Route("/", files.page),
+            Route("/assets/{name}", files.asset),
+            Route("/assets/{version}/{name}", files.asset_of_version),
+        ]
+    )
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page")
+
+
+async def test_a_browser_keeps_a_file_whose_address_changes_with_it() -> None:
+    client = _client()
+    addresses = re.findall(r'(?:href|src)="(/assets/[^"]+)"', (await client.get("/")).text)
+
+    assert {address.split("/")[2] for address in addresses} == {page.version()}
+    for address in addresses:
+        response = await client.get(address)
+        assert response.status_code == 200
+        assert "immutable" in response.headers["Cache-Control"]
+
+
+async def test_a_file_of_another_version_is_requested_again() -> None:
+    client = _client()
+
+    for address in ("/assets/page.js", "/assets/0123456789abcdef/page.js"):
+        response = await client.get(address)
+        assert response.headers["Cache-Control"] == "private, no-cache"
+
+
+def test_every_module_is_loaded_in_one_round_trip() -> None:
+    named = set(re.findall(r'modulepreload" href="/assets/\w+/(\w+\.js)"', page.index().decode()))
+    imported = {
+        name
+        for path in page.assets().values()
+        if path.suffix == ".js"
+        for name in re.findall(r'from "\./(\w+\.js)"', path.read_text())
+    }
+
+    assert imported == named
+
+
+async def test_the_page_weighs_at_most_a_third_of_what_a_bundle_of_plotly_did() -> None:
+    """1.5 MB, packed."""
+    client = _client()
+    packed = {"Accept-Encoding": "gzip"}
+
+    weight = 0
+    for name in page.assets():
+        response = await client.head(f"/assets/{name}", headers=packed)
+        weight += int(response.headers["Content-Length"])
+
+    assert weight < 150_000

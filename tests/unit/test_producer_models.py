@@ -1,0 +1,144 @@
+"""The Python server's requests as models: from JSON or Python to canonical bytes."""
+
+import json
+from copy import deepcopy
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from normalizer import Normalizer
+from normalizer.cli.conformance import read_cases
+from normalizer.producer_models import EventEmitRequest, EventRequest, ProducerModel
+
+MODELS = [EventEmitRequest, EventRequest]
+both = pytest.mark.parametrize("model", MODELS)
+EVENT = {"execution_id": 7, "event_type": "step.enter", "step": "fetch"}
+
+
+@both
+def test_every_canonical_line_and_every_shape_gives_the_bytes_of_the_contract(
+    model: type[ProducerModel],
+) -> None:
+    differing = [
+        (case.id, given)
+        for case in read_cases("shapes")
+        if [given := model.model_validate_json(case.given).to_canonical().decode()]
+        != [*case.expected]
+    ]
+
+    assert differing == []
+
+
+@both
+def test_what_is_made_in_python_gives_the_bytes_of_the_same_json(
+    model: type[ProducerModel],
+) -> None:
+    context = {"n": 1.5, "exact": Decimal("0.10"), "at": datetime(2026, 7, 10, tzinfo=UTC)}
+    at = datetime(2026, 7, 10, 9, tzinfo=UTC)
+
+    made = model.model_validate(EVENT | {"context": context, "created_at": at})
+
+    assert made.to_canonical() == (
+        b'{"execution_id":7,"event_type":"step.enter","step":"fetch","status":"RUNNING",'
+        b'"created_at":"2026-07-10T09:00:00.000000Z","context":{"at":"2026-07-10T00:00:00Z",'
+        b'"exact":0.10,"n":1.5},"worker_id":null,"meta":{"attempts":0}}'
+    )
+
+
+def test_digits_that_no_double_holds_are_kept_and_are_floats_in_python() -> None:
+    body = b'{"execution_id":7,"name":"a","payload":{"n":1.50,"m":0.12345678901234567890}}'
+
+    request = deepcopy(EventRequest.model_validate_json(body))
+
+    assert request.payload["n"] + 1 == 2.5
+    assert b'"context":{"m":0.12345678901234567890,"n":1.50}' in request.to_canonical()
+
+
+def test_a_server_takes_a_model_over_as_its_own() -> None:
+    class ServerRequest(EventRequest):
+        payload: dict[str, Any] = Field(default_factory=dict)
+        tenant: str = "none"
+
+    request = ServerRequest.model_validate({"execution_id": 7, "name": "a", "context": {"k": 1}})
+
+    assert (request.execution_id, request.name, request.step) == ("7", "a", "")
+    assert request.payload == {"k": 1}
+    assert json.loads(request.to_canonical())["context"] == {"k": 1}
+
+
+@both
+def test_the_other_name_of_a_field_counts_where_one_is_null(model: type[ProducerModel]) -> None:
+    sent = {"execution_id": "7", "event_type": None, "name": "a", "step": None, "node_name": "s"}
+
+    line = json.loads(model.model_validate(sent).to_canonical())
+
+    assert (line["event_type"], line["step"]) == ("a", "s")
+
+
+def test_of_two_names_with_different_values_the_stronger_counts() -> None:
+    sent = {"execution_id": 7, "name": "a", "event_type": "b", "payload": 1, "context": 2}
+
+    request = EventRequest.model_validate(sent | {"timestamp": 5, "created_at": "x"})
+
+    assert (request.name, request.payload) == ("b", 2)
+    # Of the times the first that can be read counts, so all are kept.
+    assert b'"created_at":"1970' not in request.to_canonical()
+    assert request.model_extra == {"timestamp": 5}
+
+
+@both
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"execution_id": "0"}, "missing_execution_id: "),
+        ({"context": {"n": float("nan")}}, "invalid_json: "),
+        ({"step": "s" * 1001}, "too_large: "),
+        ({"execution_id": -1}, "execution_id"),
+        ({"execution_id": 5.4e17}, "execution_id"),
+        ({"event_type": 5}, "valid string"),
+    ],
+    ids=str,
+)
+def test_what_is_no_event_is_a_value_error_with_the_reason(
+    model: type[ProducerModel], change: dict[str, object], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        model.model_validate(EVENT | change).to_canonical()
+
+
+@both
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" * 100_000, "too_deep"),
+        (b"{", "Expecting"),
+        (b"\xff", "decode"),
+        (b"[]", "dictionary"),
+        (b"NaN", "dictionary"),
+    ],
+    ids=["deep", "cut off", "no UTF-8", "list", "number"],
+)
+def test_a_body_that_is_no_object_is_a_value_error(
+    model: type[ProducerModel], body: bytes, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        model.model_validate_json(body)
+
+
+def test_no_error_holds_what_was_sent() -> None:
+    with pytest.raises(ValueError, match="meta") as raised:
+        EventRequest.model_validate(EVENT | {"meta": "s3cret"})
+
+    assert "s3cret" not in str(raised.value)
+
+
+def test_secrets_are_cut_out_by_the_words_of_the_subclass_too() -> None:
+    class Bank(EventRequest):
+        normalizer = Normalizer(redact_keys=["iban"])
+
+    line = Bank.model_validate(EVENT | {"context": {"iban": "x", "password": "y"}}).to_canonical()
+
+    assert b'"context":{"iban":"[REDACTED]","password":"[REDACTED]"}' in line

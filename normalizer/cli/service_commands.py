@@ -82,11 +82,7 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
     telemetry.configure(
         level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
     )
-    if (core := running_core()).unfit:
-        telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
-    for mistake in environment.unknown_variables(os.environ):
-        telemetry.get_logger().warning("unknown_variable", why=mistake)
-
+    _log_mistakes()
     if processes > 1:
         if file:
             raise click.UsageError("--processes is for Kafka; a file is read by one process")
@@ -117,6 +113,14 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
         )
         telemetry.get_logger().debug("traceback", exc_info=error)
         raise SystemExit(FAILED) from error
+
+
+def _log_mistakes() -> None:
+    """Log what the environment has and the service does not use."""
+    if (core := running_core()).unfit:
+        telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
+    for mistake in environment.unknown_variables(os.environ):
+        telemetry.get_logger().warning("unknown_variable", why=mistake)
 
 
 def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:

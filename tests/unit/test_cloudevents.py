@@ -71,3 +71,12 @@ def test_the_page_shows_what_a_cloudevent_becomes(mode: str) -> None:
 
     assert isinstance(event, Envelope)
     assert to_canonical(event).decode() == shown.text.strip()
+
+
+def test_an_event_without_step_and_time_has_no_attribute_of_them() -> None:
+    written = json.loads(
+        to_cloudevent(Envelope(event_id=5, execution_id=7, event_type="a", status="RUNNING"))
+    )
+
+    assert VALIDATOR.is_valid(written)
+    assert not {"subject", "time"} & written.keys()

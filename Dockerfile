@@ -1,13 +1,13 @@
 # One image for both commands, `normalizer` and `projector`; `--target demo` adds the simulator.
 # Whatever is installed comes from the lock files, each file checked by its hash.
-FROM python:3.13-slim AS build
+FROM python:3.13 AS build
 WORKDIR /build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/app
 COPY requirements.lock requirements-dev.lock ./
 RUN /opt/app/bin/pip install --require-hashes --requirement requirements.lock
-# What builds the wheel is locked too, and stays behind in this stage.
-RUN awk '/^[a-z]/ { wanted = /^setuptools==/ } wanted' requirements-dev.lock > build.lock \
+# What builds the wheel and compiles the core is locked too, and stays behind in this stage.
+RUN awk '/^[a-z]/ { wanted = /^(cython|setuptools)==/ } wanted' requirements-dev.lock > build.lock \
     && pip install --require-hashes --requirement build.lock
 COPY pyproject.toml setup.py README.md LICENSE ./
 COPY migrations migrations
@@ -18,6 +18,8 @@ COPY projector projector
 RUN apt-get update && apt-get install --yes --no-install-recommends maven
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/app/bin/pip install --no-deps dist/*.whl \
+    && PYTHONPATH=$(python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+        /opt/app/bin/python -m normalizer.compiled \
     && /opt/app/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim AS runtime

@@ -8,19 +8,19 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 WORKERS := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak promises lint bench lock env clean help
+.PHONY: run test soak promises lint bench core lock env clean help
 
-run: $(INSTALLED) ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
+run: core ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
 
-test: $(INSTALLED) ## Every test but the long ones; the core's branches must all be covered
+test: core ## Every test but the long ones; the core's branches must all be covered
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest $(WORKERS) tests/unit tests/property
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 	$(BIN)/pytest $(WORKERS) tests/rules tests/integration tests/chaos
 
-soak: $(INSTALLED) ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
+soak: core ## The long tests, into docs/results; ARGS="-k keyed" runs one of them
 	$(BIN)/pytest -m soak -v $(ARGS)
 
 promises: $(INSTALLED) ## Take mechanisms away, one at a time: which tests fail, into docs/results/promises.md
@@ -32,8 +32,11 @@ lint: $(INSTALLED) ## Style, format, types and the dependency rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: $(INSTALLED) ## The whole path beside COPY of the same rows, in one run
+bench: core ## The whole path beside COPY of the same rows, in one run
 	$(BIN)/python -m bench.drain $(ARGS)
+
+core: $(INSTALLED) ## Compile the core where a C compiler is there; once for each state of its sources
+	@$(BIN)/python -m normalizer.compiled
 
 lock: $(INSTALLED) ## Resolve the dependencies again into the two lock files
 	$(LOCK) --upgrade --output-file requirements.lock

@@ -25,19 +25,24 @@ environment   reads the settings from environment variables
 passwords     finds and masks the passwords in URLs
 telemetry     log lines and counters
 errors        every error, by what the caller must do
+compiled/     the rules as machine code, where they were compiled
 
 As a library: `from normalizer import Normalizer` and the other six names of `__all__`. They open no
-connection and read no clock or setting. docs/library.md shows each of them.
+connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
 embedded > process > telemetry, environment > configured_rules > settings > producer_models >
-core, json_schema > envelope > snowflake, jsontext, passwords > errors.
+core, json_schema > envelope > snowflake, jsontext, passwords > errors, compiled.
 """
 
-from normalizer.core.normalize import Normalizer
-from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical
-from normalizer.snowflake import SnowflakeGenerator
+from normalizer.compiled import core_finder as _core_finder
+
+_core_finder.install()
+
+from normalizer.core.normalize import Normalizer  # noqa: E402 - the finder comes first
+from normalizer.core.raw_record import RawRecord  # noqa: E402 - as above
+from normalizer.envelope import Envelope, Ignored, Rejected, to_canonical  # noqa: E402 - as above
+from normalizer.snowflake import SnowflakeGenerator  # noqa: E402 - as above
 
 __all__ = [
     "Envelope",

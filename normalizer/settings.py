@@ -123,7 +123,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_age_ms: Annotated[
         int,
         _about(
-            "How long a record waits at most for its batch to fill; a backlog fills batches whole.",
+            "How long a record waits at most for its batch to fill. A batch is due sooner where "
+            "writes are fast: after three times its writer's last write. A backlog fills it whole.",
             unit="ms",
             ge=0,
             le=60_000,
@@ -169,6 +170,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=3_600,
         ),
     ] = 120
+    core: Annotated[
+        Literal["auto", "python"],
+        _about(
+            "Which build of the rules to run; auto: the compiled one where it was built from "
+            "these sources; python: never. Both give the same rows."
+        ),
+    ] = "auto"
     http_host: Annotated[
         str, _about("Address to answer /metrics, /livez and /readyz on; 0.0.0.0: on every one.")
     ] = "127.0.0.1"

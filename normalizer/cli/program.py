@@ -16,6 +16,7 @@ from normalizer.cli.export_command import export
 from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
 from normalizer.cli.row_commands import jobs, redact, redrive, renormalize
+from normalizer.compiled.core_finder import running_core
 from normalizer.process.signals import STOPPED_AT_ONCE
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -43,7 +44,10 @@ class CommandGroup(click.Group):
     cls=CommandGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(package_name="event-normalizer")
+@click.version_option(
+    package_name="event-normalizer",
+    message=f"%(prog)s, version %(version)s, core: {running_core()}",
+)
 def main() -> None:
     """Normalize raw workflow events from Kafka into canonical rows in PostgreSQL, exactly once.
 

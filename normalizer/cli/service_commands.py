@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import uvloop
@@ -17,11 +17,13 @@ from normalizer.cli.exits import (
     FAILED,
     FOUND,
     MISUSED,
+    exit_with_error,
     load_settings,
     normalizer_or_exit,
     run_or_exit,
 )
 from normalizer.cli.filter import filter_lines
+from normalizer.compiled.core_finder import running_core
 from normalizer.errors import ConfigurationError, NormalizerError
 from normalizer.files.record_lines import open_lines
 from normalizer.process.garbage import collect_rarely
@@ -29,10 +31,12 @@ from normalizer.process.signals import stop_on_signals
 from normalizer.service.file_replay import FileReplay
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
+from normalizer.settings import Settings
 from normalizer.store.migrate import migrate as apply_migrations
 from normalizer.store.migrate import read_status
 from normalizer.up import Options
 from normalizer.up import up as run_stack
+from normalizer.up.process_group import ProcessGroup
 
 
 @click.command()
@@ -45,7 +49,14 @@ from normalizer.up import up as run_stack
     metavar="FILE",
     help="Read records from a file instead: one a line, as `kcat -J` prints them or bare.",
 )
-def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="This many processes here, which share the partitions; one /metrics for all of them.",
+)
+def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes: int) -> None:
     """Read, normalize and store, until SIGTERM or Ctrl-C; a second one ends at once.
 
     \b
@@ -57,7 +68,9 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
     normalizer run --no-kafka records.ndjson
 
     Any number may run at once: they share the partitions. Killing one at any moment loses and
-    doubles nothing. On one machine each needs a port of its own: NORMALIZER_HTTP_PORT=0.
+    doubles nothing. One process keeps about one processor busy: --processes 2 runs two of them,
+    and starts one again that dies. Several commands on one machine need a port each:
+    NORMALIZER_HTTP_PORT=0.
 
     \b
     curl localhost:9464/metrics   what `normalizer metrics` explains
@@ -69,8 +82,12 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
     telemetry.configure(
         level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
     )
-    for mistake in environment.unknown_variables(os.environ):
-        telemetry.get_logger().warning("unknown_variable", why=mistake)
+    _log_mistakes()
+    if processes > 1:
+        if file:
+            raise click.UsageError("--processes is for Kafka; a file is read by one process")
+        flags = {"--accept-reset": accept_reset, "--accept-shapes": accept_shapes}
+        _run_several(settings, [flag for flag, is_set in flags.items() if is_set], processes)
 
     async def serve() -> None:
         if file:
@@ -96,6 +113,29 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None) -> None:
         )
         telemetry.get_logger().debug("traceback", exc_info=error)
         raise SystemExit(FAILED) from error
+
+
+def _log_mistakes() -> None:
+    """Log what the environment has and the service does not use."""
+    if (core := running_core()).unfit:
+        telemetry.get_logger().warning("compiled_core_not_used", why=core.why)
+    for mistake in environment.unknown_variables(os.environ):
+        telemetry.get_logger().warning("unknown_variable", why=mistake)
+
+
+def _run_several(settings: Settings, arguments: list[str], processes: int) -> NoReturn:
+    """Run this many processes until the stop, and exit with their code."""
+
+    async def serve() -> int:
+        group = ProcessGroup(settings, os.environ, arguments, processes)
+        with stop_on_signals(group.stop):
+            return await group.run()
+
+    try:
+        code = asyncio.run(serve())
+    except NormalizerError as error:
+        exit_with_error(error)
+    raise SystemExit(code)
 
 
 @click.command()

@@ -8,6 +8,7 @@ from typing import Final
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
+from normalizer.compiled.core_finder import running_core
 from normalizer.envelope import RULES_VERSION
 from normalizer.service.lag import LagMonitor
 from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES
@@ -50,7 +51,8 @@ class GaugeCollector(Collector):
             {(state,): count for state, count in service.partitions().items()},
         )
         yield family("normalizer_ready", {(): not any(self._reasons())})
-        yield family("normalizer_build_info", {(VERSION, str(RULES_VERSION)): 1})
+        build = (VERSION, str(RULES_VERSION), running_core().kind)
+        yield family("normalizer_build_info", {build: 1})
         yield from _lag_families(self._lag_monitor)
 
 

@@ -119,7 +119,7 @@ CATALOGUE: Final = (
         name="normalizer_batch_rows",
         kind="histogram",
         means="Outcomes in a batch.",
-        hint="Small batches cost more per row: raise NORMALIZER_BATCH_AGE_MS.",
+        hint="Small batches cost more per row; they are written where there is spare capacity.",
         buckets=(1, 10, 50, 100, 500, 1_000, 2_500, 5_000, 10_000, 50_000),
     ),
     Metric(
@@ -210,9 +210,11 @@ CATALOGUE: Final = (
     Metric(
         name="normalizer_build_info",
         kind="gauge",
-        means="Always 1; the labels hold the version that runs, and its version of the rules.",
-        hint="More than one for long: a deployment is stuck.",
-        labels={"version": (), "rules": ()},
+        means="Always 1; the labels hold the version that runs, its version of the rules, and "
+        "whether its core is compiled.",
+        hint="More than one for long: a deployment is stuck. core=python takes more CPU: "
+        "`normalizer --version` says why it is not compiled.",
+        labels={"version": (), "rules": (), "core": ("compiled", "python")},
     ),
     # What the broker and the database report at the scrape, the same from every process.
     Metric(

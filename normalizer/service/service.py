@@ -25,6 +25,7 @@ from normalizer.errors import (
     StoreUnavailable,
 )
 from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatch
+from normalizer.process.pause import wait_at_most
 from normalizer.service.batch_builder import BatchBuilder
 from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
@@ -40,7 +41,13 @@ from normalizer.telemetry import ServiceCounters, get_logger
 RECORDS_A_FETCH: Final = 500
 HEARTBEAT_S: Final = 0.5
 IDLE_S: Final = 0.5
-BUSY_S: Final = 0.02
+WRITES_OF_AGE: Final = 3.0
+"""A batch is due once it is as old as this many of its writer's last writes, at most at its
+greatest age: a writer with little to do then writes a third of its time."""
+PAUSE_S: Final = 0.01
+FEW_RECORDS: Final = 100
+"""After a fetch of fewer, the next one waits for more to arrive: a fetch costs as much as
+normalizing some ten records."""
 
 _log: Final = get_logger()
 
@@ -82,6 +89,7 @@ class Service:
         self._refusals = RejectionLog(_log, clock)
         self._heartbeat_s = clock()
         self._in_flight = [InFlightBatch(clock) for _ in self._writer_stores]
+        self._last_write_s = [0.0] * settings.writers
 
     async def run(self) -> None:
         """Read, normalize and store until `stop`. Raises FatalError."""
@@ -159,28 +167,43 @@ class Service:
             await asyncio.wait([writing])
 
     async def _build_batch(self, writer: int, writing: asyncio.Task[None] | None) -> BatchBuilder:
-        """Return a batch that is full, or old while the writer is free to write it."""
+        """Return a batch that is full, or due while the writer is free to write it."""
         settings = self._settings
         builder = BatchBuilder()
         due_s: float | None = None
-        is_behind = False
+        fetched = 0
+        room = RECORDS_A_FETCH
         while not self.intake.is_full(builder):
             is_writer_free = writing is None or writing.done()
             left_s = IDLE_S if due_s is None else due_s - self._clock()
-            if self._stopping.is_set() or (is_writer_free and left_s <= 0 and not is_behind):
+            if self._stopping.is_set() or (is_writer_free and left_s <= 0 and fetched < room):
                 break
+            wait_s = IDLE_S if due_s is None else PAUSE_S
+            if due_s is not None and fetched < min(room, FEW_RECORDS):
+                await self._pause(writing, left_s)
+                wait_s = 0.0
             room = min(settings.batch_rows - builder.rows, RECORDS_A_FETCH)
-            wait_s = max(left_s, 0.0 if is_writer_free else BUSY_S)
             chunks = self._left.pop(writer, None) or await self._fetch(writer, room, wait_s)
-            is_behind = sum([len(chunk.records) for _, chunk in chunks]) >= room
+            fetched = sum([len(chunk.records) for _, chunk in chunks])
             for at, (claim, chunk) in enumerate(chunks, 1):
                 rest = await self.intake.add_chunk(writer, builder, claim, chunk)
                 if rest or self.intake.is_full(builder):
                     self._left[writer] = ([(claim, rest)] if rest else []) + chunks[at:]
                     return builder
             if builder and due_s is None:
-                due_s = self._clock() + settings.batch_age_ms / 1000
+                due_s = self._clock() + self._age_s(writer)
         return builder
+
+    async def _pause(self, writing: asyncio.Task[None] | None, left_s: float) -> None:
+        """Wait until the batch is due, then for its writer, but no longer than PAUSE_S."""
+        if left_s > 0:
+            await wait_at_most(self._stopping, min(left_s, PAUSE_S))
+        elif writing:
+            await asyncio.wait([writing], timeout=PAUSE_S)
+
+    def _age_s(self, writer: int) -> float:
+        """How old a batch of this writer may become before it is written."""
+        return min(self._settings.batch_age_ms / 1000, WRITES_OF_AGE * self._last_write_s[writer])
 
     async def _fetch(
         self, writer: int, room: int, wait_s: float
@@ -202,6 +225,7 @@ class Service:
 
     async def _write(self, writer: int, store: Store, batch: Batch) -> None:
         """Write the batch; if that fails for good, claim its partitions again."""
+        begun_s = self._clock()
         try:
             with self.membership.watchdog.writing(writer), self._timed("write"):
                 totals = await write_with_retry(
@@ -217,6 +241,7 @@ class Service:
             _log.info("batch_rolled_back", why=str(error))
             self.membership.on_rollback(batch, error)
         else:
+            self._last_write_s[writer] = self._clock() - begun_s
             self.membership.on_commit(batch)
             self.counters.batches += 1
             self.counters.add(msgspec.structs.asdict(totals))

@@ -1,12 +1,13 @@
 """`normalizer up`: starts and stops PostgreSQL, Kafka, normalizer, dashboard and traffic.
 
-flow         the whole run on one page
-stackfile    .noetl/: one run at a time, stack.json, the password file
-servers      starts the database and the broker, or finds external ones named by the environment
-external     checks that an external database and topic may get made-up traffic
-programs     normalizer, projector and traffic as child processes
-supervisor   starts processes in order, restarts them, stops them in the reverse order
-stack_stats  the live line and the table of figures
+flow           the whole run on one page
+stackfile      .noetl/: one run at a time, stack.json, the password file
+servers        starts the database and the broker, or finds external ones named by the environment
+external       checks that an external database and topic may get made-up traffic
+programs       normalizer, projector and traffic as child processes
+supervisor     starts processes in order, restarts them, stops them in the reverse order
+stack_stats    the live line and the table of figures
+process_group  several service processes as one, for `normalizer run --processes`
 """
 
 from normalizer.up.flow import Options, up

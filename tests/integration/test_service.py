@@ -122,6 +122,21 @@ async def test_batches_are_bounded_by_rows_and_bytes(
 
 
 @ONE_PARTITION
+async def test_a_record_does_not_wait_for_its_batch_to_fill_where_writes_are_fast(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any, watcher: Watcher
+) -> None:
+    """The greatest age is longer than the test may take."""
+    settings = settings_for(database, topic, bootstrap_servers, batch_age_ms=60_000)
+
+    async with running(settings):
+        for number in range(3):
+            await send(producer, topic, range(number, number + 1))
+            await watcher.until_read(topic, {0: number + 1})
+
+    assert await watcher.events() == 3
+
+
+@ONE_PARTITION
 async def test_aborted_records_and_markers_are_holes(
     database: Database, topic: Topic, bootstrap_servers: str, watcher: Watcher
 ) -> None:

@@ -53,6 +53,7 @@ keys = st.one_of(
             *("status", "result", "context", "error", "message", "command_id", "step", "worker_id"),
             *("duration_ms", "attempt", "attempts", "retry", "response", "terminal_state", "x", ""),
             *("queue_meta", "correlation", "max_attempts", "worker", "id", "reference", "ref", "a"),
+            *("parent_execution_id", "child_execution_id"),
         ]
     ),
     st.text("a\0\ud800\ufffd.[]", max_size=3),
@@ -111,6 +112,7 @@ names = st.one_of(
         [
             *("call.done", "action_done", "step.enter", "step.exit", "command.completed", "x"),
             *("command.issued", "call.error", "playbook_cancelled", "step.skipped", "odd/Name"),
+            *("playbook.started", "execution_start"),
         ]
     ),
     st.text(min_size=1, max_size=8),

@@ -1,6 +1,9 @@
 """The laws of the core, over raw events of every shape with junk in every field."""
 
+from typing import Any
+
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +12,7 @@ from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Envelope, Ignored, Rejected, canonical_json, to_canonical
 from tests.property.raw_events import records
+from tests.support.factories import raw_record
 from tests.support.hostile_records import hostile_values
 
 JSON_COLUMNS = ("context", "result", "meta", "extra", "coercions", "headers")
@@ -68,3 +72,21 @@ def test_a_canonical_line_normalises_to_itself(record: RawRecord) -> None:
         again = envelopes(RawRecord(value=line))
 
         assert [to_canonical(each) for each in again] == [line]
+
+
+@pytest.mark.parametrize("nested", [None, 900, "900", "cli-local-2", 1000, 0, [1]])
+@pytest.mark.parametrize("top", [None, 901, -1, 0, 1.5, [1], "cli-local-1"])
+def test_a_begin_that_names_its_parent_twice_normalises_to_itself(top: Any, nested: Any) -> None:
+    sent = {
+        "execution_id": 1000,
+        "event_id": 5,
+        "event_type": "playbook.started",
+        "parent_execution_id": top,
+        "context": {"parent_execution_id": nested},
+    }
+
+    (event,) = envelopes(raw_record(value=sent))
+
+    assert envelopes(denormalize(event)) == [event]
+    (line,) = envelopes(RawRecord(value=to_canonical(event)))
+    assert to_canonical(line) == to_canonical(event)

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from normalizer import snowflake
-from normalizer.core import decode, normalize, reconcile, wire_event
+from normalizer.core import decode, levels, normalize, reconcile, wire_event
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.core.rules import (
@@ -254,11 +254,11 @@ def take_one_id_for_one_event(patch: pytest.MonkeyPatch) -> None:
 
 
 def give_items_of_a_batch_nothing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decode, "_inherited", lambda shared, own: _only_the_execution(shared))
+    patch.setattr(levels, "_inherited", lambda shared, own: _only_the_execution(shared))
 
 
 def let_the_batch_overrule_its_items(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decode, "_inherited", lambda shared, own: shared)
+    patch.setattr(levels, "_inherited", lambda shared, own: shared)
 
 
 def leave_the_feed_wrapped(patch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ def leave_json_in_a_string(patch: pytest.MonkeyPatch) -> None:
     def refuse(reader: object, text: str) -> None:
         raise RecordRefused("not_an_event", "a string")
 
-    patch.setattr(decode._RecordDecoder, "_open_text", refuse)
+    patch.setattr(decode._RecordDecoder, "open_text", refuse)
 
 
 def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
@@ -285,6 +285,7 @@ def drop_what_nobody_knows(patch: pytest.MonkeyPatch) -> None:
 def allow_any_depth(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(decode, "EVENT_DEPTH", 10_000)
     patch.setattr(decode, "MAX_NESTING", 10_000)
+    patch.setattr(levels, "EVENT_DEPTH", 10_000)
 
 
 def keep_tokens(patch: pytest.MonkeyPatch) -> None:

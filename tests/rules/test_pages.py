@@ -123,7 +123,8 @@ def test_every_diff_of_a_page_fits_its_file(page: str, tmp_path: Path) -> None:
                 pass
 
 
-def test_a_decision_has_the_number_of_its_file() -> None:
+def test_a_decision_has_a_number_of_its_own_which_is_its_files() -> None:
     titles = {path.name: path.read_text().split(".")[0] for path in ROOT.glob("docs/decisions/*")}
 
     assert titles == {name: f"# {int(name[:4])}" for name in titles}
+    assert len({name[:4] for name in titles}) == len(titles), "two decisions with one number"

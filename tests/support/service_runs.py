@@ -79,7 +79,7 @@ async def process(
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment variables for these settings."""
-    values = {"PATH": os.environ["PATH"]}
+    values = {name: os.environ[name] for name in ("PATH", "NORMALIZER_CORE") if name in os.environ}
     for field in msgspec.structs.fields(Settings):
         value = getattr(settings, field.name)
         if value != field.default:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from normalizer.core.json_in_text import json_spans
 from normalizer.core.rules.redaction import REDACTED, SECRET_WORDS, Redaction, Secrecy
 from normalizer.core.sanitize import Sanitizer
 
@@ -97,6 +98,11 @@ def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
     redact_text(part * 400_000)
 
 
+def test_json_in_a_text_is_looked_for_a_few_times() -> None:
+    assert len(list(json_spans('{"a": 1} ' * 20))) == 16
+    assert list(json_spans('x ["a"] y')) == [(2, 7)]
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -141,6 +147,12 @@ def test_no_text_takes_longer_than_it_is_long(part: str) -> None:
         ("PASSWORD 'x' for u", "PASSWORD '[REDACTED]' for u"),
         ("password x for u", "password x for u"),
         ("token: ['a', 'b']", "token: [REDACTED]"),
+        ("mysql mysql mysql mysql mysql -pA1b2C3d4", "mysql mysql mysql mysql mysql -p[REDACTED]"),
+        ("sqlplus scott/A1b2C3d4@db password", "sqlplus scott/[REDACTED]@db password"),
+        (
+            'form-data; name="a"\r\n\r\nplain\r\nform-data; name="password"\r\n\r\nA1b2C3d4',
+            'form-data; name="a"\r\n\r\nplain\r\nform-data; name="password"\r\n\r\n[REDACTED]',
+        ),
     ],
 )
 def test_only_the_secret_is_cut(text: str, kept: str) -> None:

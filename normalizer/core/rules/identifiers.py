@@ -75,18 +75,13 @@ def resolve_secondary_id(event: WireEvent, name: SecondaryId) -> int | None:
 
 def resolve_parent_execution_id(event: WireEvent, event_type: str, own_id: int) -> int | None:
     """Give the execution that began this one; a begin may name it in its context (#k3)."""
-    named = resolve_secondary_id(event, "parent_execution_id")
     nested = event.nested
+    parent = resolve_secondary_id(event, "parent_execution_id")
     value = nested.payload.parent_execution_id or nested.result_context.parent_execution_id
-    if named is not None or value is None or event_class(event_type) != BEGIN_CLASS:
-        return named
-    sent = parse_id_value(value)
-    if isinstance(sent, int):
-        return None if sent == own_id else sent
-    if sent.kind != "opaque" or hash_text_id(sent.text) == own_id:
-        return None
-    event.coerce("opaque_id", "parent_execution_id", sent.text)
-    return hash_text_id(sent.text)
+    if parent is not None or value is None or event_class(event_type) != BEGIN_CLASS:
+        return parent
+    named = parse_id_value(value)
+    return named if isinstance(named, int) and named != own_id else None
 
 
 def keep_child_execution_id(event: WireEvent) -> None:

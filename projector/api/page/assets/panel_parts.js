@@ -5,7 +5,8 @@ import { h } from "./dom.js";
 import { clock, count, day, plural } from "./format.js";
 import { table, tools } from "./tables.js";
 
-const ROWS_SHOWN = 10;
+/** Half as many where each row is a card. */
+const ROWS_SHOWN = innerWidth <= 700 ? 5 : 10;
 export const FEW_CALLS = 5;
 const SERIES = ["s1", "s2", "s3", "s4", "s5", "s6"];
 export const sum = (rows, name) => rows.reduce((total, row) => total + Number(row[name] ?? 0), 0);

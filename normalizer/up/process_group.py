@@ -1,0 +1,174 @@
+"""Runs several service processes on one machine, restarts those that die, and answers for all.
+
+Each process is a `normalizer run` of its own: the consumer group shares the partitions among them,
+as among processes of different machines. /metrics has the metrics of all, with a label for each;
+/livez and /readyz fail if they fail for one.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from normalizer.embedded.ports import free_port
+from normalizer.process.child import Child
+from normalizer.process.pause import wait_at_most
+from normalizer.service.probes import HttpResponse, ProbeServer
+from normalizer.settings import Settings
+from normalizer.telemetry import get_logger
+
+LABEL: Final = "process"
+"""The label of the metrics of one process: 0, 1 and so on."""
+HOST: Final = "127.0.0.1"
+RESTART_S: Final = 1.0
+ANSWER_S: Final = 6.0
+"""Longer than a process takes to answer a probe while its servers are away."""
+GRACE_S: Final = 5.0
+FINAL_CODES: Final = frozenset((2, 3))
+"""Exit codes that a restart does not cure: wrong settings, and what trying again cannot cure."""
+
+_log: Final = get_logger()
+
+
+class ProcessGroup:
+    """This many processes of the service; `run` ends after `stop`, or with a final exit code."""
+
+    def __init__(
+        self, settings: Settings, environ: Mapping[str, str], arguments: Sequence[str], count: int
+    ) -> None:
+        """Raises ConfigurationError where the address of the probes cannot be bound."""
+        self._settings = settings
+        self._environ = environ
+        self._command = [sys.executable, "-m", "normalizer", "run", *arguments]
+        self._ports: list[int] = []
+        for _ in range(count):
+            self._ports.append(free_port({settings.http_port, *self._ports}))
+        self._children: dict[int, Child] = {}
+        self._stopping = asyncio.Event()
+        self._code = 0
+        routes = {
+            "/metrics": self._metrics,
+            "/livez": lambda: self._all_of("/livez"),
+            "/readyz": lambda: self._all_of("/readyz"),
+        }
+        self._probes = ProbeServer(settings.http_host, settings.http_port, routes)
+        self.url = self._probes.url
+
+    async def run(self) -> int:
+        """Keep all processes running until `stop`; return the exit code of the group."""
+        with self._probes:
+            _log.info("listening", url=self.url, processes=len(self._ports))
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(len(self._ports)):
+                    tasks.create_task(self._keep(number), name=f"process {number}")
+                tasks.create_task(self._stop_all(), name="stop")
+        return self._code
+
+    def stop(self) -> None:
+        """Stop every process in order; does not wait."""
+        self._stopping.set()
+
+    def pids(self) -> list[int]:
+        """The process ids of those that run."""
+        children = (child for _, child in sorted(self._children.items()))
+        return [child.pid for child in children if child.returncode is None]
+
+    async def _keep(self, number: int) -> None:
+        """Run one process until the stop, and start it again where it dies."""
+        while not self._stopping.is_set():
+            child = await Child.start(
+                f"process {number}",
+                self._command,
+                env=self._environment(number),
+                death_signal=signal.SIGTERM,
+                cwd=Path.cwd(),
+            )
+            self._children[number] = child
+            if self._stopping.is_set():
+                await self._stop_child(child)  # it was started too late for `_stop_all`
+            code = await child.wait()
+            if self._stopping.is_set():
+                return
+            _log.warning("process_died", process=number, exit_code=code)
+            if code in FINAL_CODES:
+                self._code = code
+                self.stop()
+            await wait_at_most(self._stopping, RESTART_S)
+
+    async def _stop_all(self) -> None:
+        """Wait for the stop, then stop all processes at once."""
+        await self._stopping.wait()
+        async with asyncio.TaskGroup() as tasks:
+            for number, child in self._children.items():
+                tasks.create_task(self._stop_child(child), name=f"stop {number}")
+
+    async def _stop_child(self, child: Child) -> None:
+        """Stop it in order, and kill it if it takes longer than it may."""
+        await child.stop(deadline_s=self._settings.stop_timeout_s + GRACE_S)
+
+    def _environment(self, number: int) -> dict[str, str]:
+        own = {"NORMALIZER_HTTP_HOST": HOST, "NORMALIZER_HTTP_PORT": str(self._ports[number])}
+        if self._settings.instance:
+            own["NORMALIZER_INSTANCE"] = f"{self._settings.instance}-{number}"
+        return {**self._environ, **own}
+
+    def _answers(self, path: str) -> Iterator[tuple[int, int, bytes]]:
+        """What each process answers at a path: its number, the status, the body."""
+        for number, port in enumerate(self._ports):
+            connection = HTTPConnection(HOST, port, timeout=ANSWER_S)
+            try:
+                with contextlib.closing(connection):
+                    connection.request("GET", path)
+                    response = connection.getresponse()
+                    yield number, response.status, response.read()
+            except (OSError, HTTPException):
+                yield number, HTTPStatus.SERVICE_UNAVAILABLE, b""
+
+    def _all_of(self, path: str) -> HttpResponse:
+        answers = list(self._answers(path))
+        bodies: list[Any] = [
+            msgspec.json.decode(body) if body else {"reasons": ["it does not answer"]}
+            for _, _, body in answers
+        ]
+        good = all(status == HTTPStatus.OK for _, status, _ in answers)
+        status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+        body = msgspec.json.encode({"processes": bodies}) + b"\n"
+        return HttpResponse(status, "application/json", body)
+
+    def _metrics(self) -> HttpResponse:
+        registry = CollectorRegistry()
+        registry.register(_Merged(list(self._answers("/metrics"))))
+        return HttpResponse(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry))
+
+
+class _Merged(Collector):
+    """The metrics of several processes as one, with a label for each."""
+
+    def __init__(self, answers: Sequence[tuple[int, int, bytes]]) -> None:
+        self._answers = answers
+
+    def describe(self) -> list[Family]:
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        merged: dict[str, Family] = {}
+        for number, _, body in self._answers:
+            for family in text_string_to_metric_families(body.decode()):
+                made = Family(family.name, family.documentation, family.type)
+                into = merged.setdefault(family.name, made)
+                for sample in family.samples:
+                    labels = {**sample.labels, LABEL: str(number)}
+                    into.add_sample(sample.name, labels, sample.value)
+        yield from merged.values()

@@ -1,0 +1,65 @@
+"""Several service processes as one: they share the partitions, one that dies is started again."""
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from normalizer.up.process_group import ProcessGroup
+from tests.support.probe_client import http_get, metric_value, scrape_metrics
+from tests.support.service_runs import environment, send, settings_for, until, watching
+from tests.support.stack import Database, Topic
+
+
+@pytest.mark.parametrize("topic", [2], indirect=True)
+async def test_processes_share_the_partitions_and_one_that_dies_is_started_again(
+    database: Database, topic: Topic, bootstrap_servers: str, producer: Any
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers, instance="pair")
+    group = ProcessGroup(settings, environment(settings), [], 2)
+    running = asyncio.create_task(group.run())
+    async with watching(database.url) as watcher:
+        await send(producer, topic, range(20))
+        await watcher.until_owned(topic, {"pair-0", "pair-1"})
+        await watcher.until_read(topic, {0: 10, 1: 10})
+
+        first, second = group.pids()
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(group.pids()) == 2 and first not in group.pids())
+        await watcher.until_owned(topic, {"pair-0", "pair-1"})
+        await send(producer, topic, range(20, 40))
+        await watcher.until_read(topic, {0: 20, 1: 20})
+
+        assert await watcher.events() == 40
+        assert second in group.pids()
+        values = await scrape_metrics(group.url)
+        assert metric_value(values, "normalizer_partitions", state="claimed") == 2
+        for number in ("0", "1"):
+            assert metric_value(values, "normalizer_heartbeat_age_seconds", process=number) < 30
+        status, alive = await http_get(f"{group.url}/livez")
+        assert (status, len(alive["processes"])) == (200, 2)
+
+    pids = group.pids()
+    group.stop()
+
+    assert await running == 0
+    assert [pid for pid in pids if _is_there(pid)] == []
+
+
+async def test_wrong_settings_end_all_processes_with_their_code(
+    database: Database, topic: Topic, bootstrap_servers: str
+) -> None:
+    settings = settings_for(database, topic, bootstrap_servers)
+    environ = environment(settings) | {"NORMALIZER_WRITERS": "none"}
+
+    assert await ProcessGroup(settings, environ, [], 2).run() == 2
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""Both cores give the same outcomes; the compiled one runs beside its own sources only."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from normalizer.compiled.core_finder import (
+    ABI,
+    MANIFEST,
+    compiled_folder,
+    digests,
+    unfit_because,
+)
+from tests.support.core_outcomes import corpus
+
+ROOT = Path(__file__).parents[2]
+
+
+def _lines(seed: int, count: int, core: Mapping[str, str]) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.core_outcomes", str(seed), str(count)],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], **core},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "count", [900, pytest.param(200_000, marks=[pytest.mark.soak, pytest.mark.timeout(1_800)])]
+)
+def test_both_cores_give_the_same_outcomes(count: int) -> None:
+    if why := unfit_because(compiled_folder()):
+        pytest.skip(f"no compiled core: {why}")
+
+    python, *expected = _lines(1, count, {})
+    compiled, *outcomes = _lines(1, count, {"TEST_CORE": "compiled"})
+
+    assert (python, compiled) == ("python", "compiled")
+    assert len(expected) == count
+    differing = [
+        n for n, pair in enumerate(zip(expected, outcomes, strict=True)) if len({*pair}) > 1
+    ]
+    assert [record for n in differing[:1] for record in islice(corpus(1, count), n, n + 1)] == []
+
+
+def _folder(path: Path, **sources: str) -> Path:
+    manifest = {"abi": ABI, "sources": digests() | sources}
+    (path / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+    return path
+
+
+def test_beside_its_own_sources_the_compiled_core_is_used(tmp_path: Path) -> None:
+    assert unfit_because(_folder(tmp_path)) == ""
+
+
+def test_beside_edited_sources_it_is_not_used(tmp_path: Path) -> None:
+    edited = _folder(tmp_path, **{"core.decode": "0" * 64})
+
+    assert unfit_because(edited) == "compiled from other sources: core.decode"
+
+
+def test_without_one_the_core_runs_as_python(tmp_path: Path) -> None:
+    assert unfit_because(tmp_path / "nowhere") == "not compiled"
+
+
+def test_a_broken_manifest_leaves_it_unused(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{")
+
+    assert unfit_because(tmp_path) == "its manifest cannot be read"
+
+
+def test_without_a_compiler_one_line_says_why(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "normalizer.compiled", str(tmp_path)],
+        cwd=ROOT,
+        env={"PATH": os.defpath, "CC": "no-such-compiler"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines()[1:] == [
+        "the core runs as Python, slower: no C compiler (no-such-compiler)"
+    ]
+    assert list(tmp_path.iterdir()) == []

@@ -78,8 +78,8 @@ create function normalizer.snowflake_node() returns bigint
     return 1023::bigint;
 
 comment on function normalizer.snowflake_node() is
-    'Node number in the ids that this database generates. It is not 64, because the foreign '
-    'layout looks the same there.';
+    'Node number in the ids that this database generates. It is not 64, because the '
+    'doubled layout looks the same there (docs/spec/wire-shapes.md#g2).';
 
 -- Returns an id of the given millisecond, or the one after the last id if that is later. Only the
 -- owner may call it: a caller that chose the time could set the clock ahead for everybody.

@@ -253,7 +253,7 @@ CREATE FUNCTION normalizer.snowflake_at(unix_ms bigint) RETURNS bigint
 CREATE FUNCTION normalizer.snowflake_node() RETURNS bigint
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (1023)::bigint;
-COMMENT ON FUNCTION normalizer.snowflake_node() IS 'Node number in the ids that this database generates. It is not 64, because the foreign layout looks the same there.';
+COMMENT ON FUNCTION normalizer.snowflake_node() IS 'Node number in the ids that this database generates. It is not 64, because the doubled layout looks the same there (docs/spec/wire-shapes.md#g2).';
 
 CREATE FUNCTION projector.age_group(age interval) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -117,7 +117,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         name="records below the position are not looked up",
-        promise="One record, one row",
+        promise="One record, taken once",
         changes=(
             SourceChange(
                 "normalizer/core/reconcile.py",

@@ -441,7 +441,9 @@ end
 $$;
 
 
--- The executions that roll-ups do not count under what they are now.
+-- The executions that roll-ups do not count under what they are now. One without events is counted
+-- under nothing: also one of which only an update is known, as its events were stored without
+-- projections.
 create function projector.execution_moves(execution_ids bigint[])
     returns setof projector.execution_move
     language sql stable
@@ -449,9 +451,15 @@ create function projector.execution_moves(execution_ids bigint[])
 as $$
     select known.execution_id, known.counted_playbook_ranked, known.counted_begun,
            known.counted_outcome, known.counted_ended, known.playbook_ranked,
-           hour_of(known.begin_at),
-           outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
-           hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+           case when known.events > 0 then hour_of(known.begin_at) end,
+           case
+               when known.events > 0
+               then outcome_of(known.completed_at, known.failed_at, known.cancelled_at)
+           end,
+           case
+               when known.events > 0
+               then hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+           end
     from   unnest(execution_moves.execution_ids) as wanted (execution_id)
     join   execution_facts as known using (execution_id)
     where  known.events = 0

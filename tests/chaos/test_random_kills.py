@@ -133,9 +133,13 @@ async def assert_all_is_well_after(
         async with connected(database) as connection:
             await until_read(connection, ends, deadline_s=120)
             assert pair.all_live(), "a process ended by itself"
-            await assert_every_record_is_accounted_for(
-                connection, topic, servers, acknowledged=traffic.acknowledged
-            )
+            try:
+                await assert_every_record_is_accounted_for(
+                    connection, topic, servers, acknowledged=traffic.acknowledged
+                )
+            except AssertionError as failure:
+                failure.add_note(f"CHAOS_SEED={seed}")
+                raise
     return {
         "seed": seed,
         "what happened": ", ".join(kinds),

@@ -33,3 +33,26 @@ async def test_a_call_that_changed_before_its_execution_was_known_is_counted_und
         verdicts = [one async for one in verify(connection, Scope())]
 
     assert [str(one) for one in (*repaired, *verdicts) if one.verdict != "match"] == []
+
+
+async def test_a_begin_that_changes_before_its_execution_is_known_is_not_counted(
+    database: Database,
+) -> None:
+    """Its execution stands as divergent; only the repair makes its row, and counts it."""
+    begin = {"event_type": "playbook.initialized", "status": "RUNNING", "step": ""}
+    async with open_store(database) as store:
+        unseen = batch_of(envelope(0, **begin), claim=await claimed(store, 0))
+        await store.write(unseen, projections=False)
+        again = envelope(0, **begin, worker_id="w", node_type="task")
+        totals = await store.write(batch_of(again, claim=await claimed(store, 1)))
+
+    async with projecting(database.admin_url) as connection:
+        counted = "select outcome, sum(executions)::int from projector.execution_hours group by 1"
+        before = await connection.fetch(counted)
+        repaired = [one async for one in repair(connection, RepairRequest())]
+        after = await connection.fetch(counted)
+        verdicts = [one async for one in verify(connection, Scope())]
+
+    assert totals.merged == 1
+    assert (before, [tuple(row) for row in after]) == ([], [("BEGUN", 1)])
+    assert [str(one) for one in (*repaired, *verdicts) if one.verdict != "match"] == []

@@ -55,7 +55,14 @@ def opened(database: Database) -> Iterator[MachineDatabase]:
 
 def run_examples(database: MachineDatabase, number: int) -> None:
     factory = partial(StoreMachine, database)
-    run_state_machine_as_test(seed(number)(factory), settings=_settings)  # type: ignore[arg-type]
+    try:
+        run_state_machine_as_test(
+            seed(number)(factory),  # type: ignore[arg-type]
+            settings=_settings,
+        )
+    except BaseException as failure:
+        failure.add_note(f"STORE_MACHINE_SEED={number}")
+        raise
 
 
 def first_seed() -> int:

@@ -151,6 +151,7 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
             """
             select   error_class, sum(calls)::bigint as n
             from     projector.failures_by_error
+            where    hour < now()  -- some calls of a play end after it
             group by error_class
             """
         )
@@ -167,6 +168,7 @@ async def test_the_lists_behind_the_dashboard_agree_with_sql(
             """
             select   worker_id, sum(calls)::bigint as calls, sum(failed)::bigint as failed
             from     projector.worker_failures
+            where    hour < now()
             group by worker_id
             """
         )

@@ -450,26 +450,22 @@ create function projector.execution_moves(execution_ids bigint[])
     set search_path = pg_catalog, projector, pg_temp
 as $$
     select known.execution_id, known.counted_playbook_ranked, known.counted_begun,
-           known.counted_outcome, known.counted_ended, known.playbook_ranked,
-           case when known.events > 0 then hour_of(known.begin_at) end,
-           case
-               when known.events > 0
-               then outcome_of(known.completed_at, known.failed_at, known.cancelled_at)
-           end,
-           case
-               when known.events > 0
-               then hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
-           end
+           known.counted_outcome, known.counted_ended, known.playbook_ranked, today.begun,
+           today.outcome, today.ended
     from   unnest(execution_moves.execution_ids) as wanted (execution_id)
     join   execution_facts as known using (execution_id)
+    left join lateral (
+        select hour_of(known.begin_at) as begun,
+               outcome_of(known.completed_at, known.failed_at, known.cancelled_at) as outcome,
+               hour_of(least(known.completed_at, known.failed_at, known.cancelled_at)) as ended
+        where  known.events > 0
+    ) as today on true
     where  known.events = 0
     or     (
                known.counted_playbook_ranked, known.counted_begun, known.counted_outcome,
                known.counted_ended
            ) is distinct from (
-               known.playbook_ranked, hour_of(known.begin_at),
-               outcome_of(known.completed_at, known.failed_at, known.cancelled_at),
-               hour_of(least(known.completed_at, known.failed_at, known.cancelled_at))
+               known.playbook_ranked, today.begun, today.outcome, today.ended
            )
 $$;
 

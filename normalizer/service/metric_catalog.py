@@ -214,7 +214,7 @@ CATALOGUE: Final = (
         "whether its core is compiled.",
         hint="More than one for long: a deployment is stuck. core=python takes more CPU: "
         "`normalizer --version` says why it is not compiled.",
-        labels={"version": (), "rules": (), "core": ("compiled", "python")},
+        labels={"version": (), "rules": (), "core": ()},
     ),
     # What the broker and the database report at the scrape, the same from every process.
     Metric(

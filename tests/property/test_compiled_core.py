@@ -18,6 +18,7 @@ from normalizer.compiled.core_finder import (
     unfit_because,
 )
 from tests.support.core_outcomes import corpus
+from tests.support.stack import skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def _lines(seed: int, count: int, core: Mapping[str, str]) -> list[str]:
 )
 def test_both_cores_give_the_same_outcomes(count: int) -> None:
     if why := unfit_because(compiled_folder()):
-        pytest.skip(f"no compiled core: {why}")
+        skip_or_fail(f"no compiled core: {why}")
 
     python, *expected = _lines(1, count, {})
     compiled, *outcomes = _lines(1, count, {"TEST_CORE": "compiled"})

@@ -14,8 +14,8 @@ import pytest
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.errors import FatalError
-from normalizer.jobs.engine.job_batch_builder import split_page
 from normalizer.jobs.engine.job_run import JobRun
+from normalizer.jobs.engine.source_pages import split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveTraffic
 from normalizer.jobs.sources.file_source import FileSource

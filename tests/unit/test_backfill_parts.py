@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import coordinates_of
-from normalizer.errors import BrokerUnavailable, ConfigurationError
+from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, split_page
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance, duration
+from normalizer.jobs.engine.source_pages import batch_part, split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
@@ -109,11 +110,11 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 
 
 def test_pages_of_a_part_must_follow_each_other() -> None:
-    filling = JobBatchBuilder(1)
-    filling.add(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))])
+    builder = BatchBuilder()
+    builder.add(batch_part(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))], epoch=1))
 
-    with pytest.raises(Exception, match="the batch ends at 2, the next page begins at 5"):
-        filling.add(page_of([5], 5, 6), [])
+    with pytest.raises(FatalError, match="the batch ends at 2, the next records begin at 5"):
+        builder.add(batch_part(page_of([5], 5, 6), [], epoch=1))
 
 
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:

@@ -19,7 +19,7 @@ from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.source_pages import batch_part, cut_page, split_page
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition, SourcePage
-from normalizer.process.pause import wait_at_most
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize, slices
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
@@ -29,7 +29,6 @@ from normalizer.telemetry import Outage, get_logger
 BATCHES_WAITING: Final = 1
 """Full batches that wait, besides the one being written and the one being filled: so neither side
 waits when one batch takes longer than the next. All of them are in memory."""
-LONGEST_WAIT_S: Final = 10.0
 SESSION: Final = {"projector.shard_base": "8"}
 """Jobs count in their own shards, so they never wait for the service on a counter."""
 
@@ -154,7 +153,7 @@ class Backfill:
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
-                await wait_at_most(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                await wait_at_most(self._stopping, back_off_s(tries))
                 if self._stopping.is_set():
                     return
             else:

@@ -16,13 +16,13 @@ from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import slices
 from normalizer.service.membership import Membership
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
 from normalizer.telemetry import get_logger
 
-FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 10.0
 
 _log: Final = get_logger()
@@ -114,7 +114,7 @@ class Intake:
                     outcomes = await self.normalizer_process.normalize(record)
                 except NormalizerProcessDied as died:
                     tries += 1
-                    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10))
+                    wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
                     self._dying_records[record.coordinates] = (
                         f"the normalizer process died {tries} times: {died}"
                     )
@@ -124,11 +124,9 @@ class Intake:
                         bytes=len(record.value or b""),
                         why=str(died),
                         tries=tries,
-                        wait_s=wait_s,
+                        wait_s=round(wait_s, 1),
                     )
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(wait_s):
-                            await stopping.wait()
+                    await wait_at_most(stopping, wait_s)
                 else:
                     self._dying_records.pop(record.coordinates, None)
                     return outcomes

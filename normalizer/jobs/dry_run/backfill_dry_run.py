@@ -32,7 +32,7 @@ from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 from normalizer.store.sorted_outcomes import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
@@ -61,7 +61,6 @@ class BackfillDryRun:
             database_url,
             application_name="normalizer dry run",
             grid=self._grid,
-            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=READ_ONLY,
         )
         self._stopping = asyncio.Event()

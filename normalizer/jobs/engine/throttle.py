@@ -6,7 +6,6 @@ producer's clock shows.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,12 +20,11 @@ from normalizer.errors import RetryableError
 from normalizer.jobs.engine import job_statements
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
 from normalizer.process.pause import wait_at_most
-from normalizer.store.read_only import connect_read_only
+from normalizer.store.read_only import READ_ONLY_SESSION
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 CHECK_EVERY_S: Final = 0.5
-COMMAND_TIMEOUT_S: Final = 65.0
-"""Longer than a statement may take: a network that drops answers must not block this for ever."""
 REMEMBERED_S: Final = 120.0
 LINE_EVERY_S: Final = 10.0
 
@@ -80,12 +78,13 @@ class LiveTraffic:
     def __init__(
         self, database_url: str, log: TopicReader, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._database_url = database_url
+        self._connection = ReconnectingConnection(
+            database_url, application_name="normalizer throttle", session=READ_ONLY_SESSION
+        )
         self._log = log
         self._clock = clock
         self._history = LiveLagHistory()
         self._cluster_id: str | None = None
-        self._connection: asyncpg.Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,10 +95,7 @@ class LiveTraffic:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(*FOREIGN_ERRORS):
-                await connection.close(timeout=5)
+        self._connection.terminate()
 
     async def read(self) -> LiveLag:
         """Return how far live traffic is behind. Raises RetryableError and FatalError."""
@@ -119,29 +115,11 @@ class LiveTraffic:
 
     async def _rows(self) -> list[asyncpg.Record]:
         try:
-            if self._connection is not None:
-                # The connection may have been lost since the last reading: retry once with a new
-                # one.
-                with contextlib.suppress(*FOREIGN_ERRORS):
-                    return await self._fetch(self._connection)
-                self._terminate()
-            self._connection = await connect_read_only(self._database_url)
-            return await self._fetch(self._connection)
+            async with self._connection.use() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(job_statements.LIVE_POSITIONS)
         except FOREIGN_ERRORS as error:
-            self._terminate()
             raise translated(error) from error
-
-    @staticmethod
-    async def _fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await connection.fetch(
-            job_statements.LIVE_POSITIONS, timeout=COMMAND_TIMEOUT_S
-        )
         return rows
-
-    def _terminate(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
     async def _bounds(
         self, positions: Mapping[KafkaPartition, int]

@@ -171,7 +171,7 @@ class MachineDatabase:
 
     async def archive(self, before: datetime, margin: timedelta, steps: int | None) -> list[Row]:
         """Raise the horizon and let rows go: those that went. As `drop_events`, but of partitions
-        that have any rows. Killed after so many steps of two rows, unless None.
+        that have any rows. Killed after this number of steps, of two rows each, unless None.
         """
         stored = await view_rows.stored(self._admin)
         assert await raise_horizon(self._projector, before)

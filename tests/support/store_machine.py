@@ -353,7 +353,7 @@ class StoreMachine(RuleBasedStateMachine):
     def archive(self, back: int, margin: int, steps: int | None) -> None:
         """Retention: what lies before the horizon is ignored, and what is older still deleted.
 
-        It may be killed after so many steps; then some of what is older stays.
+        It may be killed after `steps`; then some of what is older stays.
         """
         recorded_ms = RECORDED_MS + max(self.records - back, 0) * _MS_A_RECORD
         before = datetime.fromtimestamp(recorded_ms / 1000, UTC)

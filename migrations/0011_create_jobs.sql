@@ -1,10 +1,8 @@
--- migrate:up
-
 -- Jobs over history: backfill, renormalize, redrive, redact. A job writes the same rows as the
 -- service, so it has positions and totals that must balance too. They move in the transaction of
 -- its rows.
 
-set search_path = "$user", public, normalizer;
+set local search_path = "$user", public, normalizer;
 
 
 create table normalizer.jobs (
@@ -282,5 +280,3 @@ grant usage on schema normalizer to normalizer_redriver;
 grant select on normalizer.quarantine_raw to normalizer_redriver;
 
 insert into migrations.applied (version) values ('0011') on conflict do nothing;
-
--- migrate:down

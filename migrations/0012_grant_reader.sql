@@ -1,5 +1,3 @@
--- migrate:up
-
 -- The role that migrates may act as the reader: `projector serve` switches to that role, whatever
 -- the user of its DATABASE_URL may do. If another role created it, that role must grant it.
 do $$
@@ -37,5 +35,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0012') on conflict do nothing;
-
--- migrate:down

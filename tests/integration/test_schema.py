@@ -12,9 +12,7 @@ MAX_FUNCTION_LINES = 120
 STEPPED_FUNCTION_LINES = 60
 
 OURS = "relnamespace::regnamespace::text in ('normalizer', 'projector', 'migrations')"
-TABLES = f"""
-    {OURS} and relkind in ('r', 'p') and not relispartition and relname <> 'schema_migrations'
-"""
+TABLES = f"{OURS} and relkind in ('r', 'p') and not relispartition"
 LINES = r"cardinality(string_to_array(btrim(prosrc, E'\n'), E'\n'))"
 
 

@@ -8,7 +8,11 @@ do $$
 declare
     wanted text;
 begin
-    foreach wanted in array array['normalizer_writer', 'projector_reader'] loop
+    foreach wanted in array array[
+        'normalizer_writer', 'projector_reader',
+        -- For those who may read and redrive refused bytes, which may contain secrets.
+        'normalizer_redriver'
+    ] loop
         if not exists (select from pg_roles where rolname = wanted) then
             begin
                 execute format('create role %I nologin', wanted);
@@ -16,6 +20,16 @@ begin
                 -- Roles belong to the cluster: a migration of another database may create it at the
                 -- same time.
                 when duplicate_object or unique_violation then null;
+                when insufficient_privilege then
+                    raise insufficient_privilege using
+                        message = format('role %s is missing, and %s may not create it',
+                                         wanted, current_user),
+                        hint = format(
+                            'an administrator types: create role normalizer_writer; '
+                            'create role projector_reader; create role normalizer_redriver; '
+                            'grant projector_reader to %I; or runs deploy/postgres/roles.sql',
+                            current_user
+                        );
             end;
         end if;
     end loop;

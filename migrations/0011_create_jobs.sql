@@ -264,18 +264,6 @@ grant select, insert on normalizer.job_batches, normalizer.job_refusals, normali
 grant update (redriven_at) on normalizer.quarantine to normalizer_writer;
 grant select on projector.jobs, projector.quarantine_records to normalizer_writer, projector_reader;
 
--- A role for those who may read and redrive refused bytes, which may contain secrets.
-do $$
-begin
-    if not exists (select from pg_roles where rolname = 'normalizer_redriver') then
-        create role normalizer_redriver nologin;
-    end if;
-exception
-    -- Roles belong to the cluster: a migration of another database may create it at the same time.
-    when duplicate_object or unique_violation then null;
-end
-$$;
-
 grant usage on schema normalizer to normalizer_redriver;
 grant select on normalizer.quarantine_raw to normalizer_redriver;
 

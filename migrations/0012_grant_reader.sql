@@ -5,7 +5,10 @@ begin
     execute format('grant projector_reader to %I', current_user);
 exception
     when insufficient_privilege then
-        raise notice 'grant projector_reader to % by hand, to let it serve the API', current_user;
+        if not pg_has_role('projector_reader', 'member') then
+            raise notice 'grant projector_reader to % by hand, to let it serve the API',
+                         current_user;
+        end if;
 end
 $$;
 

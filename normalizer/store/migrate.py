@@ -29,6 +29,7 @@ REMEDY: Final = (
 )
 
 _LOCK_KEY: Final = 5_203_947_410_801
+_OWNER: Final = "DATABASE_URL must name the owner of the database"
 # A file that was applied by hand has no checksum yet.
 _NOTE_CHECKSUM: Final = """
     update migrations.applied
@@ -178,9 +179,7 @@ async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
     try:
         yield connection
     except asyncpg.InsufficientPrivilegeError as error:
-        raise MigrationFailed(
-            "this user may not migrate: DATABASE_URL must name the owner of the database"
-        ) from error
+        raise MigrationFailed(f"this user may not migrate: {_OWNER}") from error
     except BrokenPipeError:
         raise  # the reader of our output is gone
     except FOREIGN_ERRORS as error:
@@ -205,8 +204,6 @@ async def _apply(
     if file.version not in applied:
         try:
             await connection.execute(file.text)
-        except asyncpg.InsufficientPrivilegeError:
-            raise
         except asyncpg.PostgresError as error:
             raise MigrationFailed(
                 f"a migration failed and was rolled back: {file.name}, {_place(file, error)}"
@@ -230,8 +227,10 @@ async def _read_applied(connection: "asyncpg.Connection") -> dict[str, _Applied]
 
 
 def _place(file: Migration, error: asyncpg.PostgresError) -> str:
-    """The line of the statement that failed, as far as the server names it, and what it says."""
+    """The line of the statement that failed if the server names it, and what the server says."""
     said = f"SQLSTATE {error.sqlstate}: {error.args[0] if error.args else ''}"
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        said = f"{said}; {error.hint or _OWNER}"
     if error.position is None:
         return said
     line = file.text.count("\n", 0, int(error.position) - 1) + 1

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- Counters: events by minute and by hour, how they arrived, what was coerced, and what was refused.
 -- Minutes are for monitoring, hours for reports.
 
@@ -256,5 +254,3 @@ create trigger project_deleted
     for each statement execute function projector.project_quarantine();
 
 insert into migrations.applied (version) values ('0003') on conflict do nothing;
-
--- migrate:down

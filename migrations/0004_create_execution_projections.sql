@@ -1,5 +1,3 @@
--- migrate:up
-
 -- One row for each execution: what began it, how it ended, and whether its events agree.
 
 create table projector.execution_facts (
@@ -871,5 +869,3 @@ comment on index projector.archived_by_end is
     'Query: executions of an hour that are counted as archived, by their end (verify).';
 
 insert into migrations.applied (version) values ('0004') on conflict do nothing;
-
--- migrate:down

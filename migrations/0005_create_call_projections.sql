@@ -1,5 +1,3 @@
--- migrate:up
-
 -- One row for each attempt of a command, and the roll-ups of attempts: by playbook and step, by
 -- worker, by error class, how long they took, and first attempts and retries by minute.
 
@@ -477,5 +475,3 @@ end
 $$;
 
 insert into migrations.applied (version) values ('0005') on conflict do nothing;
-
--- migrate:down

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- How attempts follow the events of their command. When an event arrives, changes or is deleted,
 -- the command is rebuilt from all its stored and archived events. One case is cheaper: a new event
 -- of a command that has only its first attempt is merged into that attempt.
@@ -985,5 +983,3 @@ comment on index projector.calls_failed is
     'retry_candidates).';
 
 insert into migrations.applied (version) values ('0006') on conflict do nothing;
-
--- migrate:down

@@ -7,7 +7,6 @@
 -- Tables, each at `CREATE TABLE name`:
 --     normalizer.events
 --     migrations.applied
---     migrations.schema_migrations
 --     normalizer.archived_rows
 --     normalizer.assigned_ids
 --     normalizer.dedup_horizon
@@ -740,12 +739,6 @@ COMMENT ON COLUMN migrations.applied.name IS 'Name of the file without its endin
 COMMENT ON COLUMN migrations.applied.checksum IS 'SHA-256 of the file, in hex.';
 COMMENT ON COLUMN migrations.applied.applied_at IS 'When the file was applied.';
 COMMENT ON COLUMN migrations.applied.applied_by IS 'Role that applied it.';
-
-CREATE TABLE migrations.schema_migrations (
-    version character varying NOT NULL
-);
-COMMENT ON TABLE migrations.schema_migrations IS 'Private: the versions that were applied, in the form that dbmate reads.';
-COMMENT ON COLUMN migrations.schema_migrations.version IS 'Digits at the front of the file''s name.';
 
 CREATE TABLE normalizer.archived_rows (
     source_topic text NOT NULL,
@@ -3189,9 +3182,6 @@ COMMENT ON COLUMN projector.worker_failures.mean_duration_s IS 'mean of the know
 
 ALTER TABLE ONLY migrations.applied
     ADD CONSTRAINT applied_pkey PRIMARY KEY (version);
-
-ALTER TABLE ONLY migrations.schema_migrations
-    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
 ALTER TABLE ONLY normalizer.archived_rows
     ADD CONSTRAINT archived_rows_pkey PRIMARY KEY (source_topic, source_incarnation, source_partition, job_id, run);

@@ -31,7 +31,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: Annotated[
         str | None,
-        _about("PostgreSQL to write to, as postgresql://user:password@host:port/name."),
+        _about(
+            "PostgreSQL to write to, as postgresql://user:password@host:port/name; several "
+            "host:port by commas."
+        ),
     ] = None
 
     kafka_bootstrap_servers: Annotated[

@@ -10,7 +10,7 @@ from normalizer.database import connect
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 READ_ONLY_SESSION: Final = {
-    "default_transaction_read_only": "on",
+    "transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",

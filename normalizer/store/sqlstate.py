@@ -77,7 +77,8 @@ def fault_of(error: BaseException, *, copying: bool) -> Fault:
     code = error.sqlstate or ""
     if code[:2] in _OUR_CLASSES and code not in _OUTAGES_OF_25:
         return Fault.FATAL
-    if code == "08P01" and copying:
+    # A pooler has this code for all that fails between it and the server; it knows of no line.
+    if code == "08P01" and copying and line_of(error) is not None:
         return Fault.RECORD
     if code[:2] in _OUTAGE_CLASSES:
         return Fault.TRANSIENT

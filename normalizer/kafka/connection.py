@@ -13,6 +13,7 @@ from aiokafka.errors import (
     KafkaError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 from normalizer.core.raw_record import RawRecord
@@ -76,6 +77,7 @@ _MISSING_RIGHTS: Final = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 

@@ -17,6 +17,12 @@ from aiokafka.errors import (
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka.committed_offsets import (
+    COORDINATOR_TRIES,
+    COORDINATOR_WAIT_S,
+    CommittedOffset,
+    read_committed,
+)
 from normalizer.kafka.connection import (
     Bounds,
     KafkaPartition,
@@ -27,8 +33,6 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.lenient_reader import read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
 
-_COORDINATOR_TRIES: Final = 40
-_COORDINATOR_WAIT_S: Final = 0.25
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
 _NEAR: Final = 10_000
@@ -85,18 +89,25 @@ class TopicReader(ReaderConnection):
         repeated.
         """
         async with self._connected(f"looking up group {group_id}"):
-            for _ in range(_COORDINATOR_TRIES):
+            for _ in range(COORDINATOR_TRIES):
                 try:
                     (response,) = await self._admin.describe_consumer_groups([group_id])
                     break
                 except GroupCoordinatorNotAvailableError:
-                    await asyncio.sleep(_COORDINATOR_WAIT_S)
+                    await asyncio.sleep(COORDINATOR_WAIT_S)
             else:
                 raise GroupCoordinatorNotAvailableError
             (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
         if code:
             raise FatalError(f"{group_id}: no right to see the group (describe, read)")
         return state, len(members)
+
+    async def committed(
+        self, group_id: str, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, CommittedOffset]:
+        """What the group has committed of these partitions; one without anything is left out."""
+        async with self._connected(f"reading the offsets of group {group_id}"):
+            return await read_committed(self._admin._client, group_id, partitions)  # noqa: SLF001 - its own request cannot wait for a transaction
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""

@@ -72,6 +72,8 @@ $$;
 comment on function normalizer.note_event_changes() is
     'Notes the events that a statement inserted or updated, while a relay is registered.';
 
+revoke execute on function normalizer.note_event_changes() from public;
+
 create trigger note_changes_inserted
     after insert on normalizer.events
     referencing new table as after

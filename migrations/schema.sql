@@ -3579,6 +3579,7 @@ REVOKE ALL ON FUNCTION normalizer.drop_source_heartbeats() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.gen_snowflake() FROM PUBLIC;
 GRANT ALL ON FUNCTION normalizer.gen_snowflake() TO normalizer_writer;
 REVOKE ALL ON FUNCTION normalizer.keep_dedup_horizon() FROM PUBLIC;
+REVOKE ALL ON FUNCTION normalizer.note_event_changes() FROM PUBLIC;
 REVOKE ALL ON FUNCTION normalizer.snowflake_at(unix_ms bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_calls(event_ids bigint[], low bigint, high bigint) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.archive_events(event_ids bigint[]) FROM PUBLIC;

@@ -21,7 +21,7 @@ from normalizer.jobs.engine.id_ranges import (
 )
 from normalizer.kafka import CommittedOffset
 from normalizer.store.grid import Grid
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 
 EVENTS_A_PAGE: Final = 5_000
 
@@ -91,7 +91,6 @@ class StoredEventReader:
             database_url,
             application_name="normalizer relay",
             grid=self._grid,
-            command_timeout_s=COMMAND_TIMEOUT_S,
             settings={},
         )
 

@@ -10,7 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import ConnectionGroup, CoordinationType
-from aiokafka.errors import GroupCoordinatorNotAvailableError, for_code
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -28,6 +33,12 @@ from normalizer.kafka.connection import KafkaPartition
 UNSTABLE: Final = 88
 """The error code while a transaction that commits the offset is not complete."""
 AGAIN_S: Final = 0.05
+COORDINATOR_NOT_READY: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+"""A cluster creates a group's coordinator on the first request, and loads it after a start."""
 COORDINATOR_TRIES: Final = 40
 COORDINATOR_WAIT_S: Final = 0.25
 
@@ -50,7 +61,18 @@ async def read_committed(
     for topic, partition in partitions:
         by_topic[topic].append(partition)
     request = _OffsetFetch(group_id, by_topic)
-    coordinator = await _coordinator(client, group_id)
+    for _ in range(COORDINATOR_TRIES):
+        try:
+            return await _stable_offsets(client, group_id, request)
+        except COORDINATOR_NOT_READY:
+            await asyncio.sleep(COORDINATOR_WAIT_S)
+    return await _stable_offsets(client, group_id, request)
+
+
+async def _stable_offsets(
+    client: Any, group_id: str, request: "_OffsetFetch"
+) -> dict[KafkaPartition, CommittedOffset]:
+    coordinator = await client.coordinator_lookup(CoordinationType.GROUP, group_id)
     while True:
         answer = await client.send(coordinator, request, group=ConnectionGroup.COORDINATION)
         found = {
@@ -65,16 +87,6 @@ async def read_committed(
     for code in codes:
         raise for_code(code)
     return {one: committed for one, (committed, _) in found.items() if committed.next_offset >= 0}
-
-
-async def _coordinator(client: Any, group_id: str) -> Any:
-    """The broker that keeps the group's offsets; a cluster creates it on the first request."""
-    for _ in range(COORDINATOR_TRIES):
-        try:
-            return await client.coordinator_lookup(CoordinationType.GROUP, group_id)
-        except GroupCoordinatorNotAvailableError:
-            await asyncio.sleep(COORDINATOR_WAIT_S)
-    raise GroupCoordinatorNotAvailableError
 
 
 class _Offsets(Response):  # type: ignore[misc]

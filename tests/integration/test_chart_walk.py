@@ -1,0 +1,145 @@
+"""docs/kubernetes.md by hand: the chart's pods as processes, with their variables and probes."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import secrets
+from typing import Final
+from urllib.parse import urlsplit
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from normalizer.embedded import PostgresServer
+from tests import chart
+from tests.support.doc_pages import DOCS, blocks
+from tests.support.pods import Cluster, RunningPod, fetch, get, run_job, running
+from tests.support.service_runs import send, watching
+from tests.support.stack import Topic
+from tests.support.waiting import until
+
+PAGE: Final = (DOCS / "kubernetes.md").read_text()
+ROWS: Final = re.findall(
+    r"^\| (?:Job|Deployment|CronJob) `(\w+)` \| `([^`]+)` \|", PAGE, re.MULTILINE
+)
+EVENTS: Final = 300
+
+
+@pytest.fixture
+async def cluster(postgres_server: PostgresServer, topic: Topic, bootstrap_servers: str) -> Cluster:
+    """After the steps 1 to 3 of the page."""
+    typed = "".join(block.text for block in blocks("kubernetes.md"))
+    (roles,) = re.findall(r"psql .* --file (\S+)", typed)
+    passwords = {"WRITER_PASSWORD": secrets.token_hex(8), "READER_PASSWORD": secrets.token_hex(8)}
+    owner = postgres_server.url_of("postgres")
+    child = await asyncio.create_subprocess_exec(
+        *(postgres_server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
+        *("--dbname", owner, "--file", DOCS.parent / roles),
+        env=os.environ | passwords,
+    )
+    assert await child.wait() == 0
+    place = f"127.0.0.1:{urlsplit(owner).port}/postgres"
+    made = {
+        "OWNER_URL": owner,
+        "WRITER_URL": f"postgresql://writer:{passwords['WRITER_PASSWORD']}@{place}",
+        "READER_URL": f"postgresql://reader:{passwords['READER_PASSWORD']}@{place}",
+        "PROJECTOR_TOKEN": secrets.token_hex(16),
+    }
+    return Cluster(
+        secret={key: made[key] for key in re.findall(r"--from-literal=(\w+)=", typed)},
+        settings={"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "KAFKA_TOPICS": topic.name},
+    )
+
+
+def test_the_page_lists_the_pods_with_their_commands() -> None:
+    pods = {name: " ".join(chart.container(pod)["command"]) for name, pod in chart.pods()}
+
+    assert dict(ROWS) == pods
+
+
+async def test_the_chart_s_pods_take_events_to_the_page(
+    cluster: Cluster, topic: Topic, producer: AIOKafkaProducer
+) -> None:
+    jobs: dict[str, str] = {}
+    async with contextlib.AsyncExitStack() as started:
+        pods: dict[str, list[RunningPod]] = {}
+        for name, command in ROWS:
+            if "run" in command.split() or "serve" in command.split():
+                count = 2 if name == "normalizer" else 1
+                pods[name] = [
+                    await started.enter_async_context(running(name, cluster)) for _ in range(count)
+                ]
+                await _until_ready(*pods[name])
+            else:
+                code, jobs[name] = await run_job(name, cluster)
+                assert code == 0, jobs[name]
+            if name == "normalizer":
+                await _store_events(cluster, topic, producer)
+        answers = await _ask(pods["projector"][0], cluster)
+        scraped = [
+            await _metrics(pod, cluster) for pod in (*pods["normalizer"], *pods["projector"])
+        ]
+        codes = [await pod.stop() for listed in pods.values() for pod in listed]
+
+    assert "applied now" in jobs["migrate"]
+    assert "divergent" not in jobs["verify"]
+    assert f"{EVENTS} duplicate" in jobs["backfill"]
+    assert answers == (401, 200, EVENTS)
+    assert ["normalizer_ready 1.0" in text for text in scraped] == [True, True, False]
+    assert "projector_recent_step_calls" in scraped[-1]
+    assert codes == [0, 0, 0]
+
+
+async def test_a_probe_of_another_path_or_a_variable_that_is_not_there_fails(
+    cluster: Cluster,
+) -> None:
+    """What a wrong chart would do: this is what keeps the walk from passing in vain."""
+    await run_job("migrate", cluster)
+    async with running("projector", cluster) as pod:
+        await _until_ready(pod)
+        port = pod.port_of("http")
+        statuses = [await get(f"http://127.0.0.1:{port}{path}", 5) for path in ("/livez", "/alive")]
+    without = Cluster(secret={}, settings={})
+
+    assert statuses == [200, 404]
+    with pytest.raises(KeyError, match="READER_URL"):
+        async with running("projector", without):
+            pass
+
+
+async def _until_ready(*pods: RunningPod) -> None:
+    for pod in pods:
+
+        async def ready(pod: RunningPod = pod) -> bool:
+            assert pod.process.returncode is None, "the pod has ended"
+            return await pod.answers("readinessProbe")
+
+        await until(ready, deadline_s=60.0)
+        assert await pod.answers("livenessProbe")
+
+
+async def _store_events(cluster: Cluster, topic: Topic, producer: AIOKafkaProducer) -> None:
+    await send(producer, topic, range(EVENTS))
+    each = EVENTS // topic.partitions
+    async with watching(cluster.secret["OWNER_URL"]) as watcher:
+        await watcher.until_read(topic, dict.fromkeys(range(topic.partitions), each))
+        assert await watcher.events() == EVENTS
+
+
+async def _ask(pod: RunningPod, cluster: Cluster) -> tuple[int, int, int]:
+    """Statuses without and with the token, and the number of events that the API knows."""
+    address = f"http://127.0.0.1:{pod.port_of('http')}/api/v1/freshness"
+    bearer = {"Authorization": f"Bearer {cluster.secret['PROJECTOR_TOKEN']}"}
+    refused, _ = await fetch(address, 5)
+    status, body = await fetch(address, 5, **bearer)
+    return refused, status, sum(row["stored"] for row in json.loads(body)["rows"])
+
+
+async def _metrics(pod: RunningPod, cluster: Cluster) -> str:
+    bearer = {"Authorization": f"Bearer {cluster.secret['PROJECTOR_TOKEN']}"}
+    address = f"http://127.0.0.1:{pod.port_of('http')}/metrics"
+    status, body = await fetch(address, 10, **bearer)
+    assert status == 200
+    return body

@@ -21,7 +21,7 @@ from typing import Any, Final
 import click
 import yaml
 
-from normalizer.settings import FIELDS, is_secret, variable
+from normalizer.settings import FIELDS, is_secret, meta_of, variable
 from projector.cli import main as projector
 
 FOLDER: Final = Path(__file__).parents[1] / "deploy" / "helm"
@@ -123,29 +123,35 @@ def render(helm: str, values: Path) -> str:
     return done.stdout
 
 
-def setting_names() -> list[str]:
-    """What `settings` may set: all of `normalizer config` that is not the chart's own."""
-    return sorted({variable(field.name) for field in FIELDS} - _OWN_OF_NORMALIZER)
+def settings() -> dict[str, str]:
+    """What `settings` may set: `normalizer config` less what is the chart's own; with texts."""
+    described = {variable(field.name): meta_of(field).description or "" for field in FIELDS}
+    return {name: text for name, text in described.items() if name not in _OWN_OF_NORMALIZER}
 
 
-def option_names(command: str) -> list[str]:
-    """What the environment may set of a command of the projector."""
-    options = {
-        option.envvar
+def options(command: str) -> dict[str, str]:
+    """What the environment may set of a command of the projector, described."""
+    return {
+        option.envvar: option.help or ""
         for option in projector.commands[command].params
-        if isinstance(option, click.Option) and isinstance(option.envvar, str)
+        if isinstance(option, click.Option)
+        and isinstance(option.envvar, str)
+        and option.envvar not in _OWN_OF_PROJECTOR
     }
-    return sorted(options - _OWN_OF_PROJECTOR)
 
 
 def _schema() -> str:
-    path = CHART / "values.schema.json"
-    schema = json.loads(path.read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
     parts = schema["properties"]
-    parts["settings"]["propertyNames"]["enum"] = setting_names()
-    of = {name: parts[name]["properties"]["settings"] for name in ("projector", "maintain")}
-    of["projector"]["propertyNames"]["enum"] = option_names("serve")
-    of["maintain"]["propertyNames"]["enum"] = option_names("maintain")
+    for part, described in (
+        (parts["settings"], settings()),
+        (parts["projector"]["properties"]["settings"], options("serve")),
+        (parts["maintain"]["properties"]["settings"], options("maintain")),
+    ):
+        part["properties"] = {
+            name: {"type": "string", "description": text}
+            for name, text in sorted(described.items())
+        }
     return json.dumps(schema, indent=2) + "\n"
 
 

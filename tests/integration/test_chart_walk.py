@@ -1,24 +1,28 @@
 """docs/kubernetes.md by hand: the chart's pods as processes, with their variables and probes."""
 
-import asyncio
 import contextlib
 import json
-import os
 import re
-import secrets
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from normalizer.embedded import PostgresServer
 from tests import chart
-from tests.support.doc_pages import DOCS, blocks
-from tests.support.pods import Cluster, RunningPod, fetch, get, run_job, running
+from tests.support.doc_pages import DOCS
+from tests.support.pods import (
+    Cluster,
+    RunningPod,
+    fetch,
+    get,
+    prepared,
+    run_job,
+    running,
+    until_ready,
+)
 from tests.support.service_runs import send, watching
 from tests.support.stack import Topic
-from tests.support.waiting import until
 
 PAGE: Final = (DOCS / "kubernetes.md").read_text()
 ROWS: Final = re.findall(
@@ -30,27 +34,7 @@ EVENTS: Final = 300
 @pytest.fixture
 async def cluster(postgres_server: PostgresServer, topic: Topic, bootstrap_servers: str) -> Cluster:
     """After the steps 1 to 3 of the page."""
-    typed = "".join(block.text for block in blocks("kubernetes.md"))
-    (roles,) = re.findall(r"psql .* --file (\S+)", typed)
-    passwords = {"WRITER_PASSWORD": secrets.token_hex(8), "READER_PASSWORD": secrets.token_hex(8)}
-    owner = postgres_server.url_of("postgres")
-    child = await asyncio.create_subprocess_exec(
-        *(postgres_server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
-        *("--dbname", owner, "--file", DOCS.parent / roles),
-        env=os.environ | passwords,
-    )
-    assert await child.wait() == 0
-    place = f"127.0.0.1:{urlsplit(owner).port}/postgres"
-    made = {
-        "OWNER_URL": owner,
-        "WRITER_URL": f"postgresql://writer:{passwords['WRITER_PASSWORD']}@{place}",
-        "READER_URL": f"postgresql://reader:{passwords['READER_PASSWORD']}@{place}",
-        "PROJECTOR_TOKEN": secrets.token_hex(16),
-    }
-    return Cluster(
-        secret={key: made[key] for key in re.findall(r"--from-literal=(\w+)=", typed)},
-        settings={"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "KAFKA_TOPICS": topic.name},
-    )
+    return await prepared(postgres_server, topic, bootstrap_servers)
 
 
 def test_the_page_lists_the_pods_with_their_commands() -> None:
@@ -71,7 +55,7 @@ async def test_the_chart_s_pods_take_events_to_the_page(
                 pods[name] = [
                     await started.enter_async_context(running(name, cluster)) for _ in range(count)
                 ]
-                await _until_ready(*pods[name])
+                await until_ready(*pods[name])
             else:
                 code, jobs[name] = await run_job(name, cluster)
                 assert code == 0, jobs[name]
@@ -98,7 +82,7 @@ async def test_a_probe_of_another_path_or_a_variable_that_is_not_there_fails(
     """What a wrong chart would do: this is what keeps the walk from passing in vain."""
     await run_job("migrate", cluster)
     async with running("projector", cluster) as pod:
-        await _until_ready(pod)
+        await until_ready(pod)
         port = pod.port_of("http")
         statuses = [await get(f"http://127.0.0.1:{port}{path}", 5) for path in ("/livez", "/alive")]
     without = Cluster(secret={}, settings={})
@@ -107,17 +91,6 @@ async def test_a_probe_of_another_path_or_a_variable_that_is_not_there_fails(
     with pytest.raises(KeyError, match="READER_URL"):
         async with running("projector", without):
             pass
-
-
-async def _until_ready(*pods: RunningPod) -> None:
-    for pod in pods:
-
-        async def ready(pod: RunningPod = pod) -> bool:
-            assert pod.process.returncode is None, "the pod has ended"
-            return await pod.answers("readinessProbe")
-
-        await until(ready, deadline_s=60.0)
-        assert await pod.answers("livenessProbe")
 
 
 async def _store_events(cluster: Cluster, topic: Topic, producer: AIOKafkaProducer) -> None:

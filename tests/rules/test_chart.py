@@ -71,9 +71,9 @@ def test_every_variable_is_one_that_the_program_reads(name: str) -> None:
 
     given = {one["name"] for one in container["env"]}
 
-    known = {"DATABASE_URL", *chart.setting_names(), *chart.SECRET_KEYS}
+    known = {"DATABASE_URL", *chart.settings(), *chart.SECRET_KEYS}
     if program == "projector":
-        known = {"DATABASE_URL", *chart.option_names(command)}
+        known = {"DATABASE_URL", *chart.options(command)}
     if command == "serve":
         known |= {"PROJECTOR_TOKEN", "KAFKA_BOOTSTRAP_SERVERS", "KAFKA_TOPICS"}
     assert given <= known

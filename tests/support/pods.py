@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import http.client
 import os
+import re
+import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -11,8 +13,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from normalizer.embedded import PostgresServer
 from normalizer.embedded.ports import free_port
 from tests import chart
+from tests.support.doc_pages import DOCS, blocks
+from tests.support.stack import Topic
+from tests.support.waiting import until
 
 PORTS: Final = {"normalizer": "NORMALIZER_HTTP_PORT", "projector": "PROJECTOR_PORT"}
 """A pod has an address of its own; here all share one, and each program gets another port."""
@@ -80,6 +86,31 @@ class RunningPod:
             return await self.process.wait()
 
 
+async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str) -> Cluster:
+    """Do steps 1 to 3 of docs/kubernetes.md: the logins, the topic's name, the Secret's keys."""
+    typed = "".join(block.text for block in blocks("kubernetes.md"))
+    (roles,) = re.findall(r"psql .* --file (\S+)", typed)
+    passwords = {"WRITER_PASSWORD": secrets.token_hex(8), "READER_PASSWORD": secrets.token_hex(8)}
+    owner = server.url_of("postgres")
+    child = await asyncio.create_subprocess_exec(
+        *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
+        *("--dbname", owner, "--file", DOCS.parent / roles),
+        env=os.environ | passwords,
+    )
+    assert await child.wait() == 0
+    place = f"127.0.0.1:{server.port}/postgres"
+    made = {
+        "OWNER_URL": owner,
+        "WRITER_URL": f"postgresql://writer:{passwords['WRITER_PASSWORD']}@{place}",
+        "READER_URL": f"postgresql://reader:{passwords['READER_PASSWORD']}@{place}",
+        "PROJECTOR_TOKEN": secrets.token_hex(16),
+    }
+    return Cluster(
+        secret={key: made[key] for key in re.findall(r"--from-literal=(\w+)=", typed)},
+        settings={"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "KAFKA_TOPICS": topic.name},
+    )
+
+
 @contextlib.asynccontextmanager
 async def running(component: str, cluster: Cluster) -> AsyncIterator[RunningPod]:
     """Start a pod that serves; it is killed at the end if it still runs."""
@@ -92,6 +123,18 @@ async def running(component: str, cluster: Cluster) -> AsyncIterator[RunningPod]
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def until_ready(*pods: RunningPod) -> None:
+    """Wait until each is ready, and alive; fails if one ends."""
+    for pod in pods:
+
+        async def ready(pod: RunningPod = pod) -> bool:
+            assert pod.process.returncode is None, "the pod has ended"
+            return await pod.answers("readinessProbe")
+
+        await until(ready, deadline_s=60.0)
+        assert await pod.answers("livenessProbe")
 
 
 async def run_job(component: str, cluster: Cluster) -> tuple[int, str]:

@@ -60,7 +60,7 @@ def test_the_objects_are_of_every_kind() -> None:
         *(("Ingress", "projector"), ("ScaledObject", "normalizer")),
         *(("ServiceMonitor", name) for name in ("normalizer", "projector")),
         *(("PodDisruptionBudget", name) for name in ("normalizer", "projector")),
-        *(("NetworkPolicy", name) for name in ("all", "kafka", "metrics", "projector")),
+        *(("NetworkPolicy", name) for name in ("all", "kafka", "normalizer", "projector")),
     }
 
 

@@ -69,17 +69,6 @@ volumes:
   {{- end }}
 {{- end }}
 
-{{- /* Pods of one component on several nodes, where there are several. */}}
-{{- define "event-normalizer.spread" -}}
-topologySpreadConstraints:
-  - maxSkew: 1
-    topologyKey: kubernetes.io/hostname
-    whenUnsatisfiable: ScheduleAnyway
-    labelSelector:
-      matchLabels:
-        {{- include "event-normalizer.selector" . | nindent 8 }}
-{{- end }}
-
 {{- /* What every container has. */}}
 {{- define "event-normalizer.container" -}}
 {{- $root := index . 0 -}}
@@ -98,20 +87,6 @@ volumeMounts:
   {{- with $root.Values.pod.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- end }}
-
-{{- /* A pod alive is one whose loop runs; ready, one that works. An outage restarts nothing. */}}
-{{- define "event-normalizer.probes" -}}
-livenessProbe:
-  httpGet: {path: /livez, port: http}
-  periodSeconds: 10
-  timeoutSeconds: 5
-  failureThreshold: 3
-readinessProbe:
-  httpGet: {path: /readyz, port: http}
-  periodSeconds: 5
-  timeoutSeconds: 8
-  failureThreshold: 2
 {{- end }}
 
 {{- /* A list: the root, a variable, a key of the Secret, and whether it may be missing. */}}

@@ -205,16 +205,19 @@ def test_the_autoscaler_wants_what_the_unread_records_need_and_no_more_than_part
     query = trigger["metadata"]["query"]
 
     def test(unread: int, pods: float) -> dict[str, Any]:
-        instances = ('instance="a",namespace="events"', 'instance="b",namespace="events"')
+        own = 'job="normalizer",namespace="events"'
+        instances = (f'instance="a",{own}', f'instance="b",{own}')
         series = {
             f'normalizer_lag_records{{topic="noetl.events",partition="{partition}",{one}}}'
             for partition in range(3)
             for one in instances
         }
         series |= {f"normalizer_work_remaining_records{{{one}}}" for one in instances}
+        values = dict.fromkeys(sorted(series), f"{unread}x5")
+        values['normalizer_work_remaining_records{job="relay",namespace="events"}'] = "9e9x5"
         return {
             "interval": "1m",
-            "input_series": [{"series": one, "values": f"{unread}x5"} for one in sorted(series)],
+            "input_series": [{"series": one, "values": text} for one, text in values.items()],
             "promql_expr_test": [
                 {
                     "expr": query,

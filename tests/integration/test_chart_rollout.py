@@ -41,7 +41,10 @@ class Deployment:
             await self._stop(self.pods[-1])
 
     async def roll_out(self) -> None:
-        """Replace each pod, as maxSurge 1 and maxUnavailable 0 ask for."""
+        """Replace each pod, as maxSurge 1 and maxUnavailable 0 ask for: a new one comes first.
+
+        Where there are as many pods as partitions, it has to be ready without one.
+        """
         for old in list(self.pods):
             await self._start()
             await self._stop(old)
@@ -123,7 +126,7 @@ async def _wait(ended: asyncio.Event, for_s: float) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("topic", [6], indirect=True)
+@pytest.mark.parametrize("topic", [3], indirect=True)
 async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
     postgres_server: PostgresServer,
     topic: Topic,
@@ -149,7 +152,7 @@ async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
                     await done
                 say(f"{name}: {traffic.pauses_s()[name]:.1f} s without a commit at most")
         async with watching(cluster.secret["OWNER_URL"]) as watcher:
-            each = {p: len(range(p, traffic.sent, topic.partitions)) for p in range(6)}
+            each = {p: len(range(p, traffic.sent, topic.partitions)) for p in range(topic.partitions)}
             await watcher.until_read(topic, each)
             stored = await watcher.events()
             positions = await watcher.positions(topic)

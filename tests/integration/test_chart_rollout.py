@@ -152,7 +152,9 @@ async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
                     await done
                 say(f"{name}: {traffic.pauses_s()[name]:.1f} s without a commit at most")
         async with watching(cluster.secret["OWNER_URL"]) as watcher:
-            each = {p: len(range(p, traffic.sent, topic.partitions)) for p in range(topic.partitions)}
+            each = {
+                p: len(range(p, traffic.sent, topic.partitions)) for p in range(topic.partitions)
+            }
             await watcher.until_read(topic, each)
             stored = await watcher.events()
             positions = await watcher.positions(topic)

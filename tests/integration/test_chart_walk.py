@@ -64,13 +64,17 @@ async def test_the_chart_s_pods_take_events_to_the_page(
                 assert code == 0, jobs[name]
             if name == "normalizer":
                 await _store_events(cluster, topic, producer)
+        checked = await run_job("normalizer", cluster, "normalizer check")
+        listed = await run_job("backfill", cluster, "normalizer quarantine list")
         answers = await _ask(pods["projector"][0], cluster)
         scraped = [
             await _metrics(pod, cluster) for pod in (*pods["normalizer"], *pods["projector"])
         ]
-        codes = [await pod.stop() for listed in pods.values() for pod in listed]
+        codes = [await pod.stop() for several in pods.values() for pod in several]
 
     assert "applied now" in jobs["migrate"]
+    assert checked[0] == 0, checked[1]
+    assert listed == (0, "no records are quarantined\n")
     assert "divergent" not in jobs["verify"]
     assert f"{EVENTS} duplicate" in jobs["backfill"]
     assert answers == (401, 200, EVENTS)

@@ -137,10 +137,10 @@ async def until_ready(*pods: RunningPod) -> None:
         assert await pod.answers("livenessProbe")
 
 
-async def run_job(component: str, cluster: Cluster) -> tuple[int, str]:
-    """Run a pod to its end: its exit code and what it printed."""
+async def run_job(component: str, cluster: Cluster, typed: str = "") -> tuple[int, str]:
+    """Run a pod to its end, or a command in it: the exit code and what it printed."""
     pod = dict(chart.pods())[component]
-    process = await _start(cluster, pod, None, stdout=asyncio.subprocess.PIPE)
+    process = await _start(cluster, pod, None, typed, stdout=asyncio.subprocess.PIPE)
     printed, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, printed.decode()
@@ -174,10 +174,11 @@ async def _start(
     cluster: Cluster,
     pod: dict[str, Any],
     port: int | None,
+    typed: str = "",
     *,
     stdout: int = asyncio.subprocess.DEVNULL,
 ) -> asyncio.subprocess.Process:
-    program, *arguments = cluster.command(pod)
+    program, *arguments = typed.split() or cluster.command(pod)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", program, *arguments),
         env=cluster.environment(pod, port),

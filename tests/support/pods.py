@@ -91,14 +91,14 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
     typed = "".join(block.text for block in blocks("kubernetes.md"))
     (roles,) = re.findall(r"psql .* --file (\S+)", typed)
     passwords = {"WRITER_PASSWORD": secrets.token_hex(8), "READER_PASSWORD": secrets.token_hex(8)}
-    owner = server.url_of("postgres")
+    owner = await server.create_database("noetl")
     child = await asyncio.create_subprocess_exec(
         *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1"),
         *("--dbname", owner, "--file", DOCS.parent / roles),
         env=os.environ | passwords,
     )
     assert await child.wait() == 0
-    place = f"127.0.0.1:{server.port}/postgres"
+    place = f"127.0.0.1:{server.port}/noetl"
     made = {
         "OWNER_URL": owner,
         "WRITER_URL": f"postgresql://writer:{passwords['WRITER_PASSWORD']}@{place}",

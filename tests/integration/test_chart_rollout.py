@@ -155,9 +155,7 @@ async def test_a_rollout_scaling_and_a_drain_lose_and_double_nothing(
             ):
                 async with traffic.phase(name):
                     await done
-                say(
-                    f"{name}: {traffic.pauses_s()[name]:.1f} s without a commit of a partition, at most"
-                )
+                say(f"{name}: {traffic.pauses_s()[name]:.1f} s that a partition stood, at most")
         async with watching(cluster.secret["OWNER_URL"]) as watcher:
             each = {
                 p: len(range(p, traffic.sent, topic.partitions)) for p in range(topic.partitions)

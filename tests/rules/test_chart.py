@@ -54,12 +54,12 @@ def test_the_objects_are_of_every_kind() -> None:
     made = {(one["kind"], one["metadata"]["name"].removeprefix("noetl-")) for one in OBJECTS}
 
     assert made >= {
-        *(("Deployment", name) for name in ("normalizer", "projector")),
+        *(("Deployment", name) for name in ("normalizer", "projector", "relay")),
         *(("CronJob", name) for name in ("maintain", "verify", "backfill")),
         *(("Service", "normalizer"), ("Service", "projector"), ("Job", "migrate")),
         *(("Ingress", "projector"), ("ScaledObject", "normalizer")),
-        *(("ServiceMonitor", name) for name in ("normalizer", "projector")),
-        *(("PodDisruptionBudget", name) for name in ("normalizer", "projector")),
+        *(("ServiceMonitor", name) for name in ("normalizer", "projector", "relay")),
+        *(("PodDisruptionBudget", name) for name in ("normalizer", "projector", "relay")),
         *(("NetworkPolicy", name) for name in ("all", "kafka", "normalizer", "projector")),
     }
 
@@ -105,6 +105,7 @@ def test_each_pod_gets_the_login_that_it_needs_and_no_other() -> None:
     assert keys == {
         "normalizer": {"WRITER_URL": "DATABASE_URL", **kafka},
         "projector": {"READER_URL": "DATABASE_URL", "PROJECTOR_TOKEN": "PROJECTOR_TOKEN"},
+        "relay": kafka,
         "migrate": {"OWNER_URL": "DATABASE_URL"},
         "maintain": {"OWNER_URL": "DATABASE_URL"},
         "verify": {"OWNER_URL": "DATABASE_URL"},

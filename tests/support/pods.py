@@ -107,7 +107,12 @@ async def prepared(server: PostgresServer, topic: Topic, bootstrap_servers: str)
     }
     return Cluster(
         secret={key: made[key] for key in re.findall(r"--from-literal=(\w+)=", typed)},
-        settings={"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers, "KAFKA_TOPICS": topic.name},
+        settings={
+            "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+            "KAFKA_TOPICS": topic.name,
+            "KAFKA_CANONICAL_TOPIC": f"{topic.name}.canonical",
+            "KAFKA_REFUSED_TOPIC": f"{topic.name}.refused",
+        },
     )
 
 

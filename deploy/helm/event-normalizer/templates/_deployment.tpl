@@ -31,8 +31,7 @@ spec:
       containers:
         - {{- include "event-normalizer.container" $of | nindent 10 }}
           command: {{ .command | toJson }}
-          env:
-            {{- .env | trim | nindent 12 }}
+          {{- include "event-normalizer.env" (list .root .env) | nindent 10 }}
           ports:
             - name: http
               containerPort: {{ .port }}

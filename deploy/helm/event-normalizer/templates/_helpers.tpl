@@ -109,6 +109,15 @@ volumeMounts:
 {{- end }}
 {{- end }}
 
+{{- /* A list: the root, and a container's own variables as YAML. Below them, those of every container. */}}
+{{- define "event-normalizer.env" -}}
+env:
+  {{- index . 1 | trim | nindent 2 }}
+  {{- with (index . 0).Values.pod.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
 {{- define "event-normalizer.kafkaSecrets" -}}
 {{- $root := . -}}
 {{- range list "KAFKA_SASL_USERNAME" "KAFKA_SASL_PASSWORD" "KAFKA_SSL_KEY_PASSWORD" }}

@@ -1,5 +1,3 @@
--- migrate:up
-
 -- The relay of stored events to Kafka: `normalizer relay --from-postgres`.
 --
 -- While a relay is registered, every statement that inserts or updates events notes their ids in
@@ -88,5 +86,3 @@ grant select, insert, delete on normalizer.event_relay to normalizer_writer;
 grant select, delete on normalizer.event_changes to normalizer_writer;
 
 insert into migrations.applied (version) values ('0017') on conflict do nothing;
-
--- migrate:down

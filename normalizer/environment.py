@@ -125,6 +125,9 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     for server in settings.kafka_bootstrap_servers:
         if not _HOST_PORT.match(server):
             yield f"KAFKA_BOOTSTRAP_SERVERS: expected host:port; got {server!r}"
+    for name in ("kafka_canonical_topic", "kafka_refused_topic"):
+        if getattr(settings, name) in settings.kafka_topics:
+            yield f"{variable(name)}: must not be one of KAFKA_TOPICS, which are read"
     if settings.kafka_max_partition_fetch_bytes > settings.kafka_fetch_max_bytes:
         yield "KAFKA_MAX_PARTITION_FETCH_BYTES: expected at most KAFKA_FETCH_MAX_BYTES"
     if settings.owner.startswith("operator:"):

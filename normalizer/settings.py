@@ -43,6 +43,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_group_id: Annotated[
         str, _about("Consumer group; processes of one group share the partitions.")
     ] = "normalizer"
+    kafka_canonical_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes canonical events to.")
+    ] = "noetl.events.canonical"
+    kafka_refused_topic: Annotated[
+        str, _about("Topic that `normalizer relay` writes refusals to: reasons, never the bytes.")
+    ] = "noetl.events.refused"
     kafka_client_id: Annotated[str, _about("Name that brokers log for this process.")] = (
         "normalizer"
     )

@@ -15,6 +15,7 @@ from normalizer.cli.exits import FAILED
 from normalizer.cli.export_command import export
 from normalizer.cli.forget_command import forget
 from normalizer.cli.position_commands import position
+from normalizer.cli.relay_command import relay
 from normalizer.cli.row_commands import jobs, redact, redrive, renormalize
 from normalizer.compiled.core_finder import running_core
 from normalizer.process.signals import STOPPED_AT_ONCE
@@ -68,6 +69,7 @@ def main() -> None:
 for _command in (
     *(
         service_commands.run,
+        relay,
         service_commands.up,
         service_commands.migrate,
         service_commands.normalize,

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,11 +79,7 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
     curl localhost:9464/readyz    is it working? if not, why?
     """
     needs = ("database_url",) if file else ("database_url", "kafka_bootstrap_servers")
-    settings = load_settings(*needs)
-    telemetry.configure(
-        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
-    )
-    _log_mistakes()
+    settings = load_logged_settings(*needs)
     if processes > 1:
         if file:
             raise click.UsageError("--processes is for Kafka; a file is read by one process")
@@ -99,10 +96,25 @@ def run(*, accept_reset: bool, accept_shapes: bool, file: Path | None, processes
         with Monitor(settings, service), stop_on_signals(service.stop):
             await service.run()
 
+    run_until_stopped(serve())
+
+
+def load_logged_settings(*needs: str) -> Settings:
+    """Read the settings, and log as they say; end the process if they are wrong."""
+    settings = load_settings(*needs)
+    telemetry.configure(
+        level=settings.log_level, log_format=settings.log_format, secrets=settings.secrets()
+    )
+    _log_mistakes()
+    return settings
+
+
+def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
+    """Run a service in this process; end the process with a log line and a code if it fails."""
     collect_rarely()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve())
+            runner.run(serving)
     except NormalizerError as error:
         telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
         misused = isinstance(error, ConfigurationError)

@@ -9,8 +9,11 @@ range_reader     OffsetRangeReader reads ranges of offsets, outside any group
 lenient_reader   reads record batches that aiokafka cannot decode
 topic_reader     TopicReader reads bounds, settings and single records, outside any group
 topic_identity   compares a topic with what was read of it
+committed_offsets  reads what a group has committed
+transactional_producer  writes records and a committed offset in one transaction
 """
 
+from normalizer.kafka.committed_offsets import CommittedOffset
 from normalizer.kafka.connection import (
     Bounds,
     FetchedChunk,
@@ -22,13 +25,17 @@ from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
 from normalizer.kafka.group_reader import GroupReader
 from normalizer.kafka.topic_identity import why_reset
 from normalizer.kafka.topic_reader import TopicReader
+from normalizer.kafka.transactional_producer import OutputRecord, TransactionalProducer
 
 __all__ = [
     "Bounds",
+    "CommittedOffset",
     "FetchedChunk",
     "GroupReader",
     "KafkaPartition",
+    "OutputRecord",
     "TopicReader",
+    "TransactionalProducer",
     "UnreadableBatch",
     "UnverifiedLog",
     "connection_options",

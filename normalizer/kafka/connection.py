@@ -14,6 +14,7 @@ from aiokafka.errors import (
     KafkaError,
     RecordTooLargeError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 from normalizer.core.raw_record import RawRecord
@@ -96,6 +97,7 @@ _MISSING_RIGHTS: Final = (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
 )
 
 

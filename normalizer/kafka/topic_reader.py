@@ -10,9 +10,6 @@ from aiokafka import TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -20,6 +17,13 @@ from aiokafka.errors import (
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError
+from normalizer.kafka.committed_offsets import (
+    COORDINATOR_NOT_READY,
+    COORDINATOR_TRIES,
+    COORDINATOR_WAIT_S,
+    CommittedOffset,
+    read_committed,
+)
 from normalizer.kafka.connection import (
     Bounds,
     KafkaPartition,
@@ -30,13 +34,6 @@ from normalizer.kafka.connection import (
 from normalizer.kafka.lenient_reader import read_with_client
 from normalizer.kafka.reader_connection import ReaderConnection
 
-_COORDINATOR_TRIES: Final = 40
-_COORDINATOR_WAIT_S: Final = 0.25
-_COORDINATOR_NOT_READY: Final = (
-    GroupCoordinatorNotAvailableError,
-    GroupLoadInProgressError,
-    NotCoordinatorForGroupError,
-)
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
 _NEAR: Final = 10_000
@@ -93,12 +90,19 @@ class TopicReader(ReaderConnection):
         started loads it, so that is repeated. Raises FatalError without the right to describe it.
         """
         async with self._connected(f"looking up group {group_id}"):
-            for _ in range(_COORDINATOR_TRIES):
+            for _ in range(COORDINATOR_TRIES):
                 try:
                     return await self._group_members(group_id)
-                except _COORDINATOR_NOT_READY:
-                    await asyncio.sleep(_COORDINATOR_WAIT_S)
+                except COORDINATOR_NOT_READY:
+                    await asyncio.sleep(COORDINATOR_WAIT_S)
             return await self._group_members(group_id)
+
+    async def committed(
+        self, group_id: str, partitions: Iterable[KafkaPartition]
+    ) -> dict[KafkaPartition, CommittedOffset]:
+        """What the group has committed of these partitions; one without anything is left out."""
+        async with self._connected(f"reading the offsets of group {group_id}"):
+            return await read_committed(self._admin._client, group_id, partitions)  # noqa: SLF001 - its own request cannot wait for a transaction
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""

@@ -64,7 +64,7 @@ class InFlightBatch:
     def last_error_text(self) -> str:
         """The last error as a sentence."""
         error = self.error
-        return str(error) if error else "the database has not answered yet"
+        return str(error) if error else "the store has not answered yet"
 
     def offsets(self) -> str:
         """What is being written, by partition: noetl.events[3]@1042 (1 record)."""

@@ -28,7 +28,7 @@ from tests.support.relay_runs import (
     until_members,
     until_relayed,
 )
-from tests.support.service_runs import process, running, send
+from tests.support.service_runs import process, running, send, until
 from tests.support.simulator_runs import load_topic, traffic_mix
 from tests.support.stack import Topic
 
@@ -195,10 +195,15 @@ async def test_probes_answer_without_a_database(
     async with running(settings, open_stores=relay_stores) as service:
         with Monitor(settings, service) as monitor:
             await until_relayed(settings, {0: 10, 1: 10, 2: 10})
+
+            async def is_level() -> bool:
+                metrics = await scrape_metrics(monitor.url)
+                return metric_value(metrics, "normalizer_work_remaining_records") == 0
+
+            await until(is_level)
             status, body = await http_get(f"{monitor.url}/readyz")
             metrics = await scrape_metrics(monitor.url)
 
     assert (status, body["reasons"]) == (200, [])
     assert metric_value(metrics, "normalizer_outcomes_total", outcome="stored") == 30
-    assert metric_value(metrics, "normalizer_work_remaining_records") == 0
     assert "normalizer_database_up" not in {name for name, _ in metrics}

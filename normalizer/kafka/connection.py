@@ -17,6 +17,9 @@ from aiokafka.errors import (
 
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import BrokerUnavailable, FatalError, PositionError
+from normalizer.kafka.access_tokens import token_provider
+from normalizer.kafka.sign_in import why_unavailable
+from normalizer.kafka.token_sessions import renew_connections
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
@@ -63,7 +66,10 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": max(REQUEST_TIMEOUT_MS, settings.kafka_rebalance_timeout_ms + 5_000),
     }
-    if settings.kafka_security_protocol.startswith("SASL"):
+    if _signs_in_by_token(settings):
+        options["sasl_mechanism"] = "OAUTHBEARER"
+        options["sasl_oauth_token_provider"] = token_provider(settings)
+    elif settings.kafka_security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.kafka_sasl_mechanism
         options["sasl_plain_username"] = settings.kafka_sasl_username
         options["sasl_plain_password"] = settings.kafka_sasl_password
@@ -72,11 +78,46 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     return options
 
 
-_MISSING_RIGHTS: Final = (
-    ClusterAuthorizationFailedError,
-    GroupAuthorizationFailedError,
-    TopicAuthorizationFailedError,
-)
+async def start_client(client: Any, settings: Settings, doing: str) -> None:
+    """Start a consumer, an admin client or a bare client; where it has a token, renew that in time.
+
+    Raises BrokerUnavailable, which names the step at which brokers do not let it in, and FatalError
+    where rights are missing.
+    """
+    if _signs_in_by_token(settings):
+        # The client takes a refused token for a success, and goes on to requests without an answer.
+        if refusal := await why_unavailable(connection_options(settings)):
+            raise refusal
+        renew_connections(getattr(client, "_client", client), token_provider(settings))
+    with translated(doing):
+        try:
+            await (client.start() if hasattr(client, "start") else client.bootstrap())
+        except (KafkaError, OSError, TimeoutError) as error:
+            if isinstance(error, tuple(_MISSING_RIGHTS)):
+                raise
+            refusal = await why_unavailable(connection_options(settings))
+            if refusal is None:
+                raise
+            raise refusal from error
+
+
+def _signs_in_by_token(settings: Settings) -> bool:
+    return settings.kafka_security_protocol.startswith(
+        "SASL"
+    ) and settings.kafka_sasl_mechanism in {"OAUTHBEARER", "AWS_MSK_IAM"}
+
+
+_MISSING_RIGHTS: Final = {
+    ClusterAuthorizationFailedError: "cluster",
+    GroupAuthorizationFailedError: "group",
+    TopicAuthorizationFailedError: "topic",
+}
+"""What each error is about, by the name of its option of kafka-acls.sh."""
+
+
+def grant(resource: str, name: str) -> str:
+    """What an administrator types to let a user read a topic, or be a member of a group."""
+    return f"kafka-acls.sh --add --allow-principal User:NAME --operation Read --{resource} {name}"
 
 
 @contextmanager
@@ -84,10 +125,8 @@ def translated(doing: str) -> Iterator[None]:
     """Translate the client's errors into this project's, by what the caller must do."""
     try:
         yield
-    except _MISSING_RIGHTS as error:
-        raise FatalError(
-            f"{doing}: {type(error).__name__}: grant the right; see `normalizer check`"
-        ) from error
+    except tuple(_MISSING_RIGHTS) as error:
+        raise FatalError(f"{doing}: {_missing_right(error)}") from error
     except RecordTooLargeError as error:
         raise FatalError(
             f"{doing}: a record is larger than KAFKA_MAX_PARTITION_FETCH_BYTES: raise it"
@@ -134,6 +173,14 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
         record.headers,
         record.timestamp if record.timestamp >= 0 else None,
     )
+
+
+def _missing_right(error: KafkaError) -> str:
+    """Name the right; the error holds the name of a group or topic, or a set of topics."""
+    resource = _MISSING_RIGHTS[type(error)]
+    names = error.args[0] if error.args else ()
+    named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
+    return f"authorization: no right to this {resource}: {grant(resource, named or 'NAME')}"
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -6,7 +6,7 @@ from typing import Final
 
 import asyncpg
 
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 _SESSION: Final = {
     "application_name": "normalizer command",
@@ -28,6 +28,9 @@ async def read_only_connection(database_url: str) -> AsyncIterator[asyncpg.Conne
     """Open one, and close it at the end. Raises StoreUnavailable and FatalError, by SQLSTATE."""
     try:
         connection = await connect_read_only(database_url)
+    except FOREIGN_ERRORS as error:
+        raise connect_error(error) from error
+    try:
         try:
             yield connection
         finally:

@@ -17,6 +17,7 @@ from normalizer.store.sqlstate import (
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
     Fault,
+    connect_error,
     fault_of,
     translated,
 )
@@ -153,12 +154,15 @@ class Session:
 
     async def _connect(self) -> asyncpg.Connection:
         """Open a connection that reads and writes jsonb as bytes; closes it if setup fails."""
-        connection = await asyncpg.connect(
-            self._database_url,
-            server_settings=self._settings,
-            timeout=_CONNECT_S,
-            command_timeout=self._command_timeout_s,
-        )
+        try:
+            connection = await asyncpg.connect(
+                self._database_url,
+                server_settings=self._settings,
+                timeout=_CONNECT_S,
+                command_timeout=self._command_timeout_s,
+            )
+        except FOREIGN_ERRORS as error:
+            raise connect_error(error) from error
         try:
             await connection.set_type_codec(
                 "jsonb",

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -23,6 +24,8 @@ from normalizer.kafka.token_sessions import renew_connections
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
+METADATA_EVERY_S: Final = 0.1
+"""Kafka's own client waits as long between two requests for metadata (retry.backoff.ms)."""
 
 
 class KafkaPartition(NamedTuple):
@@ -76,6 +79,23 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     if settings.kafka_security_protocol.endswith("SSL"):
         options["ssl_context"] = _ssl_context(settings)
     return options
+
+
+def pace_metadata(client: Any) -> None:
+    """Let a consumer's client request metadata once in METADATA_EVERY_S at most.
+
+    While a partition that is read has no leader, it would request them again with every answer.
+    """
+    update = client._metadata_update  # noqa: SLF001 - the public API has no setting for it
+    next_at_s = 0.0
+
+    async def update_in_time(*arguments: Any) -> Any:
+        nonlocal next_at_s
+        await asyncio.sleep(next_at_s - time.monotonic())
+        next_at_s = time.monotonic() + METADATA_EVERY_S
+        return await update(*arguments)
+
+    client._metadata_update = update_in_time  # noqa: SLF001 - as above
 
 
 async def start_client(client: Any, settings: Settings, doing: str) -> None:
@@ -176,11 +196,12 @@ def raw_record(record: Any, incarnation: int) -> RawRecord:
 
 
 def _missing_right(error: KafkaError) -> str:
-    """Name the right; the error holds the name of a group or topic, or a set of topics."""
+    """Name the right; the error may hold the name of a group or topic, or a set of topics."""
     resource = _MISSING_RIGHTS[type(error)]
     names = error.args[0] if error.args else ()
     named = ",".join(sorted([names] if isinstance(names, str) else map(str, names)))
-    return f"authorization: no right to this {resource}: {grant(resource, named or 'NAME')}"
+    remedy = grant(resource, named) if named else "see `normalizer check`"
+    return f"authorization: no right to this {resource}: {remedy}"
 
 
 def _ssl_context(settings: Settings) -> ssl.SSLContext:

@@ -10,7 +10,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka.connection import connection_options, ended, start_client, translated
+from normalizer.kafka.connection import (
+    connection_options,
+    ended,
+    pace_metadata,
+    start_client,
+    translated,
+)
 from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
@@ -60,6 +66,7 @@ class ReaderConnection:
             consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
+            pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
             try:
                 await start_client(consumer, self._settings, doing)

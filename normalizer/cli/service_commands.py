@@ -15,9 +15,6 @@ import uvloop
 
 from normalizer import environment, telemetry
 from normalizer.cli.exits import (
-    FAILED,
-    FOUND,
-    MISUSED,
     exit_with_error,
     load_settings,
     normalizer_or_exit,
@@ -25,7 +22,8 @@ from normalizer.cli.exits import (
 )
 from normalizer.cli.filter import filter_lines
 from normalizer.compiled.core_finder import running_core
-from normalizer.errors import ConfigurationError, NormalizerError
+from normalizer.errors import NormalizerError
+from normalizer.exit_codes import FAILED, FOUND, exit_code_of
 from normalizer.files.record_lines import open_lines
 from normalizer.process.garbage import collect_rarely
 from normalizer.process.signals import stop_on_signals
@@ -117,8 +115,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> None:
             runner.run(serving)
     except NormalizerError as error:
         telemetry.get_logger().error("ended", why=telemetry.describe_error(error))
-        misused = isinstance(error, ConfigurationError)
-        raise SystemExit(MISUSED if misused else FAILED) from error
+        raise SystemExit(exit_code_of(error)) from error
     except Exception as error:
         telemetry.get_logger().error(
             "ended", why=f"a mistake of ours: {telemetry.describe_error(error)}"

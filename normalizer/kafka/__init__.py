@@ -1,6 +1,11 @@
 """Reads records of Kafka; the only package that imports aiokafka.
 
 connection       what every client shares: options, partitions, records, errors
+access_tokens    keeps the token of SASL OAUTHBEARER
+token_sources    requests it from an authorization server, or signs it for AWS
+token_sessions   replaces connections before their token expires
+sign_in          finds the step at which brokers do not let a client in
+port_protocol    asks a port whether it speaks TLS, and which SASL mechanisms it offers
 reader_connection  the clients of a reader, opened when needed
 group_reader     GroupReader reads the partitions that a consumer group assigns to this process
 group_consumer   the aiokafka consumer of a group, with its options
@@ -20,6 +25,7 @@ from normalizer.kafka.connection import (
     KafkaPartition,
     UnreadableBatch,
     connection_options,
+    grant,
 )
 from normalizer.kafka.fetch_positions import UnverifiedLog, wall_ms
 from normalizer.kafka.group_reader import GroupReader
@@ -39,6 +45,7 @@ __all__ = [
     "UnreadableBatch",
     "UnverifiedLog",
     "connection_options",
+    "grant",
     "wall_ms",
     "why_reset",
 ]

@@ -13,7 +13,13 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from normalizer.errors import BrokerUnavailable, Fenced
 from normalizer.kafka.committed_offsets import CommittedOffset, read_committed
-from normalizer.kafka.connection import KafkaPartition, connection_options, ended, translated
+from normalizer.kafka.connection import (
+    KafkaPartition,
+    connection_options,
+    ended,
+    start_client,
+    translated,
+)
 from normalizer.settings import Settings
 
 BATCH_BYTES: Final = 1 << 18
@@ -68,8 +74,7 @@ class TransactionalProducer:
         """Fence all earlier producers; return the number of this start.
 
         It is the producer's id and, in the last 16 bits, its epoch, which rises with each start.
-        Raises
-        BrokerUnavailable, and FatalError where a right is missing.
+        Raises BrokerUnavailable, and FatalError where a right is missing.
         """
         self._producer = AIOKafkaProducer(
             **connection_options(self._settings),
@@ -79,9 +84,10 @@ class TransactionalProducer:
             max_batch_size=self._max_batch_bytes,
         )
         try:
-            with translated(f"starting the producer for {self._partition}"):
+            doing = f"starting the producer for {self._partition}"
+            with translated(doing):
                 async with asyncio.timeout(START_S):
-                    await self._producer.start()
+                    await start_client(self._producer, self._settings, doing)
         except BaseException:
             await self.stop()
             raise
@@ -105,7 +111,8 @@ class TransactionalProducer:
         go on.
         """
         try:
-            with translated(f"committing {self._partition}@{committed.next_offset}"):
+            doing = f"committing {self._partition}@{committed.next_offset}"
+            with translated(doing, writes=True):
                 async with asyncio.timeout(TRANSACTION_TIMEOUT_MS / 1000):
                     await self._commit(records, committed)
         except AssertionError as error:  # how the client says that it has failed before

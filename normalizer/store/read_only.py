@@ -7,7 +7,7 @@ from typing import Final
 import asyncpg
 
 from normalizer.database import connect
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.sqlstate import FOREIGN_ERRORS, connect_error, translated
 
 READ_ONLY_SESSION: Final = {
     "transaction_read_only": "on",
@@ -29,6 +29,9 @@ async def read_only_connection(
         connection = await connect(
             database_url, application_name=application_name, session=READ_ONLY_SESSION | settings
         )
+    except FOREIGN_ERRORS as error:
+        raise connect_error(error) from error
+    try:
         try:
             yield connection
         finally:

@@ -11,7 +11,8 @@ from pathlib import Path
 import click
 
 from normalizer.errors import StoreUnavailable
-from projector.cli.command_ends import FOUND, print_result, run_flow
+from normalizer.exit_codes import FOUND
+from projector.cli.command_ends import print_result, run_flow
 from projector.cli.scope_options import parse_span, scope_of
 from projector.database_session import connected, database_url
 from projector.maintenance.archive import ArchiveFolder

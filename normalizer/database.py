@@ -17,6 +17,8 @@ from normalizer.errors import ConfigurationError
 
 CONNECT_S: Final = 10.0
 """How long opening a connection may take, with its authentication."""
+_HOST_S: Final = 2.0
+"""The same where the address has several hosts: the next one is tried then."""
 
 NO_SETTINGS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -25,8 +27,6 @@ _ALWAYS: Final = {
     # JIT compilation takes longer than any of these queries.
     "jit": "off",
 }
-_HOST_S: Final = 2.0
-"""The same where the address has several hosts: the next one is tried then."""
 _OTHER_PROCESS: Final = "select from (values (1)) as one where pg_backend_pid() <> {}"
 _CANCEL_S: Final = 0.5
 _OUTSIDE: Final = ("vacuum", "create database")
@@ -140,7 +140,7 @@ async def connect(
 
     Raises ConfigurationError for a setting in the address that a pooler refuses.
 
-    `session` are the server settings of each transaction, besides `_ALWAYS`. Without
+    `session` are the server settings of each transaction, besides UTC and no JIT. Without
     `command_timeout_s` a statement waits for its answer without end. `of_pool` is what asyncpg's
     pool adds.
     """

@@ -25,8 +25,8 @@ from normalizer.kafka.token_sessions import renew_connections
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
-METADATA_EVERY_S: Final = 0.1
-"""Kafka's own client waits as long between two requests for metadata (retry.backoff.ms)."""
+RETRY_BACKOFF_S: Final = 0.1
+"""What Kafka's own client calls retry.backoff.ms, with its default."""
 
 
 class KafkaPartition(NamedTuple):
@@ -83,7 +83,7 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 
 def pace_metadata(client: Any) -> None:
-    """Let a consumer's client request metadata once in METADATA_EVERY_S at most.
+    """Let a consumer's client request metadata once in RETRY_BACKOFF_S at most.
 
     While a partition that is read has no leader, it would request them again with every answer.
     """
@@ -93,7 +93,7 @@ def pace_metadata(client: Any) -> None:
     async def update_in_time(*arguments: Any) -> Any:
         nonlocal next_at_s
         await asyncio.sleep(next_at_s - time.monotonic())
-        next_at_s = time.monotonic() + METADATA_EVERY_S
+        next_at_s = time.monotonic() + RETRY_BACKOFF_S
         return await update(*arguments)
 
     client._metadata_update = update_in_time  # noqa: SLF001 - as above

@@ -48,7 +48,7 @@ def reader_of(*codes: int) -> TopicReader:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topic_reader, "_COORDINATOR_WAIT_S", 0.0)
+    monkeypatch.setattr(topic_reader, "COORDINATOR_WAIT_S", 0.0)
 
 
 async def test_a_group_without_the_right_to_see_it_is_a_missing_right() -> None:

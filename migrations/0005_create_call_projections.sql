@@ -262,7 +262,8 @@ create type projector.call_id as (
     attempts     integer
 );
 
--- What new events say about the first attempt of a command.
+-- What the rows of a statement say about the first attempt of a command. is_changed: they say more
+-- than can be merged into it.
 create type projector.call_change as (
     execution_id        bigint,
     command_id          text collate "C",
@@ -276,7 +277,8 @@ create type projector.call_change as (
     step_ranked         text collate "C",
     worker_ranked       text collate "C",
     max_attempts_ranked text collate "C",
-    iteration           integer
+    iteration           integer,
+    is_changed          boolean
 );
 
 -- An attempt with what it is counted under: sign 1 adds it, sign -1 removes it.

@@ -329,7 +329,8 @@ $$;
 
 -- Sums the counts and moves the roll-ups by the result, in the given shard or else in the shard of
 -- this transaction. New rows are inserted in the order of their keys, so that a time range occupies
--- few pages:
+-- few pages. `max(hour)` is the hour of the group; ordered by the hour itself, all calls would be
+-- sorted, not only their sums:
 --     1. sum equal counts
 --     2. attempts by hour
 --     3. histograms
@@ -368,7 +369,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3, 4, 5
-        order by 1, 2, 3, 4, 5
+        order by max(hour), 2, 3
         on conflict (hour, playbook, step, attempts, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -393,7 +394,7 @@ begin
         and      taken.microseconds is not null
         group by 1, 2, 3, 4, 5, 6, 7
         having   sum(moved.calls) <> 0
-        order by 1, 2, 3, 4, 5, 6, 7
+        order by max(moved.hour), 2, 3, 4
         on conflict (hour, measure, playbook, step, attempts, status, bucket, shard)
         do update set calls = counted.calls + excluded.calls
     ),
@@ -408,7 +409,7 @@ begin
         from     moved
         where    finished_at is not null
         group by 1, 2, 3
-        order by 1, 2, 3
+        order by max(hour), 2
         on conflict (hour, worker_id, status, shard)
         do update set
             calls       = counted.calls + excluded.calls,
@@ -427,7 +428,7 @@ begin
         and      status <> 'COMPLETED'
         group by 1, 2, 3, 4, 5
         having   sum(calls) <> 0
-        order by 1, 2, 3, 4, 5
+        order by max(hour), 2
         on conflict (hour, step, attempts, status, error_class, shard)
         do update set calls = counted.calls + excluded.calls
     )
@@ -439,7 +440,7 @@ begin
     from     moved
     where    finished_at >= (select kept_from from maintenance_state where subject = 'minutes')
     group by 1, 2
-    order by 1, 2
+    order by max(minute_of(finished_at)), 2
     on conflict (minute, step, shard)
     do update set
         first_tries = counted.first_tries + excluded.first_tries,

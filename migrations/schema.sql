@@ -74,7 +74,8 @@ CREATE TYPE projector.call_change AS (
 	step_ranked text COLLATE pg_catalog."C",
 	worker_ranked text COLLATE pg_catalog."C",
 	max_attempts_ranked text COLLATE pg_catalog."C",
-	iteration integer
+	iteration integer,
+	is_changed boolean
 );
 
 CREATE TYPE projector.call_command AS (
@@ -316,11 +317,6 @@ CREATE FUNCTION projector.call_status(status text, outcome text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN (status = ANY (ARRAY['COMPLETED'::text, 'FAILED'::text, 'ERROR'::text, 'CANCELLED'::text])) THEN status ELSE outcome END;
 
-CREATE FUNCTION projector.commands_to_rebuild(commands projector.call_command[], changed boolean[]) RETURNS projector.call_command[]
-    LANGUAGE plpgsql STABLE
-    SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
-    ; -- body: 0006_create_call_triggers.sql
-
 CREATE FUNCTION projector.compact_shards(counter_table text, time_column text, measures text[], since timestamp with time zone, until timestamp with time zone) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
@@ -530,7 +526,7 @@ CREATE FUNCTION projector.hour_of(moment timestamp with time zone) RETURNS times
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN date_bin('01:00:00'::interval, moment, '2000-01-01 00:00:00+00'::timestamp with time zone);
 
-CREATE FUNCTION projector.known_calls(commands projector.call_command[], OUT counted projector.call_id[], OUT failures projector.call_failure[]) RETURNS record
+CREATE FUNCTION projector.known_calls(changes projector.call_change[], OUT to_rebuild projector.call_command[], OUT counted projector.call_id[], OUT failures projector.call_failure[]) RETURNS record
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -559,7 +555,7 @@ CREATE FUNCTION projector.lock_executions(execution_ids bigint[]) RETURNS void
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0002_create_projector.sql
 
-CREATE FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) RETURNS record
+CREATE FUNCTION projector.merge_calls(changes projector.call_change[], rebuilt projector.call_command[], OUT ended projector.call_id[], OUT failed projector.call_id[]) RETURNS record
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'projector', 'pg_temp'
     ; -- body: 0006_create_call_triggers.sql
@@ -3420,7 +3416,7 @@ COMMENT ON INDEX projector.archived_calls_by_command IS 'Query: all archived eve
 CREATE INDEX calls_by_begin ON projector.call_facts USING btree (projector.hour_of(begun_at)) WHERE (finished_at IS NULL);
 COMMENT ON INDEX projector.calls_by_begin IS 'Query: unfinished calls by hour of their begin (view open_calls).';
 
-CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id);
+CREATE INDEX calls_by_command ON projector.call_facts USING btree (command_id, execution_id);
 COMMENT ON INDEX projector.calls_by_command IS 'Query: the attempts of a command whose execution is not known (view calls).';
 
 CREATE INDEX calls_by_error ON projector.call_facts USING btree (projector.error_class_of(COALESCE(projector.end_value(error_ranked), ''::text)), finished_at) WHERE ((finished_at IS NOT NULL) AND (projector.end_value(outcome_ranked) <> 'COMPLETED'::text));
@@ -3593,7 +3589,7 @@ GRANT ALL ON FUNCTION projector.locate_record(topic text, partition integer, sou
 REVOKE ALL ON FUNCTION projector.locate_trace(trace_id text) FROM PUBLIC;
 GRANT ALL ON FUNCTION projector.locate_trace(trace_id text) TO projector_reader;
 REVOKE ALL ON FUNCTION projector.lock_executions(execution_ids bigint[]) FROM PUBLIC;
-REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
+REVOKE ALL ON FUNCTION projector.merge_calls(changes projector.call_change[], rebuilt projector.call_command[], OUT ended projector.call_id[], OUT failed projector.call_id[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.merge_executions(changes projector.execution_change[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.move_calls(moved projector.execution_move[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION projector.project_calls() FROM PUBLIC;

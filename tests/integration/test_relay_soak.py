@@ -7,20 +7,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from normalizer.embedded import KAFKA_VERSION
+from normalizer.embedded import KAFKA_VERSION, KafkaBroker
+from normalizer.relay.relay_store import relay_stores
 from tests.integration.test_simulator_soak import EVENTS, KILLS, MILLION, Timed
 from tests.support.relay_runs import (
     GROUP,
+    PARTITIONS,
     expected_lines,
     output_topics,
     relay_settings,
     relayed_lines,
     relayed_so_far,
+    until_relayed,
 )
 from tests.support.results import PrintLine, write_results
-from tests.support.service_runs import until
+from tests.support.service_runs import running, until
 from tests.support.simulator_runs import Pair, load_topic, traffic_mix
 from tests.support.stack import Topic
 
@@ -87,3 +90,34 @@ async def test_a_million_events_are_relayed_once_each(
         },
         f"Apache Kafka {KAFKA_VERSION}",
     )
+
+
+@pytest.mark.soak
+async def test_a_broker_killed_in_the_middle_of_transactions_loses_and_doubles_nothing(
+    kafka_broker: KafkaBroker, tmp_path: Path
+) -> None:
+    servers = kafka_broker.bootstrap_servers
+    topic = Topic(name="noetl.events", partitions=3)
+    settings = relay_settings(topic, servers, batch_rows=100)
+    keeping = {"retention.ms": "-1"}
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    await admin.create_topics(
+        [
+            NewTopic(topic.name, topic.partitions, 1, topic_configs=keeping),
+            NewTopic(settings.kafka_canonical_topic, PARTITIONS, 1),
+            NewTopic(settings.kafka_refused_topic, PARTITIONS, 1),
+        ]
+    )
+    await admin.close()
+    ends = await load_topic(traffic_mix(), 4_000, topic, servers, tmp_path / "ledger")
+
+    async with running(settings, open_stores=relay_stores):
+        await until_relayed(settings, {0: 200})
+        await kafka_broker.kill()
+        await kafka_broker.start()
+        await until_relayed(settings, ends)
+
+    expected = await expected_lines(servers, topic)
+    expected.as_filtered = 0
+    assert await relayed_lines(servers, settings) == expected

@@ -38,6 +38,52 @@ create table normalizer.events (
 engine = ReplacingMergeTree(revision)
 order by (execution_id, event_id);
 
+-- Canonical lines on their way, with what the headers of their message say ('' if there is none).
+-- Keeps nothing. Files of lines are inserted here too (docs/scaling.md).
+create table normalizer.canonical_records (
+    line          String,
+    shape         String,
+    rules_version String,
+    evidence      String,
+    trace_id      String,
+    revision      String
+)
+engine = Null;
+
+-- A count from 0 to 32,767, null for any other text.
+create function count_of as (text) ->
+    if(match(text, '^[0-9]{1,5}$') and toUInt32OrZero(text) <= 32767, toUInt16OrNull(text), null);
+
+create materialized view normalizer.read_canonical_records to normalizer.events as
+select JSONExtractInt(line, 'event_id')             as event_id,
+       JSONExtractInt(line, 'execution_id')         as execution_id,
+       JSONExtractString(line, 'event_type')        as event_type,
+       JSONExtractString(line, 'step')              as step,
+       JSONExtractString(line, 'status')            as status,
+       JSONExtractUInt(line, 'meta', 'attempts')    as attempts,
+       -- Below 100 the attempts were defaulted; without the header they count as declared.
+       coalesce(toUInt16OrNull(evidence) >= 100, true) as attempts_declared,
+       coalesce(
+           count_of(JSON_VALUE(line, '$.meta.max_attempts')),
+           count_of(JSON_VALUE(line, '$.meta.queue_meta.max_attempts')),
+           count_of(JSON_VALUE(line, '$.context.retry.max_attempts')),
+           count_of(JSON_VALUE(line, '$.meta.retry.max_attempts')),
+           count_of(JSON_VALUE(line, '$.result.context.retry.max_attempts'))
+       )                                            as max_attempts,
+       parseDateTime64BestEffort(JSONExtractString(line, 'created_at'), 6, 'UTC') as created_at,
+       JSONExtractString(line, 'worker_id')         as worker_id,
+       JSONExtractString(line, 'command_id')        as command_id,
+       JSONExtract(line, 'catalog_id', 'Nullable(Int64)') as catalog_id,
+       JSONExtract(line, 'parent_execution_id', 'Nullable(Int64)') as parent_execution_id,
+       JSONExtract(line, 'duration', 'Nullable(Float64)') as duration,
+       JSONExtractString(line, 'error')             as error,
+       shape,
+       toUInt16OrZero(rules_version)                as normalizer_version,
+       trace_id,
+       toUInt64OrZero(revision)                     as revision,
+       line
+from   normalizer.canonical_records;
+
 -- One message a line. Reads committed transactions only.
 create table normalizer.canonical_topic (line String)
 engine = Kafka
@@ -46,42 +92,12 @@ settings kafka_broker_list = 'kafka:9092',
          kafka_group_name  = 'clickhouse',
          kafka_format      = 'RawBLOB';
 
--- A header of a message, '' if it has none of that name.
-create function header_of as (names, contents, name) -> contents[indexOf(names, name)];
-
--- A count from 0 to 32,767, null for any other text.
-create function count_of as (text) ->
-    if(match(text, '^[0-9]{1,5}$') and toUInt32OrZero(text) <= 32767, toUInt16OrNull(text), null);
-
-create materialized view normalizer.read_canonical_topic to normalizer.events as
-select JSONExtractInt(line, 'event_id')                     as event_id,
-       JSONExtractInt(line, 'execution_id')                 as execution_id,
-       JSONExtractString(line, 'event_type')                as event_type,
-       JSONExtractString(line, 'step')                      as step,
-       JSONExtractString(line, 'status')                    as status,
-       JSONExtractUInt(line, 'meta', 'attempts')            as attempts,
-       -- Below 100 the attempts were defaulted; without the header they count as declared.
-       coalesce(
-           toUInt16OrNull(header_of(_headers.name, _headers.value, 'evidence')) >= 100, true
-       )                                                    as attempts_declared,
-       coalesce(
-           count_of(JSON_VALUE(line, '$.meta.max_attempts')),
-           count_of(JSON_VALUE(line, '$.meta.queue_meta.max_attempts')),
-           count_of(JSON_VALUE(line, '$.context.retry.max_attempts')),
-           count_of(JSON_VALUE(line, '$.meta.retry.max_attempts')),
-           count_of(JSON_VALUE(line, '$.result.context.retry.max_attempts'))
-       )                                                    as max_attempts,
-       parseDateTime64BestEffort(JSONExtractString(line, 'created_at'), 6, 'UTC') as created_at,
-       JSONExtractString(line, 'worker_id')                 as worker_id,
-       JSONExtractString(line, 'command_id')                as command_id,
-       JSONExtract(line, 'catalog_id', 'Nullable(Int64)')   as catalog_id,
-       JSONExtract(line, 'parent_execution_id', 'Nullable(Int64)') as parent_execution_id,
-       JSONExtract(line, 'duration', 'Nullable(Float64)')   as duration,
-       JSONExtractString(line, 'error')                     as error,
-       header_of(_headers.name, _headers.value, 'shape')    as shape,
-       toUInt16OrZero(header_of(_headers.name, _headers.value, 'rules_version'))
-                                                            as normalizer_version,
-       header_of(_headers.name, _headers.value, 'trace_id') as trace_id,
-       toUInt64OrZero(header_of(_headers.name, _headers.value, 'revision')) as revision,
-       line
+create materialized view normalizer.read_canonical_topic to normalizer.canonical_records as
+with   arrayZip(_headers.name, _headers.value)::Map(String, String) as headers
+select line,
+       headers['shape']         as shape,
+       headers['rules_version'] as rules_version,
+       headers['evidence']      as evidence,
+       headers['trace_id']      as trace_id,
+       headers['revision']      as revision
 from   normalizer.canonical_topic;

@@ -348,6 +348,24 @@ begin
                 else (part.high::numeric + 1)::text
             end
         );
+        execute format(
+            'comment on table normalizer.%I is %L',
+            part.name,
+            format(
+                'Private: the partition of events for %s. Its columns and the indexes that it has '
+                'from events mean the same as there.',
+                case
+                    when part.name = 'events_negative' then 'negative event_ids'
+                    when part.name = 'events_small'
+                    then 'event_ids below 2^40, which are no snowflakes'
+                    when part.name = 'events_hashed'
+                    then 'hashed event_ids: those of events whose own id another event has'
+                    when part.name like '%future'
+                    then 'event_ids of times after those of the other partitions'
+                    else 'event_ids of some months'
+                end
+            )
+        );
     end loop;
 end
 $$;

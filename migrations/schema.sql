@@ -888,6 +888,7 @@ CREATE TABLE normalizer.events_hashed (
     CONSTRAINT events_words_bounded CHECK (((octet_length(event_type) <= 200) AND (octet_length(status) <= 100) AND (octet_length(step) <= 1500) AND (octet_length(worker_id) <= 1500) AND (octet_length(command_id) <= 1500) AND (octet_length(shape) <= 100) AND (octet_length(source_topic) <= 1500)))
 )
 WITH (autovacuum_vacuum_insert_threshold='5000', autovacuum_vacuum_insert_scale_factor='0.01');
+COMMENT ON TABLE normalizer.events_hashed IS 'Private: the partition of events for hashed event_ids: those of events whose own id another event has. Its columns and the indexes that it has from events mean the same as there.';
 
 CREATE TABLE normalizer.forgotten_executions (
     execution_id bigint NOT NULL,

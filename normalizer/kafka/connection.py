@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
@@ -20,6 +21,8 @@ from normalizer.errors import BrokerUnavailable, FatalError, PositionError
 from normalizer.settings import Settings
 
 REQUEST_TIMEOUT_MS: Final = 15_000
+METADATA_EVERY_S: Final = 0.1
+"""Kafka's own client waits as long between two requests for metadata (retry.backoff.ms)."""
 
 
 class KafkaPartition(NamedTuple):
@@ -70,6 +73,23 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     if settings.kafka_security_protocol.endswith("SSL"):
         options["ssl_context"] = _ssl_context(settings)
     return options
+
+
+def pace_metadata(client: Any) -> None:
+    """Let a consumer's client request metadata once in METADATA_EVERY_S at most.
+
+    While a partition that is read has no leader, it would request them again with every answer.
+    """
+    update = client._metadata_update  # noqa: SLF001 - the public API has no setting for it
+    next_at_s = 0.0
+
+    async def update_in_time(*arguments: Any) -> Any:
+        nonlocal next_at_s
+        await asyncio.sleep(next_at_s - time.monotonic())
+        next_at_s = time.monotonic() + METADATA_EVERY_S
+        return await update(*arguments)
+
+    client._metadata_update = update_in_time  # noqa: SLF001 - as above
 
 
 _MISSING_RIGHTS: Final = (

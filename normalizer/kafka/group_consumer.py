@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 
-from normalizer.kafka.connection import KafkaPartition, connection_options
+from normalizer.kafka.connection import KafkaPartition, connection_options, pace_metadata
 from normalizer.settings import Settings
 
 NEVER_MS: Final = 2**31 - 1
@@ -41,6 +41,7 @@ def new_group_consumer(
         max_poll_interval_ms=NEVER_MS,
         metadata_max_age_ms=METADATA_AGE_MS,
     )
+    pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
     consumer.subscribe(list(settings.kafka_topics), listener=_Listener(on_assigned, on_revoked))
     return consumer
 

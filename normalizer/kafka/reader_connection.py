@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from normalizer.errors import BrokerUnavailable
-from normalizer.kafka.connection import connection_options, ended, translated
+from normalizer.kafka.connection import connection_options, ended, pace_metadata, translated
 from normalizer.settings import Settings
 
 ENDING_S: Final = 5.0
@@ -60,6 +60,7 @@ class ReaderConnection:
             consumer = AIOKafkaConsumer(
                 **options, isolation_level="read_committed", auto_offset_reset="none"
             )
+            pace_metadata(consumer._client)  # noqa: SLF001 - the public API has no access to it
             admin = AIOKafkaAdminClient(**options)
             try:
                 await consumer.start()

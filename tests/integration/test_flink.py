@@ -57,7 +57,7 @@ async def test_flink_keeps_the_figures_of_the_projections(
     with flink_cluster(
         tmp_path / "flink",
         taskmanagers=2,
-        **{
+        settings={
             "execution.checkpointing.dir": (tmp_path / "checkpoints").as_uri(),
             "parallelism.default": 2,
         },

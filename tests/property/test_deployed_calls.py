@@ -9,7 +9,17 @@ from typing import Any, Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy.calls import ROLES, Call, error_class_of, execution_calls, iteration_of
+from deploy.calls import (
+    ROLES,
+    Call,
+    CallEvent,
+    attempts_of,
+    calls_of_command,
+    error_class_of,
+    execution_calls,
+    failures_before,
+    iteration_of,
+)
 from normalizer.core.event_types import EVENT_KINDS, spellings_of
 from normalizer.core.rules import names
 from tests.support.event_histories import event_logs, repeated, retried_commands
@@ -19,13 +29,13 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 KNOWN: Final = {*CALL_ENDS, *(kind for kinds in CALL_MARKS.values() for kind in kinds)}
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(rows=event_logs(most=20))
 def test_any_events_give_the_calls_of_the_plain_fold(rows: list[Row]) -> None:
     assert actual(rows) == expected(rows)
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(history=retried_commands(), twice=st.booleans())
 def test_a_retried_command_gives_the_calls_of_the_plain_fold(
     history: Sequence[tuple[Row, int]], *, twice: bool
@@ -34,6 +44,26 @@ def test_a_retried_command_gives_the_calls_of_the_plain_fold(
     rows += repeated(rows) if twice else []
 
     assert actual(rows) == expected(rows)
+
+
+def test_an_end_with_a_number_stays_in_its_attempt() -> None:
+    events = [
+        CallEvent("command.issued", 1, 0, "PENDING"),
+        CallEvent("command.issued", 2, 1, "PENDING"),
+        CallEvent("call.done", 3, 1, "FAILED"),
+        CallEvent("call.done", 4, 1, "COMPLETED"),
+    ]
+
+    assert attempts_of(events) == [0, 1, 1, 1]
+
+
+def test_a_failure_that_ends_when_the_retry_begins_is_the_one_before_it() -> None:
+    first, retry = calls_of_command([
+        CallEvent("call.done", 5, 0, "FAILED"),
+        CallEvent("command.started", 5, 1, "RUNNING"),
+    ])  # fmt: skip
+
+    assert failures_before([("c", None, first), ("c", None, retry)]) == [None, 5]
 
 
 @given(error=st.text(alphabet="ab1 '\"#:-.é\t404codeHTP()", max_size=80))

@@ -92,7 +92,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def flink_cluster(
-    folder: Path, *, taskmanagers: int, slots: int = 1, **settings: object
+    folder: Path, *, taskmanagers: int, settings: Mapping[str, object] | None = None
 ) -> Iterator[FlinkCluster]:
     """A cluster with the jars of deploy/flink, and this project in its Python."""
     requirements = (FLINK / "requirements.txt").read_text().split()
@@ -122,7 +122,6 @@ def flink_cluster(
         "jobmanager.memory.process.size": "1024m",
         "taskmanager.memory.process.size": "2560m",
         "taskmanager.memory.managed.fraction": 0.5,
-        "taskmanager.numberOfTaskSlots": slots,
         "rest.port": rest,
         "rest.address": "localhost",
         # A machine that does other things answers late.
@@ -131,7 +130,7 @@ def flink_cluster(
         "heartbeat.timeout": "180 s",
         "python.executable": str(python),
         "python.client.executable": str(python),
-        **settings,
+        **(settings or {}),
     }
     lines = [f"{name}: {msgspec.json.encode(value).decode()}\n" for name, value in config.items()]
     (folder / "conf" / "config.yaml").write_text("".join(lines))
@@ -140,7 +139,7 @@ def flink_cluster(
         cluster.start("jobmanager")
         for _ in range(taskmanagers):
             cluster.start("taskmanager")
-        cluster.wait_for_slots(taskmanagers * slots)
+        cluster.wait_for_slots(taskmanagers)
         yield cluster
     finally:
         cluster.stop()

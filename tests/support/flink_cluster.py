@@ -55,9 +55,10 @@ class FlinkCluster:
             assert time.monotonic() < end, f"no {slots} slots: see {self._folder}"
             time.sleep(0.5)
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """What the REST API says of each job."""
-        found: list[dict[str, Any]] = httpx.get(f"{self.rest}/jobs/overview").json()["jobs"]
+    def checkpoints(self) -> dict[str, Any]:
+        """What the REST API says of the checkpoints of its only job."""
+        [job] = httpx.get(f"{self.rest}/jobs/overview").json()["jobs"]
+        found: dict[str, Any] = httpx.get(f"{self.rest}/jobs/{job['jid']}/checkpoints").json()
         return found
 
     def flink(self, *arguments: str | Path, timeout_s: float) -> str:

@@ -40,7 +40,7 @@ core: $(INSTALLED) ## Compile the core where a C compiler is there; once for eac
 
 lock: $(INSTALLED) ## Resolve the dependencies again into the two lock files
 	$(LOCK) --upgrade --output-file requirements.lock
-	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra pydantic --extra dev \
+	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra msk --extra pydantic --extra dev \
 		--output-file requirements-dev.lock
 
 env: ## Make .env for compose.yaml: passwords that nobody else has

@@ -34,6 +34,7 @@ def new_group_consumer(
         auto_offset_reset="none",
         fetch_max_bytes=settings.kafka_fetch_max_bytes,
         max_partition_fetch_bytes=settings.kafka_max_partition_fetch_bytes,
+        client_rack=settings.kafka_client_rack,
         session_timeout_ms=settings.kafka_session_timeout_ms,
         # At most Kafka's default: a member learns of a rebalance with its next heartbeat.
         heartbeat_interval_ms=min(3_000, settings.kafka_session_timeout_ms // 4),

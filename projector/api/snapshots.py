@@ -15,6 +15,7 @@ from projector.api.api_errors import (
     BusyError,
     DatabaseRefusedError,
     DatabaseUnavailableError,
+    NotKeptError,
     TooSlowError,
 )
 
@@ -37,6 +38,7 @@ _TABLES: Final = """
         and         has_table_privilege(relation.oid, 'select')
     )
 """
+_NOT_KEPT: Final = "this database keeps other figures and not these, or it has to be migrated"
 _MOMENT_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
 
 _Row = TypeVar("_Row")
@@ -154,7 +156,10 @@ class Reader:
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
                 stamp = await connection.fetchrow(_STAMP)
-                yield Snapshot(connection, stamp["read_at"], stamp["as_of"])
+                try:
+                    yield Snapshot(connection, stamp["read_at"], stamp["as_of"])
+                except asyncpg.UndefinedTableError as error:
+                    raise NotKeptError(_NOT_KEPT) from error
         except asyncpg.PostgresError as error:
             raise _translated(error, self._timeout_s) from error
         except (asyncpg.InterfaceError, OSError) as error:

@@ -78,6 +78,10 @@ class MemoryDatabase:
     async def assign(self, place: Coordinates) -> int:
         return self._assigned.setdefault(place, 1 + len(self._assigned))
 
+    def stored(self) -> list[Envelope]:
+        """The rows, by id."""
+        return [self._rows[event_id] for event_id in sorted(self._rows)]
+
     def view(self) -> "MemoryView":
         return MemoryView(self._rows, self._refused, self._totals)
 

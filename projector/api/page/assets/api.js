@@ -5,11 +5,12 @@ const TIMEOUT_MS = 30000;
 /** An answer that took longer than this ends a note that the page still waits. */
 const LATE_MS = 2500;
 /** What the server refuses is refused again: such a query is sent once. */
-const REFUSED = [400, 401, 403, 404, 421];
+const REFUSED = [400, 401, 403, 404, 421, 501];
 
 const MESSAGES = {
   database_unavailable: "The database has not answered",
   database_refused: "The database has refused the query",
+  not_kept: "Not kept here",
   busy: "The server has been too busy",
   too_slow: "The database has taken too long to answer",
   unauthorised: "The server needs a token",

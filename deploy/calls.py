@@ -1,0 +1,322 @@
+#!/usr/bin/env python3
+"""Folds the events of a command into its calls, for engines that are not PostgreSQL.
+
+PostgreSQL does the same in migrations/0006_create_call_triggers.sql; a property test holds this
+fold against the plain one that also watches PostgreSQL. Only the standard library is used: the
+file is copied to ClickHouse's user scripts and to Flink's workers as it is. As a program it
+answers ClickHouse: a line with the events of one execution in, a line with its calls out.
+
+Times are microseconds since 1970, durations microseconds.
+"""
+
+import json
+import re
+import sys
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+ROLES: Final = {
+    "command.issued": ("issued", "", "command.issued"),
+    "command_issued": ("issued", "", "command.issued"),
+    "command.claimed": ("claimed", "", "command.claimed"),
+    "command_claimed": ("claimed", "", "command.claimed"),
+    "command.started": ("started", "", "command.started"),
+    "action_started": ("started", "", "command.started"),
+    "command_started": ("started", "", "command.started"),
+    "command.completed": ("ended", "COMPLETED", "command.completed"),
+    "action_completed": ("ended", "COMPLETED", "command.completed"),
+    "command.failed": ("ended", "FAILED", "command.failed"),
+    "action_failed": ("ended", "FAILED", "command.failed"),
+    "command.timed_out": ("ended", "FAILED", "command.failed"),
+    "command.timeout": ("ended", "FAILED", "command.failed"),
+    "command.cancelled": ("ended", "CANCELLED", "command.cancelled"),
+    "call.done": ("done", "COMPLETED", "call.done"),
+    "action_done": ("done", "COMPLETED", "call.done"),
+    "call_done": ("done", "COMPLETED", "call.done"),
+    "call.error": ("done", "FAILED", "call.error"),
+}
+"""Type of an event of a call -> role, outcome that the name implies, class. A test compares it
+with normalizer/core/event_types.py."""
+
+_WORST_FIRST: Final = ("FAILED", "ERROR", "CANCELLED", "COMPLETED")
+_LONGEST_US: Final = 2_592_000_000_000
+"""Thirty days: what a call cannot last is no duration."""
+
+_CODE: Final = re.compile(
+    r"\b(?:http(?:/[0-9](?:\.[0-9])?)?|status[ _]?(?:code)?|code|error|exit|exited with|errno"
+    r"|signal)[ :=#(]{0,3}[0-9]{1,3}(?![0-9a-z_])"
+    r"|\b[45][0-9]{2}(?= (?:bad|conflict|forbidden|gateway|gone|internal|method|not|payload"
+    r"|precondition|request|service|too|unauthorized|unprocessable)\b)",
+    re.IGNORECASE | re.ASCII,
+)
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'")
+_ID: Final = re.compile(r"[0-9A-Za-z]*[0-9][0-9A-Za-z]*")
+_JOINED_IDS: Final = re.compile(r"#(?:[-._:/]?#)*(?:-[b-df-hj-np-tv-xz]{5}\b)?")
+
+
+class CallEvent(NamedTuple):
+    """An event of a call. number: the attempts it declares; None if they were defaulted."""
+
+    event_type: str
+    at_us: int
+    number: int | None
+    status: str
+    step: str | None = None
+    max_attempts: int | None = None
+    duration_s: float | None = None
+    error: str | None = None
+    pending_callback: bool = False
+
+    @property
+    def role(self) -> str:
+        """What it says about the call."""
+        return ROLES[self.event_type][0]
+
+    @property
+    def outcome(self) -> str:
+        """How the call ended, if this is an end."""
+        return self.status if self.status in _WORST_FIRST else ROLES[self.event_type][1]
+
+    @property
+    def end_class(self) -> str:
+        """The class of its type if it ends the call, else an empty text."""
+        role, outcome, event_class = ROLES[self.event_type]
+        handed_over = role == "ended" and outcome == "COMPLETED" and self.pending_callback
+        return event_class if role in {"ended", "done"} and not handed_over else ""
+
+
+class Call(NamedTuple):
+    """One attempt of a command. status and finished_us are None while it runs."""
+
+    attempts: int
+    step: str
+    status: str | None
+    error: str | None
+    error_class: str | None
+    begun_us: int
+    issued_us: int | None
+    claimed_us: int | None
+    started_us: int | None
+    finished_us: int | None
+    duration_us: int | None
+    queue_us: int | None
+    exhausted: bool
+
+
+def calls_of_command(events: Sequence[CallEvent]) -> list[Call]:
+    """The attempts of one command, from all its events, in any order."""
+    by_attempt: dict[int, list[CallEvent]] = defaultdict(list)
+    for event, attempts in zip(events, attempts_of(events), strict=True):
+        by_attempt[attempts].append(event)
+    return [_call(attempts, by_attempt[attempts]) for attempts in sorted(by_attempt)]
+
+
+def attempts_of(events: Sequence[CallEvent]) -> list[int]:
+    """The attempt of each event of one command, by its number or else by its time."""
+    begins = _begins(events)
+    if not begins:
+        return [0] * len(events)
+    found = []
+    for event in events:
+        # A claim or start also belongs to the attempt that begins at its instant.
+        at = event.at_us + (event.role in {"claimed", "started"})
+        begun = [(begin, number) for number, begin in begins.items() if begin < at]
+        by_time = max(begun)[1] if begun else min(begins)
+        found.append(by_time if event.number is None else event.number)
+    for end_class in {event.end_class for event in events} - {""}:
+        _move_earlier_ends(events, found, end_class, sorted(begins))
+    return found
+
+
+def _begins(events: Sequence[CallEvent]) -> dict[int, int]:
+    """When each attempt began. Empty if no event has a number."""
+    begins: dict[int, int] = {}
+    end_before: int | None = None
+    for number in sorted({event.number for event in events if event.number is not None}):
+        own = [event for event in events if event.number == number]
+        issued = [event.at_us for event in own if event.role == "issued"]
+        taken = [event.at_us for event in own if event.role in {"claimed", "started"}]
+        ended = [event.at_us for event in own if event.end_class]
+        begun = min(issued or taken, default=None)
+        unnumbered = [event for event in events if event.number is None]
+        if begun is not None:
+            if number and not begins:
+                signs = [
+                    event.at_us
+                    for event in unnumbered
+                    if event.at_us < begun
+                    and (event.role == "issued" if issued else event.end_class)
+                ]
+                if signs:
+                    begins[number - 1] = min(signs)
+            begins[number] = begun
+            ended = ended or [
+                event.at_us for event in unnumbered if event.end_class and event.at_us > begun
+            ]
+        elif end_before is not None:
+            begins[number] = end_before + 1
+        else:
+            begins[number] = min(event.at_us for event in own)
+        end_before = min(ended, default=None)
+    return begins
+
+
+def _move_earlier_ends(
+    events: Sequence[CallEvent], attempts: list[int], end_class: str, numbers: Sequence[int]
+) -> None:
+    """An attempt has one end of a class; earlier ones go to the attempt before, if it has none."""
+    ends = [index for index, event in enumerate(events) if event.end_class == end_class]
+    for before, number in reversed(list(pairwise(numbers))):
+        if any(attempts[index] == before for index in ends):
+            continue
+        own = [index for index in ends if attempts[index] == number]
+        last = max((events[index].at_us for index in own), default=0)
+        for index in own:
+            if events[index].number is None and events[index].at_us < last:
+                attempts[index] = before
+
+
+def _call(attempts: int, events: Sequence[CallEvent]) -> Call:
+    ends = [event for event in events if event.end_class]
+    # The call itself decides; then the earliest end, and of two at one time the worse.
+    decided = min(((*_sure(end), _WORST_FIRST.index(end.outcome)) for end in ends), default=None)
+    finished_us, status = (decided[1], _WORST_FIRST[decided[2]]) if decided else (None, None)
+    issued_us, claimed_us, started_us = (
+        min((event.at_us for event in events if event.role == role), default=None)
+        for role in ("issued", "claimed", "started")
+    )
+    reported_us = _first((*_sure(end), _microseconds(end.duration_s)) for end in ends)
+    error = _first((*_sure(end), (end.error or "")[:1000] or None) for end in ends)
+    limit = _first((event.at_us, event.max_attempts) for event in events)
+    failed = status not in {None, "COMPLETED"}
+    return Call(
+        attempts=attempts,
+        step=_first((event.at_us, event.step or None) for event in events) or "",
+        status=status,
+        error=error if status != "COMPLETED" else None,
+        error_class=error_class_of(error or "") if failed else None,
+        begun_us=min(event.at_us for event in events),
+        issued_us=issued_us,
+        claimed_us=claimed_us,
+        started_us=started_us,
+        finished_us=finished_us,
+        duration_us=(_between(started_us, finished_us) if reported_us is None else reported_us),
+        queue_us=_between(issued_us, claimed_us),
+        exhausted=failed and limit is not None and attempts + 1 >= limit,
+    )
+
+
+def _sure(end: CallEvent) -> tuple[int, int]:
+    return (0 if end.role == "done" else 1), end.at_us
+
+
+def _first(candidates: Iterable[tuple[Any, ...]]) -> Any:
+    """The last member of the least tuple; text compares by its bytes; None is no candidate."""
+    found = [
+        (*rank, value.encode() if isinstance(value, str) else value)
+        for *rank, value in candidates
+        if value is not None
+    ]
+    if not found:
+        return None
+    value = min(found)[-1]
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    if seconds is None or not 0 <= seconds * 1_000_000 <= _LONGEST_US:
+        return None
+    return round(seconds * 1_000_000)
+
+
+def _between(earlier_us: int | None, later_us: int | None) -> int | None:
+    if earlier_us is None or later_us is None or later_us < earlier_us:
+        return None
+    return later_us - earlier_us
+
+
+def error_class_of(error: str) -> str:
+    """An error text without quoted parts and ids; codes stay."""
+    text = _QUOTED.sub("?", error[:400].replace("\x01", " "))
+    parts, at = [], 0
+    for code in _CODE.finditer(text):
+        parts += [_ID.sub("#", text[at : code.start()]), code[0]]
+        at = code.end()
+    text = _JOINED_IDS.sub("#", "".join([*parts, _ID.sub("#", text[at:])]))
+    return re.sub(r"\s+", " ", text)[:120].strip(" ")
+
+
+def failures_before(calls: Sequence[tuple[str, int | None, Call]]) -> list[int | None]:
+    """When the failure before each attempt ended; None if there is none.
+
+    `calls` are those of one execution: command_id, iteration, call. A failure before has one
+    attempt less, the same command or the same step and iteration, and ended before the retry began.
+    """
+    ended: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for command_id, iteration, call in calls:
+        if call.finished_us is not None and call.status != "COMPLETED":
+            for key in _keys(command_id, iteration, call, call.attempts):
+                ended[key].append(call.finished_us)
+    for moments in ended.values():
+        moments.sort()
+    found = []
+    for command_id, iteration, call in calls:
+        keys = _keys(command_id, iteration, call, call.attempts - 1)
+        moments = [ended[key] for key in keys if key in ended]
+        places = [bisect_right(ascending, call.begun_us) for ascending in moments]
+        last = [ascending[n - 1] for ascending, n in zip(moments, places, strict=True) if n]
+        found.append(max(last, default=None))
+    return found
+
+
+def _keys(
+    command_id: str, iteration: int | None, call: Call, attempts: int
+) -> list[tuple[Any, ...]]:
+    keys: list[tuple[Any, ...]] = [("command", command_id, attempts)]
+    return [*keys, ("step", call.step, iteration, attempts)] if call.step else keys
+
+
+def iteration_of(command_id: str) -> int | None:
+    """The iteration of a loop, which a command_id ends with.
+
+    Source: docs/spec/wire-shapes.md#k2.
+    """
+    found = re.search(r":i([0-9]{1,10})\Z", command_id)
+    number = int(found[1]) if found else -1
+    return number if 0 <= number < 2**31 else None
+
+
+def execution_calls(events: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The calls of one execution, from the events of all its commands.
+
+    An event has a command_id and the fields of CallEvent; a call has a command_id, the fields of
+    Call, and `failed_us`, when the failure before it ended.
+    """
+    commands: dict[str, list[CallEvent]] = defaultdict(list)
+    for event in events:
+        fields = {name: value for name, value in event.items() if name != "command_id"}
+        commands[event["command_id"]].append(CallEvent(**fields))
+    calls = [
+        (command_id, iteration_of(command_id), call)
+        for command_id, reported in sorted(commands.items())
+        for call in calls_of_command(reported)
+    ]
+    return [
+        {"command_id": command_id, **call._asdict(), "failed_us": failed_us}
+        for (command_id, _, call), failed_us in zip(calls, failures_before(calls), strict=True)
+    ]
+
+
+def main() -> None:
+    """Answer ClickHouse line by line, until it closes the input."""
+    for line in sys.stdin:
+        [events] = json.loads(line)
+        sys.stdout.write(json.dumps([execution_calls(events)], separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

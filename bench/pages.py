@@ -26,12 +26,11 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from bench.history import make_history
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.embedded import PostgresServer, remove_folder
 from normalizer.files.record_lines import open_lines, pages, record_of
-from normalizer.kafka import FetchedChunk, KafkaPartition
-from normalizer.service.batch_builder import BatchBuilder
 from normalizer.store.migrate import migrate
 from normalizer.store.store import Claim, Store
 from tests.support.results import write_results
@@ -150,7 +149,7 @@ class _Writer:
             due = time.monotonic() + 1 / BATCHES_A_SECOND
             batch = await self._filled(rate // BATCHES_A_SECOND)
             started = time.monotonic()
-            await self._store.write(batch.build({KafkaPartition(TOPIC, 0): self._held()}))
+            await self._store.write(batch.build())
             took.append(time.monotonic() - started)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         return took
@@ -164,19 +163,10 @@ class _Writer:
                     TOPIC, 0, cluster_id="bench", log_start=record.offset
                 )
                 self._next_offset = self._claim.next_offset
-            chunk = FetchedChunk(
-                partition=KafkaPartition(TOPIC, 0),
-                from_offset=self._next_offset,
-                next_offset=record.offset + 1,
-                records=[record],
-            )
-            builder.add(self._claim, chunk, [(record, self._normalizer.normalize(record))])
-            self._next_offset = chunk.next_offset
+            item = (record, self._normalizer.normalize(record))
+            builder.add(self._claim.part(self._next_offset, record.offset + 1, [item]))
+            self._next_offset = record.offset + 1
         return builder
-
-    def _held(self) -> Claim:
-        assert self._claim
-        return self._claim
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ cli/          the commands
 up/           runs the whole stack on this machine
 embedded/     runs real servers as child processes, for `up` and the tests
 process/      signals, the screen, child processes
+database      opens connections to PostgreSQL; the projector's too
 configured_rules  the rules with the words and the table of shapes that are set
 settings      declares every setting: its default, bounds, unit and description
 environment   reads the settings from environment variables
@@ -31,8 +32,8 @@ As a library: `from normalizer import Normalizer` and the other six names of `__
 connection and read no clock; of the settings NORMALIZER_CORE counts. docs/library.md shows each.
 
 Imports point one way, which import-linter checks: cli > up, jobs > service > kafka, files, store,
-embedded > process > telemetry, environment > configured_rules > settings > producer_models >
-core, json_schema > envelope > snowflake, jsontext, passwords > errors, compiled.
+embedded > process, database > telemetry, environment > configured_rules > settings >
+producer_models > core, json_schema > envelope > snowflake, jsontext, passwords > errors, compiled.
 """
 
 from normalizer.compiled import core_finder as _core_finder

@@ -10,6 +10,7 @@ from typing import Final
 
 import asyncpg
 
+from normalizer.database import connect
 from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 
 SNAPSHOT_S: Final = 10
@@ -19,12 +20,10 @@ and every writer slows down."""
 _RETRY_PAUSE_S: Final = 0.5
 
 _SESSION: Final = {
-    "application_name": "projector",
     "statement_timeout": f"{SNAPSHOT_S}s",
     "idle_in_transaction_session_timeout": f"{SNAPSHOT_S}s",
     "lock_timeout": "5s",
     "search_path": "projector, normalizer, public",
-    "TimeZone": "UTC",
     # JIT compilation takes longer than any of these queries.
     "jit": "off",
     # A generic plan would lock every partition of events, with all its indexes.
@@ -48,7 +47,7 @@ async def connected(url: str, **settings: str) -> AsyncIterator[asyncpg.Connecti
     Raises StoreUnavailable if trying again may help, FatalError if not, by SQLSTATE.
     """
     try:
-        connection = await asyncpg.connect(url, timeout=10, server_settings=_SESSION | settings)
+        connection = await connect(url, application_name="projector", session=_SESSION | settings)
         try:
             yield connection
         finally:

@@ -17,7 +17,7 @@ from normalizer.jobs.dry_run.diff import Diff
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult
 from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.engine.spec import JobSpec
-from normalizer.jobs.engine.throttle import LiveTraffic, Throttle
+from normalizer.jobs.engine.throttle import REMEMBERED_S, LiveTraffic, Throttle
 from normalizer.jobs.sources.source import HistorySource
 from normalizer.kafka import TopicReader
 from normalizer.process.garbage import collect_rarely
@@ -70,7 +70,10 @@ async def _throttle(
     if settings.kafka_bootstrap_servers and throttling.yield_at_s is not None:
         assert settings.database_url
         log = await opened.enter_async_context(TopicReader(settings))
-        live = await opened.enter_async_context(LiveTraffic(settings.database_url, log))
+        remembered_s = max(REMEMBERED_S, throttling.yield_at_s)
+        live = await opened.enter_async_context(
+            LiveTraffic(settings.database_url, log, remembered_s=remembered_s)
+        )
     elif throttling.yield_at_s is not None:
         logger.info("live_traffic_not_watched", why="KAFKA_BOOTSTRAP_SERVERS is not set")
     return Throttle(

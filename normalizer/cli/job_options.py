@@ -29,7 +29,7 @@ def _throttle_options(command: _Command) -> _Command:
             default=YIELD_AT_S,
             show_default=True,
             metavar="SECONDS",
-            help="Pause while live records wait for longer.",
+            help="Pause while live records wait this long.",
         ),
         click.option("--no-yield", is_flag=True, help="Ignore live traffic."),
         click.option(

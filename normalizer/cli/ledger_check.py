@@ -10,7 +10,6 @@ coordinates. Rows that retention deleted are counted where it noted them.
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
@@ -37,7 +36,7 @@ from normalizer.cli.ledger_statements import (
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRangeWalk
 from normalizer.kafka import KafkaPartition, TopicReader, why_reset
 from normalizer.service.file_replay import CLUSTER_ID as FILE
-from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
+from normalizer.store.read_only import read_only_connection
 
 _ROWS_A_CHUNK: Final = 500_000
 
@@ -53,7 +52,12 @@ async def verify_ledger(
     the start are left out, so the chunks together are consistent. Raises StoreUnavailable,
     FatalError, and what the log raises.
     """
-    async with _connection(database_url) as connection:
+    async with read_only_connection(
+        database_url,
+        application_name="normalizer ledger",
+        statement_timeout="120s",
+        plan_cache_mode="force_custom_plan",
+    ) as connection:
         # Read both at one moment: a batch adds to both.
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             positions = [LedgerPosition(**row) for row in await connection.fetch(POSITIONS)]
@@ -231,24 +235,3 @@ async def _counts_by_run(
         *bounds,
     )
     return {(job_id, run): count for job_id, run, count in rows}
-
-
-@asynccontextmanager
-async def _connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    try:
-        connection = await asyncpg.connect(
-            database_url,
-            timeout=10,
-            server_settings={
-                "application_name": "normalizer ledger",
-                "default_transaction_read_only": "on",
-                "statement_timeout": "120s",
-                "plan_cache_mode": "force_custom_plan",
-            },
-        )
-        try:
-            yield connection
-        finally:
-            await connection.close()
-    except FOREIGN_ERRORS as error:
-        raise translated(error) from error

@@ -103,6 +103,22 @@ def record_crc(record: RawRecord) -> int:
     return zlib.crc32((record.key or b"") + b"\0" + (record.value or b""))
 
 
+def holes_between(
+    items: Sequence[Item], from_offset: int, next_offset: int
+) -> tuple[tuple[int, int], ...]:
+    """The holes of a Kafka partition between two offsets that hold these records, and no other."""
+    if len(items) == next_offset - from_offset:
+        return ()
+    holes = []
+    for record, _ in items:
+        if record.offset > from_offset:
+            holes.append((from_offset, record.offset))
+        from_offset = record.offset + 1
+    if next_offset > from_offset:
+        holes.append((from_offset, next_offset))
+    return tuple(holes)
+
+
 def offset_after(records: int, from_offset: int, holes: Sequence[tuple[int, int]]) -> int:
     """The offset after this many records and after the holes before the next one."""
     boundary = from_offset + records

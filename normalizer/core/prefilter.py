@@ -51,6 +51,7 @@ _WEAK_SIGNS: Final = {
     b"pass": re.compile(rb"[Pp][Aa][Ss][Ss](?![A-Za-z])"),
     b"pw": re.compile(rb"(?<![A-Z])[Pp][Ww](?![A-Za-z])"),
     **{name.encode(): re.compile(f"(?i){name}{OPTION_BEHIND}".encode()) for name in PROGRAMS},
+    b"xha": re.compile(rb"\bxh[\"',\s]+-a"),
     b"tcp": re.compile(rb"@tcp\("),
     b"unix": re.compile(rb"@unix\("),
     **{

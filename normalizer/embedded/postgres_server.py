@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
-
+from normalizer.database import connect
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import keep_ports
 from normalizer.embedded.postgres_user import (
@@ -183,7 +182,7 @@ class PostgresServer:
 
     async def create_database(self, name: str) -> str:
         """Create a database unless it exists; return its address for the owner."""
-        connection = await asyncpg.connect(self.url)
+        connection = await connect(self.url, application_name="normalizer up")
         try:
             found = await connection.fetchval("select 1 from pg_database where datname = $1", name)
             if found is None:
@@ -268,7 +267,7 @@ class PostgresServer:
         return [line.strip() for line in lines]
 
     async def _create_owner(self) -> None:
-        connection = await asyncpg.connect(self.url)
+        connection = await connect(self.url, application_name="normalizer up")
         try:
             found = await connection.fetchval("select 1 from pg_roles where rolname = $1", OWNER)
             if found is None:

@@ -11,14 +11,15 @@ from functools import partial
 from typing import Final
 
 from normalizer.core.batch import Batch, Item
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.errors import FatalError, RetryableError
-from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, cut_page, split_page
 from normalizer.jobs.engine.job_positions import JobPositions
 from normalizer.jobs.engine.job_run import JobRun
 from normalizer.jobs.engine.run_progress import RunResult
 from normalizer.jobs.engine.runner import JobRunner
+from normalizer.jobs.engine.source_pages import batch_part, cut_page, split_page
 from normalizer.jobs.sources.source import HistorySource, PartKey, ReadPosition, SourcePage
-from normalizer.process.pause import wait_at_most
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize, slices
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.retry import write_with_retry
@@ -28,7 +29,6 @@ from normalizer.telemetry import Outage, get_logger
 BATCHES_WAITING: Final = 1
 """Full batches that wait, besides the one being written and the one being filled: so neither side
 waits when one batch takes longer than the next. All of them are in memory."""
-LONGEST_WAIT_S: Final = 10.0
 SESSION: Final = {"projector.shard_base": "8"}
 """Jobs count in their own shards, so they never wait for the service on a counter."""
 
@@ -86,7 +86,7 @@ class Backfill:
         self, run: JobRun, store: Store, positions: JobPositions, tasks: asyncio.TaskGroup
     ) -> None:
         """Transfer from the positions to the end; batches fill while earlier ones are written."""
-        queue: asyncio.Queue[JobBatchBuilder | None] = asyncio.Queue(BATCHES_WAITING)
+        queue: asyncio.Queue[BatchBuilder | None] = asyncio.Queue(BATCHES_WAITING)
         writing = tasks.create_task(self._write_batches(store, queue), name="write")
         broken: FatalError | None = None
         try:
@@ -102,10 +102,10 @@ class Backfill:
 
     async def _full_batches(
         self, run: JobRun, positions: JobPositions
-    ) -> AsyncGenerator[JobBatchBuilder, None]:
+    ) -> AsyncGenerator[BatchBuilder, None]:
         """Yield full batches, and last what is left, also if the source failed."""
         parts = await self._source.parts()
-        builder = JobBatchBuilder(run.epoch)
+        builder = BatchBuilder()
         try:
             async with contextlib.aclosing(self._pages(await run.positions(parts))) as pages:
                 async for page in pages:
@@ -114,10 +114,10 @@ class Backfill:
                     async for piece, items in normalized(
                         page, self._normalize, room=self._batch_rows
                     ):
-                        builder.add(piece, items)
+                        builder.add(batch_part(piece, items, epoch=run.epoch))
                         if self._is_full(builder):
                             yield builder
-                            builder = JobBatchBuilder(run.epoch)
+                            builder = BatchBuilder()
                     if self._stopping.is_set():
                         break
         except FatalError:
@@ -125,12 +125,10 @@ class Backfill:
             raise
         yield builder
 
-    def _is_full(self, builder: JobBatchBuilder) -> bool:
+    def _is_full(self, builder: BatchBuilder) -> bool:
         return builder.rows >= self._batch_rows or builder.value_bytes >= self._batch_bytes
 
-    async def _write_batches(
-        self, store: Store, queue: asyncio.Queue[JobBatchBuilder | None]
-    ) -> None:
+    async def _write_batches(self, store: Store, queue: asyncio.Queue[BatchBuilder | None]) -> None:
         """Write batch after batch up to None; after the stop they are only taken from the queue."""
         while (builder := await queue.get()) is not None:
             if builder:
@@ -155,7 +153,7 @@ class Backfill:
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
-                await wait_at_most(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                await wait_at_most(self._stopping, back_off_s(tries))
                 if self._stopping.is_set():
                     return
             else:

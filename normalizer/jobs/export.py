@@ -21,7 +21,7 @@ from normalizer.errors import FatalError
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
 from normalizer.store.grid import Grid
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 
 ROWS_A_CHUNK: Final = 5_000
 LEVEL: Final = 3
@@ -48,7 +48,6 @@ class Export:
             database_url,
             application_name="normalizer export",
             grid=Grid(),
-            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=READ_ONLY,
         )
 

@@ -20,7 +20,7 @@ from normalizer.errors import ConfigurationError, FatalError, StoreUnavailable
 from normalizer.jobs import forget_statements as statements
 from normalizer.snowflake import hash_text_id
 from normalizer.store.grid import Grid
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 from normalizer.store.store_statements import FILLED_PARTITIONS
 
 ROWS_A_STEP: Final = 5_000
@@ -98,7 +98,6 @@ class Forget:
             database_url,
             application_name="normalizer forget",
             grid=Grid(),
-            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=_SESSION,
         )
 

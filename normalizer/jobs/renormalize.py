@@ -18,7 +18,7 @@ import msgspec
 
 from normalizer.envelope import RULES_VERSION, Envelope
 from normalizer.errors import FatalError, Fenced, RetryableError
-from normalizer.jobs.backfill import LONGEST_WAIT_S, SESSION
+from normalizer.jobs.backfill import SESSION
 from normalizer.jobs.dry_run.diff import Diff, changes_between
 from normalizer.jobs.engine import job_statements
 from normalizer.jobs.engine.id_ranges import BELOW_ALL_IDS, IdRange, IdRangeWalk, fetch_rows
@@ -29,7 +29,7 @@ from normalizer.jobs.engine.runner import JobRunner
 from normalizer.jobs.renormalize_row import renormalize_row
 from normalizer.jobs.rewrite_rows import RewritePlan, RewrittenPage, rewrite_rows, rewrite_session
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
-from normalizer.process.pause import wait_at_most
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.rows import RowRefused, StoredRows, find_refused_rows, update_rows
@@ -96,7 +96,7 @@ class Rewrite:
             except RetryableError as error:
                 self._outage.failed(error)
                 tries += 1
-                await wait_at_most(self._stopping, min(LONGEST_WAIT_S, 0.2 * 2**tries))
+                await wait_at_most(self._stopping, back_off_s(tries))
                 # A commit may have taken effect although its answer was lost.
                 at = await self._stored_position(run, at)
             else:

@@ -10,7 +10,7 @@ from normalizer.envelope import Envelope
 from normalizer.jobs.dry_run.diff import changes_between
 from normalizer.jobs.renormalize_row import Unreadable
 from normalizer.store.grid import Grid
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 
 _ROWS_A_SLICE: Final = 50
 """Rows renormalized without a pause: a few milliseconds."""
@@ -72,6 +72,5 @@ def rewrite_session(database_url: str, grid: Grid, settings: dict[str, str], nam
         database_url,
         application_name=f"normalizer {name}",
         grid=grid,
-        command_timeout_s=COMMAND_TIMEOUT_S,
         settings=settings,
     )

@@ -11,8 +11,11 @@ from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
     OffsetOutOfRangeError,
     UnknownTopicOrPartitionError,
+    for_code,
 )
 
 from normalizer.core.raw_record import RawRecord
@@ -29,6 +32,11 @@ from normalizer.kafka.reader_connection import ReaderConnection
 
 _COORDINATOR_TRIES: Final = 40
 _COORDINATOR_WAIT_S: Final = 0.25
+_COORDINATOR_NOT_READY: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
 LEADER_S: Final = 5.0
 NO_LEADER: Final = -1
 _NEAR: Final = 10_000
@@ -72,31 +80,25 @@ class TopicReader(ReaderConnection):
         async with self._connected(f"reading the settings of topic {topic}"):
             (response,) = await self._admin.describe_configs([resource])
             (code, _message, _kind, _name, entries), *_ = response.resources
-        if code == UnknownTopicOrPartitionError.errno:
-            return {}
-        if code:
-            raise FatalError(f"{topic}: no right to see its settings (describe configs)")
+            if code == UnknownTopicOrPartitionError.errno:
+                return {}
+            if code:
+                raise for_code(code)
         return {entry[0]: entry[1] for entry in entries}
 
     async def group_members(self, group_id: str) -> tuple[str, int]:
         """The state of a consumer group, in Kafka's word, and its number of members.
 
-        A cluster that never had a group creates its coordinator on the first request, so that is
-        repeated.
+        A cluster that never had a group creates its coordinator on the first request, and one that
+        started loads it, so that is repeated. Raises FatalError without the right to describe it.
         """
         async with self._connected(f"looking up group {group_id}"):
             for _ in range(_COORDINATOR_TRIES):
                 try:
-                    (response,) = await self._admin.describe_consumer_groups([group_id])
-                    break
-                except GroupCoordinatorNotAvailableError:
+                    return await self._group_members(group_id)
+                except _COORDINATOR_NOT_READY:
                     await asyncio.sleep(_COORDINATOR_WAIT_S)
-            else:
-                raise GroupCoordinatorNotAvailableError
-            (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
-        if code:
-            raise FatalError(f"{group_id}: no right to see the group (describe, read)")
-        return state, len(members)
+            return await self._group_members(group_id)
 
     async def bounds(self, partitions: Iterable[KafkaPartition]) -> dict[KafkaPartition, Bounds]:
         """First offset and committed end of each of these partitions, which must exist."""
@@ -226,6 +228,13 @@ class TopicReader(ReaderConnection):
                         break
                     del left[0]
         return found
+
+    async def _group_members(self, group_id: str) -> tuple[str, int]:
+        (response,) = await self._admin.describe_consumer_groups([group_id])
+        (code, _group, state, _kind, _protocol, members, *_), *_ = response.groups
+        if code:
+            raise for_code(code)
+        return state, len(members)
 
     async def _leaders(self) -> dict[KafkaPartition, int]:
         """The broker that leads each existing partition."""

@@ -1,7 +1,7 @@
 """This process and its child processes.
 
 signals             the first signal stops in order, the second exits at once
-pause               waits for an event, but no longer than a given time
+pause               waits for an event, but no longer than a given time, and before a retry
 garbage             makes Python's garbage collector run rarely
 screen              prints lines, to a terminal or to a plain stream
 child               a child process that dies with its parent

@@ -1,7 +1,27 @@
-"""Waits for an event, but no longer than a given time."""
+"""Waits for an event, but no longer than a given time; says how long to wait before a retry."""
 
 import asyncio
 import contextlib
+import random
+from collections.abc import Callable
+from typing import Final
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 2.0
+"""Short: a batch that waited for a lock must be stored within five seconds of its release."""
+
+
+def back_off_s(
+    tries: int,
+    draw: Callable[[], float] = random.random,
+    *,
+    longest_s: float = LONGEST_WAIT_S,
+) -> float:
+    """Seconds to wait after this many failed tries in a row: twice as long each time.
+
+    Spread by half, so that processes that failed together do not try again together.
+    """
+    return min(longest_s, FIRST_WAIT_S * 2.0 ** min(tries, 10)) * (0.5 + draw() / 2)
 
 
 async def wait_at_most(event: asyncio.Event, wait_s: float) -> bool:

@@ -8,7 +8,6 @@ ownership        which partitions this process owns, by claims in PostgreSQL
 suspects         partitions that made no progress under several claims
 unreachable      partitions whose leader does not answer
 intake           normalizes records into a batch
-batch_builder    collects chunks of partitions into a batch
 file_replay      the same loop over a file, without a broker
 
 Monitoring:

@@ -4,10 +4,9 @@ from collections import Counter
 from operator import attrgetter, itemgetter
 from typing import Final
 
-import msgspec
-
+from normalizer.core.coercions import coercions_of
 from normalizer.core.shapes import SHAPES
-from normalizer.envelope import RULES, Rule
+from normalizer.envelope import RULES
 from normalizer.errors import REASONS
 from normalizer.service.metric_catalog import NO_SHAPE, OUTCOMES
 from normalizer.service.service_metrics import ServiceMetrics
@@ -15,13 +14,6 @@ from normalizer.store.store import CommittedBatch
 
 _shape_of: Final = attrgetter("shape")
 _outcome_of: Final = itemgetter(0)
-
-
-class _Coercion(msgspec.Struct, frozen=True):
-    rule: Rule
-
-
-_decoder: Final[msgspec.json.Decoder[list[_Coercion]]] = msgspec.json.Decoder(list[_Coercion])
 
 
 class CommitMetrics:
@@ -33,7 +25,7 @@ class CommitMetrics:
             for outcome in OUTCOMES:
                 metrics.outcomes.labels(shape=shape, outcome=outcome)
         self._reasons = {reason: metrics.quarantined.labels(reason=reason) for reason in REASONS}
-        self._rules = {rule: metrics.coercions.labels(rule=rule) for rule in RULES}
+        self._rules = {str(rule): metrics.coercions.labels(rule=rule) for rule in RULES}
 
     def count(self, written: CommittedBatch) -> None:
         """Count a committed batch; for `Store(on_commit=...)`."""
@@ -51,7 +43,7 @@ class CommitMetrics:
                 self._reasons[rejected.reason].inc()
         for (shape, outcome), count in counts.items():
             metrics.outcomes.labels(shape=shape, outcome=outcome).inc(count)
-        for coercions in [row.coercions for row in written.new if row.coercions is not None]:
-            for coercion in _decoder.decode(coercions):
+        for row in written.new:
+            for coercion in coercions_of(row.coercions):
                 self._rules[coercion.rule].inc()
         self._rules["ambiguous_report"].inc(written.ambiguous)

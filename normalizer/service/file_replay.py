@@ -10,11 +10,11 @@ from typing import Final
 import msgspec
 
 from normalizer.configured_rules import normalizer_of
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.raw_record import RawRecord
 from normalizer.errors import FatalError, RetryableError
 from normalizer.files.record_lines import open_lines, pages, record_of, topic_of
-from normalizer.kafka import FetchedChunk, KafkaPartition
-from normalizer.service.batch_builder import BatchBuilder
+from normalizer.kafka import KafkaPartition
 from normalizer.settings import Settings
 from normalizer.store.quarantine_reader import RejectionLog
 from normalizer.store.read_only import read_only_connection
@@ -86,14 +86,9 @@ class FileReplay:
             self._read_before += 1
             return
         record = msgspec.structs.replace(record, incarnation=claim.incarnation)
-        chunk = FetchedChunk(
-            partition=partition,
-            from_offset=next_offset,
-            next_offset=record.offset + 1,
-            records=[record],
-        )
-        builder.add(claim, chunk, [(record, self._normalizer.normalize(record))])
-        self._next_offsets[partition] = chunk.next_offset
+        item = (record, self._normalizer.normalize(record))
+        builder.add(claim.part(next_offset, record.offset + 1, [item]))
+        self._next_offsets[partition] = record.offset + 1
 
     async def _claim(self, store: Store, partition: KafkaPartition, offset: int) -> Claim:
         """Claim a partition, unless Kafka moves its position: a file must not fence the service."""
@@ -120,7 +115,7 @@ class FileReplay:
     async def _write(self, store: Store, builder: BatchBuilder) -> None:
         if not builder:
             return
-        batch = builder.build(self._claims)
+        batch = builder.build()
         try:
             totals = await write_with_retry(store, batch, stop=self._stopping)
         except RetryableError:

@@ -1,28 +1,27 @@
 """Writes what this process owns, and where its logs end, to the table `source_heartbeats`."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 from typing import Final
 
-import asyncpg
 import msgspec
 
 from normalizer.kafka import Bounds, KafkaPartition
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.store.store import Claim
 from normalizer.telemetry import describe_error, get_logger
 
-COMMAND_TIMEOUT_S: Final = 4.0
+SEND_TIMEOUT_S: Final = 4.0
 """A vanished host sends nothing at all, so the client needs a timeout of its own."""
 
 _log: Final = get_logger()
 
 _SESSION: Final = {
-    "application_name": "normalizer heartbeat",
     "statement_timeout": "3s",
     # A heartbeat lost in a server crash is replaced by the next one.
     "synchronous_commit": "off",
     "search_path": "normalizer, public",
-    "TimeZone": "UTC",
 }
 
 # Only partitions that are still claimed: a lost one has a new owner to report it. The position is
@@ -92,8 +91,9 @@ class Heartbeat:
     """Reports that this process lives and where its logs end, on its own connection."""
 
     def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-        self._connection: asyncpg.Connection | None = None
+        self._connection = ReconnectingConnection(
+            database_url, application_name="normalizer heartbeat", session=_SESSION
+        )
 
     async def send(
         self,
@@ -113,24 +113,11 @@ class Heartbeat:
         if not rows:
             return
         try:
-            connection = await self._connected()
-            await connection.execute(_HEARTBEAT, *map(list, zip(*rows, strict=True)))
+            async with asyncio.timeout(SEND_TIMEOUT_S), self._connection.use() as connection:
+                await connection.execute(_HEARTBEAT, *map(list, zip(*rows, strict=True)))
         except FOREIGN_ERRORS as error:
             _log.debug("no_heartbeat", why=describe_error(error))
-            self.close()
 
     def close(self) -> None:
         """Close the connection."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._database_url,
-                timeout=COMMAND_TIMEOUT_S,
-                command_timeout=COMMAND_TIMEOUT_S,
-                server_settings=_SESSION,
-            )
-        return self._connection
+        self._connection.terminate()

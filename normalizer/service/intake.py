@@ -2,26 +2,27 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
+from normalizer.core.batch import Batch
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
 from normalizer.envelope import Normalized
 from normalizer.kafka import FetchedChunk, KafkaPartition
 from normalizer.process.normalizer_process import NormalizerProcess, NormalizerProcessDied
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.process.slices import slices
-from normalizer.service.batch_builder import BatchBuilder
 from normalizer.service.membership import Membership
 from normalizer.settings import Settings
 from normalizer.store.store import Claim
 from normalizer.telemetry import get_logger
 
-FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 10.0
 
 _log: Final = get_logger()
@@ -65,7 +66,7 @@ class Intake:
             suspect.offset = chunk.from_offset
             _log.warning("reading_one_by_one", partition=str(chunk.partition), at=suspect.offset)
         if not chunk.records:
-            builder.add(claim, chunk, [])
+            builder.add(claim.part(chunk.from_offset, chunk.next_offset, []))
         in_process = partial(self._normalize_in_process, writer, claim)
         room = 1 if suspect else self._settings.batch_rows - builder.rows
         read = slices(chunk.records, self._normalizer.normalize, heavy=in_process, room=room)
@@ -77,7 +78,7 @@ class Intake:
                     return None
                 is_last = len(items) == remaining
                 after = chunk.next_offset if is_last else items[-1][0].offset + 1
-                builder.add(claim, replace(chunk, next_offset=after), items)
+                builder.add(claim.part(chunk.from_offset, after, items))
                 chunk = replace(chunk, from_offset=after, records=chunk.records[len(items) :])
                 if not is_last and (suspect or self.is_full(builder)):
                     return chunk
@@ -113,7 +114,7 @@ class Intake:
                     outcomes = await self.normalizer_process.normalize(record)
                 except NormalizerProcessDied as died:
                     tries += 1
-                    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10))
+                    wait_s = back_off_s(tries, longest_s=LONGEST_WAIT_S)
                     self._dying_records[record.coordinates] = (
                         f"the normalizer process died {tries} times: {died}"
                     )
@@ -123,13 +124,23 @@ class Intake:
                         bytes=len(record.value or b""),
                         why=str(died),
                         tries=tries,
-                        wait_s=wait_s,
+                        wait_s=round(wait_s, 1),
                     )
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(wait_s):
-                            await stopping.wait()
+                    await wait_at_most(stopping, wait_s)
                 else:
                     self._dying_records.pop(record.coordinates, None)
                     return outcomes
             self._dying_records.pop(record.coordinates, None)
         return None
+
+
+def held_parts(batch: Batch, held: Mapping[KafkaPartition, Claim]) -> Batch:
+    """The batch without the parts whose claim was lost: these are left to the new owner."""
+    return Batch(
+        parts=tuple(
+            part
+            for part in batch.parts
+            if (claim := held.get(KafkaPartition(part.topic, part.partition)))
+            and claim.epoch == part.epoch
+        )
+    )

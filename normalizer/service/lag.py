@@ -24,6 +24,7 @@ from normalizer.service.heartbeat import ObservedLog
 from normalizer.service.metric_catalog import JOB_KINDS, JOB_STATES, SCOPES
 from normalizer.settings import Settings
 from normalizer.store.migrate import read_migrations
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS
 from normalizer.telemetry import describe_error, get_logger
 
@@ -35,11 +36,9 @@ RETENTION_EVERY_S: Final = 300.0
 _log: Final = get_logger()
 
 _SESSION: Final = {
-    "application_name": "normalizer monitor",
     "statement_timeout": "3s",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
-    "TimeZone": "UTC",
 }
 
 
@@ -73,7 +72,12 @@ class LagMonitor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._log = TopicReader(settings)
-        self._connection: asyncpg.Connection | None = None
+        self._connection = ReconnectingConnection(
+            settings.database_url or "",
+            application_name="normalizer monitor",
+            session=_SESSION,
+            command_timeout_s=POLL_TIMEOUT_S + 1,
+        )
         self._needed = frozenset(file.version for file in read_migrations())
         self._positions: dict[KafkaPartition, int] = {}
         self._bounds: dict[KafkaPartition, Bounds] = {}
@@ -134,29 +138,28 @@ class LagMonitor:
 
     async def store_drift(self, findings: list[DriftFinding]) -> list[bool]:
         """Store drift findings; return for each whether it is new. Raises what asyncpg raises."""
-        connection = self._connection
-        if connection is None:
+        if not self.database_up:
             raise ConnectionError("no connection to the database")
-        return [
-            bool(
-                await connection.fetchval(
-                    sql.ADD_DRIFT,
-                    *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
-                    *(one.partition, one.offset, one.example),
+        async with self._connection.use() as connection:
+            return [
+                bool(
+                    await connection.fetchval(
+                        sql.ADD_DRIFT,
+                        *(one.shape, one.field, one.type, one.kind, one.topic, one.incarnation),
+                        *(one.partition, one.offset, one.example),
+                    )
                 )
-            )
-            for one in findings
-        ]
+                for one in findings
+            ]
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._terminate()
+        self._connection.terminate()
         await self._log.close()
 
     async def _poll_database(self, waiting: Sequence[int]) -> None:
         try:
-            async with asyncio.timeout(POLL_TIMEOUT_S):
-                connection = await self._connected()
+            async with asyncio.timeout(POLL_TIMEOUT_S), self._connection.use() as connection:
                 self.writable = await connection.fetchval(sql.READ_WRITABLE)
                 self.database_up = True
                 rows = await connection.fetch(sql.READ_LOCK_HOLDERS, waiting) if waiting else []
@@ -164,7 +167,6 @@ class LagMonitor:
                 await self._poll_tables(connection)
         except FOREIGN_ERRORS:
             self.database_up = self.writable = False
-            await self._terminate()
 
     async def _poll_tables(self, connection: asyncpg.Connection) -> None:
         """Read each table; if one is missing or not readable, its values stay as they are."""
@@ -254,18 +256,3 @@ class LagMonitor:
     def _next_offset(self, partition: KafkaPartition) -> int:
         start = self._bounds[partition].start
         return max(self._positions.get(partition, start), start)
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._settings.database_url,
-                timeout=POLL_TIMEOUT_S,
-                command_timeout=POLL_TIMEOUT_S + 1,
-                server_settings=_SESSION,
-            )
-        return self._connection
-
-    async def _terminate(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.terminate()

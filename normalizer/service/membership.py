@@ -21,7 +21,7 @@ from normalizer.errors import (
     RetryableError,
 )
 from normalizer.kafka import GroupReader, KafkaPartition, TopicReader
-from normalizer.process.pause import wait_at_most
+from normalizer.process.pause import back_off_s, wait_at_most
 from normalizer.service.critical_tasks import start_critical_tasks
 from normalizer.service.ownership import Ownership
 from normalizer.service.watchdog import Watchdog
@@ -32,7 +32,7 @@ from normalizer.telemetry import Outage, ServiceCounters, get_logger
 CLAIMS_EVERY_S: Final = 0.5
 COMMITS_EVERY_S: Final = 1.0
 LOST_EVERY_S: Final = 2.0
-LONGEST_WAIT_S: Final = 10.0
+REJOIN_S: Final = 10.0
 LEAVING_S: Final = 5.0
 
 _log: Final = get_logger()
@@ -166,14 +166,14 @@ class Membership:
                 self._outage.failed(error)
             elif self._outage.over():
                 self.watchdog.restart_clock()
-            wait_s = min(LONGEST_WAIT_S, CLAIMS_EVERY_S * 2**tries / 2)
+            wait_s = back_off_s(tries) if tries else CLAIMS_EVERY_S / 2
             await wait_at_most(self._wake_claims, wait_s)
 
     async def _join_and_claim(self) -> RetryableError | None:
         """Try once. Errors are returned: a task that raises would end all others."""
         try:
             if self._must_rejoin:
-                if not await self.reader.stop(timeout_s=LONGEST_WAIT_S):
+                if not await self.reader.stop(timeout_s=REJOIN_S):
                     raise FatalError("the Kafka client does not stop: only a new process can join")
                 await self._find_topics()
                 await self.reader.start()

@@ -16,6 +16,7 @@ import msgspec
 
 from normalizer.configured_rules import normalizer_of
 from normalizer.core.batch import Batch
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.drift import DriftDetector
 from normalizer.errors import (
     BrokerUnavailable,
@@ -26,10 +27,9 @@ from normalizer.errors import (
 )
 from normalizer.kafka import FetchedChunk, KafkaPartition, UnreadableBatch
 from normalizer.process.pause import wait_at_most
-from normalizer.service.batch_builder import BatchBuilder
 from normalizer.service.commit_metrics import CommitMetrics
 from normalizer.service.critical_tasks import start_critical_tasks
-from normalizer.service.intake import Intake
+from normalizer.service.intake import Intake, held_parts
 from normalizer.service.membership import Membership
 from normalizer.service.service_metrics import ServiceMetrics
 from normalizer.settings import Settings
@@ -158,7 +158,7 @@ class Service:
             if writing:
                 with self._timed("wait"):
                     await asyncio.wait([writing])
-            batch = builder.build(self.ownership.held)
+            batch = held_parts(builder.build(), self.ownership.held)
             if batch.parts:
                 self._count_batch(builder)
                 work = self._write(writer, store, batch)

@@ -2,7 +2,8 @@
 
 retry               writes a batch until it succeeds: backs off, halves it
 store               `Store`: claims partitions, writes batches; start here
-session             the connection and its transactions; translates the database's errors
+session             transactions on one connection; translates the database's errors
+reconnecting_connection  a connection that is opened again after an outage
 sqlstate            decides from an error whose fault it is
 claims              who may write a partition, and from which position on
 protocol            refuses a database that other rules write to

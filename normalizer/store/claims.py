@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import asyncpg
 import msgspec
 
-from normalizer.core.batch import LastRecord, PartitionBatch
+from normalizer.core.batch import Item, LastRecord, PartitionBatch, holes_between
 from normalizer.errors import PositionError, ShapesChanged
 from normalizer.store import store_statements
 from normalizer.store.migrate import refuse_edited
@@ -53,6 +53,19 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     last_recorded_ms: int | None
     last_crc: int | None
     moved_epoch: int = 0
+
+    def part(self, from_offset: int, next_offset: int, items: list[Item]) -> PartitionBatch:
+        """The part of a batch with these offsets, read under this claim; the others are holes."""
+        return PartitionBatch(
+            topic=self.topic,
+            incarnation=self.incarnation,
+            partition=self.partition,
+            epoch=self.epoch,
+            from_offset=from_offset,
+            next_offset=next_offset,
+            items=items,
+            holes=holes_between(items, from_offset, next_offset),
+        )
 
     @property
     def last(self) -> LastRecord | None:

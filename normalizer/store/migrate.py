@@ -17,6 +17,7 @@ from typing import Final, Literal
 import asyncpg
 import msgspec
 
+from normalizer.database import connect
 from normalizer.errors import ConfigurationError, StoreUnavailable
 from normalizer.store.dbmate import MigrationFailed, dbmate_url, run_dbmate
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
@@ -31,7 +32,6 @@ REMEDY: Final = (
 
 _LOCK_KEY: Final = 5_203_947_410_801
 _LOCK_POLL_S: Final = 0.2
-_CONNECT_S: Final = 15.0
 
 
 class SchemaMismatch(MigrationFailed):
@@ -157,11 +157,7 @@ def _refuse_edited(files: tuple[Migration, ...], applied: Mapping[str, _Applied]
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
     try:
-        connection = await asyncpg.connect(
-            database_url,
-            timeout=_CONNECT_S,
-            server_settings={"application_name": "normalizer migrate"},
-        )
+        connection = await connect(database_url, application_name="normalizer migrate")
     except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as error:
         raise StoreUnavailable(f"no connection to the database: {error}") from error
     except asyncpg.PostgresError as error:

@@ -6,28 +6,29 @@ from typing import Final
 
 import asyncpg
 
+from normalizer.database import connect
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
-_SESSION: Final = {
-    "application_name": "normalizer command",
+READ_ONLY_SESSION: Final = {
     "default_transaction_read_only": "on",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",
     "search_path": "normalizer, public",
-    "TimeZone": "UTC",
 }
 
 
-async def connect_read_only(database_url: str) -> asyncpg.Connection:
-    """Open a connection that only reads. The caller closes it, and handles asyncpg's errors."""
-    return await asyncpg.connect(database_url, timeout=10, server_settings=_SESSION)
-
-
 @asynccontextmanager
-async def read_only_connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """Open one, and close it at the end. Raises StoreUnavailable and FatalError, by SQLSTATE."""
+async def read_only_connection(
+    database_url: str, *, application_name: str = "normalizer command", **settings: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """Open one, and close it at the end; `settings` override those of the session.
+
+    Raises StoreUnavailable and FatalError, by SQLSTATE.
+    """
     try:
-        connection = await connect_read_only(database_url)
+        connection = await connect(
+            database_url, application_name=application_name, session=READ_ONLY_SESSION | settings
+        )
         try:
             yield connection
         finally:

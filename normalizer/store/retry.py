@@ -15,10 +15,8 @@ import structlog
 
 from normalizer.core.batch import Batch, OutcomeTotals
 from normalizer.errors import RetryableError, StoreUnavailable
+from normalizer.process.pause import back_off_s, wait_at_most
 
-FIRST_WAIT_S: Final = 0.1
-LONGEST_WAIT_S: Final = 2.0
-"""Short: a batch that waited for a lock must be stored within five seconds of its release."""
 TRIES_BEFORE_HALVING: Final = 3
 WAITING_AFTER_S: Final = 5.0
 """A batch that is in flight for this long is reported as blocked."""
@@ -133,7 +131,7 @@ async def _write_pieces(
                 _log.error("projection_failed", why=str(error), piece=in_flight.offsets())
                 projections = False
             else:
-                await _pause(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)), draw, stop)
+                await wait_at_most(stop, back_off_s(tries, draw))
         else:
             in_flight.error = None
             pieces.pop()
@@ -172,12 +170,3 @@ class _WaitReporter:
             piece=self._in_flight.offsets(),
         )
         self._timer = asyncio.get_running_loop().call_later(REPORT_EVERY_S, self._report)
-
-
-async def _pause(wait_s: float, draw: Callable[[], float], stop: asyncio.Event) -> None:
-    """Wait for about this long, or until the stop."""
-    try:
-        async with asyncio.timeout(wait_s * (0.5 + draw() / 2)):
-            await stop.wait()
-    except TimeoutError:
-        return

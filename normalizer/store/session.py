@@ -1,6 +1,5 @@
 """Runs work in READ COMMITTED transactions, and translates the database's errors."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,9 +10,13 @@ import asyncpg
 from normalizer.errors import StoreUnavailable
 from normalizer.store import store_statements
 from normalizer.store.grid import Grid
+from normalizer.store.reconnecting_connection import (
+    COMMAND_TIMEOUT_S,
+    ReconnectingConnection,
+    is_in_doubt_after,
+)
 from normalizer.store.rows import RowRefused
 from normalizer.store.sqlstate import (
-    CLIENT_REFUSALS,
     FOREIGN_ERRORS,
     LOCK_NOT_AVAILABLE,
     Fault,
@@ -35,18 +38,10 @@ _SETTINGS: Final = {
     # A generic plan would lock every partition of events, with all indexes.
     "plan_cache_mode": "force_custom_plan",
     "search_path": "normalizer, public",
-    "TimeZone": "UTC",
 }
 
-
-COMMAND_TIMEOUT_S: Final = 90.0
-"""Longer than any statement may take: a network that drops answers must not block us forever."""
-
-_CONNECT_S: Final = 10.0
 _JSONB_VERSION: Final = b"\x01"
 """The byte before the JSON text in the binary format of jsonb."""
-_CLOSE_S: Final = 2.0
-
 
 _log: Final = get_logger()
 
@@ -56,10 +51,7 @@ class RetryTransaction(Exception):  # noqa: N818 - never leaves the store
 
 
 class Session:
-    """One connection, opened when it is needed and again after an outage; for one task only.
-
-    Waits at most `command_timeout_s` for an answer. A connection in an unknown state is closed.
-    """
+    """Transactions of one task, on one connection. Waits `command_timeout_s` for an answer."""
 
     def __init__(
         self,
@@ -67,14 +59,17 @@ class Session:
         *,
         application_name: str,
         grid: Grid,
-        command_timeout_s: float,
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
         settings: Mapping[str, str],
     ) -> None:
-        self._database_url = database_url
-        self._command_timeout_s = command_timeout_s
-        self._settings = {**_SETTINGS, "application_name": application_name, **settings}
         self._grid = grid
-        self._connection: asyncpg.Connection | None = None
+        self._connection = ReconnectingConnection(
+            database_url,
+            application_name=application_name,
+            session={**_SETTINGS, **settings},
+            command_timeout_s=command_timeout_s,
+            prepare=self._prepare,
+        )
         self.commit_s = 0.0
         """How long the last COMMIT took."""
 
@@ -107,82 +102,56 @@ class Session:
 
     def terminate(self) -> None:
         """End the connection at once."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        self._connection.terminate()
 
     async def _in_transaction(self, work: _Work[_T], *, rolled_back: bool) -> _T:
-        """Run the work, then commit or roll back; closes a connection in an unknown state."""
-        try:
-            connection = await self._connected()
-            transaction = connection.transaction()
+        async with self._connection.use() as connection:
             try:
-                await transaction.start()
-            except FOREIGN_ERRORS:
-                # asyncpg counts the transaction as begun, and would nest the next one in it.
-                self.terminate()
-                raise
-            try:
-                answer = await work(connection)
+                return await self._committed(connection, work, rolled_back=rolled_back)
             except BaseException as error:
-                if not _is_in_doubt_after(error):
-                    await self._roll_back(transaction)
+                if is_in_doubt_after(error):
+                    # The statement may hold the locks of the positions: have it cancelled.
+                    await self._connection.close()
                 raise
-            begun_s = time.monotonic()
-            await (transaction.rollback() if rolled_back else transaction.commit())
-            self.commit_s = time.monotonic() - begun_s
-        except BaseException as error:
-            if _is_in_doubt_after(error):
-                await self._close_connection()
+
+    async def _committed(
+        self, connection: asyncpg.Connection, work: _Work[_T], *, rolled_back: bool
+    ) -> _T:
+        """Run the work, then commit or roll back."""
+        transaction = connection.transaction()
+        try:
+            await transaction.start()
+        except FOREIGN_ERRORS:
+            # asyncpg counts the transaction as begun, and would nest the next one in it.
+            self.terminate()
             raise
+        try:
+            answer = await work(connection)
+        except BaseException as error:
+            if not is_in_doubt_after(error):
+                await self._roll_back(transaction)
+            raise
+        begun_s = time.monotonic()
+        await (transaction.rollback() if rolled_back else transaction.commit())
+        self.commit_s = time.monotonic() - begun_s
         return answer
 
     @property
     def server_pid(self) -> int | None:
         """The process id of the server's backend; None without a connection."""
-        connection = self._connection
-        if connection is None or connection.is_closed():
-            return None
-        pid: int = connection.get_server_pid()
-        return pid
+        return self._connection.server_pid
 
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await self._connect()
-        return self._connection
-
-    async def _connect(self) -> asyncpg.Connection:
-        """Open a connection that reads and writes jsonb as bytes; closes it if setup fails."""
-        connection = await asyncpg.connect(
-            self._database_url,
-            server_settings=self._settings,
-            timeout=_CONNECT_S,
-            command_timeout=self._command_timeout_s,
+    async def _prepare(self, connection: asyncpg.Connection) -> None:
+        """Read and write jsonb as bytes, and load the grid."""
+        await connection.set_type_codec(
+            "jsonb",
+            schema="pg_catalog",
+            encoder=_JSONB_VERSION.__add__,
+            decoder=_decode_jsonb,
+            format="binary",
         )
-        try:
-            await connection.set_type_codec(
-                "jsonb",
-                schema="pg_catalog",
-                encoder=_JSONB_VERSION.__add__,
-                decoder=_decode_jsonb,
-                format="binary",
-            )
-            rows = await connection.fetch(store_statements.PARTITIONS)
-            self._grid.load([(low, high) for low, high in rows])
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-    async def _close_connection(self) -> None:
-        """Close a connection in an unknown state, and ask the server to cancel its statement.
-
-        Otherwise the statement would go on and hold the locks of the positions.
-        """
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(*FOREIGN_ERRORS):
-                await connection.close(timeout=_CLOSE_S)
+        rows = await connection.fetch(store_statements.PARTITIONS)
+        self._grid.load([(low, high) for low, high in rows])
 
     async def _end_stalled_copies(self) -> None:
         """End the COPY of a frozen process, which may hold the locks that we wait for.
@@ -191,8 +160,9 @@ class Session:
         is frozen inside one would hold its positions for as long as it is frozen.
         """
         with contextlib.suppress(*FOREIGN_ERRORS):
-            connection = await self._connected()
-            for row in await connection.fetch(store_statements.END_STALLED_COPIES):
+            async with self._connection.use() as connection:
+                ended = await connection.fetch(store_statements.END_STALLED_COPIES)
+            for row in ended:
                 _log.warning("stalled_copy_ended", pid=row["pid"], application=row["application"])
 
     async def _roll_back(self, transaction: asyncpg.transaction.Transaction) -> None:
@@ -201,13 +171,6 @@ class Session:
             await transaction.rollback()
         except FOREIGN_ERRORS:
             self.terminate()
-
-
-def _is_in_doubt_after(error: BaseException) -> bool:
-    """Whether the state of the connection is unknown after this error."""
-    return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
-        error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
-    )
 
 
 def _decode_jsonb(value: bytes) -> bytes:

@@ -24,9 +24,10 @@ from normalizer.store.claims import (
     move_over_gap,
 )
 from normalizer.store.grid import Grid
+from normalizer.store.reconnecting_connection import COMMAND_TIMEOUT_S
 from normalizer.store.row_isolation import RowIsolation
 from normalizer.store.rows import RowRefused
-from normalizer.store.session import COMMAND_TIMEOUT_S, RetryTransaction, Session
+from normalizer.store.session import RetryTransaction, Session
 from normalizer.store.source_positions import Positions, SourcePositions
 from normalizer.store.write_transaction import CommittedBatch, WriteTransaction
 

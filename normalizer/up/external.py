@@ -4,6 +4,7 @@ from typing import Final
 
 import asyncpg
 
+from normalizer.database import connect
 from normalizer.errors import ConfigurationError
 from normalizer.kafka import TopicReader
 
@@ -30,7 +31,7 @@ async def claim_for_demo(database_url: str, log: TopicReader, topic: str) -> Non
     Raises ConfigurationError unless database and topic are empty, or were marked by an earlier run.
     """
     cluster_id = await log.cluster_id()
-    connection = await asyncpg.connect(database_url)
+    connection = await connect(database_url, application_name="normalizer up")
     try:
         if await _is_marked(connection, topic, cluster_id):
             if await connection.fetchval(_HAS_OTHERS, topic, cluster_id):

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import asyncpg
-
+from normalizer.database import connect
 from normalizer.embedded.embedded_errors import EmbeddedError, last_words
 from normalizer.embedded.ports import is_free, keep_ports
 from normalizer.up.stackfile import Stack
@@ -69,7 +68,7 @@ class Programs:
         port = keep_ports(self._folder / "normalizer-port.json", ["normalizer"])["normalizer"]
         self._stack.normalizer_url = f"http://127.0.0.1:{port}"
         http = {"NORMALIZER_HTTP_PORT": str(port)}
-        connection = await asyncpg.connect(self._stack.database_url)
+        connection = await connect(self._stack.database_url, application_name="normalizer up")
         try:
             wanted = await connection.fetchval(_EPOCHS, self._stack.topic) + partitions
             program = self._program("normalizer", "run", env={**security, **self._service, **http})

@@ -9,6 +9,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
+from normalizer.database import connect
 from normalizer.errors import BrokerUnavailable
 from normalizer.kafka import TopicReader
 from normalizer.process.screen import Screen
@@ -151,7 +152,7 @@ async def _show_while_connected(
 
 @asynccontextmanager
 async def _connected(database_url: str) -> AsyncIterator["asyncpg.Connection"]:
-    connection = await asyncpg.connect(database_url, timeout=_READ_S)
+    connection = await connect(database_url, application_name="normalizer up")
     try:
         yield connection
     finally:

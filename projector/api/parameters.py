@@ -31,6 +31,14 @@ Cursor = Annotated[
 ]
 Attempts = Annotated[int, Meta(ge=0, le=2_147_483_647)]
 _FEW: Final = Meta(min_length=1, max_length=50, description="Any of these.")
+TraceId = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9A-Za-z-]{1,64}$",
+        description="Executions with an event of this trace, found by at most a thousand events "
+        "of each partition.",
+    ),
+]
 Texts = Annotated[tuple[Text, ...], _FEW]
 Numbers = Annotated[tuple[Attempts, ...], _FEW]
 Ids = Annotated[tuple[Id, ...], _FEW]

@@ -4,10 +4,12 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import asyncpg
 
+from normalizer.database import connect
 from projector.api.api_errors import (
     ApiError,
     BusyError,
@@ -123,10 +125,13 @@ class Reader:
             min_size=0,
             max_size=self._connections,
             max_inactive_connection_lifetime=_IDLE_S,
-            timeout=_WAIT_S,
-            command_timeout=self._timeout_s + _WAIT_S,
             init=_refuse_tables,
-            server_settings=self._session(),
+            connect=partial(
+                connect,
+                application_name="projector serve",
+                session=self._session(),
+                command_timeout_s=self._timeout_s + _WAIT_S,
+            ),
         )
         return self
 
@@ -170,14 +175,12 @@ class Reader:
 
     def _session(self) -> dict[str, str]:
         return {
-            "application_name": "projector serve",
             "role": READER,
             "default_transaction_read_only": "on",
             "statement_timeout": f"{self._timeout_s * 1000:.0f}",
             "idle_in_transaction_session_timeout": "10s",
             "lock_timeout": "2s",
             "search_path": "projector",
-            "TimeZone": "UTC",
             # A generic plan would keep filters that are null.
             "plan_cache_mode": "force_custom_plan",
             # JIT compilation takes longer than any of these queries.

@@ -386,13 +386,14 @@ async def test_a_writer_that_wants_to_be_the_owner(
             "select setval('normalizer.snowflake_clock', 999999999999999999)",
             "select nextval('normalizer.snowflake_clock')",
             "select value from normalizer.quarantine_raw",
-            "grant select on normalizer.quarantine_raw to sly",
             "alter table normalizer.events disable trigger all",
             "update normalizer.layout set protocol = 0",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await writer.execute(attack)
             refused += 1
+        # No error: PostgreSQL warns that nothing was granted.
+        await writer.execute("grant select on normalizer.quarantine_raw to sly")
         called = 0
         for name, nulls in functions:
             with contextlib.suppress(asyncpg.PostgresError):

@@ -205,14 +205,18 @@ async def test_a_filter_leaves_what_it_names(
 
 _PARENT_AND_CHILD: Final = """
     insert into normalizer.events (event_id, execution_id, event_type, step, status, created_at,
-                                   parent_execution_id, context, command_id, error, shape)
+                                   parent_execution_id, context, command_id, error,
+                                   trace_id, shape)
     select row_number() over (), execution_id, event_type, 'fetch', status,
-           now() - interval '5 minutes', parent, context::jsonb, command_id, error, 'executor'
-    from   (values (1, 'playbook.started', 'RUNNING', null, '{"path":"a"}', null, null),
-                   (2, 'playbook.started', 'RUNNING', 1, '{"path":"b","version":"2"}', null, null),
-                   (1, 'call.done', 'COMPLETED', null, '{}', '1:fetch:7', null),
-                   (2, 'call.done', 'ERROR', null, '{}', '2:fetch:8', 'no route to "x1"'))
-           as sent (execution_id, event_type, status, parent, context, command_id, error)
+           now() - interval '5 minutes', parent, context::jsonb, command_id, error,
+           trace, 'executor'
+    from   (values (1, 'playbook.started', 'RUNNING', null, '{"path":"a"}', null, null, 'a1'),
+                   (2, 'playbook.started', 'RUNNING', 1, '{"path":"b","version":"2"}', null, null,
+                    null),
+                   (1, 'call.done', 'COMPLETED', null, '{}', '1:fetch:7', null, 'a1'),
+                   (2, 'call.done', 'ERROR', null, '{}', '2:fetch:8', 'no route to "x1"',
+                    'b2'))
+           as sent (execution_id, event_type, status, parent, context, command_id, error, trace)
 """
 
 
@@ -226,15 +230,24 @@ async def test_calls_are_filtered_by_their_execution_and_executions_by_their_cal
     async with api_client(database.url) as client:
         calls = [
             await get_rows(client, "calls", **filters)
-            for filters in ({"version": "2"}, {"parent": "1"}, {"command": "2:fetch:8"})
+            for filters in (
+                {"version": "2"},
+                {"parent": "1"},
+                {"command": "2:fetch:8"},
+                {"trace": "b2"},
+            )
         ]
         executions = [
             await get_rows(client, "executions", **filters)
-            for filters in ({"command": "2:fetch:8"}, {"error_class": "no route to ?"})
+            for filters in (
+                {"command": "2:fetch:8"},
+                {"error_class": "no route to ?"},
+                {"trace": "b2"},
+            )
         ]
 
-    assert [[row["command_id"] for row in rows] for rows in calls] == [["2:fetch:8"]] * 3
-    assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 2
+    assert [[row["command_id"] for row in rows] for rows in calls] == [["2:fetch:8"]] * 4
+    assert [[row["execution_id"] for row in rows] for rows in executions] == [["2"]] * 3
 
 
 async def test_from_a_failing_attempt_to_its_error_text(client: httpx.AsyncClient) -> None:

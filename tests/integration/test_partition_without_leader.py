@@ -1,7 +1,6 @@
 """Two brokers, and one is killed: its partitions wait, those of the other go on."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from normalizer.embedded import KafkaBroker
-from normalizer.errors import FatalError
 from normalizer.kafka import KafkaPartition, TopicReader
 from normalizer.service.monitor import Monitor
 from normalizer.service.service import Service
@@ -45,13 +43,7 @@ async def second(kafka_broker: KafkaBroker) -> AsyncIterator[KafkaBroker]:
     """Joined after the topics of groups were made: those are on the first broker."""
     settings = Settings(kafka_bootstrap_servers=(kafka_broker.bootstrap_servers,))
     async with TopicReader(settings) as log:
-
-        async def coordinated() -> bool:
-            with contextlib.suppress(FatalError):
-                return bool(await log.group_members("any"))
-            return False
-
-        await until(coordinated)
+        await log.group_members("any")
     async with JoiningBroker(kafka_broker, kafka_broker.folder / "second") as broker:
         yield broker
 

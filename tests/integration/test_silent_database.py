@@ -21,7 +21,7 @@ PATIENCE_S = 15
 async def test_a_heartbeat_gives_up_and_the_next_one_is_reported(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeat, "COMMAND_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(heartbeat, "SEND_TIMEOUT_S", 0.5)
     partition = KafkaPartition(TOPIC, 0)
     seen = {partition: ObservedLog(bounds=Bounds(0, 9), partition_count=1, age_s=0.0)}
     async with open_store(database) as store, Proxy(database.url) as proxy:

@@ -25,28 +25,13 @@ from tests.support import view_rows
 from tests.support.event_histories import event_logs
 from tests.support.stack import Database
 from tests.support.table_rows import pages_of
+from tests.support.tampering import TAMPERING
 from tests.support.view_rows import T0, event
 
 pytestmark = pytest.mark.every_postgres(oldest_in_soak=True)
 
 DEDUP_ALWAYS: Final = Scope()
 HALF_AN_HOUR: Final = timedelta(minutes=30)
-
-TAMPERING: Final[dict[str, str]] = {
-    "event_minutes": "update projector.event_minutes set events = events + 1",
-    "event_hours": "update projector.event_hours set step = 'other'",
-    "arrival_hours": "delete from projector.arrival_hours",
-    "coercion_hours": "update projector.coercion_hours set coercions = 7",
-    "quarantine_hours": "update projector.quarantine_hours set refused = 0",
-    "execution_facts": "update projector.execution_facts set failed_at = null",
-    "call_facts": "update projector.call_facts set finished_at = finished_at + interval '1 s'",
-    "execution_hours": "delete from projector.execution_hours where outcome <> 'BEGUN'",
-    "call_hours": "update projector.call_hours set exhausted = exhausted + 1",
-    "call_times": "update projector.call_times set bucket = bucket + 1",
-    "worker_hours": "update projector.worker_hours set duration_us = 1",
-    "error_hours": "update projector.error_hours set attempts = attempts + 100",
-    "retry_minutes": "delete from projector.retry_minutes",
-}
 
 
 @pytest.fixture

@@ -120,6 +120,18 @@ def test_no_task_is_made_outside_a_task_group() -> None:
     assert made == []
 
 
+def test_every_connection_to_postgresql_is_opened_in_one_place() -> None:
+    opened = {
+        name
+        for name, tree in _modules("normalizer", "projector")
+        for call in _calls(tree, "connect", "create_pool")
+        if ast.unparse(call.func).startswith("asyncpg.")
+        and "connect" not in {keyword.arg for keyword in call.keywords}
+    }
+
+    assert opened == {"normalizer/database.py"}
+
+
 def test_every_task_has_a_name() -> None:
     nameless = [
         f"{name}:{call.lineno}"

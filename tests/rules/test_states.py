@@ -4,8 +4,9 @@ import re
 from typing import get_args
 
 from normalizer.jobs.engine.job_run import RunState
+from normalizer.process.pause import FIRST_WAIT_S, LONGEST_WAIT_S
 from normalizer.service.metric_catalog import PARTITION_STATES
-from normalizer.store.retry import FIRST_WAIT_S, LONGEST_WAIT_S, TRIES_BEFORE_HALVING
+from normalizer.store.retry import TRIES_BEFORE_HALVING
 from normalizer.store.sqlstate import Fault
 from tests.support.doc_pages import DOCS, blocks
 

@@ -1,12 +1,13 @@
 """The database of the store's state machine: one for all its examples, emptied between them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import asyncpg
+import pytest
 
 from normalizer.cli.ledger_check import verify_ledger
 from normalizer.core.batch import Batch, OutcomeTotals, PartitionBatch
@@ -18,12 +19,14 @@ from projector.database_session import connected
 from projector.maintenance import event_retention
 from projector.maintenance.retention_horizon import raise_horizon
 from projector.repair.repair import RepairRequest, repair
+from projector.verify.divergences import record
 from projector.verify.ranges import Scope
 from projector.verify.verify import verify
 from tests.support import view_rows
 from tests.support.factories import TOPIC
 from tests.support.projection_oracle import Row, ViewRows, expected_views
 from tests.support.stack import Database
+from tests.support.tampering import TAMPERING
 from tests.support.view_rows import differences
 
 _MOST_TRIES: Final = 20
@@ -166,16 +169,17 @@ class MachineDatabase:
         rows = await self._admin.fetch(_POSITIONS)
         return [tuple(row) for row in rows]
 
-    async def archive(self, before: datetime, margin: timedelta) -> list[Row]:
+    async def archive(self, before: datetime, margin: timedelta, steps: int | None) -> list[Row]:
         """Raise the horizon and let rows go: those that went. As `drop_events`, but of partitions
-        that have any rows.
+        that have any rows. Killed after this number of steps, of two rows each, unless None.
         """
         stored = await view_rows.stored(self._admin)
         assert await raise_horizon(self._projector, before)
-        for partition in await self._admin.fetch(_PARTITIONS_WITH_ROWS):
-            await event_retention._drop_rows(
-                self._projector, partition["name"], before - margin, None, dry_run=False
-            )
+        with _killed_after(steps):
+            for partition in await self._admin.fetch(_PARTITIONS_WITH_ROWS):
+                await event_retention._drop_rows(
+                    self._projector, partition["name"], before - margin, None, dry_run=False
+                )
         left = {row["event_id"] for row in await view_rows.stored(self._admin)}
         return [row for row in stored if row["event_id"] not in left]
 
@@ -201,6 +205,41 @@ class MachineDatabase:
         assert wrong == []
         async for verdict in verify(self._projector, Scope()):
             assert verdict.verdict == "match", str(verdict)
+
+    async def assert_tampering_is_found_and_repaired(self, projection: str) -> None:
+        """One projection is changed behind the triggers, if it has a row that changes."""
+        views = await view_rows.view_rows(self._admin)
+        tag = await self._admin.execute(TAMPERING[projection])
+        if tag.endswith(" 0") or await view_rows.view_rows(self._admin) == views:
+            return
+        found = [verdict async for verdict in verify(self._projector, Scope())]
+        assert projection in {one.projection for one in found if one.verdict == "divergent"}
+        for verdict in found:
+            assert await record(self._projector, verdict)
+        await self.repair()
+        left = differences(await view_rows.view_rows(self._admin), views)
+        assert left == {}, f"{projection} after its repair: {left}"
+        await self.assert_commands_find_nothing_wrong()
+
+
+@contextmanager
+def _killed_after(steps: int | None) -> Iterator[None]:
+    if steps is None:
+        yield
+        return
+    left, archive = steps, event_retention._archive
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal left
+        if not left:
+            raise Crash
+        left -= 1
+        return await archive(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Crash):
+        patch.setattr(event_retention, "ROWS_A_STEP", 2)
+        patch.setattr(event_retention, "_archive", counted)
+        yield
 
 
 def _comparable(views: dict[str, ViewRows]) -> dict[str, ViewRows]:

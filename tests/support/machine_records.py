@@ -1,7 +1,9 @@
 """Records for the state machine of the store: few ids and few words, so that many of them meet.
 
 They are drawn once, from a seed: drawing each word of a record by hypothesis took longer than
-writing it.
+writing it. Beside them stands what the simulator's deployments send, one execution after the other:
+every server with every worker that it ever ran with, retries that only one of the two numbers, and
+ids that collide.
 """
 
 import random
@@ -10,7 +12,10 @@ from typing import Any, Final
 import msgspec
 from hypothesis import strategies as st
 
-from tests.support.factories import snowflake
+from simulator.ledger_file import Ledger
+from simulator.mix import Mix
+from simulator.simulator_run import SimulatorRun
+from tests.support.factories import RECORDED_MS, snowflake
 
 _SEED: Final = 1
 _RECORDS: Final = 1_000
@@ -80,3 +85,34 @@ def _drawn() -> list[bytes | None]:
 
 _values: Final = _drawn()
 values: Final = st.integers(0, len(_values) - 1).map(lambda number: _values[number])
+
+
+_SIMULATED: Final = 4_000
+_LONGEST_WINDOW: Final = 24
+
+
+def _ignore(_line: bytes) -> None:
+    """Nobody reads the ledger: what must hold is the model's."""
+
+
+def _simulated() -> list[bytes | None]:
+    """Executions do not overlap, so that a window of records holds whole retries."""
+    mix = Mix(
+        start_us=RECORDED_MS * 1_000,
+        in_flight=1,
+        failing=0.4,
+        colliding=0.02,
+        redelivered=0.05,
+        reported_twice=0.3,
+        disagreeing=0.3,
+        event_bytes_high=400,
+    )
+    run = SimulatorRun(mix=mix, seed=_SEED, events=_SIMULATED)
+    return [record.value for record in run.records(Ledger(_ignore))]
+
+
+_history: Final = _simulated()
+windows: Final = st.tuples(st.integers(0, len(_history) - 1), st.integers(1, _LONGEST_WINDOW)).map(
+    lambda window: _history[window[0] : sum(window)]
+)
+"""Consecutive records of the simulator."""

@@ -22,8 +22,9 @@ from normalizer.errors import PositionError
 from normalizer.store.position_changes import PositionChange, change_position
 from tests.support.factories import RECORDED_MS, TOPIC
 from tests.support.machine_database import Crash, MachineDatabase, Writer
-from tests.support.machine_records import values
+from tests.support.machine_records import values, windows
 from tests.support.projection_oracle import Row
+from tests.support.tampering import TAMPERING
 
 _T = TypeVar("_T")
 
@@ -73,6 +74,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.records = 0
         self.is_divergent = False
         self.is_verified = False
+        self.tampered = ""
+        self.has_horizon = False
         self.has_failed = False
         self.run(database.reset())
 
@@ -84,10 +87,15 @@ class StoreMachine(RuleBasedStateMachine):
             self.has_failed = True
             raise
 
-    @initialize(sent=st.lists(values, min_size=4, max_size=12), draw=st.integers(0, 39))
-    def begin(self, sent: list[bytes | None], draw: int) -> None:
+    @initialize(
+        sent=st.lists(values, min_size=4, max_size=12),
+        draw=st.integers(0, 39),
+        tampered=st.sampled_from(sorted(TAMPERING)),
+    )
+    def begin(self, sent: list[bytes | None], draw: int, tampered: str) -> None:
         """Each partition has an owner, and so a position, and some records."""
         self.is_verified = draw == _DRAWN_FOR_COMMANDS
+        self.tampered = tampered
         for number, value in enumerate(sent):
             self._append(PARTITIONS[number % len(PARTITIONS)], value)
         for number in PARTITIONS:
@@ -99,6 +107,14 @@ class StoreMachine(RuleBasedStateMachine):
     def append(self, partition: int, sent: list[bytes | None]) -> None:
         for value in sent:
             self._append(partition, value)
+
+    @rule(sent=windows, cut=st.integers(0, 24), swapped=st.booleans())
+    def append_simulated(self, sent: list[bytes | None], cut: int, *, swapped: bool) -> None:
+        """Executions of a platform, cut in two partitions; the later part may come first."""
+        parts = [(PARTITIONS[0], sent[:cut]), (PARTITIONS[1], sent[cut:])]
+        for partition, values_of_it in reversed(parts) if swapped else parts:
+            for value in values_of_it:
+                self._append(partition, value)
 
     @rule(partition=partitions, data=st.data())
     def append_again(self, partition: int, data: st.DataObject) -> None:
@@ -329,13 +345,21 @@ class StoreMachine(RuleBasedStateMachine):
         model.epoch = epoch
 
     @precondition(lambda self: not self.is_divergent)
-    @rule(back=st.integers(0, 30), margin=st.sampled_from((0, 0, 3, 10)))
-    def archive(self, back: int, margin: int) -> None:
-        """Retention: what lies before the horizon is ignored, and what is older still deleted."""
+    @rule(
+        back=st.integers(0, 30),
+        margin=st.sampled_from((0, 0, 3, 10)),
+        steps=st.sampled_from((None, None, 0, 1, 2)),
+    )
+    def archive(self, back: int, margin: int, steps: int | None) -> None:
+        """Retention: what lies before the horizon is ignored, and what is older still deleted.
+
+        It may be killed after `steps`; then some of what is older stays.
+        """
         recorded_ms = RECORDED_MS + max(self.records - back, 0) * _MS_A_RECORD
         before = datetime.fromtimestamp(recorded_ms / 1000, UTC)
         margin_time = timedelta(milliseconds=margin * _MS_A_RECORD)
-        gone = self.run(self.database.archive(before, margin_time))
+        self.has_horizon = True
+        gone = self.run(self.database.archive(before, margin_time, steps))
         self.archived += gone
         self.archived_ids.update(row["event_id"] for row in gone)
 
@@ -368,6 +392,8 @@ class StoreMachine(RuleBasedStateMachine):
                 self.run(self.database.assert_views_are_the_fold(self.archived))
                 if self.is_verified:
                     self.run(self.database.assert_commands_find_nothing_wrong())
+                if self.is_verified and not self.has_horizon:
+                    self.run(self.database.assert_tampering_is_found_and_repaired(self.tampered))
         finally:
             for one in self.writers.values():
                 one.forget()

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import coordinates_of
-from normalizer.errors import BrokerUnavailable, ConfigurationError
+from normalizer.errors import BrokerUnavailable, ConfigurationError, FatalError
 from normalizer.jobs.dry_run.diff import PAIRS_A_FIELD, Diff, changes_between
 from normalizer.jobs.dry_run.overlay import Overlay
-from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder, split_page
 from normalizer.jobs.engine.job_run import RunTotals
 from normalizer.jobs.engine.run_progress import RunProgress, RunResult, balance, duration
+from normalizer.jobs.engine.source_pages import batch_part, split_page
 from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.engine.throttle import LiveLag, LiveLagHistory, Throttle
 from normalizer.jobs.sources.field_defaults import FieldDefaults, parse_defaults
@@ -109,11 +110,11 @@ def test_a_page_cut_into_pieces_loses_no_offset(offsets: set[int], size: int) ->
 
 
 def test_pages_of_a_part_must_follow_each_other() -> None:
-    filling = JobBatchBuilder(1)
-    filling.add(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))])
+    builder = BatchBuilder()
+    builder.add(batch_part(page_of([0, 1], 0, 2), [(raw_record(0), (ignored(),))], epoch=1))
 
-    with pytest.raises(Exception, match="the batch ends at 2, the next page begins at 5"):
-        filling.add(page_of([5], 5, 6), [])
+    with pytest.raises(FatalError, match="the batch ends at 2, the next records begin at 5"):
+        builder.add(batch_part(page_of([5], 5, 6), [], epoch=1))
 
 
 def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
@@ -121,11 +122,12 @@ def test_records_wait_since_the_log_was_first_seen_beyond_them() -> None:
     for now_s, end in ((0.0, 10), (1.0, 10), (2.0, 25), (3.0, 40)):
         history.note(now_s, {ONE: end})
 
-    assert history.behind_s(5.0, ONE, 40) == 0.0
+    assert history.behind_s(5.0, ONE, 40) is None
+    assert history.behind_s(3.0, ONE, 39) == 0.0
     assert history.behind_s(5.0, ONE, 30) == 2.0
     assert history.behind_s(5.0, ONE, 10) == 3.0
     assert history.behind_s(5.0, ONE, 9) == 5.0
-    assert history.behind_s(5.0, KafkaPartition("other", 0), 0) == 0.0
+    assert history.behind_s(5.0, KafkaPartition("other", 0), 0) is None
 
 
 def test_what_was_long_ago_is_forgotten_but_the_last_of_it() -> None:
@@ -133,7 +135,47 @@ def test_what_was_long_ago_is_forgotten_but_the_last_of_it() -> None:
     for second in range(1_000):
         history.note(float(second), {ONE: second})
 
-    assert 119 <= history.behind_s(999.0, ONE, 0) <= 121
+    behind_s = history.behind_s(999.0, ONE, 0)
+    assert behind_s is not None
+    assert 119 <= behind_s <= 121
+
+
+def test_a_lag_is_remembered_for_as_long_as_a_job_may_let_it_grow() -> None:
+    history = LiveLagHistory(300.0)
+    for second in range(1_000):
+        history.note(float(second), {ONE: second})
+
+    behind_s = history.behind_s(999.0, ONE, 0)
+    assert behind_s is not None
+    assert 300 <= behind_s <= 301
+
+
+class Behind:
+    """Live traffic that is this far behind at the first look, and level at all later ones."""
+
+    def __init__(self, seconds: float) -> None:
+        self._lags = iter([LiveLag(seconds=seconds, partition=str(ONE))])
+
+    async def read(self) -> LiveLag:
+        return next(self._lags, LiveLag())
+
+
+@pytest.mark.parametrize(
+    ("behind_s", "yield_at_s", "pauses"),
+    [(2.0, 2.0, True), (1.9, 2.0, False), (0.0, 0.0, True), (9.0, None, False)],
+)
+async def test_a_job_pauses_from_the_lag_on_at_which_it_yields(
+    behind_s: float, yield_at_s: float | None, *, pauses: bool
+) -> None:
+    stop = asyncio.Event()
+    throttle = Throttle(get_logger(), live=Behind(behind_s), yield_at_s=yield_at_s, max_rate=None)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(throttle.watch(stop), name="watch")
+        await throttle.acquire(1, stop)
+        stop.set()
+
+    assert (throttle.throttled_s["live_lag"] > 0) == pauses
 
 
 class Away:

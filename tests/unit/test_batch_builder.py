@@ -3,45 +3,26 @@
 import pytest
 
 from normalizer.core.batch import Item
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.errors import FatalError
-from normalizer.kafka import FetchedChunk, KafkaPartition
-from normalizer.service.batch_builder import BatchBuilder
+from normalizer.kafka import KafkaPartition
+from normalizer.service.intake import held_parts
 from normalizer.store.store import Claim
-from tests.support.factories import TOPIC, envelope, raw_record
+from tests.support.factories import TOPIC, claim_of, envelope, raw_record
 
 ZERO = KafkaPartition(TOPIC, 0)
 
 
-def claim(epoch: int = 1, *, next_offset: int = 0) -> Claim:
-    return Claim(
-        topic=TOPIC,
-        incarnation=0,
-        partition=0,
-        epoch=epoch,
-        next_offset=next_offset,
-        cluster_id="c",
-        last_offset=None,
-        last_recorded_ms=None,
-        last_crc=None,
-    )
-
-
 def add(builder: BatchBuilder, *offsets: int, first: int, after: int, epoch: int = 1) -> None:
     items: list[Item] = [(raw_record(offset), (envelope(offset),)) for offset in offsets]
-    chunk = FetchedChunk(
-        partition=ZERO,
-        from_offset=first,
-        next_offset=after,
-        records=[record for record, _ in items],
-    )
-    builder.add(claim(epoch), chunk, items)
+    builder.add(claim_of(epoch=epoch).part(first, after, items))
 
 
-def test_an_empty_filling_seals_to_an_empty_batch() -> None:
+def test_an_empty_builder_builds_an_empty_batch() -> None:
     builder = BatchBuilder()
 
     assert not builder
-    assert builder.build({ZERO: claim()}).parts == ()
+    assert builder.build().parts == ()
 
 
 def test_records_in_a_row_leave_no_hole() -> None:
@@ -50,7 +31,7 @@ def test_records_in_a_row_leave_no_hole() -> None:
     add(builder, 0, 1, first=0, after=2)
     add(builder, 2, first=2, after=3)
 
-    (part,) = builder.build({ZERO: claim()}).parts
+    (part,) = builder.build().parts
     assert (part.from_offset, part.next_offset, part.holes) == (0, 3, ())
     assert [record.offset for record, _ in part.items] == [0, 1, 2]
 
@@ -60,7 +41,7 @@ def test_every_jump_of_offsets_is_a_hole() -> None:
 
     add(builder, 7, 10, first=5, after=14)
 
-    (part,) = builder.build({ZERO: claim()}).parts
+    (part,) = builder.build().parts
     assert part.holes == ((5, 7), (8, 10), (11, 14))
 
 
@@ -71,37 +52,37 @@ def test_holes_that_touch_are_one() -> None:
     add(builder, first=3, after=5)
     add(builder, 6, first=5, after=7)
 
-    (part,) = builder.build({ZERO: claim()}).parts
+    (part,) = builder.build().parts
     assert part.holes == ((1, 6),)
     assert part.next_offset == 7
 
 
-def test_a_offset_range_without_a_record_is_a_part_too() -> None:
+def test_an_offset_range_without_a_record_is_a_part_too() -> None:
     builder = BatchBuilder()
 
     add(builder, first=3, after=5)
 
-    (part,) = builder.build({ZERO: claim()}).parts
+    (part,) = builder.build().parts
     assert (part.items, part.holes) == ([], ((3, 5),))
 
 
-def test_rows_count_outcomes_and_bytes_count_values() -> None:
+def test_records_and_rows_and_bytes_are_counted() -> None:
     builder = BatchBuilder()
     record = raw_record(0, b"x" * 10)
-    chunk = FetchedChunk(partition=ZERO, from_offset=0, next_offset=1, records=[record])
 
-    builder.add(claim(), chunk, [(record, (envelope(), envelope(), envelope()))])
+    builder.add(claim_of().part(0, 1, [(record, (envelope(), envelope(), envelope()))]))
 
-    assert (builder.rows, builder.value_bytes) == (3, 10)
+    assert (builder.records, builder.rows, builder.value_bytes) == (1, 3, 10)
 
 
-@pytest.mark.parametrize("held", [{}, {ZERO: claim(2)}])
+@pytest.mark.parametrize("held", [{}, {ZERO: claim_of(epoch=2)}])
 def test_what_was_read_under_a_lost_claim_stays_out(held: dict[KafkaPartition, Claim]) -> None:
     builder = BatchBuilder()
 
     add(builder, 0, first=0, after=1)
 
-    assert builder.build(held).parts == ()
+    assert len(held_parts(builder.build(), {ZERO: claim_of()}).parts) == 1
+    assert held_parts(builder.build(), held).parts == ()
 
 
 def test_a_partition_claimed_again_begins_again() -> None:
@@ -110,11 +91,11 @@ def test_a_partition_claimed_again_begins_again() -> None:
     add(builder, 0, 1, first=0, after=2)
     add(builder, 0, first=0, after=1, epoch=2)
 
-    (part,) = builder.build({ZERO: claim(2)}).parts
+    (part,) = builder.build().parts
     assert (part.epoch, part.from_offset, part.next_offset) == (2, 0, 1)
 
 
-def test_chunks_that_do_not_meet_are_refused() -> None:
+def test_offsets_that_do_not_meet_are_refused() -> None:
     builder = BatchBuilder()
     add(builder, 0, first=0, after=1)
 

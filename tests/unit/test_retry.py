@@ -232,10 +232,10 @@ async def test_waits_double_up_to_two_seconds_and_are_spread_by_the_draw(
 ) -> None:
     waits: list[float] = []
 
-    async def note(wait_s: float, draw: Callable[[], float], _: asyncio.Event) -> None:
-        waits.append(wait_s * (0.5 + draw() / 2))
+    async def note(_: asyncio.Event, wait_s: float) -> None:
+        waits.append(wait_s)
 
-    monkeypatch.setattr(retry, "_pause", note)
+    monkeypatch.setattr(retry, "wait_at_most", note)
     for drawn in (0.0, 1.0):
         draw = repeat(drawn).__next__
         await write_with_retry(Log(outages=[True] * 9), records(1), stop=asyncio.Event(), draw=draw)

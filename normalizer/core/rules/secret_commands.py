@@ -89,6 +89,11 @@ COMMAND_SIGNS: Final = (
         "withtoken",
         "mcalias",
         'mc","alias',
+        "netuse",
+        "sqlplus",
+        "sqlldr",
+        "expdp",
+        "impdp",
     ),
 )
 """Further signs, of programs that take a password without such an option."""
@@ -109,6 +114,7 @@ _USER_FLAG: Final = re.compile(r"-[A-Za-z]{0,6}?[uU]")
 _FED: Final = re.compile(
     r"""\b(?:echo|printf)\s+(?:-[neE]+\s+|["']?%s(?:\\n)?["']?\s+)?["']?(?:[\w.\-]+:(?=[^|\n]{1,200}chpasswd))?(?P<value>[^\s|"']++)["']?"""
     r"""\s*\|[^\n|;]{0,100}?(?:-stdin|--with-token|sudo\s+-S|chpasswd)"""
+    r"""|\bnet\s+use\s+(?:[A-Za-z*]:?\s+)?\\\\+\S+\s+(?P<share>[^\s/"']\S*)"""
     r"""|(?:-stdin|--with-token|chpasswd)\s*<<<\s*["']?(?P<here>[^\s"';|]++)"""
 )
 

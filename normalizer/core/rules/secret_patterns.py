@@ -54,7 +54,9 @@ _VALUE: Final = re.compile(
 _SIGNATURE: Final = re.compile(
     r"(?i)(?:(?:[?&;]|&amp;|%26)sig(?:nature)?=|(?<!\w)sig(?:nature)?=(?=[\w%+/.~-]{16}))"
     r"(?P<value>[^\s&\"'<>,;]++)"
+    r"|[?&](?:amp;)?(?:code|key)=(?P<generated>[\w%+/.~-]{16,}+)"
 )
+"""A signature; a code of a sign-in or a key, which only a generated value tells from other ones."""
 _COOKIES: Final = re.compile(
     r"""(?i)(?<![A-Za-z])cookie[\\"']{0,8}\s{0,4}(?:[:=]|\s)\s{0,4}[\\"']{0,8}"""
     r"""(?P<value>[\w.\-]+=[^\s;,"'\\]*+(?:;\s*[\w.\-]+(?:=[^\s;,"'\\]*+)?)*+)"""
@@ -173,11 +175,12 @@ def cut_addresses(text: str) -> str:
 
 
 def cut_signatures(text: str) -> str:
-    """Cut the signatures of URLs, which give access to anyone."""
+    """Cut the signatures, codes and keys of URLs, which give access to anyone."""
     cuts = Cuts(text)
     for match in _SIGNATURE.finditer(text):
-        if is_worth(match["value"]):
-            cuts.add(*match.span("value"))
+        generated = match["generated"]
+        if looks_generated(generated) if generated else is_worth(match["value"]):
+            cuts.add(*match.span(match.lastgroup or 0))
     return cuts.text()
 
 

@@ -50,7 +50,7 @@ SIGNS: Final = (
         "kty",
     ),
     *COMMAND_SIGNS,
-    *("signature=", "pass.word", "pass.phrase"),
+    *("signature=", "?code=", "&code=", "?key=", "&key=", "pass.word", "pass.phrase"),
 )
 """Further signs that the rules here search for, in the spelling of the prefilter."""
 _PIECE_CHARS: Final = 1 << 13
@@ -94,6 +94,7 @@ _SCHEME: Final = re.compile(
 _SCHEMES: Final = ("bearer", "basic", "token")
 _REST_OF_LINE: Final = re.compile(r"[^\r\n']+")
 _SHORTEST_CODE: Final = 5
+_RANGE: Final = re.compile(r"\d{1,3}-\d{1,3}\Z")
 _NUMBER: Final = re.compile(r"[+-]?[\d.,:]+%?\Z")
 _REFERENCE: Final = re.compile(r"[A-Za-z_][\w.]*[(\[]|(?:self|config|settings|os|args)\.\w")
 """A value in source code: a call or an attribute."""
@@ -126,7 +127,7 @@ class SecretText:
             (self._cut_pairs, ("value",)),
             (self._cut_inserted, ("insert",)),
             (self._cut_form_fields, ("form-data",)),
-            (cut_signatures, ("sig=", "signature=")),
+            (cut_signatures, ("sig=", "signature=", "code=", "key=")),
             (cut_credentials, ("bearer", "basic")),
             (self._cut_said, ()),
         )
@@ -262,6 +263,8 @@ def _cut_bare(cuts: Cuts, match: re.Match[str], secrecy: Secrecy) -> None:
     value = text[at:end].rstrip(".,)]}>" if tight else ".,:)]}>!?")
     is_count = len(value) < _SHORTEST_CODE or "token" in match["name"].lower()
     if secrecy is Secrecy.CONTENT and is_count and _NUMBER.match(value):
+        return
+    if spaced and _RANGE.match(value):
         return
     at_end = end >= len(text) or text[end] in "\r\n\"'&;,"
     may_be_word = not is_prose or (secrecy is Secrecy.NUMBERS_TOO and at_end)

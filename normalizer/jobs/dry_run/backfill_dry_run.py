@@ -14,6 +14,7 @@ from typing import Final, Self
 import asyncpg
 
 from normalizer.core.batch import Batch
+from normalizer.core.batch_builder import BatchBuilder
 from normalizer.core.coordinates import DEDUP_ALWAYS, Coordinates, coordinates_of, source_key
 from normalizer.core.digests import Digest
 from normalizer.core.raw_record import RawRecord
@@ -24,14 +25,14 @@ from normalizer.jobs.backfill import normalized
 from normalizer.jobs.dry_run.diff import Diff, changes_between, rejected_coordinates
 from normalizer.jobs.dry_run.overlay import Overlay
 from normalizer.jobs.engine import job_statements
-from normalizer.jobs.engine.job_batch_builder import JobBatchBuilder
+from normalizer.jobs.engine.source_pages import batch_part
 from normalizer.jobs.renormalize_row import Unreadable, renormalize_row
 from normalizer.jobs.sources.source import HistorySource, ReadPosition
 from normalizer.process.slices import Normalize
 from normalizer.store.grid import Grid
 from normalizer.store.quarantine_writer import RejectedRecord
 from normalizer.store.rows import StoredRows
-from normalizer.store.session import COMMAND_TIMEOUT_S, Session
+from normalizer.store.session import Session
 from normalizer.store.sorted_outcomes import is_expired
 
 READ_ONLY: Final = {"default_transaction_read_only": "on"}
@@ -60,7 +61,6 @@ class BackfillDryRun:
             database_url,
             application_name="normalizer dry run",
             grid=self._grid,
-            command_timeout_s=COMMAND_TIMEOUT_S,
             settings=READ_ONLY,
         )
         self._stopping = asyncio.Event()
@@ -100,13 +100,13 @@ class BackfillDryRun:
         self._horizon, self._forgotten = await self._session.run_once(_read_expiry)
         parts = await self._source.parts()
         positions = {part.key: ReadPosition(next_offset=part.start, end=part.end) for part in parts}
-        builder = JobBatchBuilder(0)
+        builder = BatchBuilder()
         async for page in self._source.read(positions):
             async for piece, items in normalized(page, self._normalize):
-                builder.add(piece, items)
+                builder.add(batch_part(piece, items))
             if builder.rows >= self._batch_rows:
                 await self._compare(builder.build(), overlay)
-                builder = JobBatchBuilder(0)
+                builder = BatchBuilder()
             if self._stopping.is_set():
                 break
         await self._compare(builder.build(), overlay)

@@ -5,7 +5,7 @@ stored_state       what the database knows of sources when a job begins
 runner             runs a job once: heartbeat, stop, throttle, result
 job_run            one run of a job, held by an advisory lock and an epoch
 throttle           waits while live traffic is behind, and keeps to a rate
-job_batch_builder  collects pages of a source until a batch is full
+source_pages       pages of a source, and the parts of a batch that they become
 job_positions      the positions of a run, moved with each batch
 id_ranges          walks all stored events in ranges of ids
 run_progress       progress and result of a run, as lines

@@ -17,6 +17,7 @@ from normalizer.jobs.engine.spec import JobSpec
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePart
 from normalizer.store.migrate import refuse_edited
 from normalizer.store.protocol import check_protocol
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
@@ -24,9 +25,7 @@ RunState = Literal["running", "stopped", "complete", "truncated", "failed"]
 _SESSION: Final = {
     "statement_timeout": "60s",
     "search_path": "normalizer, public",
-    "TimeZone": "UTC",
 }
-_CONNECT_S: Final = 10.0
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,9 +61,13 @@ class JobRun:
     """
 
     def __init__(self, database_url: str, spec: JobSpec, owner: str) -> None:
-        self._database_url = database_url
+        self._connection = ReconnectingConnection(
+            database_url,
+            application_name=f"normalizer job {spec.job_id}",
+            session=_SESSION,
+            prepare=self._lock,
+        )
         self.owner = owner
-        self._connection: asyncpg.Connection | None = None
         self.spec = spec
         self.number = 0
         self.epoch = 0
@@ -79,12 +82,11 @@ class JobRun:
         """
         run = cls(database_url, spec, owner)
         try:
-            await run._begin(await run._locked())
-        except FOREIGN_ERRORS as error:
-            raise translated(error) from error
-        except FatalError:
-            await run.__aexit__(None, None, None)
-            raise
+            async with run._connection.use() as connection:
+                await run._begin(connection)
+        except (*FOREIGN_ERRORS, FatalError) as error:
+            run._connection.terminate()
+            raise error if isinstance(error, FatalError) else translated(error) from error
         return run
 
     async def __aenter__(self) -> Self:
@@ -96,8 +98,7 @@ class JobRun:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
+        self._connection.terminate()
 
     async def positions(self, parts: Iterable[SourcePart]) -> dict[PartKey, ReadPosition]:
         """The position of each part of the run; new parts begin at their start."""
@@ -134,32 +135,16 @@ class JobRun:
 
     async def _fetch(self, statement: str, *values: object) -> list[asyncpg.Record]:
         try:
-            connection = await self._locked()
-            rows: list[asyncpg.Record] = await connection.fetch(
-                statement, self.spec.job_id, self.number, *values
-            )
+            async with self._connection.use() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(
+                    statement, self.spec.job_id, self.number, *values
+                )
         except FOREIGN_ERRORS as error:
             raise translated(error) from error
         return rows
 
-    async def _locked(self) -> asyncpg.Connection:
-        """Return the connection that holds the job's lock; a new one after an outage."""
-        if self._connection is not None and not self._connection.is_closed():
-            return self._connection
-        connection = await asyncpg.connect(
-            self._database_url,
-            timeout=_CONNECT_S,
-            server_settings=_SESSION | {"application_name": f"normalizer job {self.spec.job_id}"},
-        )
-        try:
-            await self._lock(connection)
-        except BaseException:
-            connection.terminate()
-            raise
-        self._connection = connection
-        return connection
-
     async def _lock(self, connection: asyncpg.Connection) -> None:
+        """Take the job's lock; again on each connection after an outage."""
         if await connection.fetchval(job_statements.TRY_LOCK, self.spec.lock_key):
             return
         last = await connection.fetchrow(job_statements.LAST_RUN, self.spec.job_id)

@@ -6,7 +6,6 @@ producer's clock shows.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -21,29 +20,33 @@ from normalizer.errors import RetryableError
 from normalizer.jobs.engine import job_statements
 from normalizer.kafka import Bounds, KafkaPartition, TopicReader
 from normalizer.process.pause import wait_at_most
-from normalizer.store.read_only import connect_read_only
+from normalizer.store.read_only import READ_ONLY_SESSION
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, translated
 
 CHECK_EVERY_S: Final = 0.5
-COMMAND_TIMEOUT_S: Final = 65.0
-"""Longer than a statement may take: a network that drops answers must not block this for ever."""
 REMEMBERED_S: Final = 120.0
+"""How long ends of the log are remembered; longer for a job that lets live records wait longer."""
 LINE_EVERY_S: Final = 10.0
 
 ThrottleCause = Literal["live_lag", "max_rate"]
 
 
 class LiveLag(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the oldest unread live record has waited, and where; 0 if none waits."""
+    """How long the oldest unread live record has waited, and where; None if none waits."""
 
-    seconds: float = 0.0
+    seconds: float | None = None
     partition: str = ""
 
 
 class LiveLagHistory:
-    """Past ends of the log; tells since when records beyond a position have been there."""
+    """Past ends of the log; tells since when records beyond a position have been there.
 
-    def __init__(self) -> None:
+    Longer than `remembered_s` no record is seen to wait.
+    """
+
+    def __init__(self, remembered_s: float = REMEMBERED_S) -> None:
+        self._remembered_s = remembered_s
         self._samples: dict[KafkaPartition, deque[tuple[float, int]]] = {}
 
     def note(self, now_s: float, ends: Mapping[KafkaPartition, int]) -> None:
@@ -53,14 +56,14 @@ class LiveLagHistory:
             if not samples or samples[-1][1] != end:
                 samples.append((now_s, end))
             # The last entry before the limit stays: the position may not have reached it.
-            while len(samples) > 1 and samples[1][0] < now_s - REMEMBERED_S:
+            while len(samples) > 1 and samples[1][0] < now_s - self._remembered_s:
                 samples.popleft()
 
-    def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float:
-        """How long the record at this offset has been seen to wait; 0 if there is none."""
+    def behind_s(self, now_s: float, partition: KafkaPartition, next_offset: int) -> float | None:
+        """How long the record at this offset has been seen to wait; None if there is none."""
         return max(
             (now_s - at_s for at_s, end in self._samples.get(partition, ()) if end > next_offset),
-            default=0.0,
+            default=None,
         )
 
 
@@ -78,14 +81,20 @@ class LiveTraffic:
     """
 
     def __init__(
-        self, database_url: str, log: TopicReader, clock: Callable[[], float] = time.monotonic
+        self,
+        database_url: str,
+        log: TopicReader,
+        *,
+        remembered_s: float = REMEMBERED_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._database_url = database_url
+        self._connection = ReconnectingConnection(
+            database_url, application_name="normalizer throttle", session=READ_ONLY_SESSION
+        )
         self._log = log
         self._clock = clock
-        self._history = LiveLagHistory()
+        self._history = LiveLagHistory(remembered_s)
         self._cluster_id: str | None = None
-        self._connection: asyncpg.Connection | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,10 +105,7 @@ class LiveTraffic:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(*FOREIGN_ERRORS):
-                await connection.close(timeout=5)
+        self._connection.terminate()
 
     async def read(self) -> LiveLag:
         """Return how far live traffic is behind. Raises RetryableError and FatalError."""
@@ -113,35 +119,23 @@ class LiveTraffic:
         bounds = await self._bounds(positions)
         now_s = self._clock()
         self._history.note(now_s, {one: bound.end for one, bound in bounds.items()})
-        behind = {one: self._history.behind_s(now_s, one, positions[one]) for one in bounds}
-        worst = max(behind, key=lambda one: behind[one], default=None)
-        return LiveLag() if worst is None else LiveLag(seconds=behind[worst], partition=str(worst))
+        waits = [
+            (seconds, one)
+            for one in bounds
+            if (seconds := self._history.behind_s(now_s, one, positions[one])) is not None
+        ]
+        if not waits:
+            return LiveLag()
+        seconds, worst = max(waits)
+        return LiveLag(seconds=seconds, partition=str(worst))
 
     async def _rows(self) -> list[asyncpg.Record]:
         try:
-            if self._connection is not None:
-                # The connection may have been lost since the last reading: retry once with a new
-                # one.
-                with contextlib.suppress(*FOREIGN_ERRORS):
-                    return await self._fetch(self._connection)
-                self._terminate()
-            self._connection = await connect_read_only(self._database_url)
-            return await self._fetch(self._connection)
+            async with self._connection.use() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(job_statements.LIVE_POSITIONS)
         except FOREIGN_ERRORS as error:
-            self._terminate()
             raise translated(error) from error
-
-    @staticmethod
-    async def _fetch(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await connection.fetch(
-            job_statements.LIVE_POSITIONS, timeout=COMMAND_TIMEOUT_S
-        )
         return rows
-
-    def _terminate(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
     async def _bounds(
         self, positions: Mapping[KafkaPartition, int]
@@ -216,7 +210,8 @@ class Throttle:
 
     def _lag_s(self) -> float:
         """Seconds until the next look at live traffic; 0: go on."""
-        return CHECK_EVERY_S / 5 if self._lag.seconds > self._yield_at_s else 0.0
+        behind_s = self._lag.seconds
+        return CHECK_EVERY_S / 5 if behind_s is not None and behind_s >= self._yield_at_s else 0.0
 
     def _ahead_s(self) -> float:
         assert self._max_rate
@@ -246,7 +241,7 @@ class Throttle:
             self._log.info(
                 "throttled",
                 by="live lag",
-                lag_s=round(self._lag.seconds, 1),
+                lag_s=round(self._lag.seconds or 0.0, 1),
                 partition=self._lag.partition,
                 yield_at_s=self._yield_at_s,
             )

@@ -20,18 +20,16 @@ from normalizer.errors import ConfigurationError, FatalError, NormalizerError, S
 from normalizer.jobs.sources.field_defaults import FieldDefaults
 from normalizer.jobs.sources.row_pages import fetch_page
 from normalizer.jobs.sources.source import PartKey, ReadPosition, SourcePage, SourcePart
+from normalizer.store.reconnecting_connection import ReconnectingConnection
 from normalizer.store.sqlstate import FOREIGN_ERRORS, Fault, fault_of, translated
 
 ROWS_A_PAGE: Final = 2_000
 
 _SESSION: Final = {
-    "application_name": "normalizer backfill source",
     "default_transaction_read_only": "on",
     # A snapshot here lasts for one page, in whatever database: for a few short statements.
     "statement_timeout": "10s",
-    "TimeZone": "UTC",
 }
-_CONNECT_S: Final = 10.0
 _EVENT_ID: Final = re.compile(r"-?[0-9]{1,19}")
 _ITS_OWN: Final = frozenset(("22", "42", "3F"))
 """Error classes caused by the operator's input: a table, a column, a query, a cast."""
@@ -78,7 +76,9 @@ class TableSource:
         key: Sequence[str] = (),
         defaults: FieldDefaults | None = None,
     ) -> None:
-        self._database_url = database_url
+        self._connection = ReconnectingConnection(
+            database_url, application_name="normalizer backfill source", session=_SESSION
+        )
         self._table = table
         self._query = query
         self._name = name or table or "query:" + _hash(query or "").hex()
@@ -86,7 +86,6 @@ class TableSource:
         self._defaults = defaults or FieldDefaults({})
         self._rows: int | None = None
         self._read_rows = 0
-        self._connection: asyncpg.Connection | None = None
         self._first_page = self._next_page = ""
 
     async def __aenter__(self) -> Self:
@@ -98,12 +97,13 @@ class TableSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._terminate()
+        self._connection.terminate()
 
     async def parts(self) -> list[SourcePart]:
         """The only part: its rows are just numbered. Raises ConfigurationError, FatalError."""
         try:
-            await self._prepare(await self._connected())
+            async with self._connection.use() as connection:
+                await self._prepare(connection)
         except FOREIGN_ERRORS as error:
             raise self._translated(error) from error
         return [SourcePart(key=self._part, start=0)]
@@ -158,14 +158,15 @@ class TableSource:
         statement = self._first_page if cursor is None else self._next_page
         values = [] if cursor is None else _values_of(cursor)
         try:
-            connection = await self._connected()
-            # Not `async with`: a job that is cancelled would wait for a silent server's ROLLBACK.
-            transaction = connection.transaction()
-            await transaction.start()
-            rows, are_all = await fetch_page(connection, statement, *values)
-            await transaction.rollback()
+            async with self._connection.use() as connection:
+                # Not `async with`: a job that is cancelled would wait for a silent server's
+                # ROLLBACK.
+                transaction = connection.transaction()
+                await transaction.start()
+                rows, are_all = await fetch_page(connection, statement, *values)
+                await transaction.rollback()
         except FOREIGN_ERRORS as error:
-            self._terminate()
+            self._connection.terminate()
             raise self._translated(error) from error
         self._check_key([row["key"] for row in rows])
         return rows if are_all and len(rows) <= ROWS_A_PAGE else rows[:-1]
@@ -189,18 +190,6 @@ class TableSource:
         self._first_page, self._next_page = _pages_along(
             rows_of, {name: types[name] for name in key}, has_execution="execution_id" in types
         )
-
-    async def _connected(self) -> asyncpg.Connection:
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._database_url, timeout=_CONNECT_S, server_settings=_SESSION
-            )
-        return self._connection
-
-    def _terminate(self) -> None:
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
 
     def _translated(self, error: BaseException) -> NormalizerError:
         """Translate the source's error; the message of one about the operator's input is kept."""

@@ -12,6 +12,7 @@ from projector.api.parameters import (
     Numbers,
     PagedWindowParams,
     Texts,
+    TraceId,
     WindowParams,
 )
 from projector.api.queries.run_query import run_paged, run_query
@@ -31,6 +32,7 @@ class CallsParams(PagedWindowParams, frozen=True, kw_only=True):
     error_class: Texts | None = None
     version: Texts | None = None
     parent: Ids | None = None
+    trace: TraceId | None = None
     failed: (
         Annotated[
             Literal["true", "false"],
@@ -92,6 +94,10 @@ _CALLS = Statement(f"""
     and      (:error_class::text[] is null or call.error_class = any(:error_class))
     and      (:version::text[] is null or call.version = any(:version))
     and      (:parent::bigint[] is null or call.parent_execution_id = any(:parent))
+    and      (
+                 :trace::text is null
+                 or call.execution_id in (select execution_id from projector.locate_trace(:trace))
+             )
     and      (
                  :failed::text is null
                  or (call.status in ('FAILED', 'ERROR', 'CANCELLED')) = (:failed = 'true')

@@ -8,6 +8,7 @@ from projector.api.parameters import (
     Ids,
     PagedWindowParams,
     Texts,
+    TraceId,
     WindowParams,
     floor,
 )
@@ -25,6 +26,7 @@ class ExecutionsParams(PagedWindowParams, frozen=True, kw_only=True):
     parent: Ids | None = None
     command: Texts | None = None
     error_class: Texts | None = None
+    trace: TraceId | None = None
 
 
 class ExecutionRow(ApiRow, frozen=True, kw_only=True):
@@ -79,6 +81,10 @@ _EXECUTIONS = Statement(f"""
                      where  call.execution_id = executions.execution_id
                      and    call.error_class = any(:error_class)
                  )
+             )
+    and      (
+                 :trace::text is null
+                 or execution_id in (select execution_id from projector.locate_trace(:trace))
              )
     and      (
                  :after_at::timestamptz is null

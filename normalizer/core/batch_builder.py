@@ -1,0 +1,75 @@
+"""Collects offsets of partitions, with the outcomes of their records, into one batch."""
+
+import msgspec
+
+from normalizer.core.batch import Batch, Item, PartitionBatch
+from normalizer.errors import FatalError
+
+
+class BatchBuilder:
+    """Collects one batch; counts its records, rows (outcomes) and bytes (of values)."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, int, int], _OpenPart] = {}
+        self.records = 0
+        self.rows = 0
+        self.value_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def add(self, part: PartitionBatch) -> None:
+        """Add the next offsets of a partition. Raises FatalError if they do not follow the last.
+
+        A partition that was claimed again begins again: its old epoch can write nothing.
+        """
+        into = self._parts.get(part.key)
+        if into is None or into.epoch != part.epoch:
+            into = _OpenPart(part.epoch, part.from_offset, part.from_offset)
+            self._parts[part.key] = into
+        if into.next_offset != part.from_offset:
+            raise FatalError(
+                f"{part.topic}[{part.partition}]: the batch ends at {into.next_offset}, "
+                f"the next records begin at {part.from_offset}"
+            )
+        into.items.extend(part.items)
+        for first, after in part.holes:
+            into.add_hole(first, after)
+        into.next_offset = part.next_offset
+        self.records += len(part.items)
+        self.rows += sum([len(outcomes) for _, outcomes in part.items])
+        self.value_bytes += sum([len(record.value or b"") for record, _ in part.items])
+
+    def build(self) -> Batch:
+        """Return the batch, ready to be written: its parts in the locking order."""
+        return Batch(
+            parts=tuple(
+                PartitionBatch(
+                    topic=topic,
+                    incarnation=incarnation,
+                    partition=partition,
+                    epoch=part.epoch,
+                    from_offset=part.from_offset,
+                    next_offset=part.next_offset,
+                    items=part.items,
+                    holes=tuple(part.holes),
+                )
+                for (topic, incarnation, partition), part in sorted(self._parts.items())
+            )
+        )
+
+
+class _OpenPart(msgspec.Struct):
+    """One partition's part of a batch while it grows."""
+
+    epoch: int
+    from_offset: int
+    next_offset: int
+    items: list[Item] = []
+    holes: list[tuple[int, int]] = []
+
+    def add_hole(self, first: int, after: int) -> None:
+        """Add a hole; adjacent ones become one."""
+        if self.holes and self.holes[-1][1] == first:
+            first, _ = self.holes.pop()
+        self.holes.append((first, after))

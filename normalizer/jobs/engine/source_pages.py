@@ -1,0 +1,49 @@
+"""Cuts pages of a source, and makes parts of a job's batch of them."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from normalizer.core.batch import Item, PartitionBatch, offset_after
+from normalizer.jobs.sources.source import SourcePage
+
+
+def split_page(page: SourcePage, records: int) -> Iterator[SourcePage]:
+    """Split the page at record boundaries into pages of at most this many records."""
+    while len(page.records) > records:
+        piece, page = cut_page(page, records)
+        yield piece
+    yield page
+
+
+def cut_page(page: SourcePage, records: int) -> tuple[SourcePage, SourcePage]:
+    """Return a page of that many records, with the holes before the next one, and the rest."""
+    boundary = offset_after(records, page.from_offset, page.holes)
+    piece = msgspec.structs.replace(
+        page,
+        next_offset=boundary,
+        records=page.records[:records],
+        holes=tuple(hole for hole in page.holes if hole[0] < boundary),
+    )
+    rest = msgspec.structs.replace(
+        page,
+        from_offset=boundary,
+        records=page.records[records:],
+        holes=tuple(hole for hole in page.holes if hole[0] >= boundary),
+    )
+    return piece, rest
+
+
+def batch_part(page: SourcePage, items: list[Item], *, epoch: int = 0) -> PartitionBatch:
+    """Return the page as part of a batch, with the outcomes of its records."""
+    topic, incarnation, partition = page.part
+    return PartitionBatch(
+        topic=topic,
+        incarnation=incarnation,
+        partition=partition,
+        epoch=epoch,
+        from_offset=page.from_offset,
+        next_offset=page.next_offset,
+        items=items,
+        holes=page.holes,
+    )

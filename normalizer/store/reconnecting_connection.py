@@ -1,0 +1,127 @@
+"""One connection to PostgreSQL, opened when it is needed and again after an outage."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import asyncpg
+
+from normalizer.database import connect
+from normalizer.store.sqlstate import CLIENT_REFUSALS, FOREIGN_ERRORS
+from normalizer.telemetry import describe_error, get_logger
+
+COMMAND_TIMEOUT_S: Final = 90.0
+"""Longer than any statement may take: a network that drops answers must not block us forever."""
+
+_CLOSE_S: Final = 2.0
+
+_log: Final = get_logger()
+
+
+class ReconnectingConnection:
+    """One connection at a time for any number of tasks, which use it one after the other.
+
+    `prepare` is called with each new connection before its first use; the connection is closed if
+    it raises. The caller pauses before it tries again: `process.pause.back_off_s`.
+    """
+
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        application_name: str,
+        session: Mapping[str, str],
+        command_timeout_s: float = COMMAND_TIMEOUT_S,
+        prepare: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+    ) -> None:
+        self._database_url = database_url
+        self._application_name = application_name
+        self._session = session
+        self._command_timeout_s = command_timeout_s
+        self._prepare = prepare
+        self._connection: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+        self._failures = 0
+
+    @property
+    def server_pid(self) -> int | None:
+        """The process id of the server's backend; None without a connection. From any thread."""
+        connection = self._connection
+        if connection is None or connection.is_closed():
+            return None
+        pid: int = connection.get_server_pid()
+        return pid
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[asyncpg.Connection]:
+        """The connection for one block. Raises what asyncpg and `prepare` raise.
+
+        After an error that leaves its state unknown it is ended, and the next block has a new one.
+        """
+        async with self._turn:
+            connection = await self._opened()
+            try:
+                yield connection
+            except BaseException as error:
+                if is_in_doubt_after(error):
+                    self.terminate()
+                raise
+
+    async def close(self) -> None:
+        """Close the connection, and ask the server to cancel its statement.
+
+        Otherwise the statement would go on, and hold its locks.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(*FOREIGN_ERRORS):
+                await connection.close(timeout=_CLOSE_S)
+
+    def terminate(self) -> None:
+        """End the connection at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _opened(self) -> asyncpg.Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        try:
+            self._connection = await self._open()
+        except FOREIGN_ERRORS as error:
+            self._failures += 1
+            _log.debug(
+                "connection_failed",
+                application=self._application_name,
+                why=describe_error(error),
+                tries=self._failures,
+            )
+            raise
+        if self._failures:
+            _log.info("reconnected", application=self._application_name, tries=self._failures)
+            self._failures = 0
+        return self._connection
+
+    async def _open(self) -> asyncpg.Connection:
+        connection = await connect(
+            self._database_url,
+            application_name=self._application_name,
+            session=self._session,
+            command_timeout_s=self._command_timeout_s,
+        )
+        try:
+            if self._prepare:
+                await self._prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
+
+def is_in_doubt_after(error: BaseException) -> bool:
+    """Whether the state of a connection is unknown after this error."""
+    return isinstance(error, (*FOREIGN_ERRORS, asyncio.CancelledError)) and not isinstance(
+        error, (asyncpg.PostgresError, *CLIENT_REFUSALS)
+    )

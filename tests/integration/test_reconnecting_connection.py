@@ -1,0 +1,130 @@
+"""The connection that all that reconnects shares: one at a time, a new one after a loss."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from normalizer.errors import FatalError
+from normalizer.store.reconnecting_connection import ReconnectingConnection
+from tests.support.lossy_proxy import Proxy
+from tests.support.stack import Database
+
+NAME = "normalizer test"
+
+
+def connection_to(
+    url: str,
+    prepare: Callable[[asyncpg.Connection], Awaitable[None]] | None = None,
+    command_timeout_s: float = 10.0,
+) -> ReconnectingConnection:
+    return ReconnectingConnection(
+        url,
+        application_name=NAME,
+        session={"statement_timeout": "20s"},
+        command_timeout_s=command_timeout_s,
+        prepare=prepare,
+    )
+
+
+async def pid_of(connection: ReconnectingConnection) -> int:
+    async with connection.use() as opened:
+        return int(await opened.fetchval("select pg_backend_pid()"))
+
+
+async def test_a_session_has_its_name_its_settings_and_times_in_utc(database: Database) -> None:
+    one = connection_to(database.url)
+
+    async with one.use() as opened:
+        names = ("application_name", "statement_timeout", "TimeZone")
+        settings = [await opened.fetchval("select current_setting($1)", name) for name in names]
+    one.terminate()
+
+    assert settings == [NAME, "20s", "UTC"]
+
+
+async def test_tasks_use_it_one_after_the_other(database: Database) -> None:
+    one = connection_to(database.url)
+
+    async with asyncio.TaskGroup() as tasks:
+        queries = [tasks.create_task(pid_of(one), name=f"ask {number}") for number in range(8)]
+    one.terminate()
+
+    assert len({task.result() for task in queries}) == 1
+
+
+async def test_a_statement_that_fails_keeps_the_connection(database: Database) -> None:
+    one = connection_to(database.url)
+    before = await pid_of(one)
+
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        async with one.use() as opened:
+            await opened.fetchval("select 1 / 0")
+
+    assert (await pid_of(one), one.server_pid) == (before, before)
+    one.terminate()
+    assert one.server_pid is None
+
+
+async def test_after_silence_the_next_one_is_new(database: Database) -> None:
+    async with Proxy(database.url) as proxy:
+        one = connection_to(proxy.url, command_timeout_s=0.3)
+        before = await pid_of(one)
+        proxy.lose(b"silent", "silence", passed_on=False)
+
+        with pytest.raises(TimeoutError):
+            async with one.use() as opened:
+                await opened.execute("select 'silent'")
+
+        assert await pid_of(one) != before
+        one.terminate()
+
+
+async def test_every_connection_is_prepared_and_ended_if_that_fails(database: Database) -> None:
+    refuse = False
+    prepared: list[int] = []
+
+    async def prepare(connection: asyncpg.Connection) -> None:
+        prepared.append(connection.get_server_pid())
+        if refuse:
+            raise FatalError("no")
+
+    one = connection_to(database.url, prepare)
+    first = await pid_of(one)
+    one.terminate()
+    refuse = True
+    with pytest.raises(FatalError):
+        await pid_of(one)
+    assert one.server_pid is None
+    refuse = False
+    last = await pid_of(one)
+    one.terminate()
+
+    assert (prepared[0], prepared[2]) == (first, last)
+    assert len(set(prepared)) == 3
+
+
+async def test_an_outage_ends_with_one_line(database: Database) -> None:
+    failures = iter([True, True, False, False])
+
+    async def prepare(_: asyncpg.Connection) -> None:
+        if next(failures):
+            raise ConnectionResetError
+
+    one = connection_to(database.url, prepare)
+    with capture_logs() as lines:
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                await pid_of(one)
+        for _ in range(2):
+            await pid_of(one)
+            one.terminate()
+
+    assert [(line["event"], line["log_level"], line["tries"]) for line in lines] == [
+        ("connection_failed", "debug", 1),
+        ("connection_failed", "debug", 2),
+        ("reconnected", "info", 2),
+    ]
+    assert {line["application"] for line in lines} == {NAME}

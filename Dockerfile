@@ -5,7 +5,8 @@ ARG PYTHON=docker.io/library/python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6
 
 FROM ${PYTHON} AS build
 WORKDIR /build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+# Bytecode is written once, by compileall: Python's own holds the time at which pip wrote a source.
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
 RUN dpkg-query --show --showformat '${Package} ${Version} ${Architecture}\n' > base-packages.txt
 # Maven brings the page's charting library, pinned by its hash. Both tools stay behind in this stage.
 RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev maven

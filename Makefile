@@ -1,14 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
-	--no-annotate --quiet --custom-compile-command "make lock"
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --quiet --upgrade --custom-compile-command "make lock"
 # Four processes, each with a stack of its own, for many tests wait; who is done first takes
 # tests of another.
 WORKERS := --numprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: run test soak promises lint bench core lock env clean help
+.PHONY: run test soak promises lint bench core lock env image base release clean help
 
 run: core ## Start PostgreSQL, Kafka, normalizer, dashboard and traffic; ARGS="--rate 500"; Ctrl-C stops all
 	@exec $(BIN)/normalizer up $(ARGS)
@@ -38,10 +38,11 @@ bench: core ## The whole path beside COPY of the same rows, in one run
 core: $(INSTALLED) ## Compile the core where a C compiler is there; once for each state of its sources
 	@$(BIN)/python -m normalizer.compiled
 
-lock: $(INSTALLED) ## Resolve the dependencies again into the two lock files
-	$(LOCK) --upgrade --output-file requirements.lock
-	$(LOCK) --upgrade --constraint requirements.lock --extra embedded --extra msk --extra pydantic --extra dev \
+lock: $(INSTALLED) ## Resolve the dependencies again into the three lock files
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(LOCK) pyproject.toml --constraint requirements.lock --extra embedded --extra msk --extra pydantic --extra dev \
 		--output-file requirements-dev.lock
+	$(LOCK) --group build --constraint requirements-dev.lock --output-file requirements-build.lock
 
 env: ## Make .env for compose.yaml: passwords that nobody else has
 	@test ! -e .env || { echo ".env is there and stays: the databases know its passwords"; exit 1; }
@@ -49,6 +50,15 @@ env: ## Make .env for compose.yaml: passwords that nobody else has
 		PROJECTOR_TOKEN; do \
 		$(PYTHON) -c "import secrets; print(f'$$name={secrets.token_hex(24)}')" || exit 1; \
 	done > .env.part && mv .env.part .env && echo "made .env"
+
+image: ## Build the image with buildah; ARGS="..." are more arguments for it
+	@$(PYTHON) -m release image $(ARGS)
+
+base: ## Make the image's base from Debian's packages, as root, where no registry of images is reached
+	deploy/image/base localhost/python:3.13-slim
+
+release: ## Build all that a release consists of, twice, into dist/; ARGS="..." as for the image
+	@$(PYTHON) -m release $(ARGS)
 
 clean: ## Remove the stack's data, caches and builds; .venv and the downloaded Kafka stay
 	@test ! -e .noetl/lock || flock --nonblock .noetl/lock true || \

@@ -99,7 +99,8 @@ def _compile(tree: Path) -> None:
             *paths,
         ],
         cwd=tree,
-        env=os.environ | {"CFLAGS": _FLAGS},
+        # Without the name of this folder in it, the same sources give the same bytes.
+        env=os.environ | {"CFLAGS": f"{_FLAGS} -ffile-prefix-map={tree}=."},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

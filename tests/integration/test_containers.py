@@ -1,15 +1,8 @@
-"""What the containers are made of and get, tried without them.
-
-The image's build lines are typed in a folder; a real PostgreSQL and Kafka get what
-compose.yaml hands to theirs.
-"""
+"""A real PostgreSQL and a real Kafka get what compose.yaml hands to theirs."""
 
 import asyncio
 import os
-import re
-import sys
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 import asyncpg
@@ -25,9 +18,7 @@ from normalizer.settings import Settings
 from normalizer.store.migrate import MigrationFailed, migrate
 from projector.api.app import build
 from projector.api.snapshots import Reader
-from tests.support.doc_pages import copy_tree
 from tests.support.job_runs import record_lines, simulated_records, write_file
-from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -89,40 +80,6 @@ async def test_the_roles_may_do_what_they_are_for_and_nothing_else(
             await connection.execute("create table t ()")
     finally:
         await connection.close()
-
-
-@pytest.mark.soak
-async def test_the_image_s_build_lines_make_programs_that_run(stack: Stack, tmp_path: Path) -> None:
-    """With this Python for the image's, and its folders below one of ours."""
-    app, build, python = (tmp_path / name for name in ("app", "build", "python"))
-    build.mkdir()
-    await _done(sys.executable, "-m", "venv", str(python))
-    path = f"{python / 'bin'}:{os.environ['PATH']}"
-    first_stage = re.sub(r"\\\n\s*", " ", (ROOT / "Dockerfile").read_text()).split("\nFROM ")[1]
-    for line in first_stage.splitlines():
-        instruction, _, rest = line.partition(" ")
-        if instruction == "COPY":
-            copy_tree(build, *rest.split()[:-1])
-        elif instruction == "RUN":
-            typed = rest.replace("/opt/app", str(app))
-            await _done("bash", "-euc", typed, cwd=build, env=os.environ | {"PATH": path})
-
-    async with (await stack.cluster("current")).empty_database() as database:
-        env = {"PATH": str(app / "bin"), "DATABASE_URL": database.url}
-        for command in ("normalizer migrate", "projector views"):
-            program, *arguments = command.split()
-            await _done(str(app / "bin" / program), *arguments, cwd=tmp_path, env=env)
-    demo = tmp_path / "demo"
-    copy_tree(demo, "simulator")
-    await _done(str(app / "bin" / "python"), "-m", "simulator", "--help", cwd=demo, env={})
-    assert not (app / "bin" / "pip").exists()
-
-
-async def _done(*command: str, **options: Any) -> None:
-    child = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.DEVNULL, **options
-    )
-    assert await child.wait() == 0, command
 
 
 async def test_kafka_knows_every_property_that_it_is_given(admin: AIOKafkaAdminClient) -> None:

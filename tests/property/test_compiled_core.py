@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from normalizer.compiled import core_build
 from normalizer.compiled.core_finder import (
     ABI,
     MANIFEST,
@@ -51,6 +52,23 @@ def test_both_cores_give_the_same_outcomes(count: int) -> None:
         n for n, pair in enumerate(zip(expected, outcomes, strict=True)) if len({*pair}) > 1
     ]
     assert [record for n in differing[:1] for record in islice(corpus(1, count), n, n + 1)] == []
+
+
+def test_the_same_sources_give_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_build, "MODULES", ("core.levels",))
+    folders = [tmp_path / name / "core" for name in ("one", "other")]
+    try:
+        for folder in folders:
+            core_build.build(folder)
+    except core_build.CannotCompile as why:
+        skip_or_fail(f"no compiled core: {why}")
+
+    one, other = ({path.name: path.read_bytes() for path in each.iterdir()} for each in folders)
+
+    assert len(one) == 2
+    assert one == other
 
 
 def _folder(path: Path, **sources: str) -> Path:

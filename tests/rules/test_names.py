@@ -11,6 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 CHECKED: Final = (
     *("normalizer", "projector", "simulator", "migrations", "bench", "deploy", "contract", "docs"),
+    "release",
     *("tests", ":(exclude)tests/specs", ":(exclude)tests/rules/test_names.py"),
     *("README.md", "SECURITY.md", "CONTRIBUTING.md"),
     *("Makefile", "Dockerfile", "compose.yaml", ".ci"),

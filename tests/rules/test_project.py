@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIME_LOCK = (ROOT / "requirements.lock").read_text()
 DEV_LOCK = (ROOT / "requirements-dev.lock").read_text()
+BUILD_LOCK = (ROOT / "requirements-build.lock").read_text()
 
 
 def _names(requirements: list[str]) -> set[str]:
@@ -24,16 +25,18 @@ def test_every_dependency_is_locked() -> None:
 
     assert _names(project["dependencies"]) - _pins(RUNTIME_LOCK).keys() == set()
     assert _names([*project["dependencies"], *extras]) - _pins(DEV_LOCK).keys() == set()
+    assert _names(PROJECT["dependency-groups"]["build"]) - _pins(BUILD_LOCK).keys() == set()
 
 
-def test_both_locks_hold_the_same_versions() -> None:
-    runtime, dev = _pins(RUNTIME_LOCK), _pins(DEV_LOCK)
+def test_all_locks_hold_the_same_versions() -> None:
+    runtime, dev, build = _pins(RUNTIME_LOCK), _pins(DEV_LOCK), _pins(BUILD_LOCK)
 
     assert {name: dev.get(name) for name in runtime} == runtime
+    assert {name: dev.get(name, version) for name, version in build.items()} == build
 
 
 def test_every_locked_file_has_a_hash_and_no_address() -> None:
-    for lock in (RUNTIME_LOCK, DEV_LOCK):
+    for lock in (RUNTIME_LOCK, DEV_LOCK, BUILD_LOCK):
         pins = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
 
         assert [pin for pin in pins if "--hash=sha256:" not in pin] == []
@@ -44,6 +47,7 @@ def test_every_dependency_has_its_reason() -> None:
     reasons = (ROOT / "docs" / "decisions" / "0001-dependencies.md").read_text()
     project = PROJECT["project"]
     extras = [line for extra in project["optional-dependencies"].values() for line in extra]
+    extras += PROJECT["dependency-groups"]["build"]
 
     unsaid = sorted(
         name for name in _names([*project["dependencies"], *extras]) if f"`{name}`" not in reasons

@@ -6,6 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -59,12 +60,16 @@ async def running(settings: Settings, **options: Any) -> AsyncIterator[Service]:
 
 @contextlib.asynccontextmanager
 async def process(
-    settings: Settings, *arguments: str, command: str = "run"
+    settings: Settings, *arguments: str, command: str = "run", sources: Path | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run `normalizer run` as a process, killed at the end if it still runs."""
+    """Run `normalizer run` as a process, killed at the end if it still runs.
+
+    It runs the code in the folder `sources`, or that of this checkout.
+    """
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "normalizer", command, *arguments),
+        cwd=sources,
         env=environment(settings),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -1,0 +1,25 @@
+"""Archives whose bytes depend on the names and contents of their files alone."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+
+
+def pack(folder: Path, target: Path, epoch: int, *, under: str) -> None:
+    """Write a folder's files as .tar, or compressed if the target's name ends otherwise.
+
+    They are under this name in the archive, and all have this time, in seconds since 1970.
+    """
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(folder.rglob("*")):
+            name = str(Path(under) / path.relative_to(folder))
+            archive.add(path, name, recursive=False, filter=lambda member: _plain(member, epoch))
+    content = packed.getvalue()
+    target.write_bytes(content if target.suffix == ".tar" else gzip.compress(content, mtime=epoch))
+
+
+def _plain(member: tarfile.TarInfo, epoch: int) -> tarfile.TarInfo:
+    mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    return member.replace(mtime=epoch, mode=mode, uid=0, gid=0, uname="", gname="", deep=False)

@@ -1,0 +1,76 @@
+"""Builds wheel, sdist, crate and chart of a copy of the sources."""
+
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Final
+
+from release.archives import pack
+from release.commands import ReleaseError, run
+from release.sources import Commit, version
+
+_CHART: Final = Path("deploy") / "helm" / "event-normalizer"
+
+
+def install_tools(root: Path, environment: Path) -> Path:
+    """Make an environment of what requirements-build.lock names; return its programs' folder."""
+    run(sys.executable, "-m", "venv", environment, folder=root)
+    tools = environment / "bin"
+    run(
+        *(tools / "pip", "install", "--quiet", "--disable-pip-version-check"),
+        *("--require-hashes", "--requirement", "requirements-build.lock"),
+        folder=root,
+    )
+    return tools
+
+
+def build(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
+    """Build everything but the image. Raises ReleaseError."""
+    _wheel(tree, into, tools, commit)
+    _sdist(tree, into, tools, commit)
+    _crate(tree, into)
+    if (tree / _CHART).is_dir():
+        chart = into / f"event-normalizer-{version(tree)}.tgz"
+        pack(tree / _CHART, chart, commit.epoch, under="event-normalizer")
+
+
+def _wheel(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
+    wheel = into / _hook("build_wheel", tree, into, tools, commit)
+    with zipfile.ZipFile(wheel) as opened:
+        if "projector/api/page/charts/uplot.js" not in opened.namelist():
+            raise ReleaseError(f"{wheel.name} has no charts: type `apt-get install maven`")
+
+
+def _sdist(tree: Path, into: Path, tools: Path, commit: Commit) -> None:
+    """It is packed a second time, because setuptools puts the present time into it.
+
+    A wheel built from it has the bytes of the wheel built from the tree.
+    """
+    sdist = into / _hook("build_sdist", tree, into, tools, commit)
+    unpacked = tree.parent / "unpacked"
+    with tarfile.open(sdist) as opened:
+        opened.extractall(unpacked, filter="data")
+    (inside,) = unpacked.iterdir()
+    pack(inside, sdist, commit.epoch, under=inside.name)
+    again = unpacked / _hook("build_wheel", inside, unpacked, tools, commit)
+    if again.read_bytes() != (into / again.name).read_bytes():
+        raise ReleaseError(f"{sdist.name} gives another wheel than the sources")
+
+
+def _hook(name: str, tree: Path, into: Path, tools: Path, commit: Commit) -> str:
+    """Call a hook of the build backend; return the name of the file that it made."""
+    program = f"from setuptools import build_meta as b; print('\\n' + b.{name}({str(into)!r}))"
+    said = run(*(tools / "python", "-c", program), folder=tree, SOURCE_DATE_EPOCH=str(commit.epoch))
+    return said.decode().splitlines()[-1]
+
+
+def _crate(tree: Path, into: Path) -> None:
+    """Cargo builds the crate from its own archive."""
+    target = tree.parent / "cargo"
+    run(
+        *("cargo", "package", "--locked", "--quiet", "--target-dir", target),
+        folder=tree / "contract" / "rust",
+    )
+    (crate,) = (target / "package").glob("*.crate")
+    (into / crate.name).write_bytes(crate.read_bytes())

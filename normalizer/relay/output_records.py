@@ -37,6 +37,7 @@ def canonical_record(event: Envelope, topic: str, *, revision: int | None = None
         "event_id": event.event_id,
         "shape": event.shape,
         "rules_version": event.normalizer_version,
+        "evidence": event.evidence,
         "trace_id": event.trace_id,
         "revision": revision,
     }

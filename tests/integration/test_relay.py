@@ -72,6 +72,7 @@ async def test_each_event_becomes_one_record_and_each_refusal_one(
         "event_id": str(line.event_id).encode(),
         "shape": b"executor",
         "rules_version": str(line.normalizer_version).encode(),
+        "evidence": str(line.evidence).encode(),
         "trace_id": b"0af7651916cd43dd8448eb211c80319c",
     }
     assert (second.key, msgspec.json.decode(second.value)["event_id"]) == (b"7", 5)

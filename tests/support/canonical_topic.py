@@ -8,7 +8,8 @@ import msgspec
 
 from normalizer.core.normalize import Normalizer
 from normalizer.core.raw_record import RawRecord
-from normalizer.envelope import Envelope, to_canonical
+from normalizer.envelope import Envelope
+from normalizer.relay.output_records import canonical_record
 from tests.support.projection_oracle import Row
 from tests.support.simulator_pipeline import MemoryDatabase
 
@@ -37,19 +38,8 @@ async def merged_events(log: Iterable[RawRecord]) -> list[Envelope]:
 
 def record_of(event: Envelope, *, revision: int = 0) -> CanonicalRecord:
     """The record of an event; of two with one event_id the greater revision counts."""
-    headers = {
-        "event_id": event.event_id,
-        "shape": event.shape,
-        "rules_version": event.normalizer_version,
-        "evidence": event.evidence,
-        "revision": revision,
-        "trace_id": event.trace_id,
-    }
-    return CanonicalRecord(
-        str(event.execution_id).encode(),
-        to_canonical(event),
-        [(name, str(value).encode()) for name, value in headers.items() if value is not None],
-    )
+    made = canonical_record(event, "canonical", revision=revision)
+    return CanonicalRecord(made.key, made.value, made.headers)
 
 
 def row_of(event: Envelope) -> Row:
